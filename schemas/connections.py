@@ -1,0 +1,53 @@
+"""Topics `connections` and `activity`: who may send, and when they last did."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tallystream.schemas.usage import Count
+
+Provider = Literal["codex", "claude", "gemini"]
+Signal = Literal["logs", "metrics", "traces"]
+
+
+class IngestKey(BaseModel):
+    """An ingest id that opens a connection. The id itself is shown once and kept nowhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    expires_at: datetime | None = None
+    """Set by a rotation: the old id works until then."""
+
+
+class Connection(BaseModel):
+    """Value of a `connections` message; key `connection_id`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection_id: str
+    """Public: in keys, labels and rows."""
+    provider: Provider
+    name: str
+    created_at: datetime
+    ingest: list[IngestKey]
+    bearer_sha256: str | None = None
+    """When set, requests need `Authorization: Bearer` with the secret of this hash."""
+    revoked_at: datetime | None = None
+
+
+class Activity(BaseModel):
+    """Value of an `activity` message; key `connection_id|signal|gateway`. Absolute counts of one gateway process."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection_id: str
+    signal: Signal
+    gateway: str
+    last_synced_at: datetime
+    """Processing time of the newest accepted request."""
+    requests: Count
+    records: Count

@@ -1,0 +1,97 @@
+"""The error tree. What an error is decides, everywhere, what happens next.
+
+TallystreamError              code, message, hint: one line for people, the same three fields for programs
+├── InvalidRecord             a record cannot be counted: it is kept as a dead letter with its `reason`
+├── InvalidBody               a request body cannot be decoded: the client gets a 400
+├── UsageError                the caller asked for something impossible (exit 2)
+├── Unreachable               something needed did not answer in time (exit 3)
+├── Mismatch                  a check found a difference (exit 4)
+└── Unfit                     what exists does not fit what we need (a topic's settings, a store's format): refuse to start
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """Why a record did not count. The values are public: they are labels, and `deadletters list` prints them."""
+
+    UNDECODABLE = "undecodable"
+    """The request body is not OTLP."""
+    UNRECOGNISED_USAGE = "unrecognised_usage"
+    """A record carries token counts but no normaliser knows it: a client may have renamed something."""
+    INVALID_COUNTS = "invalid_counts"
+    """A count is negative, not a number, or the parts exceed the whole."""
+    NO_SESSION = "no_session"
+    """A usage record names no session."""
+    NO_TIME = "no_time"
+    """A usage record has no time of its own; ours is never used instead."""
+    TOO_LATE = "too_late"
+    """The event's hour ended longer than `lateness` before its message was appended."""
+    FROM_THE_FUTURE = "from_the_future"
+    """The event lies 24 h or more after the time its message was appended."""
+    BEYOND_DEDUPE = "beyond_dedupe"
+    """Too old for the ids the hour remembers: it may have been counted already."""
+    CLOSED = "closed"
+    """The event's hour has been removed from the state for good."""
+    INVALID_MESSAGE = "invalid_message"
+    """A Kafka message does not fit its schema."""
+    UNKNOWN_CONNECTION = "unknown_connection"
+    """The ingest id was in quarantine while Kafka was away and turned out to belong to no connection."""
+
+
+class TallystreamError(Exception):
+    """Base of all: `message` says what is wrong, `hint` what to do next."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidRecord(TallystreamError):  # noqa: N818 - a verdict on a record, as its callers read it
+    """A record that must be kept as a dead letter."""
+
+    code = "invalid_record"
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InvalidBody(TallystreamError):  # noqa: N818
+    """A request body that is not what its Content-Type says."""
+
+    code = "invalid_body"
+
+
+class UsageError(TallystreamError):
+    """The command as given cannot be carried out."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class Unreachable(TallystreamError):  # noqa: N818
+    """Something needed is away, or did not answer within the time given."""
+
+    code = "unreachable"
+    exit_code = 3
+
+
+class Mismatch(TallystreamError):  # noqa: N818
+    """Two things that must be equal are not."""
+
+    code = "mismatch"
+    exit_code = 4
+
+
+class Unfit(TallystreamError):  # noqa: N818
+    """Something exists but does not fit: starting anyway could lose or double data."""
+
+    code = "unfit"

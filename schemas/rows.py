@@ -1,0 +1,85 @@
+"""Topics `cost.session-hours` and `cost.hours`: absolute, versioned rows.
+
+A row is never a delta. Of two rows with one key the one with the higher `version` is right, of equal ones the later;
+the rows of one key come from one partition's offsets, so versions of one key can be compared, and only those.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tallystream.schemas.usage import Attribution, Client, Count
+
+Version = Annotated[list[int], Field(min_length=2, max_length=2)]
+"""`[generation, offset]`, compared lexicographically: the offset of the last `usage` message that is in the row."""
+Hour = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:00:00Z$")]
+Usd = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$")]
+
+
+class Sums(BaseModel):
+    """What is added up, everywhere the same."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests: Count
+    input_uncached: Count
+    cache_read: Count
+    cache_write_5m: Count
+    cache_write_1h: Count
+    output: Count
+    reasoning: Count
+    """A part of `output`."""
+    tool: Count
+    total_tokens: Count
+    """Sum of the disjoint counts."""
+    cost_usd: Usd | None
+    """By the price book; null when no request could be priced."""
+    reported_cost_usd: Usd | None
+    """By the client itself; null when it says none."""
+    unpriced_requests: Count
+    """Requests that `cost_usd` leaves out, because the book does not know the model or the tier."""
+    late_events: Count
+    """Events that arrived after the hour was final (its end and a grace of 1 h)."""
+
+
+class CostBucket(Sums):
+    """Sums of one (model, service_tier, speed, book, attribution)."""
+
+    model: str
+    service_tier: str | None
+    speed: str | None
+    book: str
+    """Hash of the price book the requests were priced with."""
+    attribution: Attribution
+
+
+class SessionHourCost(BaseModel):
+    """One session in one UTC hour; key `connection_id|session_id|hour`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection_id: str
+    client: Client
+    provider: str
+    session_id: str
+    hour: Hour
+    version: Version
+    duplicates: Count
+    """Copies of counted events that arrived and were not counted again."""
+    buckets: list[CostBucket]
+
+
+class HourCost(Sums):
+    """One partition's share of (connection, hour, model, team); key `partition|connection_id|hour|model|team`.
+
+    Readers add up the partials of all partitions.
+    """
+
+    partition: Count
+    connection_id: str
+    hour: Hour
+    model: str
+    team: str | None
+    version: Version

@@ -1,0 +1,96 @@
+"""Topic `usage`: one session's usage events out of one OTLP request.
+
+Counts are disjoint, except `reasoning`, which is a part of `output`. `total_tokens` is the sum of the disjoint ones.
+The gateway writes these as plain dicts (`exclude_none`), the fold reads them as plain dicts; a property test holds both
+equal to the models here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tallystream.schemas.money import to_pico
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Client = Literal["codex", "claude", "gemini"]
+
+MAX_EVENTS = 512
+"""Events a message holds at most."""
+MAX_BYTES = 512 * 1024
+"""Bytes a message's value holds at most."""
+MAX_SESSION_BYTES = 256
+"""UTF-8 bytes of a session id at most."""
+
+
+class Attribution(BaseModel):
+    """Who and what a session's cost belongs to: allow-listed resource attributes, nothing else ever."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: str | None = None
+    """A keyed hash (`u_` and 16 hex digits) unless the operator opted out."""
+    team: str | None = None
+    repo: str | None = None
+    branch: str | None = None
+    env: str | None = None
+    host: str | None = None
+    cost_center: str | None = None
+
+
+ATTRIBUTION_KEYS = tuple(Attribution.model_fields)
+
+
+class UsageEvent(BaseModel):
+    """One billed model response."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    event_id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """64-bit identity: equal for every copy of the same event, whatever request or retry brought it."""
+    occurred_at: int = Field(ge=0, lt=2**63)
+    """Event time, ns since the epoch, as the client wrote it."""
+    model: str
+    """As the client wrote it."""
+    input_uncached: Count = 0
+    cache_read: Count = 0
+    cache_write_5m: Count = 0
+    cache_write_1h: Count = 0
+    output: Count = 0
+    reasoning: Count = 0
+    tool: Count = 0
+    turn_id: str | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    reported_cost_usd: str | None = None
+    """The client's own estimate, beside ours, never added to it."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> UsageEvent:
+        if self.reasoning > self.output:
+            raise ValueError("reasoning is a part of output and cannot exceed it")
+        if self.reported_cost_usd is not None:
+            to_pico(self.reported_cost_usd)
+        return self
+
+    @property
+    def total_tokens(self) -> int:
+        """Sum of the disjoint counts."""
+        return (
+            self.input_uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.output + self.tool
+        )
+
+
+class UsageBatch(BaseModel):
+    """Value of a `usage` message; its key is `connection_id|session_id`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connection_id: str
+    client: Client
+    provider: str
+    """Whose prices apply: openai, anthropic, google."""
+    session_id: str = Field(min_length=1)
+    attribution: Attribution = Attribution()
+    events: list[UsageEvent] = Field(min_length=1, max_length=MAX_EVENTS)

@@ -1,0 +1,3 @@
+"""tallystream: exact, live cost tables from the telemetry of AI coding agents."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,105 @@
+"""Settings, read once at the edge: flags, then `TALLYSTREAM_*`, then the TOML file `TALLYSTREAM_CONFIG` names."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics
+
+
+def default_data_dir() -> Path:
+    """Return `$XDG_DATA_HOME/tallystream`, by default `~/.local/share/tallystream`."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tallystream"
+
+
+def default_cache_dir() -> Path:
+    """Return `$XDG_CACHE_HOME/tallystream`, by default `~/.cache/tallystream`: what can be downloaded again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tallystream"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Each field's description is its documentation."""
+
+    model_config = SettingsConfigDict(env_prefix="TALLYSTREAM_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """State of this machine: embedded Kafka, stores, spools, run.json."""
+    cache_dir: Path = Field(default_factory=default_cache_dir)
+    """Downloads: Kafka's jars."""
+    kafka: str | None = None
+    """`host:port[,...]` of a Kafka cluster; unset: the embedded one that `tallystream up` runs in `data_dir`."""
+    kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the cluster."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """SASL mechanism."""
+    kafka_username: str | None = None
+    """SASL user."""
+    kafka_password: SecretStr | None = None
+    """SASL password."""
+    kafka_ca: Path | None = None
+    """PEM file of the CA to trust; unset: the system's."""
+    kafka_cert: Path | None = None
+    """PEM file of our client certificate (mutual TLS)."""
+    kafka_key: Path | None = None
+    """PEM file of its key."""
+    prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
+    """First part of every topic, group and app id."""
+    partitions: int = Field(default=12, ge=1, le=1000)
+    """Partitions of `usage`, its table and its rows; fixed when they are created."""
+    lateness: timedelta = timedelta(days=7)
+    """How long after its hour ended an event is still counted (ISO 8601 duration)."""
+    user_key: SecretStr | None = None
+    """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
+    user_names: bool = False
+    """Keep user names as they come instead of their hash."""
+    prices: Path | None = None
+    """TOML file of private, dated prices that go before the book's."""
+    spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Bytes the gateway's spool may hold before it answers 503."""
+    max_body_bytes: int = Field(default=64 << 20, ge=1024)
+    """Largest request body, after decompression."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment before file."""
+        file = os.environ.get("TALLYSTREAM_CONFIG")
+        toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
+        return (init_settings, env_settings, *toml)
+
+    def kafka_settings(self, bootstrap: str) -> KafkaSettings:
+        """Return how to reach the cluster at `bootstrap`: with our credentials when it is the one of `kafka`."""
+        if bootstrap != self.kafka:
+            return KafkaSettings(bootstrap)
+        return KafkaSettings(
+            bootstrap,
+            self.kafka_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_username,
+            self.kafka_password.get_secret_value() if self.kafka_password else None,
+            self.kafka_ca,
+            self.kafka_cert,
+            self.kafka_key,
+        )
+
+    def topics(self) -> Topics:
+        """Return the topics of this deployment."""
+        return Topics(self.prefix, self.partitions)

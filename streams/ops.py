@@ -1,0 +1,74 @@
+"""Every component's ops port: `/healthz` (does work go on?), `/readyz` (can it be used?), `/metrics`. Loopback by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+
+@dataclass(frozen=True)
+class Health:
+    """`ok` decides the status code; `why` is shown with it, so write it for the person on call."""
+
+    ok: bool
+    why: str = ""
+
+
+class OpsServer:
+    """Serves the three paths on `host:port` (0 picks a free port, `url` tells which)."""
+
+    def __init__(
+        self,
+        healthy: Callable[[], Health],
+        ready: Callable[[], Health],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._checks = {"/healthz": healthy, "/readyz": ready}
+        self._host = host
+        self._port = port
+        self._registry = registry
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+
+        """
+        app = web.Application()
+        app.router.add_get("/healthz", self._check)
+        app.router.add_get("/readyz", self._check)
+        app.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening; does nothing when not started."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @property
+    def url(self) -> str:
+        """Return `http://host:port`, once started."""
+        return f"http://{self._host}:{self._port}"
+
+    async def _check(self, request: web.Request) -> web.Response:
+        health = self._checks[request.path]()
+        body = orjson.dumps({"ok": health.ok, "why": health.why})
+        return web.Response(status=200 if health.ok else 503, body=body, content_type="application/json")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})

@@ -1,0 +1,32 @@
+"""Fixtures every test may use. One Kafka broker a test run; unique names a test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tallystream.streams.kafka import KafkaSettings
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+    """Give the test run's broker: the one TALLYSTREAM_TEST_KAFKA names, else an embedded one started once."""
+    if bootstrap := os.environ.get("TALLYSTREAM_TEST_KAFKA"):
+        yield KafkaSettings(bootstrap)
+        return
+    from tallystream.streams.embedded import EmbeddedKafka
+
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield KafkaSettings(broker.bootstrap)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Give a topic prefix nobody else uses."""
+    return f"t{uuid.uuid4().hex[:10]}"
