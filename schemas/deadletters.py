@@ -16,7 +16,10 @@ class DeadLetter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     source: str
-    """Where it came from, unique a record: `usage|3|1204|0` (topic, partition, offset, index) or `gateway|<sha256>|<index>`."""
+    """Where it came from, unique a record.
+
+    `usage|3|1204|0` (topic, partition, offset, index) or `gateway|<body's hash>|<index>`.
+    """
     reason: Reason
     detail: str
     """For people: what exactly was wrong."""
