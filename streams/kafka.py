@@ -1,4 +1,4 @@
-"""How to reach a Kafka cluster: one frozen value, turned into keyword arguments for aiokafka and into Faust's settings."""
+"""How to reach a Kafka cluster: one frozen value, turned into what aiokafka takes."""
 
 from __future__ import annotations
 

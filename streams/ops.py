@@ -1,4 +1,7 @@
-"""Every component's ops port: `/healthz` (does work go on?), `/readyz` (can it be used?), `/metrics`. Loopback by default."""
+"""Every component's ops port, on loopback by default.
+
+`/healthz` (does work go on?), `/readyz` (can it be used?), `/metrics`.
+"""
 
 from __future__ import annotations
 

@@ -106,16 +106,16 @@ class Topics:
         )
 
 
-async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], timeout: float = 60.0) -> None:
+async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: float = 60.0) -> None:
     """Create what is missing and check what exists. Safe to call from many processes at once.
 
     Raises:
         Unfit: a topic exists with other partitions or another configuration than ours.
-        Unreachable: Kafka did not answer, or not all topics were there, within `timeout` seconds.
+        Unreachable: Kafka did not answer, or not all topics were there, within `seconds`.
 
     """
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             await _ensure(kafka, specs)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise Unreachable(
@@ -150,7 +150,7 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
 
 
 async def _await_leaders(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...]) -> None:
-    """A topic just created is not yet known everywhere: wait until each partition has a leader."""
+    """Wait until each partition has a leader: a topic just created is not yet known everywhere."""
     names = [spec.name for spec in specs]
     while True:
         found = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
