@@ -6,7 +6,7 @@ TallystreamError              code, message, hint: one line for people, the same
 ├── UsageError                the caller asked for something impossible (exit 2)
 ├── Unreachable               something needed did not answer in time (exit 3)
 ├── Mismatch                  a check found a difference (exit 4)
-    └── Unfit                     what exists does not fit what we need (a topic's settings, a store's format)
+└── Unfit                     what exists does not fit what we need (a topic's settings, a store's format)
 """
 
 from __future__ import annotations
