@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import urllib.error
 import urllib.request
 
 
@@ -11,9 +10,10 @@ def probe(url: str) -> bool:
     """Ask `url`; False when it does not answer within 4 s or does not answer 2xx."""
     try:
         with urllib.request.urlopen(url, timeout=4) as response:  # noqa: S310 - the operator's own URL
-            return 200 <= response.status < 300
-    except (OSError, urllib.error.URLError):
+            status: int = response.status
+    except OSError:
         return False
+    return 200 <= status < 300
 
 
 if __name__ == "__main__":
