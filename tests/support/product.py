@@ -1,0 +1,118 @@
+"""The whole product as its users run it: `tallystream up` and the command line, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(check: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
+    """Ask until the answer is truthy and return it; fails with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := check()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+    return answer
+
+
+def free_port() -> int:
+    """Return a TCP port that was free a moment ago, with a free one below it (gRPC's)."""
+    while True:
+        with socket.socket() as upper, socket.socket() as lower:
+            upper.bind(("127.0.0.1", 0))
+            port: int = upper.getsockname()[1]
+            try:
+                lower.bind(("127.0.0.1", port - 1))
+            except OSError:
+                continue
+            return port
+
+
+class Product:
+    """`tallystream up` in a data dir of its own. `environment` adds `TALLYSTREAM_*`."""
+
+    def __init__(self, data_dir: Path, environment: dict[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")}
+        self.environment |= environment or {}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *args: str) -> list[str]:
+        """Return the argv of a subcommand on this data dir."""
+        return [sys.executable, "-m", "tallystream", *args, "--data-dir", str(self.data_dir)]
+
+    def up(self, *args: str, seconds: float = 90.0) -> None:
+        """Start everything and wait until it is ready."""
+        log = (self.data_dir.parent / f"{self.data_dir.name}-up.log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                self.command("up", "--port", str(self.port), *args),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+            )
+        process = self.process
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(f"up ended with {process.returncode}:\n{Path(log.name).read_text()[-3000:]}")
+            return (self.data_dir / "run.json").exists()
+
+        eventually(ready, f"up is ready; see {log.name}", seconds)
+
+    def down(self) -> int:
+        """Stop with SIGINT and return the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(60)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+    def run_file(self) -> dict[str, Any]:
+        """Return run.json."""
+        document: dict[str, Any] = json.loads((self.data_dir / "run.json").read_text())
+        return document
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a component's working process."""
+        return next(int(c["pid"]) for c in self.run_file()["components"] if c["name"] == name)
+
+    def cli(self, *args: str, code: int = 0, seconds: float = 90.0) -> str:
+        """Run a subcommand, check its exit code and return its stdout."""
+        done = subprocess.run(
+            self.command(*args), capture_output=True, text=True, env=self.environment, timeout=seconds, check=False
+        )
+        assert done.returncode == code, f"{args} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def json(self, *args: str, seconds: float = 90.0) -> Any:
+        """Run a subcommand with --json and return the document."""
+        return json.loads(self.cli(*args, "--json", seconds=seconds))
+
+
+@contextlib.contextmanager
+def product(data_dir: Path, environment: dict[str, str] | None = None, *args: str) -> Iterator[Product]:
+    """Run `tallystream up` for the time of the block."""
+    running = Product(data_dir, environment)
+    running.up(*args)
+    try:
+        yield running
+    finally:
+        running.down()
