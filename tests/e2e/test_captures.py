@@ -1,0 +1,83 @@
+"""Recorded runs of real coding agents through the whole product: exactly what the model API served, once.
+
+The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Where they are missing
+the same laws are held on generated bodies by `test_fleet.py`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import SHARED
+from tests.support.product import product
+from tests.support.replay import Capture, Totals, post
+
+TOKENS = ("requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
+
+# The client itself never sent these responses' counts: (requests, uncached, cached, output, reasoning) to take off.
+NEVER_SENT = {
+    "codex-binary-incomplete": (1, 308, 1792, 4096, 4000),
+    "codex-json-failexit": (1, 208, 1792, 72, 32),
+    "codex-json-metricsonly": (2, 934, 768, 17, 3),
+}
+
+
+def folders() -> list[Path]:
+    """Return the recordings of Codex over HTTP."""
+    captures = SHARED / "captures"
+    found = sorted(captures.glob("codex-*")) if captures.is_dir() else []
+    return [folder for folder in found if "-grpc-" not in folder.name]
+
+
+def expected(capture: Capture) -> dict[tuple[str, str], Totals]:
+    """Return the truth less what the client never sent."""
+    want = capture.expected()
+    if capture.name in NEVER_SENT:
+        assert capture.truth["expect_diff"]
+        requests, uncached, cached, output, reasoning = NEVER_SENT[capture.name]
+        ((key, totals),) = want.items()
+        for field, missing in zip(
+            ("requests", "input_uncached", "cache_read", "output", "reasoning"),
+            (requests, uncached, cached, output, reasoning),
+            strict=True,
+        ):
+            totals[field] -= missing
+        if not totals["requests"]:
+            assert not any(totals.values())
+            del want[key]
+    return want
+
+
+def by_session(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Totals]:
+    """Add rows up by (session, model)."""
+    sums: dict[tuple[str, str], Totals] = defaultdict(lambda: dict.fromkeys(TOKENS, 0))
+    for row in rows:
+        for field in TOKENS:
+            sums[row["session_id"], row["model"]][field] += row[field]
+    return dict(sums)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_recorded_runs_cost_what_was_served_once(tmp_path: Path) -> None:
+    captures = [Capture(folder) for folder in folders()]
+    want = {key: totals for capture in captures for key, totals in expected(capture).items()}
+    complete = [capture for capture in captures if capture.name not in NEVER_SENT]
+    hours = {key: n for capture in complete for key, n in capture.expected_hours().items()}
+    with product(tmp_path / "data", {"TALLYSTREAM_LATENESS": "P3650D"}) as running:
+        connection = running.json("connections", "create", "codex", "--name", "recordings")
+        for _ in range(2):
+            for capture in captures:
+                for body in capture.bodies():
+                    assert post(connection[f"{body.signal}_url"], body) == 200, capture.name
+            running.cli("wait", "--caught-up", "--timeout", "60")
+            sessions = running.json("cost", "sessions")
+            assert sessions["complete"]
+            assert by_session(sessions["rows"]) == want
+            rows = running.json("cost", "session-hours")["rows"]
+            got = {(row["session_id"], row["hour"], row["model"]): row["requests"] for row in rows}
+            assert {key: n for key, n in got.items() if key in hours} == hours
+            assert running.json("deadletters", "list")["rows"] == []

@@ -1,0 +1,82 @@
+"""Recorded client runs: their request bodies in order, and what the model API really served."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tallystream.schemas.hours import HOUR_NS, hour_iso
+
+KEPT_HEADERS = ("content-type", "content-encoding")
+Totals = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Body:
+    """One recorded request."""
+
+    signal: str
+    headers: dict[str, str]
+    data: bytes
+
+
+class Capture:
+    """One folder of `captures`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.name
+        self.folder = folder
+        self.truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+
+    def bodies(self) -> list[Body]:
+        """Return every request in order of arrival, refused ones too."""
+        found = []
+        for path in sorted(self.folder.glob("[0-9]*.*.*")):
+            number, signal, _ = path.name.split(".")
+            if signal == "headers":
+                continue
+            recorded = json.loads((self.folder / f"{number}.headers.json").read_text())["headers"]
+            headers = {name: value for name, value in recorded if name.lower() in KEPT_HEADERS}
+            found.append(Body(signal, headers, path.read_bytes()))
+        return found
+
+    def expected(self) -> dict[tuple[str, str], Totals]:
+        """Return counts by (session, model), in our names."""
+        return {(t["session_id"], t["model"]): codex_counts(t["totals"]) for t in self.truth["totals"]}
+
+    def expected_hours(self) -> dict[tuple[str, str, str], int]:
+        """Return requests by (session, hour, model), by the times at which the model API answered."""
+        hours: dict[tuple[str, str, str], int] = defaultdict(int)
+        for served in self.truth["responses"]:
+            if not served.get("usage_served") or served["kind"] == "warmup":
+                continue
+            session = served["turn_metadata"].get("thread_id") or served["conversation_header"]
+            hours[session, hour_iso(int(served["t"] * 10**9) // HOUR_NS), served["model"]] += 1
+        return dict(hours)
+
+
+def codex_counts(served: dict[str, int]) -> Totals:
+    """Turn what OpenAI serves (input includes cached and cache writes) into disjoint counts."""
+    cached, written = served["cached"], served.get("cache_write", 0)
+    return {
+        "requests": served["responses"],
+        "input_uncached": served["input"] - cached - written,
+        "cache_read": cached,
+        "cache_write_5m": written,
+        "cache_write_1h": 0,
+        "output": served["output"],
+        "reasoning": served["reasoning"],
+        "tool": 0,
+    }
+
+
+def post(url: str, body: Body) -> int:
+    """Send a recorded body and return the status."""
+    request = urllib.request.Request(url, data=body.data, headers=body.headers, method="POST")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        status: int = response.status
+        return status
