@@ -1,1 +1,134 @@
-"""The command line."""
+"""The command line.
+
+One module a group of commands, each with `register(app)`. These modules import what is slow to import (Kafka clients,
+pydantic models, settings) inside their commands, so that `--help` answers at once: a test holds that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from tallystream import __version__
+from tallystream.cli.common import fail
+from tallystream.schemas.errors import TallystreamError
+
+MODULES = ("lifecycle", "connections", "cost", "wait", "deadletters", "simulate", "components")
+"""Modules of this package that register commands, in the order `--help` lists them."""
+
+PANELS = {
+    "On this machine": ("up", "status", "down", "demo"),
+    "Every day": ("connections", "cost", "wait", "deadletters"),
+    "Trying it out": ("simulate",),
+    "One component each, for compose and Kubernetes": ("gateway", "worker", "kafka"),
+}
+
+HELP = """
+Exact, live cost tables from the telemetry of AI coding agents.
+
+Three steps: start it, point an agent at it, read the table.
+
+    tallystream up
+    tallystream connections create codex --name laptop
+    tallystream cost sessions
+
+Every command takes --data-dir (default: the one of `up`) or --kafka HOST:PORT; everything else is set by
+TALLYSTREAM_* or by the TOML file that TALLYSTREAM_CONFIG names. --json makes programs happy.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unreachable or timed out, 4 a check found a difference.
+"""
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"tallystream {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback has answered already
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def build() -> typer.Typer:
+    """Return the application with all commands."""
+    app = typer.Typer(
+        name="tallystream",
+        help=HELP,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name in MODULES:
+        try:
+            module = importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as exc:
+            if exc.name != f"{__name__}.{name}":
+                raise
+            continue
+        module.register(app)
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    for command in app.registered_commands:
+        command.rich_help_panel = panels.get(command.name or "", "Commands")
+    for group in app.registered_groups:
+        group.rich_help_panel = panels.get(group.name or "", "Commands")
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Every error becomes one line with a next step on stderr, or with `--json` one document {code, message, hint}.
+    A traceback is printed only when TALLYSTREAM_TRACEBACK is set, as it is for components under `up`, whose stderr is
+    a log.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in args
+    try:
+        code = build()(args=args, prog_name="tallystream", standalone_mode=False)
+    except TallystreamError as exc:
+        fail(exc.code, exc.message, exc.hint, as_json=as_json)
+        code = exc.exit_code
+    except TyperException as exc:
+        code = _usage(exc, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted", "interrupted", "", as_json=as_json)
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to tell anyone. stdout must not be flushed again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as exc:  # noqa: BLE001 - the last line of defence: people get one line, not a traceback
+        if os.environ.get("TALLYSTREAM_TRACEBACK"):
+            traceback.print_exc()
+        fail(
+            "internal",
+            f"{type(exc).__name__}: {exc}".strip().rstrip(":"),
+            "this is a defect: run it again with TALLYSTREAM_TRACEBACK=1 and report what it prints",
+            as_json=as_json,
+        )
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(exc: TyperException, *, as_json: bool) -> int:
+    """Report what the parser did not accept; asking for nothing where a subcommand is needed shows the help."""
+    context: typer.Context | None = getattr(exc, "ctx", None)
+    if type(exc).__name__ == "NoArgsIsHelpError":
+        return 2
+    path = context.command_path if context is not None else "tallystream"
+    fail("usage", exc.format_message().rstrip("."), f"`{path} --help` shows what it takes", as_json=as_json)
+    return exc.exit_code

@@ -1,0 +1,55 @@
+"""`tallystream gateway | worker | kafka`: one component each, until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated
+
+import typer
+
+from tallystream.cli.common import DataDir, KafkaOption, cluster, settings_from
+
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")]
+OpsPort = Annotated[
+    int,
+    typer.Option("--ops-port", min=0, max=65535, help="Port of /healthz, /readyz and /metrics; 0 picks a free one."),
+]
+
+
+def gateway(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="OTLP/HTTP port.")] = 4318,
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Take telemetry over OTLP/HTTP and put it on Kafka.
+
+    Answers 200 only for what Kafka has acknowledged or the local spool has on disk. SIGTERM finishes what is in flight.
+    """
+    from tallystream.components import gateway as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, cluster(settings), host=host, port=port, ops_port=ops_port)
+
+
+def worker(
+    ops_port: OpsPort = 0,
+    instance: Annotated[
+        str,
+        typer.Option("--instance", help="Name of this worker, stable across restarts and unlike every other's."),
+    ] = "",
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Fold usage into cost rows. Run as many as you like: they share the partitions."""
+    from tallystream.components import worker as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, cluster(settings), ops_port=ops_port, instance=instance or socket.gethostname())
+
+
+def register(app: typer.Typer) -> None:
+    """Add the component commands."""
+    app.command("gateway")(gateway)
+    app.command("worker")(worker)
