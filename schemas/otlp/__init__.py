@@ -1,1 +1,22 @@
-"""TBD."""
+"""OTLP as a server speaks it: requests in protobuf and JSON, and the bodies of its answers."""
+
+from tallystream.schemas.otlp.encoding import Encoding
+from tallystream.schemas.otlp.logs import read_logs
+from tallystream.schemas.otlp.records import Attributes, LogRecord, LogsBody, Value
+from tallystream.schemas.otlp.responses import partial_success, success
+from tallystream.schemas.otlp.signals import detect_signal, inspect
+from tallystream.schemas.otlp.status import status
+
+__all__ = [
+    "Attributes",
+    "Encoding",
+    "LogRecord",
+    "LogsBody",
+    "Value",
+    "detect_signal",
+    "inspect",
+    "partial_success",
+    "read_logs",
+    "status",
+    "success",
+]

@@ -1,0 +1,117 @@
+"""Protobuf messages that are wire compatible with OTLP but leave closed what we need not open.
+
+A log record, a metric point and a span are `bytes` here, so decoding a request touches only its frame. A log record's
+attributes are a `map<string, AnyValue>`, which has the same bytes as `repeated KeyValue` and finds a key without
+walking a list. Arrays and key-value lists stay bytes: nothing that counts is inside one, and no depth of nesting can
+hurt. Field numbers: opentelemetry-proto 1.x.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+
+_PACKAGE = "tallystream.otlp"
+_TYPES = {
+    "string": FieldDescriptorProto.TYPE_STRING,
+    "bytes": FieldDescriptorProto.TYPE_BYTES,
+    "bool": FieldDescriptorProto.TYPE_BOOL,
+    "int32": FieldDescriptorProto.TYPE_INT32,
+    "int64": FieldDescriptorProto.TYPE_INT64,
+    "double": FieldDescriptorProto.TYPE_DOUBLE,
+    "fixed64": FieldDescriptorProto.TYPE_FIXED64,
+}
+
+_MESSAGES: dict[str, dict[int, str]] = {
+    "AnyValue": {
+        1: "string string_value",
+        2: "bool bool_value",
+        3: "int64 int_value",
+        4: "double double_value",
+        5: "bytes array_value",
+        6: "bytes kvlist_value",
+        7: "bytes bytes_value",
+    },
+    "Resource": {1: "map attributes"},
+    "Scope": {1: "string name"},
+    "LogRecord": {
+        1: "fixed64 time_unix_nano",
+        6: "map attributes",
+        9: "bytes trace_id",
+        11: "fixed64 observed_time_unix_nano",
+        12: "string event_name",
+    },
+    "ScopeLogs": {1: "Scope scope", 2: "repeated bytes records"},
+    "ResourceLogs": {1: "Resource resource", 2: "repeated ScopeLogs scopes"},
+    "LogsRequest": {1: "repeated ResourceLogs resources"},
+    "ScopeSpans": {2: "repeated bytes records"},
+    "ResourceSpans": {2: "repeated ScopeSpans scopes"},
+    "SpansRequest": {1: "repeated ResourceSpans resources"},
+    "Points": {1: "repeated bytes points"},
+    "Metric": {
+        5: "Points gauge",
+        7: "Points sum",
+        9: "Points histogram",
+        10: "Points exponential",
+        11: "Points summary",
+    },
+    "ScopeMetrics": {2: "repeated Metric metrics"},
+    "ResourceMetrics": {2: "repeated ScopeMetrics scopes"},
+    "MetricsRequest": {1: "repeated ResourceMetrics resources"},
+    "ResponsePartial": {1: "int64 rejected", 2: "string error_message"},
+    "Response": {1: "ResponsePartial partial_success"},
+    "Detail": {1: "string type_url", 2: "bytes value"},
+    "Status": {1: "int32 code", 2: "string message", 3: "repeated Detail details"},
+    "Duration": {1: "int64 seconds"},
+    "RetryInfo": {1: "Duration retry_delay"},
+}
+_ONE_OF = {"AnyValue": "value"}
+
+
+def _field(message: DescriptorProto, number: int, declaration: str) -> None:
+    *label, kind, name = declaration.split()
+    field = message.field.add(name=name, number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
+    if label == ["repeated"]:
+        field.label = FieldDescriptorProto.LABEL_REPEATED
+    if kind in _TYPES:
+        field.type = _TYPES[kind]
+    elif kind == "map":
+        entry = message.nested_type.add(name="AttributesEntry")
+        entry.options.map_entry = True
+        _field(entry, 1, "string key")
+        _field(entry, 2, "AnyValue value")
+        field.label = FieldDescriptorProto.LABEL_REPEATED
+        field.type = FieldDescriptorProto.TYPE_MESSAGE
+        field.type_name = f".{_PACKAGE}.{message.name}.{entry.name}"
+    else:
+        field.type = FieldDescriptorProto.TYPE_MESSAGE
+        field.type_name = f".{_PACKAGE}.{kind}"
+
+
+def _build() -> dict[str, Any]:
+    file = FileDescriptorProto(name="tallystream/otlp.proto", package=_PACKAGE, syntax="proto3")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        if name in _ONE_OF:
+            message.oneof_decl.add(name=_ONE_OF[name])
+        for number, declaration in fields.items():
+            _field(message, number, declaration)
+            if name in _ONE_OF:
+                message.field[-1].oneof_index = 0
+    # a pool of our own: the default one belongs to generated code
+    pool = DescriptorPool()
+    pool.Add(file)  # type: ignore[no-untyped-call]
+    return {name: GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES}
+
+
+_classes = _build()
+LogRecordMessage: Any = _classes["LogRecord"]
+LogsRequest: Any = _classes["LogsRequest"]
+SpansRequest: Any = _classes["SpansRequest"]
+MetricsRequest: Any = _classes["MetricsRequest"]
+ExportResponse: Any = _classes["Response"]
+Status: Any = _classes["Status"]
+RetryInfo: Any = _classes["RetryInfo"]

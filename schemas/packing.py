@@ -1,0 +1,47 @@
+"""Packs become Kafka messages: one session's events a message, keyed by the session, never too large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+
+from tallystream.schemas import keys
+from tallystream.schemas.clients.logs import Pack
+from tallystream.schemas.usage import MAX_BYTES, MAX_EVENTS
+
+
+def messages(pack: Pack, connection_id: str, user: Callable[[str], str]) -> Iterator[tuple[bytes, bytes]]:
+    """Return (key, value) of each `usage` message of a pack, each a valid UsageBatch by itself.
+
+    Args:
+        pack: as `normalise_logs` returns it.
+        connection_id: where it came in.
+        user: what stands for a user's name, such as its keyed hash.
+
+    """
+    attribution = pack.attribution
+    if "user" in attribution:
+        attribution = attribution | {"user": user(attribution["user"])}
+    head = {
+        "connection_id": connection_id,
+        "client": pack.client,
+        "provider": pack.provider,
+        "session_id": pack.session_id,
+        "attribution": attribution,
+    }
+    key = keys.join(connection_id, pack.session_id)
+    for start in range(0, len(pack.events), MAX_EVENTS):
+        for value in _values(head, pack.events[start : start + MAX_EVENTS]):
+            yield key, value
+
+
+def _values(head: dict[str, Any], events: list[dict[str, Any]]) -> Iterator[bytes]:
+    value = orjson.dumps(head | {"events": events})
+    if len(value) <= MAX_BYTES or len(events) == 1:
+        yield value
+        return
+    middle = len(events) // 2
+    yield from _values(head, events[:middle])
+    yield from _values(head, events[middle:])
