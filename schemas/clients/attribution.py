@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tallystream.schemas.clients.base import bounded, text
+from tallystream.schemas.clients.base import text
 from tallystream.schemas.otlp.records import Value
 
 SOURCES: Final[dict[str, tuple[str, ...]]] = {
@@ -34,25 +34,26 @@ def attribution(resource: dict[str, Value], user: str | None = None) -> dict[str
     found = {}
     for field, names in SOURCES.items():
         for name in names:
-            if name in resource and (value := text(resource[name])):
-                found[field] = value
+            value = resource.get(name)
+            if value is not None and (kept := text(repository(value) if field == "repo" else value)):
+                found[field] = kept
                 break
     if user and "user" not in found:
         found["user"] = user
-    if "repo" in found:
-        found["repo"] = repository(found["repo"])
     return found
 
 
-def repository(value: str) -> str:
+def repository(value: Value) -> Value:
     """Return a repository's name or URL without what may be a secret: user information, query and fragment.
 
     `https://me:token@github.com/acme/app.git?x=1` and `git@github.com:acme/app.git` both give `github.com/acme/app`.
     """
-    rest = _SCHEME.sub("", value)
-    bare = _USERINFO.sub("", rest)
-    if rest == value and bare == value:
+    if not isinstance(value, str):
         return value
-    if rest == value:
-        bare = bare.replace(":", "/", 1)
-    return bounded(re.split(r"[?#]", bare)[0].rstrip("/").removesuffix(".git"))
+    path = re.split(r"[?#]", value.strip())[0]
+    bare = _SCHEME.sub("", path)
+    shown = _USERINFO.sub("", bare)
+    if bare == path and shown != bare:
+        # git@host:path, as ssh writes it
+        shown = shown.replace(":", "/", 1)
+    return shown.rstrip("/").removesuffix(".git")

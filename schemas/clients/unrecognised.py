@@ -12,9 +12,8 @@ from typing import Any, Final
 from tallystream.schemas.clients.base import Normaliser, bounded, kept, text
 from tallystream.schemas.otlp.records import LogRecord, Value
 
-TOKEN_NAME: Final = re.compile(r"(?:^|[._-])tokens?(?:$|[._-]?counts?$|_usage(?:[._-]|$))|Tokens(?:$|Count)|TokenCount")
-_NO_USAGE: Final = re.compile(r"max|limit|budget|window|threshold|per_second", re.IGNORECASE)
-_SINGLE: Final = re.compile(r"(?:^|[._-])token$")
+_TOKEN_NAME: Final = re.compile(r"[tT]okens$|[tT]okens?[._-]?[cC]ounts?$|[tT]oken_usage(?:[._-]|$)")
+_NO_USAGE: Final = re.compile(r"max|limit|budget|window|threshold|remaining|per_second", re.IGNORECASE)
 _KEPT: Final = (
     "event.timestamp",
     "conversation.id",
@@ -30,7 +29,7 @@ _MOST: Final = 32
 
 def is_token_name(name: str) -> bool:
     """Whether an attribute's name is that of a token count. `token` alone is none: that is a secret's name."""
-    return bool(TOKEN_NAME.search(name)) and not _SINGLE.search(name) and not _NO_USAGE.search(name)
+    return bool(_TOKEN_NAME.search(name)) and not _NO_USAGE.search(name)
 
 
 def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, Any] | None:

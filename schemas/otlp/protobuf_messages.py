@@ -103,7 +103,7 @@ def _build() -> dict[str, Any]:
                 message.field[-1].oneof_index = 0
     # a pool of our own: the default one belongs to generated code
     pool = DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return {name: GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES}
 
 

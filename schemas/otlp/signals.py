@@ -150,7 +150,7 @@ def _strangeness(raw: bytes, signal: Signal) -> int:
         message.ParseFromString(raw)
     except DecodeError:
         return _NEVER
-    strange = len(UnknownFieldSet(message))  # type: ignore[no-untyped-call]
+    strange = len(UnknownFieldSet(message))
     if isinstance(message, Metric):
         strange += (not message.name) + (message.WhichOneof("data") is None)
     elif isinstance(message, Span):

@@ -1,0 +1,136 @@
+"""Claude Code (measured: 2.1.330).
+
+- The event `api_request` costs. Input, cache read and cache creation are disjoint, output includes thinking.
+- Cache creation is told apart by lifetime (5 minutes, 1 hour); what is not is 5 minutes, the default.
+- A refused batch is sent again, so records arrive twice: `request_id` is the identity. `event.sequence` restarts with
+  each process and `session.id` outlives it, so neither would do. Without a request id, everything that tells two
+  records apart takes its place.
+- It estimates the cost itself; that stands beside ours.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
+from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.money import to_pico, to_usd
+from tallystream.schemas.otlp.records import LogRecord, Value
+
+EVENT = "api_request"
+
+
+def recognises(record: LogRecord) -> bool:
+    """Whether the record is Claude Code's; its event names alone could be anybody's."""
+    return record.scope.startswith("com.anthropic.claude_code") or record.event_name.startswith("claude_code.")
+
+
+def normalise(record: LogRecord) -> Usage | None:
+    """Return the response's usage, or None when the event is none.
+
+    Raises:
+        InvalidRecord: `invalid_counts` or `no_time`.
+
+    """
+    attributes = record.attributes
+    fresh = count(record, "input_tokens")
+    read = count(record, "cache_read_tokens")
+    output = count(record, "output_tokens")
+    written_5m, written_1h = _written(record)
+    if not (fresh or read or output or written_5m or written_1h):
+        return None
+    session = attributes.get("session.id")
+    session = session if isinstance(session, str) else ""
+    model = text(attributes.get("model")) or "unknown"
+    prompt = text(attributes.get("prompt.id"))
+    request = text(attributes.get("request_id"))
+    event: dict[str, Any] = {
+        "event_id": identity("claude", session, request)
+        if request
+        else identity(
+            "claude",
+            session,
+            record.time_ns,
+            record.observed_ns,
+            text(attributes.get("event.timestamp")),
+            model,
+            fresh,
+            read,
+            written_5m,
+            written_1h,
+            output,
+            text(attributes.get("duration_ms")),
+            text(attributes.get("event.sequence")),
+            prompt,
+            record.trace_id,
+        ),
+        "occurred_at": occurred_at(record),
+        "model": model,
+        "input_uncached": fresh,
+        "cache_read": read,
+        "cache_write_5m": written_5m,
+        "cache_write_1h": written_1h,
+        "output": output,
+        "reasoning": 0,
+        "tool": 0,
+    }
+    optional = {
+        "turn_id": prompt,
+        "speed": text(attributes.get("speed")),
+        "reported_cost_usd": _usd(attributes.get("cost_usd")),
+    }
+    event |= {name: value for name, value in optional.items() if value is not None}
+    names = ("user.email", "user.account_uuid", "user.id")
+    user = next((found for name in names if (found := text(attributes.get(name)))), None)
+    return Usage(session, event, user)
+
+
+def _written(record: LogRecord) -> tuple[int, int]:
+    """Return cache creation by lifetime: (5 minutes, 1 hour)."""
+    short = count(record, "cache_creation_5m_tokens")
+    long = count(record, "cache_creation_1h_tokens")
+    if record.attributes.get("cache_creation_tokens") is None:
+        return short, long
+    whole = count(record, "cache_creation_tokens")
+    if short + long > whole:
+        raise InvalidRecord(
+            Reason.INVALID_COUNTS, f"cache creation of 5 min ({short}) and 1 h ({long}) exceeds the whole ({whole})"
+        )
+    return whole - long, long
+
+
+def _usd(value: Value) -> str | None:
+    """Return the client's estimate as a decimal string, None when it is no amount."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return None
+    return to_usd(to_pico(repr(value)))
+
+
+CLAUDE_CODE = Normaliser(
+    client="claude",
+    provider="anthropic",
+    event=EVENT,
+    recognises=recognises,
+    normalise=normalise,
+    # the sum of requests that were events of their own; the size of a context, not usage
+    repeats=frozenset({"subagent_completed", "compaction"}),
+    fields=(
+        "event.timestamp",
+        "event.sequence",
+        "session.id",
+        "prompt.id",
+        "request_id",
+        "model",
+        "speed",
+        "query_source",
+        "input_tokens",
+        "output_tokens",
+        "cache_read_tokens",
+        "cache_creation_tokens",
+        "cache_creation_5m_tokens",
+        "cache_creation_1h_tokens",
+        "cost_usd",
+        "duration_ms",
+    ),
+)

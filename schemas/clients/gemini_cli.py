@@ -1,0 +1,102 @@
+"""Gemini CLI (measured: 0.61.0).
+
+- The event `gemini_cli.api_response` costs. Input includes cached, thoughts come on top of output, tool tokens are a
+  count of their own.
+- A refused batch is sent again, and there is no request id: identity is everything that tells two records apart.
+  Times are milliseconds, so of two identical parallel calls only duration and prompt id may differ.
+- `gen_ai.client.inference.operation.details` repeats the usage in other words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
+from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.otlp.records import LogRecord
+
+EVENT = "gemini_cli.api_response"
+
+
+def recognises(record: LogRecord) -> bool:
+    """Whether the record is Gemini CLI's."""
+    return record.event_name.startswith("gemini_cli.") or record.scope == "gemini-cli"
+
+
+def normalise(record: LogRecord) -> Usage | None:
+    """Return the response's usage, or None when the event is none.
+
+    Raises:
+        InvalidRecord: `invalid_counts` or `no_time`.
+
+    """
+    attributes = record.attributes
+    whole = count(record, "input_token_count")
+    cached = count(record, "cached_content_token_count")
+    output = count(record, "output_token_count")
+    thoughts = count(record, "thoughts_token_count")
+    tool = count(record, "tool_token_count")
+    if not (whole or cached or output or thoughts or tool):
+        return None
+    if cached > whole:
+        raise InvalidRecord(Reason.INVALID_COUNTS, f"cached ({cached}) exceeds the input ({whole})")
+    if output + thoughts >= 2**53:
+        raise InvalidRecord(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")
+    session = attributes.get("session.id") or record.resource.get("session.id")
+    session = session if isinstance(session, str) else ""
+    model = text(attributes.get("model")) or "unknown"
+    prompt = text(attributes.get("prompt_id"))
+    event: dict[str, Any] = {
+        "event_id": identity(
+            "gemini",
+            session,
+            record.time_ns,
+            record.observed_ns,
+            text(attributes.get("event.timestamp")),
+            model,
+            whole,
+            cached,
+            output,
+            thoughts,
+            tool,
+            text(attributes.get("duration_ms")),
+            prompt,
+            record.trace_id,
+        ),
+        "occurred_at": occurred_at(record),
+        "model": model,
+        "input_uncached": whole - cached,
+        "cache_read": cached,
+        "cache_write_5m": 0,
+        "cache_write_1h": 0,
+        "output": output + thoughts,
+        "reasoning": thoughts,
+        "tool": tool,
+    }
+    if prompt is not None:
+        event["turn_id"] = prompt
+    return Usage(session, event, text(attributes.get("user.email")))
+
+
+GEMINI_CLI = Normaliser(
+    client="gemini",
+    provider="google",
+    event=EVENT,
+    recognises=recognises,
+    normalise=normalise,
+    repeats=frozenset({"gen_ai.client.inference.operation.details"}),
+    fields=(
+        "event.timestamp",
+        "session.id",
+        "prompt_id",
+        "model",
+        "role",
+        "input_token_count",
+        "cached_content_token_count",
+        "output_token_count",
+        "thoughts_token_count",
+        "tool_token_count",
+        "total_token_count",
+        "duration_ms",
+    ),
+)
