@@ -1,1 +1,23 @@
-"""TBD."""
+"""The exact runtime: folds over Kafka topics that count each record once, on Faust's extension points.
+
+Faust gives the app, group membership, assignment, agents and stores. It is not trusted with offsets: around a rebalance
+it resumes, seeks and drops batches in an order that loses records. So the state itself says what was counted.
+
+    rows          what a changelog holds, and its replay (pure)
+    table         FoldTable: accept a batch only where the state ends; repair finds what is missing
+    commit        public rows, then changelog, then store; expiry removes closed keys
+    recovery      the changelog read to its end, the source's identity checked
+    producer      record batches, contiguity, acknowledgements; guard: no write by a worker that may be replaced
+    consumer      positions from the state, heartbeats seen by the guard
+    app, process  settings, health, start and clean stop
+"""
+
+from tallystream.streams.runtime.app import App
+from tallystream.streams.runtime.batches import Record
+from tallystream.streams.runtime.health import Counters, PartProgress, Progress
+from tallystream.streams.runtime.part import Part
+from tallystream.streams.runtime.process import run
+from tallystream.streams.runtime.rows import PublicRows
+from tallystream.streams.runtime.table import FoldTable
+
+__all__ = ["App", "Counters", "FoldTable", "Part", "PartProgress", "Progress", "PublicRows", "Record", "run"]

@@ -1,0 +1,95 @@
+"""What a changelog holds: rows by key, and two reserved rows a partition; and how it is replayed, as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+Row = tuple[bytes, bytes | None]
+"""A key and its value; None is a tombstone."""
+
+POSITION = b"\0position"
+"""Reserved row: what of the source has been folded. Opens every record batch of a group and ends its last one."""
+
+CLOSED = b"\0closed"
+"""Reserved row: the marker below which keys have been removed for good. It never falls."""
+
+
+def reserved(key: bytes) -> bool:
+    """Tell the runtime's own rows (and the store's) from the table's; keys of a table never start with a zero byte."""
+    return key[:1] == b"\0"
+
+
+class PublicRows(NamedTuple):
+    """Rows for another topic, acknowledged before the changelog row of the same group is sent.
+
+    `rows` are `(key, value)` as they go on the wire; `headers` are put on each record.
+    """
+
+    topic: str
+    partition: int
+    rows: Sequence[Row]
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Position(NamedTuple):
+    """`offset` is the next source offset to fold; `append_ms` the time of the record before it, -1 when there was none.
+
+    The time is a fingerprint: a source topic that was deleted and created again has another record at `offset - 1`.
+    """
+
+    offset: int
+    append_ms: int = -1
+
+    def encode(self) -> bytes:
+        """Return the value of a POSITION row."""
+        return b"%d %d" % self
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Position:
+        """Return the position a row holds.
+
+        Raises:
+            ValueError: `raw` is not a position.
+
+        """
+        offset, append_ms = raw.split(b" ")
+        return cls(int(offset), int(append_ms))
+
+
+class Replayed(NamedTuple):
+    """What changelog records do to a store: `rows` to write (None deletes), `stale` counts the ones ignored."""
+
+    rows: dict[bytes, bytes | None]
+    stale: int
+
+
+def replay(
+    records: Iterable[tuple[bytes, bytes | None]],
+    read: Callable[[bytes], bytes | None],
+    version: Callable[[bytes], int],
+    overtaken: set[bytes],
+) -> Replayed:
+    """Fold changelog `records`, in offset order, into what `read` finds in the store.
+
+    A position: the one read last wins, because a torn or late group can only move it back, to where it is still true.
+    A marker: the highest wins. A row: the highest version wins; a key whose last record lost is put into `overtaken`
+    (and taken out once a newer one follows), for it has to be written again before compaction keeps the wrong record.
+    """
+    rows: dict[bytes, bytes | None] = {}
+    stale = 0
+    for key, value in records:
+        if value is None:
+            overtaken.discard(key)
+        elif key != POSITION:
+            old = rows[key] if key in rows else read(key)
+            if key == CLOSED:
+                value = max(value, old or b"")
+            elif old is not None and version(old) > version(value):
+                stale += 1
+                overtaken.add(key)
+                continue
+            else:
+                overtaken.discard(key)
+        rows[key] = value
+    return Replayed(rows, stale)
