@@ -36,6 +36,8 @@ class Reason(StrEnum):
     """Too old for the ids the hour remembers: it may have been counted already."""
     CLOSED = "closed"
     """The event's hour has been removed from the state for good."""
+    ROW_FULL = "row_full"
+    """The session-hour has as many different models, tiers and attributions as one row can hold."""
     INVALID_MESSAGE = "invalid_message"
     """A Kafka message does not fit its schema."""
     UNKNOWN_CONNECTION = "unknown_connection"

@@ -5,7 +5,7 @@ Every price of the book is a whole number of pico-dollars a token (a price of $0
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import Decimal, InvalidOperation, localcontext
 
 PICO = 10**12
 
@@ -22,3 +22,23 @@ def to_pico(usd: str | Decimal) -> int:
     with localcontext() as context:
         context.prec = 60
         return int((Decimal(usd) * PICO).to_integral_value())
+
+
+MAX_USD = 10**9
+"""An amount a client reports for one response is less than this, or it is no amount."""
+
+
+def reported_pico(usd: str) -> int:
+    """Return a client's own estimate in pico-dollars.
+
+    Raises:
+        ValueError: it is not a finite decimal number from 0 to MAX_USD, or longer than 64 characters.
+
+    """
+    try:
+        amount = Decimal(usd) if len(usd) <= 64 else None
+    except InvalidOperation:
+        amount = None
+    if amount is None or not amount.is_finite() or not 0 <= amount < MAX_USD:
+        raise ValueError(f"a reported cost is a decimal number from 0 to {MAX_USD} US dollars")
+    return to_pico(amount)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tallystream.schemas.money import to_pico
+from tallystream.schemas.money import reported_pico
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Client = Literal["codex", "claude", "gemini"]
@@ -71,7 +71,7 @@ class UsageEvent(BaseModel):
         if self.reasoning > self.output:
             raise ValueError("reasoning is a part of output and cannot exceed it")
         if self.reported_cost_usd is not None:
-            to_pico(self.reported_cost_usd)
+            reported_pico(self.reported_cost_usd)
         return self
 
     @property

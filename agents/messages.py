@@ -1,0 +1,200 @@
+"""A `usage` message becomes a Batch of plain tuples: checked as the models of `schemas.usage` would, much faster.
+
+Nothing a message holds can make `parse` raise anything but InvalidMessage. One event that does not fit leaves the
+others of its message as they are: it is listed in `Batch.bad` by its index. What is said about a fault names fields
+and rules, never a value, for a value might be content. A property test holds `parse` and `UsageBatch` equal; beyond the
+models it bounds texts and sizes, so that no row made of them can outgrow a Kafka message.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, get_args
+
+import orjson
+
+from tallystream.schemas import keys
+from tallystream.schemas.money import reported_pico
+from tallystream.schemas.usage import (
+    ATTRIBUTION_KEYS,
+    MAX_BYTES,
+    MAX_EVENTS,
+    MAX_SESSION_BYTES,
+    Client,
+    UsageBatch,
+    UsageEvent,
+)
+
+MAX_TEXT_BYTES = 256
+"""UTF-8 bytes of a model, tier, speed or connection id at most."""
+MAX_ATTRIBUTION_BYTES = 12 * 1024
+"""Bytes of the attribution's JSON at most: seven texts of 256 bytes, each of them escaped, fit."""
+MAX_EVENT_TOKENS = 2**40
+"""No model response has so many tokens; sums of what is below stay countable."""
+
+Event = tuple[int, int, str, str | None, str | None, int, int, int, int, int, int, int, int | None, int]
+"""event_id, occurred_at, model, service_tier, speed, input_uncached, cache_read, cache_write_5m, cache_write_1h,
+output, reasoning, tool, reported cost in pico-dollars, index in the message."""
+
+_BATCH_KEYS = frozenset(UsageBatch.model_fields)
+_EVENT_KEYS = frozenset(UsageEvent.model_fields)
+_ATTRIBUTION_KEYS = frozenset(ATTRIBUTION_KEYS)
+_CLIENTS = frozenset(get_args(Client))
+_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
+_ZERO = dict.fromkeys(_COUNTS, 0)
+_MAIN = itemgetter("event_id", "occurred_at", "model", *_COUNTS)
+_MAIN_LENGTH = 3 + len(_COUNTS)
+_is_id = re.compile("[0-9a-f]{16}").fullmatch
+
+
+class InvalidMessage(Exception):  # noqa: N818 - a verdict on a message
+    """A message that cannot be counted; `detail` says why, without any of its values."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class Batch:
+    """One session's events out of one request."""
+
+    connection_id: str
+    client: str
+    provider: str
+    session_id: str
+    attribution: str
+    """Canonical JSON: sorted, without empty values."""
+    team: str | None
+    events: list[Event]
+    bad: list[tuple[int, str]]
+    """Index and detail of each event that does not fit."""
+    raw: list[Any]
+    """The events as they came, by index."""
+
+
+def parse(key: bytes | None, value: bytes | None) -> Batch:
+    """Return the batch a message holds.
+
+    Raises:
+        InvalidMessage: the message as a whole cannot be counted.
+
+    """
+    if value is None or len(value) > MAX_BYTES:
+        raise InvalidMessage("the message is empty" if value is None else f"the message exceeds {MAX_BYTES} bytes")
+    try:
+        message = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise InvalidMessage("the message is not JSON") from None
+    if type(message) is not dict:
+        raise InvalidMessage("the message is not an object")
+    if not message.keys() <= _BATCH_KEYS:
+        raise InvalidMessage("the message has fields that UsageBatch has not")
+    connection, session = _text(message, "connection_id"), _text(message, "session_id", MAX_SESSION_BYTES)
+    if not session:
+        raise InvalidMessage("session_id is empty")
+    if key != keys.join(connection, session):
+        raise InvalidMessage("the message's key is not connection_id|session_id")
+    client = message.get("client")
+    if type(client) is not str or client not in _CLIENTS:
+        raise InvalidMessage("client is none that we know")
+    raw = message.get("events")
+    if type(raw) is not list or not 1 <= len(raw) <= MAX_EVENTS:
+        raise InvalidMessage(f"events is not a list of 1 to {MAX_EVENTS}")
+    attribution, team = _attribution(message.get("attribution", {}))
+    batch = Batch(connection, client, _text(message, "provider"), session, attribution, team, [], [], raw)
+    _events(raw, batch.events, batch.bad)
+    return batch
+
+
+def _text(message: dict[str, Any], name: str, limit: int = MAX_TEXT_BYTES) -> str:
+    value = message.get(name)
+    if type(value) is not str:
+        raise InvalidMessage(f"{name} is not a text")
+    if _long(value, limit):
+        raise InvalidMessage(f"{name} exceeds {limit} bytes")
+    return value
+
+
+def _long(text: str, limit: int = MAX_TEXT_BYTES) -> bool:
+    return len(text) * 4 > limit and len(text.encode()) > limit
+
+
+def _attribution(value: object) -> tuple[str, str | None]:
+    """Return the canonical JSON and the team; an empty value is none."""
+    if type(value) is not dict or not value.keys() <= _ATTRIBUTION_KEYS:
+        raise InvalidMessage("attribution is not an object of the fields that Attribution has")
+    for text in value.values():
+        if type(text) is not str and text is not None:
+            raise InvalidMessage("attribution has a value that is not a text")
+    if not all(value.values()):
+        value = {name: text for name, text in value.items() if text}
+    canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    if len(canonical) > MAX_ATTRIBUTION_BYTES:
+        raise InvalidMessage(f"attribution exceeds {MAX_ATTRIBUTION_BYTES} bytes")
+    return canonical.decode(), value.get("team")
+
+
+def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> None:
+    for index, event in enumerate(raw):
+        try:
+            ident, at, model, plain, read, write_5m, write_1h, out, reasoning, tool = _MAIN(event)
+        except (KeyError, TypeError, IndexError):
+            if type(event) is not dict:
+                bad.append((index, "the event is not an object"))
+                continue
+            try:
+                ident, at, model, plain, read, write_5m, write_1h, out, reasoning, tool = _MAIN(_ZERO | event)
+            except KeyError:
+                bad.append((index, "the event has no event_id, occurred_at or model"))
+                continue
+        tier = speed = reported = None
+        if len(event) != _MAIN_LENGTH:
+            try:
+                tier, speed, reported = _extras(event)
+            except InvalidMessage as exc:
+                bad.append((index, exc.detail))
+                continue
+        # An `or` of numbers is negative if one of them is, and reaches 2**53 if one of them does.
+        if not (
+            type(at)
+            is type(plain)
+            is type(read)
+            is type(write_5m)
+            is type(write_1h)
+            is type(out)
+            is type(reasoning)
+            is type(tool)
+            is int
+        ) or not (0 <= (plain | read | write_5m | write_1h | out | tool | reasoning) < 2**53 and 0 <= at < 2**63):
+            bad.append((index, "a count or occurred_at is not a whole number within its bounds"))
+        elif reasoning > out:
+            bad.append((index, "reasoning exceeds output, which it is a part of"))
+        elif type(ident) is not str or not _is_id(ident):
+            bad.append((index, "event_id is not 16 lowercase hex digits"))
+        elif type(model) is not str or _long(model):
+            bad.append((index, f"model is not a text of at most {MAX_TEXT_BYTES} bytes"))
+        elif plain + read + write_5m + write_1h + out + tool >= MAX_EVENT_TOKENS:
+            bad.append((index, f"a response of {MAX_EVENT_TOKENS} tokens or more is none"))
+        else:
+            number = int(ident, 16)
+            good.append(
+                (number, at, model, tier, speed, plain, read, write_5m, write_1h, out, reasoning, tool, reported, index)
+            )
+
+
+def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
+    """Return tier, speed and reported cost; an empty tier or speed is none."""
+    if not event.keys() <= _EVENT_KEYS:
+        raise InvalidMessage("the event has fields that UsageEvent has not")
+    get = event.get
+    tier, speed, turn, usd = get("service_tier"), get("speed"), get("turn_id"), get("reported_cost_usd")
+    for name, text in (("service_tier", tier), ("speed", speed), ("turn_id", turn), ("reported_cost_usd", usd)):
+        if text is not None and (type(text) is not str or (name != "turn_id" and _long(text))):
+            raise InvalidMessage(f"{name} is not a text of at most {MAX_TEXT_BYTES} bytes")
+    try:
+        return tier or None, speed or None, None if usd is None else reported_pico(usd)
+    except ValueError as exc:
+        raise InvalidMessage(str(exc)) from None

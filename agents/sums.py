@@ -1,0 +1,43 @@
+"""What is added up, everywhere the same: one list of ints a bucket, in the order of these indices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tallystream.schemas.money import to_usd
+
+REQUESTS, INPUT, READ, WRITE_5M, WRITE_1H, OUTPUT, REASONING, TOOL, COST, UNPRICED, REPORTED, REPORTS, LATE = range(13)
+"""COST and REPORTED are pico-dollars; REPORTS counts the requests whose client reported a cost."""
+WIDTH = 13
+MAX_COUNT = 2**53 - 1
+"""Counts in rows stop here: a number that every reader of JSON can hold."""
+
+
+def zero() -> list[int]:
+    """Return the sums of nothing."""
+    return [0] * WIDTH
+
+
+def to_fields(sums: Sequence[int]) -> dict[str, Any]:
+    """Return the fields of `schemas.rows.Sums`."""
+    requests, plain, read, write_5m, write_1h, output, reasoning, tool, cost, unpriced, reported, reports, late = sums
+    total = plain + read + write_5m + write_1h + output + tool
+    fields = {
+        "requests": requests,
+        "input_uncached": plain,
+        "cache_read": read,
+        "cache_write_5m": write_5m,
+        "cache_write_1h": write_1h,
+        "output": output,
+        "reasoning": reasoning,
+        "tool": tool,
+        "total_tokens": total,
+        "cost_usd": to_usd(cost) if requests > unpriced else None,
+        "reported_cost_usd": to_usd(reported) if reports else None,
+        "unpriced_requests": unpriced,
+        "late_events": late,
+    }
+    if total > MAX_COUNT:
+        return {name: min(value, MAX_COUNT) if type(value) is int else value for name, value in fields.items()}
+    return fields
