@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tallystream.streams.embedded.jars import default_cache_dir
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics
 
@@ -22,11 +23,6 @@ from tallystream.streams.topics import Topics
 def default_data_dir() -> Path:
     """Return `$XDG_DATA_HOME/tallystream`, by default `~/.local/share/tallystream`."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tallystream"
-
-
-def default_cache_dir() -> Path:
-    """Return `$XDG_CACHE_HOME/tallystream`, by default `~/.cache/tallystream`: what can be downloaded again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tallystream"
 
 
 class Settings(BaseSettings):
@@ -38,6 +34,8 @@ class Settings(BaseSettings):
     """State of this machine: embedded Kafka, stores, spools, run.json."""
     cache_dir: Path = Field(default_factory=default_cache_dir)
     """Downloads: Kafka's jars."""
+    maven_mirror: str | None = None
+    """URL of the Maven repository that the embedded Kafka's jars come from; unset: jgo's default."""
     kafka: str | None = None
     """`host:port[,...]` of a Kafka cluster; unset: the embedded one that `tallystream up` runs in `data_dir`."""
     kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"

@@ -1,1 +1,9 @@
-"""TBD."""
+"""Apache Kafka itself as a child process: one node in KRaft mode, for a laptop and for tests.
+
+Its jars come from Maven and are verified against a committed lock, its Java runtime from PyPI (extra `embedded`).
+"""
+
+from tallystream.streams.embedded.broker import EmbeddedKafka
+from tallystream.streams.embedded.jars import default_cache_dir
+
+__all__ = ["EmbeddedKafka", "default_cache_dir"]

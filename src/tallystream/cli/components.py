@@ -49,7 +49,24 @@ def worker(
     component.run(settings, cluster(settings), ops_port=ops_port, instance=instance or socket.gethostname())
 
 
+def kafka(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes the last one, else a free one.")
+    ] = 0,
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the embedded Apache Kafka alone, on loopback, its data in DATA_DIR/kafka.
+
+    For development. The first run downloads it (45 MB); TALLYSTREAM_MAVEN_MIRROR names another Maven repository.
+    """
+    from tallystream.components import kafka as component
+
+    component.run(settings_from(data_dir), port=port, ops_port=ops_port)
+
+
 def register(app: typer.Typer) -> None:
     """Add the component commands."""
     app.command("gateway")(gateway)
     app.command("worker")(worker)
+    app.command("kafka")(kafka)

@@ -1,0 +1,212 @@
+"""The broker's life: lock the data dir, format it once, start the JVM, wait until it is usable, stop it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from tallystream.schemas.errors import Unfit, Unreachable, UsageError
+from tallystream.streams import ports
+from tallystream.streams.children import spawn
+from tallystream.streams.embedded import jars, readiness
+from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener, render
+from tallystream.streams.embedded.dirlock import DirLock
+
+JVM = (
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    # Kafka's own use of native libraries (compression) and of Unsafe (memory maps): known, not worth a warning each.
+    "--enable-native-access=ALL-UNNAMED",
+    "--sun-misc-unsafe-memory-access=allow",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.storage.internals.log.LogManager=info",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+)
+START_SECONDS = 90.0
+"""A broker that was killed with much data checks its logs before it listens."""
+STOP_SECONDS = 20.0
+LOG_TAIL = 2000
+
+
+class EmbeddedKafka:
+    """Apache Kafka on 127.0.0.1, its data in `data_dir`, its jars in `cache_dir`. A context manager.
+
+    `port` 0 takes the one of the last start where that is free, else a free one. The data dir belongs to one broker at
+    a time, held by a kernel lock that ends with the JVM. The JVM ends with this process, even with one that is killed.
+    With `output` None the JVM writes to the stderr of this process, otherwise it appends to that file.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        cache_dir: Path | None = None,
+        port: int = 0,
+        mirror: str | None = None,
+        output: Path | None = Path("broker.log"),
+        overrides: Mapping[str, str] | None = None,
+    ) -> None:
+        self._dir = data_dir.resolve()
+        self._cache_dir = cache_dir or jars.default_cache_dir()
+        self._wanted_port = port
+        self._mirror = mirror
+        self._output = self._dir / output if output else None
+        self._overrides = dict(overrides or {})
+        self._lock = DirLock(self._dir / ".lock")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = port
+
+    @property
+    def bootstrap(self) -> str:
+        """Return `host:port`, once started."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Return the pid of the JVM, once started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the JVM's exit code, None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the broker and return when a group can join.
+
+        Raises:
+            UsageError: the extra `embedded` is missing, the data dir is in use, the port is taken.
+            Unreachable: the jars could not be downloaded, or the broker was not ready in time.
+            Unfit: the broker does not start on this data.
+
+        """
+        class_path = os.pathsep.join(map(str, jars.resolve(self._cache_dir, mirror=self._mirror)))
+        java = str(jars.java())
+        self._lock.acquire()
+        try:
+            config = self._configure()
+            (self._dir / "server.properties").write_text(render(config.properties()))
+            self._format(java, class_path)
+            self._spawn([java, *JVM, "-cp", class_path, "kafka.Kafka", "server.properties"])
+            self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Stop the broker, by force after `seconds`; does nothing when it does not run."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            process.wait()
+        self._lock.release()
+
+    def _configure(self) -> BrokerConfig:
+        """Choose the ports, the last ones where possible: clients that are still there know them."""
+        file = self._dir / "ports.json"
+        try:
+            last = json.loads(file.read_text())
+        except (OSError, ValueError):
+            last = {}
+        port = self._wanted_port or int(last.get("port", 0))
+        if self._wanted_port and not ports.is_free(port, HOST):
+            raise UsageError(f"port {port} is taken", "stop what listens there, or choose another --port")
+        if not port or not ports.is_free(port, HOST):
+            port = ports.pick()
+        controller = int(last.get("controller_port", 0))
+        if not controller or controller == port or not ports.is_free(controller, HOST):
+            controller = ports.pick(port)
+        self.port = port
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"port": port, "controller_port": controller}))
+        temporary.replace(file)
+        return BrokerConfig(controller, (Listener(port),), self._overrides)
+
+    def _format(self, java: str, class_path: str) -> None:
+        """Give a new data dir its identity; one that has it stays as it is."""
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if (self._dir / "log" / "meta.properties").exists():
+            return
+        argv = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool"]
+        # `--ignore-formatted`: a kill between the first file and the last must not need a person.
+        argv += ["format", "--ignore-formatted", "-t", cluster_id, "-c", "server.properties"]
+        process = spawn(argv, cwd=self._dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            output, _ = process.communicate(timeout=START_SECONDS)
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+        if process.returncode != 0:
+            raise Unfit(
+                f"Kafka could not format {self._dir}: {_last_line(output.decode(errors='replace'))}",
+                "is the disk full, or the data of another Kafka there? Another --data-dir starts afresh",
+            )
+
+    def _spawn(self, argv: list[str]) -> None:
+        if self._output is None:
+            self._process = spawn(argv, cwd=self._dir, stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,))
+            return
+        with self._output.open("ab") as output:
+            self._process = spawn(
+                argv,
+                cwd=self._dir,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(self._lock.fd,),
+            )
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+
+        def ended() -> bool:
+            return self.poll() is not None
+
+        if readiness.await_group(HOST, self.port, deadline, ended):
+            return
+        where = f"; see {self._output}" if self._output else ""
+        if ended():
+            raise Unfit(
+                f"Kafka ended with {self.poll()} while it started: {self._tail()}", f"its data: {self._dir}{where}"
+            )
+        raise Unreachable(f"Kafka was not ready within {START_SECONDS:.0f} s", f"its data: {self._dir}{where}")
+
+    def _tail(self) -> str:
+        if self._output is None:
+            return "its log is above"
+        with self._output.open("rb") as file:
+            file.seek(max(0, self._output.stat().st_size - LOG_TAIL))
+            return _last_line(file.read().decode(errors="replace"))
+
+
+def _last_line(text: str) -> str:
+    """Return the last line that says something: a Java stack trace ends in frames, which do not."""
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("at ", "..."))]
+    return telling[-1][:300] if telling else "it said nothing"

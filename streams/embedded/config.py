@@ -1,0 +1,113 @@
+"""The broker's configuration as pure data: a frozen value becomes the text of `server.properties`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+HOST = "127.0.0.1"
+YEAR_MINUTES = 525_600
+LOG_DIR = "log"
+"""Relative to the working directory of the broker: an absolute path with a comma in it would be read as two."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where clients connect. `name` is unique; `protocol` is PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+
+    port: int
+    name: str = "PLAINTEXT"
+    protocol: str = "PLAINTEXT"
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """What goes under `listener.name.<name>.`: key stores, SASL mechanisms."""
+
+
+@dataclass(frozen=True)
+class BrokerConfig:
+    """One combined broker and controller. The first listener is the one the broker itself uses."""
+
+    controller_port: int
+    listeners: tuple[Listener, ...]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def properties(self) -> dict[str, str]:
+        """Return the properties of `server.properties`."""
+        addresses = [f"{listener.name}://{HOST}:{listener.port}" for listener in self.listeners]
+        protocols = [f"{listener.name}:{listener.protocol}" for listener in self.listeners]
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": ",".join([*addresses, f"CONTROLLER://{HOST}:{self.controller_port}"]),
+            "advertised.listeners": ",".join(addresses),
+            "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
+            "inter.broker.listener.name": self.listeners[0].name,
+            "log.dirs": LOG_DIR,
+        }
+        for listener in self.listeners:
+            prefix = f"listener.name.{listener.name.lower()}."
+            properties |= {prefix + name: value for name, value in listener.properties.items()}
+        return {**properties, **ONE_NODE, **PROMPT, **SMALL, **KEPT, **self.overrides}
+
+
+ONE_NODE = {
+    # One node cannot hold three replicas. Without the share coordinator's the broker would retry for ever.
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+}
+PROMPT = {
+    # A single node that is killed and restarted is fenced until its old session ends: 9 s by default.
+    "broker.session.timeout.ms": "1000",
+    "broker.heartbeat.interval.ms": "200",
+    # Production waits for more members before it balances; here the first one should start at once.
+    "group.initial.rebalance.delay.ms": "0",
+    # The worker's session timeout is 6 s, tests use less.
+    "group.min.session.timeout.ms": "1000",
+}
+SMALL = {
+    "num.partitions": "1",
+    # One partition for all groups: when it is loaded, every group can join.
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.num.partitions": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    # 128 MiB by default, taken from the heap once, at the start; this is enough for 1.2 million keys a pass.
+    "log.cleaner.dedupe.buffer.size": str(32 << 20),
+}
+KEPT = {
+    # A laptop may be shut for weeks: positions must be there when it opens.
+    "offsets.retention.minutes": str(YEAR_MINUTES),
+    # A topic that nobody created on purpose would have the wrong retention.
+    "auto.create.topics.enable": "false",
+    # There is no second replica that could survive a power cut: at most a second of it may be unsynced.
+    "log.flush.interval.ms": "1000",
+    "log.flush.scheduler.interval.ms": "1000",
+    # Left at Kafka's own limit of 1 MiB a batch on purpose: what works here works on other clusters.
+    "message.max.bytes": "1048588",
+}
+
+
+def render(properties: Mapping[str, str]) -> str:
+    """Return the text of a Java properties file, escaped so that Java reads back the same values."""
+    return "".join(f"{_escape(name)}={_escape(value)}\n" for name, value in sorted(properties.items()))
+
+
+def _escape(text: str) -> str:
+    special = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "=": "\\=", ":": "\\:", "#": "\\#", "!": "\\!"}
+    escaped = []
+    for index, character in enumerate(text):
+        if character in special:
+            escaped.append(special[character])
+        elif character == " " and index == 0:
+            escaped.append("\\ ")
+        elif " " <= character <= "~":
+            escaped.append(character)
+        else:
+            units = character.encode("utf-16-be")
+            escaped += [f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2)]
+    return "".join(escaped)

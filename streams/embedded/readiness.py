@@ -1,0 +1,66 @@
+"""Ready means that a consumer group can join, not that a port is open.
+
+A broker that listens may still answer COORDINATOR_NOT_AVAILABLE: its offsets topic is created with the first group.
+Describing a group that does not exist creates that topic, needs its one partition loaded, and leaves no group behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+POLL_SECONDS = 0.05
+GROUP = "tallystream-readiness"
+GROUP_ID_NOT_FOUND = 69
+"""Kafka's error code; older versions of the request answer 0 and call the group dead."""
+
+
+def await_group(host: str, port: int, deadline: float, ended: Callable[[], bool]) -> bool:
+    """Wait until a group could join at `host:port`; False at `deadline` (monotonic s), or when `ended` says so.
+
+    Works in a thread of its own, so that it may be called where an event loop runs.
+    """
+    while not _listens(host, port):
+        if ended() or time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(_poll(f"{host}:{port}", deadline, ended))).result()
+
+
+async def can_join(admin: AIOKafkaAdminClient) -> bool:
+    """Tell whether a group could join now."""
+    try:
+        responses = await admin.describe_consumer_groups([GROUP])
+    except (KafkaError, OSError):
+        return False
+    codes = [group[0] for response in responses for group in response.groups]
+    return bool(codes) and all(code in (0, GROUP_ID_NOT_FOUND) for code in codes)
+
+
+async def _poll(bootstrap: str, deadline: float, ended: Callable[[], bool]) -> bool:
+    while time.monotonic() < deadline and not ended():
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
+        try:
+            await admin.start()
+            while time.monotonic() < deadline and not ended():
+                if await can_join(admin):
+                    return True
+                await asyncio.sleep(POLL_SECONDS)
+        except (KafkaError, OSError):
+            await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await admin.close()
+    return False
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0

@@ -1,0 +1,112 @@
+"""The embedded broker as its users meet it: restarted, killed, started twice, orphaned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from tests.support.product import eventually
+
+from tallystream.schemas.errors import UsageError
+from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import TopicSpec, ensure
+
+pytestmark = pytest.mark.timeout(180)
+TOPIC = TopicSpec("kept", 1)
+PARTITION = TopicPartition(TOPIC.name, 0)
+
+
+def append(bootstrap: str, value: bytes) -> None:
+    async def send() -> None:
+        await ensure(KafkaSettings(bootstrap), (TOPIC,))
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
+            await producer.send_and_wait(TOPIC.name, value)
+
+    asyncio.run(send())
+
+
+def contents(bootstrap: str) -> list[bytes]:
+    async def read() -> list[bytes]:
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+            consumer.assign([PARTITION])
+            await consumer.seek_to_beginning(PARTITION)
+            end = (await consumer.end_offsets([PARTITION]))[PARTITION]
+            return [(await consumer.getone()).value for _ in range(end)]
+
+    return asyncio.run(read())
+
+
+def gone(pid: int) -> bool:
+    """Tell whether the process has ended; one that nobody has waited for yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_data_and_port_survive_stop_and_kill_and_a_second_start_is_refused(tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path) as broker:
+        bootstrap = broker.bootstrap
+        append(bootstrap, b"first")
+        with pytest.raises(UsageError, match=f"runs in .* already .process {os.getpid()}"):
+            EmbeddedKafka(tmp_path).start()
+        assert contents(bootstrap) == [b"first"]
+    with EmbeddedKafka(tmp_path) as broker:
+        assert broker.bootstrap == bootstrap
+        assert contents(bootstrap) == [b"first"]
+        append(bootstrap, b"second")
+        os.kill(broker.pid, signal.SIGKILL)
+        assert eventually(lambda: broker.poll() is not None, "the JVM has ended")
+    with EmbeddedKafka(tmp_path) as broker:
+        assert broker.bootstrap == bootstrap
+        assert contents(bootstrap) == [b"first", b"second"]
+
+
+def test_a_killed_owner_takes_the_broker_with_it_and_its_data_dir_is_usable_at_once(tmp_path: Path) -> None:
+    owner = textwrap.dedent("""
+        import sys, threading, time
+        from pathlib import Path
+        from tallystream.streams.embedded import EmbeddedKafka
+
+        broker = EmbeddedKafka(Path(sys.argv[1]))
+        starter = threading.Thread(target=broker.start)
+        starter.start()
+        starter.join()
+        print(broker.pid, broker.bootstrap, flush=True)
+        sys.stdin.read()
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", owner, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        try:
+            pid, bootstrap = process.stdout.readline().split()
+            # The thread that started it has ended; the broker has not.
+            append(bootstrap, b"kept")
+            assert not gone(int(pid))
+        finally:
+            process.kill()
+    with EmbeddedKafka(tmp_path) as broker:
+        assert gone(int(pid))
+        assert broker.bootstrap == bootstrap
+        assert contents(bootstrap) == [b"kept"]
+
+
+def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} is taken"):
+            EmbeddedKafka(tmp_path, port=port).start()
+    assert not (tmp_path / "log").exists()

@@ -1,0 +1,69 @@
+"""What the broker is told, and that Java reads it as we meant it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystream.streams.embedded.config import BrokerConfig, Listener, render
+
+
+def parse(text: str) -> dict[str, str]:
+    """Read a properties file by Java's rules (java.util.Properties.load), as far as they matter for one line each."""
+    properties = {}
+    for line in text.split("\n"):
+        parts, target, index = ["", ""], 0, 0
+        while index < len(line):
+            character = line[index]
+            if character == "\\":
+                index += 1
+                escape = line[index]
+                if escape == "u":
+                    parts[target] += chr(int(line[index + 1 : index + 5], 16))
+                    index += 4
+                else:
+                    parts[target] += {"n": "\n", "r": "\r", "t": "\t"}.get(escape, escape)
+            elif target == 0 and character in "=: ":
+                target = 1
+                while index + 1 < len(line) and line[index + 1] == " ":
+                    index += 1
+            else:
+                parts[target] += character
+            index += 1
+        if line:
+            properties[parts[0]] = parts[1].encode("utf-16", "surrogatepass").decode("utf-16")
+    return properties
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00\x0b\x0c"))
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z][a-z.]{0,20}", fullmatch=True), texts))
+def test_java_reads_back_what_was_meant(properties: dict[str, str]) -> None:
+    assert parse(render(properties)) == properties
+
+
+def test_listeners_are_advertised_on_loopback_and_the_controller_is_not() -> None:
+    sasl = Listener(
+        9301, "CLIENTS", "SASL_SSL", {"ssl.keystore.location": "/k.p12", "sasl.enabled.mechanisms": "PLAIN"}
+    )
+    properties = BrokerConfig(9300, (Listener(9299), sasl)).properties()
+    assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9299,CLIENTS://127.0.0.1:9301"
+    assert properties["listeners"].endswith(",CONTROLLER://127.0.0.1:9300")
+    assert "CLIENTS:SASL_SSL" in properties["listener.security.protocol.map"].split(",")
+    assert properties["inter.broker.listener.name"] == "PLAINTEXT"
+    assert properties["listener.name.clients.ssl.keystore.location"] == "/k.p12"
+    assert properties["listener.name.clients.sasl.enabled.mechanisms"] == "PLAIN"
+
+
+def test_one_node_needs_no_other_and_forgets_no_position() -> None:
+    properties = BrokerConfig(9300, (Listener(9299),)).properties()
+    factors = {name: value for name, value in properties.items() if name.endswith(("replication.factor", "min.isr"))}
+    assert len(factors) == 5
+    assert set(factors.values()) == {"1"}
+    assert int(properties["offsets.retention.minutes"]) == 365 * 24 * 60
+    assert int(properties["group.min.session.timeout.ms"]) <= 6000
+    assert properties["auto.create.topics.enable"] == "false"
+
+
+def test_overrides_win() -> None:
+    config = BrokerConfig(9300, (Listener(9299),), {"broker.session.timeout.ms": "9000"})
+    assert config.properties()["broker.session.timeout.ms"] == "9000"
