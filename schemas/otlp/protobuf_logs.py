@@ -7,10 +7,9 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from tallystream.schemas.errors import InvalidBody
 from tallystream.schemas.otlp.protobuf_messages import LogRecordMessage, LogsRequest
 from tallystream.schemas.otlp.records import HINT, MARK, OPAQUE, LogRecord, LogsBody, Value, event_name
-from tallystream.schemas.otlp.signals import refuse_other_shapes
+from tallystream.schemas.otlp.signals import refuse_other_shapes, undecodable
 
 
 class MapAttributes:
@@ -41,14 +40,6 @@ def _value(value: Any) -> Value:
     return None if kind is None else OPAQUE
 
 
-def invalid(exc: Exception, what: str) -> InvalidBody:
-    """Return the error for bytes that protobuf cannot decode."""
-    return InvalidBody(
-        f"the body is not a valid OTLP {what} request in protobuf: {exc}",
-        "send an Export*ServiceRequest with Content-Type application/x-protobuf, or JSON with application/json",
-    )
-
-
 def read_logs(body: bytes) -> LogsBody:
     """Decode an ExportLogsServiceRequest.
 
@@ -59,7 +50,7 @@ def read_logs(body: bytes) -> LogsBody:
     try:
         request = LogsRequest.FromString(body)
     except DecodeError as exc:
-        raise invalid(exc, "logs") from exc
+        raise undecodable(exc) from exc
     scopes = [scope for resource in request.resources for scope in resource.scopes]
     if not _is_logs(next((scope.records[0] for scope in scopes if scope.records), b"")):
         refuse_other_shapes(body, "logs")
@@ -100,7 +91,7 @@ def _record(raw: bytes, index: int, scope: str, resource: dict[str, Value]) -> L
     try:
         message = LogRecordMessage.FromString(raw)
     except DecodeError as exc:
-        raise invalid(exc, f"logs (record {index})") from exc
+        raise undecodable(exc, f" (record {index})") from exc
     attributes = MapAttributes(message.attributes)
     return LogRecord(
         index,

@@ -27,6 +27,8 @@ _KEYS: Final[dict[Signal, tuple[str, str, str]]] = {
     "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
     "traces": ("resourceSpans", "scopeSpans", "spans"),
 }
+_HINT: Final = "send an Export*ServiceRequest with Content-Type application/x-protobuf, or JSON with application/json"
+_NEVER: Final = 1_000_000
 _POINTS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _POINT_FIELDS: Final = ("gauge", "sum", "histogram", "exponential", "summary")
 
@@ -77,6 +79,11 @@ def refuse_other_shapes(body: bytes, signal: Signal) -> None:
         raise _misplaced(found, signal)
 
 
+def undecodable(exc: DecodeError, where: str = "") -> InvalidBody:
+    """Return the error for bytes that are no protobuf of the kind expected."""
+    return InvalidBody(f"the body is not a valid OTLP request in protobuf{where}: {exc}", _HINT)
+
+
 def _misplaced(found: Signal, wanted: Signal) -> InvalidBody:
     return InvalidBody(
         f"the body holds {found}, but came to the endpoint for {wanted}",
@@ -114,33 +121,33 @@ def _parse(kind: Any, body: bytes) -> Any:
     try:
         return kind.FromString(body)
     except DecodeError as exc:
-        raise InvalidBody(
-            f"the body is not a valid OTLP request in protobuf: {exc}",
-            "send an Export*ServiceRequest with Content-Type application/x-protobuf, or JSON with application/json",
-        ) from exc
+        raise undecodable(exc) from exc
 
 
 def _shape(body: bytes, preferred: Signal) -> Signal:
     """Return whose records the first one looks like, `preferred` when nothing speaks against it."""
     # all three requests have this frame: resources, scopes, and bytes in field 2
     request = _parse(SpansRequest, body)
-    if body and not request.resources:
-        raise InvalidBody(
-            "the body is not an OTLP request in protobuf: it holds no resources",
-            "send an Export*ServiceRequest with Content-Type application/x-protobuf, or JSON with application/json",
-        )
-    scopes = chain.from_iterable(resource.scopes for resource in request.resources)
+    scopes = [scope for resource in request.resources for scope in resource.scopes]
     first = next((scope.records[0] for scope in scopes if scope.records), None)
     if first is None:
+        frame = ((request, 1), *((part, 2) for part in (*request.resources, *scopes)))
+        if (body and not request.resources) or any(_has_unknown(part, number) for part, number in frame):
+            raise InvalidBody("the body is not an OTLP request in protobuf: its fields are of other types", _HINT)
         return preferred
     strangeness = {signal: _strangeness(first, signal) for signal in _KEYS}
     best = min(strangeness, key=lambda signal: (strangeness[signal], signal != preferred))
     if strangeness[best] >= _NEVER:
-        raise InvalidBody("the body is not an OTLP request in protobuf: its first record is no log, metric or span")
+        raise InvalidBody(
+            "the body is not an OTLP request in protobuf: its records are no logs, metrics or spans", _HINT
+        )
     return best
 
 
-_NEVER: Final = 1_000_000
+def _has_unknown(message: Message, number: int) -> bool:
+    """Whether a field came with another wire type than its own, which protobuf takes for an unknown field."""
+    fields = UnknownFieldSet(message)
+    return any(fields[place].field_number == number for place in range(len(fields)))
 
 
 def _strangeness(raw: bytes, signal: Signal) -> int:

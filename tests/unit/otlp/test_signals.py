@@ -1,0 +1,115 @@
+"""Which signal a body is, and how much it holds, judged on bodies of the official classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from tallystream.schemas.clients import normalise_logs
+from tallystream.schemas.connections import Signal
+from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.otlp import Encoding, detect_signal, inspect
+
+SIGNALS: tuple[Signal, ...] = ("logs", "metrics", "traces")
+TOKENS = KeyValue(key="input_tokens", value=AnyValue(int_value=5))
+
+
+def logs() -> bytes:
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    scope.log_records.add(severity_number=9, body=AnyValue(string_value="hello"))
+    scope.log_records.add(observed_time_unix_nano=1, attributes=[TOKENS])
+    return request.SerializeToString()
+
+
+def metrics() -> bytes:
+    request = ExportMetricsServiceRequest()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    scope.metrics.add(name="codex.turn.token_usage", unit="x", description="d").histogram.data_points.add(count=3)
+    total = scope.metrics.add(name="b")
+    total.sum.data_points.add(as_int=1, attributes=[TOKENS])
+    total.sum.data_points.add(as_double=1)
+    scope.metrics.add(name="c").gauge.data_points.add(as_int=1)
+    scope.metrics.add(name="d").exponential_histogram.data_points.add(count=1)
+    scope.metrics.add(name="e").summary.data_points.add(count=1)
+    return request.SerializeToString()
+
+
+def traces() -> bytes:
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    for name in ("handle_responses", ""):
+        scope.spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, name=name, start_time_unix_nano=5, attributes=[TOKENS])
+    return request.SerializeToString()
+
+
+BODIES: dict[Signal, tuple[Callable[[], bytes], int]] = {
+    "logs": (logs, 2),
+    "metrics": (metrics, 6),
+    "traces": (traces, 2),
+}
+
+JSON: dict[Signal, tuple[bytes, int]] = {
+    "logs": (b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{},{"body":null}]}]},{}]}', 2),
+    "metrics": (
+        b"""{"resourceMetrics": [{"scopeMetrics": [{"metrics": [
+            {"name": "a", "sum": {"dataPoints": [{"asInt": 1}, {}]}}, {"name": "b", "gauge": null},
+            {"name": "c", "histogram": {"dataPoints": [{"count": 2}]}}, {"name": "d", "summary": {}}]}]}]}""",
+        3,
+    ),
+    "traces": (b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"}]},{"spans":null}]}]}', 1),
+}
+
+
+def cases() -> list[tuple[Signal, bytes, Encoding, int]]:
+    protobuf = [(signal, build(), Encoding.PROTOBUF, size) for signal, (build, size) in BODIES.items()]
+    return protobuf + [(signal, body, Encoding.JSON, size) for signal, (body, size) in JSON.items()]
+
+
+@pytest.mark.parametrize(("signal", "body", "encoding", "size"), cases())
+def test_a_body_shows_its_signal_and_size(signal: Signal, body: bytes, encoding: Encoding, size: int) -> None:
+    assert detect_signal(body, encoding) == signal
+    assert inspect(body, encoding, signal) == size
+
+
+@pytest.mark.parametrize(("signal", "body", "encoding", "size"), cases())
+def test_a_body_at_another_signals_endpoint_is_refused(
+    signal: Signal, body: bytes, encoding: Encoding, size: int
+) -> None:
+    for other in SIGNALS:
+        if other != signal:
+            with pytest.raises(InvalidBody) as refused:
+                inspect(body, encoding, other)
+            assert f"holds {signal}" in refused.value.message
+            assert f"/v1/{signal}" in refused.value.hint
+
+
+@pytest.mark.parametrize(("signal", "body", "encoding", "size"), cases())
+def test_logs_alone_are_normalised(signal: Signal, body: bytes, encoding: Encoding, size: int) -> None:
+    if signal == "logs":
+        assert normalise_logs(body, encoding).records == size
+    else:
+        with pytest.raises(InvalidBody, match=f"holds {signal}"):
+            normalise_logs(body, encoding)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize(("body", "encoding"), [(b"", Encoding.PROTOBUF), (b"{}", Encoding.JSON)])
+def test_an_empty_request_succeeds_everywhere(signal: Signal, body: bytes, encoding: Encoding) -> None:
+    assert inspect(body, encoding, signal) == 0
+    assert detect_signal(body, encoding) == "logs"
+
+
+def test_a_field_of_a_newer_protocol_does_not_change_the_signal() -> None:
+    newer = b"\xf8\x07\x01"
+    record = b"\x09" + (5).to_bytes(8, "little") + newer
+    scope = b"\x12" + bytes([len(record)]) + record
+    resource = b"\x12" + bytes([len(scope)]) + scope
+    body = b"\x0a" + bytes([len(resource)]) + resource + newer
+    assert detect_signal(body, Encoding.PROTOBUF) == "logs"
+    assert inspect(body, Encoding.PROTOBUF, "logs") == 1
