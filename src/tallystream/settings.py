@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     """Keep user names as they come instead of their hash."""
     prices: Path | None = None
     """TOML file of private, dated prices that go before the book's."""
+    worker_membership: Literal["static", "dynamic"] = "static"
+    """`static`: a worker that restarts under its instance name takes its partitions back at once; those of one that
+    stops for good move after 6 s. `dynamic`: a worker that stops hands over at once; after a crash it takes 6 s."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)

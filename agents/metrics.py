@@ -1,0 +1,136 @@
+"""Every metric of the session-cost agent, each with what it means and what to do when it moves.
+
+Hot paths count in local integers and add them up once a batch; the runtime's own counters are read when scraped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tallystream.streams.runtime import FoldTable
+
+MAX_UNPRICED = 50
+"""Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
+
+
+class FoldMetrics:
+    """What the agent counts itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.events = Counter(
+            "tallystream_usage_events",
+            "Usage events counted into a session-hour. After a crash some are counted here again, never in the rows.",
+            registry=registry,
+        )
+        self.duplicates = Counter(
+            "tallystream_duplicate_events",
+            "Copies of events that were counted already: clients that resend. Harmless.",
+            registry=registry,
+        )
+        self.late = Counter(
+            "tallystream_late_events",
+            "Events counted after their hour was final (its end and 1 h): a final row changed."
+            " A client's clock is wrong, or a spool was away for long.",
+            registry=registry,
+        )
+        self.dead_letters = Counter(
+            "tallystream_worker_dead_letters",
+            "Events and messages not counted, by reason; `tallystream deadletters list` shows them.",
+            ["reason"],
+            registry=registry,
+        )
+        self.unpriced = Counter(
+            "tallystream_unpriced_requests",
+            "Requests counted without a price: the book does not know this model, tier or speed."
+            " Give it a price of your own (TALLYSTREAM_PRICES) or upgrade.",
+            ["provider", "model", "tier"],
+            registry=registry,
+        )
+        self.rows = Counter(
+            "tallystream_public_rows",
+            "Rows sent to the topics of rows, by kind: session_hours, hours.",
+            ["kind"],
+            registry=registry,
+        )
+        self.append_to_row = Histogram(
+            "tallystream_append_to_row_seconds",
+            "From a usage message's append to its row being acknowledged, of the newest message of each group.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.event_to_row = Histogram(
+            "tallystream_event_to_row_seconds",
+            "From an event (client's clock) to its row being acknowledged, of the newest message of each group:"
+            " what a user waits for, the client's own batching included.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.commit = Histogram(
+            "tallystream_group_commit_seconds",
+            "From a group being serialised to its being acknowledged and stored. Rises with a slow Kafka or disk.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._unpriced_seen: set[tuple[str, str, str]] = set()
+
+    def count_unpriced(self, provider: str, model: str, tier: str) -> bool:
+        """Count a request without a price; tell whether it is the first of its kind."""
+        kind = (provider, model, tier)
+        first = kind not in self._unpriced_seen
+        if first and len(self._unpriced_seen) >= MAX_UNPRICED:
+            self.unpriced.labels("other", "other", "other").inc()
+            return False
+        self._unpriced_seen.add(kind)
+        self.unpriced.labels(*kind).inc()
+        return first
+
+
+class RuntimeCollector(Collector):
+    """The runtime's counters and positions of one table, read when scraped."""
+
+    COUNTERS = (
+        ("folded", "Usage messages folded."),
+        ("skipped", "Messages delivered again after they had been counted: after a rebalance or a seek back."),
+        ("gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
+        ("tails", "Times nothing came although the topic had more; each is followed by a seek back."),
+        ("repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
+        ("groups", "Groups of rows acknowledged and stored."),
+        ("rows", "Rows and tombstones written to the changelog."),
+        ("expired", "Tombstones of hours past their lateness."),
+        ("recovered", "Changelog records read at assignments."),
+        ("stale", "Changelog records of a worker that had lost its partition, ignored."),
+    )
+
+    def __init__(self, table: FoldTable, rebalances: Callable[[], int]) -> None:
+        self._table = table
+        self._rebalances = rebalances
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families."""
+        counters = self._table.counters
+        for name, text in self.COUNTERS:
+            yield CounterMetricFamily(f"tallystream_worker_{name}", text, value=getattr(counters, name))
+        yield CounterMetricFamily(
+            "tallystream_worker_rebalances", "Assignments of partitions to this worker.", value=self._rebalances()
+        )
+        progress = self._table.progress()
+        yield GaugeMetricFamily(
+            "tallystream_worker_partitions", "Partitions owned and recovered.", value=len(progress.parts)
+        )
+        yield GaugeMetricFamily(
+            "tallystream_worker_partitions_recovering",
+            "Partitions assigned, not recovered yet.",
+            value=progress.pending,
+        )
+        lag = GaugeMetricFamily(
+            "tallystream_worker_lag", "Messages not yet acknowledged in the changelog.", labels=["partition"]
+        )
+        for p, part in progress.parts.items():
+            if part.end is not None:
+                lag.add_metric([str(p)], max(0, part.end - part.applied))
+        yield lag

@@ -1,0 +1,162 @@
+"""The worker as a component: the session-cost agent on the exact runtime, run until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import re
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
+
+from tallystream.agents.metrics import FoldMetrics, RuntimeCollector
+from tallystream.agents.pricing import Book, read_overlay
+from tallystream.agents.session_cost import SessionCost
+from tallystream.agents.windows import Window
+from tallystream.components import logs
+from tallystream.schemas.errors import UsageError
+from tallystream.settings import Settings
+from tallystream.streams import topics as topic_admin
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.ops import Health, OpsServer
+from tallystream.streams.runtime import App
+from tallystream.streams.runtime import run as run_app
+from tallystream.streams.topics import Topics
+
+SESSION_TIMEOUT = 6.0
+"""Seconds without a heartbeat after which the group gives a worker's partitions away (Kafka's default minimum)."""
+HEARTBEAT = 1.5
+REBALANCE_TIMEOUT = 20.0
+_INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker is made of. `directory` is its own: the local stores are there."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    directory: Path
+    book: Book
+    window: Window
+    instance: str
+    static: bool
+
+
+def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str) -> None:
+    """Run a worker until SIGTERM or SIGINT. `instance` is its name, stable over restarts and unlike any other's.
+
+    Any failure once it runs ends the process with code 70, before anything wrong is written; start it again.
+
+    Raises:
+        UsageError: the prices, the instance name or the ops port are not usable, or the instance runs already.
+        Unreachable: Kafka does not answer.
+        Unfit: a topic is not as it must be.
+
+    """
+    logs.configure()
+    for name in ("faust", "mode"):  # they tell of every start and rebalance; what matters of it is in the metrics
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if not _INSTANCE.fullmatch(instance) or set(instance) <= {"."}:
+        raise UsageError(f"{instance!r} is no instance name", "use letters, digits, dots, dashes and underscores")
+    config = WorkerConfig(
+        kafka=kafka,
+        topics=settings.topics(),
+        directory=settings.data_dir / "workers" / instance,
+        book=Book(read_overlay(settings.prices) if settings.prices else None),
+        window=Window(int(settings.lateness.total_seconds() * 1000)),
+        instance=instance,
+        static=settings.worker_membership == "static",
+    )
+    with _owned(config.directory):
+        uvloop.run(_serve(config, ops_port))
+
+
+@contextmanager
+def _owned(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel lets go of it however the process ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(lock)
+        raise UsageError(
+            f"a worker runs in {directory} already", "give each worker an --instance name of its own"
+        ) from exc
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _serve(config: WorkerConfig, ops_port: int) -> None:
+    log = structlog.get_logger("worker")
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    Info("tallystream_book", "The price book requests are priced with.", registry=registry).info(
+        {"hash": config.book.hash}
+    )
+    app: App | None = None
+
+    def healthy() -> Health:
+        return app.healthy() if app is not None else Health(True, "starting")
+
+    def ready() -> Health:
+        return app.ready() if app is not None and app.started else Health(False, "starting")
+
+    ops = OpsServer(healthy, ready, port=ops_port, registry=registry)
+    try:
+        await ops.start()
+    except OSError as exc:
+        raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
+    try:
+        if await _unless(stop, topic_admin.ensure(config.kafka, config.topics.all())):
+            app = build(config, registry)
+            log.info("started", instance=config.instance, book=config.book.hash, ops=ops.url)
+            await run_app(app, stop)
+        log.info("stopped", instance=config.instance)
+    finally:
+        await ops.stop()
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work unless told to stop before it is done; tell whether it was done."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()
+        return True
+    working.cancel()
+    return False
+
+
+def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
+    """Return the app with its one table; call it in the running loop."""
+    app = App(
+        config.topics.worker_app,
+        config.kafka,
+        datadir=config.directory,
+        partitions=config.topics.partitions,
+        instance=config.instance if config.static else None,
+        session_timeout=SESSION_TIMEOUT,
+        heartbeat_interval=HEARTBEAT,
+        rebalance_timeout=REBALANCE_TIMEOUT,
+    )
+    table = SessionCost(app, config.topics, config.book, config.window, FoldMetrics(registry))
+    registry.register(RuntimeCollector(table, lambda: app.rebalances))
+    return app
