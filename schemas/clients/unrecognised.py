@@ -36,7 +36,8 @@ def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, 
     """Return the allow-listed part of a record that carries usage nobody counted, None when it carries none."""
     if normaliser is not None and record.event_name in normaliser.repeats:
         return None
-    names = [name for name in record.attributes.names() if is_token_name(name)]
+    # a map has no order of its own, and a dead letter must be the same each time
+    names = sorted(name for name in record.attributes.names() if is_token_name(name))
     counts = {bounded(name): value for name in names[:_MOST] if _positive(value := record.attributes.get(name))}
     if not counts:
         return None

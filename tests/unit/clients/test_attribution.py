@@ -1,0 +1,76 @@
+"""Attribution: an allow-list, bounded, and free of what may be a secret."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystream.schemas.clients.attribution import SOURCES, attribution, repository
+from tallystream.schemas.usage import ATTRIBUTION_KEYS, Attribution
+
+VALUES = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=600) | st.just(b"")
+)
+NAMES = st.sampled_from([name for names in SOURCES.values() for name in names]) | st.text(max_size=20)
+
+
+def test_the_table_covers_what_rows_can_hold() -> None:
+    assert tuple(SOURCES) == ATTRIBUTION_KEYS
+
+
+@pytest.mark.parametrize(("field", "name"), [(field, name) for field, names in SOURCES.items() for name in names])
+def test_each_name_gives_its_field(field: str, name: str) -> None:
+    assert attribution({name: "value", "service.name": "codex_exec", "other": "x"}) == {field: "value"}
+
+
+def test_the_first_name_with_a_value_counts() -> None:
+    assert attribution({"env": "dev", "deployment.environment": "prod"})["env"] == "prod"
+    assert attribution({"env": "dev", "deployment.environment": " "})["env"] == "dev"
+    assert attribution({"team": True, "team.id": "b"}) == {"team": "b"}
+
+
+def test_numbers_are_text_and_blanks_are_nothing() -> None:
+    assert attribution({"cost.center": 4242, "team": "  ", "host.name": "", "branch": " main "}) == {
+        "cost_center": "4242",
+        "branch": "main",
+    }
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=12), st.none() | st.text(min_size=1, max_size=40))
+def test_whatever_the_resource_holds(
+    resource: dict[str, str | int | float | bool | bytes | None], user: str | None
+) -> None:
+    found = attribution(resource, user)
+    Attribution.model_validate(found)
+    assert all(value and len(value.encode()) <= 256 for name, value in found.items() if name != "user")
+    assert attribution(resource, user) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("acme/app", "acme/app"),
+        ("app", "app"),
+        ("https://github.com/acme/app.git", "github.com/acme/app"),
+        ("https://me:ghp_SECRET@github.com/acme/app.git?token=SECRET#SECRET", "github.com/acme/app"),
+        ("https://github.com:8443/acme/app/", "github.com:8443/acme/app"),
+        ("ssh://git@github.com/acme/app.git", "github.com/acme/app"),
+        ("git@github.com:acme/app.git", "github.com/acme/app"),
+        ("oauth2:SECRET@gitlab.com/acme/app", "gitlab.com/acme/app"),
+        ("github.com/acme/app?access_token=SECRET", "github.com/acme/app"),
+        (f"https://me:{'SECRET' * 100}@github.com/acme/app", "github.com/acme/app"),
+    ],
+)
+def test_a_repository_loses_its_credentials(value: str, shown: str) -> None:
+    assert repository(value) == shown
+    assert attribution({"vcs.repository.url.full": value}) == {"repo": shown}
+
+
+def test_the_page_for_users_shows_the_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "attribution.md"
+    rows = [re.findall(r"`([^`]+)`", line) for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert {field: tuple(names) for field, *names in rows} == SOURCES

@@ -1,0 +1,98 @@
+"""Usage nobody counts must scream; what merely looks a little like it must not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.otlp_bodies import AT_NS, Group, Record, codex_noise, codex_record, codex_response, encode
+
+from tallystream.schemas.clients import NORMALISERS, normalise_logs
+from tallystream.schemas.clients.unrecognised import is_token_name
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.otlp import Encoding
+from tallystream.schemas.otlp.records import HINT
+
+BOTH = pytest.mark.parametrize("encoding", list(Encoding))
+
+
+def renamed(record: Record, names: dict[str, str]) -> Record:
+    return Record([(names.get(name, name), value) for name, value in record.attributes], observed_ns=AT_NS)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "record",
+    [
+        codex_response().having(event__name="codex.response_completed"),
+        codex_response().having(event__name="claude_code.api_request"),
+        codex_response().having(event__name=None),
+        renamed(codex_response(), {"input_token_count": "input_tokens"}),
+        renamed(codex_response(), {"input_token_count": "usage.in", "output_token_count": "outputTokens"}),
+        codex_response(whole=0, cached=0, written=0, output=0, reasoning=0).having(total_tokens=7),
+        codex_record("codex.response", "s-1", "m", AT_NS, **{"gen_ai.usage.input_tokens": 5}),
+        codex_record("codex.response", "s-1", "m", AT_NS, tokens="5"),
+        codex_record("codex.response", "s-1", "m", AT_NS, tokens=0.5),
+    ],
+)
+def test_a_clients_rename_screams(record: Record, encoding: Encoding) -> None:
+    result = normalise_logs(encode([Group([*codex_noise(), record])], encoding), encoding)
+    assert not result.packs
+    (lost,) = result.rejected
+    assert (lost.reason, lost.index, lost.session_id) == (Reason.UNRECOGNISED_USAGE, len(codex_noise()), "s-1")
+    assert lost.record["service.name"] == "codex_exec"
+    assert any(is_token_name(name) for name in lost.record)
+
+
+@BOTH
+def test_a_client_nobody_knows_screams(encoding: Encoding) -> None:
+    record = Record([("event.name", "agent.reply"), ("usage.prompt_tokens", 10)], observed_ns=AT_NS)
+    (lost,) = normalise_logs(encode([Group([record], {}, "some.agent")], encoding), encoding).rejected
+    assert (lost.reason, lost.client, lost.session_id) == (Reason.UNRECOGNISED_USAGE, None, None)
+    assert lost.record["usage.prompt_tokens"] == 10
+    assert "agent.reply" in lost.detail
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"auto_compact_token_limit": 6000},
+        {"gen_ai.request.max_tokens": 4096},
+        {"context_window_tokens": 200_000},
+        {"auth.env_refresh_token_url_override_present": True},
+        {"token": "123456"},
+        {"refresh_token": 123456},
+        {"input_tokens": 0},
+        {"input_tokens": "0"},
+        {"input_tokens": -5},
+        {"input_tokens": "many"},
+        {"input_tokens": True},
+        {"input_tokens": None},
+        {"output": "5 tokens, token_count 7"},
+    ],
+)
+def test_what_is_no_usage_is_silent(attributes: dict[str, object], encoding: Encoding) -> None:
+    record = codex_record("codex.other", "s-1", "m", AT_NS, **attributes)  # type: ignore[arg-type] # any attribute
+    result = normalise_logs(encode([Group([record])], encoding), encoding)
+    assert (result.packs, result.rejected) == ([], [])
+
+
+def test_a_dead_letter_stays_small() -> None:
+    counts = {f"n{number}_tokens": number for number in range(1, 500)}
+    record = codex_record("codex.other" + "x" * 5000, "s" * 5000, "m", AT_NS, **{"a" * 5000 + "_tokens": 5}, **counts)
+    (lost,) = normalise_logs(encode([Group([record])], Encoding.JSON), Encoding.JSON).rejected
+    assert len(str(lost)) < 4000
+
+
+@given(st.from_regex(r"[a-zA-Z0-9._-]{0,12}[tT]oken(s|[._-]?[cC]ount|_usage)?s?[a-zA-Z0-9._-]{0,4}", fullmatch=True))
+def test_the_byte_search_misses_no_name(name: str) -> None:
+    if is_token_name(name):
+        assert HINT.search(name.encode())
+
+
+def test_every_count_of_every_client_passes_the_byte_search() -> None:
+    for normaliser in NORMALISERS:
+        counts = [name for name in normaliser.fields if is_token_name(name)]
+        assert len(counts) >= 4
+        assert all(HINT.search(name.encode()) for name in counts)
