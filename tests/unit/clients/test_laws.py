@@ -19,7 +19,12 @@ FIELDS = sorted({name for normaliser in NORMALISERS for name in normaliser.field
 CONTENT = ("prompt", "arguments", "output", "response", "tool_input", "error.message")
 CANARY = "canary-7c1d"
 
-counts = st.integers(0, 5000) | st.integers(0, 5000).map(str)
+WHOLES = ("input_token_count", "output_token_count", "cache_creation_tokens")
+"""Counts that others are a part of."""
+
+often = st.sampled_from([True] * 7 + [False])
+counts = st.integers(0, 500) | st.integers(0, 500).map(str)
+larger = st.integers(1000, 5000) | st.integers(1000, 5000).map(str)
 odd: st.SearchStrategy[Attribute] = (
     st.none()
     | st.booleans()
@@ -34,27 +39,34 @@ names = st.sampled_from(FIELDS) | st.text(max_size=12) | st.sampled_from(["x_tok
 
 
 @st.composite
-def plausible(draw: st.DrawFn) -> Record:
-    """Draw a record such as a client might send, with anything odd about it."""
-    attributes: list[tuple[str, Attribute]] = [("event.name", draw(st.sampled_from(EVENTS) | st.text(max_size=8)))]
+def plausible(draw: st.DrawFn, event: str) -> Record:
+    """Draw a record such as a client might send, most often one that costs, with a little odd about it at times."""
+    attributes: list[tuple[str, Attribute]] = [("event.name", event if draw(often) else draw(st.text(max_size=8)))]
     for name in FIELDS:
-        if name.endswith(("_count", "_tokens")) and draw(st.integers(0, 3)):
-            attributes.append((name, draw(counts)))
-    attributes += [(key, "s-1") for key in ("conversation.id", "session.id") if draw(st.integers(0, 9))]
+        if name.endswith(("_count", "_tokens")) and draw(often):
+            attributes.append((name, draw(larger if name in WHOLES else counts)))
+    attributes += [(key, "s-1") for key in ("conversation.id", "session.id") if draw(often)]
     attributes += [("model", "m"), ("event.timestamp", iso(AT_NS))]
-    attributes += draw(st.lists(st.tuples(names, odd), max_size=4))
+    if not draw(often):
+        attributes += draw(st.lists(st.tuples(names, odd), max_size=4))
     attributes += [(name, CANARY) for name in CONTENT]
     time, observed = draw(st.tuples(st.integers(0, 2**64 - 1) | st.just(0), st.integers(0, 2**63 - 1) | st.just(0)))
     return Record(attributes, time, observed, draw(st.sampled_from(["", "ab" * 16])), draw(st.text(max_size=5)))
 
 
+@st.composite
+def group(draw: st.DrawFn) -> Group:
+    """Draw records of one client, in its own scope most often."""
+    client = draw(st.integers(0, len(EVENTS) - 1))
+    records = draw(st.lists(plausible(EVENTS[client]), min_size=1, max_size=4))
+    scope = SCOPES[client] if draw(often) else draw(st.sampled_from(SCOPES) | st.text(max_size=5))
+    return Group(records, draw(resources), scope)
+
+
 resources = st.dictionaries(
     st.sampled_from(["user.id", "team", "repo", "env", "session.id"]) | st.text(max_size=5), odd
 )
-groups = st.lists(
-    st.builds(Group, st.lists(plausible(), max_size=4), resources, st.sampled_from(SCOPES) | st.text(max_size=5)),
-    max_size=3,
-)
+groups = st.lists(group(), max_size=3)
 
 
 @given(groups)

@@ -1,0 +1,163 @@
+"""Recorded runs of real clients: normalising their bodies gives exactly what the model API served.
+
+The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Without them the same
+laws are held on generated bodies by tests/unit/clients.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter, defaultdict
+from typing import Any
+
+import pytest
+from tests.conftest import SHARED
+
+from tallystream.schemas.clients import LogsResult, normalise_logs
+from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.otlp import Encoding, detect_signal, inspect
+from tallystream.schemas.packing import messages
+from tallystream.schemas.usage import UsageBatch
+
+Totals = dict[tuple[str, str], dict[str, int]]
+
+NEVER_SENT = {
+    "codex-binary-incomplete": {"input": 2100, "cached": 1792, "output": 4096, "reasoning": 4000, "responses": 1},
+    "codex-json-failexit": {"input": 2000, "cached": 1792, "output": 72, "reasoning": 32, "responses": 1},
+    "codex-json-metricsonly": {"input": 1702, "cached": 768, "output": 17, "reasoning": 3, "responses": 2},
+}
+"""What the client itself never sent, so that nobody could have counted it."""
+
+FOLDERS = sorted(path.name for path in (SHARED / "captures").glob("*-*") if path.is_dir())
+pytestmark = pytest.mark.skipif(not FOLDERS, reason="there are no recordings beside this checkout")
+each_folder = pytest.mark.parametrize("name", FOLDERS)
+
+
+def bodies(name: str) -> list[tuple[str, bytes, Encoding]]:
+    """Return (signal, body, encoding) of each request, in order."""
+    found = []
+    for path in sorted((SHARED / "captures" / name).glob("[0-9]*.*.*")):
+        _, signal, kind = path.name.split(".")
+        if signal != "headers":
+            raw = path.read_bytes()
+            body = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+            found.append((signal, body, Encoding.JSON if kind == "json" else Encoding.PROTOBUF))
+    return found
+
+
+def results(name: str) -> list[LogsResult]:
+    """Return what each logs request gave."""
+    return [normalise_logs(body, encoding) for signal, body, encoding in bodies(name) if signal == "logs"]
+
+
+def truth(name: str) -> tuple[dict[str, Any], Totals]:
+    """Return the truth file, and its totals less what the client never sent."""
+    file = json.loads((SHARED / "captures" / name / "truth.json").read_text())
+    totals = {(found["session_id"], found["model"]): dict(found["totals"]) for found in file["totals"]}
+    assert (name in NEVER_SENT) == ("expect_diff" in file)
+    for field, missing in NEVER_SENT.get(name, {}).items():
+        ((_, counts),) = totals.items()
+        counts[field] -= missing
+    return file, {key: counts for key, counts in totals.items() if counts["responses"]}
+
+
+def in_words_of(client: str, event: dict[str, Any]) -> dict[str, int]:
+    """Return an event's counts in the words of the client's truth."""
+    written = event["cache_write_5m"] + event["cache_write_1h"]
+    whole = event["input_uncached"] + event["cache_read"] + (written if client == "codex" else 0)
+    if client == "claude":
+        counts = {"cache_read": event["cache_read"], "cache_creation": written, "output": event["output"]}
+        return counts | {"input": event["input_uncached"], "responses": 1}
+    if client == "codex":
+        counts = {"cache_write": written, "output": event["output"], "reasoning": event["reasoning"]}
+    else:
+        thoughts = event["reasoning"]
+        counts = {"output": event["output"] - thoughts, "thoughts": thoughts, "tool": event["tool"]}
+    return counts | {"input": whole, "cached": event["cache_read"], "responses": 1}
+
+
+def totals(client: str, found: list[LogsResult]) -> Totals:
+    """Add events up by (session, model), each id once."""
+    sums: Totals = defaultdict(Counter)
+    seen = set()
+    for result in found:
+        for pack in result.packs:
+            assert pack.client == client
+            for event in pack.events:
+                if event["event_id"] not in seen:
+                    seen.add(event["event_id"])
+                    key = pack.session_id, event["model"]
+                    for field, count in in_words_of(client, event).items():
+                        sums[key][field] += count
+    return {key: dict(counts) for key, counts in sums.items()}
+
+
+@each_folder
+def test_packs_add_up_to_the_truth_and_nothing_is_set_aside(name: str) -> None:
+    file, wanted = truth(name)
+    found = results(name)
+    assert totals(file["client"], found) == wanted
+    assert [lost for result in found for lost in result.rejected] == []
+
+
+@each_folder
+def test_a_replay_changes_nothing(name: str) -> None:
+    file, wanted = truth(name)
+    once, twice = results(name), results(name)
+    assert once == twice
+    assert totals(file["client"], once + twice) == wanted
+
+
+@each_folder
+def test_every_message_is_a_valid_batch(name: str) -> None:
+    for result in results(name):
+        for pack in result.packs:
+            sent = [UsageBatch.model_validate_json(value) for _, value in messages(pack, "lab-0001", lambda _: "u_0")]
+            assert [event.model_dump(exclude_none=True) for batch in sent for event in batch.events] == pack.events
+
+
+@each_folder
+def test_every_body_shows_its_signal_and_is_refused_elsewhere(name: str) -> None:
+    for signal, body, encoding in bodies(name):
+        assert detect_signal(body, encoding) == signal
+        assert inspect(body, encoding, signal) > 0
+        if signal != "logs":
+            with pytest.raises(InvalidBody, match=f"holds {signal}"):
+                normalise_logs(body, encoding)
+
+
+@each_folder
+def test_no_content_leaves_the_body(name: str) -> None:
+    """The scripted prompts and tools of the recordings say these words; an id or a count never does."""
+    words = ("Please", "look around", "echo ", "[REDACTED]", "<REDACTED>", "Process exited", "scripted")
+    for signal, body, encoding in bodies(name):
+        if signal == "logs":
+            result = repr(normalise_logs(body, encoding))
+            assert not [word for word in words if word in result]
+
+
+def test_the_recordings_do_hold_content() -> None:
+    """So that the test above can fail."""
+    whole = b"".join(body for name in FOLDERS for signal, body, _ in bodies(name) if signal == "logs")
+    assert all(word in whole for word in (b"echo ", b"[REDACTED]", b"Process exited"))
+
+
+@each_folder
+def test_a_rename_in_these_very_bodies_would_scream(name: str) -> None:
+    """Every event that counts would be set aside if its name changed by a letter."""
+    names = {b"codex.sse_event": b"codex.sse_evenT", b'"api_request"': b'"api_requesT"'}
+    names |= {b"\x0bapi_request": b"\x0bapi_requesT", b"gemini_cli.api_response": b"gemini_cli.api_responsE"}
+    for signal, body, encoding in bodies(name):
+        if signal == "logs":
+            before = normalise_logs(body, encoding)
+            for old, new in names.items():
+                body = body.replace(old, new)
+            after = normalise_logs(body, encoding)
+            assert after.packs == []
+            assert len(after.rejected) == sum(len(pack.events) for pack in before.packs)
+
+
+def test_the_recordings_are_those_we_know() -> None:
+    assert Counter(name.split("-")[0] for name in FOLDERS) == {"codex": 25, "claude": 11, "gemini": 4}
+    assert set(NEVER_SENT) <= set(FOLDERS)
