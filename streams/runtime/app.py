@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import faust
-from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 from faust.types.auth import CredentialsT
@@ -58,6 +57,7 @@ class App(faust.App):
         self.kafka = kafka
         self.folds: list[FoldTable] = []
         self.rebalances = 0
+        """Rebalances seen, the first join included."""
         self.die = Exit(exit)
         self.membership = Membership(session_timeout)
         defaults: dict[str, Any] = {
@@ -108,6 +108,9 @@ class App(faust.App):
 
     def healthy(self, stuck_after: float = STUCK_AFTER) -> Health:
         """Tell whether work goes on: not while work waits and nothing has moved for `stuck_after` seconds."""
+        silence = self.membership.silence()
+        if silence > stuck_after + self.conf.broker_rebalance_timeout:
+            return Health(False, f"no heartbeat accepted for {silence:.0f} s: Kafka is away, or the consumer hangs")
         for table in self.folds:
             if (why := table.progress().stuck(stuck_after)) is not None:
                 return Health(False, f"{table.name}: {why}")
@@ -125,6 +128,11 @@ class App(faust.App):
         return Health(True)
 
     # -- life
+
+    async def on_first_start(self) -> None:
+        """Create the data directory."""
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
 
     async def drain(self) -> None:
         """Fold no more, wait for what was folded to be acknowledged, and commit the positions."""
@@ -144,8 +152,6 @@ class App(faust.App):
         """End the process: Faust calls this for what went wrong in any of its services and threads."""
         if self.should_stop:
             await super().crash(reason)
-        elif isinstance(reason, KafkaError):
-            self.die(f"Kafka: {reason!r}")
         else:
             self.die(reason)
 

@@ -47,14 +47,14 @@ async def commit_group(table: FoldTable, p: int, part: Part) -> None:
     before, after = part.applied, part.folded
     expired = [key for key in part.expired if key not in states]
     part.expired = [key for key in part.expired if key in states]
-    marker = expiry.raise_marker(table, part, after.append_ms)
+    closed = expiry.raise_marker(table, part, after)
 
     dump = table.dump
     rows: list[Row] = [(key, dump(state)) for key, state in states.items()]
     rows.extend((key, None) for key in expired)
     closing: list[Row] = [(POSITION, after.encode())]
-    if marker is not None:
-        closing.insert(0, (CLOSED, marker))
+    if closed is not None:
+        closing.insert(0, (CLOSED, closed.encode()))
     public = [
         producer.pack(out.topic, out.partition, out.rows, headers=out.headers)
         for out in table.public(p, states, after.offset - 1)
@@ -88,6 +88,6 @@ async def commit_group(table: FoldTable, p: int, part: Part) -> None:
         part.wake.set()
     else:
         part.swept.set()
-    if marker is not None:
-        part.tombstone = marker
+    if closed is not None:
+        part.tombstone = closed.marker
         expiry.start(table, p, part)

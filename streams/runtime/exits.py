@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from aiokafka.errors import KafkaError
+
 from tallystream.schemas.errors import TallystreamError
 
 EXIT_CODE = 70
@@ -18,6 +20,8 @@ def last_words(why: str | BaseException) -> str:
     """Return one line for people; an exception nobody foresaw is followed by its traceback."""
     if isinstance(why, str):
         return f"FATAL {why}\n"
+    if isinstance(why, KafkaError):
+        return f"FATAL Kafka: {why!r}\n"
     if isinstance(why, TallystreamError):
         return f"FATAL {why.message}" + (f" ({why.hint})\n" if why.hint else "\n")
     return f"FATAL {why!r}\n" + "".join(traceback.format_exception(why))

@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tallystream.streams.runtime.part import Part
-from tallystream.streams.runtime.rows import reserved
+from tallystream.streams.runtime.rows import Closed, Position, reserved
 
 if TYPE_CHECKING:
     from tallystream.streams.runtime.table import FoldTable
@@ -21,15 +21,15 @@ CHUNK = 512
 """Keys looked at in one turn of the event loop."""
 
 
-def raise_marker(table: FoldTable, part: Part, append_ms: int) -> bytes | None:
-    """Put the marker for `append_ms` in force when it is higher than the one that is; return it then, else None."""
-    if append_ms < 0:
+def raise_marker(table: FoldTable, part: Part, at: Position) -> Closed | None:
+    """Put the marker for position `at` in force when it is higher than the one that is; return it then, else None."""
+    if at.append_ms < 0:
         return None
-    marker = table.closes_before(append_ms)
+    marker = table.closes_before(at.append_ms)
     if marker <= (part.closed or b""):
         return None
-    part.closed = marker
-    return marker
+    part.closed, part.settled = marker, at.offset
+    return Closed(marker, at.offset)
 
 
 def start(table: FoldTable, p: int, part: Part) -> None:

@@ -26,6 +26,7 @@ class Membership:
         self._timeout = session_timeout
         self._clock = clock
         self._sent: float | None = None
+        self._heard = clock()
 
     def now(self) -> float:
         """Return the guard's clock; take it before a heartbeat is sent."""
@@ -33,7 +34,7 @@ class Membership:
 
     def confirmed(self, sent: float) -> None:
         """Note that the broker accepted a heartbeat that was sent at `sent`."""
-        self._sent = sent
+        self._sent = self._heard = sent
 
     def ended(self) -> None:
         """Note that the broker says we are no member."""
@@ -42,6 +43,10 @@ class Membership:
     def age(self) -> float | None:
         """Return seconds since the last accepted heartbeat was sent; None when we are no member."""
         return None if (sent := self._sent) is None else self._clock() - sent
+
+    def silence(self) -> float:
+        """Return seconds since the last accepted heartbeat, or since the start when there was none."""
+        return self._clock() - self._heard
 
     def lost(self) -> str | None:
         """Return why nothing may be written now, or None when writing is safe."""

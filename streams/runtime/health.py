@@ -29,6 +29,8 @@ class Counters:
     """Changelog records read at assignments."""
     stale: int = 0
     """Changelog records ignored because a newer version had come before them (a zombie's)."""
+    foreign: int = 0
+    """Changelog records ignored because they are not the table's: somebody else writes the topic."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Progress:
     parts: dict[int, PartProgress]
     pending: int
     idle_for: float
-    """Seconds since anything moved: a fold, a group, a recovery step."""
+    """Seconds since anything moved (a fold, a group, a recovery step) or there was nothing to do."""
 
     @property
     def waiting(self) -> bool:

@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tallystream.streams.runtime.rows import Position
+from tallystream.streams.runtime.rows import Closed, Position
 
 
 class Part:
     """An owned and recovered partition: it lives, with its caches, from the end of recovery to the next revocation.
 
     For `fold`: `cache` (decoded states by key), `dirty` (the states changed since the last group: put every state you
-    change here), `closed` (the marker in force: what `is_closed` says is closed must not be counted any more).
+    change here), `closed` (the marker in force: what `is_closed` says is closed must not be counted any more), `settled`
+    (a record of a closed key below this offset is seen again: it was counted or refused before the marker, pass over
+    it; one at or above it is refused).
     `expected` is the next source offset to fold, `applied` the position the changelog has acknowledged.
     """
 
     __slots__ = (
-        "applied", "cache", "closed", "dirty", "expected", "expired", "expiry", "newest_ms", "repaired", "room", "seen",
+        "applied", "cache", "closed", "dirty", "expected", "expired", "expiry", "newest_ms", "repaired", "room", "seen", "settled",
         "still", "swept", "task", "tombstone", "unacked_since", "waiting", "wake",
     )  # fmt: skip
 
-    def __init__(self, position: Position, closed: bytes | None = None) -> None:
+    def __init__(self, position: Position, closed: Closed | None = None) -> None:
         self.cache: dict[bytes, Any] = {}
         self.dirty: dict[bytes, Any] = {}
-        self.closed = closed
+        self.closed = None if closed is None else closed.marker
+        self.settled = -1 if closed is None else closed.since
         self.expected = position.offset
         self.newest_ms = position.append_ms
         """Append time of the record before `expected`."""
@@ -38,7 +41,7 @@ class Part:
         self.room.set()
         self.task: asyncio.Task[None] | None = None
         self.expiry: asyncio.Task[None] | None = None
-        self.tombstone: bytes | None = None
+        self.tombstone = self.closed
         """The marker that the changelog has acknowledged: closed keys below it may be removed."""
         self.swept = asyncio.Event()
         """Set when no tombstones are waiting."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 from faust.transport.drivers import aiokafka as driver
 
@@ -134,7 +135,9 @@ class Producer(driver.Producer):
             try:
                 metadata = await asyncio.wait_for(asyncio.shield(future), ACK_TIMEOUT)
             except TimeoutError:
-                app.die(f"no ack for {ACK_TIMEOUT:.0f} s on {where}")
+                app.die(f"{where}: no acknowledgement for {ACK_TIMEOUT:.0f} s")
+            except KafkaError as exc:
+                app.die(f"{where}: not written: {exc!r}")
             if expect is not None:
                 if metadata.offset != expect:
                     app.die(

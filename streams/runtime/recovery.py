@@ -13,7 +13,8 @@ from aiokafka.structs import TopicPartition
 from tallystream.schemas.errors import Unfit
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.part import Part
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Position, replay
+from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay
+from tallystream.streams.runtime.source import check_offset, check_record
 
 if TYPE_CHECKING:
     from tallystream.streams.runtime.table import FoldTable
@@ -128,6 +129,7 @@ class Recovery:
         table.store.write(p, replayed.rows.items(), records[-1].offset)
         table.counters.recovered += len(records)
         table.counters.stale += replayed.stale
+        table.counters.foreign += replayed.foreign
 
     def _position(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> Position:
         """Return where the state ends; a new table starts where the source's log does."""
@@ -135,10 +137,7 @@ class Recovery:
         begin, end = begins[source], ends[source]
         raw = self._table.store.read(p, POSITION)
         position = Position(begin) if raw is None else Position.decode(raw)
-        if position.offset > end:
-            raise recreated(source, f"counted up to offset {position.offset}, the topic ends at {end}")
-        if position.offset < begin:
-            raise uncounted(source, position.offset, begin)
+        check_offset(source, position.offset, begin, end)
         return position
 
     async def _check_identities(self, positions: Mapping[int, Position], begins: Mapping[TopicPartition, int]) -> None:
@@ -166,12 +165,7 @@ class Recovery:
                     continue
                 for source, records in got.items():
                     first, position = records[0], wanted.pop(source)
-                    if (first.offset, first.timestamp) != (position.offset - 1, position.append_ms):
-                        raise recreated(
-                            source,
-                            f"the record at offset {position.offset - 1} was appended at {position.append_ms} ms when"
-                            f" it was counted, now {first.offset} is there, appended at {first.timestamp} ms",
-                        )
+                    check_record(source, position, first.offset, first.timestamp)
                 if wanted and time.monotonic() > deadline:
                     raise TimeoutError(f"nothing came from {self._table.source}")
         finally:
@@ -180,28 +174,12 @@ class Recovery:
     def _install(self, p: int, position: Position) -> None:
         table = self._table
         table.forget(p)
-        part = Part(position, table.store.read(p, CLOSED))
+        closed = table.store.read(p, CLOSED)
+        part = Part(position, None if closed is None else Closed.decode(closed))
         for key in self._overtaken[p]:
             raw = table.store.read(p, key)
             if raw is not None and not (part.closed is not None and table.is_closed(key, part.closed)):
                 part.cache[key] = part.dirty[key] = table.load(raw)
         table.install(p, part)
         if part.closed is not None:
-            part.tombstone = part.closed
             expiry.start(table, p, part)
-
-
-def recreated(source: TopicPartition, what: str) -> Unfit:
-    """Return the error for a source that cannot be the one that was counted."""
-    return Unfit(
-        f"{source.topic}-{source.partition}: {what}: the topic was deleted and created again",
-        "start over with another TALLYSTREAM_PREFIX, or remove this table's changelog and the worker's data directory",
-    )
-
-
-def uncounted(source: TopicPartition, position: int, begin: int) -> Unfit:
-    """Return the error for records that retention deleted before they were counted."""
-    return Unfit(
-        f"{source.topic}-{source.partition}: retention deleted {position} to {begin - 1} before they were counted",
-        "they are gone; raise the topic's retention.ms above the longest outage, and restore the topic or start over",
-    )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from faust.types import TP
 
+from tallystream.schemas.errors import Unfit
 from tallystream.streams.runtime.guard import boottime
 from tallystream.streams.runtime.part import Part
-from tallystream.streams.runtime.recovery import uncounted
+from tallystream.streams.runtime.source import check_offset
 
 if TYPE_CHECKING:
     from tallystream.streams.runtime.table import FoldTable
@@ -22,6 +23,10 @@ REPAIR_EVERY = 1.0
 """Seconds between two seeks back of a partition: what was fetched before the first is still under way."""
 PATIENT_TICKS = 5
 """Ticks of `watch` without progress after which a partition is sought even if the consumer seems to stand right."""
+SHORT_TICKS = 10
+"""Ticks after which a source that ends before the position is held for cut; a new leader may be behind for a moment."""
+SEEK_TIMEOUT = 30.0
+POSITION_TIMEOUT = 5.0
 
 
 class Repair:
@@ -48,14 +53,16 @@ class Repair:
         tp, consumer = TP(table.source, p), table.app.consumer
         log.warning("repair of %s-%d: expected %d, %s", tp.topic, p, part.expected, why)
         try:
-            begin = (await consumer.earliest_offsets(tp))[tp]
-            if table.part(p) is not part:
-                return
-            if begin > part.expected:
-                table.app.die(uncounted(tp, part.expected, begin))
-            consumer.resume_partitions({tp})
-            await consumer.seek_wait({tp: part.expected})
+            async with asyncio.timeout(SEEK_TIMEOUT):
+                begin = (await consumer.earliest_offsets(tp))[tp]
+                if table.part(p) is not part:
+                    return
+                check_offset(tp, part.expected, begin, part.expected)
+                consumer.resume_partitions({tp})
+                await consumer.seek_wait({tp: part.expected})
             table.counters.repairs += 1
+        except Unfit as exc:
+            table.app.die(exc)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the watch tries again
             log.warning("repair of %s-%d: %r, trying again", tp.topic, p, exc)
 
@@ -70,12 +77,28 @@ class Repair:
             tp, consumer = TP(table.source, p), table.app.consumer
             end = table.app.source_end(tp)
             if end is None or end <= part.expected:
+                if end is not None and end < part.expected and part.still >= SHORT_TICKS:
+                    await self._check_end(tp, part)
                 continue
             try:
-                at = await consumer.position(tp)
+                async with asyncio.timeout(POSITION_TIMEOUT):
+                    at = await consumer.position(tp)
             except Exception:  # noqa: BLE001, S112 - rebalancing: the new assignment seeks
                 continue
             still_there = table.part(p) is part and part.seen == part.expected
             if still_there and (at is None or at > part.expected or part.still >= PATIENT_TICKS):
                 table.counters.tails += 1
                 self.seek_back(p, part, f"nothing came for {part.still} s, consumer at {at} of {end}")
+
+    async def _check_end(self, tp: TP, part: Part) -> None:
+        """Ask Kafka whether the source really ends before what was counted."""
+        table = self._table
+        try:
+            async with asyncio.timeout(POSITION_TIMEOUT):
+                end = (await table.app.consumer.highwaters(tp))[tp]
+            if table.part(tp.partition) is part:
+                check_offset(tp, part.expected, 0, end)
+        except Unfit as exc:
+            table.app.die(exc)
+        except Exception as exc:  # noqa: BLE001 - rebalancing, or no broker: the next tick asks again
+            log.info("end of %s-%d: %r", tp.topic, tp.partition, exc)

@@ -57,15 +57,43 @@ class Position(NamedTuple):
         return cls(int(offset), int(append_ms))
 
 
+class Closed(NamedTuple):
+    """`marker` closes keys for good; it came into force at source offset `since`.
+
+    Its group was whole, for it stands in the last batch: what lies before `since` has been counted, or refused, already.
+    """
+
+    marker: bytes
+    since: int
+
+    def encode(self) -> bytes:
+        """Return the value of a CLOSED row."""
+        return b"%d %b" % (self.since, self.marker)
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Closed:
+        """Return the marker a row holds.
+
+        Raises:
+            ValueError: `raw` is not a marker.
+
+        """
+        since, marker = raw.split(b" ", 1)
+        return cls(marker, int(since))
+
+
 class Replayed(NamedTuple):
-    """What changelog records do to a store: `rows` to write (None deletes), `stale` counts the ones ignored."""
+    """What changelog records do to a store: `rows` to write (None deletes); the others are counts of what was ignored."""
 
     rows: dict[bytes, bytes | None]
     stale: int
+    """Rows that a newer version had come before."""
+    foreign: int
+    """Records that are not the table's: no key, or a value that cannot be read."""
 
 
 def replay(
-    records: Iterable[tuple[bytes, bytes | None]],
+    records: Iterable[tuple[bytes | None, bytes | None]],
     read: Callable[[bytes], bytes | None],
     version: Callable[[bytes], int],
     overtaken: set[bytes],
@@ -77,19 +105,35 @@ def replay(
     (and taken out once a newer one follows), for it has to be written again before compaction keeps the wrong record.
     """
     rows: dict[bytes, bytes | None] = {}
-    stale = 0
+    stale = foreign = 0
     for key, value in records:
-        if value is None:
-            overtaken.discard(key)
-        elif key != POSITION:
-            old = rows[key] if key in rows else read(key)
-            if key == CLOSED:
-                value = max(value, old or b"")
-            elif old is not None and version(old) > version(value):
-                stale += 1
+        if key is None or (value is not None and not _readable(key, value, version)):
+            foreign += 1
+            if key is not None and not reserved(key):
                 overtaken.add(key)
-                continue
-            else:
-                overtaken.discard(key)
+            continue
+        old = rows[key] if key in rows else read(key)
+        if reserved(key):
+            if key == CLOSED and value is not None and old is not None:
+                value = max(Closed.decode(value), Closed.decode(old)).encode()
+        elif value is not None and old is not None and version(old) > version(value):
+            stale += 1
+            overtaken.add(key)
+            continue
+        else:
+            overtaken.discard(key)
         rows[key] = value
-    return Replayed(rows, stale)
+    return Replayed(rows, stale, foreign)
+
+
+def _readable(key: bytes, value: bytes, version: Callable[[bytes], int]) -> bool:
+    try:
+        if key == POSITION:
+            Position.decode(value)
+        elif key == CLOSED:
+            Closed.decode(value)
+        elif not reserved(key):
+            version(value)
+    except Exception:  # noqa: BLE001 - whatever a table's reading of foreign bytes raises
+        return False
+    return True

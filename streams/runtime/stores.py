@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, Protocol
@@ -12,6 +14,9 @@ from faust.stores import rocksdb as faust_rocksdb
 from faust.types import TP
 
 from tallystream.streams.runtime.rows import Row
+
+
+log = logging.getLogger(__name__)
 
 
 class Rows(Protocol):
@@ -113,9 +118,22 @@ class RocksRows(faust_rocksdb.Store):
     """Rows in RocksDB, one database a partition, kept across restarts.
 
     A crash of the machine may lose the tail of RocksDB's log; what is left is an older, whole state, and the
-    changelog has the rest. Relies on `Store._db_for_partition` of faust/stores/rocksdb.py (opens and caches the
-    database) and on `Store.on_rebalance`, which closes the databases of revoked partitions.
+    changelog has the rest. A database that RocksDB calls corrupt is removed and rebuilt from the changelog.
+
+    Relies on `Store._db_for_partition` of faust/stores/rocksdb.py (opens and caches the database), on its calling
+    `_open_for_partition`, and on `Store.on_rebalance`, which closes the databases of revoked partitions.
     """
+
+    def _open_for_partition(self, partition: int) -> Any:
+        try:
+            return super()._open_for_partition(partition)
+        except Exception as exc:
+            if not str(exc).startswith("Corruption"):
+                raise
+            path = self.partition_path(partition)
+            log.warning("the store of partition %d is damaged (%s): rebuilding it from the changelog", partition, exc)
+            shutil.rmtree(path)
+            return super()._open_for_partition(partition)
 
     def read(self, p: int, key: bytes) -> bytes | None:
         """Return the row of `key` in partition `p`."""

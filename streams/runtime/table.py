@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import faust
 from aiokafka.errors import KafkaError
@@ -19,7 +19,8 @@ from tallystream.streams.runtime.health import Counters, PartProgress, Progress
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.recovery import Recovery
 from tallystream.streams.runtime.repair import Repair
-from tallystream.streams.runtime.rows import CLOSED, PublicRows, reserved
+from tallystream.streams.runtime.rows import CLOSED, Closed, PublicRows, reserved
+from tallystream.streams.runtime.source import check_record
 from tallystream.streams.runtime.stores import Rows
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class FoldTable(faust.Table[bytes, bytes]):
     tables/manager.py) and on `Collection.data` being the store.
     """
 
-    linger: ClassVar[float] = 0.0
+    linger: float = 0.0
     """Seconds a group waits for more: trades latency for fewer rows."""
-    max_unacked: ClassVar[int] = 20_000
+    max_unacked: int = 20_000
     """Records folded and not acknowledged, a partition; then folding waits."""
-    max_cache: ClassVar[int] = 50_000
+    max_cache: int = 50_000
     """Decoded states kept, a partition."""
 
     # -- what a subclass gives
@@ -74,7 +75,8 @@ class FoldTable(faust.Table[bytes, bytes]):
         """Fold records into states, synchronously; `self.store.read(p, key)` has what is neither cached nor dirty.
 
         A record whose offset is not above a state's version has been counted in it: skip it. A key that
-        `part.closed` closes must not be touched. Put each changed state into `part.dirty` (and `part.cache`).
+        `part.closed` closes must not be touched: refuse the record, or pass over it when its offset is below
+        `part.settled`. Put each changed state into `part.dirty` (and `part.cache`).
         """
         raise NotImplementedError
 
@@ -138,7 +140,8 @@ class FoldTable(faust.Table[bytes, bytes]):
 
     def rows(self, p: int) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over a partition's rows: no reserved ones, no closed ones."""
-        marker = self.store.read(p, CLOSED)
+        row = self.store.read(p, CLOSED)
+        marker = None if row is None else Closed.decode(row).marker
         for key, raw in self.store.items(p):
             if not reserved(key) and not (marker is not None and self.is_closed(key, marker)):
                 yield key, raw
@@ -156,7 +159,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         """Fold the records if they go on where the state ends; the generation they were read in does not matter.
 
         Raises:
-            Unfit: the source is not dense.
+            Unfit: the source is not dense, or not the one that was counted.
 
         """
         part = self._parts.get(p)
@@ -167,6 +170,14 @@ class FoldTable(faust.Table[bytes, bytes]):
             if self._parts.get(p) is not part or self._closing:
                 return
         first, end = records[0].offset, records[-1].offset + 1
+        if end - first != len(records):
+            raise Unfit(
+                f"{self.source}-{p}: offsets {first} to {end - 1} hold {len(records)} records",
+                "a source must be neither compacted nor written in transactions",
+            )
+        if first < part.expected <= end:
+            counted = records[part.expected - 1 - first]
+            check_record(TP(self.source, p), part.folded, counted.offset, counted.timestamp)
         if end <= part.expected:
             self.counters.skipped += len(records)
             return
@@ -174,11 +185,6 @@ class FoldTable(faust.Table[bytes, bytes]):
             self.counters.gaps += 1
             self._repair.seek_back(p, part, f"got {first} to {end - 1}")
             return
-        if end - first != len(records):
-            raise Unfit(
-                f"{self.source}-{p}: offsets {first} to {end - 1} hold {len(records)} records",
-                "a source must be neither compacted nor written in transactions",
-            )
         if first < part.expected:
             self.counters.skipped += part.expected - first
             records = records[part.expected - first :]
@@ -201,6 +207,8 @@ class FoldTable(faust.Table[bytes, bytes]):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(1.0)
+            if not self.progress().waiting:
+                self.moved()
             await self._repair.watch(self._parts)
 
     # -- positions and progress

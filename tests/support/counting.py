@@ -127,7 +127,8 @@ class Counts(FoldTable):
                 continue
             key, bucket, amount = parsed
             if part.closed is not None and self.is_closed(key, part.closed):
-                self._dead(p, record, "closed")
+                if record.offset >= part.settled:
+                    self._dead(p, record, "closed")
                 continue
             state = part.cache.get(key)
             if state is None:
