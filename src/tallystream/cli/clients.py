@@ -1,0 +1,99 @@
+"""How each client is told where to send: the block to paste, with the connection's own URLs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+HEADER = "x-tallystream-connection"
+"""Carries the ingest id where the URL does not: `/v1/logs` and the like, and gRPC."""
+DEFAULT_HTTP = "http://127.0.0.1:4318"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where one connection sends. `base_url` serves clients that append `/v1/logs` and the like themselves."""
+
+    http: str
+    grpc: str | None
+    provider: str
+    ingest_id: str = field(repr=False)
+    bearer: str | None = field(default=None, repr=False)
+
+    @property
+    def base_url(self) -> str:
+        """The documented shape of an ingest URL."""
+        return f"{self.http.rstrip('/')}/api/v1/public/ingest/otel/{self.provider}/{self.ingest_id}"
+
+    def url(self, signal: str) -> str:
+        """Return the URL of logs, metrics or traces."""
+        return f"{self.base_url}/v1/{signal}"
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header that a connection with a bearer secret needs on top of its URL."""
+        return {"authorization": f"Bearer {self.bearer}"} if self.bearer else {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What to send with when the URL does not carry the ingest id."""
+        return {HEADER: self.ingest_id} | self.authorization
+
+    @property
+    def config(self) -> str:
+        """The client's own configuration, ready to paste."""
+        return {"codex": _codex, "claude": _claude, "gemini": _gemini}[self.provider](self)
+
+    @property
+    def paste_into(self) -> str:
+        """Where the configuration goes."""
+        return {
+            "codex": "~/.codex/config.toml",
+            "claude": "the shell that starts claude (or `env` in ~/.claude/settings.json)",
+            "gemini": "the shell that starts gemini",
+        }[self.provider]
+
+
+def _codex(at: Endpoints) -> str:
+    """Codex uses each endpoint verbatim, and sends metrics to its vendor unless it is told otherwise."""
+    headers = ", ".join(f'{name} = "{value}"' for name, value in at.authorization.items())
+    braces = f"{{ {headers} }}" if headers else "{}"
+
+    def exporter(signal: str) -> str:
+        return f'{{ otlp-http = {{ endpoint = "{at.url(signal)}", protocol = "binary", headers = {braces} }} }}'
+
+    return (
+        "[otel]\n"
+        'environment = "prod"\n'
+        f"exporter = {exporter('logs')}\n"
+        f"trace_exporter = {exporter('traces')}\n"
+        f"metrics_exporter = {exporter('metrics')}\n"
+    )
+
+
+def _claude(at: Endpoints) -> str:
+    lines = [
+        "export CLAUDE_CODE_ENABLE_TELEMETRY=1",
+        "export OTEL_LOGS_EXPORTER=otlp",
+        "export OTEL_METRICS_EXPORTER=otlp",
+        "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+        f"export OTEL_EXPORTER_OTLP_ENDPOINT={at.base_url}",
+    ]
+    return "\n".join([*lines, *_env_headers(at)]) + "\n"
+
+
+def _gemini(at: Endpoints) -> str:
+    lines = [
+        "export GEMINI_TELEMETRY_ENABLED=true",
+        "export GEMINI_TELEMETRY_TARGET=local",
+        "export GEMINI_TELEMETRY_LOG_PROMPTS=false",
+        "export GEMINI_TELEMETRY_OTLP_PROTOCOL=http",
+        f"export GEMINI_TELEMETRY_OTLP_ENDPOINT={at.base_url}",
+    ]
+    return "\n".join([*lines, *_env_headers(at)]) + "\n"
+
+
+def _env_headers(at: Endpoints) -> list[str]:
+    """OTEL_EXPORTER_OTLP_HEADERS holds percent-encoded values (the OpenTelemetry specification's rule)."""
+    pairs = ",".join(f"{name}={quote(value)}" for name, value in at.authorization.items())
+    return [f'export OTEL_EXPORTER_OTLP_HEADERS="{pairs}"'] if pairs else []

@@ -1,0 +1,74 @@
+"""Text for terminals, CSV files and JSON: other people's strings must not steer what shows them.
+
+Session ids, models and team names come from clients. A terminal escape in one could rewrite the screen, a leading `=`
+could run as a formula in a spreadsheet.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+
+_STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""C0, DEL and C1 controls, line separators, bidirectional overrides, lone surrogates."""
+_JSON_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""The same without C0, which JSON escapes anyway and which stands between its tokens."""
+_FORMULA = ("=", "+", "-", "@")
+SHORT_ID = 16
+"""Ids up to this long are shown whole."""
+
+
+def visible(text: str) -> str:
+    r"""Return the text with everything that could steer a terminal written out: an escape becomes `\x1b`."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def escape_json(text: str) -> str:
+    r"""Return JSON text with the same characters as `\uXXXX`. Breaks between tokens, all of them spaces, stay."""
+    return _JSON_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def csv_text(text: str) -> str:
+    """Return a CSV cell: steering characters written out, and never a formula (a leading quote keeps it text)."""
+    shown = visible(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def short_id(text: str) -> str:
+    """Return a long id as its first eight characters and its last four: ids made in one minute begin alike."""
+    shown = visible(text)
+    return shown if len(shown) <= SHORT_ID else f"{shown[:8]}…{shown[-4:]}"
+
+
+def count(number: int) -> str:
+    """Return a number with thousands separators."""
+    return f"{number:,}"
+
+
+def dollars(usd: str | None) -> str:
+    """Return an exact dollar string with sensible digits: cents from $1 up, four more digits below."""
+    if usd is None:
+        return "-"
+    amount = Decimal(usd)
+    if amount == 0:
+        return "$0.00"
+    if abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if abs(amount) >= Decimal("0.0001") else "<$0.0001"
+
+
+def stamp(at: datetime) -> str:
+    """Return a time for programs: `2026-11-21T14:03:22Z`."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Return how long ago a time was, in one unit."""
+    seconds = max(0, int((now - at).total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"

@@ -1,0 +1,51 @@
+"""Times and durations as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from tallystream.schemas.errors import UsageError
+
+_SHORT = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_ISO = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_duration(text: str, option: str) -> timedelta:
+    """Return the duration of `90m`, `24h`, `7d`, `2w`, `1d12h`, or of ISO 8601 `PT24H`, `P7D`.
+
+    Raises:
+        UsageError: it is none of these, or too long; `option` is named in the message.
+
+    """
+    found = _SHORT.fullmatch(text.strip().lower()) or _ISO.fullmatch(text.strip().upper())
+    if found is not None and any(found.groups()):
+        weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        try:
+            return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+        except OverflowError:
+            pass
+    raise UsageError(f"{option}: {text!r} is no duration", "durations look like 90m, 24h, 7d or PT24H")
+
+
+def parse_when(text: str, now_ns: int, option: str) -> int:
+    """Return a time in ns since the epoch: an ISO 8601 date or time (UTC unless it says otherwise), or a duration ago.
+
+    Raises:
+        UsageError: it is neither; `option` is named in the message.
+
+    """
+    try:
+        at = datetime.fromisoformat(text.strip())
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+        return (at - _EPOCH) // timedelta(microseconds=1) * 1000
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now_ns - parse_duration(text, option) // timedelta(microseconds=1) * 1000
+    except UsageError:
+        raise UsageError(
+            f"{option}: {text!r} is neither a time nor a duration",
+            "times look like 2026-11-21 or 2026-11-21T14:00Z, durations like 24h or 7d (ago)",
+        ) from None
