@@ -38,6 +38,7 @@ START_SECONDS = 90.0
 """A broker that was killed with much data checks its logs before it listens."""
 STOP_SECONDS = 20.0
 LOG_TAIL = 2000
+PORTS_FILE = "ports.json"
 
 
 class EmbeddedKafka:
@@ -65,6 +66,7 @@ class EmbeddedKafka:
         self._output = self._dir / output if output else None
         self._overrides = dict(overrides or {})
         self._lock = DirLock(self._dir / ".lock")
+        self._pid_file = self._dir / "jvm.pid"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = port
 
@@ -108,6 +110,7 @@ class EmbeddedKafka:
             (self._dir / "server.properties").write_text(render(config.properties()))
             self._format(java, class_path)
             self._spawn([java, *JVM, "-cp", class_path, "kafka.Kafka", "server.properties"])
+            self._pid_file.write_text(f"{self.pid}\n")
             self._await_ready()
         except BaseException:
             self.stop()
@@ -124,28 +127,22 @@ class EmbeddedKafka:
                 except subprocess.TimeoutExpired:
                     process.kill()
             process.wait()
+            self._pid_file.unlink(missing_ok=True)
         self._lock.release()
 
     def _configure(self) -> BrokerConfig:
         """Choose the ports, the last ones where possible: clients that are still there know them."""
-        file = self._dir / "ports.json"
-        try:
-            last = json.loads(file.read_text())
-        except (OSError, ValueError):
-            last = {}
-        port = self._wanted_port or int(last.get("port", 0))
-        if self._wanted_port and not ports.is_free(port, HOST):
-            raise UsageError(f"port {port} is taken", "stop what listens there, or choose another --port")
-        if not port or not ports.is_free(port, HOST):
-            port = ports.pick()
-        controller = int(last.get("controller_port", 0))
-        if not controller or controller == port or not ports.is_free(controller, HOST):
-            controller = ports.pick(port)
-        self.port = port
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"port": port, "controller_port": controller}))
-        temporary.replace(file)
-        return BrokerConfig(controller, (Listener(port),), self._overrides)
+        if self._wanted_port and not ports.is_free(self._wanted_port, HOST):
+            raise UsageError(f"port {self._wanted_port} is taken", "stop what listens there, or choose another --port")
+        last = _last_ports(self._dir)
+        self.port = self._wanted_port or usable_port(self._dir)
+        controller = last.get("controller_port", 0)
+        if not controller or controller == self.port or not ports.is_free(controller, HOST):
+            controller = ports.pick(self.port)
+        temporary = self._dir / f"{PORTS_FILE}.tmp"
+        temporary.write_text(json.dumps({"port": self.port, "controller_port": controller}))
+        temporary.replace(self._dir / PORTS_FILE)
+        return BrokerConfig(controller, (Listener(self.port),), self._overrides)
 
     def _format(self, java: str, class_path: str) -> None:
         """Give a new data dir its identity; one that has it stays as it is."""
@@ -203,6 +200,20 @@ class EmbeddedKafka:
         with self._output.open("rb") as file:
             file.seek(max(0, self._output.stat().st_size - LOG_TAIL))
             return _last_line(file.read().decode(errors="replace"))
+
+
+def usable_port(data_dir: Path) -> int:
+    """Return the port of the last start where it is free, else a free one."""
+    last = _last_ports(data_dir).get("port", 0)
+    return last if last and ports.is_free(last, HOST) else ports.pick()
+
+
+def _last_ports(data_dir: Path) -> dict[str, int]:
+    try:
+        last = json.loads((data_dir / PORTS_FILE).read_text())
+        return {name: int(last[name]) for name in ("port", "controller_port")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _last_line(text: str) -> str:

@@ -20,12 +20,12 @@ from tallystream import __version__
 from tallystream.cli.common import fail
 from tallystream.schemas.errors import TallystreamError
 
-MODULES = ("lifecycle", "connections", "cost", "wait", "deadletters", "simulate", "components")
+MODULES = ("lifecycle", "connections", "cost", "wait", "deadletters", "schemas", "simulate", "components")
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {
     "On this machine": ("up", "status", "down", "demo"),
-    "Every day": ("connections", "cost", "wait", "deadletters"),
+    "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate",),
     "One component each, for compose and Kubernetes": ("gateway", "worker", "kafka"),
 }

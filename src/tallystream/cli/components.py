@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tallystream.cli.common import DataDir, KafkaOption, cluster, settings_from
 
+if TYPE_CHECKING:
+    from tallystream.settings import Settings
+    from tallystream.streams.kafka import KafkaSettings
+
+Embedded = Annotated[
+    str | None, typer.Option("--embedded", hidden=True, help="The embedded broker of `up`, which starts this command.")
+]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")]
 OpsPort = Annotated[
     int,
@@ -22,6 +29,7 @@ def gateway(
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
+    embedded: Embedded = None,
 ) -> None:
     """Take telemetry over OTLP/HTTP and put it on Kafka.
 
@@ -30,7 +38,7 @@ def gateway(
     from tallystream.components import gateway as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, cluster(settings), host=host, port=port, ops_port=ops_port)
+    component.run(settings, _cluster(settings, embedded), host=host, port=port, ops_port=ops_port)
 
 
 def worker(
@@ -41,12 +49,17 @@ def worker(
     ] = "",
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
+    embedded: Embedded = None,
 ) -> None:
     """Fold usage into cost rows. Run as many as you like: they share the partitions."""
     from tallystream.components import worker as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, cluster(settings), ops_port=ops_port, instance=instance or socket.gethostname())
+    component.run(settings, _cluster(settings, embedded), ops_port=ops_port, instance=instance or socket.gethostname())
+
+
+def _cluster(settings: Settings, embedded: str | None) -> KafkaSettings:
+    return settings.kafka_settings(embedded) if embedded else cluster(settings)
 
 
 def kafka(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from types import FrameType
@@ -10,7 +11,8 @@ from types import FrameType
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.components import logs
+from tallystream.schemas.errors import Unreachable, UsageError
 from tallystream.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
@@ -18,6 +20,7 @@ from tallystream.streams.ops import Health, OpsServer
 
 log = structlog.get_logger()
 
+POLL_SECONDS = 0.1
 PROBE_SECONDS = 1.0
 SILENT_SECONDS = 15.0
 """A broker that answers nothing for that long is not busy, it hangs."""
@@ -38,6 +41,7 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
         Unfit: the broker does not start on this data.
 
     """
+    logs.configure()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise _StoppedWhileStarting
@@ -61,18 +65,21 @@ async def _serve(broker: EmbeddedKafka, ops_port: int) -> None:
         loop.add_signal_handler(number, stop.set)
     probe = _Probe(broker.bootstrap)
     ops = OpsServer(probe.healthy, probe.ready, port=ops_port)
-    await ops.start()
+    try:
+        await ops.start()
+    except OSError as exc:
+        raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
     log.info("kafka is ready", bootstrap=broker.bootstrap, jvm_pid=broker.pid, ops=ops.url)
+    asking = asyncio.create_task(probe.run())
     try:
         while not stop.is_set():
             if (code := broker.poll()) is not None:
                 raise Unreachable(f"Kafka ended by itself with {code}", "its log says why; starting it again is safe")
-            await probe.ask()
-            try:
-                await asyncio.wait_for(stop.wait(), PROBE_SECONDS)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), POLL_SECONDS)
     finally:
+        asking.cancel()
+        await asyncio.wait((asking,))
         await probe.close()
         await ops.stop()
     log.info("kafka stops")
@@ -86,6 +93,11 @@ class _Probe:
         self._admin: AIOKafkaAdminClient | None = None
         self._answered = time.monotonic()
         self._last = True
+
+    async def run(self) -> None:
+        while True:
+            await self.ask()
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def ask(self) -> None:
         try:

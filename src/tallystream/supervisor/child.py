@@ -1,0 +1,218 @@
+"""One component: started, watched, restarted, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+
+from tallystream.schemas.run import Component
+from tallystream.streams import ports
+from tallystream.streams.children import bound_argv
+from tallystream.supervisor.backoff import Backoff
+from tallystream.supervisor.logfile import LogFile, important
+from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
+
+USAGE_EXIT = 2
+"""The component was told something impossible: no restart can help."""
+FIRST_START_ATTEMPTS = 5
+LINE_BYTES = 1 << 20
+
+
+class FirstStartFailed(Exception):  # noqa: N818 - it becomes the error that people see
+    """A component did not become ready at the first start; `message` and `hint` are its own last words."""
+
+    def __init__(self, name: str, code: int | None, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.name, self.code, self.message, self.hint = name, code, message, hint
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a child tells its supervisor."""
+
+    ready: Callable[[], None]
+    """It became ready, for the first time or again."""
+    say: Callable[[str, str], None]
+    """(component, text): what the supervisor did about it."""
+    warn: Callable[[str, str], None]
+    """(component, text): a warning or error out of its log."""
+
+
+class Child:
+    """Keeps one component running until it is told to stop.
+
+    A component that ends is started again after a backoff; one that stays red, or cannot be reached, is ended first.
+    """
+
+    def __init__(
+        self, spec: ComponentSpec, timing: Timing, log: LogFile, http: aiohttp.ClientSession, events: Events
+    ) -> None:
+        self.spec = spec
+        self._timing = timing
+        self._log = log
+        self._http = http
+        self._events = events
+        self._backoff = Backoff(timing.backoff_first, timing.backoff_most, timing.stable)
+        self._process: asyncio.subprocess.Process | None = None
+        self._ops_port = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._was_ready = False
+        self.ready = asyncio.Event()
+        """Set while it is ready."""
+
+    @property
+    def component(self) -> Component:
+        """Return its entry of run.json, once it has been ready."""
+        assert self._process is not None
+        pid = self._process.pid
+        if self.spec.pid_file is not None:
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(self.spec.pid_file.read_text())
+        return Component(name=self.spec.name, pid=pid, ops_url=f"http://127.0.0.1:{self._ops_port}")
+
+    async def run(self) -> None:
+        """Keep it running, until cancelled; the process is left to `stop`.
+
+        Raises:
+            FirstStartFailed: it never became ready.
+
+        """
+        attempts = 0
+        while True:
+            attempts += 1
+            began = time.monotonic()
+            await self._start()
+            why = await self._watch()
+            self.ready.clear()
+            code = self._process.returncode if self._process is not None else None
+            if not self._was_ready and (code == USAGE_EXIT or attempts >= FIRST_START_ATTEMPTS):
+                message, hint = self._log.last_error()
+                raise FirstStartFailed(self.spec.name, code, message, hint or f"its log: {self._log.path}")
+            delay = self._backoff.after(time.monotonic() - began)
+            self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
+            await asyncio.sleep(delay)
+
+    async def stop(self, *, hurry: asyncio.Event) -> None:
+        """End it: SIGTERM, then SIGKILL when it takes too long or `hurry` is set. `run` has been cancelled before."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self._signal(signal.SIGTERM)
+        ended = asyncio.ensure_future(process.wait())
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait((ended, hurried), timeout=self._timing.stop, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not ended.done():
+            if not hurry.is_set():
+                self._events.say(self.spec.name, f"did not stop within {self._timing.stop:g} s, killed")
+            self._signal(signal.SIGKILL)
+        await ended
+        await self._drained()
+
+    async def _start(self) -> None:
+        if not self._ops_port or not ports.is_free(self._ops_port):
+            self._ops_port = ports.pick()
+        argv = [argument.replace(OPS_PORT, str(self._ops_port)) for argument in self.spec.argv]
+        self._process = await asyncio.create_subprocess_exec(
+            *bound_argv(argv),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            process_group=0,
+            limit=LINE_BYTES,
+            env={**os.environ, "TALLYSTREAM_TRACEBACK": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+        )
+        self._reader = asyncio.create_task(self._read(self._process))
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:
+                continue  # A line longer than the limit: asyncio has dropped it.
+            if not line:
+                return
+            # A full disk must not end a component: it would block once its pipe is full.
+            with contextlib.suppress(OSError):
+                self._log.write(line)
+            if text := important(line, quiet=self.spec.quiet):
+                self._events.warn(self.spec.name, text)
+
+    async def _watch(self) -> str:
+        """Follow a run to its end and return why it ended. Ends it when it stays red."""
+        assert self._process is not None
+        process = self._process
+        ended = asyncio.create_task(process.wait())
+        green = False
+        last_green = time.monotonic()
+        try:
+            while True:
+                pause = self._timing.health if self.ready.is_set() else self._timing.poll
+                await asyncio.wait((ended,), timeout=pause)
+                if ended.done():
+                    await self._drained()
+                    return f"ended with {_exit(process.returncode)}"
+                if await self._ask("/healthz"):
+                    green, last_green = True, time.monotonic()
+                    await self._follow_readiness()
+                elif time.monotonic() - last_green > (self._timing.red if green else self._timing.start):
+                    await self._end(ended)
+                    return "was not healthy and had to be ended" if green else "did not start and had to be ended"
+        finally:
+            ended.cancel()
+
+    async def _follow_readiness(self) -> None:
+        ready = await self._ask("/readyz")
+        if ready and not self.ready.is_set():
+            self.ready.set()
+            again = " again" if self._was_ready else ""
+            self._events.say(self.spec.name, f"ready{again}")
+            self._was_ready = True
+            self._events.ready()
+        elif not ready:
+            self.ready.clear()
+
+    async def _end(self, ended: asyncio.Task[int]) -> None:
+        self._signal(signal.SIGTERM)
+        await asyncio.wait((ended,), timeout=self._timing.stop)
+        if not ended.done():
+            self._signal(signal.SIGKILL)
+            await ended
+        await self._drained()
+
+    async def _drained(self) -> None:
+        """Wait until its last words are in the log; a grandchild that holds the pipe is not waited for."""
+        if self._reader is not None:
+            await asyncio.wait((self._reader,), timeout=1.0)
+            self._reader.cancel()
+
+    async def _ask(self, path: str) -> bool:
+        try:
+            async with self._http.get(
+                f"http://127.0.0.1:{self._ops_port}{path}", timeout=aiohttp.ClientTimeout(total=self._timing.answer)
+            ) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                os.killpg(self._process.pid, number)
+            else:
+                self._process.send_signal(number)
+
+
+def _exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

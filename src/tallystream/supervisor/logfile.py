@@ -1,0 +1,82 @@
+"""A component's log: its lines on disk in bounded space, the important ones for those who watch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_BYTES = 10 << 20
+KEPT = 3
+TAIL_LINES = 50
+_JAVA = re.compile(r"^\S+ \[[^\]]*\] (WARN|ERROR|FATAL) ")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_LEVELS = {"warning": 1, "warn": 1, "error": 2, "critical": 2, "fatal": 2, "exception": 2}
+
+
+class LogFile:
+    """Appends lines to `path`; at `max_bytes` it becomes `path.1`, that `path.2`, and so on to `KEPT`."""
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._max = max_bytes
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._file: BinaryIO = path.open("ab")
+        self._size = self._file.tell()
+
+    def write(self, line: bytes) -> None:
+        """Append one line, with its newline."""
+        if self._size + len(line) > self._max and self._size:
+            self._rotate()
+        self._file.write(line)
+        self._file.flush()
+        self._size += len(line)
+        self._tail.append(_ANSI.sub("", line.decode(errors="replace")).rstrip())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def last_error(self) -> tuple[str, str]:
+        """Return (message, hint) of the error the component ended with, as our command line prints it."""
+        lines = list(self._tail)
+        for index in range(len(lines) - 1, -1, -1):
+            if lines[index].startswith("error: "):
+                hint = lines[index + 1].strip() if index + 1 < len(lines) else ""
+                return lines[index].removeprefix("error: "), hint
+        return (lines[-1] if lines else "it said nothing"), ""
+
+    def _rotate(self) -> None:
+        self._file.close()
+        for number in range(KEPT - 1, 0, -1):
+            older = self.path.with_name(f"{self.path.name}.{number}")
+            if older.exists():
+                older.replace(self.path.with_name(f"{self.path.name}.{number + 1}"))
+        self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+        self._file = self.path.open("ab")
+        self._size = 0
+
+
+def important(line: bytes, *, quiet: bool = False) -> str | None:
+    """Return what to show of a line to those who watch: warnings and errors (`quiet`: errors), else None.
+
+    Knows the two shapes that components write: JSON with a level, and Kafka's `time [thread] LEVEL class - text`.
+    """
+    least = 2 if quiet else 1
+    text = line.decode(errors="replace").strip()
+    if text.startswith("{"):
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            return None
+        if not isinstance(entry, dict) or _LEVELS.get(str(entry.get("level")), 0) < least:
+            return None
+        rest = [f"{k}={v}" for k, v in entry.items() if k not in ("event", "level", "timestamp", "exception", "logger")]
+        return " ".join([str(entry.get("event", "")), *rest])[:500]
+    match = _JAVA.match(text)
+    if match and _LEVELS[match[1].lower()] >= least:
+        return text[match.end() :][:500]
+    return None

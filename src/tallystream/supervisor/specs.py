@@ -1,0 +1,96 @@
+"""What `tallystream up` runs, as data: another component is another entry."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tallystream.settings import Settings
+
+OPS_PORT = "{ops_port}"
+"""Stands in an argv for the ops port that the supervisor picks."""
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """One process. Components without `needs_kafka` start at once, the others when Kafka is usable."""
+
+    name: str
+    """The subcommand, plus `-N` where there are several."""
+    argv: tuple[str, ...]
+    stop_rank: int
+    """Lower ranks are stopped, and have ended, before higher ones are."""
+    needs_kafka: bool = True
+    is_kafka: bool = False
+    pid_file: Path | None = None
+    """Where the component writes the pid of the process that does its work, when that is not its own."""
+    quiet: bool = False
+    """Show only its errors: its warnings are for those who know it well."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How patient the supervisor is; all in seconds."""
+
+    poll: float = 0.1
+    """Between looks at a component that is not ready yet."""
+    health: float = 2.0
+    """Between looks at one that is."""
+    answer: float = 5.0
+    """A health page that takes longer is red."""
+    red: float = 20.0
+    """A component whose /healthz has been red this long, once it was green, is restarted."""
+    start: float = 120.0
+    """A component that has not turned green by then is restarted, or at the first start fails the whole."""
+    stop: float = 25.0
+    """Between SIGTERM and SIGKILL."""
+    backoff_first: float = 0.2
+    backoff_most: float = 10.0
+    stable: float = 30.0
+    """After running this long, a component's next restart is as quick as its first."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the supervisor runs, and what run.json says of it."""
+
+    data_dir: Path
+    http: str
+    kafka: str
+    specs: tuple[ComponentSpec, ...]
+    timing: Timing = field(default_factory=Timing)
+
+
+def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | None) -> Plan:
+    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, a gateway, workers."""
+    data_dir = settings.data_dir.resolve()
+    bootstrap = settings.kafka or f"127.0.0.1:{embedded_port}"
+    # Not --kafka: that says that the cluster is the operator's own, with keys and credentials to be set.
+    where = ("--kafka", bootstrap) if settings.kafka else ("--embedded", bootstrap)
+
+    def command(subcommand: str, *arguments: str) -> tuple[str, ...]:
+        common = ("--ops-port", OPS_PORT, "--data-dir", str(data_dir))
+        return (sys.executable, "-m", "tallystream", subcommand, *arguments, *common)
+
+    specs = []
+    if not settings.kafka:
+        specs.append(
+            ComponentSpec(
+                "kafka",
+                command("kafka", "--port", str(embedded_port)),
+                stop_rank=9,
+                needs_kafka=False,
+                is_kafka=True,
+                pid_file=data_dir / "kafka" / "jvm.pid",
+                quiet=True,
+            )
+        )
+    # The gateway starts beside Kafka, not after it: what arrives meanwhile goes to its spool.
+    specs.append(
+        ComponentSpec("gateway", command("gateway", "--port", str(port), *where), stop_rank=0, needs_kafka=False)
+    )
+    for number in range(1, workers + 1):
+        name = "worker" if workers == 1 else f"worker-{number}"
+        specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))
+    return Plan(data_dir, f"http://127.0.0.1:{port}", bootstrap, tuple(specs))

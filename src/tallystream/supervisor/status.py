@@ -1,0 +1,136 @@
+"""How what runs on this machine is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.run import Component, Run
+from tallystream.supervisor import runfile
+
+ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """One component as its ops pages describe it."""
+
+    name: str
+    pid: int
+    ops_url: str | None
+    uptime_seconds: float | None
+    healthy: bool
+    ready: bool
+    why: str
+    """What its pages give as the reason, when it is not well."""
+
+    @property
+    def state(self) -> str:
+        """Return the state in words."""
+        word = "ready" if self.ready else "not ready" if self.healthy else "unhealthy"
+        return f"{word}: {self.why}" if self.why and not self.ready else word
+
+    @property
+    def uptime(self) -> str:
+        """Return the uptime in words."""
+        return "-" if self.uptime_seconds is None else str(timedelta(seconds=int(self.uptime_seconds)))
+
+
+@dataclass(frozen=True)
+class Status:
+    """The supervisor and its components; `run` is None while it starts."""
+
+    data_dir: Path
+    pid: int
+    run: Run | None
+    components: tuple[ComponentStatus, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether all is ready."""
+        return self.run is not None and all(component.ready for component in self.components)
+
+    def document(self) -> dict[str, Any]:
+        """Return what `status --json` prints."""
+        return {
+            "data_dir": str(self.data_dir),
+            "pid": self.pid,
+            "ready": self.ready,
+            "http": self.run.http if self.run else None,
+            "grpc": self.run.grpc if self.run else None,
+            "kafka": self.run.kafka if self.run else None,
+            "components": [
+                {
+                    "name": component.name,
+                    "pid": component.pid,
+                    "ops_url": component.ops_url,
+                    "uptime_seconds": component.uptime_seconds,
+                    "healthy": component.healthy,
+                    "ready": component.ready,
+                    "why": component.why,
+                }
+                for component in self.components
+            ],
+            "logs": str(self.data_dir / "logs"),
+            "stop": f"tallystream down --data-dir {self.data_dir}",
+        }
+
+
+async def collect(data_dir: Path) -> Status:
+    """Ask every component that runs in this data dir.
+
+    Raises:
+        Unreachable: nothing runs there.
+
+    """
+    pid = runfile.owner(data_dir)
+    if pid is None:
+        raise Unreachable(f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir")
+    run = runfile.read_live(data_dir)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as http:
+        asked = await asyncio.gather(*(_ask(http, component) for component in (run.components if run else [])))
+    return Status(data_dir, pid, run, tuple(asked))
+
+
+async def _ask(http: aiohttp.ClientSession, component: Component) -> ComponentStatus:
+    (healthy, sick), (ready, waiting) = await asyncio.gather(
+        _page(http, component.ops_url, "/healthz"), _page(http, component.ops_url, "/readyz")
+    )
+    return ComponentStatus(
+        component.name,
+        component.pid,
+        component.ops_url,
+        _uptime(component.pid),
+        healthy,
+        ready,
+        "" if healthy and ready else waiting if healthy else sick,
+    )
+
+
+async def _page(http: aiohttp.ClientSession, ops_url: str | None, path: str) -> tuple[bool, str]:
+    if ops_url is None:
+        return True, ""
+    try:
+        async with http.get(ops_url + path) as response:
+            document = orjson.loads(await response.read())
+            return response.status == 200, str(document.get("why", ""))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return False, "does not answer"
+
+
+def _uptime(pid: int) -> float | None:
+    """Return the seconds since a process started, None where it has ended or the system does not tell (no /proc)."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))

@@ -1,0 +1,136 @@
+"""All components of one machine, from the first start to the last stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from itertools import groupby
+
+import aiohttp
+
+from tallystream.schemas.errors import TallystreamError, Unfit, Unreachable, UsageError
+from tallystream.schemas.run import Run
+from tallystream.supervisor import runfile
+from tallystream.supervisor.child import Child, Events, FirstStartFailed
+from tallystream.supervisor.logfile import LogFile
+from tallystream.supervisor.specs import ComponentSpec, Plan
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ERRORS: dict[int | None, type[TallystreamError]] = {2: UsageError, 3: Unreachable}
+"""A component's exit code tells what kind of error it had; everything else is Unfit."""
+
+
+class Supervisor:
+    """Runs a plan until it is told to stop.
+
+    `prepare` is awaited when Kafka answers and before anything that needs Kafka starts; `say` takes (component, text)
+    for those who watch; `started` is called once, when everything is ready and run.json is written.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        prepare: Callable[[], Awaitable[None]],
+        say: Callable[[str, str], None],
+        started: Callable[[Run], None],
+    ) -> None:
+        self._plan = plan
+        self._prepare = prepare
+        self._say = say
+        self._started = started
+        self._children: dict[ComponentSpec, Child] = {}
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._complete = False
+
+    async def run(self) -> None:
+        """Start everything, keep it running, and return when SIGINT, SIGTERM or SIGHUP has stopped it.
+
+        A second signal hurries. The caller holds the data dir's lock, and calls this in the main thread: the components
+        end with the thread that started them.
+
+        Raises:
+            TallystreamError: a component did not become ready, or Kafka could not be prepared; nothing runs any more.
+
+        """
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._told)
+        runfile.remove(self._plan.data_dir)
+        logs = {spec: LogFile(self._plan.data_dir / "logs" / f"{spec.name}.log") for spec in self._plan.specs}
+        async with aiohttp.ClientSession() as http:
+            events = Events(ready=self._publish, say=self._say, warn=self._warn)
+            self._children = {spec: Child(spec, self._plan.timing, log, http, events) for spec, log in logs.items()}
+            try:
+                await self._until_told()
+            finally:
+                await self._stop_all()
+                runfile.remove(self._plan.data_dir)
+                for log in logs.values():
+                    log.close()
+
+    def _told(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def _until_told(self) -> None:
+        life = asyncio.create_task(self._live())
+        told = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((life, told), return_when=asyncio.FIRST_COMPLETED)
+        # Once told, nothing is restarted any more: the tasks that do that end before the processes do.
+        failed = life.done()
+        for task in (life, told):
+            task.cancel()
+        await asyncio.wait((life, told))
+        if failed:
+            life.result()
+
+    async def _live(self) -> None:
+        """Start in order and keep running; ends only with an error."""
+        try:
+            async with asyncio.TaskGroup() as group:
+
+                def launch(*, needs_kafka: bool) -> None:
+                    for spec, child in self._children.items():
+                        if spec.needs_kafka == needs_kafka:
+                            group.create_task(child.run(), name=spec.name)
+
+                launch(needs_kafka=False)
+                for spec, child in self._children.items():
+                    if spec.is_kafka:
+                        await child.ready.wait()
+                await self._prepare()
+                launch(needs_kafka=True)
+                for child in self._children.values():
+                    await child.ready.wait()
+                self._complete = True
+                self._publish()
+                self._started(self._run_file())
+        except BaseExceptionGroup as exc:
+            first = exc.exceptions[0]
+            if isinstance(first, FirstStartFailed):
+                kind = ERRORS.get(first.code, Unfit)
+                raise kind(f"{first.name} did not start: {first.message}", first.hint) from first
+            raise first from exc
+
+    def _publish(self) -> None:
+        if self._complete:
+            runfile.write(self._plan.data_dir, self._run_file())
+
+    def _warn(self, component: str, text: str) -> None:
+        # While all start beside each other, they miss each other: that is expected, and in their logs.
+        if self._complete:
+            self._say(component, text)
+
+    def _run_file(self) -> Run:
+        components = [child.component for child in self._children.values()]
+        return Run(http=self._plan.http, grpc=None, kafka=self._plan.kafka, components=components)
+
+    async def _stop_all(self) -> None:
+        """Stop rank by rank: what takes data in, then what works on it, then Kafka."""
+        ranked = sorted(self._children.items(), key=lambda item: item[0].stop_rank)
+        for _, rank in groupby(ranked, key=lambda item: item[0].stop_rank):
+            await asyncio.gather(*(child.stop(hurry=self._hurry) for _, child in rank))
