@@ -64,7 +64,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
 
     """
     logs.configure()
-    for name in ("faust", "mode"):  # they tell of every start and rebalance; what matters of it is in the metrics
+    for name in ("faust", "mode", "tallystream"):  # mode logs each service's steps, ours too, by their module names
         logging.getLogger(name).setLevel(logging.WARNING)
     if not _INSTANCE.fullmatch(instance) or set(instance) <= {"."}:
         raise UsageError(f"{instance!r} is no instance name", "use letters, digits, dots, dashes and underscores")
