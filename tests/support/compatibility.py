@@ -29,7 +29,8 @@ class _Comparison:
         found = []
         for before in old.get("anyOf", [old]):
             tried = [self._plain(_resolved(before, self._old), _resolved(after, self._new), path) for after in branches]
-            found += min(tried, key=lambda one: len(one))
+            nearest: list[str] = min(tried, key=len)
+            found += nearest
         return found
 
     def _plain(self, old: Schema, new: Schema, path: str) -> list[str]:
