@@ -1,0 +1,88 @@
+# A fresh clone needs Python >= 3.11 with venv, make and git; `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PYTEST ?=
+LOCKED := requirements/bootstrap.lock pyproject.toml
+UV := $(BIN)/uv --quiet
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+
+.PHONY: help up test test-all lint format lock upgrade clean
+
+help: ## Say what there is.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+# A development environment has all that a user's has: where there is one, it is kept.
+up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install what is needed and start everything: Kafka, gateway, worker (ARGS="--port 4320").
+	@exec $(BIN)/tallystream up $(ARGS)
+
+test: lint ## All checks and all tests (PYTEST="-k spool -x").
+	$(BIN)/pytest $(PYTEST)
+
+test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
+	@for version in 3.11 3.12 3.13; do \
+		python="$$(pyenv prefix "$$(pyenv latest "$$version" 2>/dev/null)" 2>/dev/null)/bin/python"; \
+		[ -x "$$python" ] || python="$$(command -v "python$$version" || true)"; \
+		if [ -z "$$python" ] || ! "$$python" -c '' 2>/dev/null; then echo "Python $$version: not here, left out"; continue; fi; \
+		echo "Python $$version: $$python"; \
+		$(MAKE) test VENV=".venv-$$version" PYTHON="$$python"; \
+	done
+
+lint: $(VENV)/.dev ## Style, types, and the order of the layers.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev ## Bring the code into its one format.
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format
+
+lock: $(VENV)/.dev ## Write the lock files anew: Python packages with hashes, Kafka's jars with theirs.
+	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.lock
+	$(COMPILE) pyproject.toml requirements/build.in --extra embedded --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml requirements/build.in --extra embedded -c requirements/dev.lock -o requirements/embedded.lock
+	$(COMPILE) pyproject.toml requirements/build.in -c requirements/dev.lock -o requirements/runtime.lock
+	$(BIN)/python requirements/lock_kafka.py
+
+upgrade: ## The same with the newest versions that pyproject.toml allows.
+	$(MAKE) lock UPGRADE=--upgrade
+
+clean: ## Remove what these targets made; data and downloads stay.
+	rm -rf .venv .venv-* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.embedded: requirements/embedded.lock $(LOCKED) | $(BIN)/uv
+	$(call install,embedded)
+
+$(VENV)/.dev: requirements/dev.lock $(LOCKED) | $(BIN)/uv
+	$(call install,dev)
+
+# uv removes what the lock does not name, the project itself included, and checks every hash.
+define install
+	@echo "installing requirements/$(1).lock into $(VENV)"
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements/$(1).lock
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+endef
+
+$(BIN)/uv: requirements/bootstrap.lock
+	@$(find_python); \
+	echo "making $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv --clear $(VENV) || { echo "Python's venv is missing (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@touch $@
+
+find_python = python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then \
+		for candidate in python3 python3.13 python3.12 python3.11 python; do \
+			if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
+			then python="$$candidate"; break; fi; \
+		done; \
+	fi; \
+	[ -n "$$python" ] || { echo "Python 3.11, 3.12 or 3.13 is needed; name one with make PYTHON=..." >&2; exit 1; }
