@@ -1,0 +1,98 @@
+"""What an agent and a fleet are told to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from tallystream.schemas.errors import UsageError
+from tallystream.simulator.model import ClientName
+from tallystream.simulator.wire import Wire
+
+HOUR_NS = 3_600_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Encoding = Literal["protobuf", "json", "mixed"]
+
+
+@dataclass(frozen=True)
+class AgentOptions:
+    """One agent's share of the fleet."""
+
+    number: int
+    agents: int
+    """Agents in the fleet: response k of agent `number` has the id `number + k * agents`."""
+    quota: int
+    """Billed responses to send."""
+    start_ns: int
+    span_ns: int
+    wire: Wire
+    gzip: bool
+    duplicates: float
+    late: float
+    late_max_ns: int
+    metrics: float
+    traces: float
+
+
+@dataclass(frozen=True)
+class FleetConfig:
+    """Everything that decides, byte by byte, what a fleet sends.
+
+    `requests` are billed model responses, as the column `requests` of the cost tables counts them. Times are ns since
+    the epoch; shares are between 0 and 1.
+
+    Raises:
+        UsageError: a value makes no sense.
+
+    """
+
+    agents: int
+    requests: int
+    seed: int
+    start_ns: int
+    span_ns: int = HOUR_NS
+    client: ClientName | Literal["mixed"] = "codex"
+    encoding: Encoding = "mixed"
+    gzip: bool = False
+    duplicates: float = 0.0
+    """Share of the responses whose token record is sent a second time, mostly in a later body."""
+    late: float = 0.0
+    """Share of the bodies whose events happened 1 h to `late_max_ns` before the agent's present."""
+    late_max_ns: int = 26 * HOUR_NS
+    resend: float = 0.0
+    """Share of the log bodies that are posted again as they are."""
+    metrics: float = 0.2
+    """Metrics bodies a run of a client."""
+    traces: float = 0.2
+    """Trace bodies a run of a client."""
+
+    def __post_init__(self) -> None:
+        if self.agents < 1 or self.requests < 1:
+            raise UsageError("a fleet needs at least one agent and one request")
+        if self.start_ns < HOUR_NS * 1000 or self.span_ns < 1_000_000_000 or self.late_max_ns < HOUR_NS:
+            raise UsageError(
+                "the fleet's time does not fit",
+                "it starts after 1970, spans at least a second, and what is late is so by at least an hour",
+            )
+        for name in ("duplicates", "late", "resend", "metrics", "traces"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name} is a share between 0 and 1, not {share}")
+        if self.client != "codex":
+            raise UsageError(f"the simulator does not speak {self.client} yet", "use --client codex")
+
+    @property
+    def start_iso(self) -> str:
+        """Return the start as text."""
+        return (_EPOCH + timedelta(microseconds=self.start_ns // 1000)).isoformat().replace("+00:00", "Z")
+
+    def document(self) -> dict[str, Any]:
+        """Return the config as JSON; `from_document` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> FleetConfig:
+        """Return the config that `document` wrote."""
+        return cls(**document)

@@ -1,0 +1,44 @@
+"""Dollars straight from genai-prices' public `calc_price`, request by request: an oracle with nothing of ours in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from genai_prices import Usage, calc_price
+
+from tallystream.simulator.model import Response
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+STANDARD = frozenset({None, "default"})
+"""What a response says of its tier when it was billed at the list price."""
+
+
+def dollars(response: Response) -> Decimal | None:
+    """Return what the response costs, or None when the book does not know the model or does not know it at that tier.
+
+    An unknown tier has to be asked for: `calc_price` takes it for the standard one.
+    """
+    tier = response.service_tier
+    usage = Usage(
+        input_tokens=response.input_uncached + response.cache_read + response.cache_write_5m + response.cache_write_1h,
+        cache_read_tokens=response.cache_read,
+        cache_write_tokens=response.cache_write_5m + response.cache_write_1h,
+        **({"cache_write_1h_tokens": response.cache_write_1h} if response.cache_write_1h else {}),
+        output_tokens=response.output,
+    )
+    try:
+        price = calc_price(
+            usage,
+            response.model,
+            provider_id=response.session.provider,
+            genai_request_timestamp=_EPOCH + timedelta(microseconds=response.at_ns // 1000),
+            price_context=None if tier in STANDARD else {"service_tier": str(tier)},
+        )
+    except LookupError:
+        return None
+    if tier not in STANDARD and not any(
+        variant.when.get("service_tier") == tier for variant in price.model.price_variants or ()
+    ):
+        return None
+    return price.total_price
