@@ -26,11 +26,8 @@ _SCHEME: Final = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _USERINFO: Final = re.compile(r"^[^/]*@")
 
 
-def attribution(resource: dict[str, Value], user: str | None = None) -> dict[str, str]:
-    """Return the attribution of a resource's records; `user` is what the record says, for want of the resource's.
-
-    What an operator set for the process goes before what the client found out by itself.
-    """
+def attribution(resource: dict[str, Value]) -> dict[str, str]:
+    """Return the attribution of a resource's records, without what the records themselves may say."""
     found = {}
     for field, names in SOURCES.items():
         for name in names:
@@ -38,9 +35,15 @@ def attribution(resource: dict[str, Value], user: str | None = None) -> dict[str
             if value is not None and (kept := text(repository(value) if field == "repo" else value)):
                 found[field] = kept
                 break
-    if user and "user" not in found:
-        found["user"] = user
     return found
+
+
+def with_user(found: dict[str, str], user: str | None) -> dict[str, str]:
+    """Return the attribution with the user a record names, for want of the resource's.
+
+    What an operator set for the process goes before what the client found out by itself.
+    """
+    return found | {"user": user} if user and "user" not in found else found
 
 
 def repository(value: Value) -> Value:

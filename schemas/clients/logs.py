@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tallystream.schemas.clients.attribution import attribution
+from tallystream.schemas.clients.attribution import attribution, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import select
 from tallystream.schemas.clients.unrecognised import unrecognised
@@ -64,14 +64,19 @@ def normalise_logs(body: bytes, encoding: Encoding) -> LogsResult:
     logs = read_logs(body, encoding)
     result = LogsResult(logs.records)
     packs: dict[tuple[Any, ...], Pack] = {}
+    resource: dict[str, Value] | None = None
+    found: dict[str, str] = {}
     for record in logs.candidates:
+        if record.resource is not resource:
+            resource = record.resource
+            found = attribution(resource)
         normaliser = select(record)
         usage = None
         if normaliser is not None and record.event_name == normaliser.event:
             try:
                 usage = normaliser.normalise(record)
                 if usage is not None:
-                    _pack(packs, normaliser, record.resource, usage)
+                    _pack(packs, normaliser, found, usage)
                     continue
             except InvalidRecord as verdict:
                 result.rejected.append(_rejected(record, normaliser, usage, verdict))
@@ -83,7 +88,7 @@ def normalise_logs(body: bytes, encoding: Encoding) -> LogsResult:
     return result
 
 
-def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, resource: dict[str, Value], usage: Usage) -> None:
+def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> None:
     session = usage.session_id
     if not session:
         raise InvalidRecord(Reason.NO_SESSION, "the record names no session")
@@ -91,11 +96,11 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, resource: 
         raise InvalidRecord(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"
         )
-    found = attribution(resource, usage.user)
-    key = (normaliser.client, session, *found.items())
+    whose = with_user(found, usage.user)
+    key = (normaliser.client, session, *whose.items())
     pack = packs.get(key)
     if pack is None:
-        pack = packs[key] = Pack(normaliser.client, normaliser.provider, session, found, [])
+        pack = packs[key] = Pack(normaliser.client, normaliser.provider, session, whose, [])
     pack.events.append(usage.event)
 
 

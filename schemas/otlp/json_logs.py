@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tallystream.schemas.otlp.json_values import any_value, attributes, hex_id, load, member, nanoseconds, objects, text
-from tallystream.schemas.otlp.records import MARK, LogRecord, LogsBody, Value, event_name
+from tallystream.schemas.otlp.json_values import (
+    any_value,
+    attribute_names,
+    attributes,
+    hex_id,
+    load,
+    member,
+    nanoseconds,
+    objects,
+    text,
+)
+from tallystream.schemas.otlp.records import MARK, NAMES_HINT, LogRecord, LogsBody, Value, event_name
 from tallystream.schemas.otlp.signals import refuse_other_signals
-
-_MARK = MARK.decode()
 
 
 class DictAttributes:
@@ -56,13 +64,12 @@ def _candidates(scopes: list[tuple[dict[str, Any], dict[str, Any], list[dict[str
     described: dict[str, Value] = {}
     for resource, scope, records in scopes:
         for place, record in enumerate(records, index):
-            values = attributes(record)
-            if not any(_MARK in name for name in values):
+            if not NAMES_HINT.search(attribute_names(record)):
                 continue
             if owner is not resource:
                 owner = resource
                 described = {key: any_value(value) for key, value in attributes(member(resource, "resource")).items()}
-            found = DictAttributes(values)
+            found = DictAttributes(attributes(record))
             yield LogRecord(
                 place,
                 nanoseconds(record, "timeUnixNano"),

@@ -101,16 +101,18 @@ def hex_id(parent: dict[str, Any], key: str) -> str:
 
 def attributes(parent: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes under `attributes` as key -> undecoded AnyValue; of two with one key the last one."""
+    return {text(entry, "key"): entry.get("value") for entry in objects(parent, "attributes")}
+
+
+def attribute_names(parent: dict[str, Any]) -> str:
+    """Return the keys of the attributes, a line each, at the least cost: most records are read no further."""
     entries = parent.get("attributes")
-    if entries is None:
-        return {}
-    try:
-        found = {entry["key"]: entry.get("value") for entry in entries}
-    except (TypeError, KeyError, AttributeError):
-        found = {text(entry, "key"): entry.get("value") for entry in objects(parent, "attributes")}
-    if type(entries) is not list or not all(type(key) is str for key in found):
-        raise invalid("attributes is not an array of objects with a key and a value")
-    return found
+    if type(entries) is list:
+        try:
+            return "\n".join([entry["key"] for entry in entries])
+        except (TypeError, KeyError):
+            pass
+    return "\n".join(attributes(parent))
 
 
 def any_value(value: Any) -> Value:

@@ -19,8 +19,12 @@ OPAQUE: Final = b""
 MARK: Final = b"oken"
 """What every name of a token count holds, whatever its case: `input_token_count`, `inputTokens`."""
 
-HINT: Final = re.compile(rb"[tT]oken(?:s|[._-]?[cC]ount|_usage)")
-"""What the bytes of every record with token counts hold. Bytes that match may still be something else."""
+_HINT: Final = "oken(?:s|[._-]?[cC]ount|_usage)"
+HINT: Final = re.compile(_HINT.encode())
+NAMES_HINT: Final = re.compile(_HINT)
+"""What the bytes, and the names, of every record with token counts hold. What matches may still be something else.
+The pattern begins with a literal, so that the search for it is one scan.
+"""
 
 
 class Attributes(Protocol):

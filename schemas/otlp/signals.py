@@ -66,8 +66,8 @@ def detect_signal(body: bytes, encoding: Encoding) -> Signal:
 
 def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
     """Raise InvalidBody when a JSON request is another signal's."""
-    objects(document, _KEYS[signal][0])
     for other, keys in _KEYS.items():
+        objects(document, keys[0])
         if other != signal and keys[0] in document and _KEYS[signal][0] not in document:
             raise _misplaced(other, signal)
 

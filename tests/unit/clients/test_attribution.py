@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.schemas.clients.attribution import SOURCES, attribution, repository
+from tallystream.schemas.clients.attribution import SOURCES, attribution, repository, with_user
 from tallystream.schemas.usage import ATTRIBUTION_KEYS, Attribution
 
 VALUES = (
@@ -40,14 +40,12 @@ def test_numbers_are_text_and_blanks_are_nothing() -> None:
     }
 
 
-@given(st.dictionaries(NAMES, VALUES, max_size=12), st.none() | st.text(min_size=1, max_size=40))
-def test_whatever_the_resource_holds(
-    resource: dict[str, str | int | float | bool | bytes | None], user: str | None
-) -> None:
-    found = attribution(resource, user)
+@given(st.dictionaries(NAMES, VALUES, max_size=12))
+def test_whatever_the_resource_holds(resource: dict[str, str | int | float | bool | bytes | None]) -> None:
+    found = attribution(resource)
     Attribution.model_validate(found)
-    assert all(value and len(value.encode()) <= 256 for name, value in found.items() if name != "user")
-    assert attribution(resource, user) == found
+    assert all(value and len(value.encode()) <= 256 for value in found.values())
+    assert attribution(resource) == found
 
 
 @pytest.mark.parametrize(
@@ -74,3 +72,9 @@ def test_the_page_for_users_shows_the_table() -> None:
     page = Path(__file__).parents[3] / "docs" / "attribution.md"
     rows = [re.findall(r"`([^`]+)`", line) for line in page.read_text().splitlines() if line.startswith("| `")]
     assert {field: tuple(names) for field, *names in rows} == SOURCES
+
+
+def test_the_resources_user_goes_before_the_records() -> None:
+    assert with_user({"team": "a"}, "u") == {"team": "a", "user": "u"}
+    assert with_user({"team": "a", "user": "set"}, "u") == {"team": "a", "user": "set"}
+    assert with_user({"team": "a"}, None) == {"team": "a"}

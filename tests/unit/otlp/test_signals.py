@@ -105,6 +105,16 @@ def test_an_empty_request_succeeds_everywhere(signal: Signal, body: bytes, encod
     assert detect_signal(body, encoding) == "logs"
 
 
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_snake_case_is_refused_for_every_signal(signal: Signal) -> None:
+    for key in ("resource_logs", "resource_metrics", "resource_spans"):
+        body = f'{{"{key}": [{{}}]}}'.encode()
+        with pytest.raises(InvalidBody, match=key):
+            inspect(body, Encoding.JSON, signal)
+        with pytest.raises(InvalidBody, match=key):
+            detect_signal(body, Encoding.JSON)
+
+
 def test_a_field_of_a_newer_protocol_does_not_change_the_signal() -> None:
     newer = b"\xf8\x07\x01"
     record = b"\x09" + (5).to_bytes(8, "little") + newer
