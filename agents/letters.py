@@ -36,30 +36,14 @@ def _letter(p: int, offset: int, index: int, append_ms: int, reason: Reason, det
     return source, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
 
 
-def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, detail: str) -> Row:
-    """Return the letter of a message that cannot be counted as a whole."""
+def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, detail: str, index: int = 0) -> Row:
+    """Return the letter of a message that cannot be counted, or of the event at `index` in it that cannot.
+
+    Size and hash are the whole message's: they find it again in the topic, and nothing of it is looked at twice.
+    """
     raw = value or b""
-    return _letter(
-        p, offset, 0, append_ms, Reason.INVALID_MESSAGE, detail, size=len(raw), sha256=sha256(raw).hexdigest()
-    )
-
-
-def invalid_event(p: int, offset: int, append_ms: int, batch: Batch, index: int, detail: str) -> Row:
-    """Return the letter of one event that does not fit, out of a message that does."""
-    raw = orjson.dumps(batch.raw[index])
-    return _letter(
-        p,
-        offset,
-        index,
-        append_ms,
-        Reason.INVALID_MESSAGE,
-        detail,
-        connection_id=batch.connection_id,
-        client=batch.client,
-        session_id=batch.session_id,
-        size=len(raw),
-        sha256=sha256(raw).hexdigest(),
-    )
+    digest = sha256(raw).hexdigest()
+    return _letter(p, offset, index, append_ms, Reason.INVALID_MESSAGE, detail, size=len(raw), sha256=digest)
 
 
 def refused_event(p: int, offset: int, append_ms: int, batch: Batch, index: int, reason: Reason) -> Row:

@@ -145,8 +145,9 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
             if type(event) is not dict:
                 bad.append((index, "the event is not an object"))
                 continue
+            event = _ZERO | event
             try:
-                ident, at, model, plain, read, write_5m, write_1h, out, reasoning, tool = _MAIN(_ZERO | event)
+                ident, at, model, plain, read, write_5m, write_1h, out, reasoning, tool = _MAIN(event)
             except KeyError:
                 bad.append((index, "the event has no event_id, occurred_at or model"))
                 continue

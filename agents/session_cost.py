@@ -130,7 +130,7 @@ class SessionCost(FoldTable):
                 continue
             if batch.bad:
                 for index, detail in batch.bad:
-                    letter = letters.invalid_event(p, record.offset, record.timestamp, batch, index, detail)
+                    letter = letters.invalid_message(p, record.offset, record.timestamp, record.value, detail, index)
                     self._refuse(derived, Reason.INVALID_MESSAGE, letter)
             if batch.events:
                 late += self._count(p, part, derived, record, batch, tally)
