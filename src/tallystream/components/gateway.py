@@ -1,0 +1,104 @@
+"""The gateway as a component: built from the settings, run until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+from collections.abc import Callable
+
+import uvloop
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from tallystream.components import logs
+from tallystream.schemas.errors import UsageError
+from tallystream.settings import Settings
+from tallystream.streams.gateway import Gateway, GatewayConfig
+from tallystream.streams.gateway.users import own_key, pseudonyms
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.ops import OpsServer
+
+
+def run(
+    settings: Settings, kafka: KafkaSettings, *, host: str, port: int, ops_port: int, reuse_port: bool = False
+) -> None:
+    """Run the gateway on `host:port` until SIGTERM or SIGINT.
+
+    Raises:
+        UsageError: a port is taken, or a Kafka cluster is set without a word on user names.
+        Unfit: the spool's directory, or the cluster's topics, do not fit.
+
+    """
+    logs.configure()
+    config = GatewayConfig(
+        kafka=kafka,
+        topics=settings.topics(),
+        directory=settings.data_dir / "gateway",
+        host=host,
+        port=port,
+        reuse_port=reuse_port,
+        max_body_bytes=settings.max_body_bytes,
+        max_held_bytes=max(settings.max_body_bytes * 4, 256 << 20),
+        spool_max_bytes=settings.spool_max_bytes,
+    )
+    user = user_names(settings)
+    raise_file_limit()
+    uvloop.run(_serve(config, user, ops_port))
+
+
+def user_names(settings: Settings) -> Callable[[str], str]:
+    """Return what replaces user names.
+
+    Raises:
+        UsageError: a cluster is set, so others may run gateways too, and there is neither a shared key nor an opt-out.
+
+    """
+    if settings.user_names:
+        return lambda name: name
+    if settings.user_key is not None and settings.user_key.get_secret_value():
+        return pseudonyms(settings.user_key.get_secret_value().encode())
+    if settings.kafka is not None:
+        raise UsageError(
+            "with a Kafka cluster of your own, user names need a key that all gateways share",
+            "set TALLYSTREAM_USER_KEY to a long random secret, or TALLYSTREAM_USER_NAMES=true to keep the names",
+        )
+    return pseudonyms(own_key(settings.data_dir / "user.key"))
+
+
+def raise_file_limit() -> None:
+    """Allow as many open connections as the hard limit does: the usual soft limit of 1024 is a fleet's worth."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(config: GatewayConfig, user: Callable[[str], str], ops_port: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    disable_created_metrics()
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    gateway = Gateway(config, user=user, registry=registry)
+    ops = OpsServer(gateway.healthy, gateway.ready, port=ops_port, registry=registry)
+    try:
+        await ops.start()
+    except OSError as exc:
+        raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
+    try:
+        await gateway.start()
+        await stop.wait()
+        await gateway.stop()
+    finally:
+        await ops.stop()

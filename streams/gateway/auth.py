@@ -1,0 +1,106 @@
+"""May this request come in? By its ingest id, its provider, and the connection's bearer secret if it has one.
+
+Ids and secrets are hashed on arrival, and only hashes are looked up, compared or kept in quarantine. A lookup by the
+hash of a 128-bit random id gives an attacker's stopwatch nothing to work with; the bearer is compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+
+from tallystream.schemas.connections import Connection
+from tallystream.streams.clock import Clock, utc
+from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.paths import HEADER, Target
+from tallystream.streams.gateway.registry import Grant, Registry
+
+_BEARER = {"WWW-Authenticate": 'Bearer realm="tallystream"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request shows, hashed. `provider` "" when the path does not name one."""
+
+    ingest_sha256: str
+    provider: str
+    bearer_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """Nobody can say now whether these credentials are good: Kafka is away and the cache does not know them."""
+
+    credentials: Credentials
+
+
+def credentials(target: Target, headers_id: str | None, authorization: str | None) -> Credentials:
+    """Return the credentials of a request.
+
+    Raises:
+        Refused: 401, there are none.
+
+    """
+    ingest_id = target.ingest_id or headers_id
+    if not ingest_id:
+        raise Refused(401, f"no ingest id: use the URL that `connections create` printed, or the header {HEADER}")
+    bearer = None
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            bearer = sha256(secret.strip())
+    return Credentials(sha256(ingest_id), target.provider or "", bearer)
+
+
+def sha256(secret: str) -> str:
+    """Return the hash by which a secret is known."""
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
+
+
+class Gatekeeper:
+    """Judges credentials by the registry."""
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+
+    async def admit(self, shown: Credentials) -> Connection | Unjudged:
+        """Return the connection the credentials open; refreshes the registry once when the id is unknown.
+
+        Raises:
+            Refused: 404 (no such connection, or another provider's) or 401 (its bearer secret is missing or wrong).
+
+        """
+        grant = self._registry.find(shown.ingest_sha256)
+        if grant is None:
+            if not await self._registry.refresh():
+                return Unjudged(shown)
+            grant = self._registry.find(shown.ingest_sha256)
+        return judge(grant, shown, utc(self._clock.now_ns()))
+
+
+def judge(grant: Grant | None, shown: Credentials, at: datetime) -> Connection:
+    """Return the connection, by what was known of it and when the request came.
+
+    Raises:
+        Refused: as `Gatekeeper.admit`.
+
+    """
+    if grant is None:
+        raise Refused(404, "this ingest id belongs to no connection: `tallystream connections list` shows them all")
+    connection = grant.connection
+    if connection.revoked_at is not None and connection.revoked_at <= at:
+        raise Refused(404, "this connection has been revoked")
+    if grant.expires_at is not None and grant.expires_at <= at:
+        raise Refused(404, "this ingest id was rotated and its grace is over: use the new one")
+    if shown.provider and shown.provider != connection.provider:
+        raise Refused(
+            404, f"this ingest id belongs to a {connection.provider} connection: correct the provider in the path"
+        )
+    if connection.bearer_sha256 is not None and not hmac.compare_digest(
+        shown.bearer_sha256 or "", connection.bearer_sha256
+    ):
+        raise Refused(401, "this connection needs its bearer secret in the header Authorization", headers=_BEARER)
+    return connection

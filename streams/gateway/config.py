@@ -1,0 +1,46 @@
+"""What the gateway can be told, read once by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """Times are seconds, sizes bytes."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    directory: Path
+    """Spools, the registry's snapshot: must survive a restart. Several gateways on one volume may share it."""
+    host: str = "127.0.0.1"
+    port: int = 4318
+    reuse_port: bool = False
+    """Let several gateway processes listen on one port (SO_REUSEPORT); the kernel spreads connections over them."""
+    max_body_bytes: int = 64 << 20
+    """Of one request, before and after decompression."""
+    max_held_bytes: int = 256 << 20
+    """Of all requests being answered at one time; beyond it requests get 503."""
+    spool_max_bytes: int = 1 << 30
+    quarantine_max_bytes: int = 64 << 20
+    """Apart from the spool's, so that guessed ingest ids cannot crowd out known connections."""
+    body_timeout: float = 30.0
+    """A client must have sent its whole body within this time."""
+    ack_timeout: float = 0.25
+    """How long a request waits for Kafka before it goes to the spool."""
+    stuck_after: float = 20.0
+    """A producer that has had records waiting this long without an ack is thrown away."""
+    refresh_timeout: float = 1.0
+    """How long an unknown ingest id may wait for the registry to catch up."""
+    stop_timeout: float = 10.0
+    """For requests in progress at SIGTERM, and again for the spool's last drain."""
+    retry_after: int = 5
+    """Told to clients with every 503."""
+
+    def __post_init__(self) -> None:
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError("max_held_bytes must hold at least one body of max_body_bytes")

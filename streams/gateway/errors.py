@@ -1,0 +1,61 @@
+"""Why a request is not answered 200. Each knows its HTTP status and the gRPC code its google.rpc.Status carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+GRPC_CODES = MappingProxyType(
+    {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 417: 3, 431: 8, 503: 14},
+)
+"""google.rpc.Code by HTTP status."""
+
+
+class Refused(Exception):  # noqa: N818 - it is the answer, not a fault of ours
+    """The request is answered with `status`; `message` goes to the client and holds nothing secret."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = dict(headers or {})
+        self.retry_after = retry_after
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+
+class Undecodable(Refused):
+    """The body is not what its headers say: answered 400, and kept as a dead letter of size, hash and reason."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, message)
+
+
+class NotDurable(Exception):  # noqa: N818 - what failed is the promise, whatever the cause
+    """Neither Kafka nor the spool has taken the messages: the client must send them again."""
+
+
+class SpoolFull(NotDurable):
+    """The spool holds as many bytes as it may."""
+
+
+class SpoolFailed(NotDurable):
+    """SQLite could not write: full disk, I/O error."""
+
+
+class LinkLost(Exception):  # noqa: N818 - an event of the link's life
+    """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
+
+    `rejected` is Kafka's reason when it refused this very batch, and would again.
+    """
+
+    def __init__(self, rejected: str = "") -> None:
+        super().__init__(rejected or "the connection to Kafka was lost")
+        self.rejected = rejected

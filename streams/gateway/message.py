@@ -1,0 +1,46 @@
+"""One Kafka message on its way: what a request becomes, what a spool row holds, what a batch carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from aiokafka.partitioner import murmur2
+
+from tallystream.streams.topics import Topics
+
+
+class Message(NamedTuple):
+    """`schema` is the header every record of ours carries: `usage-batch/1`."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    schema: str
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes, in a spool as in a batch; 64 stand for everything around key and value."""
+        return len(self.key) + len(self.value) + 64
+
+
+USAGE_SCHEMA = "usage-batch/1"
+ACTIVITY_SCHEMA = "activity/1"
+DEAD_LETTER_SCHEMA = "dead-letter/1"
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key, as Kafka's own clients choose it.
+
+    Never the client library's choice at send time: a session must land on one partition for ever, whoever sends it.
+    """
+    if partitions == 1:
+        return 0
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def partition_counts(topics: Topics) -> Mapping[str, int]:
+    """Return the partition count of each topic the gateway writes."""
+    return {spec.name: spec.partitions for spec in (topics.usage, topics.deadletters, topics.activity)}

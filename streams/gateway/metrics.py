@@ -1,0 +1,132 @@
+"""Every metric of the gateway, named and explained. No label ever holds a session, an ingest id or free text.
+
+Labels and their values: `provider` codex|claude|gemini|unknown; `signal` logs|metrics|traces|unknown; `code` the HTTP
+statuses the gateway answers; `encoding` protobuf|json|unknown; `reason` of a dead letter: `schemas.errors.Reason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20)
+Labels = tuple[str, str, str, str]
+
+
+class Metrics:
+    """One per gateway; `registry` is what its ops port shows."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        self.requests = counter(
+            "tallystream_gateway_requests_total",
+            "OTLP requests answered.",
+            ("provider", "signal", "code", "encoding"),
+        )
+        self.duration = Histogram(
+            "tallystream_gateway_request_duration_seconds",
+            "From a request's headers to its answer: for logs, until the usage in it is durable.",
+            ("signal",),
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self.body = Histogram(
+            "tallystream_gateway_body_bytes",
+            "Request bodies after decompression.",
+            ("signal",),
+            buckets=SIZES,
+            registry=registry,
+        )
+        self.records = counter(
+            "tallystream_gateway_records_total",
+            "Log records, metric points and spans in accepted requests.",
+            ("provider", "signal"),
+        )
+        self.events = counter(
+            "tallystream_gateway_usage_events_total",
+            "Usage events accepted, duplicates included: the worker suppresses those.",
+            ("provider",),
+        )
+        self.dead_letters = counter(
+            "tallystream_gateway_dead_letters_total",
+            "Records and bodies that do not count, by reason; each is kept in the topic deadletters.",
+            ("reason",),
+        )
+        self.unrecognised = counter(
+            "tallystream_unrecognised_usage_records_total",
+            "Records that carry token counts and that no normaliser knows: a client has probably renamed something,"
+            " and its usage is missing from the tables until we know the new name.",
+            ("provider",),
+        )
+        self.ack = Histogram(
+            "tallystream_gateway_kafka_ack_seconds",
+            "From sending a record batch to its acknowledgement by all in-sync replicas.",
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self.delivered = counter(
+            "tallystream_gateway_messages_acked_total",
+            "Messages acknowledged by Kafka, by topic (without the prefix).",
+            ("topic",),
+        )
+        self.spooled = counter(
+            "tallystream_gateway_spooled_messages_total",
+            "Messages written to the spool because Kafka did not answer in time.",
+        )
+        self.drained = counter(
+            "tallystream_gateway_drained_messages_total", "Spooled messages that reached Kafka in the end."
+        )
+        self.rejected = counter(
+            "tallystream_gateway_rejected_messages_total",
+            "Spooled messages that Kafka refuses (size limit, authorization); they stay in the spool.",
+        )
+        self.refusals = counter(
+            "tallystream_gateway_not_durable_total",
+            "Rounds of requests answered 503 because neither Kafka nor the spool took them, by cause.",
+            ("cause",),
+        )
+        self.producers_replaced = counter(
+            "tallystream_gateway_producers_replaced_total",
+            "Kafka producers thrown away: they had failed or were stuck.",
+        )
+        self.refreshes = counter(
+            "tallystream_gateway_registry_refreshes_total",
+            "Times an unknown ingest id made the registry catch up with its topic, by outcome.",
+            ("outcome",),
+        )
+        self.quarantined = counter(
+            "tallystream_gateway_quarantined_requests_total",
+            "Requests kept aside because Kafka was away and their ingest id unknown.",
+        )
+        self._children: dict[Labels, Counter] = {}
+        self._durations: dict[str, Histogram] = {}
+        self._delivered: dict[str, Counter] = {}
+
+    def answered(self, labels: Labels, seconds: float) -> None:
+        """Count one answer: (provider, signal, code, encoding)."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self.requests.labels(*labels)
+        child.inc()
+        duration = self._durations.get(labels[1])
+        if duration is None:
+            duration = self._durations[labels[1]] = self.duration.labels(labels[1])
+        duration.observe(seconds)
+
+    def acked(self, topic: str, messages: int, seconds: float) -> None:
+        """Count one acknowledged record batch."""
+        child = self._delivered.get(topic)
+        if child is None:
+            child = self._delivered[topic] = self.delivered.labels(topic.rpartition(".")[2])
+        child.inc(messages)
+        self.ack.observe(seconds)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add a gauge that is read when it is scraped."""
+        Gauge(name, text, registry=self.registry).set_function(read)

@@ -1,0 +1,246 @@
+"""The gateway put together: what it consists of, the order in which it starts, the order in which it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from tallystream.schemas.errors import Unfit, UsageError
+from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.gateway.activity import ActivityLog
+from tallystream.streams.gateway.auth import Gatekeeper
+from tallystream.streams.gateway.config import GatewayConfig
+from tallystream.streams.gateway.delivery import Delivery
+from tallystream.streams.gateway.drain import Drain
+from tallystream.streams.gateway.errors import SpoolFailed
+from tallystream.streams.gateway.ingest import Messages
+from tallystream.streams.gateway.link import Link
+from tallystream.streams.gateway.listener import HttpServer
+from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.gateway.quarantine import Quarantine
+from tallystream.streams.gateway.registry import Registry
+from tallystream.streams.gateway.replies import Replies
+from tallystream.streams.gateway.server import Handler
+from tallystream.streams.gateway.spool_thread import Spool
+from tallystream.streams.ops import Health
+
+ADOPT_EVERY = 30.0
+RETRY_REJECTED_EVERY = 600.0
+STALLED_AFTER = 10.0
+"""A round that is neither acknowledged nor spooled for so long: the process is no use any more."""
+FIRST_CONTACT = 10.0
+log = structlog.get_logger()
+
+
+class Gateway:
+    """`await start()`, serve until `stop()`. `user` replaces user names."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        user: Callable[[str], str],
+        registry: CollectorRegistry,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._user = user
+        self._clock = clock or SystemClock()
+        self.metrics = Metrics(registry)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed = ""
+        self._listening = False
+        self.link = Link(config, self.metrics, self._clock)
+        self.registry = Registry(config, self.metrics, self._clock)
+        self.spool: Spool
+        self.delivery: Delivery
+        self._drain: Drain
+        self._quarantine: Quarantine
+        self._activity: ActivityLog
+        self._http: HttpServer
+
+    @property
+    def url(self) -> str:
+        """Return `http://host:port`, once started."""
+        host, port = self._http.address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Listen as soon as nothing acknowledged can be lost; Kafka may be away.
+
+        Raises:
+            Unfit: the spool's directory, or the topics of a cluster that answers, do not fit.
+            UsageError: the address cannot be listened on.
+
+        """
+        config = self._config
+        try:
+            self.spool = await Spool.open(
+                config.directory,
+                max_bytes=config.spool_max_bytes,
+                quarantine_max_bytes=config.quarantine_max_bytes,
+                clock=self._clock,
+            )
+        except SpoolFailed as exc:
+            raise Unfit(
+                str(exc), "the gateway must be able to keep what Kafka cannot take: free or repair the disk"
+            ) from exc
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        config = self._config
+        self._build()
+        await self._activity.load(await self.spool.meta("gateway", f"gw-{secrets.token_hex(4)}"))
+        self.registry.load()
+        self._spawn("link", self.link.run())
+        self._spawn("delivery", self.delivery.run())
+        self._spawn("drain", self._drain.run())
+        self._spawn("quarantine", self._quarantine.run())
+        self._spawn("activity", self._activity.run())
+        self._spawn("registry", self._follow())
+        self._spawn("upkeep", self._upkeep())
+        if not self.registry.known:
+            # Without a snapshot every id would be a stranger's: meet Kafka first, if it is there.
+            await self._first_contact()
+        try:
+            await self._http.start()
+        except OSError as exc:
+            raise UsageError(
+                f"cannot listen on {config.host}:{config.port}: {exc.strerror or exc}",
+                "choose another with --port, or stop what listens there",
+            ) from exc
+        self._listening = True
+        log.info("gateway_listening", url=self.url, spool=str(self.spool.path), spooled=self.spool.level.rows)
+        await self._first_contact()
+
+    async def _first_contact(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.link.first_attempt.wait(), FIRST_CONTACT)
+        if self.link.unfit is not None:
+            raise self.link.unfit
+
+    def _build(self) -> None:
+        config = self._config
+        topics = config.topics
+        self.delivery = Delivery(self.link, self.spool, self.metrics, self._clock, ack_timeout=config.ack_timeout)
+        self._drain = Drain(self.spool, self.link, self.delivery, self.metrics)
+        self._activity = ActivityLog(topics.activity.name, self.link, self.spool, self._clock)
+        messages = Messages(topics, self._user, self._clock)
+        self._quarantine = Quarantine(self.spool, self.registry, messages, self._activity, self.metrics)
+        self.link.may_go_live_at_once = lambda: not self.spool.level.rows
+        self.link.changed = self._drain.wake
+        self.registry.changed = self._quarantine.wake
+        replies = Replies(self._clock)
+        handler = Handler(
+            config,
+            Gatekeeper(self.registry, self._clock),
+            self.delivery,
+            self._quarantine,
+            self._activity,
+            messages,
+            replies,
+            self.metrics,
+            self.ready,
+        )
+        self._http = HttpServer(config, handler, replies)
+        self._gauges(handler)
+
+    def _gauges(self, handler: Handler) -> None:
+        gauge = self.metrics.gauge
+        prefix = "tallystream_gateway"
+        gauge(f"{prefix}_spool_messages", "Messages in the spool.", lambda: self.spool.level.rows)
+        gauge(f"{prefix}_spool_bytes", "Bytes in the spool.", lambda: self.spool.level.bytes)
+        gauge(f"{prefix}_spool_max_bytes", "Bytes the spool may hold.", lambda: self._config.spool_max_bytes)
+        gauge(
+            f"{prefix}_spool_oldest_age_seconds",
+            "Age of the oldest message in the spool, 0 when it is empty.",
+            lambda: self._age(self.spool.level.oldest_ns),
+        )
+        gauge(f"{prefix}_quarantine_requests", "Requests in quarantine.", lambda: self.spool.quarantine_level.rows)
+        gauge(f"{prefix}_quarantine_bytes", "Bytes in quarantine.", lambda: self.spool.quarantine_level.bytes)
+        gauge(f"{prefix}_requests_in_progress", "Requests being answered.", lambda: handler.in_progress)
+        gauge(
+            f"{prefix}_kafka_live",
+            "1 while Kafka acknowledges in time, 0 while the spool takes over.",
+            lambda: self.link.live,
+        )
+        gauge(f"{prefix}_connections", "Connections in the registry's cache.", lambda: len(self.registry.cache))
+
+    def _age(self, oldest_ns: int) -> float:
+        return max(0.0, (self._clock.now_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self._failed = f"{task.get_name()} ended: {type(exc).__name__}"
+            log.error("gateway_task_failed", task=task.get_name(), exc_info=exc)
+
+    async def _follow(self) -> None:
+        # The topic exists once the link has been there; if it is not, following fails and tries again.
+        await self.link.first_attempt.wait()
+        await self.registry.run()
+
+    async def _upkeep(self) -> None:
+        elapsed = 0.0
+        while True:
+            await self.spool.adopt_abandoned()
+            await asyncio.sleep(ADOPT_EVERY)
+            elapsed += ADOPT_EVERY
+            if elapsed >= RETRY_REJECTED_EVERY:
+                elapsed = 0.0
+                self._drain.retry_rejected()
+
+    def healthy(self) -> Health:
+        """Return whether work goes on: red when requests wait and nothing is acknowledged or spooled."""
+        if self._failed:
+            return Health(ok=False, why=self._failed)
+        waiting = self.delivery.waiting
+        if waiting > STALLED_AFTER:
+            return Health(ok=False, why=f"requests have been waiting {waiting:.0f} s for Kafka or the spool")
+        return Health(ok=True)
+
+    def ready(self) -> Health:
+        """Return whether requests are taken and connections known; Kafka may be away."""
+        if not self._listening:
+            return Health(ok=False, why="not listening yet, or no more")
+        if not self.registry.known:
+            return Health(ok=False, why="no connections are known yet: Kafka has not answered and there is no snapshot")
+        if self.link.unfit is not None:
+            return Health(ok=False, why=self.link.unfit.message)
+        return self.healthy()
+
+    async def stop(self) -> None:
+        """Answer what has been accepted, drain to Kafka within a bound, and leave the rest in the spool."""
+        self._listening = False
+        if not hasattr(self, "_http"):
+            await self.spool.close()
+            return
+        await self._http.stop()
+        await self._last_drain()
+        # The link ends last: what it still had on its way is in the spool too.
+        for task in [*self._tasks[1:], *self._tasks[:1]]:
+            task.cancel()
+            await asyncio.wait([task])
+        left = self.spool.level.rows
+        await self.spool.close()
+        log.info("gateway_stopped", left_in_spool=left)
+
+    async def _last_drain(self) -> None:
+        if self.link.live:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.spool.emptied.wait(), self._config.stop_timeout)
+        await self._activity.flush(within=2.0)

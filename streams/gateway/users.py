@@ -1,0 +1,65 @@
+"""What stands for a user's name in everything we write: a keyed hash, the same for the same name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from tallystream.schemas.errors import Unfit
+
+KEY_BYTES = 32
+
+
+def pseudonyms(key: bytes) -> Callable[[str], str]:
+    """Return the function from names to `u_` and 16 hex digits.
+
+    Args:
+        key: any length above 0; of a key of 64 bytes or more its hash is used.
+
+    """
+    short = key if len(key) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(key).digest()
+
+    @lru_cache(maxsize=16_384)
+    def pseudonym(name: str) -> str:
+        return "u_" + hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8, key=short).hexdigest()
+
+    return pseudonym
+
+
+def own_key(path: Path) -> bytes:
+    """Return the key this machine keeps at `path` (mode 0600), making it the first time.
+
+    Safe for several processes at once: it appears whole, by link, and the first one wins.
+
+    Raises:
+        Unfit: it cannot be made or read, or is not what we wrote.
+
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(fd, "w") as file:
+                    file.write(secrets.token_hex(KEY_BYTES))
+                    file.flush()
+                    os.fsync(file.fileno())
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)
+            finally:
+                temporary.unlink()
+        key = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError) as exc:
+        raise Unfit(
+            f"the key for user names at {path} cannot be used: {type(exc).__name__}",
+            "set TALLYSTREAM_USER_KEY, or restore the file: with another key every user gets another name",
+        ) from exc
+    if len(key) != KEY_BYTES:
+        raise Unfit(f"the key for user names at {path} has {len(key)} bytes instead of {KEY_BYTES}", "restore the file")
+    return key
