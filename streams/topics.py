@@ -89,6 +89,26 @@ class Topics:
         return self._spec("deadletters", 1, {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)})
 
     @property
+    def openai_records(self) -> TopicSpec:
+        """OpenAIRecord by `resource|query|bucket`; the lag lets the poller put right what a late writer overtook."""
+        return self._spec("openai.records", 1, COMPACT | {"min.compaction.lag.ms": str(DAY_MS)})
+
+    @property
+    def openai_days(self) -> TopicSpec:
+        """BilledDay by `day|model|project`."""
+        return self._spec("openai.days", 1, COMPACT)
+
+    @property
+    def poller_control(self) -> TopicSpec:
+        """PollCursor by `resource|query`; who has its one partition is the active poller."""
+        return self._spec("openai.control", 1, COMPACT)
+
+    @property
+    def poller_group(self) -> str:
+        """The consumer group that elects the active poller."""
+        return f"{self.prefix}-poller"
+
+    @property
     def worker_app(self) -> str:
         """Faust's app id, which is the worker's consumer group."""
         return f"{self.prefix}-worker"
@@ -103,6 +123,9 @@ class Topics:
             self.connections,
             self.activity,
             self.deadletters,
+            self.openai_records,
+            self.openai_days,
+            self.poller_control,
         )
 
 

@@ -71,6 +71,36 @@ class Settings(BaseSettings):
     """Bytes the gateway's spool may hold before it answers 503."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     """Largest request body, after decompression."""
+    openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
+    """Base URL of OpenAI's API."""
+    openai_api_token: SecretStr | None = None
+    """OpenAI API key (`sk-...`); `tallystream up` starts the poller when it is set."""
+    openai_api_token_file: Path | None = None
+    """File that holds the API key instead; read again at every poll, so that it can be rotated."""
+    openai_admin_token: SecretStr | None = None
+    """Admin key (`sk-admin-...`) for `/organization/*`; unset: the API key is tried."""
+    openai_admin_token_file: Path | None = None
+    """File that holds the admin key instead."""
+    openai_session_token: SecretStr | None = None
+    """Browser session key (`sess-...`) for `/dashboard/billing/usage`; unset: the API key is tried."""
+    openai_session_token_file: Path | None = None
+    """File that holds the session key instead."""
+    openai_organization: str | None = Field(default=None, pattern=r"^[\x21-\x7e]+$")
+    """Sent as `OpenAI-Organization`, for keys of several organisations."""
+    openai_project: str | None = Field(default=None, pattern=r"^[\x21-\x7e]+$")
+    """Sent as `OpenAI-Project`."""
+    openai_interval: timedelta = Field(default=timedelta(minutes=120), ge=timedelta(seconds=1))
+    """Time between two polls (ISO 8601 duration)."""
+    openai_backfill: int = Field(default=0, ge=0, le=3650)
+    """Days of history to fetch once; 0: what each resource fetches by itself (30 days)."""
+    openai_resources: Path | None = None
+    """TOML or YAML file of further resources to poll, and of built-in ones to change or leave out."""
+    openai_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
+    """How long one request to OpenAI may take (ISO 8601 duration)."""
+    openai_proxy: SecretStr | None = None
+    """Proxy URL for OpenAI; a secret, for it may hold a password."""
+    openai_ca: Path | None = None
+    """PEM file of the CA that OpenAI's (or the proxy's) certificate must be signed by; unset: the system's."""
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,142 @@
+"""JSON whose numbers stay what they were: no number is ever a float.
+
+`loads` gives int for whole numbers (`6`, `6.0` and `6e0` are one number) and Decimal for the others. Where only JSON's
+own types may stand, `pack` writes each Decimal as a string and says where: a path such as `[].line_items[].cost`.
+`unpack` takes that back, so `unpack(*pack(value)) == value`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from decimal import Decimal
+from typing import Any
+
+from tallystream.schemas.errors import InvalidBody
+
+MAX_DIGITS = 60
+"""Digits a number may have before or after the point; money and counts need a third of that."""
+
+_PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse JSON exactly.
+
+    Raises:
+        InvalidBody: not JSON, not UTF-8, a number that is none (`NaN`), or one beyond `MAX_DIGITS`.
+
+    """
+    try:
+        return json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_constant)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidBody(f"not JSON: {exc}"[:200]) from exc
+
+
+def dumps(value: Any) -> str:
+    """Write JSON with each Decimal as a number literal; keys keep their order, no spaces.
+
+    Raises:
+        TypeError: a float, or anything else that JSON has no exact form for.
+
+    """
+    match value:
+        case Decimal():
+            return plain(value)
+        case dict():
+            return "{" + ",".join(f"{_string(key)}:{dumps(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(dumps, value)) + "]"
+        case None | bool() | int():
+            return json.dumps(value)
+        case _:
+            return _string(value)
+
+
+def plain(number: Decimal) -> str:
+    """Return the shortest decimal text without an exponent: Decimal("1.50E-3") -> "0.0015"."""
+    text = f"{number:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def canonical(value: Any) -> str:
+    """Return one text for all ways to write the same value: object keys sorted, everything else as `dumps`."""
+    return dumps(_sorted(value))
+
+
+def pack(value: Any) -> tuple[Any, list[str]]:
+    """Return the value with each Decimal as a string, and the sorted paths of those strings.
+
+    Raises:
+        InvalidBody: one path holds a Decimal here and a text of digits there, which could not be told apart again.
+
+    """
+    paths: set[str] = set()
+    texts: set[str] = set()
+    packed = _pack(value, "", paths, texts)
+    if both := paths & texts:
+        raise InvalidBody(f"{min(both)} is a number in one place and a text of digits in another")
+    return packed, sorted(paths)
+
+
+def unpack(value: Any, paths: Collection[str]) -> Any:
+    """Return the value with the strings at `paths` as Decimals again."""
+    return _unpack(value, "", frozenset(paths)) if paths else value
+
+
+def _number(text: str) -> int | Decimal:
+    # Cut off before any arithmetic: `1e999999999` is eleven characters of JSON and a gigabyte of digits.
+    number = Decimal(text)
+    if len(text) > 2 * MAX_DIGITS or abs(number.adjusted()) > MAX_DIGITS:
+        raise ValueError(f"the number {text[:20]}... has too many digits")
+    whole = number.to_integral_value()
+    return int(whole) if whole == number else number
+
+
+def _constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} has no exact JSON form")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def _pack(value: Any, path: str, paths: set[str], texts: set[str]) -> Any:
+    match value:
+        case Decimal():
+            paths.add(path)
+            return plain(value)
+        case str() if _PLAIN.fullmatch(value):
+            texts.add(path)
+        case dict():
+            return {key: _pack(item, _member(path, key), paths, texts) for key, item in value.items()}
+        case list():
+            return [_pack(item, path + "[]", paths, texts) for item in value]
+    return value
+
+
+def _unpack(value: Any, path: str, paths: frozenset[str]) -> Any:
+    if isinstance(value, str) and path in paths and _PLAIN.fullmatch(value):
+        return Decimal(value)
+    if isinstance(value, dict):
+        return {key: _unpack(item, _member(path, key), paths) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unpack(item, path + "[]", paths) for item in value]
+    return value
+
+
+def _member(path: str, key: str) -> str:
+    """Extend a path by an object's key; a key that could be mistaken for path syntax is quoted as in JSON."""
+    name = key if key.isidentifier() else json.dumps(key)
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,163 @@
+"""Topics `openai.records`, `openai.days` and `openai.control`: what OpenAI itself says was used and billed.
+
+Nothing here is a delta and nothing of one resource is ever added to another's: `/usage`, `/organization/usage/*` and
+the two billing endpoints report the same requests in four ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from tallystream.schemas import exact, keys
+from tallystream.schemas.rows import Usd, Version
+from tallystream.schemas.usage import Count
+
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+CURRENT = "current"
+"""The bucket of a resource without time, such as `/models`: what it is now."""
+DAY_S = 86_400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class OpenAIRecord(BaseModel):
+    """One complete bucket of one query; key `resource|query|bucket`.
+
+    Of two records with one key the one with the newer `polled_at` is right, whatever their order in the topic, and
+    replaces all rows of the other: a bucket without rows is one in which nothing happened.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    resource: str
+    """Path below the base URL: `/organization/costs`."""
+    query: Fingerprint
+    """Of the resource and of the parameters that do not move with time: other groupings are other queries."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Those parameters, for people."""
+    bucket: str
+    """`2026-11-21` (a UTC day), `2026-11-21T14:00:00Z` (an hour or a minute) or `current`."""
+    starts_at: AwareDatetime | None = None
+    ends_at: AwareDatetime | None = None
+    """Exclusive; both null for `current`."""
+    polled_at: AwareDatetime
+    """Processing time, µs: when the query began, so that what it shows is at least as new. Grows with every record of
+    a key, whoever polls and whatever that machine's clock says."""
+    digest: Fingerprint
+    """Of the rows as a set, see `digest`."""
+    rows: list[dict[str, Any]]
+    """As OpenAI gave them, in its order and units (cents stay cents). Whole numbers are JSON integers, others are
+    decimal strings: a float would not be exact."""
+    decimals: list[str] = Field(default_factory=list)
+    """Where in `rows` the decimal strings are: `[].amount.value`, `[].line_items[].cost`."""
+
+    @property
+    def key(self) -> bytes:
+        """The key of its message."""
+        return keys.join(self.resource, self.query, self.bucket)
+
+    def exact_rows(self) -> list[dict[str, Any]]:
+        """Return the rows with Decimals in place of the decimal strings."""
+        rows: list[dict[str, Any]] = exact.unpack(self.rows, self.decimals)
+        return rows
+
+    def json_rows(self) -> str:
+        """Return the rows as a JSON array whose numbers are all number literals: OpenAI's own text, for JQ."""
+        return exact.dumps(self.exact_rows())
+
+
+class PollCursor(BaseModel):
+    """What of a query has been polled; topic `openai.control`, key `resource|query`.
+
+    Every bucket of [first, settled) was complete in OpenAI's own eyes when it was fetched last and is not asked for
+    again. Later ones may still change.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    resource: str
+    query: Fingerprint
+    first: AwareDatetime
+    settled: AwareDatetime
+    polled_at: AwareDatetime
+
+    @property
+    def key(self) -> bytes:
+        """The key of its message."""
+        return keys.join(self.resource, self.query)
+
+
+class Billed(BaseModel):
+    """What one resource says a day cost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resource: str
+    usd: Usd
+    """Exact sum of the resource's rows, cents turned into dollars."""
+    polled_at: AwareDatetime
+
+
+class Used(BaseModel):
+    """What one resource says was used in a day: sums of its own numbers under its own names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resource: str
+    counts: dict[str, Count]
+    """`input_tokens`, `num_model_requests`, ... for `/organization/usage/*`; `n_requests`, ... for `/usage`."""
+    polled_at: AwareDatetime
+
+
+class BilledDay(BaseModel):
+    """Value of an `openai.days` message; key `day|model|project_id`. Beside each other, never added up."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    day: Day
+    model: str | None
+    """As the resource names it; null where it does not say (a line item that is no model's)."""
+    project_id: str | None
+    """Null where the resource does not say."""
+    billed: list[Billed] = Field(default_factory=list)
+    used: list[Used] = Field(default_factory=list)
+    version: Version
+
+    @property
+    def key(self) -> bytes:
+        """The key of its message; an unknown model or project is an empty part."""
+        return keys.join(self.day, self.model or "", self.project_id or "")
+
+
+def digest(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return 64 bits of SHA-256 over the exact rows as a set: their order and the order of keys do not matter."""
+    whole = sha256()
+    for text in sorted(exact.canonical(row) for row in rows):
+        whole.update(text.encode() + b"\n")
+    return whole.hexdigest()[:16]
+
+
+def at(seconds: int) -> datetime:
+    """Return a time in whole seconds since the epoch as an aware datetime."""
+    return _EPOCH + timedelta(seconds=seconds)
+
+
+def seconds(when: datetime) -> int:
+    """Return whole seconds since the epoch, floored."""
+    return (when - _EPOCH) // timedelta(seconds=1)
+
+
+def bucket_name(start: int, width: int) -> str:
+    """Return the bucket's name: (1_795_219_200, 86_400) -> "2026-11-21"."""
+    return at(start).strftime("%Y-%m-%d" if width == DAY_S else "%Y-%m-%dT%H:%M:%SZ")
+
+
+def cents_to_usd(cents: int | Decimal) -> Decimal:
+    """Return an amount in cents as dollars, exactly."""
+    return Decimal(cents).scaleb(-2)

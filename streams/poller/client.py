@@ -1,0 +1,224 @@
+"""One request to OpenAI: asked again where that may help, never redirected, never larger than we can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from tallystream import __version__
+from tallystream.schemas import exact
+from tallystream.schemas.errors import InvalidBody, UsageError
+from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.params import Pairs
+from tallystream.streams.poller.tokens import NEEDS, Tokens
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class ClientConfig:
+    """How to reach OpenAI. Durations in seconds."""
+
+    base_url: str = "https://api.openai.com/v1"
+    organization: str | None = None
+    project: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    timeout: float = 30.0
+    """From sending a request to the last byte of its answer."""
+    attempts: int = 5
+    first_wait: float = 1.0
+    """Before the second attempt; doubled each time, with jitter."""
+    longest_wait: float = 120.0
+    """A Retry-After beyond it is not waited for: the next poll will do."""
+    max_bytes: int = 64 << 20
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return the TLS context.
+
+        Raises:
+            UsageError: the CA file cannot be read or is none.
+
+        """
+        try:
+            return ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
+        except (OSError, ssl.SSLError) as exc:
+            raise UsageError(
+                f"the CA file {self.ca} cannot be used: {exc.strerror or exc}", "TALLYSTREAM_OPENAI_CA: a PEM file"
+            ) from exc
+
+
+class Client:
+    """An HTTP client, as an async context manager. `expect(seconds)` is told before each wait how long it may last."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        tokens: Tokens,
+        *,
+        clock: Clock | None = None,
+        sleep: Sleep = asyncio.sleep,
+        expect: Callable[[float], None] = lambda seconds: None,  # noqa: ARG005
+        retried: Callable[[Why], None] = lambda why: None,  # noqa: ARG005
+    ) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
+        self._expect = expect
+        self._retried = retried
+        self._ssl = config.ssl_context()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {"Accept": "application/json", "User-Agent": f"tallystream/{__version__}"}
+        if self._config.organization:
+            headers["OpenAI-Organization"] = self._config.organization
+        if self._config.project:
+            headers["OpenAI-Project"] = self._config.project
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=self._config.timeout),
+            connector=aiohttp.TCPConnector(ssl=self._ssl, limit=8),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
+        """Return the answer's JSON, exactly (see `schemas.exact`).
+
+        Raises:
+            PollFailure: there is no answer of 200 with JSON in it after all attempts that make sense.
+
+        """
+        token = self._tokens.get(key)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(self._again),
+            wait=self._wait,
+            stop=stop_after_attempt(self._config.attempts),
+            sleep=self._pause,
+            reraise=True,
+        )
+        return await retrying(self._once, path, params, key, token)
+
+    async def _once(self, path: str, params: Pairs, key: str, token: str) -> Any:
+        assert self._session is not None, "used outside of its context"
+        self._expect(self._config.timeout)
+        try:
+            async with self._session.get(
+                self._config.base_url.rstrip("/") + path,
+                params=params,
+                headers={"Authorization": f"Bearer {token}"},
+                proxy=self._config.proxy,
+                allow_redirects=False,
+            ) as response:
+                body = await self._body(response)
+                if response.status != 200:
+                    raise self._refused(response, body, path, key)
+        # None of these errors is repeated in words: some hold the request with its headers.
+        except TimeoutError:
+            raise PollFailure(Why.TIMEOUT, f"no whole answer in {self._config.timeout:g} s", _REACH) from None
+        except aiohttp.ClientConnectorCertificateError:
+            raise PollFailure(
+                Why.CONNECTION, "the server's certificate is not trusted", "TALLYSTREAM_OPENAI_CA names your CA"
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise PollFailure(Why.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
+        try:
+            return exact.loads(body)
+        except InvalidBody as exc:
+            raise PollFailure(Why.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks, size = [], 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._config.max_bytes:
+                raise PollFailure(
+                    Why.TOO_LARGE, f"the answer is larger than {self._config.max_bytes} bytes", "ask for fewer groups"
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _refused(self, response: aiohttp.ClientResponse, body: bytes, path: str, key: str) -> PollFailure:
+        status = response.status
+        said = self._tokens.scrub(_message(body))
+        text = f"OpenAI answered {status}" + (f": {said}" if said else "")
+        if status == 401:
+            return PollFailure(Why.UNAUTHORISED, text, NEEDS[key])
+        if status == 403:
+            return PollFailure(Why.FORBIDDEN, text, NEEDS[key])
+        if status == 404:
+            return PollFailure(Why.NOT_FOUND, text, f"is there a {path} at {self._config.base_url}?")
+        if status == 429:
+            return PollFailure(
+                Why.RATE_LIMITED, text, "poll less often (TALLYSTREAM_OPENAI_INTERVAL)",
+                retry_after=self._retry_after(response),
+            )  # fmt: skip
+        if status >= 500 or status == 408:
+            return PollFailure(
+                Why.SERVER_ERROR, text, "OpenAI's status page may know more", retry_after=self._retry_after(response)
+            )
+        return PollFailure(Why.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?")
+
+    def _retry_after(self, response: aiohttp.ClientResponse) -> float | None:
+        """Return Retry-After in seconds: a number, or an HTTP date."""
+        text = response.headers.get("Retry-After", "")
+        try:
+            value = float(text)
+        except ValueError:
+            try:
+                value = parsedate_to_datetime(text).timestamp() - self._clock.now_ns() / 1e9
+            except ValueError:
+                return None
+        return max(0.0, value) if math.isfinite(value) else None
+
+    def _again(self, exc: BaseException) -> bool:
+        if not isinstance(exc, PollFailure) or not exc.retryable:
+            return False
+        return exc.retry_after is None or exc.retry_after <= self._config.longest_wait
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Wait as long as the server asks and a little more, else exponentially, with full jitter above a half."""
+        exc = state.outcome.exception() if state.outcome else None
+        assert isinstance(exc, PollFailure)
+        self._retried(exc.why)
+        spread = 1 + random.random()  # noqa: S311 - no secret
+        if exc.retry_after is not None:
+            return exc.retry_after + 0.05 * spread
+        grown: float = self._config.first_wait * 2.0 ** (state.attempt_number - 1)
+        return min(self._config.longest_wait, grown) * spread / 2
+
+    async def _pause(self, seconds: float) -> None:
+        self._expect(seconds)
+        await self._sleep(seconds)
+
+
+_REACH = "is api.openai.com (or the proxy) reachable from here?"
+
+
+def _message(body: bytes) -> str:
+    """Return what an error of OpenAI's says."""
+    try:
+        answer = exact.loads(body)
+    except InvalidBody:
+        return ""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return " ".join(message.split())[:200] if isinstance(message, str) else ""

@@ -1,0 +1,32 @@
+"""The poller's configuration, read once at the edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.resources import Resource
+from tallystream.streams.poller.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class PollerConfig:
+    """Durations in seconds."""
+
+    resources: tuple[Resource, ...]
+    tokens: Tokens = field(repr=False)
+    client: ClientConfig = field(default_factory=ClientConfig)
+    interval: float = 7200.0
+    jitter: float = 0.05
+    """Share of the interval that is added at random, so that many pollers do not ask at the same minute."""
+    backfill: float = 0.0
+    """How far back history is wanted; each resource's own `lookback` where that is more."""
+    session_timeout: float = 6.0
+    """A standby takes over this long after the active poller was last heard of. Kafka's own minimum."""
+    concurrency: int = 4
+    """Resources polled at the same time."""
+
+    @property
+    def account(self) -> tuple[str | None, str | None]:
+        """Whose usage it is, as far as the configuration says: part of every query's identity."""
+        return (self.client.organization, self.client.project)

@@ -1,0 +1,156 @@
+"""A response becomes complete buckets, exactly: JQ chooses, but never sees a fraction.
+
+JQ calculates with floats, so each Decimal goes through it as a marked text and comes out as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from tallystream.schemas.openai import seconds
+from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.params import compile_jq, first_line
+from tallystream.streams.poller.windows import Span
+
+MARK = "\x00decimal:"
+SAFE_INTEGER = 2**53
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a page: the start of its bucket (None: it has no time) and its rows."""
+
+    at: int | None
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its items, and what to ask for next (None: it is the last)."""
+
+    items: list[Item]
+    next: str | None
+
+
+class Extractor:
+    """The JQ of one resource, compiled once.
+
+    Raises:
+        UsageError: an expression does not compile.
+
+    """
+
+    def __init__(self, *, data: str, at: str | None, rows: str, next_page: str | None, more: str | None) -> None:
+        for what, source in {"data": data, "at": at, "rows": rows, "pages.next": next_page, "pages.more": more}.items():
+            if source is not None:
+                compile_jq(source, what, source)
+        follow = f"{{next: ({next_page or 'null'}), more: ({more or 'null'})}}"
+        each = f"{{at: ({at or 'null'}), rows: ({rows})}}"
+        self._program = compile_jq(f"{follow} + {{items: [({data})[] | {each}]}}", "resource", data)
+        self._expects_at = at is not None
+
+    def page(self, response: Any) -> Page:
+        """Return what a response (exact JSON) holds.
+
+        Raises:
+            PollFailure: the response does not have the declared shape, or says there is more but not where.
+
+        """
+        try:
+            found = self._program.input_value(_mark(response)).first()
+        except (ValueError, StopIteration) as exc:
+            raise PollFailure(
+                Why.SHAPE, f"the answer does not have the declared shape: {first_line(exc)}", _SHAPE_HINT
+            ) from exc
+        items = [self._item(item) for item in found["items"]]
+        more, token = found["more"], found["next"]
+        if more is None:
+            more = token is not None
+        if not more:
+            return Page(items, None)
+        if not isinstance(token, str) or not token:
+            raise PollFailure(Why.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT)
+        return Page(items, token)
+
+    def _item(self, found: dict[str, Any]) -> Item:
+        rows = _unmark(found["rows"])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise PollFailure(Why.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
+        return Item(bucket_start(_unmark(found["at"])) if self._expects_at else None, rows)
+
+
+_SHAPE_HINT = "the API may have changed: `tallystream openai explore PATH` shows what it answers now"
+
+
+def buckets(items: Iterable[Item], span: Span, width: int) -> dict[int, list[Row]]:
+    """Return the rows of each bucket of the span that the items speak of; items outside were not asked for.
+
+    A bucket without an item is unknown, not empty: it is not in the result.
+
+    Raises:
+        PollFailure: two items are of one bucket, so that neither is the whole of it.
+
+    """
+    found: dict[int, list[Row]] = {}
+    for item in items:
+        assert item.at is not None
+        start = item.at // width * width
+        if not span.start <= start < span.end:
+            continue
+        if start in found:
+            raise PollFailure(Why.SHAPE, f"two items of one answer are of the bucket at {start}", _SHAPE_HINT)
+        found[start] = item.rows
+    return found
+
+
+def bucket_start(value: Any) -> int:
+    """Return seconds since the epoch out of a number, a date or an RFC 3339 time.
+
+    Raises:
+        PollFailure: it is none of these.
+
+    """
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str):
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            at = None
+        if at is not None:
+            return seconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+    raise PollFailure(Why.SHAPE, f"an item's time is {str(value)[:40]!r}, not a number or a date", _SHAPE_HINT)
+
+
+def _mark(value: Any) -> Any:
+    match value:
+        case bool():
+            return value
+        case Decimal():
+            return f"{MARK}{value}"
+        case int() if not -SAFE_INTEGER < value < SAFE_INTEGER:
+            return f"{MARK}{value}"
+        case dict():
+            return {key: _mark(item) for key, item in value.items()}
+        case list():
+            return [_mark(item) for item in value]
+    return value
+
+
+def _unmark(value: Any) -> Any:
+    match value:
+        case str() if value.startswith(MARK):
+            number = Decimal(value[len(MARK) :])
+            return int(number) if number == number.to_integral_value() else number
+        case float():
+            return int(value) if value.is_integer() else Decimal(repr(value))
+        case dict():
+            return {key: _unmark(item) for key, item in value.items()}
+        case list():
+            return [_unmark(item) for item in value]
+    return value

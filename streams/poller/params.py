@@ -1,0 +1,144 @@
+"""Query parameters as JQ expressions, compiled once and evaluated at each poll.
+
+An expression sees no input and these names:
+
+    now        seconds since the epoch at the poll (JQ's own `now` would not know the poll's time); for a resource that
+               is asked once a bucket, a moment inside that bucket
+    $from      seconds since the epoch: start of the window that is asked for
+    $to        its end, exclusive
+
+`'((now | floor) - (86400 * 30)) | strftime("%Y-%m-%d")'` gives "2026-10-22" on 2026-11-21. Values that are no text are
+sent as they are; a literal text is JQ too: `'"1d"'`. The environment cannot be read from an expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jq
+
+from tallystream.schemas.errors import UsageError
+from tallystream.streams.poller.errors import PollFailure, Why
+
+PRELUDE = (
+    ". as {now: $now, from: $from, to: $to} | {} as $ENV"
+    ' | def now: $now; def env: {}; def input: error("there is no input"); def inputs: empty; null | '
+)
+Value = str | int | float | bool
+Pairs = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What parameters are evaluated for, in seconds since the epoch."""
+
+    now: float
+    start: int
+    end: int
+
+
+_PROBES = (Moment(0.5, 0, 86_400), Moment(1_000_000_123.5, 1_000_000_000, 1_000_086_400))
+"""Two moments that share no second, minute, hour, day, month or year."""
+
+
+class Params:
+    """The parameters of one resource.
+
+    Raises:
+        UsageError: an expression does not compile.
+
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._programs: dict[str, Any] = {}
+        self._sources: dict[str, str] = {}
+        self._literals: dict[str, Any] = {}
+        for name, value in params.items():
+            if isinstance(value, str):
+                self._programs[name] = compile_jq(f"{PRELUDE}({value})", f"parameter {name}", value)
+                self._sources[name] = value
+            else:
+                self._literals[name] = value
+        self._names = list(params)
+
+    def evaluate(self, moment: Moment) -> dict[str, Any]:
+        """Return each parameter's value; a null is left out.
+
+        Raises:
+            PollFailure: an expression fails, or gives none or several values, or an object.
+
+        """
+        given = {"now": moment.now, "from": moment.start, "to": moment.end}
+        values = {}
+        for name in self._names:
+            value = self._literals[name] if name in self._literals else self._run(name, given)
+            if value is not None:
+                values[name] = value
+        return values
+
+    def fixed(self) -> dict[str, Any]:
+        """Return the parameters that do not move with time: with the path, they are the query's identity.
+
+        Raises:
+            PollFailure: as `evaluate`.
+
+        """
+        one, other = map(self.evaluate, _PROBES)
+        return {name: value for name, value in one.items() if other.get(name) == value}
+
+    def _run(self, name: str, given: dict[str, Any]) -> Any:
+        source = self._sources[name]
+        try:
+            results = self._programs[name].input_value(given).all()
+        except ValueError as exc:
+            raise PollFailure(
+                Why.EXPRESSION, f"parameter {name} = {source!r} failed: {first_line(exc)}", "correct the expression"
+            ) from exc
+        items = results[0] if len(results) == 1 else None
+        if len(results) != 1 or any(isinstance(item, dict | list) for item in _list(items)):
+            raise PollFailure(
+                Why.EXPRESSION,
+                f"parameter {name} = {source!r} must give one text, number, true, false, null or list of these",
+                "correct the expression",
+            )
+        return items
+
+
+def pairs(values: Mapping[str, Any]) -> Pairs:
+    """Return the parameters as they stand in a URL; a list repeats its name (`group_by=model&group_by=batch`)."""
+    return [(name, _text(item)) for name, value in values.items() for item in _list(value)]
+
+
+def compile_jq(program: str, what: str, source: str) -> Any:
+    """Compile a JQ program.
+
+    Raises:
+        UsageError: it does not compile; `what` and `source` say which it is.
+
+    """
+    try:
+        return jq.compile(program)
+    except ValueError as exc:
+        raise UsageError(
+            f"{what}: {source!r} is no JQ expression: {first_line(exc)}",
+            "a literal text is written in quotes inside the quotes: '\"1d\"'",
+        ) from None
+
+
+def first_line(exc: BaseException) -> str:
+    """Return what a JQ error says, without the program it repeats."""
+    return str(exc).partition("\n")[0].partition(" at <top-level>")[0][:200]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

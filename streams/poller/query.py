@@ -1,0 +1,77 @@
+"""One query: all its pages, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.extract import Item, Row, buckets
+from tallystream.streams.poller.params import Moment, Pairs, pairs
+from tallystream.streams.poller.resources import Resource
+from tallystream.streams.poller.windows import Span
+
+MAX_PAGES = 10_000
+
+
+class Getter(Protocol):
+    """Asks one page; see `Client.get`."""
+
+    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
+        """Return the answer's exact JSON."""
+
+
+async def fetch_buckets(getter: Getter, resource: Resource, span: Span, now: float) -> dict[int, list[Row]]:
+    """Return the rows of each bucket of the span, by the bucket's start; buckets the answer leaves out are unknown.
+
+    Raises:
+        PollFailure: any page failed, or does not have the declared shape.
+
+    """
+    window = resource.window
+    assert window is not None, "a resource without buckets is fetched by fetch_current"
+    if resource.requests == "bucket":
+        moment = Moment(min(now, span.end - 1), span.start, span.end)
+        return {span.start: await _rows(getter, resource, moment)}
+    items = await _items(getter, resource, Moment(now, span.start, span.end))
+    return buckets(items, span, window.width)
+
+
+async def fetch_current(getter: Getter, resource: Resource, now: float) -> list[Row]:
+    """Return all rows of a resource without buckets.
+
+    Raises:
+        PollFailure: as `fetch_buckets`.
+
+    """
+    return await _rows(getter, resource, Moment(now, int(now), int(now)))
+
+
+async def _rows(getter: Getter, resource: Resource, moment: Moment) -> list[Row]:
+    return [row for item in await _items(getter, resource, moment) for row in item.rows]
+
+
+async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Item]:
+    values = resource.compiled.evaluate(moment)
+    pages = resource.pages
+    if pages is not None and pages.size is not None:
+        values[pages.size_param] = pages.size
+    items: list[Item] = []
+    asked: set[str] = set()
+    for _ in range(MAX_PAGES):
+        page = resource.extractor.page(await getter.get(resource.path, pairs(values), resource.key))
+        items += page.items
+        if pages is None:
+            return items
+        if pages.style == "offset":
+            assert pages.size is not None
+            if len(page.items) < pages.size:
+                return items
+            values[pages.param] = len(items)
+            continue
+        if page.next is None:
+            return items
+        if page.next in asked:
+            raise PollFailure(Why.PAGINATION, "the pages lead in a circle", "the API may have changed")
+        asked.add(page.next)
+        values[pages.param] = page.next
+    raise PollFailure(Why.PAGINATION, f"more than {MAX_PAGES} pages", "ask for larger pages or a shorter chunk")

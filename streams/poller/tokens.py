@@ -1,0 +1,80 @@
+"""The keys to ask with, by kind. Read when they are needed, so that a mounted secret can be rotated; never shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tallystream.streams.poller.errors import PollFailure, Why
+
+NEEDS = {
+    "api": "set TALLYSTREAM_OPENAI_API_TOKEN to an API key of the organisation (sk-...)",
+    "admin": (
+        "/organization/* needs an admin key (sk-admin-...), which an organisation owner makes under Admin keys: set"
+        " TALLYSTREAM_OPENAI_ADMIN_TOKEN"
+    ),
+    "session": (
+        "/dashboard/billing/usage needs the session key of a signed-in browser (sess-...): set"
+        " TALLYSTREAM_OPENAI_SESSION_TOKEN, or poll /organization/costs with an admin key instead"
+    ),
+}
+"""What to do when OpenAI refuses, by the kind of key a resource needs."""
+_KEY_LIKE = re.compile(r"\b(sk|sess)-[A-Za-z0-9_*.-]{3,}")
+HIDDEN = "***"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A key that was set, or a file that holds one."""
+
+    value: str | None = field(default=None, repr=False)
+    file: Path | None = None
+
+    def read(self) -> str | None:
+        """Return the key, None when none is set.
+
+        Raises:
+            PollFailure: the file cannot be read or holds no key.
+
+        """
+        if self.file is None:
+            return self.value
+        try:
+            text = self.file.read_text().strip()
+        except (OSError, ValueError) as exc:
+            raise PollFailure(
+                Why.TOKEN, f"the key file {self.file} cannot be read: {type(exc).__name__}", "is it mounted?"
+            ) from None
+        if not text or not text.isascii() or not text.isprintable() or " " in text:
+            raise PollFailure(Why.TOKEN, f"the key file {self.file} does not hold one key", "one line, nothing else")
+        return text
+
+
+class Tokens:
+    """The keys by kind; a kind without a key of its own uses the API key."""
+
+    def __init__(self, tokens: Mapping[str, Token]) -> None:
+        self._tokens = dict(tokens)
+        self._seen: set[str] = set()
+
+    def get(self, kind: str) -> str:
+        """Return the key for resources of a kind.
+
+        Raises:
+            PollFailure: there is none, or its file cannot be read.
+
+        """
+        for name in (kind, "api"):
+            value = self._tokens[name].read() if name in self._tokens else None
+            if value:
+                self._seen.add(value)
+                return value
+        raise PollFailure(Why.TOKEN, "there is no key to ask OpenAI with", NEEDS[kind])
+
+    def scrub(self, text: str) -> str:
+        """Return the text without any key that was ever used, or anything that looks like one, in it."""
+        for value in self._seen:
+            text = text.replace(value, HIDDEN)
+        return _KEY_LIKE.sub(HIDDEN, text)

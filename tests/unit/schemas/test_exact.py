@@ -1,0 +1,93 @@
+"""Laws of exact JSON: what OpenAI wrote is what is kept, to the last digit."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystream.schemas import exact
+from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.openai import cents_to_usd, digest
+
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=12, min_value=-(10**12), max_value=10**12)
+NUMBERS = st.integers(-(10**18), 10**18) | DECIMALS
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def normal(value: Any) -> Any:
+    """What a value is once `6.0` and `6` are the same number."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else value
+    if isinstance(value, dict):
+        return {key: normal(item) for key, item in value.items()}
+    return [normal(item) for item in value] if isinstance(value, list) else value
+
+
+@given(VALUES)
+def test_what_is_written_is_read_back(value: Any) -> None:
+    assert exact.loads(exact.dumps(value)) == normal(value)
+
+
+@given(VALUES)
+def test_packing_is_taken_back_and_holds_no_fraction(value: Any) -> None:
+    value = normal(value)
+    try:
+        packed, paths = exact.pack(value)
+    except InvalidBody:
+        return
+    assert exact.unpack(json.loads(json.dumps(packed, default=_fail)), paths) == value
+
+
+def _fail(value: Any) -> Any:
+    raise AssertionError(f"{value!r} is not plain JSON")
+
+
+def test_a_sum_that_floats_get_wrong() -> None:
+    rows = exact.loads('[{"amount": {"value": 0.1}}, {"amount": {"value": 0.2}}, {"amount": {"value": 1e-7}}]')
+    packed, paths = exact.pack(rows)
+    assert packed == [{"amount": {"value": "0.1"}}, {"amount": {"value": "0.2"}}, {"amount": {"value": "0.0000001"}}]
+    assert paths == ["[].amount.value"]
+    assert sum(row["amount"]["value"] for row in exact.unpack(packed, paths)) == Decimal("0.3000001")
+
+
+def test_texts_stay_texts_beside_numbers() -> None:
+    rows = [{"value": Decimal("0.5"), "model": "4.5"}, {"value": "n/a", "model": "5"}]
+    assert exact.unpack(*exact.pack(rows)) == rows
+    with pytest.raises(InvalidBody, match=r"\[\]\.value"):
+        exact.pack([{"value": Decimal("0.5")}, {"value": "7"}])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"a": NaN}', "[Infinity]", "1e999999999", "9" * 5000, b"\xff", "[" * 100_000]
+)
+def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(InvalidBody):
+        exact.loads(text)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), NUMBERS, max_size=3), max_size=6), st.randoms())
+def test_the_digest_is_of_the_rows_as_a_set(rows: list[dict[str, Any]], random: Any) -> None:
+    shuffled = [dict(sorted(row.items(), reverse=True)) for row in rows]
+    random.shuffle(shuffled)
+    assert digest(rows) == digest(shuffled)
+    assert digest([*rows, {"a": 1}]) != digest(rows)
+
+
+def test_the_digest_sees_values_not_spellings() -> None:
+    one, other = exact.loads('[{"cost": 12.50, "n": 3}]'), exact.loads('[{"n": 3.0, "cost": 1.25e1}]')
+    assert digest(one) == digest(other)
+    assert digest(one) != digest(exact.loads('[{"cost": 12.51, "n": 3}]'))
+
+
+def test_cents_are_dollars_exactly() -> None:
+    assert cents_to_usd(Decimal("6.0001")) == Decimal("0.060001")
+    assert cents_to_usd(199) == Decimal("1.99")
