@@ -38,6 +38,7 @@ lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks requirements/lock_kafka.py
 	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev ## Bring the code into its one format.

@@ -1,0 +1,190 @@
+"""The supervisor with small real processes as its components."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.product import eventually
+
+from tallystream.schemas.errors import UsageError
+from tallystream.schemas.run import Component, Run
+from tallystream.supervisor.runfile import SupervisorLock, owner, read_live
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Supervised:
+    """A running supervisor of three stand-ins: kafka, gateway, worker."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> subprocess.Popen[str]:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.supervise", str(self.state)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return self.process
+
+    def up(self) -> Run:
+        self.start()
+        return eventually(lambda: read_live(self.state), "it is up")
+
+    def end(self) -> int:
+        assert self.process is not None
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+    def events(self) -> list[str]:
+        file = self.state / "events"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def touch(self, name: str) -> Path:
+        (self.state / name).touch()
+        return self.state / name
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    running = Supervised(tmp_path)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def of(run: Run | None, name: str) -> Component:
+    assert run is not None
+    return next(component for component in run.components if component.name == name)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def cli(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tallystream", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+
+
+def test_starts_and_stops_in_order_and_restarts_what_is_killed(supervised: Supervised) -> None:
+    first = supervised.up()
+    events = supervised.events()
+    assert [c.name for c in first.components] == ["kafka", "gateway", "worker"]
+    assert events.index("kafka started") < events.index("supervisor kafka prepared") < events.index("worker started")
+
+    for name in ("worker", "kafka"):
+        old = of(first, name)
+        os.kill(old.pid, signal.SIGKILL)
+
+        def replaced(old: Component = old) -> Run | None:
+            run = read_live(supervised.state)
+            return run if of(run, old.name).pid != old.pid else None
+
+        new = eventually(replaced, f"run.json names the new {name}")
+        url = of(new, name).ops_url
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:
+            assert response.status == 200
+        assert of(new, "gateway") == of(first, "gateway")
+
+    state = cli("status", "--json", "--data-dir", str(supervised.state))
+    assert state.returncode == 0, state.stderr
+    document = json.loads(state.stdout)
+    assert document["ready"]
+    assert [c["name"] for c in document["components"]] == ["kafka", "gateway", "worker"]
+    assert {c["pid"] for c in document["components"]} == {c.pid for c in new.components}
+
+    assert cli("down", "--data-dir", str(supervised.state)).returncode == 0
+    assert owner(supervised.state) is None
+    assert not (supervised.state / "run.json").exists()
+    assert not any(alive(component.pid) for component in new.components)
+    assert supervised.end() == 0
+    stops = [event for event in supervised.events() if event.endswith("stopped")]
+    assert stops == ["gateway stopped", "worker stopped", "kafka stopped"]
+    gone = cli("status", "--json", "--data-dir", str(supervised.state))
+    assert gone.returncode == 3
+    assert json.loads(gone.stderr)["code"] == "unreachable"
+
+
+def test_a_component_that_stays_red_is_replaced(supervised: Supervised) -> None:
+    old = of(supervised.up(), "worker")
+    red = supervised.touch("worker.red")
+    state = eventually(
+        lambda: [e for e in supervised.events() if e.startswith("supervisor worker was not healthy")], "it is ended"
+    )
+    red.unlink()
+    assert "starting it again" in state[0]
+    assert eventually(lambda: of(read_live(supervised.state), "worker").pid != old.pid, "another one is ready")
+    assert not alive(old.pid)
+
+
+def test_a_killed_supervisor_leaves_no_process_and_its_run_file_is_known_to_be_stale(supervised: Supervised) -> None:
+    run = supervised.up()
+    supervised.kill()
+    assert eventually(lambda: not any(alive(c.pid) for c in run.components), "all components have ended")
+    assert (supervised.state / "run.json").exists()
+    assert read_live(supervised.state) is None
+    assert cli("status", "--data-dir", str(supervised.state)).returncode == 3
+
+    supervised.touch("worker.refuses")
+    supervised.start()
+    assert supervised.end() == 2
+    assert not (supervised.state / "run.json").exists(), "a start removes what another one left"
+
+
+def test_a_second_supervisor_is_refused(supervised: Supervised) -> None:
+    supervised.up()
+    assert supervised.process is not None
+    with (
+        pytest.raises(UsageError, match=f"already runs in .*pid {supervised.process.pid}"),
+        SupervisorLock(supervised.state),
+    ):
+        pass
+
+
+def test_what_a_component_says_when_it_cannot_start_is_what_people_see(supervised: Supervised) -> None:
+    supervised.touch("gateway.refuses")
+    process = supervised.start()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error == "usage|gateway did not start: port 1 is taken|choose another"
+    assert supervised.events().count("gateway started") == 1, "wrong usage is not tried again"
+    assert read_live(supervised.state) is None
+
+
+def test_a_second_signal_does_not_wait_for_the_stubborn(supervised: Supervised) -> None:
+    run = supervised.up()
+    supervised.touch("worker.stubborn")
+    assert supervised.process is not None
+    supervised.process.send_signal(signal.SIGINT)
+    assert eventually(lambda: "worker ignored" in supervised.events(), "the worker ignores SIGTERM")
+    assert alive(of(run, "worker").pid)
+    supervised.process.send_signal(signal.SIGINT)
+    assert supervised.end() == 0
+    assert not any(alive(component.pid) for component in run.components)

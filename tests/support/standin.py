@@ -1,0 +1,51 @@
+"""A small real process that the supervisor can run: `python -m tests.support.standin NAME STATE_DIR OPS_PORT`.
+
+It writes what happens to it to STATE_DIR/events. Files in STATE_DIR steer it: NAME.red (/healthz fails), NAME.stubborn
+(SIGTERM is ignored), NAME.refuses (it exits 2 as our command line does).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+
+def main() -> None:
+    name, state, port = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+
+    def event(what: str) -> None:
+        with (state / "events").open("a") as file:
+            file.write(f"{name} {what}\n")
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        if (state / f"{name}.stubborn").exists():
+            event("ignored")
+            return
+        event("stopped")
+        sys.exit(0)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            red = (state / f"{name}.red").exists()
+            self.send_response(503 if red else 200)
+            self.end_headers()
+            self.wfile.write(b'{"ok": false, "why": "told to be red"}' if red else b'{"ok": true, "why": ""}')
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    signal.signal(signal.SIGTERM, terminate)
+    event("started")
+    if (state / f"{name}.refuses").exists():
+        sys.stderr.write("error: port 1 is taken\n  choose another\n")
+        sys.exit(2)
+    with HTTPServer(("127.0.0.1", port), Handler) as server:
+        server.serve_forever(poll_interval=0.02)
+
+
+if __name__ == "__main__":
+    main()

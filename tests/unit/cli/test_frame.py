@@ -1,0 +1,98 @@
+"""The command line's frame, as a process: quick help, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import tallystream
+
+ROOT = Path(__file__).resolve().parents[3]
+SLOW_TO_IMPORT = {"aiohttp", "aiokafka", "faust", "genai_prices", "pydantic", "pydantic_settings", "rocksdict", "jgo"}
+
+
+def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTREAM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "tallystream", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**clean, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", **environment},
+    )
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"tallystream {tallystream.__version__}\n")
+
+
+def test_help_names_the_first_three_steps() -> None:
+    for args in ((), ("--help",)):
+        done = run(*args)
+        assert done.returncode == 0
+        for step in ("tallystream up", "tallystream connections create codex", "tallystream cost sessions"):
+            assert step in done.stdout
+
+
+def test_help_imports_nothing_slow() -> None:
+    program = (
+        "import sys, tallystream.cli as cli\n"
+        "try:\n    cli.main(['--help'])\n"
+        "except SystemExit:\n    print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+    assert SLOW_TO_IMPORT & {name.partition(".")[0] for name in done.stderr.split()} == set()
+
+
+def test_wrong_usage_is_one_line_with_a_next_step() -> None:
+    done = run("status", "--nonsense")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: No such option: --nonsense",
+        "  `tallystream status --help` shows what it takes",
+    ]
+
+
+def test_errors_are_documents_for_programs(tmp_path: Path) -> None:
+    done = run("status", "--json", "--data-dir", str(tmp_path / "nothing"))
+    assert (done.returncode, done.stdout) == (3, "")
+    error = json.loads(done.stderr)
+    assert error["code"] == "unreachable"
+    assert "tallystream up" in error["hint"]
+
+
+def test_wrong_settings_are_named_and_their_values_are_not_shown(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text('partitions = "hunter2"\nuser_key = ["hunter2"]\n')
+    done = run("status", TALLYSTREAM_CONFIG=str(config))
+    assert done.returncode == 2
+    assert "partitions" in done.stderr
+    assert "user_key" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_settings_file_that_is_no_toml_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("= what")
+    done = run("status", TALLYSTREAM_CONFIG=str(config))
+    assert done.returncode == 2
+    assert "TALLYSTREAM_CONFIG" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_down_where_nothing_runs_is_done_already(tmp_path: Path) -> None:
+    done = run("down", "--data-dir", str(tmp_path / "nothing"))
+    assert done.returncode == 0
+    assert "nothing runs" in done.stderr
