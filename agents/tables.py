@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add, itemgetter
 from typing import Any, Protocol
 
 import orjson
@@ -51,7 +52,7 @@ GROUPINGS: Mapping[str, str] = {
 }  # fmt: skip
 """What `by` takes, and the dimension it stands for."""
 
-_DOC = frozenset({"connection_id", "client", "provider", "session_id", "hour"})
+_ROW = frozenset({"connection_id", "client", "provider", "session_id", "hour"})
 GRACE_HOURS = 1
 """An hour is final when it ended longer than this ago; what arrives later makes a higher version and counts as late."""
 
@@ -145,7 +146,7 @@ class Sums:
     __slots__ = ("cost", "counts", "hour", "priced", "reported", "reports", "sessions", "version")
 
     def __init__(self) -> None:
-        self.counts = [0] * len(COUNTS)
+        self.counts: Sequence[int] = _ZEROS
         self.cost = 0
         """Pico-dollars."""
         self.priced = False
@@ -153,24 +154,27 @@ class Sums:
         self.reports = False
         self.hour = ""
         """The newest hour within."""
-        self.version: list[int] = [0, 0]
+        self.version: list[int] = _OLDEST
         self.sessions: set[tuple[str, str]] | None = None
 
-    def add(self, bucket: Mapping[str, Any], hour: str, version: list[int]) -> None:
+    def add(self, part: _Part, hour: str, version: list[int]) -> None:
         """Add a bucket of a SessionHourCost."""
-        self.counts = [have + bucket[name] for have, name in zip(self.counts, COUNTS, strict=True)]
-        if (cost := bucket["cost_usd"]) is not None:
-            self.cost += _pico(cost)
+        _, counts, cost, reported = part
+        self.counts = counts if self.counts is _ZEROS else tuple(map(add, self.counts, counts))
+        if cost is not None:
+            self.cost += cost
             self.priced = True
-        if (reported := bucket["reported_cost_usd"]) is not None:
-            self.reported += _pico(reported)
+        if reported is not None:
+            self.reported += reported
             self.reports = True
-        self.hour = max(self.hour, hour)
-        self.version = max(self.version, version)
+        if hour > self.hour:
+            self.hour = hour
+        if version > self.version:
+            self.version = version
 
     def merge(self, other: Sums) -> None:
         """Add other sums."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.counts = tuple(map(add, self.counts, other.counts))
         self.cost += other.cost
         self.priced |= other.priced
         self.reported += other.reported
@@ -178,15 +182,14 @@ class Sums:
         self.hour = max(self.hour, other.hour)
         self.version = max(self.version, other.version)
 
-    def fields(self, last_final: str) -> dict[str, Any]:
-        """Return the summed fields of a row; `last_final` is the newest hour that is final."""
-        return {
-            **dict(zip(COUNTS, self.counts, strict=True)),
-            "cost_usd": to_usd(self.cost) if self.priced else None,
-            "reported_cost_usd": to_usd(self.reported) if self.reports else None,
-            "final": self.hour <= last_final,
-            "version": self.version,
-        }
+    def fill(self, row: dict[str, Any], last_final: str) -> dict[str, Any]:
+        """Set the summed fields of a row and return it; `last_final` is the newest hour that is final."""
+        row.update(zip(COUNTS, self.counts, strict=True))
+        row["cost_usd"] = to_usd(self.cost) if self.priced else None
+        row["reported_cost_usd"] = to_usd(self.reported) if self.reports else None
+        row["final"] = self.hour <= last_final
+        row["version"] = self.version
+        return row
 
 
 class Table:
@@ -198,18 +201,23 @@ class Table:
         self.unpriced: dict[tuple[str, str, str | None], int] = {}
         """Requests without a price, by (provider, model, service tier)."""
         self._groups: dict[tuple[Any, ...], Sums] = {}
-        self._dimensions = query.dimensions
+        wanted = query.dimensions
+        self._of_row = tuple(name for name in wanted if name in _ROW)
+        self._of_attribution = tuple(name for name in wanted if name in _ATTRIBUTION)
+        self._of_bucket = tuple(name for name in wanted if name not in _ROW and name not in _ATTRIBUTION)
+        self._dimensions = (*self._of_row, *self._of_bucket, *self._of_attribution)
         self._since = None if query.since is None else _bound(query.since)
         self._until = None if query.until is None else _bound(query.until)
         head, mark, tail = (query.session or "").partition("…")
         self._session = (head, tail) if mark else None
+        self._filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
 
     def add(self, values: Iterable[bytes]) -> None:
         """Add rows as they are on the topic, each key's newest only."""
         for value in values:
             try:
                 row = orjson.loads(value)
-                if self._wanted(row):
+                if not self._filtered or self._wanted(row):
                     self._fold(row)
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.skipped += 1
@@ -230,37 +238,51 @@ class Table:
         return session_id.startswith(self._session[0]) and session_id.endswith(self._session[1])
 
     def _fold(self, row: Mapping[str, Any]) -> None:
-        hour, version = row["hour"], row["version"]
-        _check(row)
-        for bucket in row["buckets"]:
-            attribution = bucket["attribution"]
-            key = tuple(
-                row[name] if name in _DOC else attribution.get(name) if name in _ATTRIBUTION else bucket.get(name)
-                for name in self._dimensions
-            )
-            sums = self._groups.get(key)
+        """Add a row, all of its buckets or, when one of them is none, nothing."""
+        hour, version, connection, session = row["hour"], row["version"], row["connection_id"], row["session_id"]
+        of_row = tuple(map(row.get, self._of_row))
+        parts = [self._part(of_row, bucket) for bucket in row["buckets"]]
+        if len(version) != 2 or not isinstance(connection, str) or not isinstance(session, str):
+            raise TypeError("no row")
+        groups = self._groups
+        for part, bucket in zip(parts, row["buckets"], strict=True):
+            sums = groups.get(part[0])
             if sums is None:
-                sums = self._groups[key] = Sums()
+                sums = groups[part[0]] = Sums()
                 sums.sessions = set() if self.query.by else None
-            sums.add(bucket, hour, version)
+            sums.add(part, hour, version)
             if sums.sessions is not None:
-                sums.sessions.add((row["connection_id"], row["session_id"]))
-            if bucket["unpriced_requests"]:
-                what = (row["provider"], bucket["model"], bucket["service_tier"])
-                self.unpriced[what] = self.unpriced.get(what, 0) + bucket["unpriced_requests"]
+                sums.sessions.add((connection, session))
+            if part[1][_UNPRICED]:
+                what = (row["provider"], bucket["model"], bucket.get("service_tier"))
+                self.unpriced[what] = self.unpriced.get(what, 0) + part[1][_UNPRICED]
+
+    def _part(self, of_row: tuple[Any, ...], bucket: Mapping[str, Any]) -> _Part:
+        """Return what a bucket adds to which group."""
+        key = of_row + tuple(map(bucket.get, self._of_bucket))
+        if self._of_attribution:
+            key += tuple(map((bucket.get("attribution") or {}).get, self._of_attribution))
+        counts = _counts(bucket)
+        if type(sum(counts)) is not int:
+            raise TypeError("counts are whole numbers")
+        cost, reported = bucket.get("cost_usd"), bucket.get("reported_cost_usd")
+        return key, counts, None if cost is None else _pico(cost), None if reported is None else _pico(reported)
 
     def rows(self, now_ns: int) -> Iterator[dict[str, Any]]:
         """Give the rows: by hour where the view has hours, else the most expensive first; `now_ns` decides `final`."""
-        last_final = hour_iso((now_ns - 1) // HOUR_NS - 1 - GRACE_HOURS)
-        fields, by = self.query.fields, {name: GROUPINGS[name] for name in self.query.by}
-        attributed = any(name in ATTRIBUTION_KEYS for name in self._dimensions)
+        last_final = _last_final(now_ns)
+        template = dict.fromkeys(self.query.fields)
+        named = [(place, name) for place, name in enumerate(self._dimensions) if name in template]
+        named += [(self._dimensions.index(GROUPINGS[name]), name) for name in self.query.by]
+        first = len(self._dimensions) - len(self._of_attribution)
         for key, sums in sorted(self._groups.items(), key=self._order):
-            at = dict(zip(self._dimensions, key, strict=True))
-            row = dict.fromkeys(fields) | {name: value for name, value in at.items() if name in fields}
-            row |= {name: at[dimension] for name, dimension in by.items()}
-            row |= sums.fields(last_final)
-            if attributed:
-                row["attribution"] = {name: at[name] for name in ATTRIBUTION_KEYS if at.get(name) is not None}
+            row = template.copy()
+            for place, name in named:
+                row[name] = key[place]
+            sums.fill(row, last_final)
+            if self._of_attribution:
+                pairs = zip(self._of_attribution, key[first:], strict=True)
+                row["attribution"] = {name: value for name, value in pairs if value is not None}
             if sums.sessions is not None:
                 row["sessions"] = len(sums.sessions)
             yield row
@@ -270,36 +292,32 @@ class Table:
         total = Sums()
         for sums in self._groups.values():
             total.merge(sums)
-        return total.fields(hour_iso((now_ns - 1) // HOUR_NS - 1 - GRACE_HOURS))
+        return total.fill({}, _last_final(now_ns))
 
     def _order(self, item: tuple[tuple[Any, ...], Sums]) -> tuple[Any, ...]:
         key, sums = item
         hour = key[self._dimensions.index("hour")] if "hour" in self._dimensions else ""
-        return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], [part or "" for part in key]
+        return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], *(part or "" for part in key)
 
 
+_Part = tuple[tuple[Any, ...], tuple[int, ...], int | None, int | None]
+"""What a bucket adds: key of its group, counts, cost and reported cost in pico-dollars."""
+_ZEROS = (0,) * len(COUNTS)
+_OLDEST = [-1, -1]
 _ATTRIBUTION = frozenset(ATTRIBUTION_KEYS)
 _LAST_HOUR = hour_from_iso("9999-12-31T23:00:00Z")
 _TOTAL = COUNTS.index("total_tokens")
+_UNPRICED = COUNTS.index("unpriced_requests")
+_counts = itemgetter(*COUNTS)
+
+
+def _last_final(now_ns: int) -> str:
+    return hour_iso((now_ns - 1) // HOUR_NS - 1 - GRACE_HOURS)
 
 
 def _bound(hour: int) -> str:
     """Return an hour for comparing; four-digit years compare as text."""
     return hour_iso(min(max(hour, 0), _LAST_HOUR))
-
-
-def _check(row: Mapping[str, Any]) -> None:
-    """Refuse a row that would fail halfway, before any of its buckets is added."""
-    version = row["version"]
-    if len(version) != 2 or not isinstance(row["connection_id"] + row["session_id"] + row["provider"], str):
-        raise TypeError("no row")
-    for bucket in row["buckets"]:
-        for name in COUNTS:
-            if type(bucket[name]) is not int:
-                raise TypeError(name)
-        for name in ("cost_usd", "reported_cost_usd"):
-            if bucket[name] is not None:
-                _pico(bucket[name])
 
 
 def _pico(usd: str) -> int:
@@ -308,14 +326,3 @@ def _pico(usd: str) -> int:
     if len(part) > 12 or usd.startswith("-"):
         return to_pico(usd)
     return int(whole) * PICO + int(part.ljust(12, "0"))
-
-
-def merge_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up table rows, as a reader of the JSON would: the law that every view's rows carry its totals."""
-    costs = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
-    reports = [row["reported_cost_usd"] for row in rows if row["reported_cost_usd"] is not None]
-    return {
-        **{name: sum(row[name] for row in rows) for name in COUNTS},
-        "cost_usd": to_usd(sum(map(to_pico, costs))) if costs else None,
-        "reported_cost_usd": to_usd(sum(map(to_pico, reports))) if reports else None,
-    }

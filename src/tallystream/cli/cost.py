@@ -108,7 +108,7 @@ def _show(
 ) -> None:  # fmt: skip
     from tallystream.agents.tables import Query
     from tallystream.cli.costtable import cost_csv, cost_json, cost_table, people
-    from tallystream.cli.reading import run
+    from tallystream.cli.reading import no_collector, run
     from tallystream.cli.when import parse_when
     from tallystream.schemas.hours import HOUR_NS, hour_of
     from tallystream.streams.clock import SystemClock
@@ -126,21 +126,22 @@ def _show(
     )
     if not (json or csv or wide):
         query = people(query)
-    table, complete = run(collect(settings, query))
-    if not complete:
-        err_console.print(
-            f"There is no topic {settings.topics().session_hour_rows.name}: has a worker ever run here with"
-            " this TALLYSTREAM_PREFIX?",
-            style="yellow",
-        )
-    if table.skipped:
-        err_console.print(f"{table.skipped} records are no cost rows and were left out.", style="yellow")
-    if json:
-        cost_json(table, now, complete=complete)
-    elif csv:
-        cost_csv(table, now)
-    else:
-        console.print(cost_table(table, now, limit=limit, wide=wide, console=console))
+    with no_collector():
+        table, complete = run(collect(settings, query))
+        if not complete:
+            err_console.print(
+                f"There is no topic {settings.topics().session_hour_rows.name}: has a worker ever run here with"
+                " this TALLYSTREAM_PREFIX?",
+                style="yellow",
+            )
+        if table.skipped:
+            err_console.print(f"{table.skipped} records are no cost rows and were left out.", style="yellow")
+        if json:
+            cost_json(table, now, complete=complete)
+        elif csv:
+            cost_csv(table, now)
+        else:
+            console.print(cost_table(table, now, limit=limit, wide=wide, console=console))
 
 
 async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
