@@ -50,6 +50,7 @@ lock: $(VENV)/.dev ## Write the lock files anew: Python packages with hashes, Ka
 	$(COMPILE) pyproject.toml requirements/build.in --extra embedded --group dev -o requirements/dev.lock
 	$(COMPILE) pyproject.toml requirements/build.in --extra embedded -c requirements/dev.lock -o requirements/embedded.lock
 	$(COMPILE) pyproject.toml requirements/build.in -c requirements/dev.lock -o requirements/runtime.lock
+	$(COMPILE) --no-deps requirements/neighbour.in -o requirements/neighbour.lock
 	$(BIN)/python requirements/lock_kafka.py
 
 upgrade: ## The same with the newest versions that pyproject.toml allows.
