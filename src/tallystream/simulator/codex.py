@@ -1,358 +1,234 @@
 """A Codex agent: runs of the client one after another, their records cut into request bodies as its exporter cuts them.
 
-A response is a run of noise records around one record that carries tokens. Noise is rendered from templates built once
-a conversation and model; the token record is encoded anew, for its counts have no fixed size.
+A response is a run of noise records around one record that carries tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
-from random import Random
-from time import gmtime, strftime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tallystream.simulator import codex_records, codex_signals
-from tallystream.simulator.model import Request, Response, Session, Signal
-from tallystream.simulator.options import AgentOptions
-from tallystream.simulator.population import BRANCHES, MODELS, TIERED, TIERS, Mix, Person
-from tallystream.simulator.wire import Part, Record, Template, Wire, template
+from tallystream.simulator.agent import Agent, Context, Counts, uuid7
+from tallystream.simulator.exporter import iso
+from tallystream.simulator.model import Request, Session, Signal
+from tallystream.simulator.population import BRANCHES, CODEX_MODELS, TIERED, TIERS, Mix
 
-HOUR_NS = 3_600_000_000_000
-BODY_RESPONSES: Mix[int] = Mix([(1, 48), (2, 20), (3, 13), (4, 11), (5, 8)])
-"""Responses a request body reports before it is cut; with those that end early, 1.9 as recorded."""
 MODES: Mix[tuple[str, str]] = Mix(
     [(("codex_exec", "http"), 52), (("codex-tui", "http"), 33), (("codex_exec", "websocket"), 15)]
 )
 AUTHS: Mix[str | None] = Mix([(None, 40), ("ApiKey", 25), ("Chatgpt", 35)])
 EFFORTS: Mix[str | None] = Mix([(None, 70), ("low", 10), ("medium", 12), ("high", 8)])
-
-
-@lru_cache(maxsize=4096)
-def _second(seconds: int) -> bytes:
-    return strftime("%Y-%m-%dT%H:%M:%S.", gmtime(seconds)).encode()
-
-
-def iso(ns: int) -> bytes:
-    """Return `event.timestamp`: 24 characters, ms."""
-    seconds, ms = divmod(ns // 1_000_000, 1000)
-    return b"%b%03dZ" % (_second(seconds), ms)
-
-
-def uuid7(ns: int, rng: Random) -> str:
-    """Return a UUIDv7 of that time."""
-    bits = (ns // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | 7 << 76 | rng.getrandbits(12) << 64
-    digits = f"{bits | 2 << 62 | rng.getrandbits(62):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+LOGS, METRICS = "codex_otel.log_only", "codex_otel::metrics::client"
 
 
 @dataclass
 class Conversation:
-    """One conversation of a process, with the templates of what it sends."""
+    """One conversation of a process, with what all its records share."""
 
-    wire: Wire
     session: Session
     model: str
-    tail: Part
-    trace: bytes
-    spans: list[bytes]
-    context: int
-    """Tokens the next request carries as its input."""
-    templates: dict[tuple[str, int], Template] = field(default_factory=dict)
-
-    def template(self, shape: str, variant: int) -> Template:
-        """Return the shape's template, built at first use."""
-        found = self.templates.get((shape, variant))
-        if found is None:
-            records = codex_records.records(self.wire, shape, variant)
-            found = template(self.wire, records, self.tail, self.trace, self.spans)
-            self.templates[shape, variant] = found
-        return found
+    context: Context
+    shared: tuple[bytes, bytes, bytes]
+    """Tail, trace id and span id, as a template takes them."""
 
 
-@dataclass
-class _Batch:
-    """What the exporter holds back until the next request."""
+class CodexAgent(Agent):
+    """Codex 0.169, `codex exec` and terminal sessions, over HTTP and over a websocket."""
 
-    wanted: int
-    shift_ns: int
-    runs: list[bytes] = field(default_factory=list)
-    records: int = 0
-    responses: list[Response] = field(default_factory=list)
-    copies: int = 0
+    BODY_RESPONSES = Mix([(1, 30), (2, 22), (3, 18), (4, 16), (5, 14)])
+    _last: Session | None = None
+    _resource = b""
 
-
-@dataclass(frozen=True)
-class _Token:
-    """A token record that was sent, and the number of the body from which on its copy may go out."""
-
-    data: bytes
-    response: Response
-    due: int
-
-
-class CodexAgent:
-    """Sends exactly `options.quota` billed responses, spread over `options.span_ns` from `options.start_ns`."""
-
-    def __init__(self, person: Person, rng: Random, options: AgentOptions) -> None:
-        self._person = person
-        self._rng = rng
-        self._options = options
-        self._wire = options.wire
-        self._left = options.quota
-        self._now = options.start_ns
-        self._slot = options.span_ns // max(1, options.quota)
-        self._gap = max(1000, min(9_000_000, self._slot // 60))
-        self._flush = template(
-            self._wire,
-            [Record(Part(b"", 0), codex_records.FLUSH, (5, "DEBUG"), "flushing OTEL metrics", False, False)],
-            Part(b"", 0), b"", [b""],
-        )  # fmt: skip
-        self._last: Session | None = None
-        self._bodies = 0
-        self._owed: list[_Token] = []
-        self._resource = b""
-        self._batch = self._fresh()
-
-    def requests(self) -> Iterator[Request]:
-        """Yield the agent's requests in the order of their `at_ns`."""
-        while self._left:
-            yield from self._process()
-
-    def _process(self) -> Iterator[Request]:
-        """One run of the client: `codex exec` once, or a session in the terminal."""
-        rng, person = self._rng, self._person
+    def process(self) -> Iterator[Request]:
+        """Run `codex exec` once, or a session in the terminal."""
+        rng = self.rng
         originator, transport = MODES.pick(rng)
         auth = AUTHS.pick(rng)
-        branch = BRANCHES[int(rng.random() * len(BRANCHES))] if person.repo and rng.random() < 0.7 else None
-        self._now = max(self._now, self._due(0.0))
-        attributes, session = self._identify(originator, branch)
-        self._resource = self._wire.resource(attributes)
-        conversation = self._conversation(session, MODELS.pick(rng), originator, auth)
+        session = self._start(originator)
+        conversation = self._conversation(session, originator, auth)
         self._emit(conversation, "start")
-        if originator == "codex-tui" and rng.random() < 0.4:
+        if originator == "codex-tui" and rng.random() < 0.3:
             yield self._cut()
         if transport == "websocket":
             self._emit(conversation, "prewarm")
-            self._token(conversation, (0, 0, 0, 0, 0), None, billed=False)
+            self._warm_up(conversation)
         turns = 1 if originator == "codex_exec" else 1 + int(rng.random() ** 2 * 12)
         for _ in range(turns):
-            if not self._left:
+            if not self.left:
                 break
             self._emit(conversation, "prompt")
-            steps = 1 + int(rng.random() ** 2 * 7)
+            steps = 1 + int(rng.random() ** 2 * 8)
             for step in range(steps):
-                if not self._left:
+                if not self.left:
                     break
-                self._response(conversation, transport, spoken=step == steps - 1)
-                if step < steps - 1 and self._left and rng.random() < 0.03:
+                self._respond(conversation, transport, spoken=step == steps - 1)
+                if step < steps - 1 and self.left and rng.random() < 0.03:
                     self._subagent(conversation, originator, auth)
-                if len(self._batch.responses) >= self._batch.wanted:
+                if self.exporter.full:
                     yield self._cut()
             if originator == "codex-tui" and rng.random() < 0.05:
-                conversation = self._conversation(session, MODELS.pick(rng), originator, auth)
+                # `/model`: the conversation goes on with another one.
+                conversation = self._conversation(session, originator, auth)
         if originator == "codex-tui":
             self._emit(conversation, "turn_cost")
-        yield from self._end(session)
-
-    def _end(self, session: Session) -> Iterator[Request]:
-        """End the client: it flushes what it holds, and whatever it still had to repeat."""
-        self._bodies += 20
-        yield self._cut(flush=True)
-        while self._owed:
-            yield self._cut()
-        sides: tuple[tuple[Signal, float], ...] = (("metrics", self._options.metrics), ("traces", self._options.traces))
+        yield self._cut(last=True)
+        sides: tuple[tuple[Signal, float], ...] = (("metrics", self.options.metrics), ("traces", self.options.traces))
         for signal, share in sides:
-            if self._rng.random() < share:
+            if rng.random() < share:
                 yield self._side(signal, session)
 
-    def _identify(self, originator: str, branch: str | None) -> tuple[list[tuple[str, str]], Session]:
-        """Return the resource's attributes and the session; one run in ten resumes the session before."""
-        person = self._person
+    def _start(self, originator: str) -> Session:
+        """Choose the resource and the session; one run in ten resumes the session before, maybe on another branch."""
+        person, rng = self.person, self.rng
+        branch = BRANCHES[int(rng.random() * len(BRANCHES))] if person.repo and rng.random() < 0.7 else None
         own = {
-            "team": person.team, "repo": person.repo, "branch": branch, "cost.center": person.cost_center,
-            "env": person.env, "host.name": person.host,
-        }  # fmt: skip
+            "team": person.team,
+            "repo": person.repo,
+            "branch": branch,
+            "cost.center": person.cost_center,
+            "env": person.env,
+            "host.name": person.host,
+        }
+        said = {key: value for key, value in own.items() if value is not None}
+        self._resource = self.options.wire.resource(
+            [
+                ("service.name", "codex_cli_rs" if originator == "codex-tui" else "codex_exec"),
+                ("telemetry.sdk.name", "opentelemetry"),
+                ("telemetry.sdk.language", "rust"),
+                ("telemetry.sdk.version", "0.31.0"),
+                ("service.version", codex_records.VERSION),
+                *said.items(),
+                *([("user.id", person.user)] if person.user else []),
+            ]
+        )
         dimension = {"cost.center": "cost_center", "host.name": "host"}
-        attributes = [
-            ("service.name", "codex_cli_rs" if originator == "codex-tui" else "codex_exec"),
-            ("telemetry.sdk.name", "opentelemetry"),
-            ("telemetry.sdk.language", "rust"),
-            ("telemetry.sdk.version", "0.31.0"),
-            ("service.version", codex_records.VERSION),
-            *((key, value) for key, value in own.items() if value is not None),
-            *((("user.id", person.user),) if person.user else ()),
-        ]
-        resumed = self._last is not None and self._rng.random() < 0.1
-        self._last = Session(
-            "codex", "openai",
-            self._last.session_id if resumed and self._last is not None else uuid7(self._now, self._rng),
-            person.user,
-            tuple(sorted((dimension.get(key, key), value) for key, value in own.items() if value is not None)),
-        )  # fmt: skip
-        return attributes, self._last
+        attribution = tuple(sorted((dimension.get(key, key), value) for key, value in said.items()))
+        resumed = self._last.session_id if self._last is not None and rng.random() < 0.1 else None
+        self._last = Session("codex", "openai", resumed or uuid7(self.now, rng), person.user, attribution)
+        return self._last
 
-    def _conversation(self, session: Session, model: str, originator: str, auth: str | None) -> Conversation:
-        rng = self._rng
-        tail = codex_records.tail(self._wire, self._person, session.session_id, model, originator, auth)
-        spans = [rng.getrandbits(64).to_bytes(8, "big") for _ in range(4)]
-        trace = rng.getrandbits(128).to_bytes(16, "big")
-        return Conversation(self._wire, session, model, tail, trace, spans, 1500 + int(rng.random() * 9000))
+    def _conversation(self, session: Session, originator: str, auth: str | None) -> Conversation:
+        rng, wire = self.rng, self.options.wire
+        model = CODEX_MODELS.pick(rng)
+        tail = codex_records.tail(wire, self.person, session.session_id, model, originator, auth)
+        trace = wire.identifier(rng.getrandbits(128).to_bytes(16, "big"))
+        span = wire.identifier(rng.getrandbits(64).to_bytes(8, "big"))
+        return Conversation(session, model, Context(rng), (tail, trace, span))
 
-    def _response(self, conversation: Conversation, transport: str, *, spoken: bool) -> None:
+    def _respond(self, conversation: Conversation, transport: str, *, spoken: bool) -> None:
         """One billed response and all the records around it."""
-        rng = self._rng
-        self._now = max(self._now, self._due(rng.random() * 0.5))
-        chance = rng.random()
+        rng = self.rng
+        self.advance(rng.random() * 0.5)
         if transport == "http":
+            chance = rng.random()
             if chance < 0.02:
                 self._emit(conversation, "retried")
             elif chance < 0.03:
                 self._emit(conversation, "cut")
             self._emit(conversation, "http")
-            if rng.random() < 0.6:
+            if rng.random() < 0.9:
                 self._emit(conversation, "reasoning")
             self._emit(conversation, "spoken" if spoken else "call")
             self._emit(conversation, "completed")
         else:
             self._emit(conversation, "websocket")
-        self._billed(conversation)
+        self._report(conversation)
         if not spoken:
             self._emit(conversation, "called")
 
     def _subagent(self, parent: Conversation, originator: str, auth: str | None) -> None:
         """Let a subagent work: a conversation of its own in the same process, hence in the same bodies."""
         self._emit(parent, "spawned")
-        session = Session(
-            "codex", "openai", uuid7(self._now, self._rng), parent.session.user, parent.session.attribution
-        )
-        child = self._conversation(session, MODELS.pick(self._rng), originator, auth)
+        whose = parent.session
+        session = Session("codex", "openai", uuid7(self.now, self.rng), whose.user, whose.attribution)
+        child = self._conversation(session, originator, auth)
         self._emit(child, "start")
         for _ in range(2):
-            if self._left:
-                self._response(child, "http", spoken=True)
+            if self.left:
+                self._respond(child, "http", spoken=True)
 
-    def _billed(self, conversation: Conversation) -> None:
-        """Draw the counts: the context grows, most of it is cached; now and then two responses differ in ns alone."""
-        rng = self._rng
-        fresh = int(rng.random() ** 3 * 6000) + 40
-        total = min(conversation.context + fresh, 390_000)
-        cached = conversation.context // 128 * 128 if rng.random() < 0.85 else 0
-        written = int((total - cached) * rng.random()) if rng.random() < 0.15 else 0
-        output = int(rng.random() ** 2 * 3000) + 5
-        reasoning = int(output * rng.random() * 0.8)
-        conversation.context = total + output if rng.random() > 0.02 else total // 8
+    def _report(self, conversation: Conversation) -> None:
+        """Send the record with the counts; one response in a hundred differs from the one before in its ns alone."""
+        rng = self.rng
+        fresh, cached, output, written = conversation.context.next()
         tier = TIERS.pick(rng) if conversation.model in TIERED else None
-        counts = (total - cached - written, cached, written, output, reasoning)
-        self._token(conversation, counts, tier)
-        if self._left and rng.random() < 0.01:
-            self._now += 137 - self._gap
-            self._token(conversation, counts, tier)
+        counts = Counts(fresh - written, cached, written, 0, output, int(output * rng.random() * 0.8))
+        ttft, effort = 9 + int(rng.random() * 900), EFFORTS.pick(rng)
+        self.now += self.gap
+        self._token(conversation, counts, tier, ttft, effort)
+        if self.left and rng.random() < 0.01:
+            self.now += 137
+            self._token(conversation, counts, tier, ttft, effort)
 
     def _token(
-        self,
-        conversation: Conversation,
-        counts: tuple[int, int, int, int, int],
-        tier: str | None,
-        *,
-        billed: bool = True,
+        self, conversation: Conversation, counts: Counts, tier: str | None, ttft: int, effort: str | None
     ) -> None:
-        """Put a token record into the batch. Codex's input holds cached and written, its output reasoning."""
-        rng, wire, batch = self._rng, self._wire, self._batch
-        uncached, cached, written, output, reasoning = counts
-        self._now += self._gap
-        at_ns = self._now - batch.shift_ns
-        total = uncached + cached + written
-        pairs: list[tuple[str, str | int]] = [
-            ("event.name", "codex.sse_event"),
-            ("event.kind", "response.completed"),
-            ("input_token_count", str(total)),
-            ("output_token_count", str(output)),
-            ("cached_token_count", cached),
-            ("cache_write_token_count", written),
-            ("reasoning_token_count", reasoning),
-            ("tool_token_count", str(total + output)),
-        ]
-        if billed:
-            pairs.append(("ttft_ms", 9 + int(rng.random() * 900)))
-        if tier is not None:
-            pairs.append(("service_tier", tier))
-        if billed and (effort := EFFORTS.pick(rng)) is not None:
-            pairs.append(("model_reasoning_effort", effort))
-        record = Record(wire.attributes(pairs), codex_records.TOKENS_NAME, traced=False)
-        data = template(wire, [record], conversation.tail, b"", [b""]).render((wire.time(at_ns), iso(at_ns)))
-        batch.runs.append(data)
-        batch.records += 1
-        if not billed:
-            return
-        self._left -= 1
-        number = self._options.number + (self._options.quota - self._left - 1) * self._options.agents
-        response = Response(
-            number, conversation.session, conversation.model, tier, at_ns,
-            uncached, cached, written, 0, output, reasoning, 0,
-        )  # fmt: skip
-        batch.responses.append(response)
-        if rng.random() < self._options.duplicates:
-            if rng.random() < 0.1:
-                self._copy(_Token(data, response, 0))
-            else:
-                self._owed.append(_Token(data, response, self._bodies + 1 + int(rng.random() * 6)))
+        optional = (("ttft_ms", ttft), ("service_tier", tier), ("model_reasoning_effort", effort))
+        data = self._token_record(conversation, counts, [(key, value) for key, value in optional if value is not None])
+        at_ns = self.now - self.exporter.shift_ns
+        response = self.bill(conversation.session, conversation.model, tier, at_ns, counts)
+        self.exporter.add_response(data, response)
 
-    def _copy(self, token: _Token) -> None:
-        batch = self._batch
-        batch.runs.append(token.data)
-        batch.records += 1
-        batch.responses.append(token.response)
-        batch.copies += 1
+    def _warm_up(self, conversation: Conversation) -> None:
+        """Over a websocket Codex warms up with a request that is none: its counts are all 0."""
+        self.now += self.gap
+        self.exporter.add(self._token_record(conversation, Counts(0, 0, 0, 0, 0, 0), []), 1)
+
+    def _token_record(
+        self, conversation: Conversation, counts: Counts, optional: Sequence[tuple[str, str | int]]
+    ) -> bytes:
+        """Encode the record. Codex's input holds what was cached and written, its output the reasoning."""
+        wire, at_ns = self.options.wire, self.now - self.exporter.shift_ns
+        given = counts.input_uncached + counts.cache_read + counts.cache_write_5m
+        attribute = wire.attribute
+        own = wire.between.join(
+            [
+                attribute("event.name", "codex.sse_event"),
+                attribute("event.kind", "response.completed"),
+                attribute("input_token_count", str(given)),
+                attribute("output_token_count", str(counts.output)),
+                attribute("cached_token_count", counts.cache_read),
+                attribute("cache_write_token_count", counts.cache_write_5m),
+                attribute("reasoning_token_count", counts.reasoning),
+                attribute("tool_token_count", str(given + counts.output)),
+                *[attribute(key, value) for key, value in optional],
+            ]
+        )
+        template, shared = codex_records.token_template(wire), conversation.shared
+        head = wire.head(template.sizes[0] + len(own) + len(shared[0]))
+        return template.render((wire.time(at_ns), iso(at_ns), head, *shared, own))
 
     def _emit(self, conversation: Conversation, shape: str) -> None:
         """Put a run of noise records into the batch."""
-        rng, wire, batch = self._rng, self._wire, self._batch
-        found = conversation.template(shape, int(rng.random() * codex_records.VARIANTS))
-        now, gap = self._now - batch.shift_ns, self._gap + int(rng.random() * 1e6)
+        rng, wire, exporter = self.rng, self.options.wire, self.exporter
+        template = codex_records.template(wire, shape, int(rng.random() * codex_records.VARIANTS))
+        now, gap = self.now - exporter.shift_ns, self.gap + int(rng.random() * 1e6)
+        time, head, shared = wire.time, wire.head, conversation.shared
+        tail = len(shared[0])
         values: list[bytes] = []
-        for _ in range(found.records):
+        for size in template.sizes:
             now += gap
-            values += (wire.time(now), iso(now))
-        values.append(b"call_%020x" % rng.getrandbits(80))
-        self._now = now + batch.shift_ns
-        batch.runs.append(found.render(values))
-        batch.records += found.records
+            values += (time(now), iso(now), head(size + tail))
+        values += (*shared, b"call_%020x" % rng.getrandbits(80))
+        self.now = now + exporter.shift_ns
+        exporter.add(template.render(values), len(template.sizes))
 
-    def _fresh(self) -> _Batch:
-        rng, options = self._rng, self._options
-        shift = HOUR_NS + int(rng.random() * (options.late_max_ns - HOUR_NS)) if rng.random() < options.late else 0
-        return _Batch(BODY_RESPONSES.pick(rng), shift)
+    def _cut(self, *, last: bool = False) -> Request:
+        """End the batch; when the client ends its exporter says so in a scope of its own."""
+        wire = self.options.wire
+        ending: list[tuple[str, Sequence[bytes]]] = []
+        if last:
+            template, at_ns = codex_records.flush_template(wire), self.now - self.exporter.shift_ns
+            ending.append((METRICS, [template.render((wire.time(at_ns), b"", wire.head(template.sizes[0])))]))
 
-    def _cut(self, *, flush: bool = False) -> Request:
-        """End the batch: one request body."""
-        self._bodies += 1
-        due = [token for token in self._owed if token.due <= self._bodies]
-        if due:
-            self._owed = [token for token in self._owed if token.due > self._bodies]
-            for token in due:
-                self._copy(token)
-        batch, wire = self._batch, self._wire
-        scopes = [("codex_otel.log_only", batch.runs)] if batch.runs else []
-        if flush:
-            stamp = self._flush.render((wire.time(self._now - batch.shift_ns), b""))
-            scopes.append(("codex_otel::metrics::client", [stamp]))
-        body = wire.logs(self._resource, scopes)
-        request = Request(
-            self._options.number, self._now, "logs", body, wire.content_type, self._options.gzip,
-            batch.records + flush, tuple(batch.responses), batch.copies, batch.shift_ns > 0,
-        )  # fmt: skip
-        self._batch = self._fresh()
-        return request
+        def body(runs: Sequence[bytes]) -> bytes:
+            return wire.logs(self._resource, [*([(LOGS, runs)] if runs else []), *ending])
+
+        return self.exporter.cut(self.now, body, last=last, extra=len(ending))
 
     def _side(self, signal: Signal, session: Session) -> Request:
         """Return a body of metrics or traces: it repeats usage of the logs, and must add nothing to it."""
-        body, records = codex_signals.body(signal, self._wire.content_type, session.session_id, self._now)
-        return Request(
-            self._options.number, self._now, signal, body, self._wire.content_type, self._options.gzip, records, ()
-        )
-
-    def _due(self, jitter: float) -> int:
-        """Return when the next response is due."""
-        done = self._options.quota - self._left
-        return self._options.start_ns + int((done + jitter) * self._slot)
+        options = self.options
+        body, records = codex_signals.body(signal, options.wire.content_type, session.session_id, self.now)
+        return Request(options.number, self.now, signal, body, options.wire.content_type, options.gzip, records, ())

@@ -10,13 +10,12 @@ from functools import cache
 
 from tallystream.simulator.model import CANARY
 from tallystream.simulator.population import Person
-from tallystream.simulator.wire import EXTRA, ISO, Hole, Pairs, Part, Record, Wire
+from tallystream.simulator.wire import EXTRA, Hole, Pairs, Part, Record, Template, Value, Wire, hole
 
 VERSION = "0.169.0"
 VARIANTS = 4
-TOKENS_NAME = "event otel/src/events/session_telemetry.rs:1153"
 FLUSH = "event otel/src/metrics/client.rs:324"
-"""A record of the scope `codex_otel::metrics::client`, without attributes."""
+"""A record of the scope `codex_otel::metrics::client`."""
 
 Event = tuple[str, Pairs]
 """`eventName` and the event's own attributes."""
@@ -40,9 +39,9 @@ CALL = Hole(EXTRA, 25)
 """`call_id` of the tool call a shape is about."""
 _OUTPUTS = (
     "\nTotal output lines: 1\n\nok\n",
-    "\nTotal output lines: 9\n\n" + "src/ledger/rounding.py: 100% covered \\o/ “half even”\n" * 9,
+    "\nTotal output lines: 4\n\n" + "src/ledger/rounding.py: 100% covered \\o/ “half even”\n" * 4,
     "\nTotal output lines: 3\n\n" + "Traceback: ...\n" * 3,
-    "\nTotal output lines: 24\n\n" + "drwxr-xr-x 2 dev dev 4096 feature_store | ingest\n" * 24,
+    "\nTotal output lines: 12\n\n" + "drwxr-xr-x 2 dev dev 4096 feature_store | ingest\n" * 12,
 )
 
 
@@ -145,7 +144,7 @@ def _prewarm(_: int) -> tuple[Event, ...]:
 
 
 def _prompt(variant: int) -> tuple[Event, ...]:
-    text = "[REDACTED]" if variant < 2 else f"Fix {CANARY}, please: {'lorem ipsum ' * 30 * variant}"
+    text = "[REDACTED]" if variant < 2 else f"Fix {CANARY}, please: {'lorem ipsum ' * 12 * variant}"
     prompt: Pairs = (("event.name", "codex.user_prompt"), ("prompt_length", str(len(text))), ("prompt", text))
     return ((f"{_SESSION}1200", prompt), (f"{_SESSION}393", (("event.name", "codex.turn_ttft"), ("duration_ms", "88"))))
 
@@ -219,19 +218,32 @@ _SHAPES: dict[str, Callable[[int], tuple[Event, ...]]] = {
 
 
 @cache
-def records(wire: Wire, shape: str, variant: int) -> tuple[Record, ...]:
-    """Return the shape's records with their own attributes encoded; those of `codex.sse_event` carry no trace."""
-    return tuple(
-        Record(wire.attributes(pairs), name, traced=pairs[0][1] != "codex.sse_event")
-        for name, pairs in _SHAPES[shape](variant)
+def template(wire: Wire, shape: str, variant: int) -> Template:
+    """Return the shape's template; records of `codex.sse_event` carry no trace."""
+    return wire.template(
+        [
+            Record(wire.attributes(pairs), name, traced=pairs[0][1] != "codex.sse_event")
+            for name, pairs in _SHAPES[shape](variant)
+        ]
     )
 
 
-def tail(wire: Wire, person: Person, session_id: str, model: str, originator: str, auth: str | None) -> Part:
-    """Encode what every event of a session has, in Codex's order; a ChatGPT login brings account and address."""
+@cache
+def token_template(wire: Wire) -> Template:
+    """Return the template of the record that carries tokens, whose own attributes are its extra."""
+    return wire.template([Record(hole(EXTRA), f"{_SESSION}1153", traced=False)])
+
+
+@cache
+def flush_template(wire: Wire) -> Template:
+    """Return the template of what the exporter says when the client ends, without any attribute."""
+    return wire.template([Record(Part(b"", 0), FLUSH, (5, "DEBUG"), "flushing OTEL metrics", False, False)])
+
+
+def tail(wire: Wire, person: Person, session_id: str, model: str, originator: str, auth: str | None) -> bytes:
+    """Encode what every event of a session has after its time, in Codex's order; a ChatGPT login brings an account."""
     login = auth == "Chatgpt"
-    pairs: list[tuple[str, str | Hole | None]] = [
-        ("event.timestamp", Hole(ISO, 24)),
+    pairs: tuple[tuple[str, Value | None], ...] = (
         ("conversation.id", session_id),
         ("app.version", VERSION),
         ("auth_mode", auth),
@@ -241,5 +253,5 @@ def tail(wire: Wire, person: Person, session_id: str, model: str, originator: st
         ("terminal.type", "xterm-256color"),
         ("model", model),
         ("slug", model),
-    ]
-    return wire.attributes([(key, value) for key, value in pairs if value is not None])
+    )
+    return wire.between.join([wire.attribute(key, value) for key, value in pairs if value is not None])

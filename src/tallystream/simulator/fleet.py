@@ -8,10 +8,12 @@ from operator import attrgetter
 from random import Random
 
 from tallystream.simulator.codex import CodexAgent
+from tallystream.simulator.jsonwire import Json
 from tallystream.simulator.model import CANARY, Request
 from tallystream.simulator.options import AgentOptions, FleetConfig
 from tallystream.simulator.population import person
-from tallystream.simulator.wire import Json, Protobuf, Wire
+from tallystream.simulator.protobuf import Protobuf
+from tallystream.simulator.wire import Wire
 
 _WIRES: dict[str, tuple[Wire, ...]] = {
     "protobuf": (Protobuf(),),

@@ -29,7 +29,7 @@ UNKNOWN_MODEL = "qwen3-coder-inhouse"
 UNKNOWN_TIER = "scale"
 """Sold by contract: no price book knows what it costs."""
 
-MODELS: Mix[str] = Mix(
+CODEX_MODELS: Mix[str] = Mix(
     [
         ("gpt-5.1-codex", 28),
         ("gpt-5-codex", 20),
