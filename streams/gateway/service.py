@@ -39,7 +39,10 @@ log = structlog.get_logger()
 
 
 class Gateway:
-    """`await start()`, serve until `stop()`. `user` replaces user names."""
+    """`await start()`, serve until `stop()`. `user` replaces user names.
+
+    `others` tells of components beside this one: `/readyz` on the telemetry port is about all of them, `ready` is not.
+    """
 
     def __init__(
         self,
@@ -48,9 +51,11 @@ class Gateway:
         user: Callable[[str], str],
         registry: CollectorRegistry,
         clock: Clock | None = None,
+        others: Callable[[], Health] = lambda: Health(ok=True),
     ) -> None:
         self._config = config
         self._user = user
+        self._others = others
         self._clock = clock or SystemClock()
         self.metrics = Metrics(registry)
         self._tasks: list[asyncio.Task[None]] = []
@@ -150,7 +155,7 @@ class Gateway:
             messages,
             replies,
             self.metrics,
-            self.ready,
+            self._all_ready,
         )
         self._http = HttpServer(config, handler, replies)
         self._gauges(handler)
@@ -222,6 +227,10 @@ class Gateway:
         if self.link.unfit is not None:
             return Health(ok=False, why=self.link.unfit.message)
         return self.healthy()
+
+    def _all_ready(self) -> Health:
+        own = self.ready()
+        return self._others() if own.ok else own
 
     async def stop(self) -> None:
         """Answer what has been accepted, drain to Kafka within a bound, and leave the rest in the spool."""

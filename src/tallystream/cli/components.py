@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +31,9 @@ def gateway(
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
     embedded: Embedded = None,
+    run_file: Annotated[
+        Path | None, typer.Option("--run-file", hidden=True, help="/readyz on --port is red until this file exists.")
+    ] = None,
 ) -> None:
     """Take telemetry over OTLP/HTTP and put it on Kafka.
 
@@ -38,7 +42,7 @@ def gateway(
     from tallystream.components import gateway as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, _cluster(settings, embedded), host=host, port=port, ops_port=ops_port)
+    component.run(settings, _cluster(settings, embedded), host=host, port=port, ops_port=ops_port, run_file=run_file)
 
 
 def worker(

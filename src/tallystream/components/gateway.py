@@ -7,6 +7,7 @@ import contextlib
 import resource
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import uvloop
 from prometheus_client import (
@@ -23,13 +24,22 @@ from tallystream.settings import Settings
 from tallystream.streams.gateway import Gateway, GatewayConfig
 from tallystream.streams.gateway.users import own_key, pseudonyms
 from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import OpsServer
+from tallystream.streams.ops import Health, OpsServer
 
 
 def run(
-    settings: Settings, kafka: KafkaSettings, *, host: str, port: int, ops_port: int, reuse_port: bool = False
+    settings: Settings,
+    kafka: KafkaSettings,
+    *,
+    host: str,
+    port: int,
+    ops_port: int,
+    reuse_port: bool = False,
+    run_file: Path | None = None,
 ) -> None:
     """Run the gateway on `host:port` until SIGTERM or SIGINT.
+
+    `run_file` is written once the components beside this one are ready: until then `/readyz` on `port` is red.
 
     Raises:
         UsageError: a port is taken, or a Kafka cluster is set without a word on user names.
@@ -50,7 +60,7 @@ def run(
     )
     user = user_names(settings)
     raise_file_limit()
-    uvloop.run(_serve(config, user, ops_port))
+    uvloop.run(_serve(config, user, ops_port, run_file))
 
 
 def user_names(settings: Settings) -> Callable[[str], str]:
@@ -80,17 +90,23 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(config: GatewayConfig, user: Callable[[str], str], ops_port: int) -> None:
+async def _serve(config: GatewayConfig, user: Callable[[str], str], ops_port: int, run_file: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    gateway = Gateway(config, user=user, registry=registry)
+
+    def others() -> Health:
+        if run_file is None or run_file.exists():
+            return Health(ok=True)
+        return Health(ok=False, why="other components are not ready yet")
+
+    gateway = Gateway(config, user=user, registry=registry, others=others)
     ops = OpsServer(gateway.healthy, gateway.ready, port=ops_port, registry=registry)
     try:
         await ops.start()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystream.settings import Settings
+from tallystream.supervisor.runfile import RUN_FILE
 
 OPS_PORT = "{ops_port}"
 """Stands in an argv for the ops port that the supervisor picks."""
@@ -87,9 +88,9 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
             )
         )
     # The gateway starts beside Kafka, not after it: what arrives meanwhile goes to its spool.
-    specs.append(
-        ComponentSpec("gateway", command("gateway", "--port", str(port), *where), stop_rank=0, needs_kafka=False)
-    )
+    # Its port, which everybody knows, is /readyz for the whole: green once run.json is there.
+    gateway = command("gateway", "--port", str(port), "--run-file", str(data_dir / RUN_FILE), *where)
+    specs.append(ComponentSpec("gateway", gateway, stop_rank=0, needs_kafka=False))
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
         specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))

@@ -1,0 +1,80 @@
+"""`tallystream up` itself: real Kafka, gateway and worker, one of them killed, a second `up` and a taken port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tests.support.product import Product, eventually
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.e2e]
+
+
+def readyz(port: int) -> int:
+    """Return the status of /readyz on the telemetry port, 0 while nothing answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return 0
+
+
+def status(product: Product) -> int:
+    """Return the exit code of `tallystream status`."""
+    return subprocess.run(
+        product.command("status"), capture_output=True, env=product.environment, timeout=60, check=False
+    ).returncode
+
+
+def refused(product: Product, *args: str) -> str:
+    """Run a second `up` that must be refused as wrong usage, and return what it says."""
+    done = subprocess.run(
+        product.command("up", *args), capture_output=True, text=True, env=product.environment, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    return done.stderr
+
+
+def test_up_keeps_the_whole_running_and_down_ends_it(tmp_path: Path) -> None:
+    product = Product(tmp_path / "data")
+    try:
+        product.up()
+        run = product.run_file()
+        assert [component["name"] for component in run["components"]] == ["kafka", "gateway", "worker"]
+        assert run["http"] == f"http://127.0.0.1:{product.port}"
+        assert Path(f"/proc/{product.pid('kafka')}/exe").resolve().name == "java"
+        # The file comes first, then the answer: only the gateway looks, and it looks when it is asked.
+        assert readyz(product.port) == 200
+
+        assert "already runs" in refused(product, "--port", str(product.port))
+        other = Product(tmp_path / "other")
+        assert f"port {product.port} is taken" in refused(other, "--port", str(product.port))
+
+        killed = product.pid("kafka")
+        os.kill(killed, signal.SIGKILL)
+        assert eventually(lambda: product.pid("kafka") != killed, "run.json names the new Kafka")
+        assert product.run_file()["kafka"] == run["kafka"]
+        assert product.json("connections", "list") is not None
+        eventually(lambda: status(product) == 0, "all is ready again")
+
+        product.cli("down")
+        assert product.process is not None
+        assert product.process.wait(30) == 0
+        assert not (product.data_dir / "run.json").exists()
+        assert readyz(product.port) == 0
+        with socket.socket() as probe:
+            host, _, port = run["kafka"].partition(":")
+            assert probe.connect_ex((host, int(port))) != 0
+    finally:
+        if product.process is not None and product.process.poll() is None:
+            product.process.kill()
+            product.process.wait()
