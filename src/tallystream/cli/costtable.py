@@ -79,12 +79,17 @@ def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Co
     total = table.totals(now_ns)
     columns = [*_names(table.query, rows, wide=wide), *_numbers(total)]
     grid = _grid(columns, shown, total, len(rows))
+    hidden: list[str] = []
     for name in () if wide else _DROP:
         if Measurement.get(console, console.options.update(width=10_000), grid).maximum <= console.width:
             break
+        hidden += [column.head for column in columns if column.name == name]
         columns = [column for column in columns if column.name != name]
         grid = _grid(columns, shown, total, len(rows))
-    return Group(grid, *_notes(table, rows, len(shown), now_ns))
+    notes = _notes(table, rows, len(shown), now_ns)
+    if hidden:
+        notes.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
+    return Group(grid, *notes)
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class _Column:
     number: bool = False
 
 
-_DROP = ("reported", "total_tokens", "tool", "cache_write", "requests", "connection_id")
+_DROP = ("reported", "total_tokens", "tool", "cache_write", "requests", "connection_id", "cached")
 """Columns that go, in this order, until the table fits the terminal."""
 _HEADS = {"connection_id": "Connection", "session_id": "Session", "hour": "Hour (UTC)", "service_tier": "Tier"}
 

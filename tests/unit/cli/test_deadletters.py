@@ -1,0 +1,18 @@
+"""Dead letters in words."""
+
+from __future__ import annotations
+
+from tallystream.cli.deadletters import WORDS, parse
+from tallystream.schemas.errors import Reason
+
+
+def test_every_reason_is_explained_with_a_next_step() -> None:
+    assert set(WORDS) == set(Reason)
+    assert all(meaning.endswith(".") and step.endswith(".") for meaning, step in WORDS.values())
+
+
+def test_what_is_no_dead_letter_is_counted_apart() -> None:
+    good = b'{"source":"usage|0|1|0","reason":"too_late","detail":"d","at":"2026-11-21T14:00:00.5Z"}'
+    letters, unreadable = parse([good, b"no json", b'{"source":"x"}'])
+    assert unreadable == 2
+    assert [(letter["source"], letter["at"]) for letter in letters] == [("usage|0|1|0", "2026-11-21T14:00:00Z")]

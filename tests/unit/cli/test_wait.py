@@ -1,0 +1,53 @@
+"""What `wait --caught-up` takes for caught up."""
+
+from __future__ import annotations
+
+import pytest
+
+from tallystream.cli.wait import GAUGES, gauges, still_behind
+from tallystream.streams.lag import PartitionLag
+
+PAGE = """
+# HELP tallystream_gateway_spool_messages Messages in the spool.
+# TYPE tallystream_gateway_spool_messages gauge
+tallystream_gateway_spool_messages 1.2e+03
+tallystream_gateway_requests_in_progress{slot="a"} 2.0
+tallystream_gateway_requests_in_progress{slot="b"} 1.0
+tallystream_gateway_spool_messages_total 9.0
+"""
+
+
+def test_gauges_are_read_and_missing_ones_are_not_zero() -> None:
+    found = gauges(PAGE)
+    assert found["tallystream_gateway_spool_messages"] == 1200
+    assert found["tallystream_gateway_requests_in_progress"] == 3
+    assert set(found) < set(GAUGES)
+
+
+@pytest.mark.parametrize(
+    ("lag", "behind"),
+    [
+        (PartitionLag(0, 10, 0, 10), 0),
+        (PartitionLag(0, 7, 0, 10), 3),
+        (PartitionLag(0, None, 4, 10), 6),
+        (PartitionLag(0, None, 10, 10), 0),
+        (PartitionLag(0, 2, 4, 10), 6),
+    ],
+)
+def test_lag(lag: PartitionLag, behind: int) -> None:
+    assert lag.behind == behind
+    found = still_behind({0: lag.end}, [lag])
+    assert (found is None) == (behind == 0)
+    if behind:
+        assert found is not None
+        assert f"{behind} messages" in found
+
+
+def test_what_comes_after_the_goal_is_not_waited_for() -> None:
+    assert still_behind({0: 10}, [PartitionLag(0, 10, 0, 5_000)]) is None
+
+
+def test_a_position_past_the_end_is_not_caught_up() -> None:
+    lag = PartitionLag(0, 10, 0, 3)
+    assert lag.beyond
+    assert "made anew" in (still_behind({0: 3}, [lag]) or "")
