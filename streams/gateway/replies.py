@@ -22,9 +22,13 @@ class Prepared(web.StreamResponse):
 
     def __init__(self, body: bytes, content_type: str, clock: Clock) -> None:
         super().__init__()
-        self._head = (
-            f"HTTP/1.1 200 OK\r\nServer: {SERVER}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nDate: "
-        ).encode()
+        lines = (
+            "HTTP/1.1 200 OK",
+            f"Server: {SERVER}",
+            f"Content-Type: {content_type}",
+            f"Content-Length: {len(body)}",
+        )
+        self._head = "\r\n".join((*lines, "Date: ")).encode()
         self._tail = b"\r\n\r\n" + body
         self._clock = clock
         self._second = 0

@@ -85,7 +85,7 @@ class ActivityRow(NamedTuple):
     records: int
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Level:
     """How full a table is; `oldest_ns` is 0 when it is empty."""
 
@@ -153,6 +153,13 @@ class SpoolFile:
         except sqlite3.Error as exc:
             raise SpoolFailed(f"the spool {self.path} cannot be written: {exc}") from exc
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise SpoolFailed(f"the spool {self.path} cannot be read: {exc}") from exc
+
     def meta(self, name: str, default: str | None = None) -> str | None:
         """Return a remembered value; with `default`, remember that one first when there is none."""
         with self._transaction() as db:
@@ -176,10 +183,7 @@ class SpoolFile:
                 db.execute(_PUT, (at, message.topic, message.schema, message.key, message.value)).lastrowid or 0
                 for message in messages
             ]
-        self.level.rows += len(ids)
-        self.level.bytes += size
-        if ids and not self.level.oldest_ns:
-            self.level.oldest_ns = at
+        self._added([(at, message) for message in messages])
         return ids
 
     def read(self, *, max_bytes: int, after: int = 0) -> list[Row]:
@@ -187,16 +191,13 @@ class SpoolFile:
         rows: list[Row] = []
         size = 0
         sql = "SELECT id, at, topic, key, value, schema FROM messages WHERE id > ? ORDER BY id LIMIT 4096"
-        try:
-            with contextlib.closing(self._db.execute(sql, (after,))) as cursor:
-                for row in cursor:
-                    message = Message(*row[2:])
-                    size += message.size
-                    if rows and size > max_bytes:
-                        break
-                    rows.append(Row(row[0], row[1], message))
-        except sqlite3.Error as exc:
-            raise SpoolFailed(f"the spool {self.path} cannot be read: {exc}") from exc
+        with self._reading(), contextlib.closing(self._db.execute(sql, (after,))) as cursor:
+            for row in cursor:
+                message = Message(*row[2:])
+                size += message.size
+                if rows and size > max_bytes:
+                    break
+                rows.append(Row(row[0], row[1], message))
         return rows
 
     def delete(self, ids: Iterable[int]) -> None:
@@ -220,17 +221,13 @@ class SpoolFile:
             raise SpoolFull(f"the quarantine holds {self.quarantine_level.bytes} of {self._quarantine_max_bytes} bytes")
         with self._transaction() as db:
             db.execute(_HOLD, request[1:])
-        self.quarantine_level.rows += 1
-        self.quarantine_level.bytes += size
-        self.quarantine_level.oldest_ns = self.quarantine_level.oldest_ns or request.at
+        self._held(request)
 
     def held(self, limit: int) -> list[Held]:
         """Return the oldest requests in quarantine."""
         sql = "SELECT id, at, ingest_sha256, provider, bearer_sha256, payload FROM quarantine ORDER BY id LIMIT ?"
-        try:
+        with self._reading():
             return [Held(*row) for row in self._db.execute(sql, (limit,))]
-        except sqlite3.Error as exc:
-            raise SpoolFailed(f"the spool {self.path} cannot be read: {exc}") from exc
 
     def judge(self, request: Held, messages: Sequence[Message], at: int) -> None:
         """Replace a request in quarantine by the messages it became, in one transaction.
@@ -239,8 +236,9 @@ class SpoolFile:
         """
         with self._transaction() as db:
             self._copy(db, [(at, message) for message in messages])
-            db.execute("DELETE FROM quarantine WHERE id = ?", (request.id,))
-        self._measure()
+            left = self._release(db, [request])
+        self.quarantine_level = left
+        self._added([(at, message) for message in messages])
 
     def save_activity(self, rows: Iterable[ActivityRow]) -> None:
         """Remember absolute activity counts."""
@@ -250,7 +248,8 @@ class SpoolFile:
     def load_activity(self) -> list[ActivityRow]:
         """Return the activity counts as last saved."""
         sql = "SELECT connection_id, signal, last_synced_ns, requests, records FROM activity"
-        return [ActivityRow(*row) for row in self._db.execute(sql)]
+        with self._reading():
+            return [ActivityRow(*row) for row in self._db.execute(sql)]
 
     def adopt(self, other: SpoolFile, *, max_bytes: int = 1 << 20) -> int:
         """Move about `max_bytes` out of the spool of a dead gateway into this one; return how many rows, 0 at the end.
@@ -259,19 +258,20 @@ class SpoolFile:
         event ids make harmless, and loses none.
         """
         if rows := other.read(max_bytes=max_bytes):
+            copies = [(row.at, row.message) for row in rows]
             with self._transaction() as db:
-                self._copy(db, [(row.at, row.message) for row in rows])
+                self._copy(db, copies)
+            self._added(copies)
             other.delete([row.id for row in rows])
-            self.level.rows += len(rows)
-            self.level.bytes += sum(row.message.size for row in rows)
-            self.level.oldest_ns = min(self.level.oldest_ns or rows[0].at, rows[0].at)
             return len(rows)
         if held := other.held(64):
             with self._transaction() as db:
                 db.executemany(_HOLD, [row[1:] for row in held])
+            for row in held:
+                self._held(row)
             with other._transaction() as their:
-                their.executemany("DELETE FROM quarantine WHERE id = ?", [(row.id,) for row in held])
-            self._measure()
+                left = other._release(their, held)
+            other.quarantine_level = left
         return len(held)
 
     def close(self) -> None:
@@ -281,6 +281,26 @@ class SpoolFile:
     @staticmethod
     def _copy(db: sqlite3.Connection, rows: Iterable[tuple[int, Message]]) -> None:
         db.executemany(_PUT, [(at, m.topic, m.schema, m.key, m.value) for at, m in rows])
+
+    def _added(self, rows: Sequence[tuple[int, Message]]) -> None:
+        if rows:
+            level, oldest = self.level, min(at for at, _ in rows)
+            size = sum(message.size for _, message in rows)
+            self.level = Level(level.rows + len(rows), level.bytes + size, min(level.oldest_ns or oldest, oldest))
+
+    def _held(self, request: Held) -> None:
+        level = self.quarantine_level
+        self.quarantine_level = Level(
+            level.rows + 1, level.bytes + len(request.payload), min(level.oldest_ns or request.at, request.at)
+        )
+
+    def _release(self, db: sqlite3.Connection, requests: Sequence[Held]) -> Level:
+        """Take requests out of quarantine; return the level for when the transaction has been committed."""
+        db.executemany("DELETE FROM quarantine WHERE id = ?", [(request.id,) for request in requests])
+        oldest = db.execute("SELECT at FROM quarantine ORDER BY id LIMIT 1").fetchone()
+        level = self.quarantine_level
+        size = sum(len(request.payload) for request in requests)
+        return Level(level.rows - len(requests), level.bytes - size, oldest[0] if oldest else 0)
 
     def _shrink(self) -> None:
         """Give the disk its bytes back after an outage: SQLite itself never does."""

@@ -1,0 +1,92 @@
+"""Who gets in: ids, rotation, revocation, providers, bearer secrets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.support.gateway import BEARER, INGEST_ID, NOW, connection
+
+from tallystream.schemas.connections import Connection, IngestKey
+from tallystream.streams.gateway.auth import Credentials, credentials, judge, sha256
+from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.paths import Target
+from tallystream.streams.gateway.registry import Cache, Grant
+
+HOUR = timedelta(hours=1)
+BEARER_NEEDED: dict[str, Any] = {"bearer_sha256": sha256(BEARER)}
+
+
+def ask(one: Connection, ingest_id: str = INGEST_ID, provider: str = "codex", bearer: str | None = None) -> Connection:
+    cache = Cache()
+    cache.apply(one.connection_id, one)
+    shown = Credentials(sha256(ingest_id), provider, sha256(bearer) if bearer else None)
+    return judge(cache.find(shown.ingest_sha256), shown, NOW)
+
+
+def test_the_id_of_a_connection_opens_it() -> None:
+    assert ask(connection()).connection_id == "codex-7f3a"
+    assert ask(connection(), provider="").connection_id == "codex-7f3a"
+
+
+def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
+    def rotated(expires: timedelta) -> Connection:
+        old = IngestKey(sha256=sha256("old"), expires_at=NOW + expires)
+        return connection(ingest=[old, IngestKey(sha256=sha256("new"))])
+
+    assert ask(rotated(HOUR), "old").connection_id == ask(rotated(HOUR), "new").connection_id
+    assert ask(rotated(-HOUR), "new").connection_id == "codex-7f3a"
+    with pytest.raises(Refused, match="rotated") as refused:
+        ask(rotated(timedelta()), "old")
+    assert refused.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked", "status", "says"),
+    [
+        ({}, {"ingest_id": "guessed"}, 404, "no connection"),
+        ({}, {"provider": "claude"}, 404, "codex connection"),
+        ({"revoked_at": NOW - HOUR}, {}, 404, "revoked"),
+        (BEARER_NEEDED, {}, 401, "bearer"),
+        (BEARER_NEEDED, {"bearer": "wrong"}, 401, "bearer"),
+        (BEARER_NEEDED, {"bearer": BEARER[:-1]}, 401, "bearer"),
+    ],
+)
+def test_refusals_say_why_and_nothing_secret(
+    fields: dict[str, Any], asked: dict[str, Any], status: int, says: str
+) -> None:
+    with pytest.raises(Refused, match=says) as refused:
+        ask(connection(**fields), **asked)
+    assert refused.value.status == status
+    assert not any(secret in refused.value.message for secret in (INGEST_ID, "guessed", BEARER))
+    assert ("WWW-Authenticate" in refused.value.headers) == (status == 401)
+
+
+def test_the_right_bearer_opens() -> None:
+    assert ask(connection(**BEARER_NEEDED), bearer=BEARER).connection_id == "codex-7f3a"
+
+
+def test_a_revocation_that_comes_later_does_not_reach_back() -> None:
+    assert ask(connection(revoked_at=NOW + HOUR)).connection_id == "codex-7f3a"
+
+
+def test_credentials_come_from_path_or_header_and_are_hashed() -> None:
+    from_path = credentials(Target("codex", INGEST_ID, "logs"), None, f"Bearer  {BEARER}")
+    assert from_path == Credentials(sha256(INGEST_ID), "codex", sha256(BEARER))
+    assert credentials(Target(None, None, "logs"), INGEST_ID, "Basic eA==") == Credentials(sha256(INGEST_ID), "", None)
+    for nothing in (None, ""):
+        with pytest.raises(Refused) as refused:
+            credentials(Target(None, None, "logs"), nothing, None)
+        assert refused.value.status == 401
+
+
+def test_the_newest_record_of_a_connection_replaces_all_of_it() -> None:
+    cache = Cache()
+    cache.apply("codex-7f3a", connection("codex", "first"))
+    cache.apply("codex-7f3a", connection("codex", "second"))
+    assert cache.find(sha256("first")) is None
+    assert isinstance(cache.find(sha256("second")), Grant)
+    cache.apply("codex-7f3a", None)
+    assert cache.find(sha256("second")) is None
+    assert len(cache) == 0

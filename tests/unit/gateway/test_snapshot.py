@@ -1,0 +1,42 @@
+"""The registry on disk: whole or absent, never in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.gateway import INGEST_ID, connection
+
+from tallystream.streams.gateway import snapshot
+
+
+def test_it_comes_back_as_it_was_and_holds_no_secret(tmp_path: Path) -> None:
+    path = tmp_path / "connections.json"
+    snapshot.save(path, "t.connections", [connection("codex", "first")])
+    snapshot.save(path, "t.connections", [connection(), connection("claude", "other")])
+    assert snapshot.load(path, "t.connections") == [connection(), connection("claude", "other")]
+    assert INGEST_ID not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["connections.json"]
+
+
+def test_another_deployments_snapshot_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "connections.json"
+    snapshot.save(path, "a.connections", [connection()])
+    assert snapshot.load(path, "b.connections") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"topic": "t.connections"}', b"\xff\xfe"])
+def test_a_damaged_snapshot_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "connections.json"
+    path.write_bytes(content)
+    assert snapshot.load(path, "t.connections") is None
+    assert snapshot.load(tmp_path / "nothing.json", "t.connections") is None
+
+
+def test_a_snapshot_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "connections.json"
+    snapshot.save(path, "t.connections", [connection()])
+    with pytest.raises(OSError, match="connections"):
+        snapshot.save(tmp_path / "missing" / "connections.json", "t.connections", [])
+    assert snapshot.load(path, "t.connections") == [connection()]
