@@ -213,6 +213,8 @@ class Gateway:
         """Return whether work goes on: red when requests wait and nothing is acknowledged or spooled."""
         if self._failed:
             return Health(ok=False, why=self._failed)
+        if not hasattr(self, "delivery"):
+            return Health(ok=True, why="the spool is being opened")
         waiting = self.delivery.waiting
         if waiting > STALLED_AFTER:
             return Health(ok=False, why=f"requests have been waiting {waiting:.0f} s for Kafka or the spool")
