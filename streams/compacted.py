@@ -209,8 +209,8 @@ async def latest(
 async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
     """Return the topic's partitions, none when it does not exist: asking for it by name first might create it."""
     admin = AIOKafkaAdminClient(**kafka.client())
-    await admin.start()
     try:
+        await admin.start()
         if topic not in await admin.list_topics():
             return []
         found = await admin.describe_topics([topic])

@@ -28,7 +28,7 @@ class Message:
 
 
 def bucket(**over: Any) -> dict[str, Any]:
-    made = dict.fromkeys(COUNTS, 0) | {
+    made: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {
         "requests": 1, "input_uncached": 10, "output": 5, "total_tokens": 15, "cost_usd": "0.5",
         "reported_cost_usd": None, "model": "gpt-5", "service_tier": None, "speed": None, "book": "b1",
         "attribution": {},

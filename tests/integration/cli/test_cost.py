@@ -1,0 +1,134 @@
+"""`tallystream cost` over rows as the worker leaves them: overtaken versions, zombies' late rows, tombstones, junk."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from typing import Any
+
+import pytest
+from tests.integration.cli.conftest import Cli
+from tests.support.topics import Message, produce
+
+from tallystream.schemas import keys
+from tallystream.schemas.hours import HOUR_NS, hour_iso
+from tallystream.schemas.rows import SessionHourCost
+from tallystream.streams.clock import SystemClock
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics, ensure
+
+pytestmark = pytest.mark.kafka
+NOW_HOUR = SystemClock().now_ns() // HOUR_NS
+OLD, OPEN = NOW_HOUR - 24, NOW_HOUR
+
+
+def message(session: str, hour: int, version: int, requests: int, **over: Any) -> Message:
+    """A row of `requests` requests of 10 + 5 tokens at $0.25; sessions live in partitions, as the worker's do."""
+    part = {
+        "requests": requests, "input_uncached": 10 * requests, "cache_read": 0, "cache_write_5m": 0,
+        "cache_write_1h": 0, "output": 5 * requests, "reasoning": 0, "tool": 0, "total_tokens": 15 * requests,
+        "cost_usd": f"{0.25 * requests:.2f}", "reported_cost_usd": None, "unpriced_requests": 0, "late_events": 0,
+        "model": "gpt-5-codex", "service_tier": None, "speed": None, "book": "b1", "attribution": {"team": "payments"},
+    }  # fmt: skip
+    row = {
+        "connection_id": "codex-1a2b", "client": "codex", "provider": "openai", "session_id": session,
+        "hour": hour_iso(hour), "version": [0, version], "duplicates": 0, "buckets": [part | over],
+    }  # fmt: skip
+    value = SessionHourCost.model_validate(row).model_dump_json().encode()
+    return keys.join("codex-1a2b", session, hour_iso(hour)), value, len(session) % 3
+
+
+@pytest.fixture
+def rows(kafka: KafkaSettings, topics: Topics) -> None:
+    """Two sessions of three hours; every way in which a topic holds more than the truth."""
+    found = [
+        message("s1", OLD, 3, 1),
+        message("s1", OLD, 9, 4),
+        message("s1", OLD, 5, 2),  # a zombie's
+        message("s1", OPEN, 10, 2, model="house-9", cost_usd=None, unpriced_requests=2),
+        message("longer", OLD, 7, 1),
+        message("longer", OLD, 7, 8, attribution={"team": "=data\x1b[2J"}),  # of equal versions the later
+        message("removed", OLD, 1, 99),
+        (message("removed", OLD, 1, 99)[0], None, 1),
+        (b"junk", b"not a row", 2),
+    ]
+
+    async def write() -> None:
+        await ensure(kafka, (topics.session_hour_rows,))
+        await produce(kafka, topics.session_hour_rows.name, found)
+
+    asyncio.run(write())
+
+
+def test_without_a_topic_the_table_teaches_and_the_document_is_not_complete(cli: Cli) -> None:
+    assert "connections create codex" in cli("cost", "sessions").out
+    said = cli("cost", "sessions", "--json")
+    assert (said.document["rows"], said.document["complete"]) == ([], False)
+    assert "cost.session-hours" in said.err
+
+
+@pytest.mark.usefixtures("rows")
+def test_sessions_are_the_newest_versions_added_up(cli: Cli) -> None:
+    said = cli("cost", "sessions", "--json")
+    document = said.document
+    assert document["complete"] is True
+    assert "1 records are no cost rows" in said.err
+    got = {(one["session_id"], one["model"]): one for one in document["rows"]}
+    assert set(got) == {("s1", "gpt-5-codex"), ("s1", "house-9"), ("longer", "gpt-5-codex")}
+    first = got["s1", "gpt-5-codex"]
+    assert (first["requests"], first["total_tokens"], first["cost_usd"], first["version"]) == (4, 60, "1", [0, 9])
+    assert (first["final"], first["connection_id"], first["client"]) == (True, "codex-1a2b", "codex")
+    assert got["longer", "gpt-5-codex"]["requests"] == 8
+    unpriced = got["s1", "house-9"]
+    assert (unpriced["cost_usd"], unpriced["unpriced_requests"], unpriced["final"]) == (None, 2, False)
+    assert [one["cost_usd"] for one in document["rows"]] == ["2", "1", None]
+
+
+@pytest.mark.usefixtures("rows")
+def test_views_groupings_and_filters(cli: Cli) -> None:
+    hours = cli("cost", "hours", "--json").document["rows"]
+    assert [(one["hour"], one["requests"]) for one in hours] == [(hour_iso(OLD), 12), (hour_iso(OPEN), 2)]
+    models = cli("cost", "models", "--json", "--session", "s1").document["rows"]
+    assert {one["model"]: one["requests"] for one in models} == {"gpt-5-codex": 4, "house-9": 2}
+    teams = cli("cost", "sessions", "--json", "--by", "team").document["rows"]
+    assert {one["team"]: (one["requests"], one["sessions"]) for one in teams} == {
+        "payments": (6, 1),
+        "=data\x1b[2J": (8, 1),
+    }
+    recent = cli("cost", "session-hours", "--json", "--since", "2h").document["rows"]
+    assert [one["model"] for one in recent] == ["house-9"]
+    before = cli("cost", "session-hours", "--json", "--until", hour_iso(OPEN)).document["rows"]
+    assert {one["hour"] for one in before} == {hour_iso(OLD)}
+    assert cli("cost", "sessions", "--json", "--connection", "codex-ffff").document["rows"] == []
+
+
+@pytest.mark.usefixtures("rows")
+def test_csv_is_safe_to_open(cli: Cli) -> None:
+    said = cli("cost", "sessions", "--csv")
+    assert said.code == 0
+    assert "\x1b" not in said.out
+    found = {one["session_id"]: one for one in csv.DictReader(io.StringIO(said.out, newline=""))}
+    assert found["longer"]["team"] == "'=data\\x1b[2J"
+    assert found["longer"]["cost_usd"] == "2"
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_table_for_people(cli: Cli) -> None:
+    said = cli("cost", "sessions")
+    assert said.code == 0
+    assert "\x1b" not in said.out
+    assert "$3.00 *" in said.out
+    assert "house-9 of openai: 2 requests" in said.out
+
+
+def test_what_cannot_be_asked_is_said_in_one_line(cli: Cli) -> None:
+    for args, word in (
+        (("--by", "colour"), "colour"),
+        (("--since", "yesterday"), "yesterday"),
+        (("--json", "--csv"), "--csv"),
+    ):
+        said = cli("cost", "sessions", *args)
+        assert said.code == 2
+        assert word in said.err
+        assert "Traceback" not in said.err

@@ -1,0 +1,146 @@
+"""`tallystream wait --caught-up` on real Kafka: never says so while something is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry, Gauge
+from tests.integration.cli.conftest import Cli
+from tests.support.topics import produce
+
+from tallystream.cli.wait import GAUGES, catch_up
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.ops import Health, OpsServer
+from tallystream.streams.topics import Topics, ensure
+
+pytestmark = pytest.mark.kafka
+
+
+async def commit(kafka: KafkaSettings, topics: Topics, offsets: dict[int, int]) -> None:
+    consumer = AIOKafkaConsumer(**kafka.client(), group_id=topics.worker_app, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        found = {TopicPartition(topics.usage.name, partition): offset for partition, offset in offsets.items()}
+        consumer.assign(list(found))
+        await consumer.commit(found)
+    finally:
+        await consumer.stop()
+
+
+async def usage(kafka: KafkaSettings, topics: Topics) -> None:
+    """Three messages on partition 0, one on 1, none on 2."""
+    await ensure(kafka, (topics.usage, topics.session_hour_rows))
+    await produce(kafka, topics.usage.name, [(b"k", b"v", partition) for partition in (0, 0, 0, 1)])
+
+
+@asynccontextmanager
+async def ops() -> AsyncIterator[tuple[str, dict[str, Gauge]]]:
+    """A gateway's ops port, with gauges to turn."""
+    registry = CollectorRegistry()
+    gauges = {name: Gauge(name, "as the gateway has it", registry=registry) for name in GAUGES}
+    server = OpsServer(lambda: Health(True), lambda: Health(True), registry=registry)
+    await server.start()
+    try:
+        yield server.url, gauges
+    finally:
+        await server.stop()
+
+
+class Watch:
+    """What was said to be behind; `until` waits for a word in it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self._more = asyncio.Event()
+
+    def note(self, what: str) -> None:
+        self.said.append(what)
+        self._more.set()
+
+    async def until(self, word: str) -> None:
+        async with asyncio.timeout(30):
+            while not any(word in one for one in self.said):
+                self._more.clear()
+                await self._more.wait()
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+async def test_everything_on_its_way_is_waited_for(kafka: KafkaSettings, topics: Topics, watch: Watch) -> None:
+    await usage(kafka, topics)
+    async with ops() as (url, gauges):
+        for gauge in gauges.values():
+            gauge.set(2)
+        waiting = asyncio.create_task(catch_up(kafka, topics, lambda: {"gateway": url}, seconds=60, show=watch.note))
+        await watch.until("2 requests being answered")
+        gauges["tallystream_gateway_requests_in_progress"].set(0)
+        await watch.until("2 requests in quarantine")
+        gauges["tallystream_gateway_quarantine_requests"].set(0)
+        await watch.until("2 messages in the spool")
+        # A gateway that is busy again holds nobody up who asked before.
+        gauges["tallystream_gateway_requests_in_progress"].set(5)
+        gauges["tallystream_gateway_spool_messages"].set(0)
+        await watch.until("4 messages on 2 partitions")
+        await commit(kafka, topics, {0: 3})
+        await watch.until("1 messages on 1 partitions")
+        # What comes now is not waited for either.
+        await produce(kafka, topics.usage.name, [(b"k", b"v", 2)])
+        assert not waiting.done()
+        await commit(kafka, topics, {1: 1})
+        await waiting
+
+
+async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
+    kafka: KafkaSettings, topics: Topics, watch: Watch
+) -> None:
+    await ensure(kafka, (topics.usage, topics.session_hour_rows))
+    urls = {"gateway": "http://127.0.0.1:9"}
+    waiting = asyncio.create_task(catch_up(kafka, topics, lambda: dict(urls), seconds=60, show=watch.note))
+    await watch.until("does not answer")
+    urls.clear()
+    await watch.until("is gone")
+    assert not waiting.done()
+    async with ops() as (url, _):
+        urls["gateway"] = url
+        await waiting
+
+
+async def test_a_gateway_without_our_gauges_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
+    server = OpsServer(lambda: Health(True), lambda: Health(True), registry=CollectorRegistry())
+    await server.start()
+    try:
+        with pytest.raises(Unreachable, match="does not tell"):
+            await catch_up(kafka, topics, lambda: {"gateway": server.url}, seconds=0.5, show=lambda _: None)
+    finally:
+        await server.stop()
+
+
+def test_the_command_says_what_is_behind_and_exits_3(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+    said = cli("wait", "--caught-up", "--timeout", "0.5", "--json")
+    assert said.code == 3
+    asyncio.run(usage(kafka, topics))
+    said = cli("wait", "--caught-up", "--timeout", "1", "--json")
+    assert said.code == 3
+    error = json.loads(said.err.splitlines()[-1])
+    assert "4 messages on 2 partitions are not counted yet" in error["message"]
+    asyncio.run(commit(kafka, topics, {0: 3, 1: 1}))
+    said = cli("wait", "--caught-up", "--json")
+    assert said.document["caught_up"] is True
+    assert "No gateway is known here" in said.err
+
+
+def test_a_position_past_the_end_is_never_caught_up(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+    asyncio.run(usage(kafka, topics))
+    asyncio.run(commit(kafka, topics, {0: 30, 1: 1}))
+    said = cli("wait", "--caught-up", "--timeout", "1")
+    assert said.code == 3
+    assert "made anew" in said.err
