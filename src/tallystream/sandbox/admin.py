@@ -1,0 +1,147 @@
+"""`/sandbox/...`: the switches and windows of a test or a demo. Not part of either API.
+
+GET    /sandbox                          everything at a glance
+GET    /sandbox/requests                 the last 10,000 requests, without bodies and secrets
+DELETE /sandbox/requests                 forget them
+GET    /sandbox/faults                   the faults in force and how often they hit
+POST   /sandbox/faults                   order one (see `faults.Fault`), or a list of them
+DELETE /sandbox/faults                   cancel all
+GET    /sandbox/port/entities            every entity of every blueprint, with owner and times (?blueprint=ID)
+GET    /sandbox/port/blueprints          every blueprint
+POST   /sandbox/port/expire-tokens       refuse every token issued so far
+POST   /sandbox/port/token-seconds       {"seconds": 5}: how long the next tokens hold
+POST   /sandbox/limits                   {"family": "entities-bulk", "limit": 300, "burst": 10}
+POST   /sandbox/openai/restate           {"day": "2026-11-20"}: usage of that day turns up late
+GET    /sandbox/healthz                  200
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from tallystream.sandbox.faults import Fault
+from tallystream.sandbox.openai_data import Seeded, day_of
+from tallystream.schemas import exact
+from tallystream.schemas.errors import InvalidBody
+
+if TYPE_CHECKING:
+    from tallystream.sandbox.server import Sandbox
+
+
+def routes(sandbox: Sandbox) -> list[web.RouteDef]:
+    """Return the routes."""
+    admin = _Admin(sandbox)
+    return [
+        web.get("/sandbox", admin.state),
+        web.get("/sandbox/healthz", admin.healthy),
+        web.get("/sandbox/requests", admin.requests),
+        web.delete("/sandbox/requests", admin.forget),
+        web.get("/sandbox/faults", admin.faults),
+        web.post("/sandbox/faults", admin.order),
+        web.delete("/sandbox/faults", admin.cancel),
+        web.get("/sandbox/port/entities", admin.entities),
+        web.get("/sandbox/port/blueprints", admin.blueprints),
+        web.post("/sandbox/port/expire-tokens", admin.expire),
+        web.post("/sandbox/port/token-seconds", admin.token_seconds),
+        web.post("/sandbox/limits", admin.limit),
+        web.post("/sandbox/openai/restate", admin.restate),
+    ]
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=exact.dumps(body), content_type="application/json")
+
+
+async def _body(request: web.Request) -> Any:
+    try:
+        return exact.loads(await request.read() or b"{}")
+    except InvalidBody as exc:
+        raise web.HTTPBadRequest(text=exc.message) from None
+
+
+class _Admin:
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def state(self, _: web.Request) -> web.Response:
+        return _json(self._sandbox.state())
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        return _json({"ok": True})
+
+    async def requests(self, _: web.Request) -> web.Response:
+        return _json(self._sandbox.requests())
+
+    async def forget(self, _: web.Request) -> web.Response:
+        self._sandbox.seen.clear()
+        self._sandbox.counts.clear()
+        return _json({"ok": True})
+
+    async def faults(self, _: web.Request) -> web.Response:
+        return _json(self._sandbox.faults.state())
+
+    async def order(self, request: web.Request) -> web.Response:
+        given = await _body(request)
+        try:
+            ordered = [Fault.model_validate(one) for one in (given if isinstance(given, list) else [given])]
+        except ValidationError as exc:
+            raise web.HTTPBadRequest(text=str(exc.errors(include_url=False, include_context=False))) from None
+        for fault in ordered:
+            self._sandbox.faults.add(fault)
+        return _json(self._sandbox.faults.state(), 201)
+
+    async def cancel(self, _: web.Request) -> web.Response:
+        self._sandbox.faults.clear()
+        return _json({"ok": True})
+
+    async def entities(self, request: web.Request) -> web.Response:
+        store = self._sandbox.store
+        wanted = request.query.get("blueprint")
+        names = [one["identifier"] for one in store.blueprints()]
+        if wanted is not None and wanted not in names:
+            raise web.HTTPNotFound(text=f"there is no blueprint {wanted}")
+        return _json([entity for name in names if wanted in (None, name) for entity in store.entities(name)])
+
+    async def blueprints(self, _: web.Request) -> web.Response:
+        return _json(self._sandbox.store.blueprints())
+
+    async def expire(self, _: web.Request) -> web.Response:
+        self._sandbox.port.expire_tokens()
+        return _json({"ok": True})
+
+    async def token_seconds(self, request: web.Request) -> web.Response:
+        self._sandbox.port.token_seconds = await _field(request, "seconds", int)
+        return _json({"ok": True})
+
+    async def limit(self, request: web.Request) -> web.Response:
+        family, limit, burst = [await _field(request, *one) for one in _LIMIT]
+        try:
+            self._sandbox.limits.configure(family, limit, burst)
+        except KeyError:
+            raise web.HTTPBadRequest(text=f"families: {', '.join(self._sandbox.limits.state())}") from None
+        return _json(self._sandbox.limits.state())
+
+    async def restate(self, request: web.Request) -> web.Response:
+        source = self._sandbox.source
+        if not isinstance(source, Seeded):
+            raise web.HTTPConflict(text="usage out of a truth file cannot be restated")
+        try:
+            day = day_of(await _field(request, "day", str))
+        except ValueError:
+            raise web.HTTPBadRequest(text="day is YYYY-MM-DD") from None
+        source.restate(day)
+        return _json({"ok": True})
+
+
+_LIMIT: tuple[tuple[str, type], ...] = (("family", str), ("limit", int), ("burst", int))
+
+
+async def _field(request: web.Request, name: str, kind: type) -> Any:
+    given = await _body(request)
+    value = given.get(name) if isinstance(given, dict) else None
+    if not isinstance(value, kind) or (isinstance(value, int) and value <= 0):
+        raise web.HTTPBadRequest(text=f"{name} must be given, as {kind.__name__}")
+    return value

@@ -1,0 +1,85 @@
+"""Faults on order: what a remote API does on a bad day, to the requests and as often as you say."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tallystream.schemas import exact
+
+Kind = Literal["status", "latency", "hang", "reset", "truncate", "half"]
+
+
+class Fault(BaseModel):
+    """What happens to a request whose path (with `/openai/v1` or `/port/v1` before it) matches.
+
+    status    answered with `status` (and Retry-After when `retry_after` is set), the API untouched
+    latency   answered `seconds` late
+    hang      never answered: the connection stays open for `seconds`
+    reset     the connection is closed without an answer
+    truncate  the answer breaks off in the middle of the body: fewer bytes than its Content-Length
+    half      the answer is whole HTTP but half the JSON
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    match: str = "."
+    """Regular expression, searched for in the path and query."""
+    method: str | None = None
+    kind: Kind = "status"
+    status: int = Field(default=503, ge=400, le=599)
+    retry_after: int | None = None
+    seconds: float = Field(default=0.0, ge=0, le=600)
+    skip: int = Field(default=0, ge=0)
+    """Matching requests to let pass first."""
+    times: int | None = Field(default=None, ge=1)
+    """Requests to hit; null: all that follow."""
+    probability: float = Field(default=1.0, ge=0, le=1)
+    """Of hitting a matching request; drawn from the sandbox's seed."""
+    after: bool = False
+    """Let the API do its work first: the client then does not know whether it was done. Not for latency."""
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Self:
+        try:
+            re.compile(self.match)
+        except re.error as exc:
+            raise ValueError(f"match is no regular expression: {exc}") from None
+        return self
+
+
+class Faults:
+    """The faults in force, in the order they were ordered; the first that matches hits."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - reproducible on purpose
+        self._faults: list[tuple[Fault, dict[str, int]]] = []
+
+    def add(self, fault: Fault) -> None:
+        """Order a fault."""
+        self._faults.append((fault, {"seen": 0, "hit": 0}))
+
+    def clear(self) -> None:
+        """Cancel all."""
+        self._faults.clear()
+
+    def pick(self, method: str, path: str) -> Fault | None:
+        """Return what is to happen to a request, None when nothing is."""
+        for fault, counts in self._faults:
+            if fault.method not in (None, method) or not re.search(fault.match, path):
+                continue
+            if fault.times is not None and counts["hit"] >= fault.times:
+                continue
+            counts["seen"] += 1
+            if counts["seen"] <= fault.skip or self._random.random() >= fault.probability:
+                continue
+            counts["hit"] += 1
+            return fault
+        return None
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return each fault and how often it hit."""
+        return [exact.loads(fault.model_dump_json()) | counts for fault, counts in self._faults]
