@@ -80,4 +80,4 @@ def test_recorded_runs_cost_what_was_served_once(tmp_path: Path) -> None:
             rows = running.json("cost", "session-hours")["rows"]
             got = {(row["session_id"], row["hour"], row["model"]): row["requests"] for row in rows}
             assert {key: n for key, n in got.items() if key in hours} == hours
-            assert running.json("deadletters", "list")["rows"] == []
+            assert running.json("deadletters", "list")["deadletters"] == []

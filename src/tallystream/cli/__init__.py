@@ -20,14 +20,15 @@ from tallystream import __version__
 from tallystream.cli.common import fail
 from tallystream.schemas.errors import TallystreamError
 
-MODULES = ("lifecycle", "connections", "cost", "wait", "deadletters", "schemas", "simulate", "components")
+MODULES = ("lifecycle", "demo", "connections", "cost", "wait", "deadletters", "schemas", "simulate", "sandbox", "openai", "poller", "components")
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {
     "On this machine": ("up", "status", "down", "demo"),
     "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
-    "Trying it out": ("simulate",),
-    "One component each, for compose and Kubernetes": ("gateway", "worker", "kafka"),
+    "Trying it out": ("simulate", "sandbox"),
+    "OpenAI and Port": ("openai",),
+    "One component each, for compose and Kubernetes": ("gateway", "worker", "poller", "kafka"),
 }
 
 HELP = """
@@ -73,12 +74,7 @@ def build() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name in MODULES:
-        try:
-            module = importlib.import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as exc:
-            if exc.name != f"{__name__}.{name}":
-                raise
-            continue
+        module = importlib.import_module(f"{__name__}.{name}")
         module.register(app)
     panels = {name: panel for panel, names in PANELS.items() for name in names}
     for command in app.registered_commands:

@@ -1,0 +1,267 @@
+"""`tallystream demo`: the whole product at work, without an agent at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tallystream.cli.common import (
+    DataDir,
+    JsonOption,
+    KafkaOption,
+    cluster,
+    console,
+    emit_json,
+    err_console,
+    settings_from,
+)
+from tallystream.schemas.errors import Mismatch, TallystreamError, Unfit, Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tallystream.schemas.run import Run
+    from tallystream.settings import Settings
+    from tallystream.simulator import Report, Target, Truth
+
+HELP = """
+See it work: starts everything, lets a simulated fleet of coding agents report what they use, prints the cost tables and
+checks them against what the fleet knows it has used, to the token and the picodollar.
+
+Uses what `tallystream up` runs in the data dir, if it runs; else starts it, and stops it at the end. The fleet has a
+connection of its own, named demo. With --once it plays one round and exits, 4 when a number differs; without, it goes
+on until Ctrl-C.
+"""
+START_SECONDS = 600.0
+"""The first start downloads Kafka."""
+CATCH_UP_SECONDS = 60.0
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="One round, then exit: 0 when exact, 4 when not.")] = False,
+    agents: Annotated[int, typer.Option("--agents", min=1, max=1000, help="Simulated agents.")] = 12,
+    requests: Annotated[int, typer.Option("--requests", min=1, max=1_000_000, help="Model responses a round.")] = 400,
+    seed: Annotated[int | None, typer.Option("--seed", help="Fixes the fleet.", show_default="the time")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="OTLP/HTTP port.", show_default="a free one")
+    ] = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Show everything at work with a simulated fleet of coding agents."""
+    if json and not once:
+        raise UsageError("--json prints one document, a demo without --once never ends", "add --once")
+    settings = settings_from(data_dir, kafka)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
+    first = int(time.time()) if seed is None else seed
+    with _running(settings, port) as run:
+        demonstration = _Demo(settings, run, agents=agents, requests=requests)
+        if once:
+            demonstration.round(first, show=not json)
+            if json:
+                emit_json(demonstration.document)
+            return
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                demonstration.round(first, show=True)
+                first += 1
+        console.print("\nstopping")
+
+
+def register(app: typer.Typer) -> None:
+    """Add `demo`."""
+    app.command("demo", help=HELP)(demo)
+
+
+@contextlib.contextmanager
+def _running(settings: Settings, port: int | None) -> Iterator[Run]:
+    """Give what runs in the data dir; start it for the time of the block when nothing does."""
+    from tallystream.streams import ports
+    from tallystream.streams.children import spawn
+    from tallystream.supervisor.runfile import read_live
+
+    if (run := read_live(settings.data_dir)) is not None:
+        err_console.print(f"using what runs in {settings.data_dir}", style="dim", soft_wrap=True)
+        yield run
+        return
+    port = port or (4318 if ports.is_free(4318) else ports.pick())
+    argv = [sys.executable, "-m", "tallystream", "up", "--port", str(port), "--data-dir", str(settings.data_dir)]
+    if settings.kafka:
+        argv += ["--kafka", settings.kafka]
+    log = settings.data_dir / "logs" / "demo-up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        # In a group of its own: Ctrl-C is ours, and it is stopped when the tables are printed.
+        process = spawn(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+    try:
+        yield _await_ready(settings, process, log)
+    finally:
+        _stop(process)
+
+
+def _await_ready(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> Run:
+    from tallystream.supervisor.runfile import read_live
+
+    began = time.monotonic()
+    with err_console.status("starting Kafka, gateway and worker (the first start downloads Kafka, 45 MB)"):
+        while (run := read_live(settings.data_dir)) is None:
+            if process.poll() is not None:
+                raise _why(process.returncode, log)
+            if time.monotonic() - began > START_SECONDS:
+                raise Unreachable(f"nothing was ready after {START_SECONDS:g} s", f"its output is in {log}")
+            time.sleep(0.1)
+    err_console.print(f"ready after {time.monotonic() - began:.1f} s", style="dim")
+    return run
+
+
+def _why(code: int, log: Path) -> TallystreamError:
+    """Return what `up` said before it ended, as our own error."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    at = max((i for i, line in enumerate(lines) if line.startswith("error:")), default=None)
+    message = lines[at].removeprefix("error:").strip() if at is not None else f"`tallystream up` ended with {code}"
+    hint = " ".join(lines[at + 1 :]) if at is not None else f"its output is in {log}"
+    kind = {2: UsageError, 3: Unreachable}.get(code, Unfit)
+    return kind(message, hint)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class _Demo:
+    """Rounds of a simulated fleet on one connection."""
+
+    def __init__(self, settings: Settings, run: Run, *, agents: int, requests: int) -> None:
+        from tallystream.cli.reading import run as run_async
+        from tallystream.simulator import target
+        from tallystream.streams.connections import Connections
+
+        self._settings = settings
+        self._agents = agents
+        self._requests = requests
+        issued = run_async(Connections(cluster(settings), settings.topics()).create("codex", name="demo"))
+        self._connection_id = issued.connection.connection_id
+        self._target: Target = target(run.http, issued.ingest_id)
+        self.document: dict[str, Any] = {}
+
+    def round(self, seed: int, *, show: bool) -> None:
+        """Play a fleet, print the tables, compare.
+
+        Raises:
+            Mismatch: a row differs from the fleet's truth.
+            Unreachable: the worker has not caught up in time.
+
+        """
+        import uvloop
+
+        from tallystream.cli.reading import run
+        from tallystream.cli.wait import catch_up, gateways_of
+
+        truth, report = uvloop.run(self._play(seed))
+        settings = self._settings
+        with err_console.status("catching up"):
+            find = partial(gateways_of, settings, [])
+            run(
+                catch_up(
+                    cluster(settings), settings.topics(), find, seconds=CATCH_UP_SECONDS, show=lambda _behind: None
+                )
+            )
+        if show:
+            self._print()
+        self._compare(truth, report, show=show)
+
+    async def _play(self, seed: int) -> tuple[Truth, Report]:
+        from tallystream.simulator import FleetConfig, Load, Truth
+        from tallystream.simulator import run as play
+        from tallystream.streams.clock import SystemClock
+
+        config = FleetConfig(
+            agents=self._agents,
+            requests=self._requests,
+            seed=seed,
+            start_ns=SystemClock().now_ns() - 3_600_000_000_000,
+            duplicates=0.1,
+            late=0.05,
+        )
+        truth = Truth(config)
+        with err_console.status(f"{self._agents} simulated agents report {self._requests} model responses"):
+            report = await play(config, self._target, Load(retries=3), truth=truth)
+        return truth, report
+
+    def _rows(self, view: str) -> Any:
+        from tallystream.agents.tables import Query
+        from tallystream.cli.cost import collect
+        from tallystream.cli.reading import run
+
+        table, _ = run(collect(self._settings, Query(view, connection=self._connection_id)))
+        return table
+
+    def _print(self) -> None:
+        from tallystream.agents.tables import Query
+        from tallystream.cli.cost import collect
+        from tallystream.cli.costtable import cost_table, people
+        from tallystream.cli.reading import run
+        from tallystream.streams.clock import SystemClock
+
+        for title, query in (
+            ("Sessions, the most expensive first", people(Query("sessions", connection=self._connection_id))),
+            ("Models", people(Query("models", connection=self._connection_id))),
+            ("Teams", Query("sessions", ("team",), self._connection_id)),
+        ):
+            table, _ = run(collect(self._settings, query))
+            console.print(f"\n[bold]{title}[/]")
+            console.print(cost_table(table, SystemClock().now_ns(), limit=10, wide=False, console=console))
+
+    def _compare(self, truth: Truth, report: Report, *, show: bool) -> None:
+        from tallystream.simulator import compare
+        from tallystream.streams.clock import SystemClock
+
+        rows = list(self._rows("session-hours").rows(SystemClock().now_ns()))
+        differences = compare(truth, rows)
+        used = truth.document()
+        self.document = {
+            "exact": not differences,
+            "connection_id": self._connection_id,
+            "rows": len(rows),
+            "sent": used["sent"],
+            "totals": used["acknowledged"]["totals"],
+            "http": dict(sorted(report.answers.items())),
+            "differences": [str(difference) for difference in differences],
+        }
+        if differences:
+            if not show:
+                emit_json(self.document)
+            raise Mismatch(
+                f"{len(differences)} of {len(rows)} rows differ from what the fleet has used: {differences[0]}",
+                "this must never happen: please report it with the files in " + str(self._settings.data_dir / "logs"),
+            )
+        if show:
+            totals = self.document["totals"]
+            console.print(
+                f"\n[bold green]exact[/]: {len(rows):,} rows equal what the fleet used, to the token and the"
+                f" picodollar: {totals['requests']:,} requests, {totals['total_tokens']:,} tokens,"
+                f" ${totals['cost_usd']} ({self.document['sent']['copies']:,} duplicates sent, none counted)",
+                soft_wrap=True,
+            )

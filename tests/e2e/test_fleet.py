@@ -1,0 +1,74 @@
+"""A simulated fleet through the whole product, whose processes are killed meanwhile: rows equal the fleet's truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.product import Product, eventually, product
+
+from tallystream.simulator import CANARY, Truth, compare
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def start_fleet(running: Product, folder: Path, *args: str) -> subprocess.Popen[bytes]:
+    """Start `simulate` on a new connection; it writes `truth.json` into `folder`."""
+    connection = folder / "connection.json"
+    connection.write_text(running.cli("connections", "create", "codex", "--json"))
+    argv = running.command("simulate", "--connection", str(connection), "--truth", str(folder / "truth.json"), *args)
+    return subprocess.Popen(argv, env=running.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def rows_now(running: Product) -> list[dict[str, Any]]:
+    """Return all session-hours once the worker has caught up."""
+    running.cli("wait", "--caught-up", "--timeout", "90")
+    document = running.json("cost", "session-hours")
+    assert document["complete"]
+    rows: list[dict[str, Any]] = document["rows"]
+    return rows
+
+
+def test_rows_are_exact_though_gateway_worker_and_kafka_are_killed_again_and_again(tmp_path: Path) -> None:
+    with product(tmp_path / "data") as running:
+        fleet = start_fleet(
+            running, tmp_path, "--agents", "50", "--requests", "100000", "--seed", "5", "--rate", "100",
+            "--duplicates", "0.1", "--late", "0.05", "--retry", "6",
+        )  # fmt: skip
+        chance = random.Random(5)
+        for name in ("worker", "gateway", "kafka", "worker"):
+            pid = running.pid(name)
+            moment = time.monotonic() + chance.uniform(0.2, 1.5)
+            eventually(lambda moment=moment: time.monotonic() > moment, "the moment to kill")
+            os.kill(pid, signal.SIGKILL)
+            assert fleet.poll() is None, "the load ended before the kills did"
+            eventually(lambda name=name, pid=pid: running.pid(name) != pid, f"{name} runs again")
+        fleet.send_signal(signal.SIGINT)
+        out, _ = fleet.communicate(timeout=60)
+        assert fleet.returncode == 0, out.decode()
+        rows = rows_now(running)
+        truth = Truth.load(tmp_path / "truth.json")
+        assert compare(truth, rows, alone=True) == []
+        assert running.json("deadletters", "list")["deadletters"] == []
+    secret = json.loads((tmp_path / "connection.json").read_text())["ingest_id"].encode()
+    for path in (tmp_path / "data").rglob("*"):
+        if path.is_file():
+            held = path.read_bytes()
+            assert secret not in held, f"{path} holds an ingest id"
+            assert CANARY.encode() not in held, f"{path} holds content of prompts or tools"
+
+
+def test_demo_shows_exact_tables_and_exits_0(tmp_path: Path) -> None:
+    running = Product(tmp_path / "data")
+    document = running.json("demo", "--once", "--requests", "120", "--agents", "6", "--seed", "3", seconds=120)
+    assert document["exact"]
+    assert document["differences"] == []
+    assert document["totals"]["requests"] == 120
+    assert not (tmp_path / "data" / "run.json").exists(), "the demo has stopped what it started"
