@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import combinations
 from typing import Any
 
 from tallystream.simulator.truth import FIELDS, PICO, Key, Sums, Truth, add, sums_of, total
 
-MEET = 18
+MEET = 16
 """At most 2 x MEET unknown responses of one row are tried in every combination; beyond, only the bounds are checked."""
 
 
@@ -94,16 +93,28 @@ def _read(row: Mapping[str, Any], attribution: bool) -> tuple[Key, Sums]:
 
 
 def _possible(rest: Sums, extra: Sequence[Sums]) -> bool:
-    """Say whether some of `extra`, each at most once, add up to `rest` in every field."""
+    """Say whether some of `extra`, each at most once, add up to `rest` in every field: meet in the middle."""
     if any(part < 0 for part in rest) or any(a > b for a, b in zip(rest, total(extra), strict=True)):
         return False
     if len(extra) > 2 * MEET:
         return True
-    wanted = rest[0]
+    packed = list(map(_packed, extra))
     half = len(extra) // 2
-    left, right = _choices(extra[:half], wanted), _choices(extra[half:], wanted)
-    return any(tuple(r - a for r, a in zip(rest, chosen, strict=True)) in right for chosen in left)
+    right, wanted = set(_choices(packed[half:])), _packed(rest)
+    return any(wanted - chosen in right for chosen in _choices(packed[:half]))
 
 
-def _choices(parts: Sequence[Sums], most: int) -> set[Sums]:
-    return {total(chosen) for count in range(min(len(parts), most) + 1) for chosen in combinations(parts, count)}
+def _packed(sums: Sums) -> int:
+    """Put all fields into one number, far enough apart that adding never carries from one into the next."""
+    number = 0
+    for part in sums:
+        number = number << 96 | part
+    return number
+
+
+def _choices(parts: Sequence[int]) -> list[int]:
+    """Return the sum of every choice of the parts."""
+    sums = [0]
+    for part in parts:
+        sums += [chosen + part for chosen in sums]
+    return sums

@@ -52,6 +52,11 @@ class Key(NamedTuple):
     attribution: tuple[tuple[str, str], ...]
 
 
+def order(key: Key) -> tuple[Any, ...]:
+    """Sort rows by time, then by session."""
+    return key.hour, key.session_id, key.model, key.service_tier or "", key.attribution
+
+
 def key_of(response: Response) -> Key:
     """Return the row the response belongs to."""
     session = response.session
@@ -209,11 +214,11 @@ class Truth:
         return document | {
             "acknowledged": {
                 "totals": totals(self.acknowledged.values()),
-                "rows": [row_of(key, self._sessions[key], sums) for key, sums in self.acknowledged.items()],
+                "rows": [row_of(key, self._sessions[key], self._rows[key]) for key in sorted(self._rows, key=order)],
             },
             "unknown": {
                 "totals": totals(sums.values()),
-                "rows": [row_of(key, unknown[key][0].session, part) for key, part in sums.items()],
+                "rows": [row_of(key, unknown[key][0].session, sums[key]) for key in sorted(sums, key=order)],
             },
         }
 
