@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tallystream.cli.text import escape_json
 from tallystream.schemas.errors import Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -109,8 +110,9 @@ def cluster(settings: Settings) -> KafkaSettings:
 
 
 def emit_json(document: Any) -> None:
-    """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print one JSON document on stdout; what could steer a terminal in it is escaped."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write(escape_json(text) + "\n")
     sys.stdout.flush()
 
 

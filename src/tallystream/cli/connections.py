@@ -312,7 +312,7 @@ def _table(listing: Listing, synced: Mapping[str, Mapping[Signal, Synced]], now:
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        caption="Logs, metrics, traces: when each last came in.",
+        caption="Logs, metrics, traces: how long ago each last came in.",
         caption_justify="left",
     )
     for column in ("Connection", "Name", "Created", "State", *(name.capitalize() for name in SIGNALS)):

@@ -141,7 +141,7 @@ def _show(
         elif csv:
             cost_csv(table, now)
         else:
-            console.print(cost_table(table, now, limit=limit, wide=wide, console=console))
+            cost_table(table, now, limit=limit, wide=wide, console=console)
 
 
 async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:

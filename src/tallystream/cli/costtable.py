@@ -70,18 +70,21 @@ def _cell(value: Any) -> str | int:
     return value if isinstance(value, int) else csv_text(value)
 
 
-def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Console) -> RenderableType:
-    """Return the table for people: numbers to the right, totals below, and what has no price, with what to do."""
+def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Console) -> None:
+    """Print the table for people: numbers to the right, totals below, and what has no price, with what to do.
+
+    A wide table is as wide as it needs to be, whatever the terminal, for `less -S` and the like.
+    """
     rows = list(table.rows(now_ns))
     if not rows:
-        return _nothing(table.query)
+        console.print(_nothing(table.query))
+        return
     shown = rows[:limit] if limit else rows
     total = table.totals(now_ns)
     columns = [*_names(table.query, rows, wide=wide), *_numbers(total)]
-    grid = _grid(columns, shown, total, len(rows))
-    hidden: list[str] = []
+    grid, hidden = _grid(columns, shown, total, len(rows)), list[str]()
     for name in () if wide else _DROP:
-        if Measurement.get(console, console.options.update(width=10_000), grid).maximum <= console.width:
+        if _width(grid, console) <= console.width:
             break
         hidden += [column.head for column in columns if column.name == name]
         columns = [column for column in columns if column.name != name]
@@ -89,7 +92,16 @@ def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Co
     notes = _notes(table, rows, len(shown), now_ns)
     if hidden:
         notes.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
-    return Group(grid, *notes)
+    paper = console
+    if wide:
+        paper = Console(file=console.file, width=max(console.width, _width(grid, console)), highlight=False)
+    paper.print(grid)
+    console.print(*notes, sep="\n")
+
+
+def _width(grid: Grid, console: Console) -> int:
+    """Return the width at which nothing is folded."""
+    return Measurement.get(console, console.options.update(width=10_000), grid).maximum
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,9 @@ def test_ids_and_times() -> None:
     at = utc(1_700_000_000 * 10**9)
     assert stamp(at) == "2023-11-14T22:13:20Z"
     assert [ago(at, utc((1_700_000_000 + seconds) * 10**9)) for seconds in (0, 90, 150, 86_399, 200_000)] == [
-        "0 s ago",
-        "90 s ago",
-        "2 min ago",
-        "23 h ago",
-        "2 d ago",
+        "0 s",
+        "90 s",
+        "2 min",
+        "23 h",
+        "2 d",
     ]
