@@ -17,6 +17,7 @@ from tallystream.streams.ops import Health
 from tallystream.streams.runtime.batches import BatchScheduler
 from tallystream.streams.runtime.exits import Exit
 from tallystream.streams.runtime.guard import Membership
+from tallystream.streams.runtime.manager import PromptTableManager
 from tallystream.streams.runtime.transport import register
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class App(faust.App):
             "stream_recovery_delay": 0.0,
             "stream_buffer_maxsize": 128,  # in batches; when it is full, the consumer sleeps for 1 s
             "ConsumerScheduler": BatchScheduler,
+            "TableManager": PromptTableManager,
             "topic_disable_leader": True,  # its idle partition's long poll would stall the busy ones
             "table_standby_replicas": 0,
             "producer_linger": 0.0,

@@ -16,14 +16,40 @@ MAX_RECORDS = 4000
 class Record(Protocol):
     """What a fold sees of a source record (aiokafka's ConsumerRecord)."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    """Append time, ms since the epoch."""
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition's number."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition, and the version of what it changes."""
+        ...
+
+    @property
+    def timestamp(self) -> int:
+        """Append time, ms since the epoch."""
+        ...
+
+    @property
+    def key(self) -> bytes | None:
+        """The key."""
+        ...
+
+    @property
+    def value(self) -> bytes | None:
+        """The value; None is a tombstone."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """The headers."""
+        ...
 
 
 class Batch:

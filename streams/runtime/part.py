@@ -11,17 +11,36 @@ from tallystream.streams.runtime.rows import Closed, Position
 class Part:
     """An owned and recovered partition: it lives, with its caches, from the end of recovery to the next revocation.
 
-    For `fold`: `cache` (decoded states by key), `dirty` (the states changed since the last group: put every state you
-    change here), `closed` (the marker in force: what `is_closed` says is closed must not be counted any more), `settled`
-    (a record of a closed key below this offset is seen again: it was counted or refused before the marker, pass over
-    it; one at or above it is refused).
-    `expected` is the next source offset to fold, `applied` the position the changelog has acknowledged.
+    For `fold`:
+    `cache`: decoded states by key;
+    `dirty`: the states changed since the last group; put every state you change here;
+    `closed`: the marker in force; a key that it closes must not be counted any more;
+    `settled`: a record of a closed key below this offset is seen again (it was counted or refused before the marker
+    came into force): pass over it; one at or above it is refused;
+    `expected`: the next source offset to fold. `applied`: the position the changelog has acknowledged.
     """
 
     __slots__ = (
-        "applied", "cache", "closed", "dirty", "expected", "expired", "expiry", "newest_ms", "repaired", "room", "seen", "settled",
-        "still", "swept", "task", "tombstone", "unacked_since", "waiting", "wake",
-    )  # fmt: skip
+        "applied",
+        "cache",
+        "closed",
+        "dirty",
+        "expected",
+        "expired",
+        "expiry",
+        "newest_ms",
+        "repaired",
+        "room",
+        "seen",
+        "settled",
+        "still",
+        "swept",
+        "task",
+        "tombstone",
+        "unacked_since",
+        "waiting",
+        "wake",
+    )
 
     def __init__(self, position: Position, closed: Closed | None = None) -> None:
         self.cache: dict[bytes, Any] = {}

@@ -32,7 +32,9 @@ class Recovery:
     next row of ours must land right there, so a zombie that writes later is noticed. A source topic that cannot be the
     one that was counted is refused, as is one whose retention has deleted what was not counted yet.
 
-    Reads with a consumer of its own, without a group: Faust's would stop it with every rebalance.
+    Reads with a consumer of its own, without a group: Faust's would stop it with every rebalance. Relies on
+    `AIOKafkaConsumer._client.set_topics` (aiokafka/client.py): asking for offsets of topics the client does not track
+    costs 0.1 s each.
     """
 
     def __init__(self, table: FoldTable, partitions: Sequence[int], current: Callable[[], bool]) -> None:
@@ -58,6 +60,7 @@ class Recovery:
         await reader.start()
         try:
             every = [*self._logs.values(), *self._sources.values()]
+            await reader._client.set_topics({tp.topic for tp in every})  # noqa: SLF001 - named above
             ends, begins = await reader.end_offsets(every), await reader.beginning_offsets(every)
             if self._current() and await self._read_logs(reader, begins, ends):
                 positions = {p: self._position(p, begins, ends) for p in self._partitions}

@@ -60,7 +60,7 @@ class Position(NamedTuple):
 class Closed(NamedTuple):
     """`marker` closes keys for good; it came into force at source offset `since`.
 
-    Its group was whole, for it stands in the last batch: what lies before `since` has been counted, or refused, already.
+    Its group was whole, for it stands in the last batch: what lies before `since` has been counted or refused already.
     """
 
     marker: bytes
@@ -83,7 +83,7 @@ class Closed(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """What changelog records do to a store: `rows` to write (None deletes); the others are counts of what was ignored."""
+    """What changelog records do to a store: `rows` to write (None deletes), and counts of what was ignored."""
 
     rows: dict[bytes, bytes | None]
     stale: int

@@ -15,7 +15,6 @@ from faust.types import TP
 
 from tallystream.streams.runtime.rows import Row
 
-
 log = logging.getLogger(__name__)
 
 

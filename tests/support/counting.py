@@ -1,26 +1,27 @@
 """A tiny fold as the subject of runtime tests, and the process that runs it: `python -m tests.support.counting CONFIG`.
 
-A source record is `KEY AMOUNT`, KEY being `name|bucket` with a decimal bucket; anything else is a dead letter. The state
-counts records and adds amounts; a public row shows it, `sums` adds the amounts of a bucket within a partition, and a
-bucket closes `lateness` ms after the append time in it. CONFIG is the JSON of a WorkerConfig.
+A source record is `KEY AMOUNT`, KEY being `name|bucket` with a decimal bucket; anything else is a dead letter. The
+state counts records and adds amounts; a public row shows it, `sums` adds the amounts of a bucket within a partition,
+and a bucket closes `lateness` ms after the append time in it. CONFIG is the JSON of a WorkerConfig.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
+import logging
 import struct
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import uvloop
 
 from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record, run
+from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record, expiry, run
 from tallystream.streams.topics import TopicSpec
 
 ROW = struct.Struct("<qqq")
@@ -82,13 +83,17 @@ class WorkerConfig:
     """Header of every public row and dead letter: tells who wrote it."""
     store: Literal["rocksdb", "memory"] = "rocksdb"
     instance: str | None = None
-    session_timeout: float = 2.0
+    session_timeout: float = 6.0
     linger: float = 0.0
     max_batch_size: int = 900_000
     lateness: int | None = None
     """ms after which a bucket (a time in ms) is closed; None: never."""
-    drop: float = 0.0
-    """Part of the fetched batches that never reach the table."""
+    drop_every: int = 0
+    """Of each partition, every so manieth fetched batch never reaches the table."""
+    drop_first: int = 0
+    """Of each partition, fetched batches that never reach the table."""
+    sweep: bool = True
+    """False: tombstones are never written."""
     padding: int = 0
     """Bytes added to each row of the changelog."""
 
@@ -198,6 +203,15 @@ def shown(version: list[int], records: int, total: int) -> bytes:
     return json.dumps({"version": version, "records": records, "total": total}).encode()
 
 
+class EndedError(Exception):
+    """A process of a test would have ended."""
+
+
+def ended(code: int) -> NoReturn:
+    """Stand in for os._exit."""
+    raise EndedError(code)
+
+
 def build(config: WorkerConfig, table: type[Counts] = Counts, **settings: Any) -> tuple[App, Counts]:
     """Return the app and its table; `table` lets a test take a promise away, to see that it is missed."""
     app = App(
@@ -210,19 +224,23 @@ def build(config: WorkerConfig, table: type[Counts] = Counts, **settings: Any) -
         session_timeout=config.session_timeout,
         rebalance_timeout=6.0,
         heartbeat_interval=config.session_timeout / 4,
+        broker_commit_interval=0.2,
         producer_max_batch_size=config.max_batch_size,
         **settings,
     )
     counts = table(app, config)
     type(counts).linger = config.linger
-    if config.drop:
-        accept = counts.accept
+    if config.drop_every or config.drop_first:
+        accept, seen = counts.accept, Counter[int]()
 
         async def lossy(p: int, records: Sequence[Record]) -> None:
-            if random.random() >= config.drop:
+            seen[p] += 1
+            if seen[p] > config.drop_first and (not config.drop_every or seen[p] % config.drop_every):
                 await accept(p, records)
 
         counts.accept = lossy  # type: ignore[method-assign]  # fault injection
+    if not config.sweep:
+        expiry.start = lambda *_: None
     return app, counts
 
 
@@ -245,6 +263,7 @@ async def report(app: App, table: Counts, path: Path) -> None:
 
 async def main(config: WorkerConfig) -> None:
     """Run until SIGTERM."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s %(message)s")
     app, table = build(config)
     reporting = asyncio.create_task(report(app, table, Path(config.status)))
     await run(app)

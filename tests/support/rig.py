@@ -1,4 +1,4 @@
-"""Drives workers of `tests.support.counting` on real Kafka: topics, a producer that knows the truth, processes, oracle."""
+"""Drives workers of `tests.support.counting` on real Kafka: topics, a producer that knows the truth, an oracle."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from tests.support.counting import ROW, Names, WorkerConfig
 
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.runtime.rows import reserved
 from tallystream.streams.topics import ensure
-from tests.support.counting import ROW, Names, WorkerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +58,13 @@ class Worker:
 
     @property
     def parts(self) -> int:
-        return len(self.status().get("parts", {}))
+        """Return how many partitions it folds, 0 when it has ended."""
+        return len(self.status().get("parts", {})) if self.process.poll() is None else 0
+
+    def resume(self) -> None:
+        """SIGCONT; what it reported before is forgotten."""
+        Path(self.config.status).unlink()
+        self.process.send_signal(signal.SIGCONT)
 
     def said(self) -> str:
         return self.log.read_text()
@@ -69,6 +76,26 @@ class Worker:
         """SIGKILL, also of a stopped process."""
         self.process.kill()
         self.process.wait(10)
+
+
+class Seat:
+    """A place for one worker, as a supervisor keeps it: what ends is started again, on the same data dir."""
+
+    def __init__(self, start: Callable[[], Worker]) -> None:
+        self._start = start
+        self.worker = start()
+        self.exits: list[int] = []
+
+    @property
+    def parts(self) -> int:
+        return self.worker.parts
+
+    def supervise(self) -> None:
+        """Start the worker again when it has ended."""
+        code = self.worker.process.poll()
+        if code is not None:
+            self.exits.append(code)
+            self.worker = self._start()
 
 
 @dataclass
@@ -164,11 +191,36 @@ class Rig:
         self.workers.append(worker)
         return worker
 
+    @contextlib.asynccontextmanager
+    async def seats(self, *names: str, static: bool = False, **changes: Any) -> AsyncIterator[list[Seat]]:
+        """Keep a worker running for each name (its data dir and, when `static`, its member id)."""
+
+        def start(name: str) -> Worker:
+            return self.start(name, instance=name if static else None, **changes)
+
+        kept = [Seat(partial(start, name)) for name in names]
+
+        async def supervise() -> None:
+            while True:
+                for seat in kept:
+                    seat.supervise()
+                await asyncio.sleep(0.05)
+
+        task = asyncio.create_task(supervise())
+        try:
+            yield kept
+        finally:
+            task.cancel()
+
     def end(self) -> None:
         """Kill what still runs."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
+
+    async def folds(self, worker: Worker, more_than: int) -> None:
+        """Wait until a worker has folded so many records."""
+        await eventually(lambda: worker.status().get("folded", 0) > more_than, "it folds", 40.0, self)
 
     async def exit_code(self, worker: Worker, seconds: float = 30.0) -> int:
         """Wait for a worker to end."""
@@ -180,7 +232,7 @@ class Rig:
         worker.signal(signal.SIGTERM)
         return await self.exit_code(worker)
 
-    async def owned(self, *workers: Worker, seconds: float = 40.0) -> None:
+    async def owned(self, *workers: Worker | Seat, seconds: float = 40.0) -> None:
         """Wait until these workers own all partitions, each some."""
 
         def check() -> bool:

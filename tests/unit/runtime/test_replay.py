@@ -16,8 +16,14 @@ from hypothesis import strategies as st
 
 from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay, reserved
 
+Changelog = tuple[bytes | None, bytes | None]
+
 LATENESS = 60
 STEP = 10
+
+
+def empty(_key: bytes) -> bytes | None:
+    return None
 
 
 def encode(version: int, total: int) -> bytes:
@@ -49,7 +55,7 @@ class World:
     """A source, a changelog and what has been published."""
 
     source: list[tuple[bytes, int]]
-    log: list[tuple[bytes | None, bytes | None]] = field(default_factory=list)
+    log: list[Changelog] = field(default_factory=list)
     public: dict[bytes, bytes] = field(default_factory=dict)
     dead: set[int] = field(default_factory=set)
 
@@ -80,7 +86,10 @@ class Worker:
         raw = self.store.get(POSITION)
         self.applied = Position(0) if raw is None else Position.decode(raw)
         row = self.store.get(CLOSED)
-        self.closed, self.settled = (None, -1) if row is None else Closed.decode(row)
+        self.closed: bytes | None = None
+        self.settled = -1
+        if row is not None:
+            self.closed, self.settled = Closed.decode(row)
         self.tombstone = self.closed
         self.dirty = {
             key: self.store[key]
@@ -197,7 +206,9 @@ def truth(source: list[tuple[bytes, int]]) -> dict[bytes, int]:
     steps=operations,
     chunk=st.integers(1, 50),
 )
-def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(data, steps, chunk):
+def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(
+    data: list[tuple[int, int, int]], steps: list[tuple[int, int, int, int | None, int]], chunk: int
+) -> None:
     """Nothing is lost, nothing is doubled, no expired total starts again, for groups torn and landing in any order."""
     source = [
         (b"k%d|%d" % (name, max(0, offset * STEP - age) // 20 * 20 + 20), amount)
@@ -236,13 +247,15 @@ def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(data, ste
     ),
     cut=st.integers(0, 30),
 )
-def test_replaying_in_steps_is_replaying_at_once(records, cut):
+def test_replaying_in_steps_is_replaying_at_once(records: list[Changelog], cut: int) -> None:
     """Where a recovery step ends changes nothing."""
 
-    def run(parts):
-        store, overtaken, counts = {}, set(), [0, 0]
+    def run(parts: list[list[Changelog]]) -> tuple[dict[bytes, bytes | None], set[bytes], list[int]]:
+        store: dict[bytes, bytes | None] = {}
+        overtaken: set[bytes] = set()
+        counts = [0, 0]
         for part in parts:
-            replayed = replay(part, store.get, version, overtaken)
+            replayed = replay(part, lambda key: store.get(key), version, overtaken)
             counts[0] += replayed.stale
             counts[1] += replayed.foreign
             for key, value in replayed.rows.items():
@@ -254,44 +267,46 @@ def test_replaying_in_steps_is_replaying_at_once(records, cut):
     assert run([records]) == run([records[:cut], records[cut:]])
 
 
-def test_the_highest_version_wins_and_an_overtaken_row_is_written_again():
+def test_the_highest_version_wins_and_an_overtaken_row_is_written_again() -> None:
     overtaken: set[bytes] = set()
-    replayed = replay([(b"a", encode(5, 50)), (b"a", encode(3, 30))], {}.get, version, overtaken)
+    replayed = replay([(b"a", encode(5, 50)), (b"a", encode(3, 30))], empty, version, overtaken)
     assert replayed.rows == {b"a": encode(5, 50)}
     assert (replayed.stale, overtaken) == (1, {b"a"})
-    replay([(b"a", encode(6, 60))], replayed.rows.get, version, overtaken)
+    replay([(b"a", encode(6, 60))], lambda key: replayed.rows.get(key), version, overtaken)
     assert not overtaken
 
 
-def test_of_equal_versions_the_later_is_kept():
-    replayed = replay([(b"a", encode(5, 50)), (b"a", encode(5, 51))], {}.get, version, set())
+def test_of_equal_versions_the_later_is_kept() -> None:
+    replayed = replay([(b"a", encode(5, 50)), (b"a", encode(5, 51))], empty, version, set())
     assert replayed.rows == {b"a": encode(5, 51)}
 
 
-def test_positions_go_back_markers_do_not():
+def test_positions_go_back_markers_do_not() -> None:
     records = [
         (POSITION, Position(9, 90).encode()),
         (CLOSED, Closed(b"000900", 9).encode()),
         (POSITION, Position(4, 40).encode()),
         (CLOSED, Closed(b"000400", 10).encode()),
     ]
-    assert replay(records, {}.get, version, set()).rows == {POSITION: b"4 40", CLOSED: b"9 000900"}
+    assert replay(records, empty, version, set()).rows == {POSITION: b"4 40", CLOSED: b"9 000900"}
 
 
 @pytest.mark.parametrize("position", [Position(0), Position(7, 0), Position(2**62, 1_900_000_000_000)])
-def test_position_survives_its_row(position):
+def test_position_survives_its_row(position: Position) -> None:
     assert Position.decode(position.encode()) == position
 
 
 @pytest.mark.parametrize("raw", [b"", b"7", b"x 1", b"1 2 3"])
-def test_what_is_not_a_position_says_so(raw):
+def test_what_is_not_a_position_says_so(raw: bytes) -> None:
     with pytest.raises(ValueError):
         Position.decode(raw)
 
 
-def test_records_that_are_not_the_tables_are_counted_and_leave_no_trace():
+def test_records_that_are_not_the_tables_are_counted_and_leave_no_trace() -> None:
     store = {b"a": encode(5, 50), POSITION: b"6 60"}
     overtaken: set[bytes] = set()
-    replayed = replay([(None, b"x"), (b"a", b"garbage"), (POSITION, b"garbage")], store.get, version, overtaken)
+    replayed = replay(
+        [(None, b"x"), (b"a", b"garbage"), (POSITION, b"garbage")], lambda key: store.get(key), version, overtaken
+    )
     assert (replayed.rows, replayed.foreign) == ({}, 3)
     assert overtaken == {b"a"}, "the good row is written again, or compaction keeps the garbage"

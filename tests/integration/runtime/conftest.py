@@ -1,0 +1,22 @@
+"""A rig a test: topics of its own, workers that end with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support.rig import Rig
+
+from tallystream.streams.kafka import KafkaSettings
+
+
+@pytest.fixture
+async def rig(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> AsyncIterator[Rig]:
+    """Give a rig of two partitions whose topics exist."""
+    made = Rig(kafka, prefix, tmp_path)
+    await made.create()
+    try:
+        yield made
+    finally:
+        made.end()

@@ -1,0 +1,111 @@
+"""Exact under kill -9, zombies, lost batches and lost disks: real workers, real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+from tests.support.rig import Rig, Worker, eventually
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_kill_9_under_load_and_a_lost_disk(rig: Rig) -> None:
+    """Three kills, each with unacknowledged work in flight; the last worker starts on an empty disk."""
+    async with rig.load():
+        worker = rig.start("0", instance="w", linger=0.05)
+        for data in ("0", "0", "1"):
+            folded = worker.status().get("folded", 0)
+            await rig.folds(worker, folded + 200)
+            worker.kill()
+            worker = rig.start(data, instance="w", linger=0.05)
+        await rig.folds(worker, 200)
+    await rig.caught_up()
+    await eventually(lambda: worker.status()["recovered"] > 0, "it has recovered", 10, rig)
+    await rig.verify()
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+async def test_a_zombie_counts_nothing_twice(rig: Rig, static: bool) -> None:
+    """One of two workers is stopped for longer than its session, then goes on; whoever ends is started again."""
+    async with rig.seats("a", "b", static=static, session_timeout=2.0) as (seat, other):
+        async with rig.load():
+            await rig.owned(seat, other)
+            zombie = seat.worker
+            zombie.signal(signal.SIGSTOP)
+            await eventually(lambda: other.parts == rig.partitions, "the other takes over", 40, rig)
+            await rig.folds(other.worker, other.worker.status()["folded"] + 100)
+            zombie.resume()
+            # it rejoins, or it ends because it cannot know that it is still a member
+            await eventually(lambda: zombie.process.poll() == 70 or zombie.parts == 1, "it sees", 40, rig)
+            await rig.owned(seat, other)
+        await rig.caught_up()
+    await rig.verify()
+
+
+async def test_batches_that_never_arrive_are_read_again(rig: Rig) -> None:
+    """Every third of the fetched batches is dropped on the way to the table, as Faust does around rebalances."""
+    worker = rig.start(drop_every=3)
+    await rig.owned(worker)
+    async with rig.producer() as producer:
+        for _ in range(20):
+            await rig.send(producer, 100)
+            await asyncio.sleep(0.05)  # so that they are fetched as batches of their own
+    await rig.caught_up()
+    await eventually(lambda: worker.status()["repairs"] > 0, "repairs are counted", 10, rig)
+    await rig.verify()
+
+
+async def test_a_gap_at_the_tail_is_found_although_nothing_follows(rig: Rig) -> None:
+    worker = rig.start(drop_first=1)
+    async with rig.producer() as producer:
+        await rig.send(producer, 10)
+    await rig.caught_up()
+    await eventually(lambda: worker.status()["tails"] > 0, "it is counted", 10, rig)
+    await rig.verify()
+
+
+async def test_groups_of_many_record_batches(rig: Rig) -> None:
+    """Killed while groups are torn: rows of a group land without its end."""
+
+    def start() -> Worker:
+        return rig.start(instance="w", linger=0.2, max_batch_size=2000)
+
+    async with rig.load(800):
+        worker = start()
+        for _ in range(2):
+            folded = worker.status().get("folded", 0)
+            await rig.folds(worker, folded + 400)
+            worker.kill()
+            worker = start()
+        await eventually(lambda: worker.status().get("groups", 0) > 2, "the last one commits", 40, rig)
+    await rig.caught_up()
+    await rig.verify()
+
+
+async def test_a_damaged_store_is_rebuilt(rig: Rig) -> None:
+    worker = rig.start()
+    async with rig.producer() as producer:
+        await rig.send(producer, 500)
+        await rig.caught_up()
+        assert await rig.terminate(worker) == 0
+        for current in rig.dir.glob("data-0/**/CURRENT"):
+            current.write_bytes(b"")
+        worker = rig.start()
+        await rig.send(producer, 500)
+    await rig.caught_up()
+    assert "rebuilding it from the changelog" in worker.said()
+    await rig.verify()
+
+
+async def test_a_memory_store_recovers_whole(rig: Rig) -> None:
+    worker = rig.start(store="memory", instance="w")
+    async with rig.producer() as producer:
+        await rig.send(producer, 500)
+        await rig.caught_up()
+        worker.kill()
+        worker = rig.start(store="memory", instance="w")
+        await rig.send(producer, 500)
+    await rig.caught_up()
+    await rig.verify()

@@ -1,0 +1,173 @@
+"""Starting, stopping, expiring, and what a worker tells about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support.counting import WorkerConfig, build
+from tests.support.rig import Rig, eventually
+
+from tallystream.streams.runtime import run
+from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, reserved
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
+    """The group's offsets, the positions in the changelog and the public rows all say the same."""
+    async with rig.load(800):
+        worker = rig.start(linger=0.3)
+        await eventually(lambda: worker.status().get("folded", 0) > 500, "it folds", 40, rig)
+        assert await rig.terminate(worker) == 0
+        committed = await rig.committed()
+        positions = {
+            record.partition: Position.decode(record.value).offset
+            for record in await rig.read(rig.names.changelog)
+            if record.key == POSITION and record.value
+        }
+        assert committed == positions
+        assert worker.status()["folded"] > 0
+        rig.start()
+    await rig.caught_up()
+    await rig.verify()
+
+
+async def test_sigterm_before_it_is_ready(rig: Rig) -> None:
+    worker = rig.start()
+    await eventually(lambda: bool(worker.status()), "it is up", 20, rig)
+    assert await rig.terminate(worker) == 0
+
+
+async def test_a_third_worker_joins_and_leaves(rig: Rig) -> None:
+    async with rig.load():
+        workers = [rig.start(name) for name in ("a", "b")]
+        await rig.owned(*workers)
+        third = rig.start("c")
+        await eventually(lambda: third.status().get("ready", False), "it is in", 40, rig)
+        assert await rig.terminate(third) == 0
+        await rig.owned(*workers)
+    await rig.caught_up()
+    await rig.verify()
+
+
+async def test_an_app_inside_our_own_loop_leaves_logging_and_streams_alone(rig: Rig) -> None:
+    """`run` without Faust's command line: in this very process, stopped by an event."""
+    config = WorkerConfig(
+        bootstrap=rig.kafka.bootstrap,
+        prefix=rig.prefix,
+        partitions=rig.partitions,
+        datadir=str(rig.dir / "nested" / "data"),
+        status="",
+    )
+    before = (list(logging.root.handlers), logging.root.level, sys.stdout, sys.stderr)
+    app, table = build(config)
+    assert not app.ready().ok
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(app, stop))
+    async with rig.producer() as producer:
+        await rig.send(producer, 100)
+    await rig.caught_up()
+    assert app.ready().ok
+    assert app.healthy().ok
+    progress = table.progress()
+    assert sorted(progress.parts) == [0, 1]
+    assert all(part.expected == part.applied == part.end for part in progress.parts.values())
+    assert not progress.waiting
+    stop.set()
+    await running
+    assert (list(logging.root.handlers), logging.root.level, sys.stdout, sys.stderr) == before
+    await rig.verify()
+
+
+async def test_dead_letters_and_derived_rows_carry_headers(rig: Rig) -> None:
+    worker = rig.start()
+    async with rig.producer() as producer:
+        await producer.send_and_wait(rig.names.source, b"nonsense", partition=1)
+        await producer.send_and_wait(rig.names.source, None, key=b"k", partition=0)
+        await rig.send(producer, 20)
+    await rig.caught_up()
+    letters = await rig.read(rig.names.deadletters)
+    assert sorted((x.partition, x.key, json.loads(x.value or b"")["reason"], x.writer) for x in letters) == [
+        (0, b"0-0", "invalid", "w0"),
+        (0, b"1-0", "invalid", "w0"),
+    ]
+    await eventually(lambda: worker.status()["folded"] == 22, "all are folded", 10, rig)
+    await rig.verify()
+
+
+async def changelog_state(rig: Rig) -> tuple[dict[bytes, bytes | None], dict[int, Closed]]:
+    """Return the last record of each key, and each partition's highest marker; a tombstone follows its marker."""
+    last: dict[bytes, bytes | None] = {}
+    closed: dict[int, Closed] = {}
+    for record in await rig.read(rig.names.changelog):
+        if record.key == CLOSED and record.value:
+            closed[record.partition] = max(Closed.decode(record.value), closed.get(record.partition, Closed(b"", 0)))
+        elif not reserved(record.key):
+            last[record.key] = record.value
+            if record.value is None:
+                assert int(record.key.split(b"|")[1]) < int(closed[record.partition].marker)
+    return last, closed
+
+
+async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> None:
+    """Append times are the test's own: bucket 1000 closes once a record is appended 500 ms after it."""
+    worker = rig.start(lateness=500)
+    async with rig.producer() as producer:
+        await rig.send(producer, 100, at=1000, bucket=1000)
+        await rig.caught_up()
+        assert worker.status()["expired"] == 0
+        await rig.send(producer, 100, at=2000, bucket=2000)
+        kept = dict(rig.truth)
+        old = [key for key in kept if key.endswith(b"|1000")]
+        await rig.caught_up()
+        await eventually(lambda: worker.status()["expired"] == len(old), "tombstones are written", 20, rig)
+        last, closed = await changelog_state(rig)
+        assert sorted(key for key, value in last.items() if value is None) == sorted(old)
+        assert {p: marker.marker for p, marker in closed.items()} == dict.fromkeys(range(2), b"%020d" % 1500)
+
+        # too late: refused, kept as a dead letter; the published total stays
+        await producer.send_and_wait(rig.names.source, b"k1|1000 5", partition=1, timestamp_ms=2000)
+        await rig.caught_up()
+        assert [json.loads(x.value or b"")["reason"] for x in await rig.read(rig.names.deadletters)] == ["closed"]
+        assert await rig.public_rows() == kept
+
+        # a longer lateness and a clock that goes back change nothing, on an empty disk neither
+        assert await rig.terminate(worker) == 0
+        worker = rig.start("1", lateness=10_000_000)
+        await producer.send_and_wait(rig.names.source, b"k1|1000 7", partition=1, timestamp_ms=1200)
+        await rig.caught_up()
+    assert len(await rig.read(rig.names.deadletters)) == 2
+    assert await rig.public_rows() == kept
+    _, closed = await changelog_state(rig)
+    assert {marker.marker for marker in closed.values()} == {b"%020d" % 1500}
+
+
+async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(rig: Rig) -> None:
+    """The marker is in the changelog, the tombstones are not: the next worker writes them, and derives nothing."""
+    worker = rig.start(lateness=500, sweep=False, instance="w")
+    async with rig.producer() as producer:
+        await rig.send(producer, 100, at=1000, bucket=1000)
+        await rig.send(producer, 100, at=2000, bucket=2000)
+    await rig.caught_up()
+    worker.kill()
+    expired = sum(key.endswith(b"|1000") for key in rig.truth)
+    worker = rig.start("1", lateness=500, instance="w")
+    await eventually(lambda: worker.status().get("expired", 0) == expired, "tombstones are written", 20, rig)
+    sums = {key for key in await rig.public_rows(rig.names.sums) if key.endswith(b"|1000")}
+    written_again = [x for x in await rig.read(rig.names.sums) if x.key in sums and x.writer == "w1"]
+    assert not written_again
+    assert await rig.public_rows() == dict(rig.truth)
+
+
+async def test_signals_are_handled_without_fausts_command_line(rig: Rig, tmp_path: Path) -> None:
+    worker = rig.start()
+    await eventually(lambda: worker.status().get("ready", False), "it is ready", 40, rig)
+    worker.signal(signal.SIGINT)
+    assert await rig.exit_code(worker) == 0
+    assert worker.said().count("Traceback") == 0
