@@ -108,6 +108,7 @@ class TopicReader:
         await self._consumer.start()
         # Once only: a consumer that is stopped while its fetcher changes assignments may hang (aiokafka 0.14).
         self._consumer.assign(self._partitions)
+        self._consumer.pause(*self._partitions)
         end = await self._consumer.end_offsets(self._partitions)
         begin = await self._consumer.beginning_offsets(self._partitions)
         return Extent(
@@ -130,7 +131,6 @@ class TopicReader:
             return
         for at in self._partitions:
             self._consumer.seek(at, extent.begin[at.partition])
-        self._consumer.pause(*self._partitions)
         for at in self._partitions:
             begin, end = extent.begin[at.partition], extent.end[at.partition]
             if begin >= end:
@@ -149,26 +149,26 @@ class TopicReader:
         """Yield (position after the batch, batch) until the position reaches the end, or nothing is left before it."""
         consumer.resume(at)
         moved, position = time.monotonic(), await consumer.position(at)
-        since = _now_ms()
+        rested = consumer.last_poll_timestamp(at)
         try:
             while position < end:
                 # A fetch that was answered after the position came to rest, whose answer is not in the next batch,
                 # found nothing from here on: the rest up to the end was removed.
-                answered = consumer.last_poll_timestamp(at) or 0
+                answered = consumer.last_poll_timestamp(at)
                 try:
                     found = await consumer.getmany(at, timeout_ms=POLL_MS)
                 except KafkaError as exc:
                     raise self._unreachable(exc) from exc
                 before, position = position, await consumer.position(at)
                 if position != before:
-                    moved, since = time.monotonic(), _now_ms()
+                    moved, rested = time.monotonic(), consumer.last_poll_timestamp(at)
                     records = found.get(at, [])
                     if position >= end:
                         # Before the next await, or the fetcher long-polls this partition while the next one waits.
                         consumer.pause(at)
                         records = [record for record in records if record.offset < end]
                     yield position, records
-                elif answered > since and (consumer.highwater(at) or 0) >= end:
+                elif answered != rested and (consumer.highwater(at) or 0) >= end:
                     yield end, []
                     return
                 elif time.monotonic() - moved > self._stall:
@@ -217,8 +217,3 @@ async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
         return sorted(partition["partition"] for partition in found[0]["partitions"])
     finally:
         await admin.close()
-
-
-def _now_ms() -> int:
-    """Return the clock that aiokafka stamps its polls with."""
-    return int(time.time() * 1000)
