@@ -35,12 +35,15 @@ def up(
     it all, cleanly; a second Ctrl-C hurries. Logs are in DATA_DIR/logs.
     """
     import asyncio
+    import logging
 
     from tallystream.streams import ports, topics
     from tallystream.supervisor.runfile import SupervisorLock
     from tallystream.supervisor.specs import plan
     from tallystream.supervisor.supervisor import Supervisor
 
+    # It logs each refused connection; what people need to know of it is in our own error.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings = settings_from(data_dir, kafka)
     with SupervisorLock(settings.data_dir):
         if not ports.is_free(port):
