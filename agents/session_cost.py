@@ -158,7 +158,9 @@ class SessionCost(FoldTable):
             if hour != last or at >= future:
                 reason = window.verdict(at, hour, append_ms, derived.closed_hour)
                 last = None if reason is Reason.FROM_THE_FUTURE else hour
-                if reason is None:
+                if reason is Reason.CLOSED and offset < part.settled:
+                    reason, state = None, None  # seen again: it was counted or refused before its hour was closed
+                elif reason is None:
                     late = windows.is_late(hour, append_ms)
                     key = prefix + self._hour(hour)
                     state = self._state(p, part, derived, key, batch)
