@@ -20,6 +20,7 @@ import pytest
 from aiohttp import web
 from tests.support.oracle import Used, codex_usage, read_logs, rows
 
+from tallystream.cli import main
 from tallystream.simulator import FleetConfig, Load, Report, Truth, compare, run, target
 
 START = 1_795_290_000_000_000_000
@@ -369,28 +370,46 @@ async def refuse_all(_: int, __: web.Request) -> web.Response:
     return web.Response(status=404)
 
 
-async def test_errors_are_one_line_with_a_next_step_and_no_secret(tmp_path: Path) -> None:
+async def test_a_gateway_that_refuses_everything_is_an_error_that_shows_no_secret() -> None:
     async with gateway(refuse_all) as server:
         code, _, err = await simulate("--requests", "20", "--endpoint", f"{server.url}/otel/codex/Sec", "--json")
-        assert code == 2
-        assert json.loads(err)["hint"]
-        assert "Sec" not in err
-        gone = server.url
-    cases: list[tuple[int, list[str]]] = [
-        (3, ["--endpoint", gone]),
-        (2, ["--endpoint", "gopher://x"]),
+    assert code == 2
+    assert "404" in json.loads(err)["message"]
+    assert json.loads(err)["hint"]
+    assert "Sec" not in err
+
+
+@pytest.mark.parametrize(
+    ("code", "args"),
+    [
+        (3, ["--endpoint", "http://127.0.0.1:1/otel/codex/Sec"]),
+        (2, ["--endpoint", "gopher://x/Sec"]),
+        (2, ["--endpoint", "http://x:port/Sec"]),
         (2, []),
-        (2, ["--connection", str(tmp_path / "conn.json"), "--endpoint", "x"]),
-        (2, ["--endpoint", gone, "--client", "emacs"]),
-        (2, ["--endpoint", gone, "--late", "2"]),
-        (2, ["--endpoint", gone, "--truth", "/proc/none/truth.json"]),
-        (3, ["--connection", "AbC", "--data-dir", str(tmp_path)]),
-    ]
-    for code, args in cases:
-        found, out, err = await simulate("--requests", "20", *args)
-        assert (found, out) == (code, ""), (args, err)
-        assert "Traceback" not in err
-        assert "error:" in err.lower()
+        (2, ["--connection", "setup.cfg", "--endpoint", "x"]),
+        (2, ["--endpoint", "http://127.0.0.1:1", "--client", "emacs"]),
+        (2, ["--endpoint", "http://127.0.0.1:1", "--client", "claude"]),
+        (2, ["--endpoint", "http://127.0.0.1:1", "--encoding", "xml"]),
+        (2, ["--endpoint", "http://127.0.0.1:1", "--late", "2"]),
+        (2, ["--endpoint", "http://127.0.0.1:1", "--span", "soon"]),
+        (2, ["--endpoint", "http://127.0.0.1:1", "--truth", "/proc/none/truth.json"]),
+        (3, ["--connection", "Sec", "--data-dir", "nowhere"]),
+        (2, ["--connection", "broken.json"]),
+    ],
+)
+def test_errors_are_one_line_with_a_next_step(
+    code: int, args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.json").write_text('{"ingest_id": "Sec"}')
+    with pytest.raises(SystemExit) as end:
+        main(["simulate", "--agents", "5", "--seed", "9", "--requests", "20", *args])
+    assert end.value.code == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "Sec" not in err
+    assert not (tmp_path / "truth.json").exists()
 
 
 @pytest.fixture(autouse=True)

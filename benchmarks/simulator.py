@@ -1,0 +1,113 @@
+"""How fast the simulator is: generating bodies, keeping the truth, sending to a server that only reads.
+
+    python benchmarks/simulator.py [REQUESTS]
+
+CPU seconds of this process, so that a busy machine changes little; the server is a process of its own. What the
+simulator needs for a token event must stay well below what a gateway needs for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+from aiohttp import web
+
+from tallystream.simulator import Fleet, FleetConfig, Load, Truth, run, target
+from tallystream.simulator.options import Encoding
+
+START_NS = 1_795_290_000_000_000_000
+
+
+def line(what: str, cpu_s: float, responses: int, records: int, size: int, bodies: int) -> None:
+    """Print one result."""
+    print(
+        f"{what:34} {responses / cpu_s:>9,.0f} token events/s {records / cpu_s:>10,.0f} records/s"
+        f" {bodies / cpu_s:>8,.0f} bodies/s {size / cpu_s / 1e6:>7,.0f} MB/s  ({cpu_s:.2f} CPU s)"
+    )
+
+
+def config(requests: int, encoding: Encoding) -> FleetConfig:
+    """Return a fleet as the acceptance run plays it."""
+    return FleetConfig(200, requests, 7, START_NS, encoding=encoding, duplicates=0.1, late=0.05)
+
+
+def generate(requests: int, encoding: Encoding) -> None:
+    """Generate only."""
+    bodies = records = responses = size = 0
+    before = time.process_time()
+    for request in Fleet(config(requests, encoding)):
+        bodies += 1
+        records += request.records
+        responses += len(request.responses)
+        size += len(request.body)
+    line(f"generate {encoding}", time.process_time() - before, responses, records, size, bodies)
+
+
+def account(requests: int) -> None:
+    """Keep the truth of bodies generated before, then price it."""
+    fleet = list(Fleet(config(requests, "protobuf")))
+    truth = Truth(config(requests, "protobuf"))
+    before = time.process_time()
+    for request in fleet:
+        truth.begin(request)
+        truth.end(request, 200)
+    middle = time.process_time()
+    truth.document()
+    after = time.process_time()
+    sent = truth.sent
+    line("truth: outcomes, while it runs", middle - before, sent.token_records, sent.records, sent.bytes, len(fleet))
+    line("truth: dollars, once it is over", after - middle, sent.token_records, sent.records, sent.bytes, len(fleet))
+
+
+def serve(port: Connection) -> None:
+    """Read every body and answer 200."""
+
+    async def main() -> None:
+        async def handle(request: web.BaseRequest) -> web.Response:
+            await request.read()
+            return web.Response()
+
+        runner = web.ServerRunner(web.Server(handle))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port.send(runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run the server for the time of the block."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def send(requests: int) -> None:
+    """Send everything, keeping the truth."""
+    with server() as url:
+        before = time.process_time()
+        report = asyncio.run(run(config(requests, "protobuf"), target(url), Load(concurrency=32)))
+        cpu_s = time.process_time() - before
+    line("generate, send, keep the truth", cpu_s, report.responses, report.records, report.bytes, report.bodies)
+    print(f"{'':34} {report.bodies / report.seconds:,.0f} requests/s of wall time, {report.percentiles()}")
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    generate(count, "protobuf")
+    generate(count, "json")
+    account(count)
+    send(count)
