@@ -38,6 +38,8 @@ class GatewayConfig:
     """How long an unknown ingest id may wait for the registry to catch up."""
     stop_timeout: float = 10.0
     """For requests in progress at SIGTERM, and again for the spool's last drain."""
+    first_contact: float = 10.0
+    """How long a starting gateway waits for Kafka's first word: with it, topics that do not fit stop the start."""
     retry_after: int = 5
     """Told to clients with every 503."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -129,20 +130,21 @@ class Link:
         try:
             for batch, builder in parcels:
                 sent = await producer.send_batch(builder, batch.topic, partition=batch.partition)
-                sent.add_done_callback(lambda done, batch=batch: self._settle(batch, done))
+                sent.add_done_callback(partial(self._settle, producer, batch))
         except (KafkaError, OSError, AssertionError) as exc:
             # AssertionError is aiokafka's word for a partition that its metadata does not show.
-            self._break(exc)
+            self._break(producer, exc)
 
-    def _settle(self, batch: Batch, sent: asyncio.Future[object]) -> None:
+    def _settle(self, producer: AIOKafkaProducer, batch: Batch, sent: asyncio.Future[object]) -> None:
+        exc = None if sent.cancelled() else sent.exception()
         if sent.cancelled() or batch.acked.done():
             return
         self._outstanding.pop(batch, None)
-        if (exc := sent.exception()) is not None:
+        if exc is not None:
             # An idempotent batch is retried unless the broker says that this is no use.
             batch.acked.set_exception(LinkLost(rejected=type(exc).__name__))
             batch.acked.exception()
-            self._break(exc)
+            self._break(producer, exc)
             return
         batch.acked.set_result(None)
         self._metrics.acked(batch.topic, len(batch.messages), self._clock.monotonic() - batch.since)
@@ -154,8 +156,8 @@ class Link:
         log.info("kafka_live")
         self.changed()
 
-    def _break(self, exc: BaseException) -> None:
-        if not self._broken.is_set():
+    def _break(self, producer: AIOKafkaProducer, exc: BaseException) -> None:
+        if self._producer is producer and not self._broken.is_set():
             log.error("producer_failed", error=type(exc).__name__, detail=str(exc))
             self._broken.set()
 
@@ -225,10 +227,12 @@ class Link:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), 1.0)
             if self.waiting > self._config.stuck_after:
-                self._break(TimeoutError(f"no ack for {self.waiting:.0f} s"))
+                self._break(producer, TimeoutError(f"no ack for {self.waiting:.0f} s"))
 
     def _lose_outstanding(self) -> None:
         self.live = False
+        for task in self._transmissions:
+            task.cancel()
         outstanding, self._outstanding = self._outstanding, {}
         for batch in outstanding:
             if not batch.acked.done():
@@ -239,17 +243,19 @@ class Link:
 async def abandon(producer: AIOKafkaProducer) -> None:
     """Close a producer without delivering what it holds.
 
-    `stop()` would wait for every batch, and an idempotent one waits for ever. So its connections are closed first,
-    then its sender is cancelled: then there is nobody left to wait for.
+    `stop()` alone would wait for every batch, and an idempotent one waits for ever. So the sender is cancelled before:
+    once to leave its loop, again to leave the requests it then waits for (aiokafka 0.14, producer/sender.py
+    `_sender_routine`); and the batches are forgotten, so that `stop()` has nothing left to wait for.
     """
+    sender = producer._sender.sender_task  # noqa: SLF001 - see above
+    for _ in range(50):
+        if sender is None or sender.done():
+            break
+        sender.cancel()
+        await asyncio.wait([sender], timeout=0.1)
+    batches = producer._message_accumulator  # noqa: SLF001 - see above
+    batches._batches.clear()  # noqa: SLF001 - see above
+    batches._pending_batches.clear()  # noqa: SLF001 - see above
     with contextlib.suppress(Exception):
         async with asyncio.timeout(5.0):
-            sender = producer._sender.sender_task  # noqa: SLF001 - stop() has no bound; a test watches this name
-            if sender is not None:
-                sender.cancel()
-            await producer.client.close()
-            if sender is not None:
-                await asyncio.wait([sender], timeout=2.0)
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(2.0):
             await producer.stop()

@@ -87,6 +87,10 @@ class Registry:
         self.cache = Cache()
         self.known = False
         self.caught_up_once = False
+        self.following = asyncio.Event()
+        """Set while the topic is followed, which begins with having read all of it."""
+        self.kafka_answers: Callable[[], bool] = lambda: True
+        """Asked before a refresh: nobody waits for a Kafka that is known to be away."""
         self.changed: Callable[[], None] = lambda: None
         """Called whenever the cache has caught up with the topic's end."""
 
@@ -109,7 +113,7 @@ class Registry:
         A refresh that began before this call may not have seen what was written since, so callers that find one
         running share the next.
         """
-        if self._clock.monotonic() < self._away_until:
+        if self._clock.monotonic() < self._away_until or not self.kafka_answers():
             return False
         running = self._refreshing
         if running is None or running.done():
@@ -141,6 +145,7 @@ class Registry:
         return True
 
     async def _catch_up(self) -> None:
+        await self.following.wait()
         consumer = self._consumer
         if consumer is None:
             raise TimeoutError
@@ -190,6 +195,7 @@ class Registry:
             self.cache = fresh
             self._position = position
             self._consumer = consumer
+            self.following.set()
             self._away_until = 0.0
             self.known = self.caught_up_once = self._dirty = True
             log.info("registry_caught_up", connections=len(fresh), offset=position)
@@ -198,6 +204,7 @@ class Registry:
                 self._position = await self._fetch(consumer, fresh)
                 self._moved.set()
         finally:
+            self.following.clear()
             self._consumer = None
             self._moved.set()
             with contextlib.suppress(Exception):

@@ -34,7 +34,7 @@ ADOPT_EVERY = 30.0
 RETRY_REJECTED_EVERY = 600.0
 STALLED_AFTER = 10.0
 """A round that is neither acknowledged nor spooled for so long: the process is no use any more."""
-FIRST_CONTACT = 10.0
+FIRST_ADOPTION = 2.0
 log = structlog.get_logger()
 
 
@@ -60,6 +60,7 @@ class Gateway:
         self.metrics = Metrics(registry)
         self._tasks: list[asyncio.Task[None]] = []
         self._failed = ""
+        self._opened = False
         self._listening = False
         self.link = Link(config, self.metrics, self._clock)
         self.registry = Registry(config, self.metrics, self._clock)
@@ -96,6 +97,8 @@ class Gateway:
             raise Unfit(
                 str(exc), "the gateway must be able to keep what Kafka cannot take: free or repair the disk"
             ) from exc
+        self._build()
+        self._opened = True
         try:
             await self._start()
         except BaseException:
@@ -104,7 +107,6 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self._config
-        self._build()
         await self._activity.load(await self.spool.meta("gateway", f"gw-{secrets.token_hex(4)}"))
         self.registry.load()
         self._spawn("link", self.link.run())
@@ -113,10 +115,17 @@ class Gateway:
         self._spawn("quarantine", self._quarantine.run())
         self._spawn("activity", self._activity.run())
         self._spawn("registry", self._follow())
-        self._spawn("upkeep", self._upkeep())
+        adopted = asyncio.Event()
+        self._spawn("upkeep", self._upkeep(adopted))
+        with contextlib.suppress(TimeoutError):
+            # So that the spool's gauges tell of everything from the start, unless there is a great deal of it.
+            await asyncio.wait_for(adopted.wait(), FIRST_ADOPTION)
         if not self.registry.known:
             # Without a snapshot every id would be a stranger's: meet Kafka first, if it is there.
             await self._first_contact()
+            if self.link.live:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.registry.following.wait(), self._config.first_contact)
         try:
             await self._http.start()
         except OSError as exc:
@@ -130,7 +139,7 @@ class Gateway:
 
     async def _first_contact(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.link.first_attempt.wait(), FIRST_CONTACT)
+            await asyncio.wait_for(self.link.first_attempt.wait(), self._config.first_contact)
         if self.link.unfit is not None:
             raise self.link.unfit
 
@@ -144,6 +153,7 @@ class Gateway:
         self._quarantine = Quarantine(self.spool, self.registry, messages, self._activity, self.metrics)
         self.link.may_go_live_at_once = lambda: not self.spool.level.rows
         self.link.changed = self._drain.wake
+        self.registry.kafka_answers = lambda: self.link.live
         self.registry.changed = self._quarantine.wake
         replies = Replies(self._clock)
         handler = Handler(
@@ -199,10 +209,11 @@ class Gateway:
         await self.link.first_attempt.wait()
         await self.registry.run()
 
-    async def _upkeep(self) -> None:
+    async def _upkeep(self, adopted: asyncio.Event) -> None:
         elapsed = 0.0
         while True:
             await self.spool.adopt_abandoned()
+            adopted.set()
             await asyncio.sleep(ADOPT_EVERY)
             elapsed += ADOPT_EVERY
             if elapsed >= RETRY_REJECTED_EVERY:
@@ -213,7 +224,7 @@ class Gateway:
         """Return whether work goes on: red when requests wait and nothing is acknowledged or spooled."""
         if self._failed:
             return Health(ok=False, why=self._failed)
-        if not hasattr(self, "delivery"):
+        if not self._opened:
             return Health(ok=True, why="the spool is being opened")
         waiting = self.delivery.waiting
         if waiting > STALLED_AFTER:
@@ -237,8 +248,7 @@ class Gateway:
     async def stop(self) -> None:
         """Answer what has been accepted, drain to Kafka within a bound, and leave the rest in the spool."""
         self._listening = False
-        if not hasattr(self, "_http"):
-            await self.spool.close()
+        if not self._opened:
             return
         await self._http.stop()
         await self._last_drain()

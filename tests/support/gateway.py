@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -92,7 +93,7 @@ def logs_path(ingest_id: str = INGEST_ID, provider: str = "codex", signal_: str 
 
 def config_of(kafka: KafkaSettings, prefix: str, directory: Path, **changes: Any) -> GatewayConfig:
     """Return a config for tests: any free port."""
-    return replace(GatewayConfig(kafka, Topics(prefix), directory / "gateway", port=0), **changes)
+    return replace(GatewayConfig(kafka, Topics(prefix), directory / "gateway", port=0, first_contact=5.0), **changes)
 
 
 @asynccontextmanager
@@ -158,6 +159,16 @@ class GatewayProcess:
         except OSError:
             return False
 
+    def ready_port(self) -> bool:
+        """Return whether something listens on its port."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def wait(self) -> int:
+        """Wait for its end and return the exit code."""
+        assert self._process is not None
+        return self._process.wait(30)
+
     def metrics(self) -> str:
         """Return what its ops port shows."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=5) as response:
@@ -176,7 +187,7 @@ class GatewayProcess:
         """Send a signal, wait for the end and return the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(30)
+        return self.wait()
 
     def end(self) -> None:
         """Make sure that it does not outlive its test."""

@@ -113,8 +113,16 @@ async def _serve(config: GatewayConfig, user: Callable[[str], str], ops_port: in
     except OSError as exc:
         raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
     try:
-        await gateway.start()
-        await stop.wait()
+        starting = asyncio.create_task(gateway.start())
+        told = asyncio.create_task(stop.wait())
+        await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            return
+        await starting
+        await told
         await gateway.stop()
     finally:
         await ops.stop()

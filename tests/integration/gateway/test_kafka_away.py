@@ -1,0 +1,280 @@
+"""Kafka stops answering, or is away from the start: every request is answered 200, and nothing is lost or made up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.integration.gateway.conftest import GUARDED_ID, REVOKED_ID, Deployment, deploy
+from tests.support.gateway import BEARER, config_of, connection, event_ids, logs_path, read_topic, running, until, write
+from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
+
+from tallystream.schemas.clients import normalise_logs
+from tallystream.schemas.otlp import Encoding
+from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.gateway import Gateway, GatewayConfig
+from tallystream.streams.kafka import KafkaSettings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+HEADERS = {"Content-Type": "application/json"}
+
+
+def body(number: int, session: str = "") -> bytes:
+    session = session or f"session-{number % 7}"
+    return encode([Group([*codex_noise(session), codex_response(session, at_ns=AT_NS + number)])], Encoding.JSON)
+
+
+def ids_of(*bodies: bytes) -> set[str]:
+    packs = [pack for one in bodies for pack in normalise_logs(one, Encoding.JSON).packs]
+    return {event["event_id"] for pack in packs for event in pack.events}
+
+
+@contextmanager
+def paused(broker: EmbeddedKafka) -> Iterator[None]:
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def own(broker: EmbeddedKafka) -> Deployment:
+    return deploy(KafkaSettings(broker.bootstrap))
+
+
+class Load:
+    """Posts bodies all the time; `answers` are the statuses, `sent` the bodies."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self._http = http
+        self._url = url + logs_path()
+        self.answers: list[int] = []
+        self.sent: list[bytes] = []
+
+    @asynccontextmanager
+    async def running(self, rate: int = 50) -> AsyncIterator[Load]:
+        stop = asyncio.Event()
+
+        async def go() -> None:
+            async with asyncio.TaskGroup() as group:
+                while not stop.is_set():
+                    group.create_task(self._one(body(len(self.sent))))
+                    await asyncio.sleep(1 / rate)
+
+        task = asyncio.create_task(go())
+        try:
+            yield self
+        finally:
+            stop.set()
+            await task
+
+    async def _one(self, content: bytes) -> None:
+        self.sent.append(content)
+        async with self._http.post(self._url, data=content, headers=HEADERS) as response:
+            await response.read()
+            self.answers.append(response.status)
+
+    async def more(self, count: int) -> None:
+        goal = len(self.answers) + count
+        await until(lambda: len(self.answers) >= goal, f"{count} more answers")
+
+
+def drained(gateway: Gateway) -> bool:
+    return not (gateway.spool.level.rows or gateway.spool.quarantine_level.rows) and gateway.link.live
+
+
+async def test_kafka_paused_under_load(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path, stuck_after=2.0)
+    async with running(config) as gateway:
+        async with Load(http, gateway.url).running() as load:
+            await load.more(20)
+            with paused(broker):
+                await until(lambda: gateway.spool.level.rows > 20, "the spool takes over")
+                await until(lambda: not gateway.link.connected, "the stuck producer is thrown away")
+                await load.more(20)
+            await until(lambda: drained(gateway), "the spool is drained while requests go on")
+            await load.more(20)
+        assert set(load.answers) == {200}
+    found = await event_ids(own.kafka, own.topics)
+    assert set(found) == ids_of(*load.sent)
+    assert len(set(found)) == len(load.sent)
+
+
+async def test_a_short_pause_makes_no_copies(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+        async with Load(http, gateway.url).running() as load:
+            await load.more(5)
+            with paused(broker):
+                await until(lambda: gateway.spool.level.rows > 20, "the spool takes over")
+            await until(lambda: drained(gateway), "the spool is drained")
+        assert set(load.answers) == {200}
+    assert sorted(await event_ids(own.kafka, own.topics)) == sorted(ids_of(*load.sent))
+
+
+async def test_kafka_killed_and_restarted_under_load(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+        async with Load(http, gateway.url).running() as load:
+            await load.more(20)
+            os.kill(broker.pid, signal.SIGKILL)
+            await until(lambda: gateway.spool.level.rows > 20, "the spool takes over")
+            await asyncio.to_thread(broker.stop)
+            await asyncio.to_thread(broker.start)
+            await until(lambda: drained(gateway), "the spool is drained", 60)
+            await load.more(20)
+        assert set(load.answers) == {200}
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(*load.sent)
+
+
+async def test_a_gateway_that_starts_without_kafka_knows_its_connections_and_spools(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path)
+    async with running(config) as gateway:
+        assert (await post(http, gateway, body(1))).status == 200
+    with paused(broker):
+        gateway, stop = await serve(config)
+        async with http.get(f"{gateway.url}/readyz") as response:
+            assert response.status == 200
+        assert (await post(http, gateway, body(2))).status == 200
+        assert (await post(http, gateway, b"{broken")).status == 400
+        assert (gateway.spool.level.rows, gateway.spool.quarantine_level.rows) == (2, 0)
+        await stop()
+    async with running(config) as gateway:
+        await until(lambda: drained(gateway), "the spool is drained")
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(body(1), body(2))
+    letters = [letter for _, letter in await read_topic(own.kafka, own.topics.deadletters)]
+    assert [(letter["reason"], letter["size"]) for letter in letters] == [("undecodable", 7)]
+
+
+async def serve(config: GatewayConfig) -> tuple[Gateway, Callable[[], Awaitable[Any]]]:
+    """Start a gateway whose Kafka is away; return it and what stops it."""
+    context = running(replace(config, first_contact=0.1))
+    return await context.__aenter__(), lambda: context.__aexit__(None, None, None)
+
+
+async def post(
+    http: aiohttp.ClientSession, gateway: Gateway, content: bytes, path: str = "", **headers: str
+) -> aiohttp.ClientResponse:
+    url = gateway.url + (path or logs_path())
+    async with http.post(url, data=content, headers=HEADERS | headers) as response:
+        await response.read()
+        return response
+
+
+async def test_strangers_are_kept_while_kafka_is_away_and_judged_once_it_is_back(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path)
+    bearer = {"Authorization": f"Bearer {BEARER}"}
+    user = Group([codex_response("named").having(user__email="ada@example.com")])
+    with paused(broker):
+        gateway, stop = await serve(config)
+        assert not gateway.registry.known
+        async with http.get(f"{gateway.url}/readyz") as response:
+            assert response.status == 503
+        assert (await post(http, gateway, body(1))).status == 200
+        assert (await post(http, gateway, body(2), logs_path("guessed"))).status == 200
+        assert (await post(http, gateway, body(3), logs_path(REVOKED_ID))).status == 200
+        assert (await post(http, gateway, body(4), logs_path(GUARDED_ID), **bearer)).status == 200
+        assert (await post(http, gateway, body(5), logs_path(GUARDED_ID))).status == 200
+        assert (await post(http, gateway, encode([user], Encoding.JSON))).status == 200
+        assert (await post(http, gateway, b"{broken")).status == 400
+        assert (gateway.spool.level.rows, gateway.spool.quarantine_level.rows) == (0, 7)
+        on_disk = b"".join(file.read_bytes() for file in sorted(config.directory.iterdir()))
+        await stop()
+    for secret in (b"guessed", REVOKED_ID.encode(), BEARER.encode(), b"ada@example.com", b"{broken", b"canary"):
+        assert secret not in on_disk
+    async with running(config) as gateway:
+        await until(lambda: drained(gateway), "what was held is judged")
+    batches = [batch for _, batch in await read_topic(own.kafka, own.topics.usage)]
+    counted = {event["event_id"] for batch in batches for event in batch["events"]}
+    assert counted == ids_of(body(1), body(4), encode([user], Encoding.JSON))
+    assert {batch["connection_id"] for batch in batches} == {"codex-7f3a", "codex-9a11"}
+    users = {user for batch in batches if (user := batch["attribution"].get("user"))}
+    assert [len(name) for name in users] == [18]
+    letters = [letter for _, letter in await read_topic(own.kafka, own.topics.deadletters)]
+    refused = {letter["record"]["event_id"] for letter in letters if letter["reason"] == "unknown_connection"}
+    assert refused == ids_of(body(2), body(3), body(5))
+    assert [letter["connection_id"] for letter in letters if letter["reason"] == "undecodable"] == ["codex-7f3a"]
+
+
+async def test_a_full_quarantine_is_503_and_known_connections_go_on(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path, quarantine_max_bytes=2_000)
+    async with running(config) as gateway:
+        with paused(broker):
+            await post(http, gateway, body(0))
+            statuses = [(await post(http, gateway, body(n), logs_path(f"guess-{n}"))).status for n in range(1, 12)]
+            assert statuses[0] == 200
+            assert statuses[-1] == 503
+            assert (await post(http, gateway, body(12))).status == 200
+        await until(lambda: drained(gateway), "everything is judged")
+    assert ids_of(body(0), body(12)) == set(await event_ids(own.kafka, own.topics))
+
+
+async def fill_disk(gateway: Gateway) -> None:
+    """Let the spool's file grow by three pages and no more: SQLite then says what it says on a full disk."""
+
+    def limit() -> None:
+        database = gateway.spool._file._db
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count = {pages + 3}")
+
+    await gateway.spool._run(limit)
+
+
+@pytest.mark.parametrize("trouble", ["full spool", "full disk"])
+async def test_what_neither_kafka_nor_the_spool_takes_is_503(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path, trouble: str
+) -> None:
+    limit = 5_000 if trouble == "full spool" else 1 << 30
+    async with running(config_of(own.kafka, own.prefix, tmp_path, spool_max_bytes=limit)) as gateway:
+        accepted: list[bytes] = []
+        with paused(broker):
+            if trouble == "full disk":
+                await gateway.spool._run(lambda: gateway.spool._file._db.execute("PRAGMA max_page_count = 20"))
+            answers = []
+            for number in range(60):
+                response = await post(http, gateway, body(number))
+                answers.append(response.status)
+                if response.status == 200:
+                    accepted.append(body(number))
+            assert answers[0] == 200
+            assert answers[-1] == 503
+            assert response.headers["Retry-After"] == "5"
+            assert set(answers) == {200, 503}
+        await until(lambda: drained(gateway), "the spool is drained")
+        assert (await post(http, gateway, body(99))).status == 200
+    found = set(await event_ids(own.kafka, own.topics))
+    assert found >= ids_of(*accepted, body(99)), "something that was answered 200 is missing"
+    assert found <= ids_of(*map(body, range(60)), body(99))
+
+
+async def test_an_id_made_a_moment_ago_works_at_once_and_guessing_costs_kafka_little(
+    own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+        await write(own.kafka, own.topics, connection("codex", "made-just-now", connection_id="codex-0001"))
+        assert (await post(http, gateway, body(1), logs_path("made-just-now"))).status == 200
+        guesses = [post(http, gateway, body(2), logs_path(f"guess-{number}")) for number in range(300)]
+        assert {response.status for response in await asyncio.gather(*guesses)} == {404}
+        value = gateway.metrics.registry.get_sample_value
+        assert (value("tallystream_gateway_registry_refreshes_total", {"outcome": "caught_up"}) or 0) < 60
+    assert json.loads((tmp_path / "gateway" / "connections.json").read_text())["topic"] == own.topics.connections.name

@@ -1,0 +1,209 @@
+"""`tallystream gateway` as a process: killed, told to stop, restarted; its log, its metrics, its exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.integration.gateway.conftest import Deployment
+from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of, own, paused
+from tests.support.gateway import INGEST_ID, GatewayProcess, event_ids, logs_path, read_topic, until
+from tests.support.otlp_bodies import SECRET
+
+from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.topics import ensure
+
+__all__ = ["own"]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def process(own: Deployment, tmp_path: Path) -> Iterator[GatewayProcess]:
+    one = GatewayProcess(own.kafka, own.prefix, tmp_path / "data")
+    one.start()
+    yield one
+    one.end()
+
+
+async def answered(http: aiohttp.ClientSession, process: GatewayProcess, content: bytes) -> int:
+    async with http.post(process.url + logs_path(), data=content, headers=HEADERS) as response:
+        await response.read()
+        return response.status
+
+
+async def test_killed_with_a_spool_it_loses_nothing(
+    broker: EmbeddedKafka, own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    await until(process.ready, "the gateway is ready")
+    bodies = [body(number) for number in range(100)]
+    with paused(broker):
+        answers = await asyncio.gather(*(answered(http, process, one) for one in bodies))
+        assert set(answers) == {200}
+        assert process.metric("tallystream_gateway_spool_messages") == 100
+        process.kill()
+    process.start()
+    await until(process.ready, "the gateway is ready again")
+    await until(lambda: process.metric("tallystream_gateway_spool_messages") == 0, "the spool is drained")
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(*bodies)
+    assert process.kill(signal.SIGTERM) == 0
+
+
+async def test_killed_under_load_everything_answered_is_there(
+    own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    await until(process.ready, "the gateway is ready")
+    accepted: list[bytes] = []
+
+    async def client(number: int) -> None:
+        for turn in range(10_000):
+            content = body(number * 10_000 + turn)
+            try:
+                if await answered(http, process, content) == 200:
+                    accepted.append(content)
+            except aiohttp.ClientError:
+                return
+
+    clients = [asyncio.create_task(client(number)) for number in range(16)]
+    await until(lambda: len(accepted) > 400, "load")
+    process.kill()
+    await asyncio.gather(*clients)
+    process.start()
+    await until(process.ready, "the gateway is ready again")
+    await until(lambda: process.metric("tallystream_gateway_spool_messages") == 0, "the spool is drained")
+    assert set(await event_ids(own.kafka, own.topics)) >= ids_of(*accepted)
+
+
+async def test_told_to_stop_it_answers_what_it_has_taken_and_leaves_no_spool(
+    own: Deployment, process: GatewayProcess
+) -> None:
+    await until(process.ready, "the gateway is ready")
+    content = body(1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
+    head = f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    writer.write(head.encode() + b"\r\n\r\n" + content[:100])
+    await writer.drain()
+    await until(lambda: process.metric("tallystream_gateway_requests_in_progress") == 1, "the request is being read")
+    os.kill(process.pid, signal.SIGTERM)
+    await until(lambda: not process.ready_port(), "it no longer listens")
+    writer.write(content[100:])
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Connection: close" in answer
+    assert process.wait() == 0
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(content)
+    activity = [value for _, value in await read_topic(own.kafka, own.topics.activity)]
+    assert [(one["signal"], one["requests"], one["records"]) for one in activity] == [("logs", 1, 11)]
+
+
+async def test_told_to_stop_without_kafka_it_leaves_the_rest_in_the_spool(
+    broker: EmbeddedKafka, own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    await until(process.ready, "the gateway is ready")
+    with paused(broker):
+        assert await answered(http, process, body(1)) == 200
+        assert process.kill(signal.SIGTERM) == 0
+    process.start()
+    await until(process.ready, "the gateway is ready again")
+    await until(lambda: process.metric("tallystream_gateway_spool_messages") == 0, "the spool is drained")
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(body(1))
+
+
+async def test_counts_of_activity_go_on_after_a_restart(
+    own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    for _ in range(2):
+        await until(process.ready, "the gateway is ready")
+        assert await answered(http, process, body(1)) == 200
+        assert process.kill(signal.SIGTERM) == 0
+        process.start()
+    rows = dict(await read_topic(own.kafka, own.topics.activity))
+    assert [value["requests"] for value in rows.values()] == [2], "one gateway, one key, counts that never fall"
+
+
+async def test_what_it_writes_holds_no_secret_and_no_content(
+    own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    await until(process.ready, "the gateway is ready")
+    for content in (body(1), b"{" + SECRET.encode()):
+        await answered(http, process, content)
+    async with http.get(process.url + logs_path()) as response:
+        assert response.status == 405
+    reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
+    writer.write(f"POST {logs_path()} HTTP/1.1\r\nBad Header: {SECRET}\r\n\r\n".encode())
+    await reader.read()
+    writer.close()
+    metrics = process.metrics()
+    topics = [
+        str(await read_topic(own.kafka, spec))
+        for spec in (own.topics.usage, own.topics.deadletters, own.topics.activity, own.topics.connections)
+    ]
+    assert process.kill(signal.SIGTERM) == 0
+    written = [metrics, *topics, *everything_in(tmp_path)]
+    assert sum(map(len, written)) > 10_000
+    for secret in (INGEST_ID, SECRET, "key of the tests"):
+        assert not [text[:200] for text in written if secret in text]
+
+
+def everything_in(directory: Path) -> list[str]:
+    return [path.read_text(errors="replace") for path in directory.rglob("*") if path.is_file()]
+
+
+async def test_metrics_are_explained_and_bounded(process: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    await until(process.ready, "the gateway is ready")
+    before = len(process.metrics().splitlines())
+    for number in range(30):
+        await answered(http, process, body(number, session=f"session-{number}"))
+        async with http.post(f"{process.url}/v1/x{number}", data=b"", headers={"Content-Type": f"x/{number}"}):
+            pass
+    families = list(text_string_to_metric_families(process.metrics()))
+    assert all(family.documentation for family in families)
+    assert "session-3" not in process.metrics()
+    assert len(process.metrics().splitlines()) < before + 100
+    assert process.metric('tallystream_gateway_usage_events_total{provider="codex"}') == 30
+
+
+def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTREAM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "tallystream", "gateway", *args],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_what_cannot_be_is_said_in_one_line(own: Deployment, tmp_path: Path) -> None:
+    where = ("--kafka", own.kafka.bootstrap, "--data-dir", str(tmp_path))
+    without_key = run(*where)
+    assert (without_key.returncode, "TALLYSTREAM_USER_KEY" in without_key.stderr) == (2, True)
+    named = {"TALLYSTREAM_USER_NAMES": "true", "TALLYSTREAM_PREFIX": own.prefix}
+    wrong = run(*where, "--port", "0", TALLYSTREAM_PARTITIONS="3", **named)
+    assert (wrong.returncode, "has 12 partitions, we need 3" in wrong.stderr) == (1, True)
+    taken = run(*where, "--port", own.kafka.bootstrap.rpartition(":")[2], **named)
+    assert (taken.returncode, "cannot listen" in taken.stderr) == (2, True)
+    for failed in (without_key, wrong, taken):
+        assert "Traceback" not in failed.stderr
+
+
+async def test_topics_are_made_by_the_first_who_needs_them(
+    broker: EmbeddedKafka, own: Deployment, prefix: str, tmp_path: Path
+) -> None:
+    del broker
+    process = GatewayProcess(own.kafka, prefix, tmp_path / "data")
+    process.start()
+    try:
+        await until(process.ready, "the gateway is ready")
+        topics = type(own)(own.kafka, prefix).topics
+        await ensure(own.kafka, (topics.usage, topics.activity, topics.deadletters, topics.connections), seconds=5)
+    finally:
+        process.end()
