@@ -131,6 +131,13 @@ class Settings(BaseSettings):
             self.kafka_key,
         )
 
+    @property
+    def polls_openai(self) -> bool:
+        """Whether there is a key to poll OpenAI with."""
+        keys = (self.openai_api_token, self.openai_admin_token, self.openai_session_token)
+        files = (self.openai_api_token_file, self.openai_admin_token_file, self.openai_session_token_file)
+        return any(one is not None for one in (*keys, *files))
+
     def topics(self) -> Topics:
         """Return the topics of this deployment."""
         return Topics(self.prefix, self.partitions)

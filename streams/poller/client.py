@@ -141,7 +141,7 @@ class Client:
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise PollFailure(Why.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
         try:
-            return exact.loads(body)
+            return await asyncio.to_thread(exact.loads, body)
         except InvalidBody as exc:
             raise PollFailure(Why.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
 

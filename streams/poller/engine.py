@@ -152,7 +152,8 @@ class Engine:
             self._progress.planned(resource.name, 1)
             began = self._clock.now_ns()
             rows = await fetch_current(self._getter, resource, began / 1e9)
-            await self._publish(term, [query.record(CURRENT, None, utc(began), rows)], None, resource, result)
+            record = await asyncio.to_thread(query.record, CURRENT, None, utc(began), rows)
+            await self._publish(term, [record], None, resource, result)
             self._progress.done(resource.name)
         else:
             await self._poll_window(query, resource.window, term, result)
@@ -169,10 +170,7 @@ class Engine:
         for span in spans:
             began = self._clock.now_ns()
             found = await fetch_buckets(self._getter, resource, span, began / 1e9)
-            records = [
-                query.record(bucket_name(start, window.width), Span(start, start + window.width), utc(began), rows)
-                for start, rows in sorted(found.items())
-            ]
+            records = await asyncio.to_thread(query.records, window.width, utc(began), found)
             coverage = coverage.with_span(span, opens)
             after = query.cursor(coverage, utc(began))
             await self._publish(term, records, after, resource, result)
@@ -230,6 +228,13 @@ class _Query:
             rows=packed,
             decimals=decimals,
         )
+
+    def records(self, width: int, polled_at: datetime, found: Mapping[int, list[Row]]) -> list[OpenAIRecord]:
+        """Return the records of the buckets found, oldest first."""
+        return [
+            self.record(bucket_name(start, width), Span(start, start + width), polled_at, rows)
+            for start, rows in sorted(found.items())
+        ]
 
     def cursor(self, coverage: Coverage, polled_at: datetime) -> PollCursor:
         return PollCursor(

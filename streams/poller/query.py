@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from tallystream.streams.poller.errors import PollFailure, Why
@@ -58,7 +59,9 @@ async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Ite
     items: list[Item] = []
     asked: set[str] = set()
     for _ in range(MAX_PAGES):
-        page = resource.extractor.page(await getter.get(resource.path, pairs(values), resource.key))
+        answer = await getter.get(resource.path, pairs(values), resource.key)
+        # A large answer takes seconds: in a thread, so that the group goes on hearing from us.
+        page = await asyncio.to_thread(resource.extractor.page, answer)
         items += page.items
         if pages is None:
             return items

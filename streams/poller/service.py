@@ -146,6 +146,7 @@ class Poller:
                     result = await self._lead(election, engine, number, once=once)
                 except LeadershipLost:
                     log.warning("standing_by", why="another poller is, or may be, the active one")
+                    since = time.monotonic()
                 else:
                     if result is not None:
                         return result

@@ -1,0 +1,190 @@
+"""One request over real HTTP: what is retried, what is not, and what is said."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tallystream.sandbox import Fault, Sandbox, SandboxConfig
+from tallystream.schemas.errors import UsageError
+from tallystream.streams.poller.client import Client, ClientConfig
+from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.tokens import Token, Tokens
+
+KEYS = Tokens({"api": Token("sk-sandbox-0123456789")})
+
+
+class Naps:
+    """Sleeps nothing and remembers how long it would have been."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.taken.append(seconds)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(SandboxConfig())
+    await sandbox.start()
+    yield sandbox
+    await sandbox.stop()
+
+
+@pytest.fixture
+def config(sandbox: Sandbox) -> ClientConfig:
+    return ClientConfig(sandbox.url + "/openai/v1", timeout=1.0, attempts=3, first_wait=0.5)
+
+
+async def failure(client: Client, path: str = "/models", key: str = "api") -> PollFailure:
+    with pytest.raises(PollFailure) as caught:
+        await client.get(path, [], key)
+    return caught.value
+
+
+async def test_429_is_asked_again_when_the_server_says(sandbox: Sandbox, config: ClientConfig) -> None:
+    naps = Naps()
+    retried: list[Why] = []
+    sandbox.faults.add(Fault(kind="status", status=429, retry_after=17, times=2))
+    async with Client(config, KEYS, sleep=naps, retried=retried.append) as client:
+        assert (await client.get("/models", []))["object"] == "list"
+    assert [17 <= nap < 18 for nap in naps.taken] == [True, True]
+    assert retried == [Why.RATE_LIMITED, Why.RATE_LIMITED]
+
+
+async def test_a_retry_after_of_hours_is_not_waited_for(sandbox: Sandbox, config: ClientConfig) -> None:
+    naps = Naps()
+    sandbox.faults.add(Fault(kind="status", status=429, retry_after=7200))
+    async with Client(config, KEYS, sleep=naps) as client:
+        assert (await failure(client)).why == Why.RATE_LIMITED
+    assert naps.taken == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (Fault(kind="status", status=503), Why.SERVER_ERROR),
+        (Fault(kind="hang", seconds=9), Why.TIMEOUT),
+        (Fault(kind="reset"), Why.CONNECTION),
+        (Fault(kind="truncate"), Why.CONNECTION),
+    ],
+)
+async def test_what_may_pass_is_tried_so_often_and_no_more(
+    sandbox: Sandbox, config: ClientConfig, fault: Fault, why: Why
+) -> None:
+    naps = Naps()
+    sandbox.faults.add(fault)
+    async with Client(replace(config, timeout=0.3), KEYS, sleep=naps) as client:
+        assert (await failure(client)).why == why
+    assert len(naps.taken) == 2
+    assert 0.25 <= naps.taken[0] <= 0.5 <= naps.taken[1] <= 1.0
+    # aiohttp itself asks once more when a kept connection turns out to be closed.
+    assert 3 <= sandbox.faults.state()[0]["hit"] <= 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (Fault(kind="status", status=400), Why.REJECTED),
+        (Fault(kind="status", status=404), Why.NOT_FOUND),
+        (Fault(kind="half"), Why.UNDECODABLE),
+    ],
+)
+async def test_what_will_not_pass_is_not_tried_again(
+    sandbox: Sandbox, config: ClientConfig, fault: Fault, why: Why
+) -> None:
+    sandbox.faults.add(fault)
+    async with Client(config, KEYS, sleep=Naps()) as client:
+        assert (await failure(client)).why == why
+    assert sandbox.faults.state()[0]["hit"] == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "key", "why", "says"),
+    [
+        ("sk-user-0123456789", "/organization/costs", "admin", Why.FORBIDDEN, "TALLYSTREAM_OPENAI_ADMIN_TOKEN"),
+        ("sk-user-0123456789", "/dashboard/billing/usage", "session", Why.UNAUTHORISED, "SESSION_TOKEN"),
+        ("wrong-0123456789", "/models", "api", Why.UNAUTHORISED, "TALLYSTREAM_OPENAI_API_TOKEN"),
+    ],
+)
+async def test_a_refusal_says_which_key_is_needed_and_never_the_one_it_was(
+    config: ClientConfig, token: str, path: str, key: str, why: Why, says: str
+) -> None:
+    async with Client(config, Tokens({"api": Token(token)})) as client:
+        refused = await failure(client, path, key)
+    assert refused.why == why
+    assert says in refused.hint
+    assert token not in refused.message + refused.hint
+
+
+async def test_an_answer_that_is_too_large_is_not_held(config: ClientConfig) -> None:
+    async with Client(replace(config, max_bytes=100), KEYS) as client:
+        assert (await failure(client)).why == Why.TOO_LARGE
+
+
+async def test_a_redirect_never_gets_the_key() -> None:
+    asked: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        raise web.HTTPFound("/elsewhere")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", elsewhere)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with Client(ClientConfig(f"http://127.0.0.1:{runner.addresses[0][1]}"), KEYS) as client:
+            assert (await failure(client)).why == Why.REJECTED
+    finally:
+        await runner.cleanup()
+    assert asked == ["/models"]
+
+
+async def test_headers_name_the_organisation_and_a_proxy_is_used() -> None:
+    seen: list[tuple[str, str, str | None, str | None]] = []
+
+    async def proxy(request: web.Request) -> web.Response:
+        headers = request.headers
+        seen.append(
+            (request.method, str(request.url), headers.get("OpenAI-Organization"), headers.get("OpenAI-Project"))
+        )
+        return web.json_response({"object": "list", "data": []})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", proxy)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    config = ClientConfig(
+        "http://openai.invalid/v1", organization="org-1", project="proj-2",
+        proxy=f"http://127.0.0.1:{runner.addresses[0][1]}",
+    )  # fmt: skip
+    try:
+        async with Client(config, KEYS) as client:
+            assert await client.get("/models", []) == {"object": "list", "data": []}
+    finally:
+        await runner.cleanup()
+    assert seen == [("GET", "http://openai.invalid/v1/models", "org-1", "proj-2")]
+
+
+async def test_nothing_listening_is_a_failure_with_a_next_step() -> None:
+    async with Client(ClientConfig("http://127.0.0.1:9", attempts=2), KEYS, sleep=Naps()) as client:
+        refused = await failure(client)
+    assert refused.why == Why.CONNECTION
+    assert refused.hint
+
+
+def test_a_ca_file_that_is_none_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    for name in ("ca.pem", "missing.pem"):
+        with pytest.raises(UsageError, match="CA file"):
+            Client(ClientConfig(ca=tmp_path / name), KEYS)
+    assert isinstance(ClientConfig().ssl_context(), ssl.SSLContext)

@@ -1,0 +1,227 @@
+"""Sandbox OpenAI over HTTP, through the poller, to real Kafka: the topic says what OpenAI says, whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.support.openai_rig import DAY, NOON, TODAY, Rig, ask, day, only, rig
+
+from tallystream.sandbox.openai_data import Cell
+from tallystream.schemas.openai import CURRENT, OpenAIRecord, cents_to_usd
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.poller.errors import Why
+from tallystream.streams.poller.resources import Resource, builtin
+
+pytestmark = pytest.mark.kafka
+COSTS, USAGE, MODELS, BILLING = "/organization/costs", "/usage", "/models", "/dashboard/billing/usage"
+COMPLETIONS = "/organization/usage/completions"
+
+
+@pytest.fixture
+async def openai(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
+    async with rig(kafka, prefix) as one:
+        yield one
+
+
+def cells(one: Rig, offset: int) -> list[Cell]:
+    """What happened on a day, from the source itself and not through any endpoint."""
+    return [cell for cell in one.sandbox.source.day(TODAY + offset) if cell.at < NOON]
+
+
+async def test_a_poll_of_everything_equals_what_openai_says(openai: Rig) -> None:
+    result = await openai.poll()
+    assert result.failures == {}
+    rows = await openai.rows()
+    days = [day(-n) for n in range(31)]
+    assert set(rows) == {(MODELS, CURRENT)} | {
+        (resource.name, one) for resource in builtin() if resource.bucket for one in days
+    }
+    # Entry by entry, as another client reads it in one piece.
+    for resource in builtin():
+        if resource.path.startswith("/organization/"):
+            start, groups = (TODAY - 30) * DAY, resource.params["group_by"]
+            asked = [("start_time", str(start)), ("limit", "31"), *(("group_by", group) for group in groups)]
+            answer = await ask(openai.sandbox, resource.path, asked)
+            assert [rows[resource.name, one] for one in reversed(days)] == [one["results"] for one in answer["data"]]
+    assert rows[MODELS, CURRENT] == (await ask(openai.sandbox, MODELS, []))["data"]
+    for one in days:
+        assert rows[USAGE, one] == (await ask(openai.sandbox, USAGE, [("date", one)]))["data"]
+    # And by sums over what happened, through no endpoint at all.
+    for offset in range(-30, 1):
+        happened = cells(openai, offset)
+        spent = sum((dollars for cell in happened for dollars in cell.costs.values()), Decimal(0))
+        assert sum(row["amount"]["value"] for row in rows[COSTS, day(offset)]) == spent
+        billed = [line["cost"] for row in rows[BILLING, day(offset)] for line in row["line_items"]]
+        assert cents_to_usd(sum(billed, Decimal(0))) == spent
+        for field in ("input_tokens", "output_tokens", "num_model_requests"):
+            used = sum(cell.counts[field] for cell in happened if cell.kind == "completions")
+            assert sum(row[field] for row in rows[COMPLETIONS, day(offset)]) == used
+
+
+async def test_money_in_the_topic_is_exact_text(openai: Rig) -> None:
+    await openai.poll(resources=only(COSTS))
+    record = next(one for one in (await openai.records()).values() if one.rows)
+    assert "[].amount.value" in record.decimals
+    assert all(isinstance(row["amount"]["value"], str | int) for row in record.rows)
+    for _, value in await openai.messages(openai.topics.openai_records.name):
+        assert float not in {type(leaf) for leaf in leaves(OpenAIRecord.model_validate_json(value).rows)}
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in leaves(item)]
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
+
+
+async def test_a_restart_repeats_no_more_than_what_may_still_change(openai: Rig) -> None:
+    first = await openai.poll(resources=only(COSTS, USAGE, MODELS))
+    openai.sandbox.seen.clear()
+    second = await openai.poll(resources=only(COSTS, USAGE, MODELS))
+    assert first.published == 31 + 31 + 1
+    assert (second.published, second.unchanged) == (0, 8 + 3 + 1)
+    asked = [one["query"] for one in openai.sandbox.requests() if one["path"].endswith(USAGE)]
+    assert asked == [f"date={day(offset)}" for offset in (-2, -1, 0)]
+    assert len(await openai.messages(openai.topics.openai_records.name)) == first.published
+
+
+async def test_a_restated_day_is_published_again_and_wins(openai: Rig) -> None:
+    await openai.poll(resources=only(COSTS, USAGE))
+    before = await openai.rows()
+    openai.sandbox.source.restate(TODAY - 1)  # type: ignore[union-attr]
+    openai.clock.seconds += 60
+    result = await openai.poll(resources=only(COSTS, USAGE))
+    assert result.restated == result.published == 2
+    assert openai.metric("tallystream_openai_buckets_restated_total", resource=COSTS) == 1
+    after = await openai.rows()
+    changed = {key for key in after if after[key] != before[key]}
+    assert changed == {(COSTS, day(-1)), (USAGE, day(-1))}
+    spent = sum((dollars for cell in cells(openai, -1) for dollars in cell.costs.values()), Decimal(0))
+    assert sum(row["amount"]["value"] for row in after[COSTS, day(-1)]) == spent
+    assert spent > sum(row["amount"]["value"] for row in before[COSTS, day(-1)])
+
+
+async def test_a_poller_whose_clock_is_behind_still_wins(openai: Rig) -> None:
+    await openai.poll(resources=only(COSTS))
+    openai.sandbox.source.restate(TODAY - 1)  # type: ignore[union-attr]
+    openai.clock.seconds -= 30
+    await openai.poll(resources=only(COSTS))
+    spent = sum((dollars for cell in cells(openai, -1) for dollars in cell.costs.values()), Decimal(0))
+    assert sum(row["amount"]["value"] for row in (await openai.rows())[COSTS, day(-1)]) == spent
+
+
+@pytest.mark.parametrize("kind", ["half", "truncate", "reset", "status"])
+async def test_a_query_that_fails_on_a_later_page_publishes_nothing(openai: Rig, kind: str) -> None:
+    """31 days in pages of 31 are one page; in pages of 10 the third one breaks."""
+    costs = only(COSTS)[0].model_copy(update={"pages": only(COSTS)[0].pages.model_copy(update={"size": 10})})  # type: ignore[union-attr]
+    openai.clock.seconds -= 40 * DAY
+    await openai.poll(resources=(costs,))
+    before = await openai.rows()
+    openai.clock.seconds = NOON
+    openai.order(match="page=page_20", kind=kind)
+    result = await openai.poll(resources=(costs,))
+    assert set(result.failures) == {COSTS}
+    assert await openai.rows() == before
+    openai.sandbox.faults.clear()
+    assert (await openai.poll(resources=(costs,))).failures == {}
+    assert set(await openai.rows()) >= {(COSTS, day(-n)) for n in range(71)}
+
+
+async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None:
+    await openai.poll()
+    before = await openai.messages(openai.topics.openai_records.name)
+    openai.order(match="/usage", kind="status", status=500)
+    openai.order(match="/models", kind="half")
+    openai.order(match="/organization/costs", kind="status", status=403)
+    openai.order(match="/dashboard", kind="reset")
+    for _ in range(4):
+        openai.clock.seconds += 6 * 3600
+        result = await openai.poll()
+        assert set(result.failures) == {resource.name for resource in builtin()}
+    assert await openai.messages(openai.topics.openai_records.name) == before
+    assert result.failures[COSTS].why == Why.FORBIDDEN
+    assert openai.metric("tallystream_openai_poll_failures_total", resource=COSTS, reason="forbidden") == 1
+    assert openai.metric("tallystream_openai_poll_last_success_timestamp_seconds", resource=COSTS) == 0
+    openai.sandbox.faults.clear()
+    assert (await openai.poll()).failures == {}
+    rows = await openai.rows()
+    for offset in range(-31, 2):
+        spent = sum((dollars for cell in openai.sandbox.source.day(TODAY + offset) if cell.at < openai.clock.seconds
+                     for dollars in cell.costs.values()), Decimal(0))  # fmt: skip
+        if (COSTS, day(offset)) in rows:
+            assert sum(row["amount"]["value"] for row in rows[COSTS, day(offset)]) == spent
+    assert (COSTS, day(1)) in rows
+
+
+async def test_backfill_reaches_back_once(openai: Rig) -> None:
+    await openai.poll(resources=only(COSTS, USAGE))
+    result = await openai.poll(resources=only(COSTS, USAGE), backfill=90.0 * DAY)
+    assert result.published == 60 + 60
+    rows = await openai.rows()
+    assert {bucket for resource, bucket in rows if resource == USAGE} == {day(-n) for n in range(91)}
+    assert (await openai.poll(resources=only(COSTS, USAGE), backfill=90.0 * DAY)).published == 0
+
+
+async def test_a_backfill_that_was_broken_off_goes_on_where_it_was(openai: Rig) -> None:
+    openai.order(match=f"date={day(-40)}", kind="status", status=400, times=1)
+    broken = await openai.poll(resources=only(USAGE), backfill=60.0 * DAY)
+    assert set(broken.failures) == {USAGE}
+    assert broken.published == 40
+    openai.sandbox.seen.clear()
+    assert (await openai.poll(resources=only(USAGE), backfill=60.0 * DAY)).published == 21
+    asked = [one["query"] for one in openai.sandbox.requests()]
+    assert asked == [f"date={day(offset)}" for offset in (-2, -1, 0, *range(-40, -61, -1))]
+
+
+async def test_a_users_resource_is_polled_like_the_others(openai: Rig) -> None:
+    mine = Resource.model_validate(
+        {"path": COSTS, "name": "costs by key", "key": "admin", "rows": ".results", "bucket": "1d", "pages": {},
+         "lookback": timedelta(days=9),
+         "params": {"start_time": "$from", "end_time": "$to", "group_by": ["api_key_id"]}}
+    )  # fmt: skip
+    await openai.poll(resources=(*only(COSTS), mine))
+    rows = await openai.rows()
+    for offset in range(-9, 1):
+        one, other = rows["costs by key", day(offset)], rows[COSTS, day(offset)]
+        assert sum(row["amount"]["value"] for row in one) == sum(row["amount"]["value"] for row in other)
+        assert {row["project_id"] for row in one} == {None}
+
+
+async def test_a_bucket_kafka_cannot_take_is_said_and_the_others_go_on(openai: Rig) -> None:
+    # Digits that look random, so that three megabytes of them do not compress below Kafka's limit of one.
+    digits = '[range(12)] | map(($i * 12 + .) * 2654435761 % 4294967291 | tostring) | join("")'
+    rows = f"[range(26000) as $i | {{n: ({digits})}}]"
+    noise = Resource.model_validate({"path": MODELS, "name": "noise", "data": ".data[:1]", "rows": rows})
+    result = await openai.poll(resources=(noise, *only(MODELS)))
+    assert {name: failure.why for name, failure in result.failures.items()} == {"noise": Why.TOO_LARGE}
+    assert (MODELS, CURRENT) in await openai.rows()
+
+
+async def test_a_late_writers_record_is_put_right_again(openai: Rig) -> None:
+    """A poller that was stopped before its write, and woke up after its successor's: compaction would keep that."""
+    await openai.poll(resources=only(COSTS))
+    newest = await openai.records()
+    right = next(one for one in newest.values() if one.bucket == day(-20))
+    stale = right.model_copy(update={"polled_at": right.polled_at - timedelta(hours=3), "rows": [], "digest": "0" * 16})
+    await write(openai, stale)
+    await openai.poll(resources=only(COSTS))
+    last = {
+        key: OpenAIRecord.model_validate_json(value)
+        for key, value in await openai.messages(openai.topics.openai_records.name)
+    }
+    assert last[right.key].rows == right.rows
+    assert openai.metric("tallystream_openai_records_repaired_total") == 1
+
+
+async def write(one: Rig, record: OpenAIRecord) -> None:
+    from aiokafka import AIOKafkaProducer
+
+    producer = AIOKafkaProducer(**one.kafka.client())
+    await producer.start()
+    try:
+        await producer.send_and_wait(one.topics.openai_records.name, record.model_dump_json().encode(), key=record.key)
+    finally:
+        await producer.stop()

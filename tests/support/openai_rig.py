@@ -1,0 +1,151 @@
+"""A poller, the sandbox and Kafka, put together as the product does it; and what the topic must then hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tallystream.sandbox import Fault, Sandbox, SandboxConfig
+from tallystream.schemas import exact
+from tallystream.schemas.openai import OpenAIRecord, at
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.config import PollerConfig
+from tallystream.streams.poller.engine import Round
+from tallystream.streams.poller.resources import Resource, builtin
+from tallystream.streams.poller.service import Poller
+from tallystream.streams.poller.tokens import Token, Tokens
+from tallystream.streams.topics import Topics
+
+DAY = 86_400
+NOON = 1_795_262_400  # 2026-11-21T12:00:00Z, a Saturday
+TODAY = NOON // DAY
+TOKEN = "sk-sandbox-7d1f0c5e9b"
+
+
+@dataclass
+class Hands:
+    """A clock that a test turns; `monotonic` is real, for nothing here measures by it."""
+
+    seconds: float = NOON
+
+    def now_ns(self) -> int:
+        return int(self.seconds * 1e9)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@dataclass
+class Rig:
+    """One deployment. Polls run one after the other, each by a poller of its own, as restarts do."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    sandbox: Sandbox
+    clock: Hands
+    config: PollerConfig
+    pollers: list[Poller] = field(default_factory=list)
+
+    async def poll(self, **changes: Any) -> Round:
+        poller = Poller(self.kafka, self.topics, replace(self.config, **changes), clock=self.clock)
+        self.pollers.append(poller)
+        return await poller.once()
+
+    def order(self, **fault: Any) -> None:
+        self.sandbox.faults.add(Fault(**fault))
+
+    async def messages(self, topic: str) -> list[tuple[bytes, bytes]]:
+        """Every message of a one-partition topic, in order."""
+        found = []
+        consumer = AIOKafkaConsumer(**self.kafka.client(), enable_auto_commit=False, auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            partition = TopicPartition(topic, 0)
+            consumer.assign([partition])
+            end = (await consumer.end_offsets([partition]))[partition]
+            while await consumer.position(partition) < end:
+                for message in (await consumer.getmany(partition, timeout_ms=200)).get(partition, []):
+                    found.append((message.key, message.value))
+        finally:
+            await consumer.stop()
+        return found
+
+    async def records(self) -> dict[bytes, OpenAIRecord]:
+        """What readers hold: of each key the record with the newest polled_at."""
+        found: dict[bytes, OpenAIRecord] = {}
+        for key, value in await self.messages(self.topics.openai_records.name):
+            record = OpenAIRecord.model_validate_json(value)
+            assert record.key == key
+            if key not in found or record.polled_at >= found[key].polled_at:
+                found[key] = record
+        return found
+
+    async def rows(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """Rows by (resource, bucket)."""
+        return {(one.resource, one.bucket): one.exact_rows() for one in (await self.records()).values()}
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A metric of the last poller."""
+        return self.pollers[-1].metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def rig(
+    kafka: KafkaSettings, prefix: str, resources: tuple[Resource, ...] | None = None, seed: int = 1
+) -> AsyncIterator[Rig]:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    clock = Hands()
+    sandbox = Sandbox(SandboxConfig(seed=seed), clock)
+    await sandbox.start()
+    config = PollerConfig(
+        resources=resources or builtin(),
+        tokens=Tokens({"api": Token(TOKEN)}),
+        client=ClientConfig(sandbox.url + "/openai/v1", timeout=5.0, attempts=3, first_wait=0.02),
+        session_timeout=2.0,
+    )
+    try:
+        yield Rig(kafka, Topics(prefix, 1), sandbox, clock, config)
+        assert sandbox.violations() == []
+    finally:
+        await sandbox.stop()
+
+
+async def ask(sandbox: Sandbox, path: str, params: list[tuple[str, str]]) -> Any:
+    """One answer of the sandbox, by another client than the product's."""
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
+        session.get(f"{sandbox.url}/openai/v1{path}", params=params) as response,
+    ):
+        assert response.status == 200, await response.text()
+        return exact.loads(await response.read())
+
+
+def only(*paths: str) -> tuple[Resource, ...]:
+    return tuple(resource for resource in builtin() if resource.path in paths)
+
+
+def day(offset: int = 0) -> str:
+    """Today plus `offset`, as a bucket's name."""
+    return at((TODAY + offset) * DAY).strftime("%Y-%m-%d")
+
+
+async def until(check: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """Wait for a condition, awaitable or not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.05)

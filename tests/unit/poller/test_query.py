@@ -1,0 +1,97 @@
+"""All pages of a query, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.params import Pairs
+from tallystream.streams.poller.query import fetch_buckets, fetch_current
+from tallystream.streams.poller.resources import Resource
+from tallystream.streams.poller.windows import Span
+
+DAY = 86_400
+WEEK = Span(0, 7 * DAY)
+
+
+class Script:
+    """Answers with what it is given, in order, and remembers what it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[Pairs] = []
+
+    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
+        self.asked.append(params)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def resource(**changes: Any) -> Resource:
+    raw = {
+        "path": "/costs",
+        "bucket": "1d",
+        "rows": ".results",
+        "pages": {"size": 2},
+        "params": {"start_time": "$from"},
+    }
+    return Resource.model_validate(raw | changes)
+
+
+def bucket(day: int, *rows: dict[str, Any]) -> dict[str, Any]:
+    return {"start_time": day * DAY, "results": list(rows)}
+
+
+def page(*items: dict[str, Any], following: str | None = None) -> dict[str, Any]:
+    return {"data": list(items), "has_more": following is not None, "next_page": following}
+
+
+async def test_pages_are_followed_to_the_end() -> None:
+    script = Script(page(bucket(0, {"n": 1}), bucket(1), following="b"), page(bucket(2, {"n": 3})))
+    assert await fetch_buckets(script, resource(), WEEK, 1e6) == {0: [{"n": 1}], DAY: [], 2 * DAY: [{"n": 3}]}
+    assert script.asked == [
+        [("start_time", "0"), ("limit", "2")],
+        [("start_time", "0"), ("limit", "2"), ("page", "b")],
+    ]
+
+
+async def test_a_failed_page_fails_the_query() -> None:
+    script = Script(page(bucket(0, {"n": 1}), following="b"), PollFailure(Why.SERVER_ERROR, "down"))
+    with pytest.raises(PollFailure, match="down"):
+        await fetch_buckets(script, resource(), WEEK, 1e6)
+
+
+async def test_pages_in_a_circle_are_noticed() -> None:
+    script = Script(page(bucket(0), following="b"), page(bucket(1), following="c"), page(bucket(2), following="b"))
+    with pytest.raises(PollFailure) as caught:
+        await fetch_buckets(script, resource(), WEEK, 1e6)
+    assert caught.value.why == Why.PAGINATION
+
+
+async def test_one_bucket_on_two_pages_is_no_bucket() -> None:
+    script = Script(page(bucket(0, {"n": 1}), following="b"), page(bucket(0, {"n": 2})))
+    with pytest.raises(PollFailure) as caught:
+        await fetch_buckets(script, resource(), WEEK, 1e6)
+    assert caught.value.why == Why.SHAPE
+
+
+async def test_offsets_count_items_until_a_page_is_short() -> None:
+    pages = {"style": "offset", "param": "offset", "size": 2}
+    script = Script({"data": [{"id": 1}, {"id": 2}]}, {"data": [{"id": 3}, {"id": 4}]}, {"data": []})
+    rows = await fetch_current(script, resource(bucket=None, rows="[.]", params={}, pages=pages), 1e6)
+    assert [row["id"] for row in rows] == [1, 2, 3, 4]
+    assert [dict(asked).get("offset") for asked in script.asked] == [None, "2", "4"]
+
+
+async def test_a_date_resource_is_asked_for_each_day_even_with_an_expression_of_now() -> None:
+    pasted = {"date": '(now | floor) | strftime("%Y-%m-%d")'}
+    daily = resource(requests="bucket", rows="[.]", pages=None, params=pasted)
+    script = Script({"data": [{"n": 1}]}, {"data": []})
+    now = 20 * DAY + 3600.0
+    assert await fetch_buckets(script, daily, Span(18 * DAY, 19 * DAY), now) == {18 * DAY: [{"n": 1}]}
+    assert await fetch_buckets(script, daily, Span(20 * DAY, 21 * DAY), now) == {20 * DAY: []}
+    assert script.asked == [[("date", "1970-01-19")], [("date", "1970-01-21")]]
