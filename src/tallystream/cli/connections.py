@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -19,7 +19,8 @@ from tallystream.cli.common import (
     err_console,
     settings_from,
 )
-from tallystream.cli.text import ago, stamp, visible
+from tallystream.cli.connectiontable import entry_document, issued_document, listing_table
+from tallystream.cli.text import stamp, visible
 from tallystream.schemas.errors import Mismatch, Unreachable
 
 if TYPE_CHECKING:
@@ -122,12 +123,15 @@ def list_(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption
         err_console.print(Text(f"a record of the registry cannot be read: {visible(key)}", style="yellow"))
     if json:
         emit_json(
-            {"as_of": stamp(now), "connections": [_entry(one, synced, now) for one in listing.connections.values()]}
+            {
+                "as_of": stamp(now),
+                "connections": [entry_document(one, synced, now) for one in listing.connections.values()],
+            }
         )
     elif not listing.connections:
         console.print("No connections yet. Make one: [bold]tallystream connections create codex --name laptop[/]")
     else:
-        console.print(_table(listing, synced, now))
+        console.print(listing_table(listing, synced, now))
 
 
 def check(
@@ -266,76 +270,9 @@ def _show_issued(settings: Settings, issued: Issued, endpoint_url: str | None, *
     console.print("Then run the client, and see what it cost: [bold]tallystream cost sessions[/]")
 
 
-def issued_document(connection_id: str, at: Endpoints) -> dict[str, Any]:
-    """Return what `create --json` and `rotate --json` print."""
-    return {
-        "connection_id": connection_id,
-        "ingest_id": at.ingest_id,
-        "base_url": at.base_url,
-        "logs_url": at.url("logs"),
-        "metrics_url": at.url("metrics"),
-        "traces_url": at.url("traces"),
-        "grpc": at.grpc,
-        "headers": at.headers,
-        "config": at.config,
-    }
-
-
-def _entry(one: Connection, synced: Mapping[str, Mapping[Signal, Synced]], now: datetime) -> dict[str, Any]:
-    from tallystream.streams.connections import SIGNALS, old_until, state_of
-
-    signals = synced.get(one.connection_id, {})
-    until = old_until(one, now)
-    newest = max((signal.last_synced_at for signal in signals.values()), default=None)
-    return {
-        "connection_id": one.connection_id,
-        "provider": one.provider,
-        "name": one.name,
-        "created_at": stamp(one.created_at),
-        "state": state_of(one, now),
-        "old_id_until": stamp(until) if until and one.revoked_at is None else None,
-        "revoked_at": stamp(one.revoked_at) if one.revoked_at else None,
-        "bearer": one.bearer_sha256 is not None,
-        "last_synced_at": stamp(newest) if newest else None,
-        "last_synced": {name: stamp(signals[name].last_synced_at) if name in signals else None for name in SIGNALS},
-        "requests": {name: signals[name].requests if name in signals else 0 for name in SIGNALS},
-        "records": {name: signals[name].records if name in signals else 0 for name in SIGNALS},
-    }
-
-
-def _table(listing: Listing, synced: Mapping[str, Mapping[Signal, Synced]], now: datetime) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    from tallystream.streams.connections import SIGNALS, state_of
-
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        caption="Logs, metrics, traces: how long ago each last came in.",
-        caption_justify="left",
-    )
-    for column in ("Connection", "Name", "Created", "State", *(name.capitalize() for name in SIGNALS)):
-        table.add_column(column, overflow="fold", no_wrap=column != "Name")
-    table.add_column("Requests", justify="right")
-    styles = {"active": "green", "rotating": "yellow", "revoked": "red"}
-    for one in listing.connections.values():
-        signals = synced.get(one.connection_id, {})
-        state = state_of(one, now)
-        table.add_row(
-            one.connection_id,
-            Text(visible(one.name)),
-            f"{one.created_at:%Y-%m-%d}",
-            Text(state, style=styles[state]),
-            *(ago(signals[name].last_synced_at, now) if name in signals else "never" for name in SIGNALS),
-            f"{sum(signal.requests for signal in signals.values()):,}",
-        )
-    return table
-
-
 def _show_last(connection: Connection, synced: Mapping[str, Mapping[Signal, Synced]], *, json: bool) -> None:
     now = _now()
-    entry = _entry(connection, synced, now)
+    entry = entry_document(connection, synced, now)
     if json:
         emit_json(
             {"connection_id": connection.connection_id, "ok": None, "status": None, "message": "not tested"} | entry
