@@ -20,7 +20,6 @@ from tallystream.agents.metrics import FoldMetrics
 from tallystream.agents.pricing import Book
 from tallystream.agents.rollups import HourSums
 from tallystream.agents.windows import COUNTED, DUPLICATE, REASONS, State, Window, apply
-from tallystream.schemas import keys
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.streams.clock import Clock, SystemClock
@@ -119,8 +118,7 @@ class SessionCost(FoldTable):
         if part.closed != derived.marker:
             derived.marker = part.closed
             derived.closed_hour = hour_from_iso(part.closed.decode()) if part.closed else 0
-        tally = {COUNTED: 0, DUPLICATE: 0}
-        late = 0
+        counted = copies = late = 0
         for record in records:
             try:
                 batch = parse(record.key, record.value)
@@ -133,25 +131,27 @@ class SessionCost(FoldTable):
                     letter = letters.invalid_message(p, record.offset, record.timestamp, record.value, detail, index)
                     self._refuse(derived, Reason.INVALID_MESSAGE, letter)
             if batch.events:
-                late += self._count(p, part, derived, record, batch, tally)
+                tally = self._count(p, part, derived, record, batch)
+                counted += tally[0]
+                copies += tally[1]
+                late += tally[2]
         metrics = self._metrics
-        metrics.events.inc(tally[COUNTED])
-        metrics.duplicates.inc(tally[DUPLICATE])
+        metrics.events.inc(counted)
+        metrics.duplicates.inc(copies)
         metrics.late.inc(late)
 
-    def _count(
-        self, p: int, part: Part, derived: Derived, record: Record, batch: Batch, tally: dict[windows.Outcome, int]
-    ) -> int:
-        """Count the events of one message, add to `tally`; return how many were late."""
+    def _count(self, p: int, part: Part, derived: Derived, record: Record, batch: Batch) -> tuple[int, int, int]:
+        """Count the events of one message; return how many were counted, copies, and counted late."""
         offset, append_ms = record.offset, record.timestamp
         window, price, book = self._window, self._book.price, self._book.hash
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
-        prefix = keys.join(batch.connection_id, batch.session_id) + b"|"
+        prefix = (record.key or b"") + b"|"  # `parse` has seen to it that the key is connection|session
         touched: dict[bytes, State] = {}
         state: State | None = None
         reason: Reason | None = None
-        late, lates, last = False, 0, None
+        late, last = False, None
+        counted = copies = lates = 0
         for event in events:
             at = event[1]
             hour = at // HOUR_NS
@@ -186,12 +186,13 @@ class SessionCost(FoldTable):
                 speed=event[4],
             )
             outcome = apply(state, event, cost, book, attribution, late)
-            if outcome in tally:
-                tally[outcome] += 1
-                if outcome is COUNTED:
-                    lates += late
-                    if cost is None:
-                        self._unpriced(provider, event[2], event[3], event[4])
+            if outcome is COUNTED:
+                counted += 1
+                lates += late
+                if cost is None:
+                    self._unpriced(provider, event[2], event[3], event[4])
+            elif outcome is DUPLICATE:
+                copies += 1
             else:
                 refused = REASONS[outcome]
                 self._refuse(derived, refused, letters.refused_event(p, offset, append_ms, batch, event[13], refused))
@@ -200,7 +201,7 @@ class SessionCost(FoldTable):
         part.dirty.update(touched)
         derived.weight += len(events)
         derived.newest = (append_ms, events[-1][1])
-        return lates
+        return counted, copies, lates
 
     def _hour(self, hour: int) -> bytes:
         iso = self._iso.get(hour)

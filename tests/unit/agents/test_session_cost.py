@@ -254,6 +254,7 @@ def test_metrics_name_what_happened_and_stay_bounded() -> None:
     odd = [event(rng, NOW, f"model-{n}", "default") for n in range(MAX_UNPRICED + 20)]
     partition.fold([Message(0, LAPTOP.message([late, fine, fine, *odd]), LAPTOP.key), Message(1, b"?", b"?")])
     partition.commit()
+    one._parts.clear()  # a partition's lag is asked of the consumer, and there is none
     shown = generate_latest(registry).decode()
     for line in (
         f"tallystream_usage_events_total {2 + len(odd)}.0",
