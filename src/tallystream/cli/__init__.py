@@ -20,7 +20,7 @@ from tallystream import __version__
 from tallystream.cli.common import fail
 from tallystream.schemas.errors import TallystreamError
 
-MODULES = ("lifecycle", "demo", "connections", "cost", "wait", "deadletters", "schemas", "simulate", "sandbox", "openai", "poller", "components")
+MODULES = ("lifecycle", "demo", "connections", "cost", "wait", "deadletters", "schemas", "simulate", "sandbox", "poller", "components")
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {

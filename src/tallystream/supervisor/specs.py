@@ -64,7 +64,7 @@ class Plan:
 
 
 def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | None) -> Plan:
-    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, a gateway, workers."""
+    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, a gateway, workers, a poller."""
     data_dir = settings.data_dir.resolve()
     bootstrap = settings.kafka or f"127.0.0.1:{embedded_port}"
     # Not --kafka: that says that the cluster is the operator's own, with keys and credentials to be set.
@@ -94,4 +94,6 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
         specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))
+    if settings.polls_openai:
+        specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5))
     return Plan(data_dir, f"http://127.0.0.1:{port}", bootstrap, tuple(specs))
