@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -80,6 +81,14 @@ async def counted_up_to_the_end(running: Worker) -> None:
         await asyncio.sleep(0.05)
 
 
+async def until(check: Callable[[], bool], what: str) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 60
+    while not check():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.05)
+
+
 async def applied(running: Worker) -> dict[int, int]:
     """Return the positions the changelog holds: the last one of each partition."""
     positions: dict[int, int] = {}
@@ -135,6 +144,37 @@ async def test_rows_equal_the_truth_through_kills_and_replays(
         sent = sum(len(UsageBatch.model_validate_json(value).events) for _, value in messages)
         assert sum(row["duplicates"] for row in again.values()) == truth.copies + sent
         assert running.stop() == 0
+
+
+async def test_two_workers_hand_over_without_losing_or_doubling(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    topics, rng, now = Topics(prefix, 4), random.Random(12), datetime.now(UTC)
+    await ensure(kafka, topics.all())
+    truth, messages = Truth(), []
+    for session, events in fleet(rng, 60, now):
+        truth.add(session, events, now)
+        messages.append((session.key, session.message(events)))
+    third = len(messages) // 3
+    with worker(kafka, topics, tmp_path / "a") as first, worker(kafka, topics, tmp_path / "b") as second:
+        first.start(TALLYSTREAM_WORKER_MEMBERSHIP="dynamic")
+        first.ready()
+        await send(kafka, topics, messages[:third])
+        second.instance = "w2"
+        second.start(TALLYSTREAM_WORKER_MEMBERSHIP="dynamic")
+        await send(kafka, topics, messages[third : 2 * third])  # while partitions move
+        await until(lambda: second.metric("tallystream_worker_partitions") == 2, "the second worker has its share")
+        await send(kafka, topics, messages[2 * third :])
+        first.kill()
+        second.ready()
+        await counted_up_to_the_end(second)
+        rows = await newest(kafka, topics.session_hour_rows.name)
+        assert lines_of(rows) == truth.lines
+        hours: dict[tuple[str, str, str | None], Line] = defaultdict(Line)
+        for row in (await newest(kafka, topics.hour_rows.name)).values():
+            add(hours[row["hour"], row["model"], row["team"]], row)
+        assert hours == truth.hours
+        assert second.stop() == 0
 
 
 async def test_what_does_not_count_is_kept_and_stops_nothing(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:

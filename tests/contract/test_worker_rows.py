@@ -1,0 +1,74 @@
+"""What the worker writes fits the JSON Schemas that are published for it, and the models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
+
+from tallystream.agents import letters, windows
+from tallystream.agents.messages import parse
+from tallystream.agents.rollups import HourSums
+from tallystream.schemas import keys
+from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.rows import HourCost, SessionHourCost
+
+SCHEMAS = Path(__file__).parents[2] / "schemas" / "json"
+KEY = keys.join("codex-7f3a", "s|1", "2026-11-21T14:00:00Z")
+EVENTS = [
+    {"event_id": f"{n:016x}", "occurred_at": 1_795_269_600_000_000_000, "model": "o3", "output": 5, **more}
+    for n, more in enumerate(({}, {"service_tier": "flex"}, {"speed": "fast"}, {"reported_cost_usd": "0.1"}))
+]
+BATCH = {
+    "connection_id": "codex-7f3a",
+    "client": "codex",
+    "provider": "openai",
+    "session_id": "s|1",
+    "attribution": {"team": "a|b", "user": "u_0123456789abcdef"},
+    "events": EVENTS,
+}
+
+
+def written() -> list[tuple[str, type[BaseModel], bytes]]:
+    """Return one row or letter of every kind, with the name of its schema."""
+    batch = parse(keys.join("codex-7f3a", "s|1"), orjson.dumps(BATCH))
+    state = windows.State("codex", "openai")
+    for event, cost in zip(batch.events, (None, 0, 7, 10**30), strict=True):
+        windows.apply(state, event, cost, "book-1", batch.attribution, late=True)
+    state.version = 3
+    hours = HourSums(2)
+    hours.carry({KEY: state})
+    refused = [
+        letters.refused_event(2, 9, 1_795_269_600_000, batch, 1, reason)
+        for reason in (Reason.TOO_LATE, Reason.FROM_THE_FUTURE, Reason.CLOSED, Reason.BEYOND_DEDUPE, Reason.ROW_FULL)
+    ]
+    invalid = letters.invalid_message(2, 9, 1_795_269_600_000, b"?", "the message is not JSON")
+    return [
+        ("session-hour-cost", SessionHourCost, windows.to_row(KEY, state)),
+        ("session-hour-cost", SessionHourCost, windows.to_row(KEY, windows.State("codex", "openai"))),
+        *(("hour-cost", HourCost, row) for _, row in hours.take(3, None)),
+        *(("dead-letter", DeadLetter, value) for _, value in (*refused, invalid)),
+    ]
+
+
+@pytest.mark.parametrize(("name", "model", "value"), written())
+def test_fits_its_schema_and_its_model(name: str, model: type[BaseModel], value: bytes) -> None:
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    Draft202012Validator(schema).validate(json.loads(value))
+    model.model_validate_json(value, strict=True)
+
+
+def test_money_and_nulls_are_as_documented() -> None:
+    row: dict[str, Any] = json.loads(written()[0][2])
+    by_tier = {(b["service_tier"], b["speed"], b["reported_cost_usd"]): b["cost_usd"] for b in row["buckets"]}
+    assert by_tier == {
+        (None, None, "0.1"): str(10**18),
+        ("flex", None, None): "0",
+        (None, "fast", None): "0.000000000007",
+    }
