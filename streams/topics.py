@@ -142,7 +142,7 @@ async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: fl
             await _ensure(kafka, specs)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise Unreachable(
-            f"Kafka at {kafka.bootstrap} did not let us create its topics: {exc or type(exc).__name__}",
+            f"Kafka at {kafka.bootstrap} did not let us create its topics: {str(exc) or type(exc).__name__}",
             "is it running and reachable from here? `tallystream status` shows the embedded one",
         ) from exc
 

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     """First part of every topic, group and app id."""
     partitions: int = Field(default=12, ge=1, le=1000)
     """Partitions of `usage`, its table and its rows; fixed when they are created."""
-    lateness: timedelta = timedelta(days=7)
+    lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
     user_key: SecretStr | None = None
     """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""

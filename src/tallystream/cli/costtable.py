@@ -70,10 +70,11 @@ def _cell(value: Any) -> str | int:
     return value if isinstance(value, int) else csv_text(value)
 
 
-def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Console) -> None:
+def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Console, notes: bool = True) -> None:
     """Print the table for people: numbers to the right, totals below, and what has no price, with what to do.
 
-    A wide table is as wide as it needs to be, whatever the terminal, for `less -S` and the like.
+    A wide table is as wide as it needs to be, whatever the terminal, for `less -S` and the like. `notes=False` leaves
+    out what stands below a table.
     """
     rows = list(table.rows(now_ns))
     if not rows:
@@ -89,14 +90,15 @@ def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Co
         hidden += [column.head for column in columns if column.name == name]
         columns = [column for column in columns if column.name != name]
         grid = _grid(columns, shown, total, len(rows))
-    notes = _notes(table, rows, len(shown), now_ns)
+    below = _notes(table, rows, len(shown), now_ns)
     if hidden:
-        notes.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
+        below.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
     paper = console
     if wide:
         paper = Console(file=console.file, width=max(console.width, _width(grid, console)), highlight=False)
     paper.print(grid)
-    console.print(*notes, sep="\n")
+    if notes:
+        console.print(*below, sep="\n")
 
 
 def _width(grid: Grid, console: Console) -> int:

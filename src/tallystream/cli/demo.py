@@ -225,14 +225,15 @@ class _Demo:
         from tallystream.cli.reading import run
         from tallystream.streams.clock import SystemClock
 
-        for title, query in (
-            ("Sessions, the most expensive first", people(Query("sessions", connection=self._connection_id))),
-            ("Models", people(Query("models", connection=self._connection_id))),
-            ("Teams", Query("sessions", ("team",), self._connection_id)),
+        now = SystemClock().now_ns()
+        for title, query, last in (
+            ("Sessions, the most expensive first", people(Query("sessions", connection=self._connection_id)), False),
+            ("Teams", Query("sessions", ("team",), self._connection_id), False),
+            ("Models", people(Query("models", connection=self._connection_id)), True),
         ):
             table, _ = run(collect(self._settings, query))
             console.print(f"\n[bold]{title}[/]")
-            console.print(cost_table(table, SystemClock().now_ns(), limit=10, wide=False, console=console))
+            cost_table(table, now, limit=8, wide=False, console=console, notes=last)
 
     def _compare(self, truth: Truth, report: Report, *, show: bool) -> None:
         from tallystream.simulator import compare
