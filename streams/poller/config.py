@@ -21,8 +21,8 @@ class PollerConfig:
     """Share of the interval that is added at random, so that many pollers do not ask at the same minute."""
     backfill: float = 0.0
     """How far back history is wanted; each resource's own `lookback` where that is more."""
-    session_timeout: float = 6.0
-    """A standby takes over this long after the active poller was last heard of. Kafka's own minimum."""
+    session_timeout: float = 10.0
+    """A standby takes over this long after the active poller was last heard of; 6 s is Kafka's own minimum."""
     concurrency: int = 4
     """Resources polled at the same time."""
 

@@ -5,6 +5,7 @@ JQ calculates with floats, so each Decimal goes through it as a marked text and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,10 @@ from tallystream.streams.poller.windows import Span
 
 MARK = "\x00decimal:"
 SAFE_INTEGER = 2**53
+WHOLE = "[.]"
+"""The JQ that makes an item its own single row."""
 Row = dict[str, Any]
+_PATH = re.compile(r"(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,53 @@ class Page:
     next: str | None
 
 
+class Expression:
+    """JQ on exact JSON, compiled once.
+
+    A plain path (`.data`, `.amount.value`) is walked as it stands: a JQ run holds up the whole process while it lasts,
+    and the built-in resources need nothing else.
+
+    Raises:
+        UsageError: it does not compile.
+
+    """
+
+    def __init__(self, source: str, what: str) -> None:
+        self._path = source[1:].split(".") if _PATH.fullmatch(source) else None
+        self._program = compile_jq(source, what, source)
+        self._source = source
+
+    def __call__(self, value: Any) -> Any:
+        """Return the first result, None when there is none.
+
+        Raises:
+            PollFailure: the expression fails on this value.
+
+        """
+        if self._path is not None:
+            for name in self._path:
+                if value is None:
+                    return None
+                if not isinstance(value, dict):
+                    raise self._failed(f'Cannot index {type(value).__name__} with "{name}"')
+                value = value.get(name)
+            return value
+        try:
+            found = self._program.input_value(_mark(value)).first()
+        except StopIteration:
+            return None
+        except ValueError as exc:
+            raise self._failed(first_line(exc)) from exc
+        return _unmark(found)
+
+    def _failed(self, why: str) -> PollFailure:
+        return PollFailure(
+            Why.SHAPE, f"the answer does not have the declared shape: {self._source}: {why}", _SHAPE_HINT
+        )
+
+
 class Extractor:
-    """The JQ of one resource, compiled once.
+    """The expressions of one resource.
 
     Raises:
         UsageError: an expression does not compile.
@@ -46,13 +95,11 @@ class Extractor:
     """
 
     def __init__(self, *, data: str, at: str | None, rows: str, next_page: str | None, more: str | None) -> None:
-        for what, source in {"data": data, "at": at, "rows": rows, "pages.next": next_page, "pages.more": more}.items():
-            if source is not None:
-                compile_jq(source, what, source)
-        follow = f"{{next: ({next_page or 'null'}), more: ({more or 'null'})}}"
-        each = f"{{at: ({at or 'null'}), rows: ({rows})}}"
-        self._program = compile_jq(f"{follow} + {{items: [({data})[] | {each}]}}", "resource", data)
-        self._expects_at = at is not None
+        self._data = Expression(data, "data")
+        self._at = Expression(at, "at") if at is not None else None
+        self._rows = Expression(rows, "rows") if rows != WHOLE else None
+        self._next = Expression(next_page, "pages.next") if next_page is not None else None
+        self._more = Expression(more, "pages.more") if more is not None else None
 
     def page(self, response: Any) -> Page:
         """Return what a response (exact JSON) holds.
@@ -61,14 +108,12 @@ class Extractor:
             PollFailure: the response does not have the declared shape, or says there is more but not where.
 
         """
-        try:
-            found = self._program.input_value(_mark(response)).first()
-        except (ValueError, StopIteration) as exc:
-            raise PollFailure(
-                Why.SHAPE, f"the answer does not have the declared shape: {first_line(exc)}", _SHAPE_HINT
-            ) from exc
-        items = [self._item(item) for item in found["items"]]
-        more, token = found["more"], found["next"]
+        data = self._data(response)
+        if not isinstance(data, list):
+            raise PollFailure(Why.SHAPE, "the answer has no list where its items should be", _SHAPE_HINT)
+        items = [self._item(item) for item in data]
+        token = self._next(response) if self._next else None
+        more = self._more(response) if self._more else None
         if more is None:
             more = token is not None
         if not more:
@@ -77,11 +122,11 @@ class Extractor:
             raise PollFailure(Why.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT)
         return Page(items, token)
 
-    def _item(self, found: dict[str, Any]) -> Item:
-        rows = _unmark(found["rows"])
+    def _item(self, item: Any) -> Item:
+        rows = self._rows(item) if self._rows else [item]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise PollFailure(Why.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
-        return Item(bucket_start(_unmark(found["at"])) if self._expects_at else None, rows)
+        return Item(bucket_start(self._at(item)) if self._at else None, rows)
 
 
 _SHAPE_HINT = "the API may have changed: `tallystream openai explore PATH` shows what it answers now"

@@ -27,7 +27,6 @@ PANELS = {
     "On this machine": ("up", "status", "down", "demo"),
     "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate", "sandbox"),
-    "OpenAI and Port": ("openai",),
     "One component each, for compose and Kubernetes": ("gateway", "worker", "poller", "kafka"),
 }
 

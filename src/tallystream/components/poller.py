@@ -109,7 +109,7 @@ def client_config(settings: Settings) -> ClientConfig:
 
 
 async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progress: Progress | None) -> None:
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -195,7 +195,8 @@ async def test_a_bucket_kafka_cannot_take_is_said_and_the_others_go_on(openai: R
     digits = '[range(12)] | map(($i * 12 + .) * 2654435761 % 4294967291 | tostring) | join("")'
     rows = f"[range(26000) as $i | {{n: ({digits})}}]"
     noise = Resource.model_validate({"path": MODELS, "name": "noise", "data": ".data[:1]", "rows": rows})
-    result = await openai.poll(resources=(noise, *only(MODELS)))
+    # That JQ takes a second or two, in which the group hears nothing.
+    result = await openai.poll(resources=(noise, *only(MODELS)), session_timeout=10.0)
     assert {name: failure.why for name, failure in result.failures.items()} == {"noise": Why.TOO_LARGE}
     assert (MODELS, CURRENT) in await openai.rows()
 
