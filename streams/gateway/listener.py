@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from http import HTTPStatus
 
@@ -17,6 +18,8 @@ from tallystream.streams.gateway.server import Handler
 KEEP_ALIVE = 75.0
 LINGER = 2.0
 """How long the rest of a refused body is read and thrown away, so that its sender sees the answer."""
+CLOSE = 1.0
+"""For connections that are still busy after all that."""
 BACKLOG = 1024
 log = structlog.get_logger()
 _silent = logging.getLogger("tallystream.http")
@@ -75,8 +78,9 @@ class HttpServer:
 
     def __init__(self, config: GatewayConfig, handler: Handler, replies: Replies) -> None:
         self._config = config
+        self._handler = handler
         self._replies = replies
-        self._runner = web.ServerRunner(_Server(handler, replies), shutdown_timeout=config.stop_timeout)
+        self._runner = web.ServerRunner(_Server(handler, replies), shutdown_timeout=CLOSE)
         self.address = ("", 0)
 
     async def start(self) -> None:
@@ -97,4 +101,9 @@ class HttpServer:
     async def stop(self) -> None:
         """Stop accepting, answer what has been accepted (at most `stop_timeout` seconds), close every connection."""
         self._replies.closing = True
+        for site in self._runner.sites:
+            await site.stop()
+        with contextlib.suppress(TimeoutError):
+            # aiohttp's own shutdown would throw away the rest of a body that is still arriving.
+            await asyncio.wait_for(self._handler.quiet(), self._config.stop_timeout)
         await self._runner.cleanup()

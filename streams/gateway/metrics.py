@@ -7,6 +7,7 @@ statuses the gateway answers; `encoding` protobuf|json|unknown; `reason` of a de
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -104,27 +105,26 @@ class Metrics:
             "tallystream_gateway_quarantined_requests_total",
             "Requests kept aside because Kafka was away and their ingest id unknown.",
         )
-        self._children: dict[Labels, Counter] = {}
-        self._durations: dict[str, Histogram] = {}
-        self._delivered: dict[str, Counter] = {}
+        # Labelled children of what every request touches: looking one up costs more than counting.
+        self._requests = cache(lambda labels: self.requests.labels(*labels))
+        self._durations = cache(lambda signal: self.duration.labels(signal))
+        self._delivered = cache(lambda topic: self.delivered.labels(topic.rpartition(".")[2]))
+        self._bodies = cache(lambda signal: self.body.labels(signal))
+        self._records = cache(lambda labels: self.records.labels(*labels))
 
     def answered(self, labels: Labels, seconds: float) -> None:
         """Count one answer: (provider, signal, code, encoding)."""
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self.requests.labels(*labels)
-        child.inc()
-        duration = self._durations.get(labels[1])
-        if duration is None:
-            duration = self._durations[labels[1]] = self.duration.labels(labels[1])
-        duration.observe(seconds)
+        self._requests(labels).inc()
+        self._durations(labels[1]).observe(seconds)
+
+    def took(self, provider: str, signal: str, size: int, records: int) -> None:
+        """Count one decoded body."""
+        self._bodies(signal).observe(size)
+        self._records((provider, signal)).inc(records)
 
     def acked(self, topic: str, messages: int, seconds: float) -> None:
         """Count one acknowledged record batch."""
-        child = self._delivered.get(topic)
-        if child is None:
-            child = self._delivered[topic] = self.delivered.labels(topic.rpartition(".")[2])
-        child.inc(messages)
+        self._delivered(topic).inc(messages)
         self.ack.observe(seconds)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:

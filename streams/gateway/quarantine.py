@@ -20,7 +20,7 @@ from tallystream.streams.clock import utc
 from tallystream.streams.gateway.activity import ActivityLog
 from tallystream.streams.gateway.auth import Credentials, Unjudged, judge
 from tallystream.streams.gateway.errors import Refused, SpoolFailed
-from tallystream.streams.gateway.ingest import Decoded, Messages
+from tallystream.streams.gateway.ingest import Decoded, Messages, digest_of
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.registry import Registry
@@ -48,7 +48,7 @@ class Quarantine:
         """Judge what is held, if the registry can."""
         self._wake.set()
 
-    async def hold(self, unjudged: Unjudged, decoded: Decoded) -> None:
+    async def hold(self, unjudged: Unjudged, decoded: Decoded, raw: bytes) -> None:
         """Keep a decoded request.
 
         Raises:
@@ -64,21 +64,23 @@ class Quarantine:
         await self._hold(
             unjudged.credentials,
             {
-                "digest": decoded.digest,
+                "digest": digest_of(raw),
                 "records": decoded.records,
                 "packs": packs,
                 "rejected": [asdict(record) for record in decoded.logs.rejected],
             },
         )
 
-    async def hold_undecodable(self, unjudged: Unjudged, detail: str, size: int, digest: str) -> None:
+    async def hold_undecodable(self, unjudged: Unjudged, detail: str, raw: bytes) -> None:
         """Keep that there was a body that could not be decoded.
 
         Raises:
             NotDurable: as `hold`.
 
         """
-        await self._hold(unjudged.credentials, {"digest": digest, "undecodable": {"detail": detail, "size": size}})
+        await self._hold(
+            unjudged.credentials, {"digest": digest_of(raw), "undecodable": {"detail": detail, "size": len(raw)}}
+        )
 
     async def _hold(self, shown: Credentials, document: dict[str, Any]) -> None:
         await self._spool.hold(shown.ingest_sha256, shown.provider, shown.bearer_sha256, orjson.dumps(document))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, get_args
@@ -68,6 +69,13 @@ class Handler:
         self._ready = ready
         self._budget = bodies.Budget(config.max_held_bytes, config.retry_after)
         self.in_progress = 0
+        self._quiet: asyncio.Future[None] | None = None
+
+    async def quiet(self) -> None:
+        """Wait until no request is in progress."""
+        while self.in_progress:
+            self._quiet = asyncio.get_running_loop().create_future()
+            await self._quiet
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -88,6 +96,8 @@ class Handler:
             response = self._replies.refusal(self._unavailable("the gateway failed, send it again"), known.encoding)
         finally:
             self.in_progress -= 1
+            if self._quiet is not None and not self.in_progress and not self._quiet.done():
+                self._quiet.set_result(None)
         code = str(response.status)
         self._metrics.answered(
             (known.provider, known.signal, code, _NAMES[known.encoding]), time.perf_counter() - started
@@ -132,18 +142,16 @@ class Handler:
         body = await bodies.read(request, limit=limit, within=self._config.body_timeout, lease=lease)
         try:
             plain = await bodies.decode(body, limit=limit, lease=lease)
-            known_digest = ingest.digest_of(body.raw)
-            decoded = await ingest.decode(plain, known.encoding, signal, known_digest)
+            decoded = await ingest.decode(plain, known.encoding, signal)
         except Undecodable as refused:
             await self._keep_undecodable(admitted, refused.message, body.raw)
             raise
         known.signal = decoded.signal
-        self._metrics.body.labels(decoded.signal).observe(len(plain))
-        self._metrics.records.labels(known.provider, decoded.signal).inc(decoded.records)
+        self._metrics.took(known.provider, decoded.signal, len(plain), decoded.records)
         if isinstance(admitted, Unjudged):
-            await self._quarantine.hold(admitted, decoded)
+            await self._quarantine.hold(admitted, decoded, body.raw)
         else:
-            await self._deliver(admitted, decoded)
+            await self._deliver(admitted, decoded, body.raw)
         rejected = decoded.logs.rejected if decoded.logs is not None else []
         if not rejected:
             return self._replies.success(request, known.encoding)
@@ -158,22 +166,25 @@ class Handler:
             200, partial_success(decoded.signal, len(rejected), text, known.encoding), known.encoding
         )
 
-    async def _deliver(self, connection: Connection, decoded: ingest.Decoded) -> None:
+    async def _deliver(self, connection: Connection, decoded: ingest.Decoded, raw: bytes) -> None:
         if decoded.logs is not None and (decoded.logs.packs or decoded.logs.rejected):
             messages = self._messages.usage(decoded.logs.packs, connection.connection_id)
             if decoded.logs.rejected:
-                messages += self._messages.rejected(decoded.logs.rejected, decoded.digest, connection.connection_id)
+                messages += self._messages.rejected(
+                    decoded.logs.rejected, ingest.digest_of(raw), connection.connection_id
+                )
             await self._delivery.deliver(messages)
             events = sum(len(pack.events) for pack in decoded.logs.packs)
             self._metrics.events.labels(connection.provider).inc(events)
         self._activity.note(connection.connection_id, decoded.signal, decoded.records)
 
     async def _keep_undecodable(self, admitted: Connection | Unjudged, detail: str, raw: bytes) -> None:
-        digest = ingest.digest_of(raw)
         if isinstance(admitted, Unjudged):
-            await self._quarantine.hold_undecodable(admitted, detail, len(raw), digest)
+            await self._quarantine.hold_undecodable(admitted, detail, raw)
         else:
-            await self._delivery.deliver([self._messages.undecodable(detail, len(raw), digest, admitted.connection_id)])
+            await self._delivery.deliver(
+                [self._messages.undecodable(detail, len(raw), ingest.digest_of(raw), admitted.connection_id)]
+            )
         self._metrics.dead_letters.labels(Reason.UNDECODABLE).inc()
 
     def _health(self) -> web.Response:

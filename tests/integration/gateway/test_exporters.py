@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 import pytest
+from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from tests.integration.gateway.conftest import Deployment
 from tests.support.gateway import config_of, logs_path, read_topic, running
+from tests.support.otlp_bodies import AT_NS
 
 pytestmark = pytest.mark.kafka
 RESOURCE = Resource.create({"service.name": "codex_exec", "team": "core"})
@@ -29,9 +30,7 @@ def export_all(base: str, compression: Compression) -> None:
     logs = LoggerProvider(RESOURCE, shutdown_on_exit=False)
     exporter = OTLPLogExporter(f"{base}/v1/logs", compression=compression)
     logs.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-    logger = logging.getLogger(f"codex-{compression.name}")
-    logger.addHandler(LoggingHandler(logger_provider=logs))
-    attributes = {
+    attributes: dict[str, str | int] = {
         "event.name": "codex.sse_event",
         "event.kind": "response.completed",
         "conversation.id": f"sdk-{compression.name}",
@@ -40,7 +39,7 @@ def export_all(base: str, compression: Compression) -> None:
         "output_token_count": "20",
         "cached_token_count": 30,
     }
-    logger.warning("an event", extra=attributes)
+    logs.get_logger("codex_otel.log_only").emit(LogRecord(observed_timestamp=AT_NS, attributes=attributes))
     logs.shutdown()
     traces = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
     spans = OTLPSpanExporter(f"{base}/v1/traces", compression=compression)
@@ -66,4 +65,4 @@ async def test_logs_metrics_and_traces_of_the_sdk(fresh: Deployment, tmp_path: P
     (event,) = batch["events"]
     assert (event["input_uncached"], event["cache_read"], event["output"]) == (70, 30, 20)
     activity = dict(await read_topic(fresh.kafka, fresh.topics.activity)).values()
-    assert {one["signal"]: one["requests"] for one in activity} == {"logs": 1, "metrics": 1, "traces": 2}
+    assert {one["signal"]: one["requests"] for one in activity} == {"logs": 1, "metrics": 2, "traces": 2}

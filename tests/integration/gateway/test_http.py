@@ -66,7 +66,7 @@ async def test_usage_is_in_kafka_before_the_answer(
 ) -> None:
     session = f"plain-{encoding.name}-{coding}"
     plain = body(session, encoding, events=3)
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get((coding or "").lower(), bytes)(plain)
+    packed = {"gzip": gzip.compress(plain), "deflate": zlib.compress(plain)}.get((coding or "").lower(), plain)
     headers = TYPES[encoding] | ({"Content-Encoding": coding} if coding else {})
     async with http.post(gateway.url + logs_path(), data=packed, headers=headers) as response:
         assert response.status == 200

@@ -249,7 +249,7 @@ async def test_what_neither_kafka_nor_the_spool_takes_is_503(
         accepted: list[bytes] = []
         with paused(broker):
             if trouble == "full disk":
-                await gateway.spool._run(lambda: gateway.spool._file._db.execute("PRAGMA max_page_count = 20"))
+                await fill_disk(gateway)
             answers = []
             for number in range(60):
                 response = await post(http, gateway, body(number))

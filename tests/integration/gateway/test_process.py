@@ -125,8 +125,14 @@ async def test_counts_of_activity_go_on_after_a_restart(
         assert await answered(http, process, body(1)) == 200
         assert process.kill(signal.SIGTERM) == 0
         process.start()
-    rows = dict(await read_topic(own.kafka, own.topics.activity))
-    assert [value["requests"] for value in rows.values()] == [2], "one gateway, one key, counts that never fall"
+
+    async def requests() -> list[int]:
+        return [value["requests"] for value in dict(await read_topic(own.kafka, own.topics.activity)).values()]
+
+    async def one_key_with_both() -> bool:
+        return await requests() == [2]
+
+    await until(one_key_with_both, "one gateway, one key, and a count that goes on")
 
 
 async def test_what_it_writes_holds_no_secret_and_no_content(
