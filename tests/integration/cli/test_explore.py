@@ -1,0 +1,129 @@
+"""`tallystream openai explore` against the sandbox: what it writes is accepted by Port and keeps every row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jq
+import pytest
+import yaml
+
+from tallystream.cli import main
+from tallystream.sandbox import Sandbox, SandboxConfig
+from tallystream.streams.poller.resources import builtin, load
+
+YESTERDAY = '((now | floor) - 86400) | strftime("%Y-%m-%d")'
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """Run a sandbox in a thread of its own: the command line runs an event loop itself."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    served = Sandbox(SandboxConfig(seed=3))
+    asyncio.run_coroutine_threadsafe(served.start(), loop).result(10)
+    yield served
+    asyncio.run_coroutine_threadsafe(served.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+    assert served.violations() == []
+
+
+@pytest.fixture
+def explore(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    monkeypatch.setenv("TALLYSTREAM_OPENAI_BASE_URL", f"{sandbox.url}/openai/v1")
+    monkeypatch.setenv("TALLYSTREAM_OPENAI_API_TOKEN", "sk-sandbox-explore")
+
+    def run(*args: str, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main(["openai", "explore", *args, "--out", str(tmp_path)])
+        assert caught.value.code == code
+        said = capsys.readouterr()
+        return said.out if code == 0 else said.err
+
+    return run
+
+
+def entities(mapping: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run a mapping expression by expression, as Port's own integrations do."""
+    rules = mapping["resources"][0]["port"]["entity"]["mappings"]
+    programs = {name: jq.compile(source) for name, source in rules["properties"].items()}
+    identifier, title = jq.compile(rules["identifier"]), jq.compile(rules["title"])
+    return [
+        {
+            "identifier": identifier.input_value(row).first(),
+            "title": title.input_value(row).first(),
+            "properties": {name: program.input_value(row).first() for name, program in programs.items()},
+        }
+        for row in rows
+    ]
+
+
+async def upserted(sandbox: Sandbox, blueprint: dict[str, Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Create the blueprint and send the entities; return what Port then holds."""
+    async with aiohttp.ClientSession(sandbox.url + "/port/v1/") as session:
+        async with session.post("auth/access_token", json={"clientId": "a", "clientSecret": "b"}) as answer:
+            session.headers["Authorization"] = f"Bearer {(await answer.json())['accessToken']}"
+        async with session.post("blueprints", json=blueprint) as answer:
+            assert answer.status == 201, await answer.text()
+        path = f"blueprints/{blueprint['identifier']}/entities"
+        for start in range(0, len(found), 20):
+            asked = {"entities": found[start : start + 20]}
+            async with session.post(f"{path}/bulk?upsert=true&merge=false", json=asked) as answer:
+                assert answer.status == 200, await answer.text()
+        async with session.get(path) as answer:
+            held: list[dict[str, Any]] = (await answer.json())["entities"]
+            return held
+
+
+@pytest.mark.parametrize("path", sorted(resource.path for resource in builtin()))
+def test_every_row_of_every_endpoint_becomes_an_entity_port_accepts(
+    explore: Any, sandbox: Sandbox, tmp_path: Path, path: str
+) -> None:
+    sample = tmp_path / "sample.json"
+    params = ["--param", f"date={YESTERDAY}"] if path == "/usage" else []
+    said = json.loads(explore(path, *params, "--json", "--save-sample", str(sample)))
+    rows = jq.compile(said["data"]).input_text(sample.read_text()).first()
+    mapping = yaml.safe_load((tmp_path / "mapping.yaml").read_text())
+    blueprint = json.loads((tmp_path / "blueprint.json").read_text())
+    held = asyncio.run(upserted(sandbox, blueprint, entities(mapping, rows)))
+    assert len(held) == said["rows"] == len(rows) > 0
+
+
+def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
+    said = explore("/models")
+    assert "created: integer (epoch)" in said
+    assert "owned_by: string" in said
+    assert "TALLYSTREAM_OPENAI_API_TOKEN=YOUR_OPENAI_KEY" in said
+    assert "sk-sandbox" not in said
+
+
+def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(explore: Any, tmp_path: Path) -> None:
+    explore("/models/gpt-5-codex", "--data", "[.]", "--blueprint", "one_model")
+    (added,) = [resource for resource in load(tmp_path / "resources.toml") if resource.path == "/models/gpt-5-codex"]
+    assert added.extractor.page({"id": "gpt-5-codex"}).items[0].rows == [{"id": "gpt-5-codex"}]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("models",), 2, "no path"),
+        (("/models", "--param", "limit"), 2, "no parameter"),
+        (("/models", "--param", "limit=1d"), 2, "no JQ expression"),
+        (("/models", "--data", ".object"), 2, "no list of objects"),
+        (("/models", "--key", "root"), 2, "kind of key"),
+        (("/nope",), 1, "404"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(explore: Any, args: tuple[str, ...], code: int, said: str) -> None:
+    assert said in explore(*args, code=code)
