@@ -47,26 +47,23 @@ async def commit_group(table: FoldTable, p: int, part: Part) -> None:
     before, after = part.applied, part.folded
     expired = [key for key in part.expired if key not in states]
     part.expired = [key for key in part.expired if key in states]
-    closed = expiry.raise_marker(table, part, after)
 
+    public = [
+        producer.pack(out.topic, out.partition, out.rows, headers=out.headers)
+        for out in table.public(p, states, after.offset - 1)
+        if out.rows
+    ]
+    closed = expiry.raise_marker(table, part, after)  # now: what was folded until here was folded under the old one
     dump = table.dump
     rows: list[Row] = [(key, dump(state)) for key, state in states.items()]
     rows.extend((key, None) for key in expired)
     closing: list[Row] = [(POSITION, after.encode())]
     if closed is not None:
         closing.insert(0, (CLOSED, closed.encode()))
-    public = [
-        producer.pack(out.topic, out.partition, out.rows, headers=out.headers)
-        for out in table.public(p, states, after.offset - 1)
-        if out.rows
-    ]
     changelog = producer.pack(table.changelog_topic_name, p, rows, opening=(POSITION, before.encode()), closing=closing)
 
-    if len(public) == 1:
-        await producer.write(public[0])
-    elif public:
-        await asyncio.gather(*map(producer.write, public))
-    last = await producer.write(changelog, expect=store.changelog_offset(p) + 1)
+    await producer.write(public)
+    last = await producer.write([changelog], expect=store.changelog_offset(p) + 1)
     if table.part(p) is not part:
         return  # revoked meanwhile: the next owner reads what was acknowledged
 

@@ -117,7 +117,7 @@ class Producer(driver.Producer):
             f"batches hold {self.max_batch_size} bytes",
         )
 
-    async def write(self, out: Outgoing, expect: int | None = None) -> int:
+    async def write(self, outs: Sequence[Outgoing], expect: int | None = None) -> int:
         """Send the batches and wait for all acks; return the offset of the last record.
 
         `expect` is the offset the first record must get: anything else means that somebody else writes this partition,
@@ -125,24 +125,29 @@ class Producer(driver.Producer):
         """
         app = self.app
         producer = self._ensure_producer()
-        where = f"{out.topic}-{out.partition}"
-        pending: list[tuple[asyncio.Future[RecordMetadata], int]] = []
-        for batch in out.batches:
-            app.must_be_member()
-            pending.append((await producer.send_batch(batch, out.topic, partition=out.partition), batch.record_count()))
+        pending: list[tuple[Outgoing, asyncio.Future[RecordMetadata], int]] = []
+        for out in outs:
+            for batch in out.batches:
+                app.must_be_member()
+                acked = await producer.send_batch(batch, out.topic, partition=out.partition)
+                pending.append((out, acked, batch.record_count()))
+        if pending:
+            await asyncio.wait(
+                [acked for _, acked, _ in pending], timeout=ACK_TIMEOUT, return_when=asyncio.FIRST_EXCEPTION
+            )
+        pending.sort(key=lambda one: not one[1].done())  # a failure first, then what is only late
         end = -1
-        for future, count in pending:
-            try:
-                metadata = await asyncio.wait_for(asyncio.shield(future), ACK_TIMEOUT)
-            except TimeoutError:
+        for out, acked, count in pending:
+            where = f"{out.topic}-{out.partition}"
+            if not acked.done():
                 app.die(f"{where}: no acknowledgement for {ACK_TIMEOUT:.0f} s")
+            try:
+                offset = acked.result().offset
             except KafkaError as exc:
                 app.die(f"{where}: not written: {exc!r}")
             if expect is not None:
-                if metadata.offset != expect:
-                    app.die(
-                        f"{where}: my rows landed at {metadata.offset}, expected {expect}: somebody else writes this"
-                    )
+                if offset != expect:
+                    app.die(f"{where}: my rows landed at {offset}, expected {expect}: somebody else writes this")
                 expect += count
-            end = metadata.offset + count - 1
+            end = offset + count - 1
         return end

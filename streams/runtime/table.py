@@ -88,8 +88,9 @@ class FoldTable(faust.Table[bytes, bytes]):
     ) -> Sequence[PublicRows]:
         """Return the rows of this group for other topics: of `states`, derived ones, dead letters since the last group.
 
-        Called once a group, synchronously; `version` is the offset of the newest record in it. Everything returned is
-        acknowledged before the changelog is written, and may be sent again (with the same or a higher version).
+        Called once a group, synchronously; `version` is the offset of the newest record in it, `part.closed` the marker
+        all of it was folded under. Everything returned is acknowledged before the changelog is written, and may be sent
+        again (with the same or a higher version).
         """
         return ()
 

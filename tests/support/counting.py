@@ -157,6 +157,9 @@ class Counts(FoldTable):
     def public(self, p: int, states: Mapping[bytes, Any], version: int) -> Sequence[PublicRows]:
         rows = [(key, shown([0, state[0]], state[1], state[2])) for key, state in states.items()]
         changed, self.changed[p] = self.changed[p], set()
+        part = self.part(p)
+        if part is not None and part.closed is not None:  # the sum of a closed bucket is not whole any more
+            changed = {bucket for bucket in changed if int(bucket) >= int(part.closed)}
         sums = [(b"%d|%s" % (p, bucket), shown([0, version], *self.sums[p][bucket])) for bucket in sorted(changed)]
         letters, self.letters[p] = self.letters[p], []
         return [

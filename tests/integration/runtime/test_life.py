@@ -150,11 +150,12 @@ async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> Non
 
 async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(rig: Rig) -> None:
     """The marker is in the changelog, the tombstones are not: the next worker writes them, and derives nothing."""
-    worker = rig.start(lateness=500, sweep=False, instance="w")
     async with rig.producer() as producer:
         await rig.send(producer, 100, at=1000, bucket=1000)
         await rig.send(producer, 100, at=2000, bucket=2000)
+    worker = rig.start(lateness=500, sweep=False, instance="w")
     await rig.caught_up()
+    await rig.verify()  # the records that close the bucket came in one group with those that are in it
     worker.kill()
     expired = sum(key.endswith(b"|1000") for key in rig.truth)
     worker = rig.start("1", lateness=500, instance="w")

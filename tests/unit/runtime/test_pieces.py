@@ -5,17 +5,19 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import TopicPartition
 from faust.auth import SASLCredentials, SSLCredentials
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 from tests.support.counting import Counts, EndedError, WorkerConfig, build, ended
 
 from tallystream.schemas.errors import Unfit
 from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime import Part, PartProgress, Progress, expiry
+from tallystream.streams.runtime import App, Part, PartProgress, Progress, expiry
 from tallystream.streams.runtime.app import credentials
 from tallystream.streams.runtime.batches import MAX_RECORDS, BatchScheduler
 from tallystream.streams.runtime.exits import Exit, last_words
@@ -135,6 +137,20 @@ def test_the_source_must_be_the_one_that_was_counted() -> None:
     for offset, append_ms in ((4, 71), (3, 70)):
         with pytest.raises(Unfit, match="created again"):
             check_record(SOURCE, Position(5, 70), offset, append_ms)
+
+
+async def test_every_client_authenticates_alike(tmp_path: Path) -> None:
+    """Faust's consumer and producer, by its settings; recovery's reader, by ours."""
+    kafka = KafkaSettings("h:1,i:2", "SASL_SSL", "SCRAM-SHA-256", "user", "password")
+    app = App("unit", kafka, datadir=tmp_path, partitions=2)
+    ours = kafka.client()
+    consumer = credentials_to_aiokafka_auth(app.conf.broker_credentials, app.conf.ssl_context)
+    for name in ("security_protocol", "sasl_mechanism", "sasl_plain_username", "sasl_plain_password"):
+        assert consumer[name] == ours[name]
+    assert isinstance(consumer["ssl_context"], ssl.SSLContext)
+    producer: Any = app.producer
+    assert producer._settings_auth() == consumer
+    assert producer._settings_default()["bootstrap_servers"] == ["h:1", "i:2"]
 
 
 def test_credentials_in_fausts_terms() -> None:
