@@ -13,6 +13,8 @@ from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from tallystream.schemas.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Health:
@@ -56,6 +58,21 @@ class OpsServer:
         await web.TCPSite(self._runner, self._host, self._port).start()
         self._port = self._runner.addresses[0][1]
 
+    async def listen(self) -> None:
+        """Start, for a component that cannot run without.
+
+        Raises:
+            UsageError: the port is taken, or the address is not one of this machine.
+
+        """
+        try:
+            await self.start()
+        except OSError as exc:
+            raise UsageError(
+                f"cannot listen on the ops port {self._port} at {self._host}: {exc.strerror or exc}",
+                "choose another --ops-port; TALLYSTREAM_OPS_HOST is the address, 127.0.0.1 by default",
+            ) from exc
+
     async def stop(self) -> None:
         """Stop listening; does nothing when not started."""
         if self._runner is not None:
@@ -65,7 +82,7 @@ class OpsServer:
     @property
     def url(self) -> str:
         """Return `http://host:port`, once started."""
-        return f"http://{self._host}:{self._port}"
+        return f"http://[{self._host}]:{self._port}" if ":" in self._host else f"http://{self._host}:{self._port}"
 
     async def _check(self, request: web.Request) -> web.Response:
         health = self._checks[request.path]()

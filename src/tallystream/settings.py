@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
     user_names: bool = False
     """Keep user names as they come instead of their hash."""
+    ops_host: str = "127.0.0.1"
+    """Address for /healthz, /readyz and /metrics of a component started by itself; `up` keeps its own on loopback."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate chain the gateway serves; unset: plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file of its key. Both are read again when they change."""
     prices: Path | None = None
     """TOML file of private, dated prices that go before the book's."""
     worker_membership: Literal["static", "dynamic"] = "static"

@@ -19,6 +19,10 @@ class GatewayConfig:
     """Spools, the registry's snapshot: must survive a restart. Several gateways on one volume may share it."""
     host: str = "127.0.0.1"
     port: int = 4318
+    tls_cert: Path | None = None
+    """PEM file of the certificate chain to serve; None: plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file of its key."""
     reuse_port: bool = False
     """Let several gateway processes listen on one port (SO_REUSEPORT); the kernel spreads connections over them."""
     max_body_bytes: int = 64 << 20
@@ -44,5 +48,7 @@ class GatewayConfig:
     """Told to clients with every 503."""
 
     def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
         if self.max_held_bytes < self.max_body_bytes:
             raise ValueError("max_held_bytes must hold at least one body of max_body_bytes")

@@ -47,12 +47,16 @@ def run(
 
     """
     logs.configure()
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise UsageError("a certificate needs its key", "set both TALLYSTREAM_TLS_CERT and TALLYSTREAM_TLS_KEY")
     config = GatewayConfig(
         kafka=kafka,
         topics=settings.topics(),
         directory=settings.data_dir / "gateway",
         host=host,
         port=port,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
         reuse_port=reuse_port,
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=max(settings.max_body_bytes * 4, 256 << 20),
@@ -60,7 +64,7 @@ def run(
     )
     user = user_names(settings)
     raise_file_limit()
-    uvloop.run(_serve(config, user, ops_port, run_file))
+    uvloop.run(_serve(config, user, (settings.ops_host, ops_port), run_file))
 
 
 def user_names(settings: Settings) -> Callable[[str], str]:
@@ -90,7 +94,9 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(config: GatewayConfig, user: Callable[[str], str], ops_port: int, run_file: Path | None) -> None:
+async def _serve(
+    config: GatewayConfig, user: Callable[[str], str], ops_at: tuple[str, int], run_file: Path | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,11 +113,8 @@ async def _serve(config: GatewayConfig, user: Callable[[str], str], ops_port: in
         return Health(ok=False, why="other components are not ready yet")
 
     gateway = Gateway(config, user=user, registry=registry, others=others)
-    ops = OpsServer(gateway.healthy, gateway.ready, port=ops_port, registry=registry)
-    try:
-        await ops.start()
-    except OSError as exc:
-        raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
+    ops = OpsServer(gateway.healthy, gateway.ready, host=ops_at[0], port=ops_at[1], registry=registry)
+    await ops.listen()
     try:
         starting = asyncio.create_task(gateway.start())
         told = asyncio.create_task(stop.wait())

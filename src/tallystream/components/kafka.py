@@ -12,7 +12,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tallystream.components import logs
-from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.schemas.errors import Unreachable
 from tallystream.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
@@ -53,22 +53,19 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
     )
     try:
         with broker:
-            asyncio.run(_serve(broker, ops_port))
+            asyncio.run(_serve(broker, (settings.ops_host, ops_port)))
     except _StoppedWhileStarting:
         return
 
 
-async def _serve(broker: EmbeddedKafka, ops_port: int) -> None:
+async def _serve(broker: EmbeddedKafka, ops_at: tuple[str, int]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     probe = _Probe(broker.bootstrap)
-    ops = OpsServer(probe.healthy, probe.ready, port=ops_port)
-    try:
-        await ops.start()
-    except OSError as exc:
-        raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
+    ops = OpsServer(probe.healthy, probe.ready, host=ops_at[0], port=ops_at[1])
+    await ops.listen()
     log.info("kafka is ready", bootstrap=broker.bootstrap, jvm_pid=broker.pid, ops=ops.url)
     asking = asyncio.create_task(probe.run())
     try:

@@ -115,11 +115,8 @@ async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progre
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     poller = Poller(kafka, settings.topics(), poller_config(settings), registry=registry, progress=progress)
-    ops = OpsServer(poller.health, poller.ready, port=ops_port, registry=registry)
-    try:
-        await ops.start()
-    except OSError as exc:
-        raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
+    ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
+    await ops.listen()
     try:
         await _until_told(poller.run())
     finally:

@@ -78,7 +78,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         static=settings.worker_membership == "static",
     )
     with _owned(config.directory):
-        uvloop.run(_serve(config, ops_port))
+        uvloop.run(_serve(config, (settings.ops_host, ops_port)))
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def _owned(directory: Path) -> Iterator[None]:
         os.close(lock)
 
 
-async def _serve(config: WorkerConfig, ops_port: int) -> None:
+async def _serve(config: WorkerConfig, ops_at: tuple[str, int]) -> None:
     log = structlog.get_logger("worker")
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -118,11 +118,8 @@ async def _serve(config: WorkerConfig, ops_port: int) -> None:
     def ready() -> Health:
         return app.ready() if app is not None and app.started else Health(False, "starting")
 
-    ops = OpsServer(healthy, ready, port=ops_port, registry=registry)
-    try:
-        await ops.start()
-    except OSError as exc:
-        raise UsageError(f"cannot listen on the ops port {ops_port}: {exc.strerror or exc}", "choose another") from exc
+    ops = OpsServer(healthy, ready, host=ops_at[0], port=ops_at[1], registry=registry)
+    await ops.listen()
     try:
         if await _unless(stop, topic_admin.ensure(config.kafka, config.topics.all())):
             app = build(config, registry)

@@ -23,6 +23,13 @@ USAGE_EXIT = 2
 """The component was told something impossible: no restart can help."""
 FIRST_START_ATTEMPTS = 5
 LINE_BYTES = 1 << 20
+OWN_ENVIRONMENT = {
+    "TALLYSTREAM_TRACEBACK": "1",
+    # What watches over them is on this machine.
+    "TALLYSTREAM_OPS_HOST": "127.0.0.1",
+    "PYTHONUNBUFFERED": "1",
+    "NO_COLOR": "1",
+}
 
 
 class FirstStartFailed(Exception):  # noqa: N818 - it becomes the error that people see
@@ -127,7 +134,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             process_group=0,
             limit=LINE_BYTES,
-            env={**os.environ, "TALLYSTREAM_TRACEBACK": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            env={**os.environ, **OWN_ENVIRONMENT},
         )
         self._reader = asyncio.create_task(self._read(self._process))
 
