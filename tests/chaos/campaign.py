@@ -1,0 +1,85 @@
+"""One run: a cluster under load, faults in random order, the verdict."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.chaos.cluster import Cluster
+from tests.chaos.faults import KINDS, Blow, Ring
+from tests.chaos.load import Fleet, Fleetwise
+from tests.chaos.oracle import Verdict, judge
+
+NEEDS_SMALL_DISK = {"disk-spool", "disk-store"}
+DISK_MB = 160
+YEAR_2200_NS = 7_258_118_400_000_000_000
+
+
+@dataclass
+class Outcome:
+    """What a campaign did and what came of it."""
+
+    blows: list[Blow] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    workers: int = 0
+    seed: int = 0
+
+
+def run(
+    folder: Path,
+    plan: Sequence[str],
+    *,
+    workers: int = 2,
+    rate: float = 100.0,
+    seed: int = 1,
+    clocks: bool = False,
+    between: tuple[float, float] = (0.3, 1.5),
+) -> Outcome:
+    """Strike with each kind of `plan`, in a random order, while the load goes on; then judge.
+
+    `clocks` adds fleets whose clocks are hours off, and one that lives in the year 2200.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
+    outcome = Outcome(workers=workers, seed=seed)
+    disk = DISK_MB if NEEDS_SMALL_DISK & set(plan) else 0
+    with Cluster(folder, workers=workers, seed=seed, disk_mb=disk) as cluster:
+        base, ingest_id = f"http://127.0.0.1:{cluster.port}", cluster.connect()
+        fleets = [Fleet(base, ingest_id, Fleetwise(rate, seed))]
+        never = None
+        if clocks:
+            fleets += [
+                Fleet(base, ingest_id, Fleetwise(5, seed + n, agents=5, skew_hours=skew))
+                for n, skew in ((1, -6.0), (2, 5.0))
+            ]
+            never = Fleet(base, ingest_id, Fleetwise(2, seed + 3, agents=2, at_ns=YEAR_2200_NS, late=0.0))
+        ring = Ring(cluster, fleets[0])
+        for fleet in (*fleets, *([never] if never else [])):
+            fleet.start()
+        try:
+            order = list(plan)
+            cluster.random.shuffle(order)
+            for n, name in enumerate(order, 1):
+                ring.pause(*between)
+                assert fleets[0].running, "the load has ended before the faults did"
+                blow = KINDS[name](ring)
+                outcome.blows.append(blow)
+                note = f" ({blow.note})" if blow.note else ""
+                say(f"{n:3}/{len(order)} {blow.kind:18} {blow.unacked:6,} {blow.unit} not acknowledged{note}")
+        finally:
+            for fleet in (*fleets, *([never] if never else [])):
+                with suppress(Exception):
+                    fleet.stop()
+        outcome.verdict = judge(ring, outcome.blows, fleets, never)
+    say(f"{Counter(b.kind for b in outcome.blows)}\n{outcome.verdict.figures}\n{outcome.verdict}")
+    return outcome
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
+    sys.stdout.flush()

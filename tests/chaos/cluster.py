@@ -1,0 +1,321 @@
+"""A deployment to be hurt: embedded Kafka, one gateway, some workers, each a process that is started again at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from tests.chaos.witness import Witness
+from tests.support.product import eventually
+
+from tallystream.streams import ports
+from tallystream.streams.children import bound_argv
+from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = "chaos"
+
+
+class Part:
+    """One component. `keep` starts it again when it has ended; `wanted` False leaves it ended."""
+
+    def __init__(self, name: str, argv: list[str], log: Path, ops_port: int, environment: dict[str, str]) -> None:
+        self.name = name
+        self.log = log
+        self.ops_port = ops_port
+        self.exits: list[int] = []
+        self.starts = 0
+        self.wanted = True
+        self._argv = argv
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._next = 0.0
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def keep(self) -> None:
+        with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                self.exits.append(self._process.returncode)
+                self._process = None
+                self._next = time.monotonic() + 0.2
+            if self.wanted and self._process is None and time.monotonic() >= self._next:
+                with self.log.open("ab") as log:
+                    self._process = subprocess.Popen(
+                        bound_argv(self._argv), cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
+                        stdout=log, stderr=log,
+                    )  # fmt: skip
+                self.starts += 1
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, AssertionError):
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, also of a stopped process; `keep` starts it again."""
+        process = self.process
+        process.kill()
+        process.wait(10)
+
+    def stop(self) -> None:
+        """End it for good: SIGCONT, SIGTERM, SIGKILL after 20 s."""
+        self.wanted = False
+        if not self.alive:
+            return
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def get(self, path: str) -> str:
+        """Ask the ops port; empty when nobody answers or the answer is not 200."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}{path}", timeout=2) as response:
+                return str(response.read().decode())
+        except OSError:
+            return ""
+
+    def metric(self, name: str) -> float:
+        """Return a metric, 0 when it is not there."""
+        for line in self.get("/metrics").splitlines():
+            if line.rpartition(" ")[0] == name:
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    @property
+    def partitions(self) -> list[int]:
+        """Return the partitions that it folds."""
+        labels = [line for line in self.get("/metrics").splitlines() if line.startswith("tallystream_worker_lag{")]
+        return sorted(int(label.split('"')[1]) for label in labels)
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.get("/readyz"))
+
+
+class Cluster:
+    """Everything of one run, in `folder`. `environment` adds settings; `disk_mb` puts spool and stores on small disks.
+
+    `advertised` is the port under which everybody meets Kafka when a proxy stands in between.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int = 2,
+        partitions: int = 6,
+        seed: int = 1,
+        disk_mb: int = 0,
+        environment: dict[str, str] | None = None,
+        kafka_overrides: dict[str, str] | None = None,
+        advertised: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.random = random.Random(seed)
+        self.topics = Topics(PREFIX, partitions)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")}
+        self.environment = kept | {
+            "PYTHONPATH": str(ROOT / "src"),
+            "TALLYSTREAM_PREFIX": PREFIX,
+            "TALLYSTREAM_PARTITIONS": str(partitions),
+            **(environment or {}),
+        }
+        overrides = dict(kafka_overrides or {})
+        if advertised:
+            overrides["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{advertised}"
+        self.broker = EmbeddedKafka(folder / "kafka", overrides=overrides)
+        self.advertised = advertised
+        self.gateway: Part
+        self.workers: list[Part] = []
+        self.parts: list[Part] = []
+        self.witness: Witness
+        self._workers = workers
+        self._disk_mb = disk_mb
+        self._mounts: list[Path] = []
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self.port = 0
+        self.broker_starts = 0
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        return KafkaSettings(self.broker.bootstrap)
+
+    @property
+    def bootstrap(self) -> str:
+        """What gateway and workers are told."""
+        return f"127.0.0.1:{self.advertised}" if self.advertised else self.broker.bootstrap
+
+    def data(self, name: str) -> Path:
+        """Return the data dir of a part."""
+        return self.folder / name
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.start_broker()
+            self.gateway = self._gateway()
+            for n in range(self._workers):
+                self.workers.append(self.worker(f"worker-{n + 1}"))
+            self._keeper.start()
+            self.witness = Witness(self.kafka, self.topics)
+            eventually(lambda: self.gateway.ready, "the gateway is ready", 60)
+            self.settled()
+            self.witness.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "witness"):
+            self.witness.stop()
+        for part in [p for p in self.parts if "gateway" in p.name] + self.parts:
+            part.stop()
+        self._stopping.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        with contextlib.suppress(OSError):
+            os.kill(self.broker.pid, signal.SIGCONT)
+        self.broker.stop()
+        for path in self._mounts:
+            subprocess.run(["umount", "-l", str(path)], check=False)
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(0.03):
+            for part in list(self.parts):
+                part.keep()
+
+    def small_disk(self, path: Path) -> None:
+        """Mount a disk of `disk_mb` at `path`."""
+        path.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._disk_mb}m", "tmpfs", str(path)], check=True)
+        self._mounts.append(path)
+
+    def _part(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> Part:
+        data = self.data(name)
+        if self._disk_mb:
+            self.small_disk(data)
+        data.mkdir(parents=True, exist_ok=True)
+        ops = ports.pick()
+        argv = [sys.executable, "-m", "tallystream", *arguments, "--ops-port", str(ops), "--data-dir", str(data)]
+        argv += ["--embedded", self.bootstrap]
+        part = Part(name, argv, self.folder / f"{name}.log", ops, self.environment | (environment or {}))
+        self.parts.append(part)
+        return part
+
+    def _gateway(self) -> Part:
+        self.port = ports.pick()
+        return self._part("gateway", "gateway", "--port", str(self.port))
+
+    def worker(self, name: str, *, static: bool = True) -> Part:
+        """Return another worker, kept running from now on."""
+        membership = {"TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic"}
+        return self._part(name, "worker", "--instance", name, environment=membership)
+
+    def dismiss(self, part: Part) -> None:
+        """Forget a worker that has ended."""
+        self.parts.remove(part)
+
+    # -- the broker
+
+    def start_broker(self) -> None:
+        """Start it, or start it again on its port after a kill."""
+        if self.broker_starts:
+            self.broker.stop()
+            self.broker._wanted_port = self.broker.port
+        self.broker.start()
+        self.broker_starts += 1
+
+    def signal_broker(self, number: int) -> None:
+        os.kill(self.broker.pid, number)
+
+    def kill_broker(self) -> None:
+        self.signal_broker(signal.SIGKILL)
+        eventually(lambda: self.broker.poll() is not None, "the broker has ended", 10)
+
+    # -- its state
+
+    def settled(self, seconds: float = 90.0) -> None:
+        """Wait until the workers fold all partitions."""
+
+        def all_owned() -> bool:
+            owned = [p for worker in self.workers if worker.wanted for p in worker.partitions]
+            return sorted(owned) == list(range(self.topics.partitions))
+
+        eventually(all_owned, f"all partitions are folded; see {self.folder}", seconds)
+
+    def cli(self, *arguments: str, code: int = 0, seconds: float = 180.0) -> str:
+        """Run a command on this cluster and return its stdout."""
+        argv = [sys.executable, "-m", "tallystream", *arguments, "--kafka", self.broker.bootstrap]
+        done = subprocess.run(
+            argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    def connect(self) -> str:
+        """Create a connection and return its ingest id."""
+        return str(json.loads(self.cli("connections", "create", "codex", "--json"))["ingest_id"])
+
+    def caught_up(self, seconds: int = 120) -> None:
+        """Wait until all that was acknowledged is counted and can be read."""
+        gateway = f"http://127.0.0.1:{self.gateway.ops_port}"
+        self.cli("wait", "--caught-up", "--timeout", str(seconds), "--gateway-ops", gateway)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what `cost session-hours` shows."""
+        document = json.loads(self.cli("cost", "session-hours", "--json"))
+        assert document["complete"]
+        rows: list[dict[str, Any]] = document["rows"]
+        return rows
+
+    def exits(self) -> dict[str, list[int]]:
+        """Return the exit codes so far."""
+        return {part.name: part.exits for part in self.parts if part.exits}
+
+
+@contextlib.contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Fill the disk that `disk` is on, for the time of the block."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as out, contextlib.suppress(OSError):
+        for size in (1 << 20, 1 << 12, 1):
+            with contextlib.suppress(OSError):
+                while out.write(b"\0" * size):
+                    pass
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def free_space(disk: Path) -> int:
+    """Return the free bytes of the disk that `disk` is on."""
+    return shutil.disk_usage(disk).free

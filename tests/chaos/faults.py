@@ -1,0 +1,414 @@
+"""The faults, one function a kind. Each hurts a running cluster and says what had not been acknowledged then.
+
+A blow lands only once there is such work: the victim is stopped (SIGSTOP, at a random moment) until some waits, and
+then killed; a kill that would land on an idle process proves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from tests.chaos.cluster import Cluster, Part, filled
+from tests.chaos.load import Fleet
+from tests.chaos.witness import behind
+from tests.support.product import eventually
+
+SPOOLED = "tallystream_gateway_spool_messages"
+
+
+@dataclass
+class Blow:
+    """One fault that happened. `unacked` is work that had to be done again, `kills` processes that were ended."""
+
+    kind: str
+    kills: int
+    unacked: int
+    unit: str
+    note: str = ""
+    at: float = field(default_factory=time.time)
+    """Seconds since the epoch; for a worker's kill the moment it died."""
+
+
+@dataclass
+class Ring:
+    """What faults act on."""
+
+    cluster: Cluster
+    fleet: Fleet
+    poisoned: list[tuple[int, int]] = field(default_factory=list)
+    """Partition and offset of messages on `usage` that cannot be counted."""
+
+    def pause(self, least: float, most: float) -> None:
+        time.sleep(self.cluster.random.uniform(least, most))
+
+    def victim(self) -> Part:
+        """Return a worker that folds something."""
+        found = eventually(
+            lambda: [w for w in self.cluster.workers if w.alive and w.partitions], "a worker that folds", 60
+        )
+        return self.cluster.random.choice(found)
+
+    def spooled(self) -> int:
+        return int(self.cluster.gateway.metric(SPOOLED))
+
+
+Fault = Callable[[Ring], Blow]
+KINDS: dict[str, Fault] = {}
+
+
+def kind(name: str) -> Callable[[Fault], Fault]:
+    def add(fault: Fault) -> Fault:
+        KINDS[name] = fault
+        return fault
+
+    return add
+
+
+@contextlib.contextmanager
+def stopped(part: Part) -> Iterator[None]:
+    """SIGSTOP for the time of the block; SIGCONT unless it was killed in it."""
+    part.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if part.alive:
+            part.signal(signal.SIGCONT)
+
+
+def kill_worker(ring: Ring, worker: Part) -> int:
+    """Kill a worker that has work; return how many messages it had not acknowledged."""
+    witness = ring.cluster.witness
+    worker.signal(signal.SIGSTOP)
+    own = worker_partitions(ring, worker)
+    before = dict(witness.usage_ends())
+
+    def waits() -> bool:
+        nonlocal before
+        before = dict(witness.usage_ends())
+        positions = witness.positions()
+        return any(before[p] > positions.get(p, 0) for p in own)
+
+    eventually(waits, "the worker has something to do", 20)
+    worker.kill()
+    taken = witness.snapshot()
+    return behind({p: before[p] for p in own}, taken.positions)
+
+
+def worker_partitions(ring: Ring, worker: Part) -> list[int]:
+    """Return what a stopped worker owns: what no other one folds."""
+    others = {p for w in ring.cluster.workers if w is not worker and w.alive for p in w.partitions}
+    return [p for p in range(ring.cluster.topics.partitions) if p not in others]
+
+
+def kill_gateway(ring: Ring) -> int:
+    """Kill the gateway while requests wait for it; return how many did."""
+    gateway = ring.cluster.gateway
+    gateway.signal(signal.SIGSTOP)
+    eventually(lambda: ring.fleet.truth.in_flight > 0, "requests are under way", 20)
+    waiting = ring.fleet.truth.in_flight
+    gateway.kill()
+    return waiting
+
+
+def answering(ring: Ring) -> None:
+    eventually(lambda: ring.cluster.gateway.ready, "the gateway answers again", 60)
+
+
+@kind("worker")
+def worker(ring: Ring) -> Blow:
+    """Kill a worker."""
+    victim = ring.victim()
+    unacked = kill_worker(ring, victim)
+    at = time.time()
+    ring.cluster.settled()
+    return Blow("worker", 1, unacked, "messages", victim.name, at)
+
+
+@kind("workers")
+def workers(ring: Ring) -> Blow:
+    """Kill all workers at once: nothing is folded until one is back."""
+    unacked = 0
+    victims = list(ring.cluster.workers)
+    for victim in victims:
+        victim.signal(signal.SIGSTOP)
+    before = ring.cluster.witness.usage_ends()
+
+    def waits() -> bool:
+        nonlocal before
+        before = ring.cluster.witness.usage_ends()
+        return behind(before, ring.cluster.witness.positions()) > 0
+
+    eventually(waits, "the workers have something to do", 20)
+    for victim in victims:
+        victim.kill()
+    at = time.time()
+    unacked = behind(before, ring.cluster.witness.snapshot().positions)
+    ring.cluster.settled()
+    return Blow("workers", len(victims), unacked, "messages", "", at)
+
+
+@kind("store")
+def store(ring: Ring) -> Blow:
+    """Kill a worker and delete its data dir: it recovers from the changelog alone."""
+    victim = ring.victim()
+    victim.wanted = False
+    unacked = kill_worker(ring, victim)
+    at = time.time()
+    shutil.rmtree(ring.cluster.data(victim.name) / "workers", ignore_errors=True)
+    victim.wanted = True
+    ring.cluster.settled()
+    return Blow("store", 1, unacked, "messages", f"{victim.name} without its data dir", at)
+
+
+@kind("join")
+def join(ring: Ring) -> Blow:
+    """Let a third worker join and leave, or be killed."""
+    cluster = ring.cluster
+    third = cluster.worker(f"guest-{len(cluster.parts)}", static=False)
+    eventually(lambda: third.partitions, "the third worker folds", 60)
+    ring.pause(0.3, 1.5)
+    killed = cluster.random.random() < 0.5
+    unacked, at = 0, time.time()
+    if killed:
+        third.wanted = False
+        unacked = kill_worker(ring, third)
+        at = time.time()
+        note = "joined, was killed"
+    else:
+        third.stop()
+        note = f"joined, left with {third.process.returncode}"
+    cluster.settled()
+    cluster.dismiss(third)
+    return Blow("join", int(killed), unacked, "messages", note, at)
+
+
+@kind("zombie")
+def zombie(ring: Ring) -> Blow:
+    """SIGSTOP a worker until others have counted on from where it stood, then SIGCONT."""
+    cluster, witness = ring.cluster, ring.cluster.witness
+    victim = ring.victim()
+    own = victim.partitions
+    victim.signal(signal.SIGSTOP)
+    since = time.monotonic()
+    frozen = witness.positions()
+    ends = witness.usage_ends()
+    eventually(
+        lambda: all(witness.positions()[p] >= ends[p] for p in own) and witness.positions() != frozen,
+        "others count what the stopped worker had",
+        40,
+    )
+    ring.pause(0.2, 1.5)
+    now = witness.snapshot().positions
+    overtaken = sum(now[p] - frozen[p] for p in own)
+    exits = len(victim.exits)
+    victim.signal(signal.SIGCONT)
+    cluster.settled()
+    after = "it ended" if len(victim.exits) > exits else "it rejoined"
+    return Blow("zombie", 1, overtaken, "messages", f"stopped for {time.monotonic() - since:.0f} s, {after}")
+
+
+@kind("gateway")
+def gateway(ring: Ring) -> Blow:
+    """Kill the gateway in mid-request; every other time with Kafka silent, so that nothing sent is acknowledged."""
+    silent = ring.cluster.random.random() < 0.5
+    if silent:
+        ring.cluster.signal_broker(signal.SIGSTOP)
+        ring.pause(0.02, 0.4)
+    try:
+        unacked = kill_gateway(ring)
+    finally:
+        if silent:
+            ring.cluster.signal_broker(signal.SIGCONT)
+    answering(ring)
+    return Blow("gateway", 1, unacked, "requests", "while Kafka was silent" if silent else "")
+
+
+@kind("broker")
+def broker(ring: Ring) -> Blow:
+    """Kill the broker, and start it again after a while."""
+    cluster = ring.cluster
+    before = ring.spooled()
+    cluster.kill_broker()
+    eventually(lambda: ring.spooled() > before, "the spool takes over", 30)
+    ring.pause(0.2, 2.0)
+    unacked = ring.spooled() - before
+    cluster.start_broker()
+    flowing(ring)
+    return Blow("broker", 1, unacked, "spooled messages")
+
+
+def flowing(ring: Ring) -> None:
+    """Wait until the spool is empty and all partitions are folded."""
+    eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 90)
+    ring.cluster.settled()
+
+
+@kind("broker-pause")
+def broker_pause(ring: Ring) -> Blow:
+    """SIGSTOP the broker for 20 s."""
+    return _pause_broker(ring, "broker-pause", 20.0)
+
+
+def _pause_broker(ring: Ring, name: str, seconds: float) -> Blow:
+    cluster = ring.cluster
+    cluster.signal_broker(signal.SIGSTOP)
+    since = time.monotonic()
+    try:
+        eventually(lambda: ring.spooled() > 0, "the spool takes over", 30)
+        eventually(lambda: time.monotonic() - since > seconds, "the time is over", seconds + 5)
+        unacked = ring.spooled()
+    finally:
+        cluster.signal_broker(signal.SIGCONT)
+    flowing(ring)
+    return Blow(name, 1, unacked, "spooled messages", f"{seconds:.0f} s")
+
+
+@kind("broker-slow")
+def broker_slow(ring: Ring) -> Blow:
+    """Stop and continue the broker in bursts."""
+    most = 0
+    for _ in range(20):
+        ring.cluster.signal_broker(signal.SIGSTOP)
+        ring.pause(0.1, 0.6)
+        ring.cluster.signal_broker(signal.SIGCONT)
+        most = max(most, ring.spooled())
+        ring.pause(0.05, 0.3)
+    flowing(ring)
+    return Blow("broker-slow", 0, most, "spooled messages", "20 bursts")
+
+
+@kind("everything")
+def everything(ring: Ring) -> Blow:
+    """Kill the broker, a worker and the gateway within a second, in any order."""
+    cluster = ring.cluster
+    unacked = 0
+    victim = ring.victim()
+    order = ["broker", "worker", "gateway"]
+    cluster.random.shuffle(order)
+    positions, ends = cluster.witness.positions(), cluster.witness.usage_ends()
+    for name in order:
+        if name == "broker":
+            cluster.kill_broker()
+        elif name == "worker":
+            victim.kill()
+        else:
+            unacked += kill_gateway(ring)
+        ring.pause(0.0, 0.3)
+    unacked += behind(ends, positions)
+    cluster.start_broker()
+    answering(ring)
+    flowing(ring)
+    return Blow("everything", 3, unacked, "requests and messages", " ".join(order))
+
+
+@kind("sigterm")
+def sigterm(ring: Ring) -> Blow:
+    """SIGTERM a worker and the gateway; they are started again."""
+    cluster = ring.cluster
+    victim = ring.victim()
+    codes = []
+    for part in (victim, cluster.gateway):
+        exits = len(part.exits)
+        part.signal(signal.SIGTERM)
+        eventually(lambda part=part, exits=exits: len(part.exits) > exits, "it ends", 30)  # type: ignore[misc]
+        codes.append(part.exits[-1])
+    answering(ring)
+    cluster.settled()
+    assert codes == [0, 0], codes
+    return Blow("sigterm", 0, 0, "messages", f"{victim.name} and the gateway ended with 0")
+
+
+@kind("disk-spool")
+def disk_spool(ring: Ring) -> Blow:
+    """Fill the disk under the spool while Kafka is silent: nothing may be acknowledged that cannot be kept."""
+    cluster = ring.cluster
+    with filled(cluster.data("gateway")):
+        cluster.signal_broker(signal.SIGSTOP)
+        try:
+            refused = ring.fleet.truth.http["503"]
+            eventually(lambda: ring.fleet.truth.http["503"] > refused + 5, "requests are refused", 60)
+            count = ring.fleet.truth.http["503"] - refused
+        finally:
+            cluster.signal_broker(signal.SIGCONT)
+    flowing(ring)
+    return Blow("disk-spool", 1, count, "requests refused")
+
+
+@kind("disk-store")
+def disk_store(ring: Ring) -> Blow:
+    """Fill the disk under a worker's store: it ends, and goes on once there is room."""
+    cluster, witness = ring.cluster, ring.cluster.witness
+    victim = ring.victim()
+    exits = len(victim.exits)
+    with filled(cluster.data(victim.name)):
+        eventually(lambda: len(victim.exits) > exits, "the worker ends", 90)
+        unacked = behind(witness.usage_ends(), witness.snapshot().positions)
+    cluster.settled()
+    return Blow("disk-store", 1, unacked, "messages", f"{victim.name} ended with {victim.exits[exits]}")
+
+
+@kind("changelog-refuses")
+def changelog_refuses(ring: Ring) -> Blow:
+    """Make Kafka refuse the changelog's rows: public rows are out, nothing may be counted beyond the changelog."""
+    cluster, witness = ring.cluster, ring.cluster.witness
+    topic = cluster.topics.session_hours_changelog
+    before = sum(len(w.exits) for w in cluster.workers)
+    asyncio.run(_alter(cluster, topic.name, {**topic.config, "max.message.bytes": "10"}))
+    try:
+        eventually(lambda: sum(len(w.exits) for w in cluster.workers) > before, "a worker ends", 60)
+        unacked = behind(witness.usage_ends(), witness.snapshot().positions)
+    finally:
+        asyncio.run(_alter(cluster, topic.name, dict(topic.config)))
+    cluster.settled()
+    ended = sum(len(w.exits) for w in cluster.workers) - before
+    return Blow("changelog-refuses", 1, unacked, "messages", f"{ended} workers ended")
+
+
+async def _alter(cluster: Cluster, topic: str, config: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(**cluster.kafka.client())
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=config)])
+    finally:
+        await admin.close()
+
+
+@kind("poison")
+def poison(ring: Ring) -> Blow:
+    """Write what nobody can read to each topic."""
+    ring.poisoned += asyncio.run(_poison(ring.cluster))
+    before = sum(len(w.exits) for w in ring.cluster.workers)
+    ring.pause(1.0, 2.0)
+    ring.cluster.settled()
+    ended = sum(len(w.exits) for w in ring.cluster.workers) - before
+    return Blow("poison", 0, len(ring.poisoned), "dead letters wanted", f"{ended} workers ended and were replaced")
+
+
+async def _poison(cluster: Cluster) -> list[tuple[int, int]]:
+    topics = cluster.topics
+    producer = AIOKafkaProducer(**cluster.kafka.client(), enable_idempotence=True)
+    await producer.start()
+    found = []
+    try:
+        for value in (b"{not json", b"\xff\xfe", None, b"[]", b'{"connection_id":"x"}'):
+            for p in range(topics.partitions):
+                record = await producer.send_and_wait(topics.usage.name, value, key=b"poison", partition=p)
+                found.append((p, record.offset))
+        for spec in (
+            topics.session_hours_changelog, topics.session_hour_rows, topics.hour_rows, topics.connections,
+            topics.activity, topics.deadletters,
+        ):  # fmt: skip
+            await producer.send_and_wait(spec.name, b"\xffgarbage", key=b"poison", partition=0)
+            await producer.send_and_wait(spec.name, b"{}", key=b"", partition=0)
+    finally:
+        await producer.stop()
+    return found

@@ -1,0 +1,356 @@
+"""An account of the topics alone: what `usage` holds must be what rows, changelog, hours and dead letters say.
+
+Independent of the fold: an event is a dict entry, a session-hour a dict of them. Nothing here knows a price; dollars
+are judged by the fleet's truth, and by the hours adding up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from aiokafka import ConsumerRecord
+from tests.chaos.witness import Snapshot
+
+from tallystream.agents import windows
+from tallystream.schemas import keys
+from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.hours import HOUR_NS, hour_iso
+from tallystream.schemas.usage import UsageBatch
+from tallystream.streams.compacted import TopicReader
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, reserved
+from tallystream.streams.topics import Topics
+
+COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
+BucketKey = tuple[str, str | None, str | None, str]
+"""model, service_tier, speed, attribution (canonical JSON)."""
+Row = tuple[int, float, int]
+"""Version, seconds of its timestamp, offset."""
+
+
+@dataclass
+class Hour:
+    """One session-hour out of `usage`."""
+
+    events: dict[str, tuple[BucketKey, tuple[int, ...]]] = field(default_factory=dict)
+    copies: int = 0
+
+    def buckets(self) -> dict[BucketKey, list[int]]:
+        """Return requests and counts by bucket."""
+        sums: dict[BucketKey, list[int]] = {}
+        for bucket, counts in self.events.values():
+            total = sums.setdefault(bucket, [0] * (1 + len(COUNTS)))
+            total[0] += 1
+            for index, count in enumerate(counts, 1):
+                total[index] += count
+        return sums
+
+
+@dataclass
+class Ledger:
+    """The topics, read once. `usage` lists (offset, append time in s, keys touched) by partition."""
+
+    hours: dict[bytes, Hour] = field(default_factory=lambda: defaultdict(Hour))
+    usage: dict[int, list[tuple[int, float, tuple[bytes, ...]]]] = field(default_factory=lambda: defaultdict(list))
+    letters: dict[str, DeadLetter] = field(default_factory=dict)
+    rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    last_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    row_log: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    """All public rows of a key, in offset order."""
+    changelog: dict[bytes, bytes] = field(default_factory=dict)
+    last_changelog: dict[bytes, bytes] = field(default_factory=dict)
+    changelog_log: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """(changelog offset, position) by partition."""
+    closed: bytes = b""
+    """The highest closed marker: session-hours before it may be gone from the changelog."""
+    hour_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    counted: Counter[str] = field(default_factory=Counter)
+    """events, copies, letters, garbage."""
+    problems: list[str] = field(default_factory=list)
+    poison: set[str] = field(default_factory=set)
+
+
+async def records(kafka: KafkaSettings, topic: str) -> AsyncIterator[tuple[int, ConsumerRecord]]:
+    """Yield (partition, record) of a topic up to its end as it is now."""
+    async with TopicReader(kafka, topic) as reader, aclosing(reader.batches()) as batches:
+        async for batch in batches:
+            for record in batch.records:
+                yield batch.partition, record
+
+
+async def read(kafka: KafkaSettings, topics: Topics) -> Ledger:
+    """Read everything."""
+    ledger = Ledger()
+    async for _, record in records(kafka, topics.deadletters.name):
+        _letter(ledger, record)
+    async for p, record in records(kafka, topics.usage.name):
+        _usage(ledger, p, record)
+    async for _, record in records(kafka, topics.session_hour_rows.name):
+        _row(ledger, record)
+    async for p, record in records(kafka, topics.session_hours_changelog.name):
+        _changelog(ledger, p, record)
+    async for _, record in records(kafka, topics.hour_rows.name):
+        row = _json(ledger, record)
+        if row and "partition" in row:
+            newest = ledger.hour_rows.get(record.key)
+            if newest is None or row["version"] >= newest["version"]:
+                ledger.hour_rows[record.key] = row
+    return ledger
+
+
+def _json(ledger: Ledger, record: ConsumerRecord) -> dict[str, Any]:
+    try:
+        row = orjson.loads(record.value or b"null")
+    except orjson.JSONDecodeError:
+        row = None
+    if not isinstance(row, dict) or "version" not in row:
+        ledger.counted["garbage"] += 1
+        return {}
+    return row
+
+
+def _letter(ledger: Ledger, record: ConsumerRecord) -> None:
+    try:
+        letter = DeadLetter.model_validate_json(record.value or b"")
+    except ValueError:
+        ledger.counted["garbage"] += 1
+        return
+    ledger.letters[letter.source] = letter
+
+
+def _usage(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
+    try:
+        batch = UsageBatch.model_validate_json(record.value or b"")
+        misplaced = record.key != keys.join(batch.connection_id, batch.session_id)
+    except ValueError:
+        misplaced = True
+    if misplaced:
+        ledger.poison.add(f"usage|{p}|{record.offset}|0")
+        ledger.usage[p].append((record.offset, record.timestamp / 1000, ()))
+        return
+    attribution = orjson.dumps(
+        {k: v for k, v in batch.attribution.model_dump().items() if v}, option=orjson.OPT_SORT_KEYS
+    )
+    touched = []
+    for index, event in enumerate(batch.events):
+        ledger.counted["events"] += 1
+        if f"usage|{p}|{record.offset}|{index}" in ledger.letters:
+            ledger.counted["letters"] += 1
+            continue
+        key = record.key + b"|" + hour_iso(event.occurred_at // HOUR_NS).encode()
+        touched.append(key)
+        hour = ledger.hours[key]
+        if event.event_id in hour.events:
+            hour.copies += 1
+            ledger.counted["copies"] += 1
+            continue
+        bucket = (event.model, event.service_tier or None, event.speed or None, attribution.decode())
+        hour.events[event.event_id] = (bucket, tuple(getattr(event, name) for name in COUNTS))
+    ledger.usage[p].append((record.offset, record.timestamp / 1000, tuple(dict.fromkeys(touched))))
+
+
+def _row(ledger: Ledger, record: ConsumerRecord) -> None:
+    row = _json(ledger, record)
+    if not row or "buckets" not in row:
+        return
+    ledger.row_log[record.key].append((row["version"][1], record.timestamp / 1000, record.offset))
+    newest = ledger.rows.get(record.key)
+    if newest is None or row["version"] >= newest["version"]:
+        ledger.rows[record.key] = row
+    ledger.last_rows[record.key] = row
+
+
+def _changelog(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
+    key, value = record.key, record.value
+    if key == POSITION:
+        ledger.positions[p].append((record.offset, Position.decode(value).offset))
+    if key == CLOSED:
+        ledger.closed = max(ledger.closed, Closed.decode(value).marker)
+    if key is None or reserved(key):
+        return
+    if value is None:
+        ledger.changelog.pop(key, None)
+        ledger.last_changelog.pop(key, None)
+        return
+    try:
+        version = windows.version_of(value)
+        windows.load_buckets(value)
+    except Exception:
+        ledger.counted["garbage"] += 1
+        return
+    ledger.changelog_log[key].append((version, record.timestamp / 1000, record.offset))
+    old = ledger.changelog.get(key)
+    if old is None or version >= windows.version_of(old):
+        ledger.changelog[key] = value
+    ledger.last_changelog[key] = value
+
+
+# -- the laws
+
+
+def judge(ledger: Ledger, snapshots: list[Snapshot] = []) -> list[str]:  # noqa: B006 - never changed
+    """Return what is wrong, each in a line; nothing when every law holds."""
+    return [
+        *ledger.problems,
+        *_rows_law(ledger),
+        *_changelog_law(ledger),
+        *_hours_law(ledger),
+        *_letters_law(ledger),
+        *_positions_law(ledger, snapshots),
+    ]
+
+
+def row_sums(row: Mapping[str, Any]) -> dict[BucketKey, list[int]]:
+    """Return requests and counts of a public row's buckets."""
+    sums: dict[BucketKey, list[int]] = {}
+    for bucket in row["buckets"]:
+        said = {k: v for k, v in bucket["attribution"].items() if v}
+        attribution = orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+        key = (bucket["model"], bucket["service_tier"], bucket["speed"], attribution)
+        total = sums.setdefault(key, [0] * (1 + len(COUNTS)))
+        total[0] += bucket["requests"]
+        for index, name in enumerate(COUNTS, 1):
+            total[index] += bucket[name]
+    return sums
+
+
+def _rows_law(ledger: Ledger) -> list[str]:
+    """Every event of `usage` is counted once, known as a copy, or in the dead letters: row by row."""
+    wrong = []
+    for key in ledger.hours.keys() | ledger.rows.keys():
+        hour, row = ledger.hours.get(key, Hour()), ledger.rows.get(key)
+        if row is None:
+            wrong.append(f"rows: {key!r} is missing, {len(hour.events)} requests")
+        elif row_sums(row) != hour.buckets():
+            counted = sum(b["requests"] for b in row["buckets"])
+            wrong.append(f"rows: {key!r} counts {counted} requests, usage holds {len(hour.events)}")
+        elif row["duplicates"] != hour.copies:
+            wrong.append(f"rows: {key!r} knows {row['duplicates']} copies, usage holds {hour.copies}")
+    return wrong
+
+
+def _changelog_law(ledger: Ledger) -> list[str]:
+    """The state is what was published, by highest version and by what compaction would keep."""
+    wrong = []
+    for name, log in (("highest", ledger.changelog), ("last", ledger.last_changelog)):
+        for key in log.keys() | ledger.rows.keys():
+            raw, row = log.get(key), ledger.rows.get(key)
+            if raw is None and key.rpartition(b"|")[2] < ledger.closed:
+                continue
+            if raw is None or row is None:
+                wrong.append(f"changelog ({name}): {key!r} is {'missing' if raw is None else 'not published'}")
+            elif orjson.loads(windows.to_row(key, windows.load(raw))) != row:
+                wrong.append(f"changelog ({name}): {key!r} differs from its public row")
+    wrong += [
+        f"rows (last): {key!r} would be lost to compaction"
+        for key, row in ledger.rows.items()
+        if ledger.last_rows[key] != row
+    ]
+    return wrong
+
+
+def _hours_law(ledger: Ledger) -> list[str]:
+    """The partials of the hours add up to the session-hours, dollars too."""
+
+    def by_hour(rows: list[tuple[str, str, str, str | None, Mapping[str, Any]]]) -> dict[Any, list[Any]]:
+        sums: dict[Any, list[Any]] = {}
+        for *key, one in rows:
+            total = sums.setdefault(tuple(key), [0] * (3 + len(COUNTS)))
+            values = (
+                one["requests"], one["unpriced_requests"], Decimal(one["cost_usd"] or 0), *(one[n] for n in COUNTS)
+            )  # fmt: skip
+            for index, value in enumerate(values):
+                total[index] += value
+        return sums
+
+    sessions = by_hour(
+        [
+            (row["connection_id"], row["hour"], b["model"], b["attribution"].get("team"), b)
+            for row in ledger.rows.values()
+            for b in row["buckets"]
+        ]
+    )
+    hours = by_hour([(r["connection_id"], r["hour"], r["model"], r["team"], r) for r in ledger.hour_rows.values()])
+    return [
+        f"hours: {key} is {hours.get(key)}, its sessions are {sessions.get(key)}"
+        for key in sessions.keys() | hours.keys()
+        if sessions.get(key) != hours.get(key)
+    ]
+
+
+def _letters_law(ledger: Ledger) -> list[str]:
+    """What cannot be read has a letter, and no letter is about nothing."""
+    wrong = [f"dead letters: none for {source}" for source in ledger.poison - ledger.letters.keys()]
+    ends = {p: log[-1][0] for p, log in ledger.usage.items()}
+    for source in ledger.letters:
+        name, *where = source.split("|")
+        if name == "usage" and int(where[1]) > ends.get(int(where[0]), -1):
+            wrong.append(f"dead letters: {source} is about no message")
+    return wrong
+
+
+def _positions_law(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
+    """A position never ran ahead of the changelog's rows nor of the public ones; the group's offsets not of it."""
+    wrong = []
+    logged, published = _First(ledger.changelog_log), _First(ledger.row_log)
+    for p, log in ledger.usage.items():
+        positions = ledger.positions.get(p, [])
+        if not positions or positions[-1][1] != log[-1][0] + 1:
+            wrong.append(f"positions: partition {p} ends at {positions[-1:]}, usage at {log[-1][0] + 1}")
+        passed = iter(positions)
+        at, reached = -1, -1
+        public: list[int] = []
+        """Up to each message: the offset of the public row that held the last of them to be published."""
+        for offset, _, touched in log:
+            while reached <= offset and (found := next(passed, None)) is not None:
+                at, reached = found
+            if reached > offset and any(logged.holding(key, offset) > at for key in touched):
+                wrong.append(f"positions: {p} passed {offset} before the changelog held what it changed")
+            here = max((published.holding(key, offset) for key in touched), default=-1)
+            public.append(max(here, public[-1] if public else -1))
+        for taken in snapshots:
+            position = max((to for at, to in positions if at < taken.log_ends[p]), default=0)
+            if taken.committed.get(p, 0) > position:
+                wrong.append(f"positions: the group was at {taken.committed[p]} of {p}, the changelog at {position}")
+            count = bisect_left(log, (position,))
+            if count and public[count - 1] >= taken.row_ends[p]:
+                wrong.append(f"positions: {p} was at {position} before all of it was published")
+    return wrong
+
+
+class _First:
+    """Where a version, or a newer one, first stands in the log of a key. Ask for rising versions of each key."""
+
+    def __init__(self, logs: Mapping[bytes, list[Row]]) -> None:
+        self._logs = logs
+        self._next: dict[bytes, int] = defaultdict(int)
+
+    def holding(self, key: bytes, version: int) -> int:
+        """Return the offset, a very large one when there is none."""
+        log = self._logs.get(key, [])
+        at = self._next[key]
+        while at < len(log) and log[at][0] < version:
+            at += 1
+        self._next[key] = at
+        return log[at][2] if at < len(log) else 1 << 62
+
+
+def freshness(ledger: Ledger, since: float, until: float) -> list[float]:
+    """Return the seconds from append to the first row that holds it, of messages appended in that time."""
+    found = []
+    for log in ledger.usage.values():
+        for offset, appended, touched in log:
+            if since <= appended < until and touched:
+                rows = ledger.row_log.get(touched[0], [])
+                at = next((ts for version, ts, _ in rows if version >= offset), None)
+                if at is not None:
+                    found.append(max(0.0, at - appended))
+    return found

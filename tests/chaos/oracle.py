@@ -1,0 +1,143 @@
+"""The verdict on a run: the fleets' truth, the ledger of the topics, and a worker that starts from nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos import ledger as accounts
+from tests.chaos.cluster import ROOT, Cluster
+from tests.chaos.faults import Blow, Ring
+from tests.chaos.load import Fleet
+
+from tallystream.schemas.errors import Reason
+from tallystream.simulator import compare
+
+SHOWN = 20
+
+
+@dataclass
+class Verdict:
+    """`problems` is empty when everything is exact."""
+
+    problems: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        if self.exact:
+            return "EXACT"
+        return f"WRONG, {len(self.problems)} problems\n" + "\n".join(self.problems[:SHOWN])
+
+
+def judge(ring: Ring, blows: list[Blow], fleets: list[Fleet], never: Fleet | None = None) -> Verdict:
+    """Judge a cluster whose load has stopped. `never` is a fleet of which nothing may count: its clock is absurd."""
+    cluster, verdict = ring.cluster, Verdict()
+    cluster.caught_up()
+    rows = cluster.rows()
+    for fleet in fleets:
+        verdict.problems += [str(one) for one in compare(fleet.truth, rows)]
+    book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
+    verdict.problems += accounts.judge(book, cluster.witness.snapshots)
+    known = {session for fleet in fleets for session in fleet.truth.session_ids}
+    verdict.problems += [f"rows: {r['session_id']} is no session of ours" for r in rows if r["session_id"] not in known]
+    _letters(verdict, book, ring, never)
+    _fresh_worker(verdict, cluster, book)
+    _figures(verdict, book, ring, blows, fleets)
+    return verdict
+
+
+def _letters(verdict: Verdict, book: accounts.Ledger, ring: Ring, never: Fleet | None) -> None:
+    """The letters are those of the poison and of the fleet that lives in another century, and no others."""
+    poison = {f"usage|{p}|{offset}|0" for p, offset in ring.poisoned}
+    strangers = never.truth.session_ids if never is not None else set()
+    if never is not None and never.truth.acknowledged:
+        told = {letter.session_id for letter in book.letters.values() if letter.reason is Reason.FROM_THE_FUTURE}
+        acknowledged = {key.session_id for key in never.truth.acknowledged}
+        verdict.problems += [f"dead letters: none of session {session}" for session in acknowledged - told]
+    for source, letter in book.letters.items():
+        wanted = (
+            Reason.INVALID_MESSAGE if source in poison
+            else Reason.FROM_THE_FUTURE if letter.session_id in strangers
+            else None
+        )  # fmt: skip
+        if letter.reason is not wanted:
+            verdict.problems.append(f"dead letters: {source} is {letter.reason.value}: {letter.detail}")
+    verdict.problems += [f"dead letters: none for {source}" for source in poison - book.letters.keys()]
+
+
+def _fresh_worker(verdict: Verdict, cluster: Cluster, book: accounts.Ledger) -> None:
+    """Stop all workers and recover everything on an empty data dir."""
+    for worker in cluster.workers:
+        worker.stop()
+    argv = [sys.executable, "-m", "tests.chaos.recover", cluster.broker.bootstrap, str(cluster.topics.partitions)]
+    done = subprocess.run(
+        [*argv, str(cluster.data("fresh"))], cwd=ROOT, env=cluster.environment, capture_output=True, timeout=180,
+        check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        verdict.problems.append(f"fresh worker: ended with {done.returncode}: {done.stderr.decode()[-500:]}")
+        return
+    found = json.loads(done.stdout)
+    verdict.figures["recovery_seconds"] = round(found["seconds"], 1)
+    verdict.figures["recovered_rows"] = len(found["rows"])
+    published = {key.decode(): row for key, row in book.rows.items()}
+    verdict.problems += [
+        f"fresh worker: {key!r} differs from what is published"
+        for key in found["rows"].keys() | published.keys()
+        if found["rows"].get(key) != published.get(key)
+    ]
+    ends = {str(p): log[-1][0] + 1 for p, log in book.usage.items()}
+    verdict.problems += [
+        f"fresh worker: partition {p} goes on at {found['positions'].get(p)}, not at {end}"
+        for p, end in ends.items()
+        if found["positions"].get(p) != end
+    ]
+
+
+def _figures(verdict: Verdict, book: accounts.Ledger, ring: Ring, blows: list[Blow], fleets: list[Fleet]) -> None:
+    figures = verdict.figures
+    figures["requests"] = sum(fleet.report.bodies for fleet in fleets)
+    figures["records"] = sum(fleet.report.records for fleet in fleets)
+    figures["answers"] = dict(sum((fleet.truth.http for fleet in fleets), start=type(fleets[0].truth.http)()))
+    figures["seconds"] = round(max(fleet.report.seconds for fleet in fleets))
+    figures["requests_per_s"] = round(sum(f.report.bodies / max(f.report.seconds, 1e-9) for f in fleets))
+    figures["records_per_s"] = round(sum(f.report.records / max(f.report.seconds, 1e-9) for f in fleets))
+    figures["events_on_usage"] = book.counted["events"]
+    figures["copies_not_counted"] = book.counted["copies"]
+    figures["dead_letters"] = len(book.letters)
+    figures["session_hours"] = len(book.rows)
+    figures["garbage_ignored"] = book.counted["garbage"]
+    figures["snapshots"] = len(ring.cluster.witness.snapshots)
+    figures["kills"] = sum(blow.kills for blow in blows)
+    figures["exits"] = ring.cluster.exits()
+    after = [
+        one for blow in blows if blow.kind == "worker" for one in accounts.freshness(book, blow.at - 1, blow.at + 5)
+    ]
+    worst = [
+        max(found)
+        for blow in blows
+        if blow.kind == "worker" and (found := accounts.freshness(book, blow.at - 1, blow.at + 5))
+    ]
+    calm = accounts.freshness(book, 0, time.time())
+    figures["freshness_all"] = percentiles(calm)
+    figures["freshness_after_worker_kill"] = percentiles(after)
+    figures["oldest_row_after_worker_kill"] = percentiles(worst)
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """Return p50, p99 and the highest, in seconds."""
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    shares = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    return {name: round(ordered[round(share * last)], 3) for name, share in shares}

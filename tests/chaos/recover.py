@@ -1,0 +1,51 @@
+"""A worker on an empty data dir, run to see what it recovers: `python -m tests.chaos.recover KAFKA PARTITIONS DIR`.
+
+Prints one JSON document: the positions and, by key, the public row of each recovered state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import uvloop
+from prometheus_client import CollectorRegistry
+from tests.chaos.cluster import PREFIX
+
+from tallystream.agents import windows
+from tallystream.agents.metrics import FoldMetrics
+from tallystream.agents.pricing import Book
+from tallystream.agents.session_cost import SessionCost
+from tallystream.agents.windows import Window
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.runtime import App, run
+from tallystream.streams.topics import Topics
+
+
+async def main(bootstrap: str, partitions: int, directory: Path) -> None:
+    topics = Topics(PREFIX, partitions)
+    app = App(topics.worker_app, KafkaSettings(bootstrap), datadir=directory, partitions=partitions)
+    table = SessionCost(app, topics, Book(), Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
+    began = time.monotonic()
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(app, stop))
+    while len(table.expected()) < partitions:  # noqa: ASYNC110 - the table has no event for it
+        await asyncio.sleep(0.05)
+    seconds = time.monotonic() - began
+    rows = {
+        key.decode(): orjson.loads(windows.to_row(key, windows.load(raw)))
+        for p in range(partitions)
+        for key, raw in table.rows(p)
+    }
+    positions = {str(tp.partition): offset for tp, offset in table.expected().items()}
+    sys.stdout.buffer.write(orjson.dumps({"seconds": seconds, "positions": positions, "rows": rows}))
+    sys.stdout.flush()
+    stop.set()
+    await running
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))

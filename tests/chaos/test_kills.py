@@ -1,0 +1,21 @@
+"""Bounded chaos: every test run kills the product's processes at least a dozen times, and everything stays exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.chaos.campaign import run
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+PLAN = (*["worker"] * 4, *["gateway"] * 3, "workers", "broker", "everything", "zombie", "join", "poison", "sigterm")
+
+
+def test_everything_is_exact_though_processes_are_killed_all_the_time(tmp_path: Path) -> None:
+    outcome = run(tmp_path / "c", PLAN, seed=11, clocks=True)
+    assert outcome.verdict.exact, str(outcome.verdict)
+    killed = [blow for blow in outcome.blows if blow.kills]
+    assert sum(blow.kills for blow in killed) >= 12
+    assert all(blow.unacked > 0 for blow in killed), killed
+    assert outcome.verdict.figures["records_per_s"] >= 500

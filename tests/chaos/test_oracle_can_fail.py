@@ -1,0 +1,261 @@
+"""An oracle that cannot fail proves nothing: with each safeguard taken away it must say WRONG.
+
+Each scenario is an interleaving that chaos meets now and then, made by hand. It is played twice: with the product's
+worker the ledger must be exact, with the broken one it must not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from tests.chaos.hand import DAY, CrashError, Stepped, World, world
+from tests.support.counting import EndedError
+
+from tallystream.agents.messages import Batch
+from tallystream.agents.session_cost import Derived
+from tallystream.agents.windows import State
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.runtime import Part, Record
+from tallystream.streams.runtime.rows import Position
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+
+Write = Callable[..., Awaitable[int]]
+
+
+class Unguarded(Stepped):
+    """No heartbeat guard, and the changelog's offsets are not looked at."""
+
+    def __init__(self, app: Any, *args: Any, **options: Any) -> None:
+        super().__init__(app, *args, **options)
+        app.must_be_member = lambda: None
+        write = app.producer.write
+
+        async def careless(rows: Any, expect: int | None = None) -> int:
+            return int(await write(rows))
+
+        app.producer.write = careless
+
+
+class FaustsOffsets(Stepped):
+    """Starts where the group's offsets say; these are committed when a message has been processed, as Faust does."""
+
+    async def _consumer(self) -> tuple[AIOKafkaConsumer, TopicPartition]:
+        consumer = AIOKafkaConsumer(
+            **self.app.kafka.client(), group_id=self._topics.worker_app, enable_auto_commit=False
+        )
+        await consumer.start()
+        at = TopicPartition(self.source, 0)
+        consumer.assign([at])
+        return consumer, at
+
+    async def accepted(self, position: int) -> None:
+        consumer, at = await self._consumer()
+        await consumer.commit({at: position})
+        await consumer.stop()
+
+    async def accept(self, p: int, records: Sequence[Record]) -> None:
+        consumer, at = await self._consumer()
+        committed = await consumer.committed(at) or 0
+        await consumer.stop()
+        part = self._parts[p]
+        if committed > part.expected:
+            part.expected = committed
+            part.applied = Position(committed)
+        records = [record for record in records if record.offset >= committed]
+        if records:
+            await super().accept(p, records)
+
+
+class Amnesia(set[int]):
+    """Event ids that are forgotten at once."""
+
+    def __contains__(self, _: object) -> bool:
+        return False
+
+
+class NoDedupe(Stepped):
+    def _state(self, p: int, part: Part, derived: Derived, key: bytes, batch: Batch) -> State:
+        state = super()._state(p, part, derived, key, batch)
+        state.seen = Amnesia()
+        return state
+
+
+class NoVersions(Stepped):
+    """A state does not know which messages are in it."""
+
+    def version(self, raw: bytes) -> int:
+        return 0
+
+    def _state(self, p: int, part: Part, derived: Derived, key: bytes, batch: Batch) -> State:
+        state = super()._state(p, part, derived, key, batch)
+        state.version = -1
+        return state
+
+
+class PublicLast(Stepped):
+    """The changelog first, public rows when it is acknowledged."""
+
+    def __init__(self, app: Any, *args: Any, **options: Any) -> None:
+        super().__init__(app, *args, **options)
+        write, held = app.producer.write, []
+
+        async def late(rows: Any, expect: int | None = None) -> int:
+            if expect is None:
+                held.append(rows)
+                return -1
+            last = int(await write(rows, expect))
+            for public in held:
+                await write(public)
+            held.clear()
+            return last
+
+        app.producer.write = late
+
+
+class NothingIsClosed(Stepped):
+    def is_closed(self, key: bytes, marker: bytes) -> bool:
+        return False
+
+    def recovered_partition(self, p: int) -> None:
+        part = self._parts.get(p)
+        assert part is None
+        super().recovered_partition(p)
+
+    def install(self, p: int, part: Part) -> None:
+        part.closed, part.settled = None, -1
+        super().install(p, part)
+
+
+async def overtaken(here: World, table: type[Stepped]) -> None:
+    """A worker is paused with a group half written; others count on; it wakes, and later owns the partition again."""
+    await here.send("s1", "s2")
+    first = await here.hand(table)
+    await first.work()
+    await here.send("s1", "s2")
+    await first.fold(1)
+    paused, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(real: Write, rows: Any, expect: int | None) -> int:
+        if expect is not None:
+            paused.set()
+            await go_on.wait()
+        return await real(rows, expect)
+
+    first.intercept(hold)
+    late = asyncio.create_task(first.commit())
+    await paused.wait()
+    second = await here.hand()
+    await second.work()
+    go_on.set()
+    try:
+        await late
+    except EndedError:
+        first = await here.hand(table)
+    await here.send("s3")
+    third = await here.hand()
+    await third.work()
+    await here.send("s2")
+    await first.work()
+
+
+async def crash_before_commit(here: World, table: type[Stepped]) -> None:
+    """A worker dies with messages folded that it had not written."""
+    await here.send("s1", "s2")
+    first = await here.hand(table)
+    await first.assign()
+    await first.fold(1)
+    await (await here.hand(table)).work()
+
+
+async def copies(here: World, table: type[Stepped]) -> None:
+    """A client sends events again, in the same request and in a later one."""
+    events = [here.event(), here.event()]
+    await here.send(("s1", [*events, events[0]]), ("s1", events))
+    await (await here.hand(table)).work()
+
+
+async def torn_group(here: World, table: type[Stepped]) -> None:
+    """A worker dies when one of the record batches of its group has landed."""
+    sessions = [f"s{n}" for n in range(12)]
+    await here.send(*sessions)
+    first = await here.hand(table, batch_bytes=1500)
+
+    async def tear(real: Write, rows: Any, expect: int | None) -> int:
+        if expect is None:
+            return await real(rows, expect)
+        out = rows[0] if isinstance(rows, list) else rows
+        assert len(out.batches) > 2
+        half = out._replace(batches=out.batches[:2])
+        await real([half] if isinstance(rows, list) else half, expect)
+        raise CrashError
+
+    first.intercept(tear)
+    with pytest.raises(CrashError):
+        await first.work()
+    await (await here.hand(table)).work()
+
+
+async def crash_between(here: World, table: type[Stepped]) -> None:
+    """A worker dies between the public rows and the changelog, whichever it writes first."""
+    await here.send("s1", "s2")
+    first = await here.hand(table)
+    producer = first.producer._producer
+    written = 0
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal written
+        topic = args[1]
+        if written and (topic == here.topics.session_hours_changelog.name) != (written == 2):
+            raise CrashError
+        written = 2 if topic == here.topics.session_hours_changelog.name else 1
+        return await send(*args, **kwargs)
+
+    send = producer.send_batch
+    producer.send_batch = counted
+    with pytest.raises(CrashError):
+        await first.work()
+    await (await here.hand(table)).work()
+
+
+async def expiry(here: World, table: type[Stepped]) -> None:
+    """An hour is removed from the state; then the lateness is raised, and one more event of it comes."""
+    await here.send(("s1", [here.event(3), here.event()]))
+    await (await here.hand(table)).work()
+    await here.send("s2")
+    await (await here.hand(lateness=DAY)).work()
+    await here.send(("s1", [here.event(3)]))
+    await (await here.hand(table)).work()
+
+
+SCENARIOS: dict[str, tuple[Callable[[World, type[Stepped]], Awaitable[None]], type[Stepped]]] = {
+    "no guard, no contiguity check": (overtaken, Unguarded),
+    "Faust's own offsets": (crash_before_commit, FaustsOffsets),
+    "no dedupe": (copies, NoDedupe),
+    "no version checks": (torn_group, NoVersions),
+    "public rows after the changelog": (crash_between, PublicLast),
+    "closed_before ignored": (expiry, NothingIsClosed),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str) -> None:
+    scenario, _ = SCENARIOS[name]
+    async with world(kafka, prefix, tmp_path) as here:
+        await scenario(here, Stepped)
+        assert await here.problems() == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_without_a_safeguard_the_oracle_says_wrong(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str
+) -> None:
+    scenario, broken = SCENARIOS[name]
+    async with world(kafka, prefix, tmp_path) as here:
+        await scenario(here, broken)
+        assert await here.problems() != []

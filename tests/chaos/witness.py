@@ -1,0 +1,169 @@
+"""What the topics said at a moment: taken while a part lies dead, judged when the run is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.runtime.rows import POSITION, Position
+from tallystream.streams.topics import Topics
+
+T = TypeVar("T")
+Offsets = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Asked for in this order, so that what must not be ahead was asked for first."""
+
+    at: float
+    """Seconds since the epoch."""
+    committed: Offsets
+    """The group's offsets."""
+    log_ends: Offsets
+    """Of the changelog."""
+    row_ends: Offsets
+    positions: Offsets
+    """The last position in each changelog partition below `log_ends`."""
+
+
+class Witness:
+    """Follows the changelog's positions in a thread of its own; `snapshot` and `usage_ends` may be asked from any."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Topics) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._positions: dict[int, int] = dict.fromkeys(range(topics.partitions), 0)
+        self._tail: asyncio.Task[None] | None = None
+        self._consumer: Any = None
+        self._admin: Any = None
+        self.snapshots: list[Snapshot] = []
+
+    def start(self) -> None:
+        self._thread.start()
+        self._call(self._start(), 30)
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            with contextlib.suppress(Exception):
+                self._call(self._stop(), 15)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+        if not self._loop.is_running():
+            self._loop.close()
+
+    def usage_ends(self) -> Offsets:
+        """Return the ends of `usage`."""
+        return self._call(self._ends(self._topics.usage.name))
+
+    def positions(self) -> Offsets:
+        """Return the positions that the changelog holds now."""
+        return self._call(self._up_to_now())
+
+    def waiting(self) -> int:
+        """Return how many usage messages no position covers."""
+        ends = self.usage_ends()
+        positions = self.positions()
+        return behind(ends, positions)
+
+    def snapshot(self) -> Snapshot:
+        """Take one and keep it."""
+        taken = self._call(self._snapshot())
+        self.snapshots.append(taken)
+        return taken
+
+    def _call(self, work: Coroutine[Any, Any, T], seconds: float = 60.0) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+
+    async def _start(self) -> None:
+        self._consumer = AIOKafkaConsumer(
+            **self._kafka.client(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            max_partition_fetch_bytes=8 << 20, fetch_max_wait_ms=20,
+        )  # fmt: skip
+        await self._consumer.start()
+        self._consumer.assign(self._partitions(self._topics.session_hours_changelog.name))
+        self._tail = asyncio.create_task(self._follow())
+
+    async def _stop(self) -> None:
+        if self._tail is not None:
+            self._tail.cancel()
+            await asyncio.wait([self._tail])
+        await self._consumer.stop()
+
+    def _partitions(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, p) for p in range(self._topics.partitions)]
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                for at, records in (await self._consumer.getmany(timeout_ms=50)).items():
+                    for record in records:
+                        if record.key == POSITION:
+                            with contextlib.suppress(ValueError):
+                                self._positions[at.partition] = Position.decode(record.value).offset
+            except (KafkaError, OSError):
+                await asyncio.sleep(0.1)
+
+    async def _ends(self, topic: str) -> Offsets:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                ends = await self._consumer.end_offsets(self._partitions(topic))
+                return {at.partition: end for at, end in ends.items()}
+            except (KafkaError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _up_to_now(self) -> Offsets:
+        ends = await self._ends(self._topics.session_hours_changelog.name)
+        await self._reached(ends)
+        return dict(self._positions)
+
+    async def _reached(self, ends: Offsets) -> None:
+        partitions = self._partitions(self._topics.session_hours_changelog.name)
+        async with asyncio.timeout(60):
+            while any([await self._consumer.position(at) < ends[at.partition] for at in partitions]):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    async def _snapshot(self) -> Snapshot:
+        at = time.time()
+        committed = await self._committed()
+        log_ends = await self._ends(self._topics.session_hours_changelog.name)
+        row_ends = await self._ends(self._topics.session_hour_rows.name)
+        await self._reached(log_ends)
+        return Snapshot(at, committed, log_ends, row_ends, dict(self._positions))
+
+    async def _committed(self) -> Offsets:
+        deadline = time.monotonic() + 60
+        while True:
+            admin = AIOKafkaAdminClient(**self._kafka.client())
+            try:
+                await admin.start()
+                found = await admin.list_consumer_group_offsets(
+                    self._topics.worker_app, partitions=self._partitions(self._topics.usage.name)
+                )
+                return {at.partition: one.offset for at, one in found.items() if one.offset >= 0}
+            except (KafkaError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+            finally:
+                await admin.close()
+
+
+def behind(ends: Offsets, positions: Offsets) -> int:
+    """Return how many messages lie between the positions and the ends."""
+    return sum(max(0, end - positions.get(p, 0)) for p, end in ends.items())
