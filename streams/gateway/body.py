@@ -18,8 +18,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from tallystream.streams.gateway.errors import Refused, Undecodable
 
-THREAD_BYTES = 128 << 10
-"""A larger compressed body is decompressed in a thread: zlib lets go of the GIL."""
+THREAD_BYTES = 16 << 10
+"""A larger compressed body is decompressed in a thread, where zlib lets go of the GIL: it may hold a thousandfold."""
 _WBITS = {"gzip": 31, "zlib": 15, "deflate": 15}
 
 

@@ -19,6 +19,7 @@ from tallystream.streams.gateway.errors import LinkLost, NotDurable, SpoolFailed
 from tallystream.streams.gateway.link import Batch, Link
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.gateway.seldom import Seldom
 from tallystream.streams.gateway.spool_thread import Spool
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Delivery:
         self._wake = asyncio.Event()
         self._late: set[asyncio.Task[None]] = set()
         self._since = 0.0
+        self._not_durable = Seldom(clock, "not_durable")
 
     @property
     def late(self) -> bool:
@@ -97,7 +99,7 @@ class Delivery:
                 await self._to_spool(current.messages)
         except NotDurable as exc:
             self._metrics.refusals.labels(type(exc).__name__).inc()
-            log.error("not_durable", messages=len(current.messages), error=str(exc))  # noqa: TRY400
+            self._not_durable.warning(messages=len(current.messages), error=str(exc))
             outcome: BaseException | None = exc
         except Exception as exc:
             log.exception("round_failed", messages=len(current.messages))

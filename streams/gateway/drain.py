@@ -67,6 +67,7 @@ class Drain:
         alone = self._after < self._alone_until
         rows = await self._spool.read(max_bytes=1 if alone else DRAIN_BYTES, after=self._after)
         if not rows:
+            self._link.presume_live()
             return
         ids = {id(row.message): row.id for row in rows}
         batches = self._link.send([row.message for row in rows])

@@ -151,6 +151,11 @@ class Link:
         if not self.live and self.waiting < self._config.ack_timeout:
             self._go_live()
 
+    def presume_live(self) -> None:
+        """Send to Kafka again without an ack to go by: it is connected, and there is nothing to try it with."""
+        if self.connected and not self.live and not self._outstanding:
+            self._go_live()
+
     def _go_live(self) -> None:
         self.live = True
         log.info("kafka_live")

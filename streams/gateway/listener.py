@@ -7,13 +7,15 @@ import contextlib
 import logging
 from http import HTTPStatus
 
-import structlog
 from aiohttp import web
 
+from tallystream.streams.clock import Clock
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.errors import Refused
 from tallystream.streams.gateway.replies import Replies
+from tallystream.streams.gateway.seldom import Seldom
 from tallystream.streams.gateway.server import Handler
+from tallystream.streams.gateway.tls import Certificate
 
 KEEP_ALIVE = 75.0
 LINGER = 2.0
@@ -21,7 +23,6 @@ LINGER = 2.0
 CLOSE = 1.0
 """For connections that are still busy after all that."""
 BACKLOG = 1024
-log = structlog.get_logger()
 _silent = logging.getLogger("tallystream.http")
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
@@ -30,8 +31,9 @@ _silent.propagate = False
 class _Connection(web.RequestHandler):
     """One client connection. aiohttp's own log would quote the request line, which holds the ingest id: it is off."""
 
-    __slots__ = ("replies",)
+    __slots__ = ("complaints", "replies")
     replies: Replies
+    complaints: Seldom
 
     def handle_error(
         self,
@@ -41,7 +43,7 @@ class _Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature
     ) -> web.StreamResponse:
         """Answer what never reached our handler: 4xx as they are, anything else 503, never 500."""
-        log.warning("bad_request" if status < 500 else "connection_failed", status=status, error=type(exc).__name__)
+        self.complaints.warning(status=status, error=type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionResetError
         refused = (
@@ -55,9 +57,10 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Handler, replies: Replies) -> None:
+    def __init__(self, handler: Handler, replies: Replies, complaints: Seldom) -> None:
         super().__init__(handler)
         self._replies = replies
+        self._complaints = complaints
 
     def __call__(self) -> web.RequestHandler:
         connection = _Connection(
@@ -70,18 +73,30 @@ class _Server(web.Server):
             lingering_time=LINGER,
         )
         connection.replies = self._replies
+        connection.complaints = self._complaints
         return connection
 
 
 class HttpServer:
     """Listens on the configured address; `stop` lets requests in progress finish."""
 
-    def __init__(self, config: GatewayConfig, handler: Handler, replies: Replies) -> None:
+    def __init__(self, config: GatewayConfig, handler: Handler, replies: Replies, clock: Clock) -> None:
         self._config = config
         self._handler = handler
         self._replies = replies
-        self._runner = web.ServerRunner(_Server(handler, replies), shutdown_timeout=CLOSE)
+        self._runner = web.ServerRunner(_Server(handler, replies, Seldom(clock, "not_http")), shutdown_timeout=CLOSE)
+        self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
         self.address = ("", 0)
+
+    @property
+    def scheme(self) -> str:
+        """Return `http` or `https`."""
+        return "https" if self._certificate else "http"
+
+    def refresh_certificate(self) -> None:
+        """Serve new connections with the certificate that its files hold now."""
+        if self._certificate is not None:
+            self._certificate.refresh()
 
     async def start(self) -> None:
         """Listen; `address` then holds the real port.
@@ -93,7 +108,12 @@ class HttpServer:
         await self._runner.setup()
         config = self._config
         site = web.TCPSite(
-            self._runner, config.host, config.port, backlog=BACKLOG, reuse_port=config.reuse_port or None
+            self._runner,
+            config.host,
+            config.port,
+            ssl_context=self._certificate.context if self._certificate else None,
+            backlog=BACKLOG,
+            reuse_port=config.reuse_port or None,
         )
         await site.start()
         self.address = self._runner.addresses[0][:2]

@@ -109,7 +109,7 @@ class Handler:
 
     async def _answer(self, request: web.BaseRequest, known: _Request) -> web.StreamResponse:
         path = request.path
-        if path in ("/readyz", "/healthz") and request.method in ("GET", "HEAD"):
+        if path == "/readyz" and request.method in ("GET", "HEAD"):
             return self._health()
         known.encoding = _encoding(request)
         target = paths.parse(path)

@@ -75,14 +75,14 @@ class Gateway:
     def url(self) -> str:
         """Return `http://host:port`, once started."""
         host, port = self._http.address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"{self._http.scheme}://[{host}]:{port}" if ":" in host else f"{self._http.scheme}://{host}:{port}"
 
     async def start(self) -> None:
         """Listen as soon as nothing acknowledged can be lost; Kafka may be away.
 
         Raises:
             Unfit: the spool's directory, or the topics of a cluster that answers, do not fit.
-            UsageError: the address cannot be listened on.
+            UsageError: the address cannot be listened on, or the certificate not be used.
 
         """
         config = self._config
@@ -151,7 +151,7 @@ class Gateway:
         self._activity = ActivityLog(topics.activity.name, self.link, self.spool, self._clock)
         messages = Messages(topics, self._user, self._clock)
         self._quarantine = Quarantine(self.spool, self.registry, messages, self._activity, self.metrics)
-        self.link.may_go_live_at_once = lambda: not self.spool.level.rows
+        self.link.may_go_live_at_once = lambda: not self.spool.filled.is_set()
         self.link.changed = self._drain.wake
         self.registry.kafka_answers = lambda: self.link.live
         self.registry.changed = self._quarantine.wake
@@ -167,7 +167,7 @@ class Gateway:
             self.metrics,
             self._all_ready,
         )
-        self._http = HttpServer(config, handler, replies)
+        self._http = HttpServer(config, handler, replies, self._clock)
         self._gauges(handler)
 
     def _gauges(self, handler: Handler) -> None:
@@ -216,9 +216,14 @@ class Gateway:
             adopted.set()
             await asyncio.sleep(ADOPT_EVERY)
             elapsed += ADOPT_EVERY
+            self._http.refresh_certificate()
             if elapsed >= RETRY_REJECTED_EVERY:
                 elapsed = 0.0
-                self._drain.retry_rejected()
+                self.retry_rejected()
+
+    def retry_rejected(self) -> None:
+        """Offer Kafka again what it has refused before; done every ten minutes anyway."""
+        self._drain.retry_rejected()
 
     def healthy(self) -> Health:
         """Return whether work goes on: red when requests wait and nothing is acknowledged or spooled."""

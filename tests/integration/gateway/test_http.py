@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +349,19 @@ async def test_health_of_the_port_itself(gateway: Gateway, http: aiohttp.ClientS
 async def test_claude_urls_take_claude(gateway: Gateway, http: aiohttp.ClientSession) -> None:
     async with http.post(gateway.url + logs_path(CLAUDE_ID, "claude"), data=b"{}", headers=JSON) as response:
         assert response.status == 200
+
+
+async def test_several_processes_may_share_one_port_and_one_volume(
+    deployment: Deployment, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    first = config_of(deployment.kafka, deployment.prefix, tmp_path, reuse_port=True)
+    async with running(first) as one:
+        port = int(one.url.rpartition(":")[2])
+        async with running(replace(first, port=port)) as other:
+            assert one.url == other.url
+            assert one.spool.path != other.spool.path
+            for _ in range(20):
+                async with http.post(
+                    one.url + logs_path(), data=b"{}", headers=JSON | {"Connection": "close"}
+                ) as response:
+                    assert response.status == 200

@@ -14,6 +14,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.integration.gateway.conftest import GUARDED_ID, REVOKED_ID, Deployment, deploy
 from tests.support.gateway import BEARER, config_of, connection, event_ids, logs_path, read_topic, running, until, write
 from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
@@ -278,3 +280,33 @@ async def test_an_id_made_a_moment_ago_works_at_once_and_guessing_costs_kafka_li
         value = gateway.metrics.registry.get_sample_value
         assert (value("tallystream_gateway_registry_refreshes_total", {"outcome": "caught_up"}) or 0) < 60
     assert json.loads((tmp_path / "gateway" / "connections.json").read_text())["topic"] == own.topics.connections.name
+
+
+async def set_limit(own: Deployment, size: int) -> None:
+    """Set the size of a message that the usage topic takes at most."""
+    admin = AIOKafkaAdminClient(**own.kafka.client())
+    await admin.start()
+    configs = own.topics.usage.config | {"max.message.bytes": str(size)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, own.topics.usage.name, configs=configs)])
+    await admin.close()
+
+
+async def test_a_message_that_kafka_refuses_stays_in_the_spool_and_in_nobodys_way(
+    own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    large = encode([Group([codex_response("large", at_ns=AT_NS + n) for n in range(40)])], Encoding.JSON)
+    small = [body(number) for number in range(10)]
+    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+        await set_limit(own, 4_000)
+        assert (await post(http, gateway, large)).status == 200
+        for one in small:
+            assert (await post(http, gateway, one)).status == 200
+        value = gateway.metrics.registry.get_sample_value
+        await until(lambda: value("tallystream_gateway_rejected_messages_total"), "the large one is sorted out")
+        await until(lambda: gateway.spool.level.rows == 1, "the others are drained")
+        await until(lambda: gateway.link.live, "Kafka is used again")
+        assert (await post(http, gateway, body(99))).status == 200
+        await set_limit(own, 1_000_000)
+        gateway.retry_rejected()
+        await until(lambda: gateway.spool.level.rows == 0, "the large one is taken after all")
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(large, *small, body(99))
