@@ -13,7 +13,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up test test-all lint format lock upgrade clean
+.PHONY: help up test test-all chaos lint format lock upgrade clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,6 +33,9 @@ test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
 		echo "Python $$version: $$python"; \
 		$(MAKE) test VENV=".venv-$$version" PYTHON="$$python"; \
 	done
+
+chaos: $(VENV)/.dev ## The long proof: 100 kills and more under load, written to docs/chaos.md (ARGS="--kinds worker=5").
+	$(BIN)/python -m tests.chaos --report docs/chaos.md $(ARGS)
 
 lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff check

@@ -27,7 +27,7 @@ SPOOLED = "tallystream_gateway_spool_messages"
 
 @dataclass
 class Blow:
-    """One fault that happened. `unacked` is work that had to be done again, `kills` processes that were ended."""
+    """One fault that happened. `unacked` is work that had to be done again, `kills` the processes ended by SIGKILL."""
 
     kind: str
     kills: int
@@ -213,7 +213,7 @@ def zombie(ring: Ring) -> Blow:
     victim.signal(signal.SIGCONT)
     cluster.settled()
     after = "it ended" if len(victim.exits) > exits else "it rejoined"
-    return Blow("zombie", 1, overtaken, "messages", f"stopped for {time.monotonic() - since:.0f} s, {after}")
+    return Blow("zombie", 0, overtaken, "messages", f"stopped for {time.monotonic() - since:.0f} s, {after}")
 
 
 @kind("gateway")
@@ -269,7 +269,7 @@ def _pause_broker(ring: Ring, name: str, seconds: float) -> Blow:
     finally:
         cluster.signal_broker(signal.SIGCONT)
     flowing(ring)
-    return Blow(name, 1, unacked, "spooled messages", f"{seconds:.0f} s")
+    return Blow(name, 0, unacked, "spooled messages", f"{seconds:.0f} s")
 
 
 @kind("broker-slow")
@@ -340,7 +340,7 @@ def disk_spool(ring: Ring) -> Blow:
         finally:
             cluster.signal_broker(signal.SIGCONT)
     flowing(ring)
-    return Blow("disk-spool", 1, count, "requests refused")
+    return Blow("disk-spool", 0, count, "requests refused")
 
 
 @kind("disk-store")
@@ -353,7 +353,7 @@ def disk_store(ring: Ring) -> Blow:
         eventually(lambda: len(victim.exits) > exits, "the worker ends", 90)
         unacked = behind(witness.usage_ends(), witness.snapshot().positions)
     cluster.settled()
-    return Blow("disk-store", 1, unacked, "messages", f"{victim.name} ended with {victim.exits[exits]}")
+    return Blow("disk-store", 0, unacked, "messages", f"{victim.name} ended with {victim.exits[exits]}")
 
 
 @kind("changelog-refuses")
@@ -370,7 +370,7 @@ def changelog_refuses(ring: Ring) -> Blow:
         asyncio.run(_alter(cluster, topic.name, dict(topic.config)))
     cluster.settled()
     ended = sum(len(w.exits) for w in cluster.workers) - before
-    return Blow("changelog-refuses", 1, unacked, "messages", f"{ended} workers ended")
+    return Blow("changelog-refuses", 0, unacked, "messages", f"{ended} workers ended")
 
 
 async def _alter(cluster: Cluster, topic: str, config: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ class Fleetwise:
     rate: float
     seed: int
     agents: int = 50
-    requests: int = 200_000
+    requests: int = 1_000_000
     skew_hours: float = 0.0
     at_ns: int | None = None
     duplicates: float = 0.1

@@ -1,0 +1,69 @@
+"""The long run: `python -m tests.chaos [--kinds worker=30,gateway=20] [--report docs/chaos.md]`.
+
+Exits 0 when everything is exact and 4 when it is not; the folder with logs and data is kept then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos import report
+from tests.chaos.campaign import NEEDS_SMALL_DISK, run, say
+from tests.chaos.faults import KINDS
+
+LONG = {
+    "worker": 36, "workers": 4, "store": 6, "join": 8, "zombie": 8, "gateway": 26, "broker": 8, "broker-pause": 2,
+    "broker-slow": 3, "everything": 5, "sigterm": 3, "disk-spool": 3, "disk-store": 3, "changelog-refuses": 3,
+    "poison": 2,
+}  # fmt: skip
+
+
+def plan_of(text: str | None) -> dict[str, int]:
+    """Return how often each kind strikes."""
+    if not text:
+        return LONG
+    plan = {}
+    for part in text.split(","):
+        name, _, count = part.partition("=")
+        if name not in KINDS:
+            sys.exit(f"there is no kind {name!r}; kinds: {', '.join(KINDS)}")
+        plan[name] = int(count or 1)
+    return plan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--kinds", help=f"name=count,...; kinds: {', '.join(KINDS)}")
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=100.0, help="OTLP requests a second")
+    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--report", type=Path, help="Markdown file whose section is to be replaced")
+    parser.add_argument("--section", default="kills")
+    parser.add_argument("--title", default="The long run")
+    parser.add_argument("--folder", type=Path, help="where to keep data and logs")
+    arguments = parser.parse_args()
+    plan = [name for name, count in plan_of(arguments.kinds).items() for _ in range(count)]
+    if os.geteuid() != 0 and (left_out := sorted(NEEDS_SMALL_DISK & set(plan))):
+        say(f"left out, for they mount disks and need root: {', '.join(left_out)}")
+        plan = [name for name in plan if name not in NEEDS_SMALL_DISK]
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="tallystream-chaos-"))
+    say(f"{len(plan)} faults in {folder}")
+    outcome = run(folder, plan, workers=arguments.workers, rate=arguments.rate, seed=arguments.seed, clocks=True)
+    if arguments.report:
+        command = "python -m tests.chaos" + (f" --kinds {arguments.kinds}" if arguments.kinds else "")
+        command = "make chaos" if command == "python -m tests.chaos" else command
+        report.write(arguments.report, arguments.section, report.render(outcome, command, arguments.title))
+    if not outcome.verdict.exact:
+        say(f"logs and data are in {folder}")
+        sys.exit(4)
+    if arguments.folder is None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
