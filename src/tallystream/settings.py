@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     """TOML or YAML file of further resources to poll, and of built-in ones to change or leave out."""
     openai_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
     """How long one request to OpenAI may take (ISO 8601 duration)."""
+    openai_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """A standby poller takes over this long after the active one was last heard of (ISO 8601 duration); Kafka's own
+    minimum is 6 s unless the brokers allow less."""
     openai_proxy: SecretStr | None = None
     """Proxy URL for OpenAI; a secret, for it may hold a password."""
     openai_ca: Path | None = None

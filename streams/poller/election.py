@@ -55,7 +55,8 @@ class Election:
             enable_auto_commit=False,
             auto_offset_reset="latest",
             session_timeout_ms=int(self._timeout * 1000),
-            heartbeat_interval_ms=int(self._timeout * 1000 / 4),
+            # Also how soon we learn that another member has left.
+            heartbeat_interval_ms=int(min(1.0, self._timeout / 4) * 1000),
             max_poll_interval_ms=max(60_000, int(self._timeout * 2000)),
             partition_assignment_strategy=(assignor,),
         )

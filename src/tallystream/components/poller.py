@@ -69,6 +69,7 @@ def poller_config(settings: Settings) -> PollerConfig:
         tokens=tokens(settings),
         client=client_config(settings),
         interval=settings.openai_interval.total_seconds(),
+        session_timeout=settings.openai_failover.total_seconds(),
         backfill=settings.openai_backfill * DAY,
     )
     config.client.ssl_context()

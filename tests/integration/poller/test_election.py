@@ -1,0 +1,133 @@
+"""One active poller at a time, on a real group coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from aiokafka.protocol.group import LeaveGroupRequest
+from tests.support.openai_rig import Rig, only, rig, until
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.poller.election import Election
+from tallystream.streams.poller.errors import LeadershipLost
+from tallystream.streams.poller.ledger import Ledger
+from tallystream.streams.poller.publish import Publisher
+from tallystream.streams.topics import Topics, ensure
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def topics(kafka: KafkaSettings, prefix: str) -> Topics:
+    found = Topics(prefix, 1)
+    await ensure(kafka, (found.openai_records, found.poller_control))
+    return found
+
+
+async def joined(one: Election) -> None:
+    await until(lambda: one.joined, "it has joined")
+
+
+def member(kafka: KafkaSettings, topics: Topics, timeout: float = 3.0) -> Election:
+    return Election(kafka, topics.poller_group, topics.poller_control.name, timeout)
+
+
+async def test_a_standby_that_joins_takes_nothing_away(kafka: KafkaSettings, topics: Topics) -> None:
+    async with member(kafka, topics) as first:
+        await until(lambda: first.term, "the first is active")
+        for _ in range(3):
+            async with member(kafka, topics) as second:
+                await joined(second)
+                await until(lambda: first.term, "the first is active again")
+                assert second.term is None
+                term = first.term
+                assert term is not None
+                assert await first.confirm(term) is not None
+
+
+async def test_one_that_leaves_hands_over_at_once(kafka: KafkaSettings, topics: Topics) -> None:
+    """The session timeout is far beyond the test's patience: only a member that leaves is replaced so soon."""
+    async with AsyncExitStack() as stack:
+        first = member(kafka, topics, 30.0)
+        await first.__aenter__()
+        await until(lambda: first.term, "the first is active")
+        second = await stack.enter_async_context(member(kafka, topics, 30.0))
+        await until(lambda: second.joined, "the second has joined")
+        await until(lambda: first.term, "the first is still active")
+        await first.__aexit__(None, None, None)
+        await until(lambda: second.term, "the second is active", 15.0)
+
+
+async def test_there_is_never_more_than_one(kafka: KafkaSettings, topics: Topics) -> None:
+    async with AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(member(kafka, topics)) for _ in range(3)]
+        await until(lambda: all(one.joined for one in members), "all have joined")
+        await until(lambda: sum(one.term is not None for one in members) == 1, "one is active")
+        confirmed = [await one.confirm(one.term or 0) for one in members]
+        assert sum(until is not None for until in confirmed) == 1
+
+
+async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topics: Topics) -> None:
+    async with rig(kafka, topics.prefix, only("/models")) as one:
+        await one.poll()
+        (record,) = (await one.records()).values()
+        async with member(kafka, topics) as election, Publisher(kafka, topics, election) as publisher:
+            term = await until(lambda: election.term, "active")
+            ledger = Ledger(kafka, topics.openai_records.name)
+            await publisher.publish(term, ledger, [record], None)
+            async with member(kafka, topics) as other:
+                await until(lambda: other.joined and election.term, "the group has balanced anew")
+                with pytest.raises(LeadershipLost):
+                    await publisher.publish(term, ledger, [record], None)
+        assert len(await one.messages(topics.openai_records.name)) == 2
+
+
+async def test_a_member_the_group_has_forgotten_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
+    """As after a pause: the member believes in its term, the coordinator does not."""
+    async with member(kafka, topics, 6.0) as election:
+        term = await until(lambda: election.term, "active")
+        coordinator = election._consumer._coordinator
+        await coordinator._send_req(LeaveGroupRequest(topics.poller_group, coordinator.member_id))
+        assert election.term == term
+        assert await election.confirm(term) is None
+
+
+async def test_once_says_when_another_is_active(kafka: KafkaSettings, prefix: str) -> None:
+    async with rig(kafka, prefix, only("/models")) as one:
+        await one.poll()
+        async with member(kafka, one.topics) as election:
+            await until(lambda: election.term, "active")
+            with pytest.raises(Unreachable, match="another poller is the active one"):
+                await one.poll(session_timeout=1.0)
+
+
+@pytest.fixture
+async def two(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
+    async with rig(kafka, prefix, only("/models", "/usage")) as one:
+        yield one
+
+
+async def test_a_poller_that_is_told_to_stop_is_followed_at_once(two: Rig) -> None:
+    from dataclasses import replace
+
+    from tallystream.streams.poller.service import Poller
+
+    config = replace(two.config, interval=1.0, session_timeout=30.0)
+    pollers = [Poller(two.kafka, two.topics, config, clock=two.clock) for _ in range(2)]
+    tasks = [asyncio.create_task(poller.run()) for poller in pollers]
+    try:
+        await until(lambda: [poller.ready().ok for poller in pollers] == [True, True], "both have joined")
+        await until(lambda: sorted(poller.ready().why for poller in pollers) == ["active", "standby"], "one is active")
+        await until(two.records, "something was polled")
+        active = next(index for index, poller in enumerate(pollers) if poller.ready().why == "active")
+        tasks[active].cancel()
+        await until(lambda: pollers[1 - active].ready().why == "active", "the standby polls", 15.0)
+        assert pollers[1 - active].health().ok
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
