@@ -1,4 +1,4 @@
-"""`tallystream gateway | worker | kafka`: one component each, until it is told to stop."""
+"""`tallystream gateway | worker | exporter | kafka`: one component each, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def worker(
     component.run(settings, _cluster(settings, embedded), ops_port=ops_port, instance=instance or socket.gethostname())
 
 
+def exporter(
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+    embedded: Embedded = None,
+) -> None:
+    """Show lag, tokens, cost and freshness to Prometheus, on /metrics of --ops-port. Run one a deployment.
+
+    It reads Kafka alone, so it is right while every worker is dead. Its counters are kept in DATA_DIR/exporter: with
+    that on a persistent volume they never fall.
+    """
+    from tallystream.components import exporter as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, _cluster(settings, embedded), ops_port=ops_port)
+
+
 def _cluster(settings: Settings, embedded: str | None) -> KafkaSettings:
     return settings.kafka_settings(embedded) if embedded else cluster(settings)
 
@@ -86,4 +103,5 @@ def register(app: typer.Typer) -> None:
     """Add the component commands."""
     app.command("gateway")(gateway)
     app.command("worker")(worker)
+    app.command("exporter")(exporter)
     app.command("kafka")(kafka)

@@ -94,6 +94,7 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
         specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))
+    specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5))
     if settings.polls_openai:
         specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5))
     return Plan(data_dir, f"http://127.0.0.1:{port}", bootstrap, tuple(specs))

@@ -1,0 +1,259 @@
+"""Every metric of the exporter, named and explained.
+
+Labels and their bounds: `group` and `consumergroup` MAX_GROUPS; `topic` ours; `partition` as configured; `connection`,
+`client`, `model`, `team` as `exporter.parts` bounds them, beyond which they are `other`; `kind`, `signal`, `status` and
+`hour` are fixed. Never a session, an ingest id, a user.
+
+Names that begin with `kafka_` are those of kafka_exporter and kafka-lag-exporter, whose dashboards then work as they
+are; of their names only those that say what can be known without being a member of the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
+from prometheus_client.registry import Collector
+
+from tallystream.exporter.groups import GroupPartition, Lags
+from tallystream.exporter.history import history
+from tallystream.exporter.ledger import Published
+from tallystream.exporter.parts import COUNTS, FIELDS, KINDS, Label, Sums
+from tallystream.schemas.money import PICO
+
+_AT = {name: place for place, name in enumerate(FIELDS)}
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known now; None and empty: not known, and then not shown."""
+
+    now_ns: int
+    cluster: str = ""
+    lags: Lags | None = None
+    published: Published | None = None
+    connections: list[tuple[str, str, str, bool]] = field(default_factory=list)
+    last_synced: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    newest_row_ms: int | None = None
+    failures: int = 0
+    lag_read_at_ns: int = 0
+    rows_read_at_ns: int = 0
+
+
+class ExporterCollector(Collector):
+    """Turns a view into metrics when it is scraped."""
+
+    def __init__(self, view: Callable[[], View]) -> None:
+        self._view = view
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families."""
+        view = self._view()
+        yield from _lag(view)
+        yield from _lag_for_others(view)
+        yield from _freshness(view)
+        yield from _usage(view.published)
+        yield from _teams(view.published)
+        yield from _hours(view)
+        yield from _connections(view)
+        yield from _own(view)
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"tallystream_{name}", text, labels=labels)
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"tallystream_{name}", text, labels=labels)
+
+
+def _seconds(one: GroupPartition, now_ns: int) -> float:
+    """Return the age of the oldest record that was not read; 0 when there is none."""
+    return 0.0 if one.oldest_ms is None else max(0.0, now_ns / 1e9 - one.oldest_ms / 1e3)
+
+
+def _lag(view: View) -> Iterator[Metric]:
+    labels = ("group", "topic", "partition")
+    records = _gauge(
+        "consumer_lag_records",
+        "Records of a topic that a consumer group has not processed, by the offsets it has committed.",
+        *labels,
+    )
+    seconds = _gauge(
+        "consumer_lag_seconds",
+        "Age of the oldest record that the group has not processed; 0 when there is none."
+        " The age of what waits, not an estimate.",
+        *labels,
+    )
+    position = _gauge("consumer_position", "Offset the group goes on at; not shown before its first commit.", *labels)
+    end = _gauge("topic_end_offset", "Offset the next record of the partition will get.", "topic", "partition")
+    ends: dict[tuple[str, int], int] = {}
+    for one in view.lags.partitions if view.lags is not None else ():
+        values = (one.group, one.topic, str(one.lag.partition))
+        records.add_metric(values, one.lag.behind)
+        seconds.add_metric(values, _seconds(one, view.now_ns))
+        if one.lag.committed is not None:
+            position.add_metric(values, one.lag.committed)
+        ends[one.topic, one.lag.partition] = one.lag.end
+    for (topic, partition), offset in sorted(ends.items()):
+        end.add_metric((topic, str(partition)), offset)
+    yield from (records, seconds, position, end)
+
+
+def _lag_for_others(view: View) -> Iterator[Metric]:
+    theirs = ("consumergroup", "topic", "partition")
+    lag = GaugeMetricFamily("kafka_consumergroup_lag", "As kafka_exporter's: lag in records.", labels=theirs)
+    # Untyped, as a gauge may not end in `_sum`; the name is the one dashboards ask for.
+    total = UnknownMetricFamily(
+        "kafka_consumergroup_lag_sum", "As kafka_exporter's: lag in records over a topic.", labels=theirs[:2]
+    )
+    offset = GaugeMetricFamily(
+        "kafka_consumergroup_current_offset", "As kafka_exporter's: committed offset.", labels=theirs
+    )
+    other = ("cluster_name", "group", "topic", "partition")
+    prefix = "kafka_consumergroup_group"
+    group_lag = GaugeMetricFamily(f"{prefix}_lag", "As kafka-lag-exporter's: lag in records.", labels=other)
+    group_seconds = GaugeMetricFamily(
+        f"{prefix}_lag_seconds", "As kafka-lag-exporter's, but measured and not estimated.", labels=other
+    )
+    most = GaugeMetricFamily(
+        f"{prefix}_max_lag", "As kafka-lag-exporter's: the longest of a group's lags in records.", labels=other[:2]
+    )
+    most_seconds = GaugeMetricFamily(
+        f"{prefix}_max_lag_seconds", "As kafka-lag-exporter's: the longest of a group's lags in time.", labels=other[:2]
+    )
+    sums: dict[tuple[str, str], int] = {}
+    longest: dict[str, tuple[int, float]] = {}
+    for one in view.lags.partitions if view.lags is not None else ():
+        values, seconds = (one.group, one.topic, str(one.lag.partition)), _seconds(one, view.now_ns)
+        lag.add_metric(values, one.lag.behind)
+        if one.lag.committed is not None:
+            offset.add_metric(values, one.lag.committed)
+        group_lag.add_metric((view.cluster, *values), one.lag.behind)
+        group_seconds.add_metric((view.cluster, *values), seconds)
+        sums[values[:2]] = sums.get(values[:2], 0) + one.lag.behind
+        records, age = longest.get(one.group, (0, 0.0))
+        longest[one.group] = max(records, one.lag.behind), max(age, seconds)
+    for topic, behind in sums.items():
+        total.add_metric(topic, behind)
+    for group, (records, age) in longest.items():
+        most.add_metric((view.cluster, group), records)
+        most_seconds.add_metric((view.cluster, group), age)
+    yield from (lag, total, offset, group_lag, group_seconds, most, most_seconds)
+
+
+def _freshness(view: View) -> Iterator[Metric]:
+    lags = view.lags
+    unseen = _gauge(
+        "freshness_seconds", "Age of the oldest usage message that no row shows yet; 0 when the rows show them all."
+    )
+    newest = _gauge(
+        "newest_usage_timestamp_seconds", "Append time of the newest usage message; not shown before the first."
+    )
+    row = _gauge("newest_row_timestamp_seconds", "When the newest row was written; not shown before the first.")
+    if lags is not None:
+        oldest = lags.unseen_usage_ms
+        unseen.add_metric((), 0.0 if oldest is None else max(0.0, view.now_ns / 1e9 - oldest / 1e3))
+        if lags.newest_usage_ms is not None:
+            newest.add_metric((), lags.newest_usage_ms / 1e3)
+    if view.newest_row_ms is not None:
+        row.add_metric((), view.newest_row_ms / 1e3)
+    yield from (unseen, newest, row)
+
+
+def _of(published: Published | None, kind: str) -> list[tuple[Label, Sums]]:
+    return [] if published is None else [(label, sums) for label, sums in published.sums.items() if label.kind == kind]
+
+
+def _usage(published: Published | None) -> Iterator[Metric]:
+    labels = ("connection", "client", "model")
+    exact = "Out of the exact rows; never falls, whatever restarts."
+    tokens = _counter("tokens", f"Tokens by kind; the kinds are disjoint. {exact}", *labels, "kind")
+    reasoning = _counter("reasoning_tokens", f"Reasoning tokens, a part of the output tokens. {exact}", *labels)
+    cost = _counter(
+        "cost_usd", f"Cost in US dollars by the price book, requests without a price left out. {exact}", *labels
+    )
+    requests = _counter("requests", f"Billed model responses. {exact}", *labels)
+    unpriced = _counter("requests_without_price", f"Of these, responses the price book does not know. {exact}", *labels)
+    for label, sums in _of(published, "usage"):
+        values = (label.first, label.client, label.model)
+        for kind in KINDS:
+            tokens.add_metric((*values, kind), sums[_AT[kind]])
+        reasoning.add_metric(values, sums[_AT["reasoning"]])
+        cost.add_metric(values, sums[_AT["cost_pico"]] / PICO)
+        requests.add_metric(values, sums[_AT["requests"]])
+        unpriced.add_metric(values, sums[_AT["unpriced_requests"]])
+    yield from (tokens, reasoning, cost, requests, unpriced)
+
+
+def _teams(published: Published | None) -> Iterator[Metric]:
+    cost = _counter("team_cost_usd", "Cost in US dollars by team (`none`: no team is named). Out of the rows.", "team")
+    tokens = _counter("team_tokens", "Tokens of all kinds by team. Out of the rows.", "team")
+    requests = _counter("team_requests", "Billed model responses by team. Out of the rows.", "team")
+    assert COUNTS[0] == "requests"
+    for label, sums in _of(published, "team"):
+        cost.add_metric((label.first,), sums[_AT["cost_pico"]] / PICO)
+        tokens.add_metric((label.first,), sum(sums[_AT[kind]] for kind in KINDS))
+        requests.add_metric((label.first,), sums[_AT["requests"]])
+    yield from (cost, tokens, requests)
+
+
+def _hours(view: View) -> Iterator[Metric]:
+    cost = _gauge("hour_cost_usd", "Cost of a UTC hour by event time: `current` so far, `previous` whole.", "hour")
+    by_connection = _gauge("connection_hour_cost_usd", "Cost of the current UTC hour so far.", "connection")
+    days = _gauge("hour_history_size", "How many of the last 14 days the history of this hour has.", "hour")
+    mean = _gauge("hour_history_mean_usd", "Mean cost of the same hour of these days.", "hour")
+    deviation = _gauge("hour_history_stddev_usd", "Standard deviation of the same hour of these days.", "hour")
+    most = _gauge("hour_history_max_usd", "Highest cost of the same hour of these days.", "hour")
+    if view.published is not None:
+        current = view.now_ns // 1_000_000_000 // 3600
+        for name, hour in (("current", current), ("previous", current - 1)):
+            found = history(view.published.hours, hour)
+            cost.add_metric((name,), found.cost)
+            days.add_metric((name,), found.days)
+            mean.add_metric((name,), found.mean)
+            deviation.add_metric((name,), found.deviation)
+            most.add_metric((name,), found.most)
+        for (hour, connection), pico in sorted(view.published.hours.items()):
+            if hour == current:
+                by_connection.add_metric((connection,), pico / PICO)
+    yield from (cost, by_connection, days, mean, deviation, most)
+
+
+def _connections(view: View) -> Iterator[Metric]:
+    info = _gauge(
+        "connection_info", "1 for each connection, with what it is called.", "connection", "provider", "name", "status"
+    )
+    synced = _gauge(
+        "connection_last_synced_timestamp_seconds",
+        "When a connection's telemetry was last accepted, by signal; not shown before the first time.",
+        "connection",
+        "signal",
+    )
+    for connection, provider, name, revoked in view.connections:
+        info.add_metric((connection, provider, name, "revoked" if revoked else "active"), 1)
+    for values, at in sorted(view.last_synced.items()):
+        synced.add_metric(values, at)
+    yield from (info, synced)
+
+
+def _own(view: View) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "tallystream_exporter_failures", "Times Kafka did not answer the exporter.", value=view.failures
+    )
+    yield CounterMetricFamily(
+        "tallystream_exporter_skipped_rows",
+        "Records on the rows topic that are no rows: somebody else writes there.",
+        value=view.published.skipped if view.published is not None else 0,
+    )
+    yield GaugeMetricFamily(
+        "tallystream_exporter_lag_read_timestamp_seconds",
+        "When the offsets were last read; lags older than 30 s are not shown.",
+        value=view.lag_read_at_ns / 1e9,
+    )
+    yield GaugeMetricFamily(
+        "tallystream_exporter_rows_read_timestamp_seconds",
+        "When the rows topic was last asked for news.",
+        value=view.rows_read_at_ns / 1e9,
+    )

@@ -1,0 +1,118 @@
+"""What a cost row adds to which counter; pure, but for the labels it has met.
+
+Labels come from clients and operators, so there is a bound on how many are kept apart: further ones are counted as
+`other`. Which ones are kept is decided once, first come first kept, and remembered with the counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from tallystream.schemas.money import to_pico
+
+COUNTS = (
+    "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool", "reasoning",
+    "unpriced_requests",
+)  # fmt: skip
+FIELDS = (*COUNTS, "cost_pico")
+"""What a counter's sums hold, in this order; money as a whole number of pico-dollars."""
+ZERO = (0,) * len(FIELDS)
+KINDS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
+"""Label `kind` of the tokens: disjoint counts, so that they can be added up."""
+Sums = tuple[int, ...]
+
+OTHER = "other"
+NO_TEAM = "none"
+"""Label of the usage that names no team."""
+MAX_CONNECTIONS = 500
+MAX_MODELS = 100
+MAX_TEAMS = 100
+MAX_SERIES = 2_000
+"""(connection, client, model) kept apart at most; a further model of any connection is `other`."""
+MAX_LENGTH = 80
+"""Characters of a label's value."""
+
+
+class Label(NamedTuple):
+    """Which counter: (usage, connection, client, model) or (team, name, "", "")."""
+
+    kind: Literal["usage", "team"]
+    first: str
+    client: str = ""
+    model: str = ""
+
+
+class Labels:
+    """Decides which label a row's bucket counts under. `known` are those kept already."""
+
+    def __init__(self, known: Iterable[Label] = ()) -> None:
+        self._connections: set[str] = set()
+        self._models: set[str] = set()
+        self._teams: set[str] = set()
+        self._usage: set[tuple[str, str, str]] = set()
+        for label in known:
+            self._keep(label)
+
+    def usage(self, connection: str, client: str, model: str) -> Label:
+        """Return the label of a connection's usage of a model."""
+        connection = _bounded(connection, self._connections, MAX_CONNECTIONS)
+        model = _bounded(model, self._models, MAX_MODELS)
+        if (connection, client, model) not in self._usage and len(self._usage) >= MAX_SERIES:
+            model = OTHER
+        return self._keep(Label("usage", connection, client, model))
+
+    def team(self, name: str | None) -> Label:
+        """Return the label of a team."""
+        return self._keep(Label("team", _bounded(name, self._teams, MAX_TEAMS) if name else NO_TEAM))
+
+    def _keep(self, label: Label) -> Label:
+        if label.kind == "team":
+            self._teams.add(label.first)
+        else:
+            self._connections.add(label.first)
+            self._models.add(label.model)
+            self._usage.add((label.first, label.client, label.model))
+        return label
+
+
+def _bounded(value: str, known: set[str], most: int) -> str:
+    clean = "".join(char if char.isprintable() else "�" for char in value[:MAX_LENGTH])
+    return clean if clean in known or len(known) < most else OTHER
+
+
+def parts(row: Mapping[str, Any], labels: Labels) -> dict[Label, Sums]:
+    """Return what a SessionHourCost holds, by label: each bucket once under its model, once under its team.
+
+    Raises:
+        KeyError, TypeError, ValueError, ArithmeticError, AttributeError: it is no such row.
+
+    """
+    found: dict[Label, Sums] = {}
+    for bucket in row["buckets"]:
+        cost = bucket["cost_usd"]
+        counts = tuple(bucket[name] for name in COUNTS)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise TypeError("counts are whole numbers")
+        sums = (*counts, 0 if cost is None else to_pico(cost))
+        for label in (
+            labels.usage(row["connection_id"], row["client"], bucket["model"]),
+            labels.team((bucket.get("attribution") or {}).get("team")),
+        ):
+            found[label] = add(found[label], sums) if label in found else sums
+    return found
+
+
+def add(a: Sums, b: Sums) -> Sums:
+    """Add, field by field."""
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+def change(old: Mapping[Label, Sums], new: Mapping[Label, Sums]) -> dict[Label, Sums]:
+    """Return by how much each label's sums change when a row's parts `old` are replaced by `new`."""
+    changes = {}
+    for label in old.keys() | new.keys():
+        before, after = old.get(label, ZERO), new.get(label, ZERO)
+        if before != after:
+            changes[label] = tuple(y - x for x, y in zip(before, after, strict=True))
+    return changes

@@ -1,0 +1,222 @@
+"""The exporter's two loops, one for offsets and one for topics, each starting anew when Kafka goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tallystream.exporter.groups import LagReader, Lags
+from tallystream.exporter.ledger import Ledger, file_name
+from tallystream.exporter.metrics import View
+from tallystream.exporter.registers import Registers
+from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.hours import hour_of
+from tallystream.streams import topics as topic_admin
+from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.ops import Health
+from tallystream.streams.tail import Batch, Recreated, Tail
+from tallystream.streams.topics import Topics
+
+log = structlog.get_logger()
+_OFFSET = re.compile(rb'"version":\[\d+,(\d+)\]')
+
+
+@dataclass(frozen=True)
+class ExporterConfig:
+    """What an exporter is made of; times in seconds."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    directory: Path
+    every: float = 1.0
+    """Between two reads of the offsets."""
+    gather: float = 0.5
+    """Rows are counted, and committed to disk, this long after the first of them at most."""
+    stale: float = 30.0
+    """Lags older than this are not shown: nobody knows how they are now."""
+    hung: float = 60.0
+    """Without any answer from Kafka for this long the exporter is unhealthy."""
+    retry: float = 1.0
+
+
+class Exporter:
+    """Call `run` in a task; `view` is what the collector shows.
+
+    Promise: no counter is shown before it is on disk, none at all before the rows have been read to their end once.
+    """
+
+    def __init__(self, config: ExporterConfig, clock: Clock | None = None) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        topics = config.topics
+        self._registers = Registers(topics.connections.name, topics.activity.name)
+        self._ledger: Ledger | None = None
+        self._caught_up = False
+        self._lags: Lags | None = None
+        self._rows_up_to: dict[int, int] = {}
+        self._newest_row_ms: int | None = None
+        self._failures = 0
+        self._lag_at = self._rows_at = 0
+        started = self._clock.monotonic()
+        self._lag_moved = self._rows_moved = started
+
+    async def run(self) -> None:
+        """Run until cancelled.
+
+        Raises:
+            Unfit: the counters' file is damaged, or a topic is not as it must be.
+
+        """
+        config = self._config
+        await self._again(lambda: topic_admin.ensure(config.kafka, config.topics.all()), once=True)
+        await self._again(self._open_ledger, once=True)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._again(self._watch_lag))
+                tasks.create_task(self._again(self._follow))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            assert self._ledger is not None
+            self._ledger.close()
+
+    async def _again(self, work: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
+        """Do the work, again after a moment whenever Kafka does not answer."""
+        told = False
+        while True:
+            try:
+                await work()
+                if once:
+                    return
+            except Unreachable as exc:
+                self._failures += 1
+                if not told:
+                    log.warning("kafka_does_not_answer", error=exc.message)
+                told = True
+            await asyncio.sleep(self._config.retry)
+
+    async def _open_ledger(self) -> None:
+        admin = AIOKafkaAdminClient(**self._config.kafka.client())
+        try:
+            await admin.start()
+            cluster = str((await admin.describe_cluster())["cluster_id"])
+        except (KafkaError, OSError) as exc:
+            raise Unreachable(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
+        finally:
+            with contextlib.suppress(KafkaError, OSError):
+                await admin.close()
+        name = file_name(cluster, self._config.topics.session_hour_rows.name)
+        self._ledger = Ledger(self._config.directory / name)
+        # What the last process published is what this one begins with.
+        self._caught_up = bool(self._ledger.published.sums)
+
+    # -- offsets
+
+    async def _watch_lag(self) -> None:
+        config = self._config
+        async with LagReader(config.kafka, config.topics) as reader:
+            while True:
+                self._lags = await reader.read(self._rows_up_to)
+                self._lag_at, self._lag_moved = self._lags.read_at_ns, self._clock.monotonic()
+                await asyncio.sleep(config.every)
+
+    # -- rows, connections, activity
+
+    async def _follow(self) -> None:
+        assert self._ledger is not None
+        topics = self._config.topics
+        rows, small = topics.session_hour_rows.name, (topics.connections.name, topics.activity.name)
+        positions = self._ledger.positions(rows)
+        try:
+            async with Tail(self._config.kafka, (rows, *small), positions) as tail:
+                while True:
+                    batches = await self._gather(tail)
+                    await self._take(rows, batches)
+                    if not self._caught_up and not tail.behind:
+                        self._caught_up = True
+                        log.info("caught_up", labels=len(self._ledger.published.sums))
+                    self._rows_at, self._rows_moved = self._clock.now_ns(), self._clock.monotonic()
+        except Recreated as exc:
+            log.warning("topic_made_anew", why=str(exc))
+            self._ledger.forget_positions(rows)
+            self._rows_up_to.clear()
+
+    async def _gather(self, tail: Tail) -> list[Batch]:
+        """Return what comes, what follows it within a moment included: one commit for many rows."""
+        batches = await tail.poll()
+        until = self._clock.monotonic() + self._config.gather
+        size = sum(len(batch.records) for batch in batches)
+        while batches and size < 20_000 and self._clock.monotonic() < until:
+            more = await tail.poll()
+            batches += more
+            size += sum(len(batch.records) for batch in more)
+        return batches
+
+    async def _take(self, rows: str, batches: Sequence[Batch]) -> None:
+        assert self._ledger is not None
+        self._registers.apply(batch for batch in batches if batch.topic != rows)
+        mine = [batch for batch in batches if batch.topic == rows]
+        if mine:
+            # In a thread, for it waits for the disk; shielded, or a cancelled exporter would close the file under it.
+            applying = asyncio.ensure_future(asyncio.to_thread(self._ledger.apply, mine, hour_of(self._clock.now_ns())))
+            try:
+                await asyncio.shield(applying)
+            except asyncio.CancelledError:
+                await applying
+                raise
+            for batch in mine:
+                self._note(batch)
+
+    def _note(self, batch: Batch) -> None:
+        """Remember how far the rows of a partition have come."""
+        self._newest_row_ms = max(self._newest_row_ms or 0, batch.after.timestamp)
+        newest = max(
+            (int(found[1]) for record in batch.records if (found := _OFFSET.search(record.value or b"")) is not None),
+            default=-1,
+        )
+        self._rows_up_to[batch.partition] = max(newest, self._rows_up_to.get(batch.partition, -1))
+
+    # -- what is seen of it
+
+    def view(self) -> View:
+        """Return what is known now."""
+        now = self._clock.now_ns()
+        fresh = self._lags is not None and now - self._lag_at < self._config.stale * 1e9
+        return View(
+            now_ns=now,
+            cluster=self._config.topics.prefix,
+            lags=self._lags if fresh else None,
+            published=self._ledger.published if self._ledger is not None and self._caught_up else None,
+            connections=self._registers.connections,
+            last_synced=self._registers.last_synced,
+            newest_row_ms=self._newest_row_ms,
+            failures=self._failures,
+            lag_read_at_ns=self._lag_at,
+            rows_read_at_ns=self._rows_at,
+        )
+
+    def healthy(self) -> Health:
+        """Tell whether both loops move on."""
+        now = self._clock.monotonic()
+        for what, moved in (("offsets", self._lag_moved), ("rows", self._rows_moved)):
+            if now - moved > self._config.hung:
+                return Health(ok=False, why=f"no {what} from Kafka for {now - moved:.0f} s")
+        return Health(ok=True)
+
+    def ready(self) -> Health:
+        """Tell whether lags and counters are shown and new."""
+        now = self._clock.monotonic()
+        if not self._lag_at or now - self._lag_moved > self._config.stale:
+            return Health(ok=False, why="the offsets have not been read")
+        if not self._caught_up or now - self._rows_moved > self._config.stale:
+            return Health(ok=False, why="the rows are still being read")
+        return Health(ok=True)
