@@ -1,4 +1,4 @@
-"""`tallystream deadletters list | show`: what did not count, and why."""
+"""`tallystream deadletters list | show | replay`: what did not count, and why."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tallystream.cli.common import (
     err_console,
     settings_from,
 )
+from tallystream.cli.replay import replay
 from tallystream.cli.text import count, short_id, stamp, visible
 from tallystream.schemas.errors import Reason, UsageError
 
@@ -163,6 +164,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
     group.command("list")(list_)
     group.command("show")(show)
+    group.command("replay")(replay)
     app.add_typer(group, name="deadletters")
 
 
