@@ -1,0 +1,38 @@
+"""Does Kafka answer?"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tallystream.doctor.model import Check, Context, Finding
+
+PATIENCE = 8.0
+
+
+async def look(context: Context) -> list[Finding]:
+    """Ask the cluster who it is."""
+    admin = AIOKafkaAdminClient(**context.kafka.client(), request_timeout_ms=int(PATIENCE * 1000))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await admin.start()
+            brokers = (await admin.describe_cluster())["brokers"]
+    except (KafkaError, OSError, TimeoutError) as exc:
+        return [
+            Finding(
+                "broker",
+                f"Kafka at {context.kafka.bootstrap} does not answer: {str(exc) or type(exc).__name__}",
+                "gateways go on taking requests into their spools; start it, or see why it hangs:"
+                " `tallystream status`, DATA_DIR/logs/kafka.log",
+            )
+        ]
+    finally:
+        await admin.close()
+    if not brokers:
+        return [Finding("broker", "the cluster has no broker", "start one")]
+    return []
+
+
+CHECK = Check("broker", look)

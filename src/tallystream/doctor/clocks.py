@@ -1,0 +1,82 @@
+"""Do gateway, broker and this machine agree on the time?
+
+Lateness is judged by the broker's append times, so a broker whose clock jumps closes hours or refuses events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from tallystream.doctor.model import Check, Context, Finding
+from tallystream.streams.compacted import partitions_of
+
+TOLERATED = 5.0
+STEP = "set the clocks right (NTP), the broker's first: its append times decide which hours are still open"
+
+
+async def look(context: Context) -> list[Finding]:
+    """Compare this machine's clock with the gateways' and with what the broker writes now."""
+    return [*await _gateways(context), *await _broker(context)]
+
+
+async def _gateways(context: Context) -> list[Finding]:
+    found = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+        for name, url in context.gateway_urls.items():
+            try:
+                async with http.get(f"{url}/healthz") as response:
+                    said = parsedate_to_datetime(response.headers["Date"]).timestamp()
+            except (aiohttp.ClientError, TimeoutError, OSError, KeyError, ValueError):
+                continue  # the spool's check says so
+            found += judge(f"{name}'s clock", said, context.clock.now_ns() / 1e9)
+    return found
+
+
+async def _broker(context: Context) -> list[Finding]:
+    """Look at the newest append time, and at those of messages that come while we watch."""
+    topic = context.topics.usage.name
+    consumer = AIOKafkaConsumer(**context.kafka.client(), group_id=None, enable_auto_commit=False)
+    try:
+        partitions = [TopicPartition(topic, p) for p in await partitions_of(context.kafka, topic)]
+        if not partitions:
+            return []
+        await consumer.start()
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        for at in partitions:
+            consumer.seek(at, max(begins[at], ends[at] - 1))
+        newest, live = 0.0, None
+        deadline = asyncio.get_running_loop().time() + context.watch
+        while (left := deadline - asyncio.get_running_loop().time()) > 0 and live is None:
+            for at, records in (await consumer.getmany(timeout_ms=int(min(left, 0.5) * 1000))).items():
+                newest = max(newest, records[-1].timestamp / 1000)
+                if records[-1].offset >= ends[at]:
+                    live = records[-1].timestamp / 1000
+    except (KafkaError, OSError) as exc:
+        return [Finding("clock", f"Kafka does not tell its append times: {exc!r}", "try again")]
+    finally:
+        await consumer.stop()
+    now = context.clock.now_ns() / 1e9
+    if live is not None:
+        return judge("the broker's clock", live, now)
+    # Nothing came meanwhile: an old append time says nothing, one that lies ahead does.
+    return judge("the broker's clock", newest, now) if newest > now else []
+
+
+def judge(whose: str, said: float, now: float) -> list[Finding]:
+    """Return a finding when a clock is off; both in seconds since the epoch. Pure."""
+    off = said - now
+    if abs(off) <= TOLERATED:
+        return []
+    return [
+        Finding("clock", f"{whose} is {abs(off):,.0f} s {'ahead of' if off > 0 else 'behind'} this machine's", STEP)
+    ]
+
+
+CHECK = Check("clock", look, needs_kafka=True)

@@ -1,0 +1,34 @@
+"""Is there room for spools, stores and the embedded Kafka?"""
+
+from __future__ import annotations
+
+import shutil
+
+from tallystream.doctor.model import Check, Context, Finding
+
+LEAST_SHARE = 0.05
+LEAST_BYTES = 512 << 20
+
+
+async def look(context: Context) -> list[Finding]:
+    """Look at the disk under each part of the data dir; several parts on one disk are one finding."""
+    found: dict[int, Finding] = {}
+    for name in ("", "gateway", "workers", "kafka"):
+        path = context.data_dir / name
+        if not path.exists():
+            continue
+        usage = shutil.disk_usage(path)
+        if usage.free < max(LEAST_SHARE * usage.total, min(LEAST_BYTES, usage.total / 4)):
+            found.setdefault(
+                path.stat().st_dev,
+                Finding(
+                    "disk",
+                    f"the disk under {path} is nearly full: {usage.free >> 20:,} of {usage.total >> 20:,} MiB are free",
+                    "make room before it is full: then requests that Kafka cannot take are refused with 503, workers"
+                    " end, and the embedded Kafka ends",
+                ),
+            )
+    return list(found.values())
+
+
+CHECK = Check("disk", look)

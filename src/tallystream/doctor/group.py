@@ -1,0 +1,89 @@
+"""Do the workers keep up? Looks twice, `watch` seconds apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tallystream.doctor.model import Check, Context, Finding
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.lag import GroupLag, PartitionLag
+
+GROWTH = 100
+"""Messages by which the lag must have grown, and been large already, to be worth a word."""
+
+
+async def look(context: Context) -> list[Finding]:
+    """Compare the group's positions with the ends of `usage`."""
+    group = context.topics.worker_app
+    try:
+        async with GroupLag(context.kafka, group, context.topics.usage.name) as lag:
+            before = await lag.read()
+            await asyncio.sleep(context.watch)
+            after = await lag.read()
+    except Unreachable as exc:
+        return [Finding("group", exc.message, exc.hint)]
+    return judge(before, after, await _state(context, group), context.watch)
+
+
+async def _state(context: Context, group: str) -> str:
+    """Return the group's state as Kafka names it, `?` when it does not say."""
+    admin = AIOKafkaAdminClient(**context.kafka.client())
+    try:
+        await admin.start()
+        responses = await admin.describe_consumer_groups([group])
+        return next((str(one[2]) for response in responses for one in response.groups), "?")
+    except (KafkaError, OSError):
+        return "?"
+    finally:
+        await admin.close()
+
+
+def judge(before: Sequence[PartitionLag], after: Sequence[PartitionLag], state: str, seconds: float) -> list[Finding]:
+    """Return what two looks at the lag say. Pure."""
+    found = []
+    if beyond := [one.partition for one in after if one.beyond]:
+        found.append(
+            Finding(
+                "recreated",
+                f"the workers' positions are past the end of partitions {beyond}: `usage` was deleted and created anew",
+                "start over with another TALLYSTREAM_PREFIX (docs/operations/recovery.md)",
+            )
+        )
+    was, now = sum(one.behind for one in before), sum(one.behind for one in after)
+    if state in ("Empty", "Dead") and now:
+        found.append(
+            Finding("group", f"no worker runs: {now:,} messages wait", "start one; nothing is lost for 14 days")
+        )
+        return found
+    first = {one.partition: one for one in before}
+    stuck = [
+        one.partition
+        for one in after
+        if one.behind and first[one.partition].behind and one.committed == first[one.partition].committed
+    ]
+    if stuck:
+        rebalancing = " (the group rebalances)" if "Rebalance" in state else ""
+        found.append(
+            Finding(
+                "group",
+                f"messages wait on partitions {stuck} and none was counted for {seconds:g} s{rebalancing}",
+                "`tallystream status`, and the workers' logs: one that is stuck is restarted by `up` after 20 s, by"
+                " Kubernetes through /healthz (docs/operations/rebalance.md)",
+            )
+        )
+    elif now > was + GROWTH and was > GROWTH:
+        found.append(
+            Finding(
+                "lag",
+                f"the lag grows: {was:,} messages {seconds:g} s ago, {now:,} now",
+                "more workers help, up to one a partition: `tallystream up --workers N`",
+            )
+        )
+    return found
+
+
+CHECK = Check("group", look, needs_kafka=True)

@@ -1,0 +1,30 @@
+"""Do all components of this machine run, and are they well?"""
+
+from __future__ import annotations
+
+from tallystream.doctor.model import Check, Context, Finding
+from tallystream.schemas.errors import Unreachable
+from tallystream.supervisor.status import collect
+
+
+async def look(context: Context) -> list[Finding]:
+    """Ask each component that `up` runs for its health."""
+    if context.run is None:
+        return []
+    try:
+        status = await collect(context.data_dir)
+    except Unreachable as exc:
+        return [Finding("component", exc.message, exc.hint)]
+    log = context.data_dir / "logs"
+    return [
+        Finding(
+            "component",
+            f"{one.name} (pid {one.pid}) is {one.state}",
+            f"its log: {log / one.name}.log; a component that stays unhealthy for 20 s is restarted by `up`",
+        )
+        for one in status.components
+        if not one.ready
+    ]
+
+
+CHECK = Check("component", look)
