@@ -1,20 +1,25 @@
-# syntax=docker/dockerfile:1
+# One image, every component: `docker run tallystream gateway ...`. Each package's hash is checked (requirements/).
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY requirements/ requirements/
+COPY requirements/runtime.lock requirements/
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.lock
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/runtime.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas/ schemas/
 COPY streams/ streams/
 COPY agents/ agents/
 COPY src/ src/
-RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --no-index .
+# The container's file system is read-only: what Python would compile at run time is compiled here.
+RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --no-index . \
+    && /venv/bin/python -m compileall -q /venv/lib/python3.12/site-packages/tallystream
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --home-dir /data tallystream && install -d -o tallystream /data
+RUN groupadd --gid 10001 tallystream \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin tallystream \
+    && install -d -o tallystream -g tallystream /data
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
-USER tallystream
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 TALLYSTREAM_DATA_DIR=/data
+# By number, so that Kubernetes can tell that it is not root.
+USER 10001:10001
 VOLUME /data
 ENTRYPOINT ["tallystream"]

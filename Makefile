@@ -13,7 +13,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up test test-all chaos lint format lock upgrade clean
+.PHONY: help up test test-all chaos lint format lock upgrade clean compose-test helm-test
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,6 +36,12 @@ test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
 
 chaos: $(VENV)/.dev ## The long proof: 100 kills and more under load, written to docs/chaos.md (ARGS="--kinds worker=5").
 	$(BIN)/python -m tests.chaos --report docs/chaos.md $(ARGS)
+
+compose-test: $(VENV)/.dev ## Build the image, bring docker-compose.yml up on a real engine, load it, kill a worker: exact.
+	TALLYSTREAM_COMPOSE_TEST=1 $(BIN)/pytest tests/e2e/test_compose.py $(PYTEST)
+
+helm-test: $(VENV)/.dev ## Lint and render the chart, run its tests, check what it makes against Kubernetes' own schemas.
+	$(BIN)/pytest tests/contract/test_helm.py $(PYTEST)
 
 lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff check
