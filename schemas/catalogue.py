@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
 
@@ -62,6 +63,9 @@ CATALOGUE: Final = {
         MessageSchema("connection", 1, Connection, "connections", "connection_id"),
         MessageSchema("activity", 1, Activity, "activity", "connection_id|signal|gateway"),
         MessageSchema("dead-letter", 1, DeadLetter, "deadletters", "source"),
+        MessageSchema("port-entity", 1, SentEntity, "port.sent", "'entity'|blueprint|identifier"),
+        MessageSchema("port-request", 1, PlannedRequest, "port.sent", "'plan'|writer|slot"),
+        MessageSchema("port-term", 1, SinkTerm, "port.sent", "'term'"),
     )
 }
 """By name."""

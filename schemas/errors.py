@@ -42,6 +42,10 @@ class Reason(StrEnum):
     """A Kafka message does not fit its schema."""
     UNKNOWN_CONNECTION = "unknown_connection"
     """The ingest id was in quarantine while Kafka was away and turned out to belong to no connection."""
+    MAPPING_FAILED = "mapping_failed"
+    """An expression of a Port mapping fails on the record, or gives no entity."""
+    PORT_REFUSED = "port_refused"
+    """Port does not take the entity, and will not."""
 
 
 class TallystreamError(Exception):

@@ -104,6 +104,22 @@ class Topics:
         return self._spec("openai.control", 1, COMPACT)
 
     @property
+    def port_sent(self) -> TopicSpec:
+        """SentEntity, PlannedRequest and SinkTerm: what the Port sink wrote. One partition, for one order of all notes,
+        and the broker's time, for writers' clocks may differ."""
+        return self._spec("port.sent", 1, COMPACT | {"message.timestamp.type": "LogAppendTime"})
+
+    @property
+    def port_control(self) -> TopicSpec:
+        """Empty; who has its one partition is the active sink."""
+        return self._spec("port.control", 1, COMPACT)
+
+    @property
+    def sink_group(self) -> str:
+        """The consumer group that elects the active sink."""
+        return f"{self.prefix}-sink"
+
+    @property
     def poller_group(self) -> str:
         """The consumer group that elects the active poller."""
         return f"{self.prefix}-poller"
@@ -126,6 +142,8 @@ class Topics:
             self.openai_records,
             self.openai_days,
             self.poller_control,
+            self.port_sent,
+            self.port_control,
         )
 
 

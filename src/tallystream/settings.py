@@ -12,9 +12,10 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
+from tallystream.pagenames import PageNames, TomlWithout
+from tallystream.schemas.errors import UsageError
 from tallystream.streams.embedded.jars import default_cache_dir
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics
@@ -110,6 +111,37 @@ class Settings(BaseSettings):
     """Proxy URL for OpenAI; a secret, for it may hold a password."""
     openai_ca: Path | None = None
     """PEM file of the CA that OpenAI's (or the proxy's) certificate must be signed by; unset: the system's."""
+    port_client_id: str | None = None
+    """Port's client id; `tallystream up` starts the sink when it and its secret are set."""
+    port_client_secret: SecretStr | None = None
+    """Port's client secret."""
+    port_client_secret_file: Path | None = None
+    """File that holds the client secret instead; read when the sink starts."""
+    port_base_url: str = Field(default="https://api.getport.io", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
+    """Base URL of Port's API; `https://api.us.getport.io` for accounts in the US."""
+    port_identifier: str = Field(default="tallystream", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this integration, part of the User-Agent: Port shows it as the source of our entities."""
+    port_mapping: Path | None = None
+    """YAML file that says what becomes which entity; unset: the one of `tallystream port mapping show`."""
+    port_session_hours: bool = False
+    """Also make an entity of each hour of each session."""
+    port_initialize: bool = True
+    """Create our blueprints where Port lacks them; they are changed by `tallystream port blueprints apply` only."""
+    port_resync: timedelta = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
+    """Time between two comparisons of everything with what was sent (ISO 8601 duration)."""
+    port_retention: timedelta | None = Field(default=None, ge=timedelta(days=1))
+    """Delete entities of hours, days and sessions that ended longer ago (ISO 8601 duration); unset: delete nothing."""
+    port_samples: bool = False
+    """Keep a sample of each kind of records in `data_dir`/samples, for `tallystream port mapping test`."""
+    port_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
+    """How long one request to Port may take (ISO 8601 duration)."""
+    port_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """A standby sink takes over this long after the active one was last heard of (ISO 8601 duration); Kafka's own
+    minimum is 6 s unless the brokers allow less."""
+    port_proxy: SecretStr | None = None
+    """Proxy URL for Port; a secret, for it may hold a password."""
+    port_ca: Path | None = None
+    """PEM file of the CA that Port's (or the proxy's) certificate must be signed by; unset: the system's."""
 
     @classmethod
     def settings_customise_sources(
@@ -120,10 +152,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put flags before the environment before the file."""
+        """Put flags before the environment before the file, and the names of Port's page last."""
         file = os.environ.get("TALLYSTREAM_CONFIG")
-        toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
-        return (init_settings, env_settings, *toml)
+        toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
+        page = PageNames(settings_cls, os.environ, Path(file) if file else None)
+        return (init_settings, env_settings, *toml, page)
 
     def kafka_settings(self, bootstrap: str) -> KafkaSettings:
         """Return how to reach the cluster at `bootstrap`: with our credentials when it is the one of `kafka`."""
@@ -146,6 +179,29 @@ class Settings(BaseSettings):
         keys = (self.openai_api_token, self.openai_admin_token, self.openai_session_token)
         files = (self.openai_api_token_file, self.openai_admin_token_file, self.openai_session_token_file)
         return any(one is not None for one in (*keys, *files))
+
+    @property
+    def writes_to_port(self) -> bool:
+        """Whether there are credentials for Port."""
+        secret = self.port_client_secret or self.port_client_secret_file
+        return self.port_client_id is not None and secret is not None
+
+    def port_secret(self) -> str | None:
+        """Return Port's client secret, None when none is set.
+
+        Raises:
+            UsageError: its file cannot be read.
+
+        """
+        if self.port_client_secret_file is None:
+            return self.port_client_secret.get_secret_value() if self.port_client_secret else None
+        try:
+            return self.port_client_secret_file.read_text().strip()
+        except (OSError, ValueError) as exc:
+            raise UsageError(
+                f"the file {self.port_client_secret_file} of Port's client secret cannot be read: {type(exc).__name__}",
+                "is it mounted?",
+            ) from None
 
     def topics(self) -> Topics:
         """Return the topics of this deployment."""

@@ -20,15 +20,15 @@ from tallystream import __version__
 from tallystream.cli.common import fail
 from tallystream.schemas.errors import TallystreamError
 
-MODULES = ("lifecycle", "demo", "connections", "cost", "wait", "deadletters", "doctor", "schemas", "simulate", "sandbox", "openai", "poller", "components")
+MODULES = ("lifecycle", "demo", "connections", "cost", "wait", "deadletters", "doctor", "schemas", "simulate", "sandbox", "openai", "poller", "sink", "port", "components")
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {
     "On this machine": ("up", "status", "doctor", "down", "demo"),
     "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate", "sandbox"),
-    "OpenAI and Port": ("openai",),
-    "One component each, for compose and Kubernetes": ("gateway", "worker", "poller", "exporter", "kafka"),
+    "OpenAI and Port": ("openai", "port"),
+    "One component each, for compose and Kubernetes": ("gateway", "worker", "poller", "sink", "exporter", "kafka"),
 }
 
 HELP = """

@@ -81,6 +81,14 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "The ingest id came while Kafka was away, and belongs to no connection.",
         "`tallystream connections list`, and give the client the URLs of one of them.",
     ),
+    Reason.MAPPING_FAILED: (
+        "An expression of the Port mapping fails on the record, or gives no entity; the record's others went on.",
+        "Try it: `tallystream port mapping test FILE --input SAMPLE`. The sink maps everything anew when it starts.",
+    ),
+    Reason.PORT_REFUSED: (
+        "Port does not take the entity, or what it relates to never came.",
+        "`tallystream port blueprints diff`; the sink offers it again when it changes, and when the sink starts.",
+    ),
 }
 """Each reason in words, and the next step."""
 

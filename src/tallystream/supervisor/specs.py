@@ -64,7 +64,7 @@ class Plan:
 
 
 def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | None) -> Plan:
-    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, a gateway, workers, a poller."""
+    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, and the rest."""
     data_dir = settings.data_dir.resolve()
     bootstrap = settings.kafka or f"127.0.0.1:{embedded_port}"
     # Not --kafka: that says that the cluster is the operator's own, with keys and credentials to be set.
@@ -97,4 +97,7 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
     specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5))
     if settings.polls_openai:
         specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5))
-    return Plan(data_dir, f"http://127.0.0.1:{port}", bootstrap, tuple(specs))
+    if settings.writes_to_port:
+        specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))
+    scheme = "https" if settings.tls_cert else "http"
+    return Plan(data_dir, f"{scheme}://127.0.0.1:{port}", bootstrap, tuple(specs))

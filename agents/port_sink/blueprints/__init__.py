@@ -1,0 +1,41 @@
+"""The blueprints: three of Port's page on Codex and OpenAI, four of our own.
+
+Those of the page are as it prints them but for one word: Port's own schema knows no `format: "date"`, so `date` is
+`date-time` here. `coding_agent_session_hour` is off unless asked for: it makes an entity an hour of each session.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+Blueprint = dict[str, Any]
+
+PAGE = ("openai_daily_usage", "openai_model_usage", "openai_model")
+SESSION_HOUR = "coding_agent_session_hour"
+OURS = ("coding_agent_connection", "coding_agent_session", SESSION_HOUR, "coding_agent_cost_hour")
+
+
+def load(*, session_hours: bool = False) -> dict[str, Blueprint]:
+    """Return the blueprints by identifier, each after those it relates to."""
+    names = [name for name in (*PAGE, *OURS) if session_hours or name != SESSION_HOUR]
+    folder = files("tallystream.agents.port_sink.blueprints")
+    return ordered(json.loads(folder.joinpath(f"{name}.json").read_text()) for name in names)
+
+
+def ordered(blueprints: Iterable[Mapping[str, Any]]) -> dict[str, Blueprint]:
+    """Return blueprints by identifier so that each comes after those it relates to; in a circle, as they came."""
+    left = {blueprint["identifier"]: dict(blueprint) for blueprint in blueprints}
+    done: dict[str, Blueprint] = {}
+    while left:
+        free = [name for name, one in left.items() if not (targets(one) & left.keys()) - {name}]
+        for name in free or [next(iter(left))]:
+            done[name] = left.pop(name)
+    return done
+
+
+def targets(blueprint: Mapping[str, Any]) -> set[str]:
+    """Return the blueprints that a blueprint relates to."""
+    return {relation["target"] for relation in (blueprint.get("relations") or {}).values()}

@@ -1,0 +1,44 @@
+"""Documents: what mappings are applied to, by kind. README of the kinds: docs/port.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tallystream.agents.port_sink.documents.base import Document, Kind, Rows
+from tallystream.agents.port_sink.documents.feeds import feeds
+from tallystream.agents.port_sink.documents.openai import Daily, Endpoint, ModelDaily
+from tallystream.agents.port_sink.documents.telemetry import Connections, CostHours, Models, SessionHours, Sessions
+from tallystream.schemas.errors import UsageError
+
+__all__ = ["OURS", "Document", "Kind", "Rows", "feeds", "kinds"]
+
+OURS: dict[str, type[Kind]] = {
+    "connection": Connections,
+    "model": Models,
+    "session": Sessions,
+    "session-hour": SessionHours,
+    "cost-hour": CostHours,
+    "openai-daily": Daily,
+    "openai-model-daily": ModelDaily,
+}
+"""Kinds that are tables of our own; every kind that begins with a slash is an endpoint of OpenAI's."""
+
+
+def kinds(names: Iterable[str]) -> dict[str, Kind]:
+    """Return kinds by name.
+
+    Raises:
+        UsageError: a name is no kind.
+
+    """
+    found: dict[str, Kind] = {}
+    for name in names:
+        if name in OURS:
+            found[name] = OURS[name]()
+        elif name.startswith("/"):
+            found[name] = Endpoint(name)
+        else:
+            raise UsageError(
+                f"there is no kind {name!r}", f"kinds: {', '.join(OURS)}, and OpenAI's endpoints, such as /models"
+            )
+    return found

@@ -1,0 +1,54 @@
+"""What is mapped: documents of a kind, built when they are about to be sent, from the newest rows there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tallystream.streams.globaltable import Kept
+
+
+class Rows(Protocol):
+    """The local copy, as documents need it (streams.globaltable)."""
+
+    def get(self, key: bytes) -> Kept | None:
+        """Return a row."""
+        ...
+
+    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, Kept]]:
+        """Iterate over the rows whose keys begin with `prefix`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Document:
+    """What the mapping sees of a source: one record, or the several that are true at the same time.
+
+    `at_ms` is its own time, for the retention rule; None: it has none and is kept. `order` decides between documents of
+    one kind that give one entity: the higher one is right. `meta` is `$record`.
+    """
+
+    records: Sequence[Mapping[str, Any]]
+    at_ms: int | None = None
+    order: int = 0
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Kind(Protocol):
+    """A kind of documents. Keys are bytes that mean something to the kind alone."""
+
+    prefixes: tuple[bytes, ...]
+    """Of the rows it is built from: one letter and a bar."""
+
+    def touched(self, row: bytes) -> bytes | None:
+        """Return the key of the document a row is part of."""
+        ...
+
+    def every(self, rows: Rows) -> Iterator[bytes]:
+        """Iterate over the keys of all documents."""
+        ...
+
+    def build(self, rows: Rows, key: bytes) -> Document | None:
+        """Return a document, None when there is nothing left of it."""
+        ...

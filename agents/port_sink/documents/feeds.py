@@ -1,0 +1,133 @@
+"""The topics the sink reads, and what their records are in its local copy.
+
+    S|connection|session|hour                   a row of cost.session-hours
+    M|provider|model, N|connection              models and connections seen in them; N holds the client
+    H|hour|model|partition|connection|team      a partial of cost.hours, so that what is added up lies together
+    C|connection, A|connection|signal|gateway   connections, activity
+    R|resource|query|bucket                     openai.records
+    D|day|model|project                         openai.days
+
+Versions decide as each topic's own rule says: rows by `version`, records by `polled_at`, the rest by offset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+from aiokafka import ConsumerRecord
+
+from tallystream.schemas import keys
+from tallystream.streams.globaltable import Feed, Row
+from tallystream.streams.topics import Topics
+
+_VERSION = re.compile(rb'"version":\[(\d+),(\d+)\]')
+_POLLED = re.compile(rb'"polled_at":"([^"]+)"')
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class SessionHours:
+    """cost.session-hours."""
+
+    topic: str
+
+    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+        """Return the row, and the models and the connection it names."""
+        yield (row := _row(b"S|", record))
+        if row.value is None:
+            return
+        found = orjson.loads(row.value)
+        yield Row(b"N|" + keys.join(found["connection_id"]), (0, 0), found["client"].encode())
+        for model in {bucket["model"] for bucket in found["buckets"]}:
+            yield Row(b"M|" + keys.join(found["provider"], model), (0, 0), b"")
+
+
+@dataclass(frozen=True)
+class Hours:
+    """cost.hours."""
+
+    topic: str
+
+    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+        """Return the partial."""
+        row = _row(b"", record)
+        partition, connection, hour, model, team = row.key.split(b"|")
+        yield row._replace(key=b"|".join((b"H", hour, model, partition, connection, team)))
+
+
+@dataclass(frozen=True)
+class Latest:
+    """A topic whose later record of a key is the right one."""
+
+    topic: str
+    prefix: bytes
+
+    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+        """Return the record as it is."""
+        if not record.key:
+            raise ValueError("no key")
+        yield Row(self.prefix + record.key, (0, record.offset), record.value)
+
+
+@dataclass(frozen=True)
+class Records:
+    """openai.records."""
+
+    topic: str
+
+    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+        """Return the record; the newest poll is the right one."""
+        if not record.key:
+            raise ValueError("no key")
+        version = (0, 0) if record.value is None else (polled_us(record.value), record.offset)
+        yield Row(b"R|" + record.key, version, record.value)
+
+
+@dataclass(frozen=True)
+class Days:
+    """openai.days."""
+
+    topic: str
+
+    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+        """Return the row."""
+        yield _row(b"D|", record)
+
+
+def feeds(topics: Topics) -> list[Feed]:
+    """Return all feeds of documents."""
+    return [
+        SessionHours(topics.session_hour_rows.name),
+        Hours(topics.hour_rows.name),
+        Latest(topics.connections.name, b"C|"),
+        Latest(topics.activity.name, b"A|"),
+        Records(topics.openai_records.name),
+        Days(topics.openai_days.name),
+    ]
+
+
+def polled_us(value: bytes) -> int:
+    """Return `polled_at` of an OpenAIRecord in µs since the epoch, without decoding its rows.
+
+    Raises:
+        ValueError: there is none.
+
+    """
+    found = _POLLED.search(value)
+    text = found[1].decode() if found else orjson.loads(value)["polled_at"]
+    since = datetime.fromisoformat(text) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _row(prefix: bytes, record: ConsumerRecord) -> Row:
+    if not record.key:
+        raise ValueError("no key")
+    if record.value is None:
+        return Row(prefix + record.key, (0, 0), None)
+    found = _VERSION.search(record.value)
+    generation, offset = found.groups() if found else orjson.loads(record.value)["version"]
+    return Row(prefix + record.key, (int(generation), int(offset)), record.value)

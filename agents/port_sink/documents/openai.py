@@ -1,0 +1,191 @@
+"""Documents of what OpenAI says: its endpoints' own rows, and days put together from `openai.days`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from tallystream.agents.port_sink.documents.base import Document, Rows
+from tallystream.agents.port_sink.documents.sums import money
+from tallystream.schemas import keys
+from tallystream.schemas.money import to_pico
+from tallystream.schemas.openai import OpenAIRecord
+
+DASHBOARD = "/dashboard/billing/usage"
+COSTS = "/organization/costs"
+ORGANIZATION = "/organization/usage/"
+LEGACY = "/usage"
+REQUESTS = "num_model_requests"
+ASKS_MODEL = frozenset(
+    f"{ORGANIZATION}{name}"
+    for name in ("completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions")
+)
+"""Usage resources whose requests are requests of their own: those of the tools are in completions already."""
+META = {"resource", "query", "bucket", "starts_at", "ends_at", "polled_at"}
+"""What of a record expressions see as `$record`."""
+TOKENS = ("input_tokens", "output_tokens")
+LEGACY_TOKENS = ("n_context_tokens_total", "n_generated_tokens_total")
+
+
+class Endpoint:
+    """`/path`: the rows of a bucket as OpenAI gave them. Those of the dashboard get `total_usage`, the day's cents."""
+
+    def __init__(self, resource: str) -> None:
+        self._resource = resource
+        self.prefixes: tuple[bytes, ...] = (b"R|",)
+        self._prefix = b"R|" + keys.join(resource) + b"|"
+
+    def touched(self, row: bytes) -> bytes | None:
+        """Return the record's key, when it is of this endpoint."""
+        return row[2:] if row.startswith(self._prefix) else None
+
+    def every(self, rows: Rows) -> Iterator[bytes]:
+        """Iterate over the endpoint's buckets."""
+        return (row[2:] for row, _ in rows.scan(self._prefix))
+
+    def build(self, rows: Rows, key: bytes) -> Document | None:
+        """Return the bucket's rows, with their exact numbers."""
+        kept = rows.get(b"R|" + key)
+        if kept is None:
+            return None
+        record = OpenAIRecord.model_validate_json(kept.value)
+        meta = record.model_dump(mode="json", include=META)
+        end = record.ends_at
+        return Document(
+            complete(self._resource, record.exact_rows()),
+            None if end is None else int(end.timestamp() * 1000),
+            kept.version[0],
+            meta,
+        )
+
+
+def complete(kind: str, rows: Iterable[Any]) -> list[Any]:
+    """Return the rows of an answer as documents have them."""
+    if kind != DASHBOARD:
+        return list(rows)
+    return [
+        {**row, "total_usage": sum((Decimal(item["cost"]) for item in row["line_items"]), Decimal(0))}
+        if isinstance(row, dict) and isinstance(row.get("line_items"), list) and "total_usage" not in row
+        else row
+        for row in rows
+    ]
+
+
+class Day:
+    """One UTC day, put together from what its resources say; they are never added to each other.
+
+    Cost is what `/organization/costs` says, else the dashboard; requests and tokens are what `/organization/usage/*`
+    says, else the legacy `/usage`. What no resource says is null, not 0.
+    """
+
+    def __init__(self) -> None:
+        self._cost: dict[str, int] = {}
+        self._requests: dict[bool, int] = {}
+        self._tokens: dict[bool, int] = {}
+        self.empty = True
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a BilledDay."""
+        for billed in row["billed"]:
+            self.empty = False
+            self._cost[billed["resource"]] = self._cost.get(billed["resource"], 0) + to_pico(billed["usd"])
+        for used in row["used"]:
+            self.empty = False
+            resource, counts = used["resource"], used["counts"]
+            if resource == LEGACY:
+                requests, tokens = counts.get("n_requests", 0), sum(counts.get(name, 0) for name in LEGACY_TOKENS)
+            elif resource in ASKS_MODEL:
+                requests, tokens = counts.get(REQUESTS, 0), sum(counts.get(name, 0) for name in TOKENS)
+            else:
+                continue
+            current = resource != LEGACY
+            self._requests[current] = self._requests.get(current, 0) + requests
+            self._tokens[current] = self._tokens.get(current, 0) + tokens
+
+    @property
+    def current(self) -> bool:
+        """Whether the current usage endpoints say something of this day."""
+        return True in self._requests
+
+    def fields(self, *, current: bool | None = None) -> dict[str, Any]:
+        """Return requests, tokens, and cost both ways."""
+        which = self.current if current is None else current
+        return {
+            "requests": self._requests.get(which),
+            "tokens": self._tokens.get(which),
+            **money("cost", "cost_usd", self._cost.get(COSTS, self._cost.get(DASHBOARD))),
+        }
+
+
+class Daily:
+    """`openai-daily`: day, requests, tokens, cost_usd (exact text), cost (number); all models and projects."""
+
+    prefixes: tuple[bytes, ...] = (b"D|",)
+
+    def touched(self, row: bytes) -> bytes:
+        """Return the day."""
+        return row[2:].split(b"|", 1)[0]
+
+    def every(self, rows: Rows) -> Iterator[bytes]:
+        """Iterate over the days."""
+        last = None
+        for row, _ in rows.scan(b"D|"):
+            if (key := self.touched(row)) != last:
+                last = key
+                yield key
+
+    def build(self, rows: Rows, key: bytes) -> Document | None:
+        """Put the day together. A day of which nothing is said any more is one of zeros, not one that vanishes."""
+        day = Day()
+        found = False
+        for _, kept in rows.scan(b"D|" + key + b"|"):
+            found = True
+            day.add(orjson.loads(kept.value))
+        if not found:
+            return None
+        fields = day.fields()
+        if day.empty:
+            fields |= {"requests": 0, "tokens": 0, **money("cost", "cost_usd", 0)}
+        (name,) = keys.split(key)
+        return Document([{"day": name, **fields}], _end_ms(name))
+
+
+class ModelDaily:
+    """`openai-model-daily`: the same for one model (`model`) of the day, over all projects."""
+
+    prefixes: tuple[bytes, ...] = (b"D|",)
+
+    def touched(self, row: bytes) -> bytes:
+        """Return the day: that the current endpoints begin to speak of it changes all of its models."""
+        return row[2:].split(b"|", 1)[0]
+
+    def every(self, rows: Rows) -> Iterator[bytes]:
+        """Iterate over the days."""
+        return Daily().every(rows)
+
+    def build(self, rows: Rows, key: bytes) -> Document | None:
+        """Put the models of the day together."""
+        whole, models = Day(), dict[str, Day]()
+        for row, kept in rows.scan(b"D|" + key + b"|"):
+            found = orjson.loads(kept.value)
+            whole.add(found)
+            model = keys.split(row)[2]
+            if model:
+                models.setdefault(model, Day()).add(found)
+        (name,) = keys.split(key)
+        records = []
+        for model, day in sorted(models.items()):
+            fields = day.fields(current=whole.current)
+            if fields["requests"] is None and day.empty:
+                fields |= {"requests": 0, "tokens": 0}
+            if fields["requests"] is not None:
+                records.append({"day": name, "model": model, **fields})
+        return Document(records, _end_ms(name)) if records else None
+
+
+def _end_ms(day: str) -> int:
+    return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp() + 86_400) * 1000

@@ -1,0 +1,113 @@
+"""Blueprints in Port beside ours: created when they are missing, changed only when asked to, compared at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tallystream.agents.port_sink.blueprints import Blueprint
+from tallystream.agents.port_sink.port import api
+from tallystream.agents.port_sink.port.client import Client
+
+What = Literal["missing", "added", "changed"]
+PARTS = ("schema", "mirrorProperties", "calculationProperties", "aggregationProperties", "relations")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that a blueprint lacks (`added`: applying adds it) or has otherwise (`changed`) than ours."""
+
+    blueprint: str
+    what: What
+    path: str
+    """`schema.properties.date.format`; empty when the whole blueprint is missing."""
+    theirs: Any = None
+    ours: Any = None
+
+
+async def fetch(client: Client, identifiers: Iterable[str]) -> dict[str, Blueprint]:
+    """Return the blueprints that Port has, by identifier.
+
+    Raises:
+        PortError: Port does not say.
+
+    """
+    found = {}
+    for identifier in identifiers:
+        if (one := await api.blueprint(client, identifier)) is not None:
+            found[identifier] = one
+    return found
+
+
+async def create_missing(client: Client, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[str]:
+    """Create the blueprints that Port does not have, and no more; return which.
+
+    Raises:
+        PortError: Port does not take one.
+
+    """
+    created = []
+    for identifier, definition in ours.items():
+        if identifier not in theirs and await api.create_blueprint(client, definition):
+            created.append(identifier)
+    return created
+
+
+def differences(ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[Difference]:
+    """Return what applying ours would do. What a blueprint of theirs has beside ours is theirs and stays."""
+    found: list[Difference] = []
+    for identifier, definition in ours.items():
+        have = theirs.get(identifier)
+        if have is None:
+            found.append(Difference(identifier, "missing", "", None, definition))
+            continue
+        found.extend(_compare(identifier, "", definition, have))
+    return found
+
+
+async def apply(client: Client, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[Difference]:
+    """Make Port's blueprints hold what ours do; return what that changed.
+
+    Raises:
+        PortError: Port does not take a change; earlier ones are made.
+
+    """
+    found = differences(ours, theirs)
+    await create_missing(client, ours, theirs)
+    for identifier in dict.fromkeys(one.blueprint for one in found if one.what != "missing"):
+        merged = merge(ours[identifier], theirs[identifier])
+        await api.patch_blueprint(client, identifier, {name: merged[name] for name in merged if name in _APPLIED})
+    return found
+
+
+_APPLIED = frozenset({"title", "icon", "description", *PARTS})
+
+
+def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return theirs with what ours say put into it; lists (`required`, `enum`) are ours and then what theirs add."""
+    merged = dict(theirs)
+    for name, value in ours.items():
+        have = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(have, Mapping):
+            merged[name] = merge(value, have)
+        elif isinstance(value, list) and isinstance(have, list):
+            merged[name] = [*value, *(item for item in have if item not in value)]
+        else:
+            merged[name] = value
+    return merged
+
+
+def _compare(blueprint: str, path: str, ours: Any, theirs: Any) -> Iterator[Difference]:
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for name, value in ours.items():
+            inner = f"{path}.{name}" if path else name
+            if name in theirs:
+                yield from _compare(blueprint, inner, value, theirs[name])
+            elif value or value is False:
+                yield Difference(blueprint, "added", inner, None, value)
+    elif isinstance(ours, list) and isinstance(theirs, list):
+        if any(item not in theirs for item in ours):
+            yield Difference(blueprint, "changed", path, theirs, [*ours, *(one for one in theirs if one not in ours)])
+    elif ours != theirs:
+        yield Difference(blueprint, "changed", path, theirs, ours)

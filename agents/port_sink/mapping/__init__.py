@@ -1,0 +1,17 @@
+"""Mappings: Port's YAML with JQ in it, repaired where it traps, compiled once.
+
+Modules, each building on those before it:
+
+text       YAML, and what copying it from a page does to it
+model      its shape
+repairs    expressions that say something other than was meant
+prelude    what expressions can use
+program    one resource compiled: records in, entities and failures out
+mapper     a whole file, as the sink uses it
+"""
+
+from tallystream.agents.port_sink.mapping.mapper import Mapped, Mapper, default_text
+from tallystream.agents.port_sink.mapping.program import Failure
+from tallystream.agents.port_sink.mapping.repairs import Repair
+
+__all__ = ["Failure", "Mapped", "Mapper", "Repair", "default_text"]

@@ -1,0 +1,162 @@
+"""A whole mapping file: what each kind of record becomes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from pydantic import ValidationError
+
+from tallystream.agents.port_sink.entities import Entity, EntityKey, Unmappable, build
+from tallystream.agents.port_sink.mapping import repairs as rules
+from tallystream.agents.port_sink.mapping.model import EntityMapping, MappingFile, ResourceMapping
+from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
+from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, Repair
+from tallystream.agents.port_sink.mapping.text import parse
+from tallystream.schemas.errors import UsageError
+
+Rows = Sequence[tuple[Any, Mapping[str, Any]]]
+SESSION_HOUR = "session-hour"
+_LITERAL = re.compile(r'"([^"\\]+)"')
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What a list of records became: entities with the index of their record, and failures with theirs."""
+
+    entities: list[tuple[int, Entity]]
+    failures: list[tuple[int, Failure]]
+
+
+class Mapper:
+    """A mapping file, compiled. `repairs` says what was changed in it to make it work.
+
+    Raises:
+        UsageError: the text is no mapping; the message says where and why.
+
+    """
+
+    def __init__(self, text: str, *, without: Sequence[str] = ()) -> None:
+        raw, self.repairs = parse(text)
+        if not isinstance(raw, dict):
+            raise UsageError("the mapping is empty or no YAML object", "it begins with `resources:`")
+        try:
+            file = MappingFile.model_validate(raw)
+        except ValidationError as exc:
+            error = exc.errors(include_url=False)[0]
+            where = ".".join(map(str, error["loc"]))
+            raise UsageError(
+                f"the mapping does not fit: {where}: {error['msg']}", "docs/port.md shows the shape"
+            ) from None
+        self.create_missing = file.createMissingRelatedEntities
+        self.merge = file.enableMergeEntity
+        self.delete_dependents = file.deleteDependentEntities
+        self.resources = [self._repaired(one) for one in file.resources if one.kind not in without]
+        self._programs = [Program(resource) for resource in self.resources]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of records that become something, in the order of the file."""
+        return tuple(dict.fromkeys(program.kind for program in self._programs))
+
+    def expressions(self, kind: str) -> Iterator[tuple[str, str]]:
+        """Yield the (field, JQ) of a kind."""
+        for program in self._programs:
+            if program.kind == kind:
+                yield from program.expressions()
+
+    def blueprints(self) -> set[str]:
+        """Return the blueprints that are named outright: those of `blueprint: '"name"'`."""
+        named = set()
+        for program in self._programs:
+            for field, source in program.expressions():
+                if field.endswith("blueprint") and (found := _LITERAL.fullmatch(source.strip())):
+                    named.add(found[1])
+        return named
+
+    def run(self, kind: str, rows: Rows, blueprints: Mapping[str, Mapping[str, Any]]) -> Mapped:
+        """Return what records of a kind become; `blueprints` are Port's, by identifier."""
+        found = Mapped([], [])
+        for program in self._programs:
+            if program.kind == kind:
+                self._run(program, rows, blueprints, found)
+        return found
+
+    def _run(self, program: Program, rows: Rows, blueprints: Mapping[str, Mapping[str, Any]], found: Mapped) -> None:
+        for index, outcome in enumerate(program.run(rows)):
+            if outcome.failure is not None:
+                found.failures.append((index, outcome.failure))
+            for raw in outcome.entities:
+                try:
+                    found.entities.append((index, build(raw, rows[index][0], blueprints)))
+                except Unmappable as exc:
+                    found.failures.append((index, exc.failure(program.source(exc.field))))
+
+    def _repaired(self, resource: ResourceMapping) -> ResourceMapping:
+        kind, selector = resource.kind, resource.selector
+        head = f"{kind}: "
+
+        def one(field: str, source: str) -> str:
+            changed, done = rules.expression(kind, field, source)
+            self.repairs.extend(repair._replace(where=head + repair.where) for repair in done)
+            return changed
+
+        def every(field: str, value: Any) -> Any:
+            if isinstance(value, str):
+                return one(field, value)
+            if isinstance(value, dict):
+                return {name: every(f"{field}.{name}", item) for name, item in value.items()}
+            return [every(field, item) for item in value] if isinstance(value, list) else value
+
+        def mapping(given: EntityMapping) -> EntityMapping:
+            return EntityMapping(**{name: every(name, value) for name, value in given.model_dump().items()})
+
+        if selector.data_path is None and kind in DATA_PATHS:
+            path = DATA_PATHS[kind]
+            self.repairs.append(
+                Repair(f"{head}selector.data_path", "", path,
+                       f"{kind} answers with a list in {path}: without it the whole answer would be one record")
+            )  # fmt: skip
+            selector = selector.model_copy(update={"data_path": path})
+        given = resource.port.entity.mappings
+        if kind == "/dashboard/billing/usage" and any(
+            ".total_usage" in source for one_of in _list(given) for _, source in leaves(one_of)
+        ):
+            self.repairs.append(
+                Repair(f"{head}.total_usage", "", "",
+                       "the answer has one total for all days: each day's record gets the sum of its own line items")
+            )  # fmt: skip
+        mappings = [mapping(one_of) for one_of in given] if isinstance(given, list) else mapping(given)
+        entity = resource.port.entity.model_copy(update={"mappings": mappings})
+        port = resource.port.model_copy(update={"entity": entity})
+        return resource.model_copy(update={"selector": selector, "port": port})
+
+
+def collisions(entities: Sequence[tuple[int, Entity]], failures: Sequence[tuple[int, Failure]]) -> Mapped:
+    """Return what records that are true at the same time became, refusing those that contradict each other.
+
+    Two that would be one entity with different contents are both refused: neither can say which of them is right.
+    """
+    found = Mapped(list(entities), list(failures))
+    first: dict[EntityKey, Entity] = {}
+    twice = {entity.key for _, entity in entities if first.setdefault(entity.key, entity).digest != entity.digest}
+    if not twice:
+        return found
+    refused = [
+        (index, Failure("identifier", "", f"several records give {entity.key.identifier!r} with different contents"))
+        for index, entity in entities
+        if entity.key in twice
+    ]
+    return Mapped([one for one in entities if one[1].key not in twice], [*failures, *refused])
+
+
+def default_text() -> str:
+    """Return the default mapping, as YAML."""
+    return files("tallystream.agents.port_sink.mapping").joinpath("default.yaml").read_text()
+
+
+def _list(value: EntityMapping | list[EntityMapping]) -> list[EntityMapping]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,171 @@
+"""One resource's mapping, compiled once: a list of records goes in, entities and failures come out, in one JQ run.
+
+A record on which an expression fails costs nobody else anything: it comes back as a failure, and only then its
+expressions are run one by one to say which of them it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+import jq
+import orjson
+
+from tallystream.agents.port_sink.mapping.model import EntityMapping, ResourceMapping
+from tallystream.agents.port_sink.mapping.prelude import PRELUDE
+from tallystream.schemas.errors import UsageError
+
+RawEntity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A record that a mapping could not be carried out on."""
+
+    field: str
+    """`identifier`, `properties.date`, `selector.query`..."""
+    expression: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record: entities of all its mappings (none when it is not selected), or a failure."""
+
+    entities: Sequence[RawEntity] = ()
+    failure: Failure | None = None
+
+
+class Program:
+    """Compiled; `run` is the hot path.
+
+    Raises:
+        UsageError: an expression is no JQ; the message has it and JQ's complaint.
+
+    """
+
+    def __init__(self, resource: ResourceMapping) -> None:
+        given = resource.port.entity.mappings
+        self._mappings = given if isinstance(given, list) else [given]
+        self._items = resource.port.itemsToParse
+        self._query = resource.selector.query
+        self.kind = resource.kind
+        for field, source in self.expressions():
+            _compile(f"({source}\n)", f"{resource.kind}: {field}", source)
+        bodies = ", ".join(_object(mapping) for mapping in self._mappings)
+        if self._items is not None:
+            bodies = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) | ({bodies})"
+        body = f"if ({self._query}\n) == true then [{bodies}] else [] end"
+        program = f"{PRELUDE} [.[] | .m as $record | .r | try ({body}) catch {{failed: .}}]"
+        self._program = _compile(program, resource.kind, "the mapping as a whole", prelude=False)
+
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, JQ) of everything that is an expression, in the order in which they are tried."""
+        yield "selector.query", self._query
+        if self._items is not None:
+            yield "itemsToParse", self._items
+        for number, mapping in enumerate(self._mappings):
+            head = f"mappings[{number}]." if len(self._mappings) > 1 else ""
+            for field, source in leaves(mapping):
+                yield head + field, source
+
+    def source(self, field: str) -> str:
+        """Return the expression of a field."""
+        return dict(self.expressions()).get(field, "")
+
+    def run(self, rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> list[Outcome]:
+        """Map records; each comes with what `$record` is in its expressions."""
+        if not rows:
+            return []
+        text = orjson.dumps([{"r": row, "m": meta} for row, meta in rows], default=_number).decode()
+        try:
+            found = self._program.input_text(text).first()
+        except (ValueError, StopIteration) as exc:  # nothing an expression does should get here
+            if len(rows) == 1:
+                return [Outcome(failure=Failure("", "", first_line(exc)))]
+            return [outcome for row in rows for outcome in self.run([row])]
+        return [
+            Outcome(one) if isinstance(one, list) else self._explain(row, meta, one["failed"])
+            for one, (row, meta) in zip(found, rows, strict=True)
+        ]
+
+    def _explain(self, row: Any, meta: Mapping[str, Any], said: Any) -> Outcome:
+        """Find the expression that failed, by running them one by one."""
+        text = orjson.dumps([{"r": row, "m": meta}], default=_number).decode()
+        items = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self._items is not None else ""
+        for field, source in self.expressions():
+            before = "" if field in ("selector.query", "itemsToParse") else items
+            program = jq.compile(f"{PRELUDE} .[0] | .m as $record | .r | [{before} ([{source}\n][0])]")
+            try:
+                program.input_text(text).first()
+            except (ValueError, StopIteration) as exc:
+                return Outcome(failure=Failure(field, source, first_line(exc)))
+        return Outcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))
+
+
+def leaves(mapping: EntityMapping) -> Iterator[tuple[str, str]]:
+    """Yield (field, JQ) of a mapping."""
+    for field in ("identifier", "blueprint", "title", "icon"):
+        value = getattr(mapping, field)
+        if value is not None:
+            yield field, value
+    for field in ("team", "properties", "relations"):
+        yield from _leaves(field, getattr(mapping, field))
+
+
+def _leaves(field: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(f"{field}.{name}", item)
+    elif isinstance(value, list):
+        for number, item in zip(count(), value, strict=False):
+            yield from _leaves(f"{field}[{number}]", item)
+
+
+def _object(mapping: EntityMapping) -> str:
+    fields = mapping.model_dump(exclude_none=True)
+    return "{" + ", ".join(f"{_quote(name)}: {_value(value)}" for name, value in fields.items()) + "}"
+
+
+def _value(value: Any) -> str:
+    """Return JQ for a value of the mapping. Texts are JQ: the first result counts, null when there is none."""
+    if isinstance(value, str):
+        return f"([{value}\n][0])"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quote(name)}: {_value(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return orjson.dumps(value).decode()
+
+
+def _quote(name: str) -> str:
+    return orjson.dumps(name).decode()
+
+
+def _compile(program: str, what: str, source: str, *, prelude: bool = True) -> Any:
+    try:
+        return jq.compile(f"{PRELUDE} {program}" if prelude else program)
+    except ValueError as exc:
+        raise UsageError(
+            f"{what}: {source!r} is no JQ expression: {first_line(exc)}",
+            "try it with `tallystream port mapping test FILE --input SAMPLE`; a literal text is '\"text\"'",
+        ) from None
+
+
+def first_line(exc: BaseException) -> str:
+    """Return what JQ says of an error, without the program it repeats."""
+    text = str(exc).partition("\n")[0].partition(" at <top-level>")[0].removeprefix("jq: error: ")
+    return text[:300] or type(exc).__name__
+
+
+def _number(value: Any) -> Any:
+    """Write a Decimal as a JSON number: the literal itself, which JQ keeps until it calculates with it."""
+    if isinstance(value, Decimal):
+        return orjson.Fragment(f"{value:f}")
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,89 @@
+"""Expressions that say something other than what was meant, and what they become.
+
+Each repair is one rule with a reason; a mapping that needs none is taken as it is. Rules look at the text of single
+expressions, so that what they do can be shown: `tallystream port mapping test` prints them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Repair(NamedTuple):
+    """What was changed: `where` in the mapping, the text before and after (empty when it is not one), and why."""
+
+    where: str
+    was: str
+    now: str
+    why: str
+
+
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_TIME = re.compile(r"\.(?:aggregation_)?timestamp\b")
+_AS_TEXT = re.compile(rf"\bsplit\s*\(|{_TEXT}\s*\+|\+\s*{_TEXT}")
+_CONVERTED = re.compile(r"\b(tostring|strftime|strflocaltime|todate|todateiso8601|tojson|gmtime|with_dates)\b|@\w")
+_CONSTANT = re.compile(rf"//\s*(?P<constant>{_TEXT}|-?\d+(?:\.\d+)?)")
+_OPERAND = re.compile(r"(?P<before>^|\+)(?P<space>\s*)(?P<path>(?:\.[A-Za-z_]\w*)+)(?=\s*(?:\+|$))")
+_STRINGS = re.compile(_TEXT)
+
+DATA_PATHS = {"/usage": ".data", "/models": ".data", "/dashboard/billing/usage": ".daily_costs"}
+"""Where the endpoints of the page keep their lists."""
+
+
+def expression(kind: str, field: str, source: str) -> tuple[str, list[Repair]]:
+    """Return an expression of a resource of `kind`, repaired; `field` is `identifier`, `properties.date`, ..."""
+    repairs = []
+    for rule in _RULES:
+        changed, why = rule(kind, field, source)
+        if why:
+            repairs.append(Repair(field, source, changed, why))
+            source = changed
+    return source, repairs
+
+
+def _times(_kind: str, _field: str, source: str) -> tuple[str, str]:
+    if not (_TIME.search(source) and _AS_TEXT.search(source)) or _CONVERTED.search(source):
+        return source, ""
+    return (
+        f"with_dates | {source}",
+        "OpenAI's timestamps are numbers and JQ cannot join a number to a text: they are read as dates first",
+    )
+
+
+def _constants(_kind: str, field: str, source: str) -> tuple[str, str]:
+    if field != "identifier":
+        return source, ""
+    changed = _CONSTANT.sub('// error("what the identifier is made of is missing")', source)
+    return changed, "" if changed == source else (
+        "an identifier that falls back to a constant lets all records without it overwrite each other in one entity:"
+        " such a record is now refused"
+    )
+
+
+def _nulls(_kind: str, field: str, source: str) -> tuple[str, str]:
+    if field != "identifier" or "+" not in _STRINGS.sub("", source):
+        return source, ""
+
+    def checked(found: re.Match[str]) -> str:
+        return f'{found["before"]}{found["space"]}({found["path"]} // error("{found["path"]} is missing"))'
+
+    head, bar, tail = source.rpartition("with_dates | ")
+    changed = head + bar + _OPERAND.sub(checked, tail)
+    return changed, "" if changed == source else (
+        "null joined to a text is that text, so a record without the field would get a part of an identifier:"
+        " such a record is now refused"
+    )
+
+
+def _keys(kind: str, field: str, source: str) -> tuple[str, str]:
+    if kind != "/usage" or field != "identifier" or "api_key" in source or "row_parts" in source:
+        return source, ""
+    return f"({source}) + row_parts", (
+        "/usage has a row for each API key, project and operation: without them in the identifier, rows of two keys"
+        " would overwrite each other"
+    )
+
+
+_RULES: tuple[Callable[[str, str, str], tuple[str, str]], ...] = (_times, _constants, _nulls, _keys)

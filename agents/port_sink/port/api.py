@@ -1,0 +1,135 @@
+"""The calls: entities in bulk, blueprints. Results are told apart entity by entity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from tallystream.agents.port_sink.entities import Entity
+from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.errors import PortError, Why
+
+BULK = 20
+"""Entities a bulk request takes."""
+MAX_BODY = 1 << 20
+"""Bytes a request's body may have."""
+BULK_DELETE = 100
+_AROUND = len(b'{"entities":[]}')
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why one entity of a bulk request was not written."""
+
+    status: int
+    message: str
+
+    @property
+    def missing(self) -> bool:
+        """Whether something it relates to does not exist (yet)."""
+        return self.status == 404
+
+    @property
+    def retryable(self) -> bool:
+        """Whether it may be accepted later as it is."""
+        return self.status in (408, 409, 429) or self.status >= 500
+
+
+def fits(entities: Sequence[Entity], another: Entity) -> bool:
+    """Tell whether another entity still fits into a bulk request."""
+    size = _AROUND + sum(len(one.text) + 1 for one in entities) + len(another.text)
+    return len(entities) < BULK and size <= MAX_BODY
+
+
+async def upsert(
+    client: Client, blueprint: str, entities: Sequence[Entity], *, merge: bool, create_missing: bool
+) -> tuple[Mapping[str, str], list[Failed | None]]:
+    """Write entities; return the answer's headers, and for each entity None or why it was not written.
+
+    Raises:
+        PortError: the request as a whole was not carried out, or not for certain.
+
+    """
+    answer = await client.request(
+        "POST",
+        f"/blueprints/{quote(blueprint, safe='')}/entities/bulk",
+        body=b'{"entities":[' + b",".join(entity.text for entity in entities) + b"]}",
+        query={
+            "upsert": "true",
+            "merge": "true" if merge else "false",
+            "create_missing_related_entities": "true" if create_missing else "false",
+        },
+    )
+    results: list[Failed | None] = [None] * len(entities)
+    done = {one.get("index") for one in answer.body.get("entities", ())}
+    for error in answer.body.get("errors", ()):
+        index = error.get("index")
+        if isinstance(index, int) and 0 <= index < len(results):
+            results[index] = Failed(int(error.get("statusCode", 422)), str(error.get("message") or error.get("error")))
+    unsaid = [index for index, result in enumerate(results) if result is None and index not in done]
+    if unsaid:
+        raise PortError(Why.UNANSWERED, f"Port's answer says nothing of {len(unsaid)} of {len(results)} entities")
+    return answer.headers, results
+
+
+async def delete(client: Client, blueprint: str, identifiers: Sequence[str], *, dependents: bool) -> Mapping[str, str]:
+    """Delete entities; those that do not exist are no error. Returns the answer's headers.
+
+    Raises:
+        PortError: none was deleted, or it is not known.
+
+    """
+    answer = await client.request(
+        "POST",
+        f"/blueprints/{quote(blueprint, safe='')}/bulk/entities/delete",
+        body=orjson.dumps({"entities": list(identifiers)}),
+        query={"delete_dependents": "true" if dependents else "false"},
+    )
+    return answer.headers
+
+
+async def blueprint(client: Client, identifier: str) -> dict[str, Any] | None:
+    """Return a blueprint as Port has it, None when it has none.
+
+    Raises:
+        PortError: Port does not say.
+
+    """
+    try:
+        answer = await client.request("GET", f"/blueprints/{quote(identifier, safe='')}")
+    except Refusal as exc:
+        if exc.why is Why.NOT_FOUND:
+            return None
+        raise
+    found: dict[str, Any] = answer.body["blueprint"]
+    return found
+
+
+async def create_blueprint(client: Client, definition: Mapping[str, Any]) -> bool:
+    """Create a blueprint; False when there is one already.
+
+    Raises:
+        PortError: Port does not take it.
+
+    """
+    try:
+        await client.request("POST", "/blueprints", body=orjson.dumps(definition))
+    except Refusal as exc:
+        if exc.status == 409:
+            return False
+        raise
+    return True
+
+
+async def patch_blueprint(client: Client, identifier: str, fields: Mapping[str, Any]) -> None:
+    """Replace the given fields of a blueprint.
+
+    Raises:
+        PortError: Port does not take them.
+
+    """
+    await client.request("PATCH", f"/blueprints/{quote(identifier, safe='')}", body=orjson.dumps(fields))

@@ -1,0 +1,207 @@
+"""Requests to Port: a token that is good, a certificate that is trusted, every answer told apart."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+import orjson
+
+from tallystream import __version__
+from tallystream.agents.port_sink.port.errors import PortError, Why
+from tallystream.agents.port_sink.port.token import Tokens
+from tallystream.schemas.errors import UsageError
+from tallystream.streams.clock import Clock, SystemClock
+
+EU, US = "https://api.getport.io", "https://api.us.getport.io"
+MAX_ANSWER = 16 << 20
+
+
+@dataclass(frozen=True)
+class ClientConfig:
+    """How to reach Port. Durations in seconds."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    base_url: str = EU
+    """`https://api.getport.io` for accounts in the EU, `https://api.us.getport.io` in the US; `/v1` may be left out."""
+    identifier: str = "tallystream"
+    """Part of the User-Agent, which is what Port goes by when it says whose entities are whose."""
+    proxy: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    timeout: float = 30.0
+    """From sending a request to the last byte of its answer."""
+    connections: int = 16
+
+    @property
+    def url(self) -> str:
+        """Return the base URL with the API's version."""
+        base = self.base_url.rstrip("/")
+        return base if base.endswith("/v1") else f"{base}/v1"
+
+    @property
+    def user_agent(self) -> str:
+        """Return what Port shows as the source of our entities."""
+        return f"tallystream/{self.identifier}/{__version__}"
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return the TLS context.
+
+        Raises:
+            UsageError: the CA file cannot be read or is none.
+
+        """
+        try:
+            return ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
+        except (OSError, ssl.SSLError) as exc:
+            raise UsageError(
+                f"the CA file {self.ca} cannot be used: {exc.strerror or exc}", "TALLYSTREAM_PORT_CA: a PEM file"
+            ) from exc
+
+
+class Answer(NamedTuple):
+    """An answer below 400."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+
+class Refusal(PortError):  # noqa: N818 - an answer
+    """An answer of 400 and above, with its headers."""
+
+    headers: Mapping[str, str] = {}
+
+
+class Client:
+    """An HTTP client, as an async context manager."""
+
+    def __init__(self, config: ClientConfig, clock: Clock | None = None) -> None:
+        self.config = config
+        self._clock = clock or SystemClock()
+        self._ssl = config.ssl_context()
+        self.tokens = Tokens(self._ask, self._clock)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers={"Accept": "application/json", "User-Agent": self.config.user_agent},
+            timeout=aiohttp.ClientTimeout(total=self.config.timeout),
+            connector=aiohttp.TCPConnector(ssl=self._ssl, limit=self.config.connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def request(
+        self, method: str, path: str, *, body: bytes | None = None, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Return the answer of one authorised request; a token that is refused is renewed once.
+
+        Raises:
+            Refusal: Port answered 400 or above.
+            PortError: there is no whole answer.
+
+        """
+        for last in (False, True):
+            token = await self.tokens.get()
+            try:
+                return await self._once(method, path, body, query, {"Authorization": f"Bearer {token.text}"})
+            except Refusal as exc:
+                if exc.status != 401 or last:
+                    raise
+                self.tokens.refused(token)
+        raise AssertionError("unreachable")
+
+    async def _ask(self) -> tuple[str, float]:
+        config = self.config
+        body = orjson.dumps({"clientId": config.client_id, "clientSecret": config.client_secret})
+        answer = await self._once("POST", "/auth/access_token", body, None, {})
+        text, seconds = answer.body.get("accessToken"), answer.body.get("expiresIn")
+        if not isinstance(text, str) or not isinstance(seconds, int | float) or seconds <= 0:
+            raise PortError(Why.SERVER, "Port's answer holds no access token", _HINTS[Why.SERVER])
+        return text, float(seconds)
+
+    async def _once(
+        self, method: str, path: str, body: bytes | None, query: Mapping[str, str] | None, headers: Mapping[str, str]
+    ) -> Answer:
+        assert self._session is not None, "used outside of its context"
+        try:
+            async with self._session.request(
+                method,
+                self.config.url + path,
+                data=body,
+                params=query,
+                headers={**headers, "Content-Type": "application/json"} if body is not None else headers,
+                proxy=self.config.proxy,
+                allow_redirects=False,
+            ) as response:
+                raw = await response.content.read(MAX_ANSWER)
+                status, given = response.status, response.headers
+        # None of these errors is repeated in words: some hold the request with its headers.
+        except TimeoutError:
+            why = f"no whole answer in {self.config.timeout:g} s"
+            raise PortError(Why.UNANSWERED, why, _HINTS[Why.UNANSWERED]) from None
+        except aiohttp.ClientConnectorCertificateError:
+            raise PortError(Why.TLS, "Port's certificate is not trusted", _HINTS[Why.TLS]) from None
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            why = f"the connection failed ({type(exc).__name__})"
+            raise PortError(Why.UNANSWERED, why, _HINTS[Why.UNANSWERED]) from None
+        try:
+            answer = orjson.loads(raw) if raw else {}
+        except ValueError:
+            answer = None
+        if status >= 300:
+            raise self._refusal(status, answer, given)
+        if not isinstance(answer, dict):
+            raise PortError(Why.UNANSWERED, "Port's answer is not whole JSON", _HINTS[Why.UNANSWERED])
+        return Answer(status, answer, given)
+
+    def _refusal(self, status: int, answer: Any, headers: Mapping[str, str]) -> Refusal:
+        said = answer.get("message") or answer.get("error") if isinstance(answer, dict) else None
+        text = f"Port answered {status}" + (f": {self._scrubbed(said)}" if isinstance(said, str) else "")
+        why = _STATUS.get(status, Why.SERVER if status >= 500 else Why.REJECTED)
+        refusal = Refusal(why, text, _HINTS[why], status=status, retry_after=self._retry_after(headers))
+        refusal.headers = headers
+        return refusal
+
+    def _scrubbed(self, text: str) -> str:
+        return " ".join(text.split()).replace(self.config.client_secret, "***")[:300]
+
+    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
+        text = headers.get("Retry-After", "")
+        try:
+            value = float(text)
+        except ValueError:
+            try:
+                value = parsedate_to_datetime(text).timestamp() - self._clock.now_ns() / 1e9
+            except ValueError:
+                return None
+        return max(0.0, value) if math.isfinite(value) else None
+
+
+_STATUS = {
+    401: Why.CREDENTIALS, 403: Why.CREDENTIALS, 404: Why.NOT_FOUND, 408: Why.UNANSWERED, 413: Why.TOO_LARGE,
+    429: Why.THROTTLED,
+}  # fmt: skip
+_HINTS = {
+    Why.CREDENTIALS: "check TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... > Credentials),"
+    " and that TALLYSTREAM_PORT_BASE_URL is your account's region",
+    Why.NOT_FOUND: "is the blueprint there? `tallystream port blueprints diff`",
+    Why.TOO_LARGE: "one entity is over 1 MiB: map fewer properties",
+    Why.REJECTED: "`tallystream port blueprints diff` shows whether blueprint and mapping fit",
+    Why.THROTTLED: "something else uses up the organisation's rate limit",
+    Why.SERVER: "Port's status page may know more",
+    Why.UNANSWERED: "is Port (or the proxy) reachable from here? TALLYSTREAM_PORT_BASE_URL, TALLYSTREAM_PORT_PROXY",
+    Why.TLS: "TALLYSTREAM_PORT_CA names your CA",
+}

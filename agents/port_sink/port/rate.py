@@ -1,0 +1,90 @@
+"""How fast to ask: a steady pace planned from Port's rate headers, so that its limit is not met in steady state.
+
+Port counts an organisation's calls in periods (`x-ratelimit-limit` calls in `x-ratelimit-period` seconds, `-remaining`
+of them left until `-reset`). We spread 90% of what remains evenly over what is left of the period, never faster than
+90% of the steady rate, so that other users of the organisation find room and no burst is ever needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from tallystream.streams.clock import Clock
+
+SHARE = 0.9
+CAUTIOUS = 5.0
+"""Calls a second until Port has said what its limit is."""
+DEPTH = 1.0
+"""Seconds of pace that may be saved up."""
+SLOWEST = 1 / 60
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Pace:
+    """A token bucket whose rate follows the headers. One for each family of routes."""
+
+    def __init__(self, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._turn = asyncio.Lock()
+        self.rate = CAUTIOUS
+        """Calls a second."""
+        self.remaining: int | None = None
+        self._saved = 1.0
+        self._filled = clock.monotonic()
+        self._blocked_until = 0.0
+
+    async def wait(self) -> None:
+        """Return when the next call may begin."""
+        async with self._turn:
+            while (seconds := self._due()) > 0:
+                await self._sleep(seconds)
+            self._saved -= 1
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Plan anew from an answer's headers; answers without them change nothing."""
+        try:
+            limit, period = int(headers["x-ratelimit-limit"]), float(headers["x-ratelimit-period"])
+            remaining, reset = int(headers["x-ratelimit-remaining"]), float(headers["x-ratelimit-reset"])
+        except (KeyError, ValueError):
+            return
+        if limit <= 0 or period <= 0:
+            return
+        left = min(max(reset - self._clock.now_ns() / 1e9, 1.0), period)
+        self.remaining = remaining
+        self._fill()
+        self.rate = max(SLOWEST, SHARE * min(limit / period, remaining / left))
+        self._saved = min(self._saved, max(1.0, self.rate * DEPTH))
+
+    def throttled(self, headers: Mapping[str, str], seconds: float | None, attempt: int) -> float:
+        """Stop all calls after a 429, for `seconds` when Port said so, else until the reset, else for longer each time.
+
+        Returns for how long.
+        """
+        pause = seconds
+        if pause is None:
+            pause = min(60.0, 2.0**attempt)
+            try:
+                if int(headers["x-ratelimit-remaining"]) <= 0:
+                    pause = float(headers["x-ratelimit-reset"]) - self._clock.now_ns() / 1e9 + 0.5
+            except (KeyError, ValueError):
+                pass
+        pause = min(max(pause, 0.1), 600.0)
+        self._blocked_until = max(self._blocked_until, self._clock.monotonic() + pause)
+        self._saved = 0.0
+        return pause
+
+    def _due(self) -> float:
+        """Return for how long the next call must wait."""
+        now = self._clock.monotonic()
+        if now < self._blocked_until:
+            return self._blocked_until - now
+        self._fill()
+        return (1 - self._saved) / self.rate if self._saved < 1 else 0.0
+
+    def _fill(self) -> None:
+        now = self._clock.monotonic()
+        depth = max(1.0, self.rate * DEPTH)
+        self._saved = min(depth, self._saved + max(0.0, now - self._filled) * self.rate)
+        self._filled = now

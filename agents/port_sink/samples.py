@@ -1,0 +1,35 @@
+"""A sample of each kind of records, to try mappings on: `port mapping test FILE --input DIR/session.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from tallystream.schemas import exact
+
+log = structlog.get_logger()
+MOST = 5
+
+
+class Samples:
+    """Keeps the first records of each kind that come by; None for a directory keeps none."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._seen: set[str] = set()
+
+    def keep(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Keep records of a kind, once; that it cannot be done is said and costs nothing else."""
+        if self._directory is None or kind in self._seen or not records:
+            return
+        self._seen.add(kind)
+        path = self._directory / f"{re.sub(r'[^A-Za-z0-9]+', '-', kind).strip('-')}.json"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            path.write_text(exact.dumps(list(records[:MOST])) + "\n")
+        except (OSError, TypeError) as exc:
+            log.warning("no_sample", kind=kind, why=type(exc).__name__)
