@@ -42,7 +42,7 @@ def _rule(rule: Mapping[str, Any], entity: Entity, now: float) -> bool:
     operator = rule["operator"]
     if operator == "relatedTo":
         return _related(rule, entity)
-    if "propertySchema" in rule or "relation" in rule or operator not in _OPERATORS:
+    if "property" not in rule or operator not in _OPERATORS:
         raise Unsupported(f"the sandbox does not know the rule {sorted(rule)} with operator {operator!r}")
     if not isinstance(rule["property"], str) or (isinstance(rule.get("value"), Mapping) and "context" in rule["value"]):
         raise Unsupported("the sandbox has no users, so rules with a context mean nothing in it")

@@ -99,7 +99,7 @@ class Sandbox:
         app = web.Application(client_max_size=64 << 20)
         app.add_routes(routes(self))
         for api in self._apis:
-            app.router.add_route("*", api.mount + "/{path:.*}", partial(self._serve, api))
+            app.router.add_route("*", api.mount + r"/{path:[\s\S]*}", partial(self._serve, api))
         # A handler that hangs on order must not keep the sandbox from stopping.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
         await self._runner.setup()

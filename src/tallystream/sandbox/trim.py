@@ -20,6 +20,8 @@ SPEC = Path(__file__).with_name("spec")
 OPENAI_PATHS = ("/models", "/organization/")
 PORT_PATHS = ("/v1/auth/access_token", "/v1/blueprints", "/v1/entities/search")
 PROSE = frozenset({"description", "summary", "title", "example", "examples", "tags", "externalDocs", "x-oaiMeta"})
+UNTRUE = frozenset({"discriminator"})
+"""OpenAI's discriminators lack the mapping from values to schemas; by the book no answer of theirs fits them."""
 MAPS = frozenset({"properties", "patternProperties", "schemas", "responses", "headers", "paths", "securitySchemes"})
 """Objects whose keys are names somebody chose, not words of the format."""
 REPEATED = 600
@@ -45,11 +47,16 @@ def trim(document: dict[str, Any], prefixes: tuple[str, ...], methods: frozenset
 def _bare(value: Any, *, names: bool = False) -> Any:
     if isinstance(value, dict):
         return {
-            key: _bare(item, names=key in MAPS and not names)
+            key: _once(item) if key == "required" and not names else _bare(item, names=key in MAPS and not names)
             for key, item in value.items()
-            if names or not (key in PROSE or key.startswith("x-"))
+            if names or not (key in PROSE or key in UNTRUE or key.startswith("x-"))
         } | ({"title": "structure only"} if value.get("title") == "structure only" else {})
     return [_bare(item) for item in value] if isinstance(value, list) else value
+
+
+def _once(value: Any) -> Any:
+    """Return `required` with each name once: Port's says `ok` twice, which no JSON Schema may."""
+    return list(dict.fromkeys(value)) if isinstance(value, list) else value
 
 
 def _used(document: dict[str, Any]) -> dict[str, Any]:

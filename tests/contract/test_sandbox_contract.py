@@ -1,0 +1,140 @@
+"""The sandbox keeps the contracts of OpenAI and Port: thrown at by schemathesis, with what their OpenAPI allows.
+
+Schemathesis checks every answer against the structure the APIs publish; the sandbox checks itself as well and calls it
+a violation when it would answer anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+)
+
+from tallystream.sandbox import Sandbox, SandboxConfig
+from tallystream.sandbox.contract import Contract, load
+from tallystream.sandbox.trim import OPENAI_PATHS, PORT_PATHS, render, trim
+
+SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
+BOUNDED = settings(
+    max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
+"""Statuses Port answers but does not declare (400, 409, 429) are not judged; everything it declares is."""
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """Run a sandbox in a thread of its own, with things in it to be found."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    served = Sandbox(SandboxConfig(seed=2, now=1_795_262_400))
+    asyncio.run_coroutine_threadsafe(served.start(), loop).result(10)
+    for family in ("entities-bulk", "entities", "search", "entity-upsert", "blueprints", "other", "openai"):
+        served.limits.configure(family, 1_000_000, 1_000_000)
+    yield served
+    asyncio.run_coroutine_threadsafe(served.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+    assert served.violations() == []
+
+
+@pytest.fixture(scope="module")
+def port_token(sandbox: Sandbox) -> str:
+    """Give a token, once there are two blueprints and an entity that relate."""
+    base = f"{sandbox.url}/port/v1"
+    answer = requests.post(f"{base}/auth/access_token", json={"clientId": "a", "clientSecret": "b"}, timeout=10)
+    token: str = answer.json()["accessToken"]
+    headers = {"Authorization": f"Bearer {token}"}
+    for definition in BLUEPRINTS:
+        assert requests.post(f"{base}/blueprints", json=definition, headers=headers, timeout=10).status_code == 201
+    entities = {"entities": [{"identifier": "one", "properties": {"at": "2026-11-21T00:00:00Z"}}]}
+    for name in ("model", "session"):
+        url = f"{base}/blueprints/{name}/entities/bulk?upsert=true"
+        assert requests.post(url, json=entities, headers=headers, timeout=10).status_code == 200
+    return token
+
+
+BLUEPRINTS: list[dict[str, Any]] = [
+    {
+        "identifier": "model",
+        "title": "Model",
+        "schema": {"properties": {"at": {"type": "string", "format": "date-time"}}},
+    },
+    {
+        "identifier": "session",
+        "title": "Session",
+        "schema": {"properties": {"at": {"type": "string", "format": "date-time"}, "cost": {"type": "number"}}},
+        "relations": {"model": {"target": "model", "required": False, "many": False}},
+    },
+]
+openai = schemathesis.openapi.from_dict(load("openai"))
+legacy = schemathesis.openapi.from_dict(load("openai-legacy"))
+port = schemathesis.openapi.from_dict(load("port"))
+
+
+def judge(case: Any, base: str, token: str) -> None:
+    case.call_and_validate(base_url=base, headers={"Authorization": f"Bearer {token}"}, checks=CHECKS, timeout=20)
+
+
+@openai.parametrize()
+@BOUNDED
+def test_openai_keeps_its_contract(case: Any, sandbox: Sandbox) -> None:
+    judge(case, f"{sandbox.url}/openai/v1", "sk-sandbox-contract")
+
+
+@legacy.parametrize()
+@BOUNDED
+def test_openais_legacy_endpoints_keep_theirs(case: Any, sandbox: Sandbox) -> None:
+    judge(case, f"{sandbox.url}/openai/v1", "sk-sandbox-contract")
+
+
+@port.parametrize()
+@settings(BOUNDED, max_examples=6)
+def test_port_keeps_its_contract(case: Any, sandbox: Sandbox, port_token: str) -> None:
+    for name in ("identifier", "blueprint_identifier"):
+        if case.path_parameters and name in case.path_parameters and case.method != "DELETE":
+            case.path_parameters[name] = "session"
+    judge(case, f"{sandbox.url}/port", port_token)
+
+
+def test_every_declared_operation_is_served() -> None:
+    """What the structure names and the sandbox has no handler for would answer 501."""
+    from tallystream.sandbox.openai_api import OpenAIApi
+    from tallystream.sandbox.openai_data import Seeded
+    from tallystream.sandbox.port_api import PortApi
+    from tallystream.sandbox.port_store import Store
+
+    declared = {operation.id for operation in Contract("openai", "openai-legacy").operations}
+    assert declared == set(OpenAIApi(Seeded(1))._routes)
+    assert {operation.id for operation in Contract("port").operations} == set(PortApi(Store())._routes)
+
+
+@pytest.mark.skipif(not SPECS.exists(), reason="the published documents are not part of the repository")
+@pytest.mark.parametrize(
+    ("name", "published", "paths", "methods"),
+    [
+        ("openai", "openai-usage-openapi.json", OPENAI_PATHS, {"get"}),
+        ("port", "port-openapi.json", PORT_PATHS, {"get", "post", "put", "patch", "delete"}),
+    ],
+)
+def test_the_structures_are_those_of_the_published_documents(
+    name: str, published: str, paths: tuple[str, ...], methods: set[str]
+) -> None:
+    document = json.loads((SPECS / published).read_text())
+    text = render(trim(document, paths, frozenset(methods)))
+    assert json.loads(text) == load(name)
