@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from tallystream.schemas.connections import Provider
+from tallystream.schemas.errors import Reason
+
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+AGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0)
 SIZES = (256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20)
 Labels = tuple[str, str, str, str]
 
@@ -53,6 +58,13 @@ class Metrics:
             "tallystream_gateway_usage_events_total",
             "Usage events accepted, duplicates included: the worker suppresses those.",
             ("provider",),
+        )
+        self.event_to_durable = Histogram(
+            "tallystream_event_to_durable_seconds",
+            "From an event (client's clock) to the answer that promises it is kept, of the newest event of a request:"
+            " the client's own batching, the way here, and us.",
+            buckets=AGES,
+            registry=registry,
         )
         self.dead_letters = counter(
             "tallystream_gateway_dead_letters_total",
@@ -105,6 +117,10 @@ class Metrics:
             "tallystream_gateway_quarantined_requests_total",
             "Requests kept aside because Kafka was away and their ingest id unknown.",
         )
+        for reason in Reason:  # a counter that is not there yet has no increase when it comes
+            self.dead_letters.labels(reason)
+        for provider in get_args(Provider):
+            self.unrecognised.labels(provider)
         # Labelled children of what every request touches: looking one up costs more than counting.
         self._requests = cache(lambda labels: self.requests.labels(*labels))
         self._durations = cache(lambda signal: self.duration.labels(signal))

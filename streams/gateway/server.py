@@ -176,6 +176,9 @@ class Handler:
             await self._delivery.deliver(messages)
             events = sum(len(pack.events) for pack in decoded.logs.packs)
             self._metrics.events.labels(connection.provider).inc(events)
+            if events:
+                newest = max(pack.events[-1]["occurred_at"] for pack in decoded.logs.packs if pack.events)
+                self._metrics.event_to_durable.observe(max(0.0, (time.time_ns() - newest) / 1e9))
         self._activity.note(connection.connection_id, decoded.signal, decoded.records)
 
     async def _keep_undecodable(self, admitted: Connection | Unjudged, detail: str, raw: bytes) -> None:
