@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tallystream.schemas.errors import Reason
 from tallystream.streams.runtime import FoldTable
 
 MAX_UNPRICED = 50
@@ -76,6 +77,8 @@ class FoldMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        for reason in Reason:  # a counter that is not there yet has no increase when it comes
+            self.dead_letters.labels(reason.value)
         self._unpriced_seen: set[tuple[str, str, str]] = set()
 
     def count_unpriced(self, provider: str, model: str, tier: str) -> bool:
@@ -100,10 +103,13 @@ class RuntimeCollector(Collector):
         ("tails", "Times nothing came although the topic had more; each is followed by a seek back."),
         ("repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
         ("groups", "Groups of rows acknowledged and stored."),
+        ("public_seconds", "Seconds groups waited for their public rows' acknowledgement; divide by the groups."),
+        ("changelog_seconds", "Seconds groups waited for the changelog's acknowledgement; divide by the groups."),
         ("rows", "Rows and tombstones written to the changelog."),
         ("expired", "Tombstones of hours past their lateness."),
         ("recovered", "Changelog records read at assignments."),
         ("stale", "Changelog records of a worker that had lost its partition, ignored."),
+        ("foreign", "Changelog records that are not the table's, ignored: somebody else writes to the topic."),
     )
 
     def __init__(self, table: FoldTable, rebalances: Callable[[], int]) -> None:

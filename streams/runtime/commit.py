@@ -62,8 +62,11 @@ async def commit_group(table: FoldTable, p: int, part: Part) -> None:
         closing.insert(0, (CLOSED, closed.encode()))
     changelog = producer.pack(table.changelog_topic_name, p, rows, opening=(POSITION, before.encode()), closing=closing)
 
+    began = time.monotonic()
     await producer.write(public)
+    published = time.monotonic()
     last = await producer.write([changelog], expect=store.changelog_offset(p) + 1)
+    acked = time.monotonic()
     if table.part(p) is not part:
         return  # revoked meanwhile: the next owner reads what was acknowledged
 
@@ -72,6 +75,8 @@ async def commit_group(table: FoldTable, p: int, part: Part) -> None:
     part.unacked_since = time.monotonic() if part.expected > after.offset else None
     counters = table.counters
     counters.groups += 1
+    counters.public_seconds += published - began
+    counters.changelog_seconds += acked - published
     counters.rows += len(rows)
     counters.expired += len(expired)
     table.moved()

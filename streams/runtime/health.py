@@ -21,6 +21,10 @@ class Counters:
     """Seeks back to the expected position."""
     groups: int = 0
     """Groups acknowledged and stored."""
+    public_seconds: float = 0.0
+    """Seconds that groups waited for their public rows to be acknowledged, added up."""
+    changelog_seconds: float = 0.0
+    """Seconds that they waited for the changelog after that."""
     rows: int = 0
     """Rows and tombstones in them."""
     expired: int = 0

@@ -40,7 +40,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
 
     """
     logs.configure()
-    config = ExporterConfig(kafka, settings.topics(), settings.data_dir / "exporter")
+    config = ExporterConfig(kafka, settings.topics(), settings.data_dir / "exporter", settings.lateness.total_seconds())
     with _owned(config.directory):
         uvloop.run(_serve(config, (settings.ops_host, ops_port)))
 

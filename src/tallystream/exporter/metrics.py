@@ -37,6 +37,7 @@ class View:
     last_synced: Mapping[tuple[str, str], float] = field(default_factory=dict)
     newest_row_ms: int | None = None
     failures: int = 0
+    lateness: float = 0.0
     lag_read_at_ns: int = 0
     rows_read_at_ns: int = 0
 
@@ -239,6 +240,11 @@ def _connections(view: View) -> Iterator[Metric]:
 
 
 def _own(view: View) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "tallystream_lateness_seconds",
+        "How long after its hour ended an event is still counted, as the exporter is configured.",
+        value=view.lateness,
+    )
     yield CounterMetricFamily(
         "tallystream_exporter_failures", "Times Kafka did not answer the exporter.", value=view.failures
     )

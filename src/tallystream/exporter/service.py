@@ -37,6 +37,8 @@ class ExporterConfig:
     kafka: KafkaSettings
     topics: Topics
     directory: Path
+    lateness: float
+    """How long after its hour ended an event is still counted: what the age of a spool is compared with."""
     every: float = 1.0
     """Between two reads of the offsets."""
     gather: float = 0.5
@@ -200,6 +202,7 @@ class Exporter:
             last_synced=self._registers.last_synced,
             newest_row_ms=self._newest_row_ms,
             failures=self._failures,
+            lateness=self._config.lateness,
             lag_read_at_ns=self._lag_at,
             rows_read_at_ns=self._rows_at,
         )
