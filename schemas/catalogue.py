@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
 from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
@@ -63,6 +64,9 @@ CATALOGUE: Final = {
         MessageSchema("connection", 1, Connection, "connections", "connection_id"),
         MessageSchema("activity", 1, Activity, "activity", "connection_id|signal|gateway"),
         MessageSchema("dead-letter", 1, DeadLetter, "deadletters", "source"),
+        MessageSchema("openai-record", 1, OpenAIRecord, "openai.records", "resource|query|bucket"),
+        MessageSchema("billed-day", 1, BilledDay, "openai.days", "day|model|project_id"),
+        MessageSchema("poll-cursor", 1, PollCursor, "openai.control", "resource|query"),
         MessageSchema("port-entity", 1, SentEntity, "port.sent", "'entity'|blueprint|identifier"),
         MessageSchema("port-request", 1, PlannedRequest, "port.sent", "'plan'|writer|slot"),
         MessageSchema("port-term", 1, SinkTerm, "port.sent", "'term'"),

@@ -21,6 +21,12 @@ def schemas(
         Path | None,
         typer.Option("--write", metavar="DIR", help="Write one JSON Schema file a kind of message into DIR."),
     ] = None,
+    asyncapi: Annotated[
+        Path | None, typer.Option("--asyncapi", metavar="FILE", help="Write the AsyncAPI 3 document of the topics.")
+    ] = None,
+    topics: Annotated[
+        Path | None, typer.Option("--topics", metavar="FILE", help="Write the page on the topics, as Markdown.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the kinds of messages on the topics, or write their JSON Schemas for your own consumers.
@@ -33,12 +39,15 @@ def schemas(
     from tallystream.schemas.catalogue import CATALOGUE
 
     if write is not None:
-        try:
-            write.mkdir(parents=True, exist_ok=True)
-            for schema in CATALOGUE.values():
-                (write / schema.file).write_bytes(schema.rendered())
-        except OSError as exc:
-            raise UsageError(f"cannot write to {write}: {exc.strerror}", "name a directory you may write to") from exc
+        for schema in CATALOGUE.values():
+            _write(write / schema.file, schema.rendered(), write)
+    if asyncapi is not None or topics is not None:
+        from tallystream import topicdocs
+
+        if asyncapi is not None:
+            _write(asyncapi, topicdocs.asyncapi_yaml().encode(), asyncapi)
+        if topics is not None:
+            _write(topics, topicdocs.markdown().encode(), topics)
     if as_json:
         emit_json(
             [
@@ -53,8 +62,16 @@ def schemas(
         )
     elif write is not None:
         console.print(f"{len(CATALOGUE)} JSON Schemas written to {write}", markup=False)
-    else:
+    elif asyncapi is None and topics is None:
         _print_table()
+
+
+def _write(path: Path, content: bytes, named: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as exc:
+        raise UsageError(f"cannot write to {named}: {exc.strerror}", "name a place you may write to") from exc
 
 
 def _print_table() -> None:
