@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
-from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm
+from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm, SweepRequest
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
 
@@ -70,6 +70,7 @@ CATALOGUE: Final = {
         MessageSchema("port-entity", 1, SentEntity, "port.sent", "'entity'|blueprint|identifier"),
         MessageSchema("port-request", 1, PlannedRequest, "port.sent", "'plan'|writer|slot"),
         MessageSchema("port-term", 1, SinkTerm, "port.sent", "'term'"),
+        MessageSchema("port-sweep", 1, SweepRequest, "port.sent", "'sweep'"),
     )
 }
 """By name."""

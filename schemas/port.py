@@ -73,6 +73,15 @@ class PlannedRequest(BaseModel):
         return keys.join("plan", self.writer, str(self.slot))
 
 
+class SweepRequest(BaseModel):
+    """Everything is to be compared with what was sent, now; key `sweep`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    blueprint: str | None = None
+    """Whose entities were forgotten before; null: all."""
+
+
 class SinkTerm(BaseModel):
     """The sink that writes from now on; key `term`."""
 

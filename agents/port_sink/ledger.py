@@ -26,10 +26,11 @@ from tallystream.streams.kafka import KafkaSettings
 
 PREFIX = b"P|"
 _ENTITY, _PLAN, _TERM = PREFIX + b"entity|", PREFIX + b"plan|", PREFIX + b"term"
-_HEADERS = {
+HEADERS = {
     "entity": [("schema", b"port-entity/1")],
     "plan": [("schema", b"port-request/1")],
     "term": [("schema", b"port-term/1")],
+    "sweep": [("schema", b"port-sweep/1")],
 }
 
 
@@ -100,7 +101,7 @@ class Ledger:
     async def begin(self) -> None:
         """Say that this process writes from now on."""
         value = orjson.dumps({"writer": self.writer})
-        await self._producer.send_and_wait(self._topic, value, key=b"term", headers=_HEADERS["term"])
+        await self._producer.send_and_wait(self._topic, value, key=b"term", headers=HEADERS["term"])
 
     def begun(self) -> bool:
         """Tell whether the local copy has read what `begin` wrote last, and with it all that was written before."""
@@ -125,7 +126,7 @@ class Ledger:
         )
         self._open[slot] = plan
         await self._producer.send_and_wait(
-            self._topic, plan.model_dump_json().encode(), key=plan.message_key, headers=_HEADERS["plan"]
+            self._topic, plan.model_dump_json().encode(), key=plan.message_key, headers=HEADERS["plan"]
         )
 
     def answered(self, slot: int) -> None:
@@ -176,7 +177,7 @@ class Ledger:
         await self._write([(keys.join("plan", self.writer, str(name)), None) for name in done])
 
     async def _write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
-        headers = _HEADERS["entity"]
+        headers = HEADERS["entity"]
         futures = [await self._producer.send(self._topic, value, key=key, headers=headers) for key, value in rows]
         for (key, value), written in zip(rows, await asyncio.gather(*futures), strict=True):
             # The local copy knows at once, not only when the record comes back.

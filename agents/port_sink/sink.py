@@ -18,7 +18,8 @@ from tallystream.agents.port_sink.documents import feeds, kinds
 from tallystream.agents.port_sink.doubts import Doubts
 from tallystream.agents.port_sink.entities import EntityKey
 from tallystream.agents.port_sink.fence import Fence, Replaced
-from tallystream.agents.port_sink.ledger import Ledger
+from tallystream.agents.port_sink.forget import SWEEP
+from tallystream.agents.port_sink.ledger import PREFIX, Ledger
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.outbox import Outbox
 from tallystream.agents.port_sink.port.client import Client
@@ -69,7 +70,7 @@ class Sink:
         self.metrics.watch(self.behind, lambda: len(self.backlog), lambda: len(self.outbox), lambda: self.outbox.parked)
         self._parts = Parts(
             kafka, topics, config, self._clock, self.table, self._kinds, self.backlog, self.outbox, self.doubts,
-            self.metrics, self.port_said,
+            self.metrics, asyncio.Event(), self.port_said,
         )  # fmt: skip
         self._ledger: Ledger | None = None
         self._writing = False
@@ -197,6 +198,8 @@ class Sink:
             return
         if feed.topic == self._topics.port_sent.name:
             for row, _ in changed:
+                if row == PREFIX + SWEEP:
+                    self._parts.asked.set()
                 noted = self._ledger.read(row)
                 if noted is not None and noted[1].writer != self.writer:
                     self._overwritten(*noted[0], noted[1].kind, noted[1].key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -40,14 +41,19 @@ class Sweep:
     metrics: SinkMetrics
     clock: Clock
     interval: float
+    asked: asyncio.Event
+    """Set when somebody wants a sweep now."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
+            self.asked.clear()
             for kind, documents in self.kinds.items():
                 await self._kind(kind, documents)
             self.metrics.sweeps.inc()
-            await asyncio.sleep(self.interval)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.interval):
+                    await self.asked.wait()
 
     async def _kind(self, kind: str, documents: Kind) -> None:
         every = documents.every(self.table)

@@ -52,6 +52,8 @@ class Parts:
     outbox: Outbox
     doubts: Doubts
     metrics: SinkMetrics
+    asked: asyncio.Event
+    """Set when somebody wants a sweep."""
     said: Callable[[str | None], None]
     """Told what is wrong with Port as a whole, None when it answers well."""
 
@@ -110,7 +112,9 @@ class Term:
                 retention=config.retention,
                 samples=Samples(config.samples), given=delivery.wake.set,
             )  # fmt: skip
-            sweep = Sweep(parts.table, parts.kinds, parts.backlog, parts.metrics, parts.clock, config.resync)
+            sweep = Sweep(
+                parts.table, parts.kinds, parts.backlog, parts.metrics, parts.clock, config.resync, parts.asked
+            )
             work = [assembly.run(), sweep.run()]
             if config.retention is not None:
                 work.append(
