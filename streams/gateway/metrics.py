@@ -20,6 +20,18 @@ AGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 
 SIZES = (256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20)
 Labels = tuple[str, str, str, str]
 
+GAUGES = {
+    "spool_messages": "Messages in the spool.",
+    "spool_bytes": "Bytes in the spool.",
+    "spool_max_bytes": "Bytes the spool may hold.",
+    "spool_oldest_age_seconds": "Age of the oldest message in the spool, 0 when it is empty.",
+    "quarantine_requests": "Requests in quarantine: Kafka is away, and their ingest id is not known yet.",
+    "quarantine_bytes": "Bytes in quarantine.",
+    "requests_in_progress": "Requests being answered.",
+    "kafka_live": "1 while Kafka acknowledges in time, 0 while the spool takes over.",
+    "connections": "Connections in the registry's cache.",
+}
+
 
 class Metrics:
     """One per gateway; `registry` is what its ops port shows."""
@@ -143,6 +155,7 @@ class Metrics:
         self._delivered(topic).inc(messages)
         self.ack.observe(seconds)
 
-    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Add a gauge that is read when it is scraped."""
-        Gauge(name, text, registry=self.registry).set_function(read)
+    def watch(self, **reads: Callable[[], float]) -> None:
+        """Show the gauges, which are read when they are scraped; one function for each name in GAUGES."""
+        for name, text in GAUGES.items():
+            Gauge(f"tallystream_gateway_{name}", text, registry=self.registry).set_function(reads[name])

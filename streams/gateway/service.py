@@ -171,25 +171,17 @@ class Gateway:
         self._gauges(handler)
 
     def _gauges(self, handler: Handler) -> None:
-        gauge = self.metrics.gauge
-        prefix = "tallystream_gateway"
-        gauge(f"{prefix}_spool_messages", "Messages in the spool.", lambda: self.spool.level.rows)
-        gauge(f"{prefix}_spool_bytes", "Bytes in the spool.", lambda: self.spool.level.bytes)
-        gauge(f"{prefix}_spool_max_bytes", "Bytes the spool may hold.", lambda: self._config.spool_max_bytes)
-        gauge(
-            f"{prefix}_spool_oldest_age_seconds",
-            "Age of the oldest message in the spool, 0 when it is empty.",
-            lambda: self._age(self.spool.level.oldest_ns),
+        self.metrics.watch(
+            spool_messages=lambda: self.spool.level.rows,
+            spool_bytes=lambda: self.spool.level.bytes,
+            spool_max_bytes=lambda: self._config.spool_max_bytes,
+            spool_oldest_age_seconds=lambda: self._age(self.spool.level.oldest_ns),
+            quarantine_requests=lambda: self.spool.quarantine_level.rows,
+            quarantine_bytes=lambda: self.spool.quarantine_level.bytes,
+            requests_in_progress=lambda: handler.in_progress,
+            kafka_live=lambda: self.link.live,
+            connections=lambda: len(self.registry.cache),
         )
-        gauge(f"{prefix}_quarantine_requests", "Requests in quarantine.", lambda: self.spool.quarantine_level.rows)
-        gauge(f"{prefix}_quarantine_bytes", "Bytes in quarantine.", lambda: self.spool.quarantine_level.bytes)
-        gauge(f"{prefix}_requests_in_progress", "Requests being answered.", lambda: handler.in_progress)
-        gauge(
-            f"{prefix}_kafka_live",
-            "1 while Kafka acknowledges in time, 0 while the spool takes over.",
-            lambda: self.link.live,
-        )
-        gauge(f"{prefix}_connections", "Connections in the registry's cache.", lambda: len(self.registry.cache))
 
     def _age(self, oldest_ns: int) -> float:
         return max(0.0, (self._clock.now_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0

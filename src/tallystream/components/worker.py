@@ -35,6 +35,7 @@ from tallystream.streams.topics import Topics
 SESSION_TIMEOUT = 6.0
 """Seconds without a heartbeat after which the group gives a worker's partitions away (Kafka's default minimum)."""
 HEARTBEAT = 1.5
+BOOK = ("tallystream_book", "The price book requests are priced with.")
 REBALANCE_TIMEOUT = 20.0
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -107,9 +108,7 @@ async def _serve(config: WorkerConfig, ops_at: tuple[str, int]) -> None:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    Info("tallystream_book", "The price book requests are priced with.", registry=registry).info(
-        {"hash": config.book.hash}
-    )
+    Info(*BOOK, registry=registry).info({"hash": config.book.hash})
     app: App | None = None
 
     def healthy() -> Health:
