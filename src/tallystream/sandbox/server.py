@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from tallystream.sandbox import openai_api, port_api
-from tallystream.sandbox.contract import Contract
+from tallystream.sandbox.contract import Contract, Operation
 from tallystream.sandbox.faults import Fault, Faults
 from tallystream.sandbox.limits import Limits
 from tallystream.sandbox.openai_data import FromTruth, Seeded
@@ -184,35 +183,34 @@ class Sandbox:
             return refusal
         family = "openai" if api.mount == OPENAI else port_api.family(operation.id)
         allowed, headers = self.limits.take(family, self._clock.monotonic(), now)
-        if not allowed:
-            return self._limited(api, family, headers)
+        reply = self._judged(api, request, raw, operation, names, now) if allowed else self._limited(api, family)
+        return Reply(reply.status, reply.body, headers | reply.headers)
+
+    def _judged(
+        self, api: _Api, request: web.Request, raw: bytes, operation: Operation, names: dict[str, str], now: float
+    ) -> Reply:
+        """Answer a request that may be made: judge it, let the API answer, and judge that."""
         if api.mount == PORT and len(raw) > port_api.MAX_BODY:
-            reply = port_api.error(413, "payload_too_large", f"the body is larger than {port_api.MAX_BODY} bytes")
-            return Reply(reply.status, reply.body, headers)
+            return self._error(api, 413, "payload_too_large", f"the body is larger than {port_api.MAX_BODY} bytes")
         query, problems = operation.query({name: request.query.getall(name) for name in request.query})
-        body = None
-        if raw:
-            try:
-                body = exact.loads(raw)
-            except InvalidBody as exc:
-                return self._error(api, 400, "bad_request", exc.message)
+        try:
+            body = exact.loads(raw) if raw else None
+        except InvalidBody as exc:
+            return self._error(api, 400, "bad_request", exc.message)
         problems += operation.path_problems(names) + operation.body_problems(body)
         if problems:
             return self._error(api, 400 if api.mount == OPENAI else 422, "invalid_request", str(problems[0]))
-        call = Call(
-            operation.id, names, query, body, request.headers.get("User-Agent", ""), now, len(raw)
-        )  # fmt: skip
+        call = Call(operation.id, names, query, body, request.headers.get("User-Agent", ""), now, len(raw))
         reply = self.openai.handle(call) if api.mount == OPENAI else self.port.handle(call)
         if wrong := operation.answer_problems(reply.status, reply.body):
             api.violations.append(f"{operation.id}: {wrong[0]}")
             return self._error(api, 500, "sandbox_broke_the_contract", str(wrong[0]))
-        return Reply(reply.status, reply.body, headers | reply.headers)
+        return reply
 
-    def _limited(self, api: _Api, family: str, headers: Mapping[str, str]) -> Reply:
+    def _limited(self, api: _Api, family: str) -> Reply:
         reply = self._error(api, 429, "too_many_requests", f"the rate limit of {family} is used up")
         # Port documents no Retry-After; OpenAI does.
-        extra = {"Retry-After": str(max(1, math.ceil(300 / OPENAI_LIMIT[0])))} if api.mount == OPENAI else {}
-        return Reply(429, reply.body, dict(headers) | extra)
+        return Reply(429, reply.body, {"Retry-After": "1"} if api.mount == OPENAI else {})
 
     def _error(self, api: _Api, status: int, word: str, message: str) -> Reply:
         return openai_api.error(status, message, word) if api.mount == OPENAI else port_api.error(status, word, message)
