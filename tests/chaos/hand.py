@@ -145,6 +145,19 @@ class World:
         finally:
             await producer.stop()
 
+    async def append(self, ahead: timedelta, *sessions: str) -> None:
+        """Send messages of one event each, appended `ahead` of now; the topic must take the producer's time."""
+        at = int((datetime.now(UTC) + ahead).timestamp() * 1000)
+        producer = AIOKafkaProducer(**self.kafka.client())
+        await producer.start()
+        try:
+            for name in sessions:
+                session = Session("codex-7f3a", name, "platform", "acme/app")
+                value = session.message([self.event()])
+                await producer.send_and_wait(self.topics.usage.name, value, key=session.key, timestamp_ms=at)
+        finally:
+            await producer.stop()
+
     async def usage(self) -> list[Any]:
         """Return all messages."""
         consumer = AIOKafkaConsumer(**self.kafka.client(), group_id=None)

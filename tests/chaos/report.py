@@ -57,8 +57,8 @@ def render(outcome: Outcome, command: str, title: str) -> str:
         header(command),
         "",
         (
-            f"{len(blows)} faults, {figures['kills']} processes ended by SIGKILL, {replayed:,} requests and messages that"
-            f" were not acknowledged at that moment: {exact}."
+            f"{len(blows)} faults, {figures['kills']} processes ended by SIGKILL, {replayed:,} requests and messages"
+            f" that were not acknowledged at that moment: {exact}."
         ),
         "",
         *_kinds(blows),

@@ -14,7 +14,7 @@ from tallystream.schemas.errors import Unreachable
 
 def doctor(
     watch: Annotated[
-        float, typer.Option("--watch", min=0.5, max=60, help="Seconds between two looks at what moves.")
+        float, typer.Option("--watch", min=2, max=60, help="Seconds between two looks at what moves.")
     ] = 3.0,
     gateway_ops: Annotated[
         list[str] | None,

@@ -1,0 +1,213 @@
+"""What time does to the topics: compaction, expired hours, clocks that jump, settings that change, topics made anew.
+
+Whatever comes: readers and recovery see the highest version, and no total starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.admin import DeleteGroupsRequest
+from tests.chaos.hand import DAY, World, world
+from tests.support.counting import EndedError
+from tests.support.rig import Rig
+
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.hours import HOUR_MS, hour_from_iso
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.runtime.rows import reserved
+from tallystream.streams.topics import TopicSpec, ensure
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+
+TINY = {
+    "segment.bytes": "1048576", "segment.ms": "100", "min.compaction.lag.ms": "0", "max.compaction.lag.ms": "1",
+    "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "0",
+}  # fmt: skip
+
+
+async def alter(here: World, spec: TopicSpec, changes: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(**here.kafka.client())
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, spec.name, configs={**spec.config, **changes})
+        await admin.alter_configs([resource])
+    finally:
+        await admin.close()
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not await check():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.2)
+
+
+async def test_readers_and_recovery_see_the_highest_version_through_compaction(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    """A zombie's late group, then compaction of everything, then workers on empty disks."""
+    async with world(kafka, prefix, tmp_path) as here:
+        for spec in (here.topics.session_hours_changelog, here.topics.session_hour_rows, here.topics.hour_rows):
+            await alter(here, spec, TINY)
+        sessions = [f"s{n}" for n in range(5)]
+        for _ in range(3):
+            await here.send(*sessions)
+            await (await here.hand()).work()
+        zombie = await here.hand()
+        await zombie.assign()
+        await here.send(*sessions, *sessions)
+        await zombie.fold(2)
+        held, go_on = asyncio.Event(), asyncio.Event()
+
+        async def hold(real: Callable[..., Awaitable[int]], rows: Any, expect: int | None) -> int:
+            held.set()
+            await go_on.wait()  # before its public rows: these are the ones that come late
+            return await real(rows, expect)
+
+        zombie.intercept(hold)
+        late = asyncio.create_task(zombie.commit())
+        await held.wait()
+        await (await here.hand()).work()
+        go_on.set()
+        with pytest.raises(EndedError):
+            await late
+        successor = await here.hand()
+        await successor.work()  # overtaken rows are written again
+        assert successor.table.counters.stale > 0
+
+        async def compacted() -> bool:
+            await here.send(*sessions)
+            await (await here.hand()).work()  # the last segment is never compacted
+            book = await here.ledger()
+            return sum(map(len, book.changelog_log.values())) < 3 * len(sessions)
+
+        await eventually(compacted, "the changelog is compacted")
+        book = await here.ledger()
+        for name, rows in (("rows", book.rows), ("changelog", book.changelog)):
+            assert len(rows) == len(sessions), name
+        problems = [one for one in await here.problems() if not one.startswith("positions")]
+        assert problems == [], "positions are judged on logs that still have all their records"
+
+
+async def test_a_broker_clock_that_jumps_closes_hours_for_good_and_restarts_no_total(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    """Append times are the test's own: the topic takes the producer's. Ten days ahead, and back again."""
+    async with world(kafka, prefix, tmp_path) as here:
+        clock = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(30 * 86_400_000)}
+        await alter(here, here.topics.usage, clock)
+        await here.send("s1", "s2")
+        worker = await here.hand()
+        await worker.work()
+        before = (await here.ledger()).rows
+        await here.append(timedelta(days=10), "s3")  # its event lies 10 days back by then
+        await worker.fold()
+        await worker.commit()
+        await here.append(timedelta(0), "s1", "s4")  # the clock is right again
+        await worker.fold()
+        await worker.commit()
+        book = await here.ledger()
+        assert {letter.session_id: letter.reason for letter in book.letters.values()} == {
+            "s3": Reason.TOO_LATE, "s1": Reason.CLOSED, "s4": Reason.CLOSED,
+        }  # fmt: skip
+        assert book.rows == before, "what was published stands"
+        closed_until = hour_from_iso(book.closed.decode()) * HOUR_MS
+        assert closed_until > (time.time() + 2 * 86_400) * 1000
+        # a longer lateness opens nothing again, on an empty disk neither
+        await here.append(timedelta(0), "s1")
+        await (await here.hand(lateness=3650 * DAY)).work()
+        assert (await here.ledger()).rows == before
+        assert await here.problems() == []
+
+
+async def test_ten_years_of_lateness_after_a_week_of_it(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    async with world(kafka, prefix, tmp_path) as here:
+        old = here.event(6)
+        await here.send(("s1", [old, here.event()]), ("s2", [here.event(300)]))
+        await (await here.hand()).work()
+        await here.send(("s3", [here.event()]))
+        await (await here.hand(lateness=2 * DAY)).work()  # closes what is older than two days
+        assert b"s1" not in b"".join(k for k in (await here.ledger()).changelog if k.endswith(hour(old)))
+        await here.send(("s1", [here.event(6)]), ("s2", [here.event(300)]), ("s4", [here.event()]))
+        await (await here.hand(lateness=3650 * DAY)).work()
+        book = await here.ledger()
+        counted = {k.decode().split("|")[1]: len(h.events) for k, h in book.hours.items() if not k.endswith(hour(old))}
+        assert counted == {"s1": 1, "s3": 1, "s4": 1}
+        assert sorted(letter.reason for letter in book.letters.values()) == [
+            Reason.CLOSED, Reason.CLOSED, Reason.TOO_LATE
+        ]  # fmt: skip
+        assert await here.problems() == []
+
+
+def hour(event: dict[str, Any]) -> bytes:
+    at = time.gmtime(event["occurred_at"] // 10**9)
+    return time.strftime("%Y-%m-%dT%H:00:00Z", at).encode()
+
+
+async def test_group_offsets_that_expired_change_nothing(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    """The state knows where it ends: a group that Kafka has forgotten neither loses nor repeats."""
+    rig = Rig(kafka, prefix, tmp_path)
+    await rig.create()
+    try:
+        async with rig.producer() as producer:
+            worker = rig.start()
+            await rig.send(producer, 300)
+            await rig.caught_up()
+            assert await rig.terminate(worker) == 0
+            admin = AIOKafkaAdminClient(**kafka.client())
+            await admin.start()
+            try:
+                node = await admin.find_coordinator(rig.names.group)
+                answer: Any = await admin._send_request_to_node(node, DeleteGroupsRequest([rig.names.group]))
+                assert [code for _, code in answer.results] == [0]
+            finally:
+                await admin.close()
+            await rig.send(producer, 300)
+            rig.start()
+            await rig.caught_up()
+            await rig.verify()
+    finally:
+        rig.end()
+
+
+@pytest.mark.parametrize("messages", [1, 9], ids=["shorter", "longer"])
+async def test_a_usage_topic_made_anew_is_refused(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, messages: int
+) -> None:
+    async with world(kafka, prefix, tmp_path) as here:
+        await here.send("s1", "s2", "s3")
+        await (await here.hand()).work()
+        before = (await here.ledger()).rows
+        admin = AIOKafkaAdminClient(**kafka.client())
+        await admin.start()
+        await admin.delete_topics([here.topics.usage.name])
+
+        async def gone() -> bool:
+            return here.topics.usage.name not in await admin.list_topics()
+
+        await eventually(gone, "the topic is gone")
+        spec = here.topics.usage
+        await eventually(lambda: created(admin, spec), "the topic is there again")
+        await admin.close()
+        await ensure(kafka, (spec,))
+        await here.send(*(f"n{n}" for n in range(messages)))
+        with pytest.raises(Exception, match="deleted and created again") as refusal:
+            await (await here.hand()).assign()
+        assert "TALLYSTREAM_PREFIX" in getattr(refusal.value, "hint", "")
+        rows = (await here.ledger()).rows
+        assert rows == before
+        assert not [key for key in rows if reserved(key)]
+
+
+async def created(admin: AIOKafkaAdminClient, spec: TopicSpec) -> bool:
+    answer = await admin.create_topics([NewTopic(spec.name, spec.partitions, 1, topic_configs=spec.config)])
+    return all(error[1] == 0 for error in answer.topic_errors)

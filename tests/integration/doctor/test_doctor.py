@@ -1,0 +1,234 @@
+"""`tallystream doctor` names each fault while it is there, and is content again when it is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from tests.chaos.cluster import ROOT, Cluster, filled
+from tests.chaos.load import Fleet, Fleetwise
+from tests.support.product import eventually
+
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics, ensure
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+
+class Doctor:
+    """Runs `tallystream doctor --json` and knows what it found."""
+
+    def __init__(self, kafka: str, environment: dict[str, str], *arguments: str) -> None:
+        self.argv = [
+            sys.executable,
+            "-m",
+            "tallystream",
+            "doctor",
+            "--json",
+            "--kafka",
+            kafka,
+            "--watch",
+            "2",
+            *arguments,
+        ]
+        self.environment = environment
+
+    def document(self) -> dict[str, Any]:
+        """Return what it prints; its exit code says whether there is a finding."""
+        done = subprocess.run(
+            self.argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.stdout, done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        assert done.returncode == (1 if document["findings"] else 0)
+        assert document["ok"] is not bool(document["findings"])
+        assert all(one["next"] for one in document["findings"])
+        return document
+
+    def finds(self) -> dict[str, str]:
+        """Return a finding of each check that has one."""
+        return {one["check"]: one["finding"] for one in self.document()["findings"]}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("doctor"), workers=1, partitions=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fleet(cluster: Cluster) -> Iterator[Fleet]:
+    made = Fleet(f"http://127.0.0.1:{cluster.port}", cluster.connect(), Fleetwise(20, 3, agents=5))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def doctor(cluster: Cluster, fleet: Fleet) -> Doctor:
+    gateway = f"http://127.0.0.1:{cluster.gateway.ops_port}"
+    return Doctor(
+        cluster.broker.bootstrap, cluster.environment, "--gateway-ops", gateway, "--data-dir", str(cluster.folder)
+    )
+
+
+def well(doctor: Doctor) -> None:
+    eventually(lambda: not doctor.finds(), "all is well", 60)
+
+
+def test_all_is_well(doctor: Doctor) -> None:
+    well(doctor)
+
+
+def test_kafka_is_away_and_the_spool_fills(doctor: Doctor, cluster: Cluster) -> None:
+    cluster.signal_broker(signal.SIGSTOP)
+    try:
+        eventually(lambda: cluster.gateway.metric("tallystream_gateway_spool_messages") > 0, "it spools", 30)
+        found = doctor.finds()
+    finally:
+        cluster.signal_broker(signal.SIGCONT)
+    assert "does not answer" in found["broker"]
+    assert "Kafka does not acknowledge" in found["spool"]
+    well(doctor)
+
+
+def test_a_worker_is_stuck(doctor: Doctor, cluster: Cluster) -> None:
+    (worker,) = cluster.workers
+    worker.signal(signal.SIGSTOP)
+    try:
+        eventually(lambda: cluster.witness.waiting() > 5, "messages wait", 30)
+        found = doctor.finds()
+    finally:
+        worker.signal(signal.SIGCONT)
+    assert "none was counted" in found["group"] or "no worker runs" in found["group"]
+
+
+def test_no_worker_runs(doctor: Doctor, cluster: Cluster) -> None:
+    (worker,) = cluster.workers
+    worker.wanted = False
+    worker.kill()
+    try:
+        eventually(lambda: "no worker runs" in doctor.finds().get("group", ""), "it says so", 40)
+    finally:
+        worker.wanted = True
+
+
+def test_a_gateway_is_gone(doctor: Doctor, cluster: Cluster) -> None:
+    gateway = cluster.gateway
+    gateway.wanted = False
+    gateway.kill()
+    try:
+        assert "does not answer" in doctor.finds()["gateway"]
+    finally:
+        gateway.wanted = True
+    eventually(lambda: gateway.ready, "the gateway is back", 60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_a_disk_is_nearly_full(doctor: Doctor, cluster: Cluster, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "gateway").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(data / "gateway")], check=True)
+    try:
+        elsewhere = Doctor(cluster.broker.bootstrap, doctor.environment, "--data-dir", str(data))
+        assert "disk" not in elsewhere.finds()
+        with filled(data / "gateway"):
+            assert str(data / "gateway") in elsewhere.finds()["disk"]
+    finally:
+        subprocess.run(["umount", "-l", str(data / "gateway")], check=True)
+
+
+# -- on topics of one's own
+
+
+def own(kafka: KafkaSettings, prefix: str) -> Doctor:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")}
+    environment = kept | {
+        "PYTHONPATH": str(ROOT / "src"), "TALLYSTREAM_PREFIX": prefix, "TALLYSTREAM_PARTITIONS": "2",
+    }  # fmt: skip
+    return Doctor(kafka.bootstrap, environment)
+
+
+async def admin(kafka: KafkaSettings) -> AIOKafkaAdminClient:
+    client = AIOKafkaAdminClient(**kafka.client())
+    await client.start()
+    return client
+
+
+async def test_a_partition_count_has_changed(kafka: KafkaSettings, prefix: str) -> None:
+    topics = Topics(prefix, 2)
+    await ensure(kafka, topics.all())
+    client = await admin(kafka)
+    try:
+        await client.create_partitions({topics.usage.name: NewPartitions(total_count=3)})
+    finally:
+        await client.close()
+    deadline = time.monotonic() + 30
+    while "partitions" not in (found := own(kafka, prefix).finds()):
+        assert time.monotonic() < deadline
+    assert f"{topics.usage.name} has 3 partitions instead of 2" in found["partitions"]
+
+
+async def test_topics_are_missing_and_one_is_set_up_wrong(kafka: KafkaSettings, prefix: str) -> None:
+    topics = Topics(prefix, 2)
+    client = await admin(kafka)
+    try:
+        await client.create_topics([NewTopic(topics.usage.name, 2, 1, topic_configs={"cleanup.policy": "compact"})])
+    finally:
+        await client.close()
+    found = own(kafka, prefix)
+    said = [one["finding"] for one in found.document()["findings"]]
+    assert any(f"there is no topic {topics.hour_rows.name}" in one for one in said)
+    assert any("cleanup.policy='compact' instead of 'delete'" in one for one in said)
+
+
+async def test_the_brokers_clock_is_ahead(kafka: KafkaSettings, prefix: str) -> None:
+    """The topic takes our time for its own, so that we may play a broker that lives an hour ahead."""
+    topics = Topics(prefix, 2)
+    client = await admin(kafka)
+    try:
+        config = topics.usage.config | {"message.timestamp.type": "CreateTime"}
+        await client.create_topics([NewTopic(topics.usage.name, 2, 1, topic_configs=config)])
+    finally:
+        await client.close()
+    await ensure(kafka, tuple(spec for spec in topics.all() if spec.name != topics.usage.name))
+    producer = AIOKafkaProducer(**kafka.client())
+    await producer.start()
+    ahead = int((time.time() + 3600) * 1000)
+    await producer.send_and_wait(topics.usage.name, b"{}", partition=1, timestamp_ms=ahead)
+    await producer.stop()
+    assert "ahead of this machine's" in own(kafka, prefix).finds()["clock"]
+
+
+async def test_the_usage_topic_was_made_anew(kafka: KafkaSettings, prefix: str) -> None:
+    topics = Topics(prefix, 2)
+    await ensure(kafka, topics.all())
+    consumer = AIOKafkaConsumer(**kafka.client(), group_id=topics.worker_app, enable_auto_commit=False)
+    await consumer.start()
+    at = TopicPartition(topics.usage.name, 0)
+    consumer.assign([at])
+    with suppress(Exception):
+        await consumer.commit({at: 700})
+    await consumer.stop()
+    assert "deleted and created anew" in own(kafka, prefix).finds()["recreated"]
+
+
+def test_nothing_runs(tmp_path: Path) -> None:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "tallystream", "doctor", "--json", "--data-dir", str(tmp_path)], cwd=ROOT,
+        env=kept | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert json.loads(done.stderr)["code"] == "unreachable"

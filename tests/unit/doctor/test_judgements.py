@@ -1,0 +1,67 @@
+"""What the doctor concludes from numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tallystream.doctor import clocks, group, spool
+from tallystream.streams.lag import PartitionLag
+
+WEEK = 7 * 86_400.0
+WELL = {
+    "spool_messages": 0.0, "spool_bytes": 0.0, "spool_max_bytes": 1e9, "spool_oldest_age_seconds": 0.0,
+    "quarantine_requests": 0.0, "kafka_live": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gauges", "words"),
+    [
+        ({}, []),
+        ({"kafka_live": 0.0}, []),
+        ({"spool_messages": 5.0, "spool_bytes": 1e4}, []),
+        ({"spool_messages": 5.0, "kafka_live": 0.0}, ["Kafka does not acknowledge"]),
+        ({"spool_messages": 5.0, "spool_bytes": 6e8}, ["60% full"]),
+        ({"spool_messages": 5.0, "spool_oldest_age_seconds": 4 * 86_400.0}, ["96 h old"]),
+        ({"quarantine_requests": 2.0}, ["does not know yet"]),
+        ({"spool_messages": 5.0, "kafka_live": 0.0, "spool_bytes": 9e8}, ["does not acknowledge", "90% full"]),
+    ],
+)
+def test_spool(gauges: dict[str, float], words: list[str]) -> None:
+    found = spool.judge("gateway", WELL | gauges, WEEK)
+    assert [one.check for one in found] == ["spool"] * len(words)
+    assert all(word in one.what for word, one in zip(words, found, strict=True))
+    assert all(one.step for one in found)
+
+
+def lag(*committed: int | None, end: int = 1000, begin: int = 0) -> list[PartitionLag]:
+    return [PartitionLag(p, at, begin, end) for p, at in enumerate(committed)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "state", "checks", "word"),
+    [
+        (lag(1000), lag(1000), "Stable", [], ""),
+        (lag(None, end=0), lag(None, end=0), "Empty", [], ""),
+        (lag(900), lag(980), "Stable", [], ""),
+        (lag(900), lag(900), "Stable", ["group"], "partitions [0]"),
+        (lag(900), lag(900), "PreparingRebalance", ["group"], "the group rebalances"),
+        (lag(900, 1000), lag(950, 1000), "Stable", [], ""),
+        (lag(900), lag(900), "Empty", ["group"], "no worker runs: 100"),
+        (lag(None), lag(None), "Dead", ["group"], "no worker runs: 1,000"),
+        (lag(800), lag(900, end=1400), "Stable", ["lag"], "200 messages 3 s ago, 500 now"),
+        (lag(990), lag(995, end=1050), "Stable", [], ""),
+        (lag(1200), lag(1200), "Stable", ["recreated"], "past the end of partitions [0]"),
+    ],
+)
+def test_group(before: list[PartitionLag], after: list[PartitionLag], state: str, checks: list[str], word: str) -> None:
+    found = group.judge(before, after, state, 3.0)
+    assert [one.check for one in found] == checks
+    assert not found or word in found[0].what
+
+
+@pytest.mark.parametrize(("off", "word"), [(0, ""), (4.9, ""), (-4.9, ""), (3600, "ahead of"), (-90, "behind")])
+def test_clock(off: float, word: str) -> None:
+    found = clocks.judge("the broker's clock", 1_800_000_000 + off, 1_800_000_000)
+    assert [one.check for one in found] == (["clock"] if word else [])
+    assert not word or word in found[0].what
