@@ -16,6 +16,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from tallystream.agents.openai_days import OpenAIDays
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings import Settings
@@ -119,9 +120,22 @@ async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progre
     ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
     await ops.listen()
     try:
-        await _until_told(poller.run())
+        await _until_told(_with_days(poller, OpenAIDays(kafka, settings.topics())))
     finally:
         await ops.stop()
+
+
+async def _with_days(poller: Poller, days: OpenAIDays) -> None:
+    """Poll, and keep what the records add up to per day; whoever ends with an error ends both."""
+    tasks = [asyncio.ensure_future(poller.run()), asyncio.ensure_future(days.run())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _until_told(work: Coroutine[None, None, T]) -> T | None:
