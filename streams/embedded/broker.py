@@ -146,7 +146,8 @@ class EmbeddedKafka:
 
     def _format(self, java: str, class_path: str) -> None:
         """Give a new data dir its identity; one that has it stays as it is."""
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # "c" in front: what begins with a dash (one id in 64) would be taken for an option.
+        cluster_id = "c" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         if (self._dir / "log" / "meta.properties").exists():
             return
         argv = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool"]
