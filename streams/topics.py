@@ -106,7 +106,8 @@ class Topics:
     @property
     def port_sent(self) -> TopicSpec:
         """SentEntity, PlannedRequest and SinkTerm: what the Port sink wrote. One partition, for one order of all notes,
-        and the broker's time, for writers' clocks may differ."""
+        and the broker's time, for writers' clocks may differ.
+        """
         return self._spec("port.sent", 1, COMPACT | {"message.timestamp.type": "LogAppendTime"})
 
     @property

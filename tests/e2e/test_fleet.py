@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ def start_fleet(running: Product, folder: Path, *args: str) -> subprocess.Popen[
     connection.write_text(running.cli("connections", "create", "codex", "--json"))
     argv = running.command("simulate", "--connection", str(connection), "--truth", str(folder / "truth.json"), *args)
     return subprocess.Popen(argv, env=running.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def past(moment: float) -> bool:
+    """Tell whether the moment is over."""
+    return time.monotonic() > moment
+
+
+def replaced(running: Product, name: str, pid: int) -> bool:
+    """Tell whether another process does a component's work now."""
+    return running.pid(name) != pid
 
 
 def rows_now(running: Product) -> list[dict[str, Any]]:
@@ -46,10 +57,10 @@ def test_rows_are_exact_though_gateway_worker_and_kafka_are_killed_again_and_aga
         for name in ("worker", "gateway", "kafka", "worker"):
             pid = running.pid(name)
             moment = time.monotonic() + chance.uniform(0.2, 1.5)
-            eventually(lambda moment=moment: time.monotonic() > moment, "the moment to kill")
+            eventually(partial(past, moment), "the moment to kill")
             os.kill(pid, signal.SIGKILL)
             assert fleet.poll() is None, "the load ended before the kills did"
-            eventually(lambda name=name, pid=pid: running.pid(name) != pid, f"{name} runs again")
+            eventually(partial(replaced, running, name, pid), f"{name} runs again")
         fleet.send_signal(signal.SIGINT)
         out, _ = fleet.communicate(timeout=60)
         assert fleet.returncode == 0, out.decode()

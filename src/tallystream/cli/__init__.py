@@ -20,7 +20,23 @@ from tallystream import __version__
 from tallystream.cli.common import fail
 from tallystream.schemas.errors import TallystreamError
 
-MODULES = ("lifecycle", "demo", "connections", "cost", "wait", "deadletters", "doctor", "schemas", "simulate", "sandbox", "openai", "poller", "sink", "port", "components")
+MODULES = (
+    "lifecycle",
+    "demo",
+    "connections",
+    "cost",
+    "wait",
+    "deadletters",
+    "doctor",
+    "schemas",
+    "simulate",
+    "sandbox",
+    "openai",
+    "poller",
+    "sink",
+    "port",
+    "components",
+)
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {
