@@ -148,6 +148,7 @@ def install_command(directory: Path, base_url: str, key: str) -> str:
         f"export TALLYSTREAM_OPENAI_{variable}_TOKEN=YOUR_OPENAI_KEY\n"
         f"export TALLYSTREAM_OPENAI_BASE_URL={base_url}\n"
         f"export TALLYSTREAM_OPENAI_RESOURCES={directory / 'resources.toml'}\n"
+        f"export TALLYSTREAM_PORT_MAPPING={directory / 'mapping.yaml'}\n"
         "export TALLYSTREAM_PORT_CLIENT_ID=YOUR_PORT_CLIENT_ID\n"
         "export TALLYSTREAM_PORT_CLIENT_SECRET=YOUR_PORT_CLIENT_SECRET\n"
         "tallystream up"

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
-import requests
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
@@ -57,16 +57,20 @@ def sandbox() -> Iterator[Sandbox]:
 def port_token(sandbox: Sandbox) -> str:
     """Give a token, once there are two blueprints and an entity that relate."""
     base = f"{sandbox.url}/port/v1"
-    answer = requests.post(f"{base}/auth/access_token", json={"clientId": "a", "clientSecret": "b"}, timeout=10)
-    token: str = answer.json()["accessToken"]
-    headers = {"Authorization": f"Bearer {token}"}
+    token: str = post(f"{base}/auth/access_token", {"clientId": "a", "clientSecret": "b"}, 200)["accessToken"]
     for definition in BLUEPRINTS:
-        assert requests.post(f"{base}/blueprints", json=definition, headers=headers, timeout=10).status_code == 201
-    entities: Any = {"entities": [{"identifier": "one", "properties": {"at": "2026-11-21T00:00:00Z"}}]}
+        post(f"{base}/blueprints", definition, 201, token)
+    entities = {"entities": [{"identifier": "one", "properties": {"at": "2026-11-21T00:00:00Z"}}]}
     for name in ("model", "session"):
-        url = f"{base}/blueprints/{name}/entities/bulk?upsert=true"
-        assert requests.post(url, json=entities, headers=headers, timeout=10).status_code == 200
+        post(f"{base}/blueprints/{name}/entities/bulk?upsert=true", entities, 200, token)
     return token
+
+
+def post(url: str, body: Any, status: int, token: str = "") -> Any:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    with urlopen(Request(url, json.dumps(body).encode(), headers), timeout=10) as answer:
+        assert answer.status == status
+        return json.load(answer)
 
 
 BLUEPRINTS: list[dict[str, Any]] = [
