@@ -13,7 +13,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up test test-all chaos lint format lock upgrade clean compose-test helm-test
+.PHONY: help up test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -48,11 +48,22 @@ lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks requirements/lock_kafka.py
+	$(BIN)/mypy deploy/grafana/code
 	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev ## Bring the code into its one format.
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
+
+docs: $(VENV)/.dev ## Write what is made from the code: docs/metrics.md and the Grafana dashboards.
+	$(BIN)/python -m tallystream.metrics > docs/metrics.md
+	$(BIN)/python -m deploy.grafana.code
+
+tools: ## Install Prometheus and Alertmanager, whose checkers tests use where they are (Debian, as root).
+	@if command -v promtool >/dev/null && command -v amtool >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager >/dev/null; \
+	else echo "promtool and amtool are not here: the tests that need them are left out"; fi
 
 lock: $(VENV)/.dev ## Write the lock files anew: Python packages with hashes, Kafka's jars with theirs.
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.lock

@@ -1,0 +1,195 @@
+"""Small words for panels: what every panel of ours has, so that the dashboards below say only what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
+    GraphDrawStyle,
+    LegendDisplayMode,
+    LegendPlacement,
+    SortOrder,
+    StackingMode,
+    TooltipDisplayMode,
+    VisibilityMode,
+    VizOrientation,
+)
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
+    Threshold,
+    ThresholdsMode,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+USD = "currencyUSD"
+FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
+Panel = timeseries.Panel | stat.Panel | table.Panel | bargauge.Panel
+
+
+class Query(NamedTuple):
+    """A query and what its series are called."""
+
+    expr: str
+    legend: str = ""
+
+
+def _target(query: Query, place: int, *, instant: bool) -> prometheus.Dataquery:
+    target = (
+        prometheus.Dataquery()
+        .expr(" ".join(query.expr.split()))
+        .legend_format(query.legend or "__auto")
+        .ref_id(chr(ord("A") + place))  # the SDK leaves it empty
+        .datasource(SOURCE)
+    )
+    return target.instant() if instant else target.range()
+
+
+def _steps(limits: Sequence[tuple[float, str]]) -> dashboard.ThresholdsConfig:
+    first = Threshold(value=None, color="green" if limits else "text")
+    steps = [first, *(Threshold(value=value, color=color) for value, color in limits)]
+    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def number(
+    title: str, text: str, expr: str, *, unit: str = "short", span: int = SIXTH, decimals: float | None = None,
+    limits: Sequence[tuple[float, str]] = (), missing: str = "-",
+) -> stat.Panel:  # fmt: skip
+    """Return one big number, coloured from `limits` on."""
+    panel = (
+        stat.Panel()
+        .title(title)
+        .description(text)
+        .datasource(SOURCE)
+        .with_target(_target(Query(expr, title), 0, instant=True))
+        .unit(unit)
+        .no_value(missing)
+        .graph_mode(BigValueGraphMode.NONE)
+        .color_mode(BigValueColorMode.VALUE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
+        .thresholds(_steps(limits))
+        .span(span)
+        .height(4)
+    )
+    return panel if decimals is None else panel.decimals(decimals)
+
+
+def lines(
+    title: str, text: str, *queries: Query, unit: str = "short", span: int = HALF, stacked: bool = False,
+    limits: Sequence[tuple[float, str]] = (),
+) -> timeseries.Panel:  # fmt: skip
+    """Return curves over time, or stacked areas."""
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(text)
+        .datasource(SOURCE)
+        .unit(unit)
+        .min(0)
+        .draw_style(GraphDrawStyle.LINE)
+        .show_points(VisibilityMode.NEVER)
+        .fill_opacity(25 if stacked else 8)
+        .line_width(1)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(LegendDisplayMode.LIST)
+            .placement(LegendPlacement.BOTTOM)
+            .show_legend(True)
+            .calcs([])
+        )
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
+        .thresholds(_steps(limits))
+        .span(span)
+        .height(8)
+    )
+    if stacked:
+        panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    for place, query in enumerate(queries):
+        panel = panel.with_target(_target(query, place, instant=False))
+    return panel
+
+
+def bars(title: str, text: str, query: Query, *, unit: str = "short", span: int = THIRD) -> bargauge.Panel:
+    """Return a bar for each series, longest first as the query sorts them."""
+    return (
+        bargauge.Panel()
+        .title(title)
+        .description(text)
+        .datasource(SOURCE)
+        .with_target(_target(query, 0, instant=True))
+        .unit(unit)
+        .min(0)
+        .orientation(VizOrientation.HORIZONTAL)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
+        .thresholds(_steps([]))
+        .span(span)
+        .height(9)
+    )
+
+
+def grid(title: str, text: str, *queries: Query, by: str, units: dict[str, str], span: int = HALF) -> table.Panel:
+    """Return a table with a row for each value of the label `by` and a column for each query, named by its legend."""
+    panel = table.Panel().title(title).description(text).datasource(SOURCE).span(span).height(9)
+    renamed = {}
+    for place, query in enumerate(queries):
+        target = _target(query, place, instant=True).format(PromQueryFormat.TABLE)
+        panel = panel.with_target(target)
+        value = f"Value #{chr(ord('A') + place)}" if len(queries) > 1 else "Value"
+        renamed[value] = query.legend
+    panel = panel.with_transformation(
+        DataTransformerConfig(id_val="joinByField", options={"byField": by, "mode": "outer"})
+    )
+    hidden = {"Time": True} | {f"Time {n}": True for n in range(1, len(queries) + 1)}
+    panel = panel.with_transformation(
+        DataTransformerConfig(id_val="organize", options={"excludeByName": hidden, "renameByName": renamed})
+    )
+    for column, unit in units.items():
+        panel = panel.override_by_name(column, [DynamicConfigValue(id_val="unit", value=unit)])
+    return panel
+
+
+def source() -> dashboard.DatasourceVariable:
+    """Return the variable that chooses the Prometheus."""
+    return dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
+
+
+def choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    """Return a variable of which any number of values can be chosen, all by default."""
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query(query)
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def board(uid: str, title: str, text: str, *, since: str) -> dashboard.Dashboard:
+    """Return an empty dashboard."""
+    return (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(text)
+        .tags(["tallystream"])
+        .time(since, "now")
+        .refresh("30s")
+        .timezone("utc")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .readonly()
+        .with_variable(source())
+    )

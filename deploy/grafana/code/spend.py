@@ -1,0 +1,171 @@
+"""Spend: what agents cost, now and in the range shown, by model, connection and team.
+
+All of it out of the exporter's counters, which are the exact rows and never fall, so a range's spend is a plain
+difference: `increase()` would extrapolate and miss a series' first value. A series that is younger than the range
+counts from zero.
+"""
+
+from __future__ import annotations
+
+from deploy.grafana.code.panels import (
+    FULL,
+    QUARTER,
+    USD,
+    Query,
+    bars,
+    board,
+    choice,
+    grid,
+    lines,
+    number,
+)
+from grafana_foundation_sdk.builders import dashboard
+
+CHOSEN = 'connection=~"$connection",client=~"$client",model=~"$model"'
+
+
+def exact(metric: str, by: str, labels: str = "") -> str:
+    """Return the counters by label, once each, should two exporters be scraped."""
+    return f"max by ({by}) ({metric}{{{labels}}})"
+
+
+def spent(metric: str, over: str = "", labels: str = CHOSEN, within: str = "connection, client, model") -> str:
+    """Return by how much a counter has risen in the range shown, summed `over` labels."""
+    now, before = exact(metric, within, labels), f"max by ({within}) ({metric}{{{labels}}} offset $__range)"
+    return f"sum{f' by ({over})' if over else ''} ({now} - ({before} or 0 * {now}))"
+
+
+def range_of(metric: str, over: str = "") -> str:
+    """Return the rise of a counter of usage in the range, over all that is chosen or by a label."""
+    within = "connection, client, model" + (", kind" if metric == "tallystream_tokens_total" else "")
+    return spent(metric, over, within=within)
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard."""
+    teams = {"labels": "", "within": "team"}
+    return (
+        board("tallystream-spend", "Spend", "What coding agents cost, out of the exact rows.", since="now-24h")
+        .with_variable(choice("connection", "Connection", "label_values(tallystream_requests_total, connection)"))
+        .with_variable(choice("client", "Client", "label_values(tallystream_requests_total, client)"))
+        .with_variable(choice("model", "Model", "label_values(tallystream_requests_total, model)"))
+        .with_row(dashboard.Row("Now"))
+        .with_panel(
+            number("Cost", "In the range shown.", range_of("tallystream_cost_usd_total"), unit=USD, decimals=2)
+        )
+        .with_panel(
+            number(
+                "This hour", "Cost of the current UTC hour so far, by event time; of all connections.",
+                'max(tallystream_hour_cost_usd{hour="current"})', unit=USD, decimals=2,
+            )
+        )
+        .with_panel(number("Tokens", "Of all kinds, in the range shown.", range_of("tallystream_tokens_total")))
+        .with_panel(
+            number("Requests", "Billed model responses in the range shown.", range_of("tallystream_requests_total"))
+        )
+        .with_panel(
+            number(
+                "Without a price", "Requests in the range shown that the price book does not know: cost leaves them out.",
+                range_of("tallystream_requests_without_price_total"), limits=[(1, "orange")],
+            )
+        )
+        .with_panel(
+            number(
+                "Cost, ever", "Since the counters began.",
+                f"sum({exact('tallystream_cost_usd_total', 'connection, client, model', CHOSEN)})",
+                unit=USD, decimals=2,
+            )
+        )
+        .with_panel(
+            lines(
+                "Cost an hour, by model", "Dollars an hour at the rate of the moment.",
+                Query(f"sum by (model) (rate(tallystream_cost_usd_total{{{CHOSEN}}}[$__rate_interval])) * 3600", "{{model}}"),
+                unit=USD, stacked=True,
+            )
+        )
+        .with_panel(
+            lines(
+                "This hour beside its history", "The current UTC hour so far; mean and highest of this hour of 14 days.",
+                Query('max(tallystream_hour_cost_usd{hour="current"})', "this hour"),
+                Query('max(tallystream_hour_history_mean_usd{hour="current"})', "mean"),
+                Query('max(tallystream_hour_history_max_usd{hour="current"})', "highest"),
+                unit=USD,
+            )
+        )
+        .with_row(dashboard.Row("By model, connection and team, in the range shown"))
+        .with_panel(
+            bars("Cost by model", "", Query(f"sort_desc({range_of('tallystream_cost_usd_total', 'model')})", "{{model}}"), unit=USD)
+        )
+        .with_panel(
+            bars(
+                "Cost by connection", "",
+                Query(f"sort_desc({range_of('tallystream_cost_usd_total', 'connection')})", "{{connection}}"), unit=USD,
+            )
+        )
+        .with_panel(
+            bars(
+                "Cost by team", "`none`: the client names no team. Whatever connection, client or model is chosen.",
+                Query(f"sort_desc({spent('tallystream_team_cost_usd_total', 'team', **teams)})", "{{team}}"), unit=USD,
+            )
+        )
+        .with_panel(
+            grid(
+                "Models", "Cost, tokens and requests.",
+                Query(range_of("tallystream_cost_usd_total", "model"), "cost"),
+                Query(range_of("tallystream_tokens_total", "model"), "tokens"),
+                Query(range_of("tallystream_requests_total", "model"), "requests"),
+                Query(range_of("tallystream_requests_without_price_total", "model"), "without a price"),
+                by="model", units={"cost": USD},
+            )
+        )
+        .with_panel(
+            grid(
+                "Teams", "Cost, tokens and requests, whatever is chosen above.",
+                Query(spent("tallystream_team_cost_usd_total", "team", **teams), "cost"),
+                Query(spent("tallystream_team_tokens_total", "team", **teams), "tokens"),
+                Query(spent("tallystream_team_requests_total", "team", **teams), "requests"),
+                by="team", units={"cost": USD},
+            )
+        )
+        .with_panel(
+            bars("Tokens by kind", "Disjoint kinds.", Query(range_of("tallystream_tokens_total", "kind"), "{{kind}}"), span=QUARTER)
+        )
+        .with_panel(
+            number(
+                "Input from the cache", "Share of input tokens that were read from the cache, in the range shown.",
+                _cached(), unit="percentunit", span=QUARTER, decimals=1,
+            )
+        )
+        .with_panel(
+            number(
+                "Cost per request", "In the range shown, of requests with a price.",
+                f"{range_of('tallystream_cost_usd_total')} / ({range_of('tallystream_requests_total')}"
+                f" - {range_of('tallystream_requests_without_price_total')} > 0)",
+                unit=USD, span=QUARTER, decimals=4,
+            )
+        )
+        .with_panel(
+            number(
+                "Reasoning", "Reasoning tokens, a part of the output tokens, in the range shown.",
+                range_of("tallystream_reasoning_tokens_total"), span=QUARTER,
+            )
+        )
+        .with_row(dashboard.Row("Connections"))
+        .with_panel(
+            grid(
+                "Connections", "When each last sent usage, and what it has cost this hour. Revoked ones are left out.",
+                Query('max by (connection, name, provider) (tallystream_connection_info{status="active"})', "connections"),
+                Query('time() - max by (connection) (tallystream_connection_last_synced_timestamp_seconds{signal="logs"})', "last usage ago"),
+                Query("max by (connection) (tallystream_connection_hour_cost_usd)", "this hour"),
+                by="connection", units={"last usage ago": "s", "this hour": USD}, span=FULL,
+            )
+        )
+    )  # fmt: skip
+
+
+def _cached() -> str:
+    def tokens(kinds: str) -> str:
+        metric = "tallystream_tokens_total"
+        return spent(metric, labels=f'{CHOSEN},kind=~"{kinds}"', within="connection, client, model, kind")
+
+    return f"{tokens('cache_read')} / ({tokens('input_uncached|cache_read|cache_write_5m|cache_write_1h')} > 0)"

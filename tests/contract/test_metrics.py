@@ -1,0 +1,173 @@
+"""Metrics: all explained, all bounded, all named as Prometheus wants, and nothing asks for one that is not there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from deploy.grafana.code.__main__ import BOARDS, render
+from prometheus_client import generate_latest
+
+from tallystream import metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "deploy" / "prometheus"
+DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
+OTHERS = {"up", "ALERTS", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+promtool = shutil.which("promtool")
+amtool = shutil.which("amtool")
+needs_promtool = pytest.mark.skipif(promtool is None, reason="promtool is not installed: `make tools`")
+
+
+def rules() -> list[dict[str, Any]]:
+    """Return every rule of ours."""
+    return [
+        rule
+        for path in sorted((RULES / "rules").glob("*.yml"))
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def panels() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every panel that shows something, with its dashboard."""
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            if panel["type"] != "row":
+                yield path.stem, panel
+
+
+def queries() -> list[str]:
+    """Return every expression of rules and dashboards, variables filled in."""
+    found = [rule["expr"] for rule in rules()]
+    return found + [filled(target["expr"]) for _, panel in panels() for target in panel["targets"]]
+
+
+def filled(expr: str) -> str:
+    return re.sub(r"\$__range|\$__rate_interval", "5m", expr).replace('=~"$', '=~"')
+
+
+def run(*argv: str | Path | None, stdin: str | None = None) -> str:
+    done = subprocess.run(
+        [str(one) for one in argv], input=stdin, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_page_of_metrics_is_what_the_code_says() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == metrics.render(), "run `make docs`"
+
+
+def test_every_label_is_explained_and_no_explanation_is_left_over() -> None:
+    assert {label for family in metrics.families() for label in family.labels} == set(metrics.LABELS)
+
+
+def test_names_are_ours_explained_and_used_once() -> None:
+    names = [family.name for family in metrics.families()]
+    assert len(set(names)) == len(names)
+    for family in metrics.families():
+        assert family.name.startswith(("tallystream_", "kafka_consumergroup_")), family
+        assert family.text.endswith(".") or len(family.text) > 20, family
+
+
+def test_rules_and_dashboards_ask_for_metrics_that_exist() -> None:
+    known = {name for family in metrics.families() for name in family.series}
+    known |= {rule["record"] for rule in rules() if "record" in rule} | OTHERS
+    for query in queries():
+        found = set(re.findall(r"\b(?:tallystream[_:]|kafka_consumergroup_)[\w:]+", query))
+        found = {name for name in found if not name.endswith("_")}  # the beginning of a regular expression
+        assert found <= known, query
+
+
+def test_all_queries_are_promql() -> None:
+    for query in queries():
+        promql_parser.parse(query)
+    with pytest.raises(ValueError, match="invalid promql"):
+        promql_parser.parse("sum by (a rate(b[5m]))")
+
+
+def test_dashboards_are_what_the_code_builds() -> None:
+    assert {path.name for path in DASHBOARDS.iterdir()} == set(BOARDS)
+    for name, build in BOARDS.items():
+        assert (DASHBOARDS / name).read_text() == render(build()), "run `make docs`"
+
+
+def test_panels_have_ids_places_and_queries_of_their_own() -> None:
+    for board, panel in panels():
+        assert panel["targets"], (board, panel["title"])
+        assert [target["refId"] for target in panel["targets"]] == [*"ABCDEFGH"[: len(panel["targets"])]]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        place = panel["gridPos"]
+        assert 0 <= place["x"] <= 24 - place["w"]
+    for path in DASHBOARDS.glob("*.json"):
+        document = json.loads(path.read_text())
+        ids = [panel["id"] for panel in document["panels"]]
+        assert len(set(ids)) == len(ids)
+        covered: set[tuple[int, int]] = set()
+        for panel in document["panels"]:
+            place = panel["gridPos"]
+            area = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not area & covered, panel["title"]
+            covered |= area
+
+
+def test_every_alert_has_a_runbook_and_a_severity() -> None:
+    for alert in alerts():
+        assert alert["labels"]["severity"] in ("critical", "warning", "info")
+        assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+        page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        headings = re.findall(r"^## (\w+)$", (ROOT / page).read_text(), re.MULTILINE)
+        assert anchor in {heading.lower() for heading in headings}, alert["alert"]
+    page = (ROOT / "docs" / "operations" / "alerts.md").read_text()
+    assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == {alert["alert"] for alert in alerts()}
+
+
+def test_every_alert_is_tested_firing_and_silent() -> None:
+    seen: dict[str, set[bool]] = {}
+    for path in (RULES / "tests").glob("*.yml"):
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            for check in test["promql_expr_test"]:
+                name = re.search(r'alertname="(\w+)"', check["expr"])
+                assert name is not None
+                seen.setdefault(name[1], set()).add(bool(check["exp_samples"]))
+    assert seen == {alert["alert"]: {True, False} for alert in alerts()}
+
+
+@needs_promtool
+def test_promtool_finds_no_fault_with_the_rules_and_the_example() -> None:
+    run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *sorted((RULES / "rules").glob("*.yml")))
+    run(promtool, "check", "config", RULES / "prometheus.yml")
+
+
+@needs_promtool
+@pytest.mark.parametrize("path", sorted((RULES / "tests").glob("*.yml")), ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_not_before(path: Path) -> None:
+    run(promtool, "test", "rules", path)
+
+
+@pytest.mark.skipif(amtool is None, reason="amtool is not installed: `make tools`")
+def test_amtool_finds_no_fault_with_the_example() -> None:
+    run(amtool, "check-config", RULES / "alertmanager.yml")
+
+
+@needs_promtool
+@pytest.mark.parametrize("component", metrics.COMPONENTS)
+def test_promtool_finds_no_fault_with_the_names(component: str) -> None:
+    run(promtool, "check", "metrics", stdin=generate_latest(metrics.registry_of(component)).decode())
