@@ -1,0 +1,180 @@
+{{- define "tallystream.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "tallystream.selector" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "tallystream.labels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: tallystream
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "tallystream.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "tallystream.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{- define "tallystream.polls" -}}
+{{- if or .Values.openai.existingSecret .Values.integration.config.apiToken .Values.openai.adminToken }}yes{{ end }}
+{{- end }}
+
+{{- define "tallystream.sinks" -}}
+{{- if or .Values.port.existingSecret (and .Values.port.clientId .Values.port.clientSecret) }}yes{{ end }}
+{{- end }}
+
+{{/* The Secret the chart makes of values that are secrets. */}}
+{{- define "tallystream.ownSecret" -}}
+{{ include "tallystream.name" . }}
+{{- end }}
+
+{{- define "tallystream.fromSecret" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secret }}
+      key: {{ .key }}
+{{- end }}
+
+{{/* What every component is told: the cluster, the topics, where its ops port listens. */}}
+{{- define "tallystream.env" -}}
+- name: TALLYSTREAM_DATA_DIR
+  value: /data
+- name: TALLYSTREAM_OPS_HOST
+  value: 0.0.0.0
+- name: TALLYSTREAM_KAFKA
+  value: {{ required "kafka.bootstrap is required: host:port of your cluster" .Values.kafka.bootstrap | quote }}
+- name: TALLYSTREAM_KAFKA_PROTOCOL
+  value: {{ .Values.kafka.protocol }}
+{{- if hasPrefix "SASL" .Values.kafka.protocol }}
+- name: TALLYSTREAM_KAFKA_SASL_MECHANISM
+  value: {{ .Values.kafka.sasl.mechanism }}
+{{- $secret := required "kafka.sasl.existingSecret is required with SASL" .Values.kafka.sasl.existingSecret }}
+{{ include "tallystream.fromSecret" (dict "name" "TALLYSTREAM_KAFKA_USERNAME" "secret" $secret "key" .Values.kafka.sasl.usernameKey) }}
+{{ include "tallystream.fromSecret" (dict "name" "TALLYSTREAM_KAFKA_PASSWORD" "secret" $secret "key" .Values.kafka.sasl.passwordKey) }}
+{{- end }}
+{{- if .Values.kafka.tls.existingSecret }}
+- name: TALLYSTREAM_KAFKA_CA
+  value: /etc/tallystream/kafka/ca.crt
+{{- if .Values.kafka.tls.clientCertificate }}
+- name: TALLYSTREAM_KAFKA_CERT
+  value: /etc/tallystream/kafka/tls.crt
+- name: TALLYSTREAM_KAFKA_KEY
+  value: /etc/tallystream/kafka/tls.key
+{{- end }}
+{{- end }}
+- name: TALLYSTREAM_PREFIX
+  value: {{ .Values.prefix | quote }}
+- name: TALLYSTREAM_PARTITIONS
+  value: {{ .Values.partitions | int | quote }}
+- name: TALLYSTREAM_LATENESS
+  value: {{ .Values.lateness | quote }}
+{{- end }}
+
+{{- define "tallystream.pod" -}}
+{{- $root := .root }}
+{{- $own := .own }}
+serviceAccountName: {{ include "tallystream.serviceAccount" $root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+terminationGracePeriodSeconds: 60
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- with $own.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $own.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if $own.affinity }}
+affinity:
+  {{- toYaml $own.affinity | nindent 2 }}
+{{- else }}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels:
+              {{- include "tallystream.selector" . | nindent 14 }}
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.container" -}}
+{{- $root := .root }}
+image: "{{ $root.Values.image.repository }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}"
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+resources:
+  {{- toYaml .own.resources | nindent 2 }}
+startupProbe:
+  httpGet: {path: /healthz, port: ops}
+  periodSeconds: 2
+  failureThreshold: 90
+livenessProbe:
+  httpGet: {path: /healthz, port: ops}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: ops}
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end }}
+
+{{- define "tallystream.mounts" -}}
+- {name: data, mountPath: /data}
+- {name: tmp, mountPath: /tmp}
+{{- if .Values.kafka.tls.existingSecret }}
+- {name: kafka-tls, mountPath: /etc/tallystream/kafka, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- if .Values.kafka.tls.existingSecret }}
+- name: kafka-tls
+  secret:
+    secretName: {{ .Values.kafka.tls.existingSecret }}
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.claim" -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: data
+spec:
+  accessModes: {{ toJson .accessModes }}
+  {{- if .storageClass }}
+  storageClassName: {{ .storageClass | quote }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ .size }}
+{{- end }}

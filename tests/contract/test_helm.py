@@ -1,0 +1,232 @@
+"""The Helm chart: what it renders is valid Kubernetes, means what our settings mean, and keeps secrets in Secrets.
+
+Needs `helm`; with helm-unittest the chart's own tests run, with the package kubernetes-validate everything is held
+against Kubernetes' schemas. What is missing is skipped; docs/operations/kubernetes.md says where to get it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tallystream.pagenames import NAMES
+from tallystream.settings import Settings
+
+CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "tallystream"
+PLACES = os.pathsep.join([os.environ["PATH"], str(Path.home() / "go" / "bin")])
+HELM = shutil.which("helm", path=PLACES)
+UNITTEST = shutil.which("helm-unittest", path=PLACES) or shutil.which("untt", path=PLACES)
+KUBERNETES = "1.31.0"
+BASE = {"kafka.bootstrap": "kafka-0:9092,kafka-1:9092", "users.keepNames": "true"}
+PAGE = {
+    "port.clientId": "the-client-id",
+    "port.clientSecret": "the-client-secret",
+    "port.baseUrl": "https://api.us.getport.io",
+    "initializePortResources": "true",
+    "integration.identifier": "codex-integration",
+    "integration.type": "custom",
+    "integration.eventListener.type": "POLLING",
+    "integration.config.baseUrl": "https://api.openai.com/v1",
+    "integration.config.authType": "bearer_token",
+    "integration.config.apiToken": "sk-the-api-token",
+    "scheduledResyncInterval": "120",
+    "sendRawDataExamples": "true",
+}
+RENDERINGS: dict[str, dict[str, str]] = {
+    "least": BASE,
+    "as Port's page has it": BASE | PAGE,
+    "secrets by reference": BASE
+    | {
+        "users.keepNames": "false",
+        "users.existingSecret": "people",
+        "openai.existingSecret": "openai",
+        "openai.adminTokenKey": "admin",
+        "port.existingSecret": "port",
+        "kafka.protocol": "SASL_SSL",
+        "kafka.sasl.existingSecret": "kafka-user",
+        "kafka.tls.existingSecret": "kafka-tls",
+        "kafka.tls.clientCertificate": "true",
+        "gateway.tls.existingSecret": "gateway-tls",
+        "gateway.ingress.enabled": "true",
+        "gateway.ingress.host": "otel.example.com",
+        "gateway.ingress.tlsSecret": "ingress",
+        "worker.pricesConfigMap": "prices",
+        "sink.mappingConfigMap": "mapping",
+    },
+    "one of each, watched": BASE
+    | {
+        "gateway.replicas": "1",
+        "worker.replicas": "1",
+        "networkPolicy.enabled": "false",
+        "serviceMonitor.enabled": "true",
+        "prometheusRule.enabled": "true",
+        "dashboards.enabled": "true",
+    },
+}
+needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not here")
+each_rendering = pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS)
+
+
+def helm(*args: str) -> subprocess.CompletedProcess[str]:
+    assert HELM is not None
+    return subprocess.run([HELM, *args], capture_output=True, text=True, check=False, timeout=60)
+
+
+def render(values: dict[str, str]) -> list[dict[str, Any]]:
+    settings = [
+        part for name, value in values.items() for part in ("--set", f"{name}={value.replace(',', chr(92) + ',')}")
+    ]
+    done = helm("template", "release", str(CHART), "--kube-version", KUBERNETES, *settings)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def containers(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    pods = [document for document in documents if document["kind"] in ("StatefulSet", "Deployment")]
+    return [one for pod in pods for one in pod["spec"]["template"]["spec"]["containers"]]
+
+
+def value_of(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        values = values[part]
+    return values
+
+
+def test_the_defaults_are_valid_by_the_schema() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.Draft7Validator(schema).validate(yaml.safe_load((CHART / "values.yaml").read_text()))
+
+
+def test_every_name_of_ports_page_is_a_value_of_the_chart() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for name in NAMES:
+        value_of(values, name)
+    assert set(PAGE) == set(NAMES)
+
+
+@needs_helm
+def test_lint() -> None:
+    settings = [
+        part for name, value in BASE.items() for part in ("--set", f"{name}={value.replace(',', chr(92) + ',')}")
+    ]
+    done = helm("lint", str(CHART), "--strict", "--kube-version", KUBERNETES, *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kafka.protocol", "TLS"),
+        ("integration.type", "hosted"),
+        ("integration.config.authType", "basic"),
+        ("integration.eventListener.type", "KAFKA"),
+        ("worker.replicas", "0"),
+        ("scheduledResyncInterval", "0"),
+        ("gateway.persistence.size", "big"),
+        ("nonsense", "1"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(name: str, value: str) -> None:
+    done = helm(
+        "template", "release", str(CHART), "--kube-version", KUBERNETES, "--set", "kafka.bootstrap=k:9092",
+        "--set", "users.keepNames=true", "--set", f"{name}={value}",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert name.rpartition(".")[2] in done.stderr
+
+
+@pytest.mark.skipif(UNITTEST is None, reason="helm-unittest is not here")
+def test_the_charts_own_tests() -> None:
+    assert UNITTEST is not None
+    done = subprocess.run([UNITTEST, str(CHART)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_helm
+@each_rendering
+def test_kubernetes_takes_it(values: dict[str, str]) -> None:
+    validate = importlib.import_module("kubernetes_validate") if _installed() else pytest.skip("no kubernetes-validate")
+    for document in render(values):
+        if not document["apiVersion"].startswith("monitoring.coreos.com/"):
+            validate.validate(document, "1.31", strict=True)
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec("kubernetes_validate") is not None
+
+
+@needs_helm
+@each_rendering
+def test_every_variable_is_a_setting_and_every_argument_an_option(
+    values: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("TALLYSTREAM_")]:
+        monkeypatch.delenv(name)
+    for container in containers(render(values)):
+        for variable in container["env"]:
+            setting = variable["name"].removeprefix("TALLYSTREAM_").lower()
+            if variable["name"] == "POD_NAME":
+                continue
+            assert setting in Settings.model_fields, variable["name"]
+            with monkeypatch.context() as patched:
+                patched.setenv(variable["name"], variable.get("value", "from-a-secret"))
+                Settings()
+        argv = [sys.executable, "-m", "tallystream", *container["args"], "--help"]
+        assert subprocess.run(argv, capture_output=True, check=False, timeout=60).returncode == 0, container["args"]
+
+
+@needs_helm
+def test_secrets_are_in_secrets_alone() -> None:
+    secrets = ("the-client-id", "the-client-secret", "sk-the-api-token", "the-users-key")
+    documents = render(BASE | PAGE | {"users.keepNames": "false", "users.key": "the-users-key"})
+    for document in documents:
+        text = json.dumps(document)
+        assert not any(secret in text for secret in secrets), document["kind"]
+    (secret,) = [document for document in documents if document["kind"] == "Secret"]
+    assert len(secret["data"]) == len(secrets)
+
+
+@needs_helm
+def test_references_make_no_secret() -> None:
+    assert not [one for one in render(RENDERINGS["secrets by reference"]) if one["kind"] == "Secret"]
+
+
+@needs_helm
+@each_rendering
+def test_no_container_has_more_rights_than_it_needs(values: dict[str, str]) -> None:
+    for document in render(values):
+        if document["kind"] not in ("StatefulSet", "Deployment"):
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+            assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container)
+
+
+@needs_helm
+def test_the_rules_are_those_of_the_repository() -> None:
+    (rule,) = [one for one in render(RENDERINGS["one of each, watched"]) if one["kind"] == "PrometheusRule"]
+    files = sorted((CHART.parents[1] / "prometheus" / "rules").glob("*.yml"))
+    assert files
+    assert rule["spec"]["groups"] == [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
