@@ -1,0 +1,229 @@
+"""The sink on real Kafka against a Port over real HTTP: what it writes, and what Port's refusals come to."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.port_rig import (
+    SESSION,
+    Rig,
+    differences,
+    make_row,
+    rig,
+    sink,
+    until,
+)
+
+from tallystream.agents.port_sink.mapping import default_text
+from tallystream.sandbox import Fault
+from tallystream.schemas import keys
+from tallystream.schemas.deadletters import DeadLetter
+from tallystream.streams.kafka import KafkaSettings
+
+pytestmark = [pytest.mark.kafka]
+HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z")
+
+
+def fleet(rng: random.Random, sessions: int) -> list[dict[str, Any]]:
+    """Make up rows of sessions, most of them in several versions, some of which come too late."""
+    rows = [
+        make_row(rng, f"session-{number}", hour, version)
+        for number in range(sessions)
+        for hour in rng.sample(HOURS, rng.randint(1, 3))
+        for version in rng.sample(range(100), rng.randint(1, 3))
+    ]
+    rng.shuffle(rows)
+    return rows
+
+
+async def caught_up(one: Rig) -> None:
+    """Wait until Port has what it must have."""
+    await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}", 40)
+
+
+async def test_every_kind_of_row_is_in_port_entity_for_entity(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    async with rig(kafka, prefix) as one:
+        await one.rows(*fleet(rng, 60))
+        await one.append(
+            one.topics.connections.name,
+            b"codex-7f3a",
+            {"connection_id": "codex-7f3a", "provider": "codex", "name": "laptop", "created_at": "2026-11-01T00:00:00Z",
+             "ingest": [{"sha256": "ab" * 32, "expires_at": None}], "bearer_sha256": "cd" * 32, "revoked_at": None},
+        )  # fmt: skip
+        for signal, at, requests in (("logs", "2026-11-21T14:10:00Z", 7), ("metrics", "2026-11-21T15:10:00Z", 2)):
+            await one.append(
+                one.topics.activity.name,
+                keys.join("codex-7f3a", signal, "g"),
+                {"connection_id": "codex-7f3a", "signal": signal, "gateway": "g", "last_synced_at": at,
+                 "requests": requests, "records": 10 * requests},
+            )  # fmt: skip
+        sums = {"requests": 1, "input_uncached": 5, "cache_read": 0, "cache_write_5m": 1, "cache_write_1h": 2, "output": 3,
+                "reasoning": 0, "tool": 0, "total_tokens": 11, "cost_usd": "0.000000000001", "reported_cost_usd": None,
+                "unpriced_requests": 0, "late_events": 0}  # fmt: skip
+        for partition in range(3):
+            for version in (4, 9, 6):
+                await one.append(
+                    one.topics.hour_rows.name,
+                    keys.join(str(partition), "codex-7f3a", HOURS[0], "gpt-5", "search"),
+                    {**sums, "partition": partition, "connection_id": "codex-7f3a", "hour": HOURS[0],
+                     "model": "gpt-5", "team": "search", "requests": version, "version": [0, version]},
+                    partition,
+                )  # fmt: skip
+        with sink(one, tmp_path, TALLYSTREAM_PORT_SESSION_HOURS="true", TALLYSTREAM_PORT_SAMPLES="true") as running:
+            await caught_up(one)
+            hours = await until(lambda: one.entities("coding_agent_cost_hour"), "hours are there")
+            assert hours[f"{HOURS[0]}:gpt-5"]["properties"] | {"cost_usd": 0} == {
+                "hour": HOURS[0], "model": "gpt-5", "cost_usd": 0, "cost_exact": "0.000000000003", "requests": 27,
+                "unpriced_requests": 0, "total_tokens": 33, "input_tokens": 15, "cache_read_tokens": 0,
+                "cache_write_tokens": 9, "output_tokens": 9,
+            }  # fmt: skip
+            assert float(hours[f"{HOURS[0]}:gpt-5"]["properties"]["cost_usd"]) == 3e-12
+            connection = one.entities("coding_agent_connection")["codex-7f3a"]
+            assert connection["title"] == "laptop"
+            assert connection["properties"] == {
+                "provider": "codex", "state": "active", "created_at": "2026-11-01T00:00:00Z",
+                "last_synced_at": "2026-11-21T15:10:00Z", "requests": 9, "records": 90,
+            }  # fmt: skip
+            expected = {":".join(name) for name in one.newest}
+            await until(lambda: one.entities("coding_agent_session_hour").keys() == expected, "session-hours are there")
+            assert one.entities("openai_model").keys() == {"gpt-5", "gpt-5-codex", "o4-mini"}
+            assert not await one.letters()
+            assert (tmp_path / "samples" / "session.json").exists()
+
+            # what changes is sent, and nothing else
+            writes = one.sandbox.store.writes
+            await one.rows(make_row(rng, "session-7", HOURS[2], 1000))
+            await caught_up(one)
+            assert one.sandbox.store.writes - writes <= 2  # the session and its hour
+            assert await running.stop() == 0
+            assert "a-secret-of-ports" not in running.said()
+
+
+async def test_nothing_is_sent_again_after_a_restart(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    async with rig(kafka, prefix) as one:
+        await one.rows(*fleet(random.Random(6), 40))
+        with sink(one, tmp_path) as running:
+            await caught_up(one)
+            assert await running.stop() == 0
+        writes = one.sandbox.store.writes
+        for place in (tmp_path, tmp_path / "another machine"):
+            place.mkdir(exist_ok=True)
+            with sink(one, place) as running:
+                await until(lambda: running.metric("tallystream_port_sweeps_total"), "everything was compared")
+                await until(
+                    lambda: running.metric("tallystream_port_entities_unchanged_total"), "unchanged ones were counted"
+                )
+                assert await running.stop() == 0
+        assert one.sandbox.store.writes == writes
+
+
+async def test_half_failed_bulk_and_failing_records_cost_the_others_nothing(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    rng = random.Random(7)
+    mapping = tmp_path / "mapping.yaml"
+    # Port refuses a text where the blueprint wants a number, and JQ fails where a number meets a text.
+    mapping.write_text(
+        default_text()
+        .replace("requests: .requests\n            unpriced", "requests: (if .session_id == \"bad\" then \"x\" else .requests end)\n            unpriced", 1)
+        .replace("title: .session_id\n", 'title: (if .session_id == "worse" then 1 + "a" else .session_id end)\n', 1)
+    )  # fmt: skip
+    async with rig(kafka, prefix) as one:
+        with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)) as running:
+            await one.rows(*(make_row(rng, name, HOURS[0], 1) for name in ("bad", "worse", *map(str, range(30)))))
+            good = {name: value for name, value in one.expected_sessions().items() if "ba" not in name and "wo" not in name}
+            await until(lambda: not differences(good, one.entities(SESSION)), "the good ones are there")
+            letters = await until(lambda: _two(one), "both are kept")
+            for letter in letters.values():
+                DeadLetter.model_validate(letter)
+            refused = letters["port_refused"]
+            assert refused["record"]["entity"]["properties"]["session_id"] == "bad"
+            assert "requests" in refused["detail"]
+            failed = letters["mapping_failed"]
+            assert failed["record"]["field"] == "title"
+            assert '1 + "a"' in failed["detail"]
+            assert "cannot be added" in failed["detail"]
+            assert failed["record"]["record"]["session_id"] == "worse"
+            assert await running.metric("tallystream_port_mapping_errors_total") == 1
+            assert await running.metric("tallystream_port_entities_failed_total") == 1
+
+
+async def _two(one: Rig) -> dict[str, Any] | None:
+    found = {letter["reason"]: letter for letter in await one.letters()}
+    return found if len(found) == 2 else None
+
+
+async def test_what_relates_to_something_missing_waits_for_it(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    rng = random.Random(8)
+    head, _, rest = default_text().partition("  # Models seen")
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(head + rest[rest.index("  - kind: openai-daily") :])
+    async with rig(kafka, prefix) as one:
+        with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)) as running:
+            await one.rows(*(make_row(rng, f"s{number}", HOURS[0], 1) for number in range(25)))
+            await until(lambda: running.metric("tallystream_port_backlog_parked"), "sessions wait for their models")
+            assert not one.entities(SESSION)
+            rows = [{"id": name, "object": "model", "created": 1, "owned_by": "system"} for name in
+                    ("gpt-5", "gpt-5-codex", "o4-mini", "ft:gpt-4o:acme:release notes:9x")]  # fmt: skip
+            record = {"resource": "/models", "query": "0" * 16, "params": {}, "bucket": "current", "starts_at": None,
+                      "ends_at": None, "polled_at": "2026-11-21T14:00:00Z", "digest": "0" * 16, "rows": rows,
+                      "decimals": []}  # fmt: skip
+            await one.append(one.topics.openai_records.name, keys.join("/models", "0" * 16, "current"), record)
+            await caught_up(one)
+            assert "ft:gpt-4o:acme:release=20notes:9x" in one.entities("openai_model")
+            assert not await one.letters()
+
+
+async def test_limits_and_a_bad_day_of_ports(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    rng = random.Random(9)
+    async with rig(kafka, prefix) as one:
+        one.sandbox.limits.configure("entities-bulk", 3000, 20)  # ten a second, and a small burst
+        with sink(one, tmp_path) as running:
+            await one.rows(*(make_row(rng, f"s{number}", HOURS[0], 1) for number in range(600)))
+            await caught_up(one)
+            state = one.sandbox.limits.state()["entities-bulk"]
+            assert state["refused"] == 0
+            assert state["calls"] <= 600 / 20 + 12
+            assert await running.metric("tallystream_port_throttled_total") == 0
+
+            bulk = "entities/bulk"
+            for fault in (
+                Fault(match=bulk, kind="status", status=429, retry_after=1, times=1),
+                Fault(match=bulk, kind="status", status=503, times=1),
+                Fault(match=bulk, kind="reset", times=1),
+                Fault(match=bulk, kind="reset", after=True, times=1),
+                Fault(match=bulk, kind="half", times=1),
+                Fault(match=bulk, kind="truncate", times=1),
+                Fault(match="access_token", kind="status", status=500, times=1),
+            ):
+                one.sandbox.faults.add(fault)
+            one.sandbox.port.expire_tokens()
+            await one.rows(*(make_row(rng, f"s{number}", HOURS[1], 2) for number in range(40)))
+            await caught_up(one)
+            assert await running.metric("tallystream_port_throttled_total") == 1
+            assert all(fault["hit"] for fault in one.sandbox.faults.state())
+            assert not await one.letters()
+
+            # what was sent without an answer is sent once more, in case it lands late, and then that is that
+            one.sandbox.faults.clear()
+            await until(lambda: running.metric("tallystream_port_entities_resent_total"), "doubts are resolved")
+
+
+async def test_only_the_rule_deletes(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    rng = random.Random(10)
+    async with rig(kafka, prefix) as one:
+        await one.rows(make_row(rng, "old", "2024-01-01T00:00:00Z", 1), make_row(rng, "new", HOURS[0], 1))
+        with sink(one, tmp_path) as running:
+            await caught_up(one)
+            assert await running.stop() == 0
+        with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D"):
+            await until(lambda: one.entities(SESSION).keys() == {"codex-7f3a:new"}, "the old one is deleted")
+        with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D") as running:
+            await until(lambda: running.metric("tallystream_port_sweeps_total"), "everything was compared")
+            await one.rows(make_row(rng, "newer", HOURS[0], 1))
+            await until(lambda: "codex-7f3a:newer" in one.entities(SESSION), "it goes on")
+            assert "codex-7f3a:old" not in one.entities(SESSION)
