@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from tallystream.schemas.shapes import Shape
@@ -18,8 +17,6 @@ Row = Mapping[str, Any]
 FORMATS = {"date-time": "date-time", "url": "url", "email": "email"}
 UNFIT = "[^A-Za-z0-9@_.+:/=-]"
 """Characters that may not be in an identifier, narrower than Port's own rule: it allows all letters."""
-MAX_PARTS = 6
-"""Fields an identifier is made of at most."""
 _WORD = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -30,17 +27,29 @@ class Draft:
     blueprint: dict[str, Any]
     mapping: dict[str, Any]
     identity: tuple[str, ...]
-    """Fields that together tell the rows of the sample apart; empty: none do, the identifier is a hash of the row."""
+    """What tells the rows of the sample apart, as JQ; empty: nothing does, the identifier is made of the whole row."""
 
 
 def draft(
-    kind: str, rows: Sequence[Row], shape: Shape, *, identifier: str | None = None, selector: Mapping[str, Any]
+    kind: str,
+    rows: Sequence[Row],
+    shape: Shape,
+    *,
+    selector: Mapping[str, Any],
+    identifier: str | None = None,
+    buckets: Sequence[str] | None = None,
 ) -> Draft:
-    """Draft for the rows of the endpoint `kind`; `identifier` is the blueprint's, by default made from `kind`."""
-    name = identifier or "openai_" + _WORD.sub("_", kind).strip("_").lower()
-    identity = _identity(rows, shape)
+    """Draft for the rows of the endpoint `kind`.
+
+    `identifier` is the blueprint's, by default made from `kind`. `buckets` names the bucket of each row of a resource
+    that is polled in buckets: which one a row is of, only its record says.
+    """
+    name = (identifier or "openai_" + _WORD.sub("_", kind).strip("_").lower())[:100]
     properties: dict[str, Any] = {}
     expressions: dict[str, str] = {}
+    if buckets is not None:
+        properties["bucket"] = {"title": "Bucket", "type": "string", "format": "date-time"}
+        expressions["bucket"] = "$record.starts_at"
     for path, found in _leaves(shape):
         key = "_".join(path)
         rule, expression = _property(found, "." + ".".join(map(_member, path)))
@@ -48,23 +57,23 @@ def draft(
             continue
         properties[key] = {"title": _title(key)} | rule
         expressions[key] = expression
-    title = ".name" if shape.always("name") else _joined(identity)
+    parts = _identity(rows, shape, buckets)
     blueprint = {
-        "identifier": name[:100],
+        "identifier": name,
         "title": _title(name)[:100],
         "schema": {"properties": properties, "required": []},
         "relations": {},
     }
     entity = {
-        "identifier": f'{_joined(identity)} | gsub("{UNFIT}"; "-")',
-        "title": title,
-        "blueprint": f'"{name[:100]}"',
+        "identifier": f'{_joined(parts)} | gsub("{UNFIT}"; "-")',
+        "title": ".name" if shape.always("name") else _joined(parts),
+        "blueprint": f'"{name}"',
         "properties": expressions,
     }
     mapping = {
         "resources": [{"kind": kind, "selector": dict(selector), "port": {"entity": {"mappings": entity}}}],
     }
-    return Draft(blueprint, mapping, identity)
+    return Draft(blueprint, mapping, parts)
 
 
 def _property(shape: Shape, path: str) -> tuple[dict[str, Any] | None, str]:
@@ -96,35 +105,39 @@ def _leaves(shape: Shape, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
     return found
 
 
-def _identity(rows: Sequence[Row], shape: Shape) -> tuple[str, ...]:
-    """Return the smallest set of fields whose values differ from row to row; names and ids before numbers."""
+def _identity(rows: Sequence[Row], shape: Shape, buckets: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the JQ of what tells rows apart: their id, or all that names them.
+
+    Not the fewest names that do so in the sample: another day, two rows may differ in one of those left out, and the
+    one would overwrite the other.
+    """
     if shape.always("id") and _distinct(rows, ("id",)):
-        return ("id",)
-    labels = [
+        return (".id",)
+    names = tuple(
         name
         for name, found in shape.fields.items()
         if name != "object" and (found.kind in ("string", "boolean") or found.format == "epoch")
-    ]
-    # A field that is the same in every row tells nothing apart, but its next value will.
-    useful = [name for name in labels if len({str(row.get(name)) for row in rows}) > 1][:12]
-    for size in range(1, min(MAX_PARTS, len(useful)) + 1):
-        for names in combinations(useful, size):
-            if _distinct(rows, names):
-                return names
-    return ()
+    )
+    if not _distinct(rows, names, buckets):
+        return ()
+    return (*(() if buckets is None else ("$record.bucket",)), *(f".{_member(name)}" for name in names))
 
 
-def _distinct(rows: Sequence[Row], names: tuple[str, ...]) -> bool:
-    return len({tuple(str(row.get(name)) for name in names) for row in rows}) == len(rows)
+def _distinct(rows: Sequence[Row], names: tuple[str, ...], buckets: Sequence[str] | None = None) -> bool:
+    seen = {
+        (buckets[index] if buckets is not None else None, *(str(row.get(name)) for name in names))
+        for index, row in enumerate(rows)
+    }
+    return len(seen) == len(rows)
 
 
-def _joined(names: tuple[str, ...]) -> str:
-    """Return the JQ that joins the fields to one text."""
-    if not names:
+def _joined(parts: tuple[str, ...]) -> str:
+    """Return the JQ that joins the parts to one text."""
+    if not parts:
         return "tojson | @base64"
-    if len(names) == 1:
-        return f".{_member(names[0])} | tostring"
-    return "[" + ", ".join(f".{_member(name)}" for name in names) + '] | map(. // "none" | tostring) | join("-")'
+    if len(parts) == 1:
+        return f"{parts[0]} | tostring"
+    return "[" + ", ".join(parts) + '] | map(if . == null then "none" else tostring end) | join("-")'
 
 
 def _member(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ import yaml
 
 from tallystream.agents.port_draft import Draft, draft
 from tallystream.schemas.errors import UsageError
+from tallystream.schemas.openai import bucket_name
 from tallystream.schemas.shapes import Shape
 from tallystream.streams.poller.client import Client, ClientConfig
-from tallystream.streams.poller.extract import Expression, Row
+from tallystream.streams.poller.extract import WHOLE, Expression, Row
 from tallystream.streams.poller.params import Moment, Params, pairs
 from tallystream.streams.poller.resources import Resource, builtin
 from tallystream.streams.poller.tokens import Tokens
@@ -34,11 +36,13 @@ class Endpoint:
     params: Mapping[str, Any]
     key: str
     data: str | None = None
+    known: Resource | None = None
+    """The built-in resource of the path: it knows where its rows are and which bucket each is of."""
 
 
 @dataclass(frozen=True)
 class Explored:
-    """What was found. `answer` is exact JSON, whole; `data` is the JQ that gives `rows`."""
+    """What was found. `answer` is exact JSON, whole; `data` is the JQ that gives `rows`, which mappings then see."""
 
     endpoint: Endpoint
     answer: Any
@@ -62,7 +66,7 @@ def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | 
         )
     known: Resource | None = next((resource for resource in builtin() if resource.path == path), None)
     merged = dict(known.params if known else {}) | dict(params)
-    return Endpoint(path, merged, key or (known.key if known else "api"), data)
+    return Endpoint(path, merged, key or (known.key if known else "api"), data, None if data else known)
 
 
 async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, blueprint: str | None = None) -> Explored:
@@ -78,11 +82,10 @@ async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, bluepri
     params = Params(asked.params).evaluate(Moment(now, end - WEEK, end))
     async with Client(config, tokens) as client:
         answer = await client.get(asked.path, pairs(params), asked.key)
-    data = asked.data or find_rows(answer)
-    rows = Expression(data, "--data")(answer)
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+    data, rows, buckets = _rows(asked, answer)
+    if not rows:
         raise UsageError(
-            f"{data} is no list of objects in this answer, or an empty one",
+            f"there are no objects at {data} in this answer",
             "name the rows with --data, such as --data '[.data[].results[]]', or ask for a time with something in it",
         )
     shape = Shape()
@@ -91,10 +94,30 @@ async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, bluepri
     selector = {
         "query": "true",
         "query_params": {name: value if isinstance(value, str) else _jq(value) for name, value in asked.params.items()},
-        "data_path": data,
     }
-    drafted = draft(asked.path, rows, shape, identifier=blueprint, selector=selector)
+    if re.fullmatch(r"(\.\w+)+", data):
+        selector["data_path"] = data
+    drafted = draft(asked.path, rows, shape, selector=selector, identifier=blueprint, buckets=buckets)
     return Explored(asked, answer, data, rows, Shape().observe(answer), shape, drafted)
+
+
+def _rows(asked: Endpoint, answer: Any) -> tuple[str, list[Row], list[str] | None]:
+    """Return the JQ of the rows, the rows, and the bucket of each where they are polled in buckets."""
+    known = asked.known
+    if known is not None:
+        items = known.extractor.page(answer).items
+        rows = [row for item in items for row in item.rows]
+        if known.window is None:
+            return known.data, rows, None
+        data = known.data if known.rows == WHOLE else f"[{known.data}[] | {known.rows}[]]"
+        width = known.window.width
+        starts = [0 if item.at is None else item.at // width * width for item in items]
+        named = [bucket_name(start, width) for start, item in zip(starts, items, strict=True) for _ in item.rows]
+        return data, rows, named
+    data = asked.data or find_rows(answer)
+    found = Expression(data, "--data")(answer)
+    rows = found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else []
+    return data, rows, None
 
 
 def find_rows(answer: Any) -> str:

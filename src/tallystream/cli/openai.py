@@ -39,7 +39,8 @@ def explore(
     blueprint: Annotated[str | None, typer.Option(metavar="ID", help="Identifier of the blueprint.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write the files.")] = Path("explored"),
     save_sample: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the answer itself there, for tests of mappings.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the rows there, as mappings see them: for `port mapping test`."),
     ] = None,
     data_dir: DataDir = None,
     as_json: JsonOption = False,
@@ -64,7 +65,7 @@ def explore(
         for name, text in written.items():
             (out / name).write_text(text)
         if save_sample is not None:
-            save_sample.write_text(exact.dumps(found.answer) + "\n")
+            save_sample.write_text(exact.dumps(found.rows) + "\n")
     except OSError as exc:
         raise UsageError(f"{exc.filename} cannot be written: {exc.strerror}", "name another place with --out") from exc
     install = install_command(out.resolve(), settings.openai_base_url, asked.key)
@@ -100,7 +101,7 @@ def _show(found: Explored, out: Path, install: str) -> None:
     _grow(tree, found.answer_shape)
     console.print(tree)
     console.print(f"\n{len(found.rows)} rows at [bold]{escape(found.data)}[/]")
-    told = ", ".join(found.draft.identity) or "nothing but a hash: name fields that do, in mapping.yaml"
+    told = ", ".join(found.draft.identity) or "nothing but the whole row: name fields that do, in mapping.yaml"
     console.print(f"what tells them apart: {escape(told)}")
     console.print(f"\nwritten to {escape(str(out))}: blueprint.json, mapping.yaml, resources.toml\n")
     console.print(escape(install), soft_wrap=True)

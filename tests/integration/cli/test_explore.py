@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import jq
 import pytest
-import yaml
 
+from tallystream.agents.port_sink.mapping import Mapper
 from tallystream.cli import main
 from tallystream.sandbox import Sandbox, SandboxConfig
-from tallystream.streams.poller.resources import builtin, load
+from tallystream.schemas.openai import bucket_name
+from tallystream.streams.poller.client import Client, ClientConfig
+from tallystream.streams.poller.query import fetch_buckets, fetch_current
+from tallystream.streams.poller.resources import Resource, builtin, load
+from tallystream.streams.poller.tokens import Token, Tokens
+from tallystream.streams.poller.windows import Span
 
+DAY = 86_400
 YESTERDAY = '((now | floor) - 86400) | strftime("%Y-%m-%d")'
 
 
@@ -28,6 +34,8 @@ def sandbox() -> Iterator[Sandbox]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     served = Sandbox(SandboxConfig(seed=3))
+    # Each test signs in anew, more often than Port allows.
+    served.limits.configure("unauthenticated", 10_000, 1_000)
     asyncio.run_coroutine_threadsafe(served.start(), loop).result(10)
     yield served
     asyncio.run_coroutine_threadsafe(served.stop(), loop).result(10)
@@ -54,17 +62,21 @@ def explore(
     return run
 
 
-def entities(mapping: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run a mapping expression by expression, as Port's own integrations do."""
-    rules = mapping["resources"][0]["port"]["entity"]["mappings"]
-    programs = {name: jq.compile(source) for name, source in rules["properties"].items()}
-    identifier, title = jq.compile(rules["identifier"]), jq.compile(rules["title"])
+async def polled(sandbox: Sandbox, resource: Resource) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """What the sink's mapping sees of the last seven days: each row, and of which bucket the poller says it is."""
+    now = time.time()
+    end = int(now) // DAY * DAY + DAY
+    config = ClientConfig(f"{sandbox.url}/openai/v1")
+    async with Client(config, Tokens({"api": Token("sk-sandbox-explore")})) as client:
+        if resource.window is None:
+            return [(row, {}) for row in await fetch_current(client, resource, now)]
+        start, step = end - 7 * DAY, 7 * DAY if resource.requests == "window" else DAY
+        found: dict[int, list[dict[str, Any]]] = {}
+        for first in range(start, end, step):
+            found |= await fetch_buckets(client, resource, Span(first, first + step), now)
     return [
-        {
-            "identifier": identifier.input_value(row).first(),
-            "title": title.input_value(row).first(),
-            "properties": {name: program.input_value(row).first() for name, program in programs.items()},
-        }
+        (row, {"bucket": bucket_name(at, DAY), "starts_at": f"{bucket_name(at, DAY)}T00:00:00Z"})
+        for at, rows in found.items()
         for row in rows
     ]
 
@@ -86,18 +98,22 @@ async def upserted(sandbox: Sandbox, blueprint: dict[str, Any], found: list[dict
             return held
 
 
-@pytest.mark.parametrize("path", sorted(resource.path for resource in builtin()))
+@pytest.mark.parametrize("resource", builtin(), ids=lambda resource: resource.path)
 def test_every_row_of_every_endpoint_becomes_an_entity_port_accepts(
-    explore: Any, sandbox: Sandbox, tmp_path: Path, path: str
+    explore: Any, sandbox: Sandbox, tmp_path: Path, resource: Resource
 ) -> None:
+    params = ["--param", f"date={YESTERDAY}"] if resource.path == "/usage" else []
     sample = tmp_path / "sample.json"
-    params = ["--param", f"date={YESTERDAY}"] if path == "/usage" else []
-    said = json.loads(explore(path, *params, "--json", "--save-sample", str(sample)))
-    rows = jq.compile(said["data"]).input_text(sample.read_text()).first()
-    mapping = yaml.safe_load((tmp_path / "mapping.yaml").read_text())
+    said = json.loads(explore(resource.path, *params, "--json", "--save-sample", str(sample)))
+    rows = asyncio.run(polled(sandbox, resource))
+    assert len(json.loads(sample.read_text())) == said["rows"] <= len(rows)
     blueprint = json.loads((tmp_path / "blueprint.json").read_text())
-    held = asyncio.run(upserted(sandbox, blueprint, entities(mapping, rows)))
-    assert len(held) == said["rows"] == len(rows) > 0
+    mapper = Mapper((tmp_path / "mapping.yaml").read_text())
+    assert mapper.repairs == []
+    mapped = mapper.run(resource.path, rows, {blueprint["identifier"]: blueprint})
+    assert mapped.failures == []
+    held = asyncio.run(upserted(sandbox, blueprint, [dict(entity.body) for _, entity in mapped.entities]))
+    assert len(held) == len(rows) > 0
 
 
 def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
@@ -120,7 +136,7 @@ def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(ex
         (("models",), 2, "no path"),
         (("/models", "--param", "limit"), 2, "no parameter"),
         (("/models", "--param", "limit=1d"), 2, "no JQ expression"),
-        (("/models", "--data", ".object"), 2, "no list of objects"),
+        (("/models", "--data", ".object"), 2, "no objects"),
         (("/models", "--key", "root"), 2, "kind of key"),
         (("/nope",), 1, "404"),
     ],
