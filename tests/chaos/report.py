@@ -41,7 +41,7 @@ def header(command: str) -> str:
     load = os.getloadavg()
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `{command}`, {os.cpu_count()} cores (load average at the end"
-        f" {load[0]:.1f}: the machine was shared), {platform.system()} {platform.release()}, Python"
+        f" {load[0]:.1f}: the machine was shared), {platform.system()}, Python"
         f" {platform.python_version()}."
     )
 

@@ -1,0 +1,170 @@
+"""Recovery of a million session-hours from the changelog alone: seconds, and how large everything is.
+
+    python benchmarks/recovery.py [--rows 1000000] [--report docs/chaos.md]
+
+Writes a changelog as a worker would (rows of one model and three events each), then starts the product's worker on an
+empty data dir, in a process of its own, and waits until it folds all partitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+from aiokafka import AIOKafkaProducer
+from prometheus_client import CollectorRegistry
+
+from tallystream.agents import windows
+from tallystream.agents.messages import parse
+from tallystream.agents.metrics import FoldMetrics
+from tallystream.agents.pricing import Book
+from tallystream.agents.session_cost import SessionCost
+from tallystream.schemas import keys
+from tallystream.schemas.hours import hour_iso
+from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.gateway.message import partition_of
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.runtime import App, run
+from tallystream.streams.runtime.rows import POSITION, Position
+from tallystream.streams.topics import Topics, ensure
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTITIONS = 12
+SOURCE = 0
+"""Offset up to which `usage` is counted: the topic is empty, only the state is large."""
+
+
+def state(rng: random.Random, session: str, hour: int) -> windows.State:
+    """Return a session-hour of three requests."""
+    events = [
+        {
+            "event_id": f"{rng.getrandbits(64):016x}", "occurred_at": hour * 3_600_000_000_000 + rng.randrange(10**12),
+            "model": "gpt-5.1-codex", "input_uncached": rng.randrange(9000), "cache_read": rng.randrange(90_000),
+            "output": rng.randrange(3000),
+        }
+        for _ in range(3)
+    ]  # fmt: skip
+    body = {"connection_id": "codex-7f3a", "client": "codex", "provider": "openai", "session_id": session}
+    body |= {"attribution": {"team": "platform", "user": "u_0123456789abcdef"}, "events": events}
+    batch = parse(keys.join("codex-7f3a", session), orjson.dumps(body))
+    made = windows.State(batch.client, batch.provider)
+    for event in batch.events:
+        windows.apply(made, event, 12_345_678, "0.2.3-2cbbd406", batch.attribution, late=False)
+    made.version = 0
+    return made
+
+
+async def fill(kafka: KafkaSettings, topics: Topics, rows: int) -> int:
+    """Write the changelog; return the bytes of keys and values."""
+    await ensure(kafka, topics.all())
+    rng, hour = random.Random(2), int(time.time()) // 3600
+    producer = AIOKafkaProducer(**kafka.client(), linger_ms=5, max_batch_size=900_000)
+    await producer.start()
+    topic, size = topics.session_hours_changelog.name, 0
+    batches: dict[int, Any] = {}
+    pending = []
+    for number in range(rows):
+        session = f"{rng.getrandbits(128):032x}"
+        key = keys.join("codex-7f3a", session) + b"|" + hour_iso(hour - number % 100).encode()
+        value = windows.dump(state(rng, session, hour - number % 100))
+        p = partition_of(keys.join("codex-7f3a", session), topics.partitions)
+        size += len(key) + len(value)
+        batch = batches.setdefault(p, producer.create_batch())
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            pending.append(await producer.send_batch(batch, topic, partition=p))
+            batch = batches[p] = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None)
+    for p in range(topics.partitions):
+        batch = batches.get(p) or producer.create_batch()
+        pending.append(await producer.send_batch(batch, topic, partition=p))
+        last = producer.create_batch()
+        last.append(key=POSITION, value=Position(SOURCE).encode(), timestamp=None)
+        pending.append(await producer.send_batch(last, topic, partition=p))
+    await asyncio.gather(*pending)
+    await producer.stop()
+    return size
+
+
+async def recover(bootstrap: str, directory: Path) -> None:
+    """Be the worker: print seconds, CPU seconds, rows and peak memory."""
+    topics = Topics("bench", PARTITIONS)
+    app = App(topics.worker_app, KafkaSettings(bootstrap), datadir=directory, partitions=PARTITIONS)
+    table = SessionCost(app, topics, Book(), windows.Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
+    began, cpu = time.monotonic(), time.process_time()
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(app, stop))
+    while len(table.expected()) < PARTITIONS:  # noqa: ASYNC110 - the table has no event for it
+        await asyncio.sleep(0.02)
+    seconds, used = time.monotonic() - began, time.process_time() - cpu
+    rows = sum(1 for p in range(PARTITIONS) for _ in table.rows(p))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(orjson.dumps({"seconds": seconds, "cpu": used, "rows": rows, "peak_mb": peak}).decode(), flush=True)
+    stop.set()
+    await running
+
+
+def tree(path: Path) -> int:
+    """Return the MB a directory takes."""
+    return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file()) >> 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--report", type=Path)
+    parser.add_argument("--recover", nargs=2, metavar=("KAFKA", "DIR"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.recover:
+        uvloop.run(recover(arguments.recover[0], Path(arguments.recover[1])))
+        return
+    with tempfile.TemporaryDirectory() as scratch, EmbeddedKafka(Path(scratch) / "kafka") as broker:
+        topics = Topics("bench", PARTITIONS)
+        began = time.monotonic()
+        size = uvloop.run(fill(KafkaSettings(broker.bootstrap), topics, arguments.rows))
+        print(f"changelog of {arguments.rows:,} rows written in {time.monotonic() - began:.0f} s", flush=True)
+        runs = []
+        for number in range(3):
+            store = Path(scratch) / f"store-{number}"
+            argv = [sys.executable, __file__, "--recover", broker.bootstrap, str(store)]
+            done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT)
+            runs.append(orjson.loads(done.stdout.splitlines()[-1]) | {"store_mb": tree(store)})
+            print(runs[-1], flush=True)
+    median = sorted(runs, key=lambda one: one["seconds"])[1]
+    text = (
+        "## Recovery from the changelog alone\n\n"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python benchmarks/recovery.py`, {os.cpu_count()} cores (load"
+        f" average {os.getloadavg()[0]:.1f}: the machine was shared), median of 3 runs, Kafka on the same machine.\n\n"
+        "| | |\n|---|---:|\n"
+        f"| session-hours | {median['rows']:,} |\n"
+        f"| changelog, keys and values | {size >> 20:,} MB |\n"
+        f"| until all {PARTITIONS} partitions fold again | {median['seconds']:.1f} s"
+        f" (fastest {min(r['seconds'] for r in runs):.1f}, slowest {max(r['seconds'] for r in runs):.1f}) |\n"
+        f"| CPU of the worker | {median['cpu']:.1f} s |\n"
+        f"| peak memory of the worker | {median['peak_mb']:,} MB |\n"
+        f"| store on disk | {median['store_mb']:,} MB |"
+    )
+    print(text)
+    if arguments.report:
+        begin, end = "<!-- recovery -->", "<!-- end of recovery -->"
+        old = arguments.report.read_text()
+        section = f"{begin}\n{text}\n{end}"
+        before, found, rest = old.partition(begin)
+        arguments.report.write_text(
+            before + section + rest.partition(end)[2] if found else f"{old.rstrip()}\n\n{section}\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

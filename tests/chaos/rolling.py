@@ -1,0 +1,136 @@
+"""A rolling restart under load: `python -m tests.chaos.rolling [--report docs/chaos.md]`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos import ledger as accounts
+from tests.chaos import report
+from tests.chaos.cluster import Cluster
+from tests.chaos.faults import Ring
+from tests.chaos.load import Fleet, Fleetwise
+from tests.chaos.oracle import Verdict, judge
+from tests.support.product import eventually
+
+SESSION_TIMEOUT = 6.0
+
+
+@dataclass
+class Restart:
+    """One worker's. `recovered` is what the new process read of the changelog, `length` what that held."""
+
+    worker: str
+    exit_code: int
+    away: float
+    """Seconds from SIGTERM until the new process folds."""
+    recovered: int
+    length: int
+    rebalanced: int
+    """Rebalances of the other workers meanwhile."""
+
+
+@dataclass
+class Rolling:
+    restarts: list[Restart] = field(default_factory=list)
+    stops: dict[int, float] = field(default_factory=dict)
+    """By partition: the longest that a message waited for its row, in seconds."""
+    verdict: Verdict = field(default_factory=Verdict)
+
+
+def run(folder: Path, *, workers: int = 3, partitions: int = 6, rate: float = 100.0, warm_up: float = 5.0) -> Rolling:
+    """Restart each worker once, one after the other, as an upgrade would."""
+    done = Rolling()
+    with Cluster(folder, workers=workers, partitions=partitions) as cluster:
+        fleet = Fleet(f"http://127.0.0.1:{cluster.port}", cluster.connect(), Fleetwise(rate, 6))
+        fleet.start()
+        try:
+            time.sleep(warm_up)
+            began = time.time()
+            for worker in cluster.workers:
+                others = [one for one in cluster.workers if one is not worker]
+                before = sum(one.metric("tallystream_worker_rebalances_total") for one in others)
+                exits, starts, since = len(worker.exits), worker.starts, time.monotonic()
+                worker.signal(signal.SIGTERM)
+                eventually(lambda w=worker, s=starts: w.starts > s and w.partitions, "it folds again", 60)
+                away = time.monotonic() - since
+                cluster.settled()
+                after = sum(one.metric("tallystream_worker_rebalances_total") for one in others)
+                done.restarts.append(
+                    Restart(
+                        worker.name, worker.exits[exits], away,
+                        int(worker.metric("tallystream_worker_recovered_total")),
+                        sum(cluster.witness.snapshot().log_ends.values()), int(after - before),
+                    )
+                )  # fmt: skip
+            ended = time.time()
+        finally:
+            fleet.stop()
+        done.verdict = judge(Ring(cluster, fleet), [], [fleet])
+        done.stops = done.verdict.figures["stops"] = stops(cluster, began, ended)
+    return done
+
+
+def stops(cluster: Cluster, since: float, until: float) -> dict[int, float]:
+    """Return by partition the longest that a message of that time waited for its row."""
+    import asyncio
+
+    book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
+    found = {}
+    for p, log in book.usage.items():
+        alone = accounts.Ledger(usage={p: log}, row_log=book.row_log)
+        found[p] = max(accounts.freshness(alone, since, until), default=0.0)
+    return found
+
+
+def render(done: Rolling, command: str) -> str:
+    """Return the section of the report."""
+    longest = max(done.stops.values())
+    held = "within" if longest <= SESSION_TIMEOUT else "beyond"
+    lines = [
+        "## Rolling restart",
+        "",
+        report.header(command),
+        "",
+        (
+            f"Three workers with static membership, each ended with SIGTERM and started again under"
+            f" {done.verdict.figures['requests_per_s']} requests/s, one after the other. The longest that any message"
+            f" waited for its row: {longest:.1f} s, {held} the session timeout of {SESSION_TIMEOUT:.0f} s."
+            f" Rows: {'**exact**' if done.verdict.exact else str(done.verdict)}."
+        ),
+        "",
+        "| worker | exit code | folds again after | changelog records read again | of | rebalances of the others |",
+        "|---|---:|---:|---:|---:|---:|",
+        *[
+            f"| {one.worker} | {one.exit_code} | {one.away:.1f} s | {one.recovered:,} | {one.length:,} |"
+            f" {one.rebalanced} |"
+            for one in done.restarts
+        ],
+        "",
+        "| partition | longest wait |",
+        "|---|---:|",
+        *[f"| {p} | {seconds:.1f} s |" for p, seconds in sorted(done.stops.items())],
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.rolling", description=__doc__)
+    parser.add_argument("--report", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tallystream-rolling-") as folder:
+        done = run(Path(folder))
+    text = render(done, "python -m tests.chaos.rolling")
+    sys.stdout.write(f"{text}\n{done.verdict}\n")
+    if arguments.report:
+        report.write(arguments.report, "rolling", text)
+    sys.exit(0 if done.verdict.exact else 4)
+
+
+if __name__ == "__main__":
+    main()
