@@ -1,0 +1,118 @@
+"""Sinks killed, paused and woken: every entity ends at its newest version, whoever wrote last."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink, until
+
+from tallystream.sandbox import Fault
+from tallystream.streams.kafka import KafkaSettings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+HOUR = "2026-11-21T13:00:00Z"
+BULK = "coding_agent_session/entities/bulk"
+
+
+async def right(one: Rig, seconds: float = 60.0) -> None:
+    await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}", seconds)
+
+
+async def active(one: SinkProcess) -> None:
+    await until(lambda: _is_active(one), "the sink is active")
+
+
+async def _is_active(one: SinkProcess) -> bool:
+    return (await one.role()) == "active"
+
+
+async def test_killed_at_any_time_every_entity_ends_at_its_newest_version(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    rng = random.Random(21)
+    async with rig(kafka, prefix) as one:
+        one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=0.2, probability=0.3))
+        version = 0
+
+        async def change() -> None:
+            nonlocal version
+            while True:
+                version += 1
+                await one.rows(*(make_row(rng, f"s{rng.randrange(150)}", HOUR, version) for _ in range(20)))
+                await asyncio.sleep(0.02)
+
+        changing = asyncio.create_task(change())
+        with sink(one, tmp_path) as running:
+            for _ in range(3):
+                writes = one.sandbox.store.writes
+                goal = writes + rng.randrange(20, 200)
+                await until(lambda goal=goal: one.sandbox.store.writes > goal, "it writes")
+                running.kill()  # wherever it is
+                running.start()
+            changing.cancel()
+            await right(one)
+            assert not await one.letters()
+            assert await running.stop() == 0
+
+
+async def test_a_request_that_lands_after_its_sink_was_replaced_does_not_win(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    """The first sink's request is held up on its way for longer than it takes to replace the sink."""
+    rng = random.Random(22)
+    async with rig(kafka, prefix) as one:
+        with sink(one, tmp_path) as first:
+            await active(first)
+            one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=9.0, times=1))
+            await one.rows(make_row(rng, "s", HOUR, 1))
+            await until(lambda: one.sandbox.faults.state()[0]["hit"], "its request is under way")
+            first.signal(signal.SIGSTOP)
+            with sink(one, tmp_path) as second:
+                await one.rows(make_row(rng, "s", HOUR, 2))
+                await right(one)
+                assert one.sandbox.store.writes, "the second sink has written the newer version"
+                await until(lambda: bool(one.wrong_sessions()), "the first sink's request has overwritten it", 20)
+                await right(one, 30)
+                assert await second.metric("tallystream_port_entities_resent_total")
+
+
+async def test_a_paused_sink_that_wakes_up_does_not_win(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    rng = random.Random(23)
+    async with rig(kafka, prefix) as one:
+        version = 0
+
+        async def change() -> None:
+            nonlocal version
+            while True:
+                version += 1
+                await one.rows(*(make_row(rng, f"s{number}", HOUR, version) for number in range(40)))
+                await asyncio.sleep(0.05)
+
+        with sink(one, tmp_path) as first:
+            await active(first)
+            with sink(one, tmp_path) as second:
+                await until(lambda: _stands_by(second), "the second one stands by")
+                changing = asyncio.create_task(change())
+                sinks = [first, second]
+                for _ in range(2):
+                    writes = one.sandbox.store.writes
+                    await until(lambda writes=writes: one.sandbox.store.writes > writes + 60, "the active one writes")
+                    paused, other = sinks
+                    paused.signal(signal.SIGSTOP)
+                    await active(other)
+                    writes = one.sandbox.store.writes
+                    await until(lambda writes=writes: one.sandbox.store.writes > writes + 60, "the other one writes")
+                    paused.signal(signal.SIGCONT)
+                    await until(lambda paused=paused: _stands_by(paused), "the paused one has noticed")
+                    sinks.reverse()
+                changing.cancel()
+                await right(one)
+                assert not await one.letters()
+
+
+async def _stands_by(one: SinkProcess) -> bool:
+    return (await one.role()) == "standby"
