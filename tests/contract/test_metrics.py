@@ -114,6 +114,8 @@ def test_panels_have_ids_places_and_queries_of_their_own() -> None:
         assert 0 <= place["x"] <= 24 - place["w"]
     for path in DASHBOARDS.glob("*.json"):
         document = json.loads(path.read_text())
+        titles = [panel["title"] for panel in document["panels"] if panel["type"] != "row"]
+        assert len(set(titles)) == len(titles)
         ids = [panel["id"] for panel in document["panels"]]
         assert len(set(ids)) == len(ids)
         covered: set[tuple[int, int]] = set()

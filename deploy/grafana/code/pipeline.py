@@ -245,7 +245,7 @@ def _dead(on: dashboard.Dashboard) -> dashboard.Dashboard:
         on.with_row(dashboard.Row("What does not count"))
         .with_panel(
             lines(
-                "Dead letters", "In the last 5 minutes, by reason.",
+                "Dead letters by reason", "In the last 5 minutes, by reason.",
                 Query('sum by (reason) (increase({__name__=~"tallystream_(gateway|worker)_dead_letters_total"}[5m])) > 0', "{{reason}}"),
                 span=THIRD,
             )

@@ -1,0 +1,73 @@
+"""One alert end to end, for real: a worker dies, Prometheus sees it, Alertmanager tells a webhook; and it ends."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.exporter import exporter
+from tests.support.product import eventually
+from tests.support.prometheus import RULES, alerting, needs_prometheus, prometheus
+from tests.support.usage import fleet
+from tests.support.worker import producing, worker
+
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics, ensure
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(200), needs_prometheus]
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Path:
+    """Give our rules as they are, but for the time a condition must hold: a test cannot wait minutes."""
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    for path in (RULES / "rules").glob("*.yml"):
+        (folder / path.name).write_text(re.sub(r"^( +for:) \w+$", r"\1 1s", path.read_text(), flags=re.MULTILINE))
+    return folder
+
+
+def told(got: list[dict[str, Any]], alert: str, status: str) -> Iterator[dict[str, Any]]:
+    for message in got:
+        for one in message["alerts"]:
+            if one["labels"]["alertname"] == alert and one["status"] == status:
+                yield one
+
+
+async def test_a_dead_worker_reaches_the_webhook_and_so_does_its_return(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, impatient: Path
+) -> None:
+    topics = Topics(prefix, 3)
+    await ensure(kafka, topics.all())
+    messages = [(one.key, one.message(found)) for one, found in fleet(random.Random(3), 9, datetime.now(UTC))]
+    with (
+        worker(kafka, topics, tmp_path / "w") as folding,
+        exporter(kafka, topics, tmp_path / "x") as seen,
+        alerting(tmp_path / "alertmanager") as (port, got),
+    ):
+        folding.start()
+        folding.ready()
+        targets = {"worker": f"127.0.0.1:{folding.port}", "exporter": f"127.0.0.1:{seen.port}"}
+        with prometheus(tmp_path / "prometheus", targets, alertmanager=port, rules=impatient) as asked:
+            eventually(lambda: len(asked.query("up == 1")) == 2, "both are scraped")
+            eventually(lambda: asked.value("sum(tallystream_consumer_lag_records)") == 0, "lag is known")
+            assert not list(told(got, "TallystreamComponentDown", "firing"))
+            folding.kill()
+            async with producing(kafka) as producer:
+                for key, value in messages:
+                    await producer.send_and_wait(topics.usage.name, value, key=key)
+            eventually(lambda: list(told(got, "TallystreamComponentDown", "firing")), "the webhook is told", 40)
+            alert = next(told(got, "TallystreamComponentDown", "firing"))
+            assert alert["labels"]["component"] == "worker"
+            assert alert["labels"]["severity"] == "critical"
+            assert alert["annotations"]["summary"] == f"worker at 127.0.0.1:{folding.port} does not answer"
+            assert alert["annotations"]["runbook_url"].startswith("docs/operations/alerts.md#")
+            waiting = asked.value(f'tallystream:consumer_lag_records:sum{{topic="{topics.usage.name}"}}')
+            assert waiting == len(messages)
+            folding.start()
+            eventually(lambda: list(told(got, "TallystreamComponentDown", "resolved")), "and that it is over", 60)
