@@ -56,7 +56,12 @@ def state(rng: random.Random, session: str, hour: int) -> windows.State:
         }
         for _ in range(3)
     ]  # fmt: skip
-    body = {"connection_id": "codex-7f3a", "client": "codex", "provider": "openai", "session_id": session}
+    body: dict[str, Any] = {
+        "connection_id": "codex-7f3a",
+        "client": "codex",
+        "provider": "openai",
+        "session_id": session,
+    }
     body |= {"attribution": {"team": "platform", "user": "u_0123456789abcdef"}, "events": events}
     batch = parse(keys.join("codex-7f3a", session), orjson.dumps(body))
     made = windows.State(batch.client, batch.provider)

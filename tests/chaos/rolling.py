@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.chaos import ledger as accounts
 from tests.chaos import report
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import Cluster, Part
 from tests.chaos.faults import Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
@@ -57,7 +59,7 @@ def run(folder: Path, *, workers: int = 3, partitions: int = 6, rate: float = 10
                 before = sum(one.metric("tallystream_worker_rebalances_total") for one in others)
                 exits, starts, since = len(worker.exits), worker.starts, time.monotonic()
                 worker.signal(signal.SIGTERM)
-                eventually(lambda w=worker, s=starts: w.starts > s and w.partitions, "it folds again", 60)
+                eventually(partial(_folds_again, worker, starts), "it folds again", 60)
                 away = time.monotonic() - since
                 cluster.settled()
                 after = sum(one.metric("tallystream_worker_rebalances_total") for one in others)
@@ -76,10 +78,12 @@ def run(folder: Path, *, workers: int = 3, partitions: int = 6, rate: float = 10
     return done
 
 
+def _folds_again(worker: Part, starts: int) -> bool:
+    return worker.starts > starts and bool(worker.partitions)
+
+
 def stops(cluster: Cluster, since: float, until: float) -> dict[int, float]:
     """Return by partition the longest that a message of that time waited for its row."""
-    import asyncio
-
     book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
     found = {}
     for p, log in book.usage.items():
