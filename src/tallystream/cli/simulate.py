@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -168,16 +169,18 @@ def _target(endpoint: str | None, connection: str | None, data_dir: Path | None)
 
     if endpoint is None and connection is None:
         raise UsageError("where to?", "name --endpoint URL or --connection C, both printed by `connections create`")
-    base, ingest_id = _connection(connection) if connection is not None else (None, None)
+    base, ingest_id, headers = _connection(connection) if connection is not None else (None, None, {})
     if endpoint is not None:
-        return target(endpoint, ingest_id)
-    if base is not None:
-        return target(base)
-    return target(read_run(settings_from(data_dir).data_dir).http, ingest_id)
+        to = target(endpoint, ingest_id)
+    elif base is not None:
+        to = target(base)
+    else:
+        to = target(read_run(settings_from(data_dir).data_dir).http, ingest_id)
+    return replace(to, headers=to.headers | headers)
 
 
-def _connection(value: str) -> tuple[str | None, str]:
-    """Return base URL, if it is known, and ingest id of what --connection names. Neither ever gets into a message."""
+def _connection(value: str) -> tuple[str | None, str, dict[str, str]]:
+    """Return base URL, if it is known, ingest id and bearer header of what --connection names: secrets, never shown."""
     import orjson
 
     try:
@@ -186,9 +189,10 @@ def _connection(value: str) -> tuple[str | None, str]:
         elif len(value) < 1024 and Path(value).is_file():
             text = Path(value).read_text(encoding="utf-8")
         else:
-            return None, value
+            return None, value, {}
         document = orjson.loads(text)
-        return str(document["base_url"]), str(document["ingest_id"])
+        bearer = {name: str(value) for name, value in document.get("headers", {}).items() if name == "authorization"}
+        return str(document["base_url"]), str(document["ingest_id"]), bearer
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise UsageError(
             f"--connection names nothing that `connections create --json` wrote: {type(exc).__name__}",

@@ -1,0 +1,109 @@
+"""A guarded cluster, an HTTPS gateway, a bearer: from a client's request to the cost table, and what nobody may read.
+
+Kafka is the real broker with SASL_SSL and mutual TLS. Everything that the run wrote is searched for each secret it was
+given and for the content that its clients sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.product import Product, product
+from tests.support.secured import SecuredKafka
+from tests.support.tls import Authority
+
+from tallystream.simulator import CANARY, Truth, compare
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+USER_KEY = "user-key-of-the-secured-run"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def broker(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    with SecuredKafka(tmp_path_factory.mktemp("kafka"), authority) as running:
+        yield running
+
+
+def settings(
+    broker: SecuredKafka, authority: Authority, listener: str, mechanism: str = "SCRAM-SHA-512"
+) -> dict[str, str]:
+    client, server = authority.issue("client"), authority.issue("gateway")
+    return broker.environment(authority, listener, mechanism, client) | {
+        "TALLYSTREAM_PREFIX": f"t-{listener}-{mechanism.lower()}",
+        "TALLYSTREAM_PARTITIONS": "4",
+        "TALLYSTREAM_USER_KEY": USER_KEY,
+        "TALLYSTREAM_TLS_CERT": str(server.cert),
+        "TALLYSTREAM_TLS_KEY": str(server.key),
+        # What the fleet trusts, as an operator's machine trusts the company's authority.
+        "SSL_CERT_FILE": str(authority.ca),
+    }
+
+
+def run_fleet(running: Product, folder: Path) -> dict[str, str]:
+    """Send a small fleet through it, check that it is exact, and return the secrets that were issued."""
+    issued = running.json("connections", "create", "codex", "--bearer")
+    assert issued["base_url"].startswith("https://"), "the supervisor knows that its gateway speaks TLS"
+    bearer = re.search(r"Bearer (\S+)", json.dumps(issued["headers"]))
+    assert bearer is not None
+    (folder / "connection.json").write_text(json.dumps(issued))
+    truth = folder / "truth.json"
+    running.cli(
+        "simulate", "--connection", str(folder / "connection.json"), "--agents", "5", "--requests", "200",
+        "--seed", "11", "--duplicates", "0.1", "--truth", str(truth),
+    )  # fmt: skip
+    running.cli("wait", "--caught-up", "--timeout", "90")
+    document = running.json("cost", "session-hours")
+    assert document["complete"]
+    assert compare(Truth.load(truth), document["rows"], alone=True) == []
+    return {"the ingest id": issued["ingest_id"], "the bearer": bearer[1].strip('"\\')}
+
+
+def written(*places: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield every file of these places with its bytes: stores, spools, logs, Kafka's own segments."""
+    for place in places:
+        for path in [place, *place.rglob("*")]:
+            if path.is_file():
+                yield path, path.read_bytes()
+
+
+@pytest.mark.parametrize(("listener", "mechanism"), [("sasl", "SCRAM-SHA-512"), ("sasl", "PLAIN"), ("mutual", "none")])
+def test_exact_through_tls_at_both_ends_and_no_secret_is_written(
+    broker: SecuredKafka, authority: Authority, tmp_path: Path, listener: str, mechanism: str
+) -> None:
+    environment = settings(broker, authority, listener, mechanism)
+    with product(tmp_path / "data", environment) as running:
+        secrets = run_fleet(running, tmp_path) | {
+            "Kafka's password": broker.password,
+            "the users' key": USER_KEY,
+            "content of prompts or tools": CANARY,
+        }
+    searched = 0
+    for path, held in written(tmp_path / "data", tmp_path / "data-up.log", broker._dir / "log"):
+        searched += len(held)
+        for what, secret in secrets.items():
+            assert secret.encode() not in held, f"{path} holds {what}"
+    assert searched > 100_000, "there was something to search"
+
+
+def test_a_wrong_password_and_a_stranger_without_a_certificate_are_told_what_to_do(
+    broker: SecuredKafka, authority: Authority, tmp_path: Path
+) -> None:
+    wrong = settings(broker, authority, "sasl") | {"TALLYSTREAM_KAFKA_PASSWORD": "wrong-password-of-the-tests"}
+    stranger = {
+        name: value
+        for name, value in settings(broker, authority, "mutual", "none").items()
+        if name not in ("TALLYSTREAM_KAFKA_CERT", "TALLYSTREAM_KAFKA_KEY")
+    }
+    for environment in (wrong, stranger):
+        running = Product(tmp_path / "data", environment)
+        said = running.cli("connections", "list", code=3, seconds=120)
+        assert "wrong-password-of-the-tests" not in said
