@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystream.cli.components import Embedded, OpsPort
 from tallystream.cli.common import DataDir, JsonOption, KafkaOption, cluster, emit_json, err_console, settings_from
+from tallystream.cli.components import Embedded, OpsPort
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from tallystream.streams.poller.errors import PollFailure
     from tallystream.streams.poller.engine import Round
+    from tallystream.streams.poller.errors import PollFailure
 
 
 def poller(

@@ -61,8 +61,7 @@ async def _serve(config: SandboxConfig, *, as_json: bool) -> None:
                 "export TALLYSTREAM_OPENAI_API_TOKEN=sk-sandbox\n"
                 f"export TALLYSTREAM_PORT_BASE_URL={served.url}/port\n"
                 f"export TALLYSTREAM_PORT_CLIENT_ID={(config.credentials or ('sandbox',))[0]}\n"
-                "export TALLYSTREAM_PORT_CLIENT_SECRET=sandbox"
-                + (" # the one you gave" if config.credentials else "")
+                f"export TALLYSTREAM_PORT_CLIENT_SECRET={'THE_ONE_YOU_GAVE' if config.credentials else 'sandbox'}"
             )
         await stop.wait()
     finally:
