@@ -1,0 +1,176 @@
+"""OpenAI polled into Kafka, put together per day, and written to Port: equal to what the sandbox's cells add up to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.port_page import PASTED
+from tests.support.port_rig import Rig, differences, rig, sink, until
+
+from tallystream.agents.openai_days import OpenAIDays
+from tallystream.agents.port_sink.identifiers import encode
+from tallystream.sandbox import Fault
+from tallystream.sandbox.openai_data import Cell
+from tallystream.schemas.openai import DAY_S, BilledDay, at
+from tallystream.streams.compacted import latest
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.config import PollerConfig
+from tallystream.streams.poller.engine import Round
+from tallystream.streams.poller.resources import load
+from tallystream.streams.poller.service import Poller
+from tallystream.streams.poller.tokens import Token, Tokens
+
+pytestmark = [pytest.mark.kafka]
+ASKS = {"completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions"}
+DAYS = 3
+
+
+async def poll(one: Rig) -> Round:
+    """Poll everything once, for a few days back."""
+    days = timedelta(days=DAYS - 1)
+    config = PollerConfig(
+        resources=tuple(
+            resource.model_copy(update={"lookback": days, "restated_for": min(days, resource.restated_for)})
+            for resource in load(None)
+        ),
+        tokens=Tokens({"api": Token("sk-sandbox-key")}),
+        client=ClientConfig(base_url=f"{one.sandbox.url}/openai/v1", attempts=1),
+        session_timeout=3.0,
+    )
+    return await Poller(one.kafka, one.topics, config).once()
+
+
+def cells(one: Rig) -> Iterator[tuple[str, Cell]]:
+    """Yield what happened on the days that were polled, with its day."""
+    now = one.sandbox.now()
+    today = int(now) // DAY_S
+    for day in range(today - DAYS + 1, today + 1):
+        for cell in one.sandbox.source.day(day):
+            if cell.at < now:
+                yield f"{at(day * DAY_S):%Y-%m-%d}", cell
+
+
+def expected(one: Rig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the daily entities and those of models and days."""
+    days: dict[str, dict[str, Any]] = {}
+    models: dict[tuple[str, str], dict[str, Any]] = {}
+    for day, cell in cells(one):
+        sums = days.setdefault(day, {"requests": 0, "tokens": 0, "cost": Decimal(0)})
+        sums["cost"] += sum(cell.costs.values(), Decimal(0))
+        if cell.kind in ASKS:
+            requests = cell.counts["num_model_requests"]
+            tokens = cell.counts.get("input_tokens", 0) + cell.counts.get("output_tokens", 0)
+            sums["requests"] += requests
+            sums["tokens"] += tokens
+            if cell.model:
+                of_model = models.setdefault((cell.model, day), {"requests": 0, "tokens": 0})
+                of_model["requests"] += requests
+                of_model["tokens"] += tokens
+    daily = {
+        f"daily-{day}": {
+            "title": f"OpenAI Usage {day}",
+            "properties": {"date": f"{day}T00:00:00Z", "total_requests": sums["requests"],
+                           "total_tokens": sums["tokens"], "total_cost": sums["cost"]},
+        }
+        for day, sums in days.items()
+    }  # fmt: skip
+    of_models = {
+        encode(f"{model}-{day}"): {
+            "title": f"{model} usage",
+            "properties": {"model": model, "date": f"{day}T00:00:00Z", "requests": sums["requests"],
+                           "tokens": sums["tokens"]},
+        }
+        for (model, day), sums in models.items()
+    }  # fmt: skip
+    return daily, of_models
+
+
+def printed(one: Rig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the mappings of the page are meant to give: no requests, for the dashboard knows none."""
+    daily, _ = expected(one)
+    for entity in daily.values():
+        entity["properties"] |= {"total_requests": 0, "total_tokens": 0}
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for day, cell in cells(one):
+        if cell.kind in ("completions", "embeddings"):
+            operation = "" if cell.kind == "completions" else "-embedding"
+            name = encode(f"{cell.model}-{cell.at // 300 * 300}-{cell.api_key_id}-{cell.project_id}{operation}")
+            row = rows.setdefault((name, cell.model, day), {"requests": 0, "tokens": 0})
+            row["requests"] += cell.counts["num_model_requests"]
+            row["tokens"] += cell.counts["input_tokens"] + cell.counts.get("output_tokens", 0)
+    usage = {
+        name: {
+            "title": f"{model} usage",
+            "properties": {"model": model, "date": f"{day}T00:00:00Z", **row},
+        }
+        for (name, model, day), row in rows.items()
+    }
+    return daily, usage
+
+
+async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    async with rig(kafka, prefix, now=time.time()) as one:
+        agent = asyncio.create_task(OpenAIDays(kafka, one.topics).run())
+        try:
+            assert not (await poll(one)).failures
+            daily, models = expected(one)
+            with sink(one, tmp_path) as running:
+
+                def wrong() -> dict[str, Any]:
+                    return differences(daily, one.entities("openai_daily_usage")) | differences(
+                        models, one.entities("openai_model_usage")
+                    )
+
+                await until(lambda: not wrong(), lambda: f"differs: {wrong()}", 40)
+                names = {encode(name) for name in one.sandbox.source.models()}
+                await until(lambda: one.entities("openai_model").keys() == names, "all models are there", 20)
+                assert any("=20" in name for name in names)
+
+                # a day that OpenAI does not answer changes nothing, deletes nothing, zeroes nothing
+                writes = one.sandbox.store.writes
+                one.sandbox.faults.add(Fault(match="^/openai", kind="status", status=500))
+                assert len((await poll(one)).failures) == len(load(None))
+                one.sandbox.faults.clear()
+                assert one.sandbox.store.writes == writes
+                assert not wrong()
+
+                # a day that OpenAI restates is restated in Port
+                yesterday = int(one.sandbox.now()) // DAY_S - 1
+                name = f"daily-{at(yesterday * DAY_S):%Y-%m-%d}"
+                one.sandbox.source.restate(yesterday)  # type: ignore[union-attr]  # it is seeded
+                before = one.entities("openai_daily_usage")[name]["properties"]["total_requests"]
+                await poll(one)
+                daily, models = expected(one)
+                assert daily[name]["properties"]["total_requests"] > before
+                await until(lambda: not wrong(), lambda: f"differs: {wrong()}", 40)
+                assert await running.stop() == 0
+            assert not await one.letters()
+
+            for row in (await latest(kafka, one.topics.openai_days.name)).values():
+                BilledDay.model_validate_json(row)
+
+            # the page's mappings, pasted one after another, on the same records
+            mapping = tmp_path / "pasted.yaml"
+            mapping.write_text(PASTED)
+            for entities in ("openai_model_usage",):
+                for name in list(one.entities(entities)):
+                    one.sandbox.store.delete(entities, name, dependents=True)
+            daily, models = printed(one)
+            with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)):
+                await until(lambda: not wrong(), lambda: f"differs: {list(wrong().items())[:3]}", 60)
+            assert not await one.letters()
+        finally:
+            agent.cancel()
+            with suppress(asyncio.CancelledError):
+                await agent
