@@ -6,8 +6,10 @@ given and for the content that its clients sent.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from tests.support.tls import Authority
 from tallystream.simulator import CANARY, Truth, compare
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+LISTENING = "0A"
+"""A socket's state in /proc/net/tcp."""
 USER_KEY = "user-key-of-the-secured-run"
 
 
@@ -67,6 +71,21 @@ def run_fleet(running: Product, folder: Path) -> dict[str, str]:
     return {"the ingest id": issued["ingest_id"], "the bearer": bearer[1].strip('"\\')}
 
 
+def sockets(pid: int) -> Iterator[str]:
+    """Yield the address of each TCP socket that a process listens on."""
+    own = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            own.add(str(descriptor.readlink()))
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENING and f"socket:[{fields[9]}]" in own:
+                words = bytes.fromhex(fields[1].partition(":")[0])
+                packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+                yield socket.inet_ntop(family, packed)
+
+
 def written(*places: Path) -> Iterator[tuple[Path, bytes]]:
     """Yield every file of these places with its bytes: stores, spools, logs, Kafka's own segments."""
     for place in places:
@@ -80,7 +99,11 @@ def test_exact_through_tls_at_both_ends_and_no_secret_is_written(
     broker: SecuredKafka, authority: Authority, tmp_path: Path, listener: str, mechanism: str
 ) -> None:
     environment = settings(broker, authority, listener, mechanism)
-    with product(tmp_path / "data", environment) as running:
+    with product(tmp_path / "data", environment | {"TALLYSTREAM_OPS_HOST": "0.0.0.0"}) as running:
+        for component in running.run_file()["components"]:
+            listening = set(sockets(component["pid"]))
+            assert listening, f"{component['name']} listens somewhere"
+            assert listening <= {"127.0.0.1"}, f"{component['name']}: `up` keeps everything on this machine"
         secrets = run_fleet(running, tmp_path) | {
             "Kafka's password": broker.password,
             "the users' key": USER_KEY,

@@ -121,6 +121,9 @@ def fail(code: str, message: str, hint: str, *, as_json: bool) -> None:
     if as_json:
         sys.stderr.write(json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False) + "\n")
         return
+    logs = sys.modules.get("tallystream.components.logs")
+    if logs is not None and logs.failed(code, message, hint):
+        return
     err_console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     if hint:
         err_console.print(f"  {escape(hint)}", style="dim", soft_wrap=True)

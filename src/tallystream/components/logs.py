@@ -6,7 +6,7 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 LIBRARIES = {
     # The gateway and the worker say themselves, once, when Kafka goes away and comes back.
@@ -23,7 +23,8 @@ def configure() -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if sys.stderr.isatty():
-        renderer: list[Processor] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        renderer: list[Processor] = [_legible, console]
     else:
         # Never the frames' local variables, which both renderers would show by default: they may be secrets.
         frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -46,3 +47,25 @@ def configure() -> None:
     root.setLevel(logging.INFO)
     for name, level in LIBRARIES.items():
         logging.getLogger(name).setLevel(level)
+
+
+def failed(code: str, message: str, hint: str) -> bool:
+    """Log the error that a component ends with, in one line like the rest; False where people read, or nothing does."""
+    if not structlog.is_configured() or sys.stderr.isatty():
+        return False
+    structlog.get_logger().error("failed", code=code, error=message, hint=hint)
+    return True
+
+
+def _legible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Write out what could steer the terminal: others' strings come to our logs, and JSON escapes them by itself."""
+    return {
+        name: _escaped(value) if isinstance(value, str) and name != "exception" else value
+        for name, value in event.items()
+    }
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

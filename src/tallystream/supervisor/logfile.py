@@ -41,9 +41,11 @@ class LogFile:
         self._file.close()
 
     def last_error(self) -> tuple[str, str]:
-        """Return (message, hint) of the error the component ended with, as our command line prints it."""
+        """Return (message, hint) of the error the component ended with, as our command line prints or logs it."""
         lines = list(self._tail)
         for index in range(len(lines) - 1, -1, -1):
+            if (logged := _failed(lines[index])) is not None:
+                return logged
             if lines[index].startswith("error: "):
                 hint = lines[index + 1].strip() if index + 1 < len(lines) else ""
                 return lines[index].removeprefix("error: "), hint
@@ -74,9 +76,21 @@ def important(line: bytes, *, quiet: bool = False) -> str | None:
             return None
         if not isinstance(entry, dict) or _LEVELS.get(str(entry.get("level")), 0) < least:
             return None
+        if entry.get("event") == "failed":
+            return None  # its last words: the supervisor tells them itself
         rest = [f"{k}={v}" for k, v in entry.items() if k not in ("event", "level", "timestamp", "exception", "logger")]
         return " ".join([str(entry.get("event", "")), *rest])[:500]
     match = _JAVA.match(text)
     if match and _LEVELS[match[1].lower()] >= least:
         return text[match.end() :][:500]
     return None
+
+
+def _failed(line: str) -> tuple[str, str] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return (str(entry.get("error", "")), str(entry.get("hint", ""))) if entry.get("event") == "failed" else None
