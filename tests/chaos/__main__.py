@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos import report
-from tests.chaos.campaign import NEEDS_SMALL_DISK, run, say
+from tests.chaos.campaign import NEEDS_PROXY, NEEDS_SMALL_DISK, run, say
 from tests.chaos.faults import KINDS
+from tests.chaos.toxiproxy import executable
 
 LONG = {
     "worker": 36, "workers": 4, "store": 6, "join": 8, "zombie": 8, "gateway": 26, "broker": 8, "broker-pause": 2,
@@ -51,6 +52,8 @@ def main() -> None:
     if os.geteuid() != 0 and (left_out := sorted(NEEDS_SMALL_DISK & set(plan))):
         say(f"left out, for they mount disks and need root: {', '.join(left_out)}")
         plan = [name for name in plan if name not in NEEDS_SMALL_DISK]
+    if executable() is None and (left_out := sorted(NEEDS_PROXY & set(plan))):
+        sys.exit(f"{', '.join(left_out)} need toxiproxy: TALLYSTREAM_TOXIPROXY names its server")
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="tallystream-chaos-"))
     say(f"{len(plan)} faults in {folder}")
     outcome = run(folder, plan, workers=arguments.workers, rate=arguments.rate, seed=arguments.seed, clocks=True)

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.chaos import surroundings  # noqa: F401 - adds its kinds
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
 
 NEEDS_SMALL_DISK = {"disk-spool", "disk-store"}
+NEEDS_PROXY = {"latency", "resets"}
 DISK_MB = 160
 YEAR_2200_NS = 7_258_118_400_000_000_000
 
@@ -48,7 +50,8 @@ def run(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     outcome = Outcome(workers=workers, seed=seed)
     disk = DISK_MB if NEEDS_SMALL_DISK & set(plan) else 0
-    with Cluster(folder, workers=workers, seed=seed, disk_mb=disk) as cluster:
+    proxied = bool(NEEDS_PROXY & set(plan))
+    with Cluster(folder, workers=workers, seed=seed, disk_mb=disk, proxied=proxied) as cluster:
         base, ingest_id = f"http://127.0.0.1:{cluster.port}", cluster.connect()
         fleets = [Fleet(base, ingest_id, Fleetwise(rate, seed))]
         never = None

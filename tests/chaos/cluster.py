@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from tests.chaos.toxiproxy import Toxiproxy
 from tests.chaos.witness import Witness
 from tests.support.product import eventually
 
@@ -121,7 +122,7 @@ class Part:
 class Cluster:
     """Everything of one run, in `folder`. `environment` adds settings; `disk_mb` puts spool and stores on small disks.
 
-    `advertised` is the port under which everybody meets Kafka when a proxy stands in between.
+    With `proxied`, toxiproxy stands in front of Kafka and of the gateway.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class Cluster:
         disk_mb: int = 0,
         environment: dict[str, str] | None = None,
         kafka_overrides: dict[str, str] | None = None,
-        advertised: int = 0,
+        proxied: bool = False,
     ) -> None:
         self.folder = folder
         self.random = random.Random(seed)
@@ -147,10 +148,12 @@ class Cluster:
             **(environment or {}),
         }
         overrides = dict(kafka_overrides or {})
-        if advertised:
-            overrides["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{advertised}"
-        self.broker = EmbeddedKafka(folder / "kafka", overrides=overrides)
-        self.advertised = advertised
+        self.front = ports.pick() if proxied else 0
+        """The port at which everybody meets Kafka when there is a proxy, else 0."""
+        if proxied:
+            overrides["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{self.front}"
+        self.broker = EmbeddedKafka(folder / "kafka", port=ports.pick() if proxied else 0, overrides=overrides)
+        self.toxiproxy = Toxiproxy(folder / "toxiproxy.log") if proxied else None
         self.gateway: Part
         self.workers: list[Part] = []
         self.parts: list[Part] = []
@@ -161,6 +164,7 @@ class Cluster:
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.port = 0
+        """Where the load goes."""
         self.broker_starts = 0
 
     @property
@@ -170,7 +174,7 @@ class Cluster:
     @property
     def bootstrap(self) -> str:
         """What gateway and workers are told."""
-        return f"127.0.0.1:{self.advertised}" if self.advertised else self.broker.bootstrap
+        return f"127.0.0.1:{self.front}" if self.front else self.broker.bootstrap
 
     def data(self, name: str) -> Path:
         """Return the data dir of a part."""
@@ -179,6 +183,9 @@ class Cluster:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
+            if self.toxiproxy is not None:
+                self.toxiproxy.__enter__()
+                self.toxiproxy.proxy("kafka", self.front, self.broker.port)
             self.start_broker()
             self.gateway = self._gateway()
             for n in range(self._workers):
@@ -204,6 +211,8 @@ class Cluster:
         with contextlib.suppress(OSError):
             os.kill(self.broker.pid, signal.SIGCONT)
         self.broker.stop()
+        if self.toxiproxy is not None:
+            self.toxiproxy.__exit__(None, None, None)
         for path in self._mounts:
             subprocess.run(["umount", "-l", str(path)], check=False)
 
@@ -231,8 +240,11 @@ class Cluster:
         return part
 
     def _gateway(self) -> Part:
-        self.port = ports.pick()
-        return self._part("gateway", "gateway", "--port", str(self.port))
+        port = self.port = ports.pick()
+        if self.toxiproxy is not None:
+            self.port = ports.pick(port)
+            self.toxiproxy.proxy("gateway", self.port, port)
+        return self._part("gateway", "gateway", "--port", str(port))
 
     def worker(self, name: str, *, static: bool = True) -> Part:
         """Return another worker, kept running from now on."""

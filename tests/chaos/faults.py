@@ -6,7 +6,6 @@ then killed; a kill that would land on an idle process proves nothing.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
 import signal
@@ -14,10 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from tests.chaos.cluster import Cluster, Part, filled
+from tests.chaos.cluster import Cluster, Part
 from tests.chaos.load import Fleet
 from tests.chaos.witness import behind
 from tests.support.product import eventually
@@ -325,90 +321,3 @@ def sigterm(ring: Ring) -> Blow:
     cluster.settled()
     assert codes == [0, 0], codes
     return Blow("sigterm", 0, 0, "messages", f"{victim.name} and the gateway ended with 0")
-
-
-@kind("disk-spool")
-def disk_spool(ring: Ring) -> Blow:
-    """Fill the disk under the spool while Kafka is silent: nothing may be acknowledged that cannot be kept."""
-    cluster = ring.cluster
-    with filled(cluster.data("gateway")):
-        cluster.signal_broker(signal.SIGSTOP)
-        try:
-            refused = ring.fleet.truth.http["503"]
-            eventually(lambda: ring.fleet.truth.http["503"] > refused + 5, "requests are refused", 60)
-            count = ring.fleet.truth.http["503"] - refused
-        finally:
-            cluster.signal_broker(signal.SIGCONT)
-    flowing(ring)
-    return Blow("disk-spool", 0, count, "requests refused")
-
-
-@kind("disk-store")
-def disk_store(ring: Ring) -> Blow:
-    """Fill the disk under a worker's store: it ends, and goes on once there is room."""
-    cluster, witness = ring.cluster, ring.cluster.witness
-    victim = ring.victim()
-    exits = len(victim.exits)
-    with filled(cluster.data(victim.name)):
-        eventually(lambda: len(victim.exits) > exits, "the worker ends", 90)
-        unacked = behind(witness.usage_ends(), witness.snapshot().positions)
-    cluster.settled()
-    return Blow("disk-store", 0, unacked, "messages", f"{victim.name} ended with {victim.exits[exits]}")
-
-
-@kind("changelog-refuses")
-def changelog_refuses(ring: Ring) -> Blow:
-    """Make Kafka refuse the changelog's rows: public rows are out, nothing may be counted beyond the changelog."""
-    cluster, witness = ring.cluster, ring.cluster.witness
-    topic = cluster.topics.session_hours_changelog
-    before = sum(len(w.exits) for w in cluster.workers)
-    asyncio.run(_alter(cluster, topic.name, {**topic.config, "max.message.bytes": "10"}))
-    try:
-        eventually(lambda: sum(len(w.exits) for w in cluster.workers) > before, "a worker ends", 60)
-        unacked = behind(witness.usage_ends(), witness.snapshot().positions)
-    finally:
-        asyncio.run(_alter(cluster, topic.name, dict(topic.config)))
-    cluster.settled()
-    ended = sum(len(w.exits) for w in cluster.workers) - before
-    return Blow("changelog-refuses", 0, unacked, "messages", f"{ended} workers ended")
-
-
-async def _alter(cluster: Cluster, topic: str, config: dict[str, str]) -> None:
-    admin = AIOKafkaAdminClient(**cluster.kafka.client())
-    await admin.start()
-    try:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=config)])
-    finally:
-        await admin.close()
-
-
-@kind("poison")
-def poison(ring: Ring) -> Blow:
-    """Write what nobody can read to each topic."""
-    ring.poisoned += asyncio.run(_poison(ring.cluster))
-    before = sum(len(w.exits) for w in ring.cluster.workers)
-    ring.pause(1.0, 2.0)
-    ring.cluster.settled()
-    ended = sum(len(w.exits) for w in ring.cluster.workers) - before
-    return Blow("poison", 0, len(ring.poisoned), "dead letters wanted", f"{ended} workers ended and were replaced")
-
-
-async def _poison(cluster: Cluster) -> list[tuple[int, int]]:
-    topics = cluster.topics
-    producer = AIOKafkaProducer(**cluster.kafka.client(), enable_idempotence=True)
-    await producer.start()
-    found = []
-    try:
-        for value in (b"{not json", b"\xff\xfe", None, b"[]", b'{"connection_id":"x"}'):
-            for p in range(topics.partitions):
-                record = await producer.send_and_wait(topics.usage.name, value, key=b"poison", partition=p)
-                found.append((p, record.offset))
-        for spec in (
-            topics.session_hours_changelog, topics.session_hour_rows, topics.hour_rows, topics.connections,
-            topics.activity, topics.deadletters,
-        ):  # fmt: skip
-            await producer.send_and_wait(spec.name, b"\xffgarbage", key=b"poison", partition=0)
-            await producer.send_and_wait(spec.name, b"{}", key=b"", partition=0)
-    finally:
-        await producer.stop()
-    return found

@@ -1,0 +1,136 @@
+"""Faults of what the parts stand on: disks, the network, the changelog, what others write to the topics."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from tests.chaos.cluster import Cluster, filled
+from tests.chaos.faults import Blow, Ring, flowing, kind
+from tests.chaos.witness import behind
+from tests.support.product import eventually
+
+
+@kind("latency")
+def latency(ring: Ring) -> Blow:
+    """Delay what goes to and comes from Kafka and the gateway by 100 to 500 ms, for 8 s."""
+    toxiproxy = ring.cluster.toxiproxy
+    assert toxiproxy is not None
+    most, until = 0, time.monotonic() + 8
+    for name in ("kafka", "gateway"):
+        for stream in ("upstream", "downstream"):
+            toxiproxy.poison(name, "latency", stream, latency=300, jitter=200)
+    while time.monotonic() < until:
+        most = max(most, ring.spooled())
+        time.sleep(0.1)
+    toxiproxy.cure()
+    flowing(ring)
+    return Blow("latency", 0, most, "spooled messages")
+
+
+@kind("resets")
+def resets(ring: Ring) -> Blow:
+    """Reset all connections to Kafka and to the gateway, again and again for 5 s."""
+    toxiproxy = ring.cluster.toxiproxy
+    assert toxiproxy is not None
+    most = 0
+    for _ in range(5):
+        for name in ("kafka", "gateway"):
+            toxiproxy.poison(name, "reset_peer", "downstream", timeout=0)
+        ring.pause(0.2, 0.8)
+        most = max(most, ring.spooled())
+        toxiproxy.cure()
+        ring.pause(0.2, 0.6)
+    flowing(ring)
+    return Blow("resets", 0, most, "spooled messages")
+
+
+@kind("disk-spool")
+def disk_spool(ring: Ring) -> Blow:
+    """Fill the disk under the spool while Kafka is silent: nothing may be acknowledged that cannot be kept."""
+    cluster = ring.cluster
+    with filled(cluster.data("gateway")):
+        cluster.signal_broker(signal.SIGSTOP)
+        try:
+            refused = ring.fleet.truth.http["503"]
+            eventually(lambda: ring.fleet.truth.http["503"] > refused + 5, "requests are refused", 60)
+            count = ring.fleet.truth.http["503"] - refused
+        finally:
+            cluster.signal_broker(signal.SIGCONT)
+    flowing(ring)
+    return Blow("disk-spool", 0, count, "requests refused")
+
+
+@kind("disk-store")
+def disk_store(ring: Ring) -> Blow:
+    """Fill the disk under a worker's store: it ends, and goes on once there is room."""
+    cluster, witness = ring.cluster, ring.cluster.witness
+    victim = ring.victim()
+    exits = len(victim.exits)
+    with filled(cluster.data(victim.name)):
+        eventually(lambda: len(victim.exits) > exits, "the worker ends", 90)
+        unacked = behind(witness.usage_ends(), witness.snapshot().positions)
+    cluster.settled()
+    return Blow("disk-store", 0, unacked, "messages", f"{victim.name} ended with {victim.exits[exits]}")
+
+
+@kind("changelog-refuses")
+def changelog_refuses(ring: Ring) -> Blow:
+    """Make Kafka refuse the changelog's rows: public rows are out, nothing may be counted beyond the changelog."""
+    cluster, witness = ring.cluster, ring.cluster.witness
+    topic = cluster.topics.session_hours_changelog
+    before = sum(len(w.exits) for w in cluster.workers)
+    asyncio.run(_alter(cluster, topic.name, {**topic.config, "max.message.bytes": "10"}))
+    try:
+        eventually(lambda: sum(len(w.exits) for w in cluster.workers) > before, "a worker ends", 60)
+        unacked = behind(witness.usage_ends(), witness.snapshot().positions)
+    finally:
+        asyncio.run(_alter(cluster, topic.name, dict(topic.config)))
+    cluster.settled()
+    ended = sum(len(w.exits) for w in cluster.workers) - before
+    return Blow("changelog-refuses", 0, unacked, "messages", f"{ended} workers ended")
+
+
+async def _alter(cluster: Cluster, topic: str, config: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(**cluster.kafka.client())
+    await admin.start()
+    try:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=config)])
+    finally:
+        await admin.close()
+
+
+@kind("poison")
+def poison(ring: Ring) -> Blow:
+    """Write what nobody can read to each topic."""
+    ring.poisoned += asyncio.run(_poison(ring.cluster))
+    before = sum(len(w.exits) for w in ring.cluster.workers)
+    ring.pause(1.0, 2.0)
+    ring.cluster.settled()
+    ended = sum(len(w.exits) for w in ring.cluster.workers) - before
+    return Blow("poison", 0, len(ring.poisoned), "dead letters wanted", f"{ended} workers ended and were replaced")
+
+
+async def _poison(cluster: Cluster) -> list[tuple[int, int]]:
+    topics = cluster.topics
+    producer = AIOKafkaProducer(**cluster.kafka.client(), enable_idempotence=True)
+    await producer.start()
+    found = []
+    try:
+        for value in (b"{not json", b"\xff\xfe", None, b"[]", b'{"connection_id":"x"}'):
+            for p in range(topics.partitions):
+                record = await producer.send_and_wait(topics.usage.name, value, key=b"poison", partition=p)
+                found.append((p, record.offset))
+        for spec in (
+            topics.session_hours_changelog, topics.session_hour_rows, topics.hour_rows, topics.connections,
+            topics.activity, topics.deadletters,
+        ):  # fmt: skip
+            await producer.send_and_wait(spec.name, b"\xffgarbage", key=b"poison", partition=0)
+            await producer.send_and_wait(spec.name, b"{}", key=b"", partition=0)
+    finally:
+        await producer.stop()
+    return found
