@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from tallystream.schemas.errors import Unreachable
 from tallystream.streams.kafka import KafkaSettings
@@ -81,9 +81,8 @@ class TopicReader:
     async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(self._stall):
-                partitions = await partitions_of(self._kafka, self._topic)
-                self._partitions = [TopicPartition(self._topic, partition) for partition in partitions]
-                self.extent = await self._open() if partitions else Extent(self._topic, {}, {})
+                while not await self._entered():
+                    await asyncio.sleep(POLL_MS / 1000)
         except BaseException as exc:
             await self._close()
             if isinstance(exc, KafkaError | OSError | TimeoutError):
@@ -93,6 +92,17 @@ class TopicReader:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._close()
+
+    async def _entered(self) -> bool:
+        """Learn what there is; False when a broker that answers lost its connection meanwhile: that is worth a retry."""
+        try:
+            partitions = await partitions_of(self._kafka, self._topic)
+            self._partitions = [TopicPartition(self._topic, partition) for partition in partitions]
+            self.extent = await self._open() if partitions else Extent(self._topic, {}, {})
+        except NodeNotReadyError:
+            await self._close()
+            return False
+        return True
 
     async def _open(self) -> Extent:
         """Ask for the offsets. The ends first: a beginning that moves in between only makes the stretch shorter."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json as json_module
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,13 +39,16 @@ HELP = """
 See it work: starts everything, lets a simulated fleet of coding agents report what they use, prints the cost tables and
 checks them against what the fleet knows it has used, to the token and the picodollar.
 
-Uses what `tallystream up` runs in the data dir, if it runs; else starts it, and stops it at the end. The fleet has a
-connection of its own, named demo. With --once it plays one round and exits, 4 when a number differs; without, it goes
+Uses what `tallystream up` runs in the data dir, if it runs; else starts it, beside stand-ins for OpenAI and Port so
+that poller and sink have somebody to talk to, and stops all of it at the end. The fleet has a connection of its own,
+named demo. With --once it plays one round and exits, 4 when a number differs; without, it goes
 on until Ctrl-C.
 """
 START_SECONDS = 600.0
 """The first start downloads Kafka."""
 CATCH_UP_SECONDS = 60.0
+CATALOGUE_SECONDS = 30.0
+SESSION_BLUEPRINT = "coding_agent_session"
 
 
 def demo(
@@ -64,8 +69,8 @@ def demo(
     settings = settings_from(data_dir, kafka)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     first = int(time.time()) if seed is None else seed
-    with _running(settings, port) as run:
-        demonstration = _Demo(settings, run, agents=agents, requests=requests)
+    with _running(settings, port) as (run, sandbox):
+        demonstration = _Demo(settings, run, sandbox, agents=agents, requests=requests)
         if once:
             demonstration.round(first, show=not json)
             if json:
@@ -84,33 +89,58 @@ def register(app: typer.Typer) -> None:
 
 
 @contextlib.contextmanager
-def _running(settings: Settings, port: int | None) -> Iterator[Run]:
-    """Give what runs in the data dir; start it for the time of the block when nothing does."""
+def _running(settings: Settings, port: int | None) -> Iterator[tuple[Run, str | None]]:
+    """Give what runs in the data dir and the URL of a sandbox; start both for the time of the block when nothing runs.
+
+    There is no sandbox beside what runs already: its OpenAI and its Port are the operator's own.
+    """
     from tallystream.streams import ports
-    from tallystream.streams.children import spawn
     from tallystream.supervisor.runfile import read_live
 
     if (run := read_live(settings.data_dir)) is not None:
         err_console.print(f"using what runs in {settings.data_dir}", style="dim", soft_wrap=True)
-        yield run
+        yield run, None
         return
+    logs = settings.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
     port = port or (4318 if ports.is_free(4318) else ports.pick())
-    argv = [sys.executable, "-m", "tallystream", "up", "--port", str(port), "--data-dir", str(settings.data_dir)]
-    if settings.kafka:
-        argv += ["--kafka", settings.kafka]
-    log = settings.data_dir / "logs" / "demo-up.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        environment = dict(os.environ)
+        sandbox = None
+        if not (settings.polls_openai or settings.writes_to_port):
+            sandbox_port = ports.pick(port)
+            sandbox = f"http://127.0.0.1:{sandbox_port}"
+            stack.enter_context(
+                _child(["sandbox", "--port", str(sandbox_port)], environment, logs / "demo-sandbox.log")
+            )
+            environment |= {
+                "TALLYSTREAM_OPENAI_BASE_URL": f"{sandbox}/openai/v1",
+                "TALLYSTREAM_OPENAI_API_TOKEN": "sk-sandbox",
+                "TALLYSTREAM_PORT_BASE_URL": f"{sandbox}/port",
+                "TALLYSTREAM_PORT_CLIENT_ID": "sandbox",
+                "TALLYSTREAM_PORT_CLIENT_SECRET": "sandbox",
+            }
+        argv = ["up", "--port", str(port), "--data-dir", str(settings.data_dir)]
+        argv += ["--kafka", settings.kafka] if settings.kafka else []
+        process = stack.enter_context(_child(argv, environment, logs / "demo-up.log"))
+        yield _await_ready(settings, process, logs / "demo-up.log"), sandbox
+
+
+@contextlib.contextmanager
+def _child(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command of ours for the time of the block, in a group of its own: Ctrl-C is ours to act on."""
+    from tallystream.streams.children import spawn
+
     with log.open("wb") as output:
-        # In a group of its own: Ctrl-C is ours, and it is stopped when the tables are printed.
         process = spawn(
-            argv,
+            [sys.executable, "-m", "tallystream", *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"COLUMNS": "200"},
+            env=environment | {"COLUMNS": "200"},
         )
     try:
-        yield _await_ready(settings, process, log)
+        yield process
     finally:
         _stop(process)
 
@@ -153,17 +183,19 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 class _Demo:
     """Rounds of a simulated fleet on one connection."""
 
-    def __init__(self, settings: Settings, run: Run, *, agents: int, requests: int) -> None:
+    def __init__(self, settings: Settings, run: Run, sandbox: str | None, *, agents: int, requests: int) -> None:
         from tallystream.cli.reading import run as run_async
         from tallystream.simulator import target
         from tallystream.streams.connections import Connections
 
         self._settings = settings
+        self._sandbox = sandbox
         self._agents = agents
         self._requests = requests
         issued = run_async(Connections(cluster(settings), settings.topics()).create("codex", name="demo"))
         self._connection_id = issued.connection.connection_id
         self._target: Target = target(run.http, issued.ingest_id)
+        self._used: dict[str, tuple[int, int]] = {}
         self.document: dict[str, Any] = {}
 
     def round(self, seed: int, *, show: bool) -> None:
@@ -191,6 +223,8 @@ class _Demo:
         if show:
             self._print()
         self._compare(truth, report, show=show)
+        if self._sandbox is not None:
+            self._catalogue(show=show)
 
     async def _play(self, seed: int) -> tuple[Truth, Report]:
         from tallystream.simulator import FleetConfig, Load, Truth
@@ -242,6 +276,9 @@ class _Demo:
         rows = list(self._rows("session-hours").rows(SystemClock().now_ns()))
         differences = compare(truth, rows)
         used = truth.document()
+        for row in used["acknowledged"]["rows"]:
+            requests, tokens = self._used.get(row["session_id"], (0, 0))
+            self._used[row["session_id"]] = requests + row["requests"], tokens + row["total_tokens"]
         self.document = {
             "exact": not differences,
             "connection_id": self._connection_id,
@@ -266,3 +303,44 @@ class _Demo:
                 f" ${totals['cost_usd']} ({self.document['sent']['copies']:,} duplicates sent, none counted)",
                 soft_wrap=True,
             )
+
+    def _catalogue(self, *, show: bool) -> None:
+        """Tell what the stand-in for Port holds once it has every session of the fleet with all its tokens."""
+        began = time.monotonic()
+        with err_console.status("waiting for the catalogue"):
+            while (behind := self._behind()) and time.monotonic() - began < CATALOGUE_SECONDS:
+                time.sleep(0.2)
+        held = Counter(entity["blueprint"] for entity in self._entities())
+        self.document["catalogue"] = {"sessions_behind": behind, "entities": dict(sorted(held.items()))}
+        if behind:
+            err_console.print(
+                f"{behind} sessions are not in the catalogue as they should be after {CATALOGUE_SECONDS:g} s;"
+                f" the sink's log is in {self._settings.data_dir / 'logs'}",
+                style="yellow",
+                soft_wrap=True,
+            )
+        elif show:
+            console.print(
+                f"[bold green]catalogue[/]: all {len(self._used)} sessions are in the stand-in for Port, with all their"
+                " tokens; it holds " + ", ".join(f"{count:,} {name}" for name, count in sorted(held.items())),
+                soft_wrap=True,
+            )
+
+    def _behind(self) -> int:
+        """Return how many of the fleet's sessions Port does not hold with the requests and tokens they have used."""
+        held = {
+            entity["properties"].get("session_id"): (
+                entity["properties"].get("requests"),
+                entity["properties"].get("total_tokens"),
+            )
+            for entity in self._entities()
+            if entity["blueprint"] == SESSION_BLUEPRINT
+        }
+        return sum(held.get(session) != used for session, used in self._used.items())
+
+    def _entities(self) -> list[dict[str, Any]]:
+        from tallystream.cli.http import request
+
+        status, body = request("GET", f"{self._sandbox}/sandbox/port/entities", timeout=10.0)
+        entities: list[dict[str, Any]] = json_module.loads(body) if status == 200 else []
+        return entities
