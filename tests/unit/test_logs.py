@@ -79,3 +79,25 @@ def test_a_component_that_cannot_start_says_so_in_one_json_line(tmp_path: Path) 
     entry = json.loads(line)
     assert (entry["event"], entry["level"]) == ("failed", "error")
     assert "TALLYSTREAM_USER_KEY" in entry["hint"]
+
+
+def test_a_defect_in_a_component_is_one_json_line_with_its_traceback(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from tallystream.components import gateway, logs\n"
+        "def run(*_, **__):\n"
+        "    logs.configure()\n"
+        "    secret = 'local-secret-of-the-test'\n"
+        "    raise KeyError('a defect')\n"
+        "gateway.run = run\n"
+        "from tallystream.cli import main\n"
+        "main(['gateway', '--kafka', '127.0.0.1:1', '--data-dir', sys.argv[1]])\n"
+    )
+    argv = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    entry = json.loads(line)
+    assert (entry["event"], entry["code"], entry["error"]) == ("failed", "internal", "KeyError: 'a defect'")
+    assert entry["exception"][0]["frames"]
+    assert "local-secret" not in line.replace("secret = 'local-secret-of-the-test'", "")

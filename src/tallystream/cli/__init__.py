@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
@@ -104,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
     Every error becomes one line with a next step on stderr, or with `--json` one document {code, message, hint}.
-    A traceback is printed only when TALLYSTREAM_TRACEBACK is set, as it is for components under `up`, whose stderr is
-    a log.
+    A traceback is printed only when TALLYSTREAM_TRACEBACK is set; a component's goes to its log.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args
@@ -124,13 +122,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as exc:  # noqa: BLE001 - the last line of defence: people get one line, not a traceback
-        if os.environ.get("TALLYSTREAM_TRACEBACK"):
-            traceback.print_exc()
         fail(
             "internal",
             f"{type(exc).__name__}: {exc}".strip().rstrip(":"),
             "this is a defect: run it again with TALLYSTREAM_TRACEBACK=1 and report what it prints",
             as_json=as_json,
+            defect=exc,
         )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

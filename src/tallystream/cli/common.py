@@ -6,7 +6,9 @@ Nothing slow is imported at the top: this module is part of every start, `--help
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,13 +118,15 @@ def emit_json(document: Any) -> None:
     sys.stdout.flush()
 
 
-def fail(code: str, message: str, hint: str, *, as_json: bool) -> None:
-    """Say on stderr what went wrong: one line and, where there is one, the next step."""
+def fail(code: str, message: str, hint: str, *, as_json: bool, defect: Exception | None = None) -> None:
+    """Say on stderr what went wrong: one line and, where there is one, the next step. `defect`: it is ours."""
+    logs = sys.modules.get("tallystream.components.logs")
+    if logs is not None and not as_json and logs.failed(code, message, hint, defect):
+        return
+    if defect is not None and os.environ.get("TALLYSTREAM_TRACEBACK"):
+        traceback.print_exception(defect)
     if as_json:
         sys.stderr.write(json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False) + "\n")
-        return
-    logs = sys.modules.get("tallystream.components.logs")
-    if logs is not None and logs.failed(code, message, hint):
         return
     err_console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     if hint:

@@ -49,11 +49,14 @@ def configure() -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def failed(code: str, message: str, hint: str) -> bool:
-    """Log the error that a component ends with, in one line like the rest; False where people read, or nothing does."""
+def failed(code: str, message: str, hint: str, defect: Exception | None = None) -> bool:
+    """Log the error that a component ends with, in one line like the rest, with the traceback of a defect of ours.
+
+    Returns False where people read, or no component has begun: then nothing is logged.
+    """
     if not structlog.is_configured() or sys.stderr.isatty():
         return False
-    structlog.get_logger().error("failed", code=code, error=message, hint=hint)
+    structlog.get_logger().error("failed", code=code, error=message, hint=hint, exc_info=defect)
     return True
 
 
