@@ -81,7 +81,7 @@ class TopicReader:
     async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(self._stall):
-                while not await self._entered():
+                while not await self._entered():  # noqa: ASYNC110 - nothing would set an event
                     await asyncio.sleep(POLL_MS / 1000)
         except BaseException as exc:
             await self._close()
@@ -94,7 +94,7 @@ class TopicReader:
         await self._close()
 
     async def _entered(self) -> bool:
-        """Learn what there is; False when a broker that answers lost its connection meanwhile: that is worth a retry."""
+        """Learn what there is; False when the connection was lost meanwhile, which is worth another try."""
         try:
             partitions = await partitions_of(self._kafka, self._topic)
             self._partitions = [TopicPartition(self._topic, partition) for partition in partitions]
