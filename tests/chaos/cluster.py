@@ -192,7 +192,7 @@ class Cluster:
                 self.workers.append(self.worker(f"worker-{n + 1}"))
             self._keeper.start()
             self.witness = Witness(self.kafka, self.topics)
-            eventually(lambda: self.gateway.ready, "the gateway is ready", 60)
+            eventually(lambda: self.gateway.ready, "the gateway is ready", 180)
             self.settled()
             self.witness.start()
         except BaseException:
@@ -270,11 +270,11 @@ class Cluster:
 
     def kill_broker(self) -> None:
         self.signal_broker(signal.SIGKILL)
-        eventually(lambda: self.broker.poll() is not None, "the broker has ended", 10)
+        eventually(lambda: self.broker.poll() is not None, "the broker has ended", 60)
 
     # -- its state
 
-    def settled(self, seconds: float = 90.0) -> None:
+    def settled(self, seconds: float = 240.0) -> None:
         """Wait until the workers fold all partitions."""
 
         def all_owned() -> bool:

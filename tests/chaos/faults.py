@@ -49,7 +49,7 @@ class Ring:
     def victim(self) -> Part:
         """Return a worker that folds something."""
         found = eventually(
-            lambda: [w for w in self.cluster.workers if w.alive and w.partitions], "a worker that folds", 60
+            lambda: [w for w in self.cluster.workers if w.alive and w.partitions], "a worker that folds", 180
         )
         return self.cluster.random.choice(found)
 
@@ -93,7 +93,7 @@ def kill_worker(ring: Ring, worker: Part) -> int:
         positions = witness.positions()
         return any(before[p] > positions.get(p, 0) for p in own)
 
-    eventually(waits, "the worker has something to do", 20)
+    eventually(waits, "the worker has something to do", 180)
     worker.kill()
     taken = witness.snapshot()
     return behind({p: before[p] for p in own}, taken.positions)
@@ -109,14 +109,14 @@ def kill_gateway(ring: Ring) -> int:
     """Kill the gateway while requests wait for it; return how many did."""
     gateway = ring.cluster.gateway
     gateway.signal(signal.SIGSTOP)
-    eventually(lambda: ring.fleet.truth.in_flight > 0, "requests are under way", 20)
+    eventually(lambda: ring.fleet.truth.in_flight > 0, "requests are under way", 180)
     waiting = ring.fleet.truth.in_flight
     gateway.kill()
     return waiting
 
 
 def answering(ring: Ring) -> None:
-    eventually(lambda: ring.cluster.gateway.ready, "the gateway answers again", 60)
+    eventually(lambda: ring.cluster.gateway.ready, "the gateway answers again", 180)
 
 
 @kind("worker")
@@ -143,7 +143,7 @@ def workers(ring: Ring) -> Blow:
         before = ring.cluster.witness.usage_ends()
         return behind(before, ring.cluster.witness.positions()) > 0
 
-    eventually(waits, "the workers have something to do", 20)
+    eventually(waits, "the workers have something to do", 180)
     for victim in victims:
         victim.kill()
     at = time.time()
@@ -170,7 +170,7 @@ def join(ring: Ring) -> Blow:
     """Let a third worker join and leave, or be killed."""
     cluster = ring.cluster
     third = cluster.worker(f"guest-{len(cluster.parts)}", static=False)
-    eventually(lambda: third.partitions, "the third worker folds", 60)
+    eventually(lambda: third.partitions, "the third worker folds", 180)
     ring.pause(0.3, 1.5)
     killed = cluster.random.random() < 0.5
     unacked, at = 0, time.time()
@@ -200,7 +200,7 @@ def zombie(ring: Ring) -> Blow:
     eventually(
         lambda: all(witness.positions()[p] >= ends[p] for p in own) and witness.positions() != frozen,
         "others count what the stopped worker had",
-        40,
+        120,
     )
     ring.pause(0.2, 1.5)
     now = witness.snapshot().positions
@@ -234,7 +234,7 @@ def broker(ring: Ring) -> Blow:
     cluster = ring.cluster
     before = ring.spooled()
     cluster.kill_broker()
-    eventually(lambda: ring.spooled() > before, "the spool takes over", 30)
+    eventually(lambda: ring.spooled() > before, "the spool takes over", 120)
     ring.pause(0.2, 2.0)
     unacked = ring.spooled() - before
     cluster.start_broker()
@@ -244,7 +244,7 @@ def broker(ring: Ring) -> Blow:
 
 def flowing(ring: Ring) -> None:
     """Wait until the spool is empty and all partitions are folded."""
-    eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 90)
+    eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 240)
     ring.cluster.settled()
 
 
@@ -259,7 +259,7 @@ def _pause_broker(ring: Ring, name: str, seconds: float) -> Blow:
     cluster.signal_broker(signal.SIGSTOP)
     since = time.monotonic()
     try:
-        eventually(lambda: ring.spooled() > 0, "the spool takes over", 30)
+        eventually(lambda: ring.spooled() > 0, "the spool takes over", 120)
         eventually(lambda: time.monotonic() - since > seconds, "the time is over", seconds + 5)
         unacked = ring.spooled()
     finally:
@@ -315,7 +315,7 @@ def sigterm(ring: Ring) -> Blow:
     for part in (victim, cluster.gateway):
         exits = len(part.exits)
         part.signal(signal.SIGTERM)
-        eventually(lambda part=part, exits=exits: len(part.exits) > exits, "it ends", 30)  # type: ignore[misc]
+        eventually(lambda part=part, exits=exits: len(part.exits) > exits, "it ends", 120)  # type: ignore[misc]
         codes.append(part.exits[-1])
     answering(ring)
     cluster.settled()

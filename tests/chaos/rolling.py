@@ -59,7 +59,7 @@ def run(folder: Path, *, workers: int = 3, partitions: int = 6, rate: float = 10
                 before = sum(one.metric("tallystream_worker_rebalances_total") for one in others)
                 exits, starts, since = len(worker.exits), worker.starts, time.monotonic()
                 worker.signal(signal.SIGTERM)
-                eventually(partial(_folds_again, worker, starts), "it folds again", 60)
+                eventually(partial(_folds_again, worker, starts), "it folds again", 180)
                 away = time.monotonic() - since
                 cluster.settled()
                 after = sum(one.metric("tallystream_worker_rebalances_total") for one in others)

@@ -57,7 +57,7 @@ def disk_spool(ring: Ring) -> Blow:
         cluster.signal_broker(signal.SIGSTOP)
         try:
             refused = ring.fleet.truth.http["503"]
-            eventually(lambda: ring.fleet.truth.http["503"] > refused + 5, "requests are refused", 60)
+            eventually(lambda: ring.fleet.truth.http["503"] > refused + 5, "requests are refused", 180)
             count = ring.fleet.truth.http["503"] - refused
         finally:
             cluster.signal_broker(signal.SIGCONT)
@@ -72,7 +72,7 @@ def disk_store(ring: Ring) -> Blow:
     victim = ring.victim()
     exits = len(victim.exits)
     with filled(cluster.data(victim.name)):
-        eventually(lambda: len(victim.exits) > exits, "the worker ends", 90)
+        eventually(lambda: len(victim.exits) > exits, "the worker ends", 240)
         unacked = behind(witness.usage_ends(), witness.snapshot().positions)
     cluster.settled()
     return Blow("disk-store", 0, unacked, "messages", f"{victim.name} ended with {victim.exits[exits]}")
@@ -86,7 +86,7 @@ def changelog_refuses(ring: Ring) -> Blow:
     before = sum(len(w.exits) for w in cluster.workers)
     asyncio.run(_alter(cluster, topic.name, {**topic.config, "max.message.bytes": "10"}))
     try:
-        eventually(lambda: sum(len(w.exits) for w in cluster.workers) > before, "a worker ends", 60)
+        eventually(lambda: sum(len(w.exits) for w in cluster.workers) > before, "a worker ends", 180)
         unacked = behind(witness.usage_ends(), witness.snapshot().positions)
     finally:
         asyncio.run(_alter(cluster, topic.name, dict(topic.config)))
