@@ -152,6 +152,13 @@ def test_every_alert_is_tested_firing_and_silent() -> None:
     assert seen == {alert["alert"]: {True, False} for alert in alerts()}
 
 
+def test_the_pages_alerts_lead_to_are_there() -> None:
+    page = ROOT / "docs" / "operations" / "alerts.md"
+    links = re.findall(r"\]\(([\w./-]+\.md)\)", page.read_text())
+    assert links
+    assert all((page.parent / link).is_file() for link in links)
+
+
 @needs_promtool
 def test_promtool_finds_no_fault_with_the_rules_and_the_example() -> None:
     run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *sorted((RULES / "rules").glob("*.yml")))

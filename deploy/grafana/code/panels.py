@@ -138,18 +138,23 @@ def bars(title: str, text: str, query: Query, *, unit: str = "short", span: int 
 
 
 def grid(title: str, text: str, *queries: Query, by: str, units: dict[str, str], span: int = HALF) -> table.Panel:
-    """Return a table with a row for each value of the label `by` and a column for each query, named by its legend."""
+    """Return a table with a row for each value of the label `by` and a column for each query, named by its legend.
+
+    A query without a legend brings its labels as columns, not its value.
+    """
     panel = table.Panel().title(title).description(text).datasource(SOURCE).span(span).height(9)
-    renamed = {}
+    renamed, hidden = {}, {"Time": True} | {f"Time {n}": True for n in range(1, len(queries) + 1)}
     for place, query in enumerate(queries):
         target = _target(query, place, instant=True).format(PromQueryFormat.TABLE)
         panel = panel.with_target(target)
         value = f"Value #{chr(ord('A') + place)}" if len(queries) > 1 else "Value"
-        renamed[value] = query.legend
+        if query.legend:
+            renamed[value] = query.legend
+        else:
+            hidden[value] = True
     panel = panel.with_transformation(
         DataTransformerConfig(id_val="joinByField", options={"byField": by, "mode": "outer"})
     )
-    hidden = {"Time": True} | {f"Time {n}": True for n in range(1, len(queries) + 1)}
     panel = panel.with_transformation(
         DataTransformerConfig(id_val="organize", options={"excludeByName": hidden, "renameByName": renamed})
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from deploy.grafana.code.panels import (
     FULL,
     QUARTER,
+    THIRD,
     USD,
     Query,
     bars,
@@ -77,6 +78,26 @@ def build() -> dashboard.Dashboard:
             )
         )
         .with_panel(
+            number(
+                "Input from the cache", "Share of input tokens that were read from the cache, in the range shown.",
+                _cached(), unit="percentunit", span=THIRD, decimals=1,
+            )
+        )
+        .with_panel(
+            number(
+                "Cost per request", "In the range shown, of requests with a price.",
+                f"{range_of('tallystream_cost_usd_total')} / ({range_of('tallystream_requests_total')}"
+                f" - {range_of('tallystream_requests_without_price_total')} > 0)",
+                unit=USD, span=THIRD, decimals=4,
+            )
+        )
+        .with_panel(
+            number(
+                "Reasoning", "Reasoning tokens, a part of the output tokens, in the range shown.",
+                range_of("tallystream_reasoning_tokens_total"), span=THIRD,
+            )
+        )
+        .with_panel(
             lines(
                 "Cost an hour, by model", "Dollars an hour at the rate of the moment.",
                 Query(f"sum by (model) (rate(tallystream_cost_usd_total{{{CHOSEN}}}[$__rate_interval])) * 3600", "{{model}}"),
@@ -124,37 +145,17 @@ def build() -> dashboard.Dashboard:
                 Query(spent("tallystream_team_cost_usd_total", "team", **teams), "cost"),
                 Query(spent("tallystream_team_tokens_total", "team", **teams), "tokens"),
                 Query(spent("tallystream_team_requests_total", "team", **teams), "requests"),
-                by="team", units={"cost": USD},
+                by="team", units={"cost": USD}, span=QUARTER,
             )
         )
         .with_panel(
             bars("Tokens by kind", "Disjoint kinds.", Query(range_of("tallystream_tokens_total", "kind"), "{{kind}}"), span=QUARTER)
         )
-        .with_panel(
-            number(
-                "Input from the cache", "Share of input tokens that were read from the cache, in the range shown.",
-                _cached(), unit="percentunit", span=QUARTER, decimals=1,
-            )
-        )
-        .with_panel(
-            number(
-                "Cost per request", "In the range shown, of requests with a price.",
-                f"{range_of('tallystream_cost_usd_total')} / ({range_of('tallystream_requests_total')}"
-                f" - {range_of('tallystream_requests_without_price_total')} > 0)",
-                unit=USD, span=QUARTER, decimals=4,
-            )
-        )
-        .with_panel(
-            number(
-                "Reasoning", "Reasoning tokens, a part of the output tokens, in the range shown.",
-                range_of("tallystream_reasoning_tokens_total"), span=QUARTER,
-            )
-        )
         .with_row(dashboard.Row("Connections"))
         .with_panel(
             grid(
                 "Connections", "When each last sent usage, and what it has cost this hour. Revoked ones are left out.",
-                Query('max by (connection, name, provider) (tallystream_connection_info{status="active"})', "connections"),
+                Query('max by (connection, name, provider) (tallystream_connection_info{status="active"})'),
                 Query('time() - max by (connection) (tallystream_connection_last_synced_timestamp_seconds{signal="logs"})', "last usage ago"),
                 Query("max by (connection) (tallystream_connection_hour_cost_usd)", "this hour"),
                 by="connection", units={"last usage ago": "s", "this hour": USD}, span=FULL,

@@ -27,6 +27,8 @@ from tallystream.streams.tail import Batch, Recreated, Tail
 from tallystream.streams.topics import Topics
 
 log = structlog.get_logger()
+TELL_EVERY = 60.0
+"""Seconds between two lines in the log about a Kafka that stays away."""
 _OFFSET = re.compile(rb'"version":\[\d+,(\d+)\]')
 
 
@@ -93,7 +95,7 @@ class Exporter:
 
     async def _again(self, work: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
         """Do the work, again after a moment whenever Kafka does not answer."""
-        told = False
+        told = None
         while True:
             try:
                 await work()
@@ -101,9 +103,10 @@ class Exporter:
                     return
             except Unreachable as exc:
                 self._failures += 1
-                if not told:
+                now = self._clock.monotonic()
+                if told is None or now - told > TELL_EVERY:
                     log.warning("kafka_does_not_answer", error=exc.message)
-                told = True
+                    told = now
             await asyncio.sleep(self._config.retry)
 
     async def _open_ledger(self) -> None:
