@@ -29,7 +29,8 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """Everything that can be set. Each field's description is its documentation."""
 
-    model_config = SettingsConfigDict(env_prefix="TALLYSTREAM_", extra="forbid", frozen=True)
+    # A variable that is empty is not set: files of variables list what may be set, with nothing behind the `=`.
+    model_config = SettingsConfigDict(env_prefix="TALLYSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     data_dir: Path = Field(default_factory=default_data_dir)
     """State of this machine: embedded Kafka, stores, spools, run.json."""
@@ -73,7 +74,14 @@ class Settings(BaseSettings):
     """TOML file of private, dated prices that go before the book's."""
     worker_membership: Literal["static", "dynamic"] = "static"
     """`static`: a worker that restarts under its instance name takes its partitions back at once; those of one that
-    stops for good move after 6 s. `dynamic`: a worker that stops hands over at once; after a crash it takes 6 s."""
+    stops for good move after the session timeout. `dynamic`: a worker that stops hands over at once; after a crash it
+    takes that time, too."""
+    worker_session_timeout: timedelta = Field(
+        default=timedelta(seconds=6), ge=timedelta(seconds=1), le=timedelta(minutes=30)
+    )
+    """How long the group waits for a worker that is silent (ISO 8601 duration; brokers allow 6 s to 30 min unless they
+    are told otherwise). Longer than a restart takes, and a restart moves nothing; shorter, and the partitions of a
+    worker that hangs move sooner."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)

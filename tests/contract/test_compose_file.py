@@ -56,6 +56,18 @@ def test_the_example_of_env_names_what_is_read() -> None:
     assert {name for name in names if name.isupper()} - {"COMPOSE_PROFILES"} <= set(re.findall(r"[A-Z_]{4,}", read))
 
 
+def test_a_copy_of_the_example_sets_no_secret_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TALLYSTREAM_")]:
+        monkeypatch.delenv(name)
+    before = Settings()
+    for line in (ROOT / ".env.example").read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.isupper():
+            monkeypatch.setenv(name, value)
+    assert Settings() == before
+    assert not Settings().polls_openai
+
+
 def test_secrets_are_read_from_the_environment_never_written_here() -> None:
     for service in COMPOSE["services"].values():
         for name, value in service.get("environment", {}).items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Authority:
     """A certificate authority in `directory`; `ca` is what its clients trust."""
 
     def __init__(self, directory: Path) -> None:
+        if shutil.which("openssl") is None:
+            pytest.skip("the program openssl is not here")
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._pair = self._key_and("ca", ["-x509", "-subj", "/CN=authority of the tests", "-days", "2"])
