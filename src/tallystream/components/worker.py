@@ -32,9 +32,8 @@ from tallystream.streams.runtime import App
 from tallystream.streams.runtime import run as run_app
 from tallystream.streams.topics import Topics
 
-SESSION_TIMEOUT = 6.0
-"""Seconds without a heartbeat after which the group gives a worker's partitions away (Kafka's default minimum)."""
-HEARTBEAT = 1.5
+HEARTBEATS = 4
+"""In a session timeout."""
 BOOK = ("tallystream_book", "The price book requests are priced with.")
 REBALANCE_TIMEOUT = 20.0
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -51,6 +50,8 @@ class WorkerConfig:
     window: Window
     instance: str
     static: bool
+    session_timeout: float = 6.0
+    """Seconds without a heartbeat after which the group gives the worker's partitions away."""
 
 
 def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str) -> None:
@@ -77,6 +78,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         window=Window(int(settings.lateness.total_seconds() * 1000)),
         instance=instance,
         static=settings.worker_membership == "static",
+        session_timeout=settings.worker_session_timeout.total_seconds(),
     )
     with _owned(config.directory):
         uvloop.run(_serve(config, (settings.ops_host, ops_port)))
@@ -149,9 +151,9 @@ def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
         datadir=config.directory,
         partitions=config.topics.partitions,
         instance=config.instance if config.static else None,
-        session_timeout=SESSION_TIMEOUT,
-        heartbeat_interval=HEARTBEAT,
-        rebalance_timeout=REBALANCE_TIMEOUT,
+        session_timeout=config.session_timeout,
+        heartbeat_interval=config.session_timeout / HEARTBEATS,
+        rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
     table = SessionCost(app, config.topics, config.book, config.window, FoldMetrics(registry))
     registry.register(RuntimeCollector(table, lambda: app.rebalances))
