@@ -20,8 +20,6 @@ from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
 from tests.support.product import eventually
 
-SESSION_TIMEOUT = 6.0
-
 
 @dataclass
 class Restart:
@@ -39,16 +37,20 @@ class Restart:
 
 @dataclass
 class Rolling:
+    session_timeout: float
     restarts: list[Restart] = field(default_factory=list)
     stops: dict[int, float] = field(default_factory=dict)
     """By partition: the longest that a message waited for its row, in seconds."""
     verdict: Verdict = field(default_factory=Verdict)
 
 
-def run(folder: Path, *, workers: int = 3, partitions: int = 6, rate: float = 100.0, warm_up: float = 5.0) -> Rolling:
+def run(
+    folder: Path, session_timeout: float, *, workers: int = 3, rate: float = 100.0, warm_up: float = 5.0
+) -> Rolling:
     """Restart each worker once, one after the other, as an upgrade would."""
-    done = Rolling()
-    with Cluster(folder, workers=workers, partitions=partitions) as cluster:
+    done = Rolling(session_timeout)
+    environment = {"TALLYSTREAM_WORKER_SESSION_TIMEOUT": f"PT{session_timeout:g}S"}
+    with Cluster(folder, workers=workers, environment=environment) as cluster:
         fleet = Fleet(f"http://127.0.0.1:{cluster.port}", cluster.connect(), Fleetwise(rate, 6))
         fleet.start()
         try:
@@ -95,16 +97,16 @@ def stops(cluster: Cluster, since: float, until: float) -> dict[int, float]:
 def render(done: Rolling, command: str) -> str:
     """Return the section of the report."""
     longest = max(done.stops.values())
-    held = "within" if longest <= SESSION_TIMEOUT else "beyond"
+    held = "within" if longest <= done.session_timeout else "beyond"
     lines = [
-        "## Rolling restart",
+        f"## Rolling restart, session timeout {done.session_timeout:.0f} s",
         "",
         report.header(command),
         "",
         (
             f"Three workers with static membership, each ended with SIGTERM and started again under"
             f" {done.verdict.figures['requests_per_s']} requests/s, one after the other. The longest that any message"
-            f" waited for its row: {longest:.1f} s, {held} the session timeout of {SESSION_TIMEOUT:.0f} s."
+            f" waited for its row: {longest:.1f} s, {held} the session timeout of {done.session_timeout:.0f} s."
             f" Rows: {'**exact**' if done.verdict.exact else str(done.verdict)}."
         ),
         "",
@@ -126,13 +128,15 @@ def render(done: Rolling, command: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.rolling", description=__doc__)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--section", default="rolling")
+    parser.add_argument("--session-timeout", type=float, default=6.0, help="seconds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tallystream-rolling-") as folder:
-        done = run(Path(folder))
-    text = render(done, "python -m tests.chaos.rolling")
+        done = run(Path(folder), arguments.session_timeout)
+    text = render(done, f"python -m tests.chaos.rolling --session-timeout {arguments.session_timeout:g}")
     sys.stdout.write(f"{text}\n{done.verdict}\n")
     if arguments.report:
-        report.write(arguments.report, "rolling", text)
+        report.write(arguments.report, arguments.section, text)
     sys.exit(0 if done.verdict.exact else 4)
 
 
