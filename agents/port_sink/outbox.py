@@ -69,16 +69,14 @@ class Outbox:
         """Take in a version that is newer than every one before; one of a lower `order` gives way to what is there."""
         key = item.entity.key
         if key in self._flying:
-            held = self._flying[key]
-            if held is None or item.order >= held.order:
-                self._flying[key] = _merged(held, item)
+            self._flying[key] = _merged(self._flying[key], item)
             return
         parked = self._parked.pop(key, None)
-        have = self._waiting.setdefault(key.blueprint, {}).get(key)
+        waiting = self._waiting.setdefault(key.blueprint, {})
+        have = waiting.get(key)
         before = have or parked
-        if before is not None and item.order < before[0].order:
-            item = before[0]
-        self._waiting[key.blueprint][key] = (_merged(before[0] if before else None, item), have[1] if have else now_ms)
+        newest = _merged(before[0] if before else None, item)
+        waiting[key] = (newest, have[1] if have else now_ms)
 
     def take(self, now_ms: int) -> tuple[str, list[Item]] | None:
         """Hand out a batch: a full one, or one whose oldest entity has lingered; None when there is none yet."""
@@ -147,13 +145,14 @@ class Outbox:
         for key, (item, until) in list(self._parked.items()):
             if until <= now_ms:
                 del self._parked[key]
-                self._waiting.setdefault(key.blueprint, {})[key] = (item, now_ms)
+                self._waiting.setdefault(key.blueprint, {})[key] = (item, until)
 
 
 def _merged(before: Item | None, item: Item) -> Item:
-    """Return an item that also stands for the change an earlier version stood for."""
-    if before is None or before is item:
+    """Return the one of two versions that is right, standing for both of their changes."""
+    if before is None:
         return item
+    right = before if item.order < before.order else item
     since = min((one for one in (before.since_ms, item.since_ms) if one), default=0)
-    attempts = before.attempts if before.entity.digest == item.entity.digest else item.attempts
-    return replace(item, since_ms=since, attempts=attempts)
+    attempts = before.attempts if before.entity.digest == right.entity.digest else right.attempts
+    return replace(right, since_ms=since, attempts=attempts)

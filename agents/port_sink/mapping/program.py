@@ -55,7 +55,7 @@ class Program:
         self._query = resource.selector.query
         self.kind = resource.kind
         for field, source in self.expressions():
-            _compile(f"({source}\n)", f"{resource.kind}: {field}", source)
+            _compile(source, f"{resource.kind}: {field}", source)
         bodies = ", ".join(_object(mapping) for mapping in self._mappings)
         if self._items is not None:
             bodies = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) | ({bodies})"

@@ -28,6 +28,9 @@ _CONSTANT = re.compile(rf"//\s*(?P<constant>{_TEXT}|-?\d+(?:\.\d+)?)")
 _OPERAND = re.compile(r"(?P<before>^|\+)(?P<space>\s*)(?P<path>(?:\.[A-Za-z_]\w*)+)(?=\s*(?:\+|$))")
 _STRINGS = re.compile(_TEXT)
 
+_ALWAYS = frozenset({".connection_id", ".session_id", ".client", ".provider", ".hour", ".model", ".day"})
+"""Fields of our own kinds that are never null."""
+
 DATA_PATHS = {"/usage": ".data", "/models": ".data", "/dashboard/billing/usage": ".daily_costs"}
 """Where the endpoints of the page keep their lists."""
 
@@ -62,11 +65,13 @@ def _constants(_kind: str, field: str, source: str) -> tuple[str, str]:
     )
 
 
-def _nulls(_kind: str, field: str, source: str) -> tuple[str, str]:
+def _nulls(kind: str, field: str, source: str) -> tuple[str, str]:
     if field != "identifier" or "+" not in _STRINGS.sub("", source):
         return source, ""
 
     def checked(found: re.Match[str]) -> str:
+        if not kind.startswith("/") and found["path"] in _ALWAYS:
+            return found[0]
         return f'{found["before"]}{found["space"]}({found["path"]} // error("{found["path"]} is missing"))'
 
     head, bar, tail = source.rpartition("with_dates | ")

@@ -2,7 +2,8 @@
 
 Three things break a mapping that was right on the page, and are put right here, each with a word about it:
 
-    identifier: "daily-" + (.timestamp)     YAML ends the value at the second quote: the whole expression is quoted
+    identifier: "daily-" + (.timestamp)     YAML ends the value at the second quote (or a bracket, or stumbles over a
+                                            colon): the whole expression is quoted
     lost indentation                        restored from the shape every mapping has
     several `resources:` after one another  YAML would keep the last one only: they become one list
 """
@@ -18,7 +19,7 @@ from tallystream.agents.port_sink.mapping.repairs import Repair
 from tallystream.schemas.errors import UsageError
 
 LONGEST = 1 << 20
-_VALUE = re.compile(r'^(?P<head>\s*(?:-\s+)?[\w.$@/-]+:[ \t]+)(?P<value>"(?:[^"\\]|\\.)*"[ \t]*(?!#)\S.*?)[ \t]*$')
+_VALUE = re.compile(r"^(?P<head>\s*(?:-\s+)?[\w.$@/-]+:[ \t]+)(?P<value>[^\s|>&*!#'].*?)[ \t]*$")
 _KEY = re.compile(r"^(?P<dash>-[ \t]+)?(?P<key>[\w.$@/-]+):(?:[ \t]+(?P<value>\S.*))?$")
 
 _DEPTH = {
@@ -43,11 +44,17 @@ def parse(text: str) -> tuple[Any, list[Repair]]:
     """
     if len(text) > LONGEST:
         raise UsageError(f"a mapping of {len(text):,} characters is too long", "1 MiB is the limit")
-    lines, repairs = _quoted(text.expandtabs(2).splitlines())
-    lines = _indented(lines, repairs)
-    lines = _one_list(lines, repairs)
+    repairs: list[Repair] = []
+    lines = _one_list(_indented(text.expandtabs(2).splitlines(), repairs), repairs)
     try:
-        return yaml.safe_load("\n".join(lines)), repairs
+        return _load(lines), repairs
+    except UsageError:
+        return _load(_quoted(lines, repairs)), repairs
+
+
+def _load(lines: list[str]) -> Any:
+    try:
+        return yaml.safe_load("\n".join(lines))
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f"line {mark.line + 1}" if mark else "somewhere"
@@ -57,21 +64,28 @@ def parse(text: str) -> tuple[Any, list[Repair]]:
         raise UsageError(f"the mapping is not YAML: {' '.join(str(exc).split())[:200]}", HINT) from None
 
 
-def _quoted(lines: list[str]) -> tuple[list[str], list[Repair]]:
-    """Quote values that begin with a quoted text and go on after it."""
-    done, repairs = [], []
+def _quoted(lines: list[str], repairs: list[Repair]) -> list[str]:
+    """Quote values that are no YAML by themselves."""
+    done = []
     for line in lines:
         found = _VALUE.match(line)
-        if found is None:
+        if found is None or _is_yaml(found["value"]):
             done.append(line)
             continue
         head, value = found["head"], found["value"]
-        done.append(head + "'" + value.replace("'", "''") + "'")
-        repairs.append(
-            Repair(head.strip().rstrip(":").lstrip("- "), value, f"'{value}'",
-                   "YAML ends a value at its closing quote: the whole expression is now in single quotes")
-        )  # fmt: skip
-    return done, repairs
+        quoted = "'" + value.replace("'", "''") + "'"
+        done.append(head + quoted)
+        why = f"YAML takes {value[:1]} for the beginning of something else: the whole expression is now in single quotes"
+        repairs.append(Repair(head.strip().rstrip(":").lstrip("- "), value, quoted, why))
+    return done
+
+
+def _is_yaml(value: str) -> bool:
+    try:
+        yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        return False
+    return True
 
 
 def _indented(lines: list[str], repairs: list[Repair]) -> list[str]:

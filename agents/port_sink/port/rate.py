@@ -18,6 +18,8 @@ CAUTIOUS = 5.0
 DEPTH = 1.0
 """Seconds of pace that may be saved up."""
 SLOWEST = 1 / 60
+WHOLE = 1 - 1e-6
+"""What counts as a whole call saved up: sums of floats never quite reach 1."""
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -81,7 +83,7 @@ class Pace:
         if now < self._blocked_until:
             return self._blocked_until - now
         self._fill()
-        return (1 - self._saved) / self.rate if self._saved < 1 else 0.0
+        return (1 - self._saved) / self.rate if self._saved < WHOLE else 0.0
 
     def _fill(self) -> None:
         now = self._clock.monotonic()
