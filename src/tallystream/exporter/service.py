@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tallystream.exporter.groups import LagReader, Lags
 from tallystream.exporter.ledger import Ledger, file_name
 from tallystream.exporter.metrics import View
 from tallystream.exporter.registers import Registers
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import Unfit, Unreachable
 from tallystream.schemas.hours import hour_of
 from tallystream.streams import topics as topic_admin
 from tallystream.streams.clock import Clock, SystemClock
@@ -77,7 +78,7 @@ class Exporter:
         """Run until cancelled.
 
         Raises:
-            Unfit: the counters' file is damaged, or a topic is not as it must be.
+            Unfit: the counters' file is damaged or cannot be written, or a topic is not as it must be.
 
         """
         config = self._config
@@ -178,6 +179,11 @@ class Exporter:
             except asyncio.CancelledError:
                 await applying
                 raise
+            except sqlite3.Error as exc:
+                raise Unfit(
+                    f"the exporter's counters in {self._ledger.path} cannot be written: {exc}",
+                    "make room on that disk; nothing is lost, it goes on where it stopped",
+                ) from exc
             for batch in mine:
                 self._note(batch)
 
