@@ -52,7 +52,7 @@ lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks requirements/lock_kafka.py
+	$(BIN)/mypy benchmarks examples requirements/lock_kafka.py
 	$(BIN)/mypy deploy/grafana/code
 	$(BIN)/lint-imports --no-cache
 
