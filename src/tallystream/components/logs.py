@@ -15,8 +15,14 @@ LIBRARIES = {
 }
 
 
+_begun = False
+"""Whether this process is a component: then its errors are log lines too."""
+
+
 def configure() -> None:
     """Send structlog's and the libraries' logs to stderr; call it once, first thing in a component."""
+    global _begun
+    _begun = True
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -54,7 +60,7 @@ def failed(code: str, message: str, hint: str, defect: Exception | None = None) 
 
     Returns False where people read, or no component has begun: then nothing is logged.
     """
-    if not structlog.is_configured() or sys.stderr.isatty():
+    if not _begun or sys.stderr.isatty():
         return False
     structlog.get_logger().error("failed", code=code, error=message, hint=hint, exc_info=defect)
     return True
