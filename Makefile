@@ -36,6 +36,7 @@ test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
 
 chaos: $(VENV)/.dev ## The long proof: 100 kills and more under load, written to docs/chaos.md (ARGS="--kinds worker=5").
 	$(BIN)/python -m tests.chaos --report docs/chaos.md $(ARGS)
+	$(BIN)/python -m tests.chaos.rolling --report docs/chaos.md
 
 compose-test: $(VENV)/.dev ## Build the image, bring docker-compose.yml up on a real engine, load it, kill a worker: exact.
 	TALLYSTREAM_COMPOSE_TEST=1 $(BIN)/pytest tests/e2e/test_compose.py $(PYTEST)
