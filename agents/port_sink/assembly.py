@@ -10,7 +10,7 @@ from typing import Any
 from tallystream.agents.port_sink.backlog import Backlog
 from tallystream.agents.port_sink.documents import Document, Kind
 from tallystream.agents.port_sink.doubts import Doubts
-from tallystream.agents.port_sink.entities import Entity
+from tallystream.agents.port_sink.entities import Entity, Rules
 from tallystream.agents.port_sink.ledger import Ledger
 from tallystream.agents.port_sink.letters import Letters
 from tallystream.agents.port_sink.mapping import Failure, Mapper
@@ -33,7 +33,8 @@ class Assembly:
     table: GlobalTable
     kinds: Mapping[str, Kind]
     mapper: Mapper
-    blueprints: Mapping[str, Mapping[str, Any]]
+    rules: Mapping[str, Rules]
+    """Of Port's blueprints, by identifier."""
     ledger: Ledger
     letters: Letters
     backlog: Backlog
@@ -75,7 +76,7 @@ class Assembly:
                 rows.append((record, document.meta))
             documents.append((key, since_ms, document))
         self.samples.keep(kind, [record for record, _ in rows])
-        found = self.mapper.run(kind, rows, self.blueprints)
+        found = self.mapper.run(kind, rows, self.rules)
         entities: dict[int, list[tuple[int, Entity]]] = {}
         failures: dict[int, list[tuple[int, Failure]]] = {}
         for row, entity in found.entities:

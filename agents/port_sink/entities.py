@@ -15,6 +15,7 @@ from tallystream.agents.port_sink.mapping.program import Failure, RawEntity
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?")
+_SIMPLE = frozenset({str, int, bool, type(None)})
 DIGITS = 15
 """Significant digits that a double always holds: beyond them, what JQ calculated is dust (0.1 + 0.2)."""
 
@@ -56,7 +57,33 @@ class Unmappable(Exception):  # noqa: N818 - a verdict on a record
         return Failure(self.field, expression, self.reason)
 
 
-def build(raw: RawEntity, row: Any, blueprints: Mapping[str, Mapping[str, Any]]) -> Entity:
+@dataclass(frozen=True)
+class Rules:
+    """What a blueprint asks of its entities, as far as it is checked here."""
+
+    dates: frozenset[str]
+    """Properties of format date-time."""
+    required: tuple[str, ...]
+    required_relations: tuple[str, ...]
+
+    @classmethod
+    def of(cls, blueprint: Mapping[str, Any]) -> Rules:
+        """Return a blueprint's rules."""
+        schema = blueprint.get("schema") or {}
+        properties, relations = schema.get("properties") or {}, blueprint.get("relations") or {}
+        return cls(
+            frozenset(name for name, rule in properties.items() if rule.get("format") == "date-time"),
+            tuple(schema.get("required") or ()),
+            tuple(name for name, rule in relations.items() if rule.get("required")),
+        )
+
+
+def rules(blueprints: Mapping[str, Mapping[str, Any]]) -> dict[str, Rules]:
+    """Return the rules of blueprints, by identifier."""
+    return {name: Rules.of(blueprint) for name, blueprint in blueprints.items()}
+
+
+def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
     """Return the entity that a mapping gave for a row.
 
     What is put right: characters Port refuses in identifiers, also in relations (`identifiers.encode`); a day or a time
@@ -67,7 +94,7 @@ def build(raw: RawEntity, row: Any, blueprints: Mapping[str, Mapping[str, Any]])
 
     """
     name = _text(raw.get("blueprint"), "blueprint")
-    blueprint = blueprints.get(name)
+    blueprint = known.get(name)
     if blueprint is None:
         raise Unmappable("blueprint", f"Port has no blueprint {name!r}")
     identifier = encode(_text(raw.get("identifier"), "identifier"))
@@ -77,20 +104,22 @@ def build(raw: RawEntity, row: Any, blueprints: Mapping[str, Mapping[str, Any]])
             body[field] = raw[field] if isinstance(raw[field], str) else str(raw[field])
     if raw.get("team") is not None:
         body["team"] = raw["team"]
-    schema = blueprint.get("schema") or {}
-    rules = schema.get("properties") or {}
-    body["properties"] = {
-        key: _property(value, rules.get(key) or {}, row) for key, value in (raw.get("properties") or {}).items()
+    properties = body["properties"] = {
+        key: value if type(value) in _SIMPLE else _tidy(value, row)
+        for key, value in (raw.get("properties") or {}).items()
     }
+    for key in blueprint.dates:
+        if isinstance(properties.get(key), str):
+            properties[key] = _whole_date(properties[key])
     relations = {key: _relation(value, key) for key, value in (raw.get("relations") or {}).items()}
     if relations:
         body["relations"] = relations
-    for required in schema.get("required", ()):
-        if body["properties"].get(required) is None:
+    for required in blueprint.required:
+        if properties.get(required) is None:
             raise Unmappable(f"properties.{required}", "the blueprint requires it and it is null")
-    for key, rule in (blueprint.get("relations") or {}).items():
-        if rule.get("required") and not relations.get(key):
-            raise Unmappable(f"relations.{key}", "the blueprint requires it and it is null")
+    for required in blueprint.required_relations:
+        if not relations.get(required):
+            raise Unmappable(f"relations.{required}", "the blueprint requires it and it is null")
     text = orjson.dumps(body)
     digest = blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
     return Entity(EntityKey(name, identifier), body, text, digest)
@@ -106,14 +135,10 @@ def _shown(value: Any) -> str:
     return orjson.dumps(value).decode()[:60]
 
 
-def _property(value: Any, rule: Mapping[str, Any], row: Any) -> Any:
-    if isinstance(value, str) and rule.get("format") == "date-time":
-        if _DAY.fullmatch(value):
-            return f"{value}T00:00:00Z"
-        if _NO_ZONE.fullmatch(value):
-            return f"{value}Z"
-        return value
-    return _tidy(value, row)
+def _whole_date(value: str) -> str:
+    if _DAY.fullmatch(value):
+        return f"{value}T00:00:00Z"
+    return f"{value}Z" if _NO_ZONE.fullmatch(value) else value
 
 
 def _tidy(value: Any, row: Any) -> Any:

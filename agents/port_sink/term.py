@@ -16,6 +16,7 @@ from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.delivery import Delivery
 from tallystream.agents.port_sink.documents import Kind
 from tallystream.agents.port_sink.doubts import Doubts
+from tallystream.agents.port_sink.entities import rules
 from tallystream.agents.port_sink.fence import Fence
 from tallystream.agents.port_sink.ledger import Ledger
 from tallystream.agents.port_sink.letters import Letters
@@ -105,7 +106,7 @@ class Term:
                 merge=config.mapper.merge, create_missing=config.mapper.create_missing,
             )  # fmt: skip
             assembly = Assembly(
-                table=parts.table, kinds=parts.kinds, mapper=config.mapper, blueprints=self._theirs,
+                table=parts.table, kinds=parts.kinds, mapper=config.mapper, rules=rules(self._theirs),
                 ledger=self._ledger, letters=letters, backlog=parts.backlog, outbox=parts.outbox,
                 doubts=parts.doubts, metrics=parts.metrics, clock=parts.clock,
                 room=lambda: api.BULK * (2 * config.senders + int(2 * pace.rate)),

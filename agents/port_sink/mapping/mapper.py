@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tallystream.agents.port_sink.entities import Entity, EntityKey, Unmappable, build
+from tallystream.agents.port_sink.entities import Entity, EntityKey, Rules, Unmappable, build
 from tallystream.agents.port_sink.mapping import repairs as rules
 from tallystream.agents.port_sink.mapping.model import EntityMapping, MappingFile, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
@@ -77,21 +77,21 @@ class Mapper:
                     named.add(found[1])
         return named
 
-    def run(self, kind: str, rows: Rows, blueprints: Mapping[str, Mapping[str, Any]]) -> Mapped:
-        """Return what records of a kind become; `blueprints` are Port's, by identifier."""
+    def run(self, kind: str, rows: Rows, known: Mapping[str, Rules]) -> Mapped:
+        """Return what records of a kind become; `known` are the rules of Port's blueprints, by identifier."""
         found = Mapped([], [])
         for program in self._programs:
             if program.kind == kind:
-                self._run(program, rows, blueprints, found)
+                self._run(program, rows, known, found)
         return found
 
-    def _run(self, program: Program, rows: Rows, blueprints: Mapping[str, Mapping[str, Any]], found: Mapped) -> None:
+    def _run(self, program: Program, rows: Rows, known: Mapping[str, Rules], found: Mapped) -> None:
         for index, outcome in enumerate(program.run(rows)):
             if outcome.failure is not None:
                 found.failures.append((index, outcome.failure))
             for raw in outcome.entities:
                 try:
-                    found.entities.append((index, build(raw, rows[index][0], blueprints)))
+                    found.entities.append((index, build(raw, rows[index][0], known)))
                 except Unmappable as exc:
                     found.failures.append((index, exc.failure(program.source(exc.field))))
 

@@ -6,6 +6,7 @@ expressions are run one by one to say which of them it was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +21,7 @@ from tallystream.agents.port_sink.mapping.prelude import PRELUDE
 from tallystream.schemas.errors import UsageError
 
 RawEntity = dict[str, Any]
+_PATH = re.compile(r"(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def _object(mapping: EntityMapping) -> str:
 def _value(value: Any) -> str:
     """Return JQ for a value of the mapping. Texts are JQ: the first result counts, null when there is none."""
     if isinstance(value, str):
-        return f"([{value}\n][0])"
+        # A plain path has one result, always: nothing to collect.
+        return value if _PATH.fullmatch(value) else f"([{value}\n][0])"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quote(name)}: {_value(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):

@@ -75,7 +75,9 @@ def _quoted(lines: list[str], repairs: list[Repair]) -> list[str]:
         head, value = found["head"], found["value"]
         quoted = "'" + value.replace("'", "''") + "'"
         done.append(head + quoted)
-        why = f"YAML takes {value[:1]} for the beginning of something else: the whole expression is now in single quotes"
+        why = (
+            f"YAML takes {value[:1]} for the beginning of something else: the whole expression is now in single quotes"
+        )
         repairs.append(Repair(head.strip().rstrip(":").lstrip("- "), value, quoted, why))
     return done
 

@@ -14,7 +14,7 @@ import jq
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.openai import complete
-from tallystream.agents.port_sink.entities import Entity
+from tallystream.agents.port_sink.entities import Entity, rules
 from tallystream.agents.port_sink.mapping import Failure, Mapper, Repair, default_text
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.agents.port_sink.mapping.model import ResourceMapping
@@ -75,7 +75,7 @@ def run(file: Path, sample: Path, kind: str | None) -> Outcome:
         known[name] = {"identifier": name, "schema": {"properties": {}}}
         notes.append(f"{name} is no blueprint of ours: required properties and dates are not checked here")
     meta = {"resource": resource.kind, "query": "0" * 16, "bucket": "current"}
-    mapped = mapper.run(resource.kind, [(row, meta) for row in rows], known)
+    mapped = mapper.run(resource.kind, [(row, meta) for row in rows], rules(known))
     found = collisions(mapped.entities, mapped.failures)
     params, wrong = _params(resource)
     repairs = [one for one in mapper.repairs if ": " not in one.where or one.where.startswith(f"{resource.kind}: ")]

@@ -10,11 +10,12 @@ from tests.support.port_page import DAILY, MODELS, PASTED, USAGE, flattened
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.openai import complete
+from tallystream.agents.port_sink.entities import rules
 from tallystream.agents.port_sink.mapping import Mapped, Mapper, default_text
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.schemas.errors import UsageError
 
-KNOWN = blueprints.load(session_hours=True)
+KNOWN = rules(blueprints.load(session_hours=True))
 DAY = 1_795_219_200
 HEAD = """\
 resources:

@@ -267,7 +267,8 @@ class TestThePagesNames:
             "OCEAN__PORT__CLIENT_ID": "an id", "OCEAN__PORT__CLIENT_SECRET": "a secret",
             "OCEAN__PORT__BASE_URL": "https://api.us.getport.io", "OCEAN__INTEGRATION__IDENTIFIER": "codex-integration",
             "OCEAN__INTEGRATION__TYPE": "custom", "OCEAN__INTEGRATION__CONFIG__BASE_URL": "https://example.test/v1",
-            "OCEAN__INTEGRATION__CONFIG__AUTH_TYPE": "bearer_token", "OCEAN__INTEGRATION__CONFIG__API_TOKEN": "sk-token",
+            "OCEAN__INTEGRATION__CONFIG__AUTH_TYPE": "bearer_token",
+            "OCEAN__INTEGRATION__CONFIG__API_TOKEN": "sk-token",
             "OCEAN__EVENT_LISTENER__TYPE": "POLLING", "OCEAN__INITIALIZE_PORT_RESOURCES": "false",
             "OCEAN__SCHEDULED_RESYNC_INTERVAL": "30", "OCEAN__SEND_RAW_DATA_EXAMPLES": "true",
         }  # fmt: skip
