@@ -193,7 +193,7 @@ def sink(one: Rig, directory: Path, **environment: str) -> Iterator[SinkProcess]
             made.process.wait(10)
 
 
-async def until(check: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+async def until(check: Callable[[], Any], what: str | Callable[[], str], seconds: float = 60.0) -> Any:
     """Ask until the answer is truthy and return it; `check` may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:

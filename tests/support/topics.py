@@ -17,9 +17,7 @@ async def produce(kafka: KafkaSettings, topic: str, messages: Iterable[Message])
     producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True)
     await producer.start()
     try:
-        sent = [
-            await producer.send(topic, value, key=key, partition=partition) for key, value, partition in messages
-        ]
+        sent = [await producer.send(topic, value, key=key, partition=partition) for key, value, partition in messages]
         for one in sent:
             await one
         return len(sent)

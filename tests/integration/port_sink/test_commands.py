@@ -21,7 +21,7 @@ from tallystream.streams.kafka import KafkaSettings
 HOUR = "2026-11-21T13:00:00Z"
 
 
-async def run(*args: str, code: int = 0, stdin: str = "", **environment: str) -> str:
+async def run(*args: str, code: int = 0, stdin: str = "", **environment: Any) -> str:
     """Run a command, check its exit code and return stdout, of a command that fails stderr."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")}
     done = await asyncio.to_thread(
@@ -35,7 +35,7 @@ async def run(*args: str, code: int = 0, stdin: str = "", **environment: str) ->
     return str(done.stdout or done.stderr)
 
 
-def at(sandbox: Sandbox, **changes: str) -> dict[str, str]:
+def at(sandbox: Sandbox, **changes: str) -> dict[str, Any]:
     return {
         "TALLYSTREAM_PORT_BASE_URL": f"{sandbox.url}/port",
         "TALLYSTREAM_PORT_CLIENT_ID": "client",
@@ -72,9 +72,13 @@ async def test_blueprints_are_compared_created_changed_and_never_cut() -> None:
         assert {"own", "ownedBy"} <= properties.keys()
         assert json.loads(await run("port", "blueprints", "diff", "--json", **here))["differences"] == []
 
-        wrong = await run("port", "blueprints", "diff", code=1, **at(sandbox, TALLYSTREAM_PORT_CLIENT_SECRET="a-secret2"))
+        wrong = await run(
+            "port", "blueprints", "diff", code=1, **at(sandbox, TALLYSTREAM_PORT_CLIENT_SECRET="a-secret2")
+        )
         assert "TALLYSTREAM_PORT_CLIENT_SECRET" in wrong
-        away = await run("port", "blueprints", "diff", code=1, **at(sandbox, TALLYSTREAM_PORT_BASE_URL="http://127.0.0.1:1"))
+        away = await run(
+            "port", "blueprints", "diff", code=1, **at(sandbox, TALLYSTREAM_PORT_BASE_URL="http://127.0.0.1:1")
+        )
         assert "reachable" in away
         assert "credentials" in await run("port", "blueprints", "diff", code=2)
         assert not sandbox.violations()
@@ -122,7 +126,7 @@ async def test_what_was_changed_in_port_is_sent_again(kafka: KafkaSettings, pref
             one.sandbox.store.patch(
                 SESSION, "codex-7f3a:s2", {"properties": {"requests": 0}}, _how(), "somebody else", 0.0
             )
-            where = {"TALLYSTREAM_KAFKA": kafka.bootstrap, "TALLYSTREAM_PREFIX": one.topics.prefix}
+            where: dict[str, Any] = {"TALLYSTREAM_KAFKA": kafka.bootstrap, "TALLYSTREAM_PREFIX": one.topics.prefix}
             told = json.loads(await run("port", "resync", "--blueprint", SESSION, "--json", **where))
             assert told == {"forgotten": 5}
             await until(lambda: not one.wrong_sessions(), "all are there again", 30)
@@ -158,5 +162,3 @@ def _how() -> Any:
     from tallystream.sandbox.port_store import How
 
     return How()
-
-

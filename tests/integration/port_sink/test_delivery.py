@@ -44,7 +44,9 @@ async def caught_up(one: Rig) -> None:
     await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}", 40)
 
 
-async def test_every_kind_of_row_is_in_port_entity_for_entity(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_every_kind_of_row_is_in_port_entity_for_entity(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     rng = random.Random(5)
     async with rig(kafka, prefix) as one:
         await one.rows(*fleet(rng, 60))
@@ -61,9 +63,9 @@ async def test_every_kind_of_row_is_in_port_entity_for_entity(kafka: KafkaSettin
                 {"connection_id": "codex-7f3a", "signal": signal, "gateway": "g", "last_synced_at": at,
                  "requests": requests, "records": 10 * requests},
             )  # fmt: skip
-        sums = {"requests": 1, "input_uncached": 5, "cache_read": 0, "cache_write_5m": 1, "cache_write_1h": 2, "output": 3,
-                "reasoning": 0, "tool": 0, "total_tokens": 11, "cost_usd": "0.000000000001", "reported_cost_usd": None,
-                "unpriced_requests": 0, "late_events": 0}  # fmt: skip
+        sums = {"requests": 1, "input_uncached": 5, "cache_read": 0, "cache_write_5m": 1, "cache_write_1h": 2,
+                "output": 3, "reasoning": 0, "tool": 0, "total_tokens": 11, "cost_usd": "0.000000000001",
+                "reported_cost_usd": None, "unpriced_requests": 0, "late_events": 0}  # fmt: skip
         for partition in range(3):
             for version in (4, 9, 6):
                 await one.append(
@@ -129,13 +131,19 @@ async def test_half_failed_bulk_and_failing_records_cost_the_others_nothing(
     # Port refuses a text where the blueprint wants a number, and JQ fails where a number meets a text.
     mapping.write_text(
         default_text()
-        .replace("requests: .requests\n            unpriced", "requests: (if .session_id == \"bad\" then \"x\" else .requests end)\n            unpriced", 1)
+        .replace(
+            "requests: .requests\n            unpriced",
+            'requests: (if .session_id == "bad" then "x" else .requests end)\n            unpriced',
+            1,
+        )
         .replace("title: .session_id\n", 'title: (if .session_id == "worse" then 1 + "a" else .session_id end)\n', 1)
     )  # fmt: skip
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)) as running:
             await one.rows(*(make_row(rng, name, HOURS[0], 1) for name in ("bad", "worse", *map(str, range(30)))))
-            good = {name: value for name, value in one.expected_sessions().items() if "ba" not in name and "wo" not in name}
+            good = {
+                name: value for name, value in one.expected_sessions().items() if "ba" not in name and "wo" not in name
+            }
             await until(lambda: not differences(good, one.entities(SESSION)), "the good ones are there")
             letters = await until(lambda: _two(one), "both are kept")
             for letter in letters.values():
@@ -157,7 +165,9 @@ async def _two(one: Rig) -> dict[str, Any] | None:
     return found if len(found) == 2 else None
 
 
-async def test_what_relates_to_something_missing_waits_for_it(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_what_relates_to_something_missing_waits_for_it(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     rng = random.Random(8)
     head, _, rest = default_text().partition("  # Models seen")
     mapping = tmp_path / "mapping.yaml"
@@ -169,7 +179,8 @@ async def test_what_relates_to_something_missing_waits_for_it(kafka: KafkaSettin
             assert not one.entities(SESSION)
             rows = [{"id": name, "object": "model", "created": 1, "owned_by": "system"} for name in
                     ("gpt-5", "gpt-5-codex", "o4-mini", "ft:gpt-4o:acme:release notes:9x")]  # fmt: skip
-            record = {"resource": "/models", "query": "0" * 16, "params": {}, "bucket": "current", "starts_at": None,
+            record: dict[str, Any] = {
+                      "resource": "/models", "query": "0" * 16, "params": {}, "bucket": "current", "starts_at": None,
                       "ends_at": None, "polled_at": "2026-11-21T14:00:00Z", "digest": "0" * 16, "rows": rows,
                       "decimals": []}  # fmt: skip
             await one.append(one.topics.openai_records.name, keys.join("/models", "0" * 16, "current"), record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ from tallystream.streams.kafka import KafkaSettings
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 HOUR = "2026-11-21T13:00:00Z"
 BULK = "coding_agent_session/entities/bulk"
+
+
+def _written(one: Rig, writes: int) -> bool:
+    """Tell whether Port has taken more writes than that."""
+    return one.sandbox.store.writes > writes
 
 
 async def right(one: Rig, seconds: float = 60.0) -> None:
@@ -50,7 +56,7 @@ async def test_killed_at_any_time_every_entity_ends_at_its_newest_version(
             for _ in range(3):
                 writes = one.sandbox.store.writes
                 goal = writes + rng.randrange(20, 200)
-                await until(lambda goal=goal: one.sandbox.store.writes > goal, "it writes")
+                await until(partial(_written, one, goal), "it writes")
                 running.kill()  # wherever it is
                 running.start()
             changing.cancel()
@@ -100,14 +106,14 @@ async def test_a_paused_sink_that_wakes_up_does_not_win(kafka: KafkaSettings, pr
                 sinks = [first, second]
                 for _ in range(2):
                     writes = one.sandbox.store.writes
-                    await until(lambda writes=writes: one.sandbox.store.writes > writes + 60, "the active one writes")
+                    await until(partial(_written, one, writes + 60), "the active one writes")
                     paused, other = sinks
                     paused.signal(signal.SIGSTOP)
                     await active(other)
                     writes = one.sandbox.store.writes
-                    await until(lambda writes=writes: one.sandbox.store.writes > writes + 60, "the other one writes")
+                    await until(partial(_written, one, writes + 60), "the other one writes")
                     paused.signal(signal.SIGCONT)
-                    await until(lambda paused=paused: _stands_by(paused), "the paused one has noticed")
+                    await until(partial(_stands_by, paused), "the paused one has noticed")
                     sinks.reverse()
                 changing.cancel()
                 await right(one)

@@ -66,13 +66,15 @@ async def table(kafka: KafkaSettings, topic: str, directory: Path) -> AsyncItera
     changed: list[bytes] = []
     made = GlobalTable(kafka, directory, [Versioned(topic)])
     await made.start()
-    running = asyncio.create_task(made.run(lambda _, keys: changed.extend(key for key, _ in keys)))
+    following = made.run(lambda _, keys: changed.extend(key for key, _ in keys))
+    running = asyncio.create_task(following)
+    waiting = asyncio.create_task(made.caught_up.wait())
     try:
-        waiting = asyncio.create_task(made.caught_up.wait())
         await asyncio.wait([waiting, running], timeout=30, return_when=asyncio.FIRST_COMPLETED)
         assert made.caught_up.is_set(), running
         yield made, changed
     finally:
+        waiting.cancel()
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
@@ -87,7 +89,9 @@ async def test_the_highest_version_is_kept_and_a_restart_reads_on(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     await create(kafka, prefix)
-    await write(kafka, prefix, ("a", "5 new"), ("a", "4 late"), ("b", "1 x"), ("b", "1 y"), ("c", "1 gone"), ("c", None))
+    await write(
+        kafka, prefix, ("a", "5 new"), ("a", "4 late"), ("b", "1 x"), ("b", "1 y"), ("c", "1 gone"), ("c", None)
+    )
     async with table(kafka, prefix, tmp_path) as (one, changed):
         assert rows(one) == {"a": "new", "b": "y"}
         changed.clear()

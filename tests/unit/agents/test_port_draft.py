@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tallystream.agents.port_draft import Draft, draft
+from tallystream.agents.port_sink.entities import rules
 from tallystream.agents.port_sink.mapping import Mapper
 from tallystream.schemas.shapes import Shape
 
@@ -21,7 +22,7 @@ def drafted(rows: list[dict[str, Any]], **options: Any) -> Draft:
 
 def entities(found: Draft, rows: list[dict[str, Any]], meta: dict[str, str] | None = None) -> list[Any]:
     mapper = Mapper(yaml.safe_dump(found.mapping, sort_keys=False))
-    mapped = mapper.run("/things", [(row, meta or {}) for row in rows], {"openai_things": found.blueprint})
+    mapped = mapper.run("/things", [(row, meta or {}) for row in rows], rules({"openai_things": found.blueprint}))
     assert mapped.failures == []
     return [entity for _, entity in mapped.entities]
 
