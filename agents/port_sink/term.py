@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,7 @@ class Term:
                     if task.done():
                         task.result()
             finally:
-                await self._close(delivery, others, senders)
+                await _whole(self._close(delivery, others, senders))
 
     async def _close(
         self, delivery: Delivery, others: list[asyncio.Task[None]], senders: list[asyncio.Task[None]]
@@ -179,3 +179,17 @@ class Term:
 
     def _now_ms(self) -> int:
         return self._parts.clock.now_ns() // 1_000_000
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Do work to its end, also when cancelled meanwhile: what is half closed would leave others wondering."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
