@@ -67,7 +67,7 @@ async def test_a_dead_worker_reaches_the_webhook_and_so_does_its_return(
             assert alert["labels"]["severity"] == "critical"
             assert alert["annotations"]["summary"] == f"worker at 127.0.0.1:{folding.port} does not answer"
             assert alert["annotations"]["runbook_url"].startswith("docs/operations/alerts.md#")
-            waiting = asked.value(f'tallystream:consumer_lag_records:sum{{topic="{topics.usage.name}"}}')
-            assert waiting == len(messages)
+            lag = f'tallystream:consumer_lag_records:sum{{topic="{topics.usage.name}"}}'
+            eventually(lambda: asked.value(lag) == len(messages), "the rule counts what waits")
             folding.start()
             eventually(lambda: list(told(got, "TallystreamComponentDown", "resolved")), "and that it is over", 60)
