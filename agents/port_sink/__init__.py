@@ -11,7 +11,7 @@
     sweep        everything compared now and then; the retention rule
     port         Port's API: token, pace, requests
 
-Why it holds: docs/adr/0001-port-sink-state.md.
+Why it holds: docs/adr/0005-port-sink-state.md.
 """
 
 from tallystream.agents.port_sink.config import SinkConfig

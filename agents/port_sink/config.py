@@ -17,7 +17,6 @@ class SinkConfig:
     """Of this process alone: its local copy of the topics."""
     client: ClientConfig
     mapper: Mapper = field(repr=False)
-    session_hours: bool = False
     initialize: bool = True
     """Create our blueprints where Port does not have them."""
     resync: float = 86_400.0

@@ -101,6 +101,8 @@ class Delivery:
                 items = self.outbox.newest(items)
                 continue
             self.pace.heard(headers)
+            self.metrics.rate.set(self.pace.rate)
+            self.metrics.remaining.set(-1 if self.pace.remaining is None else self.pace.remaining)
             self.said(None)
             await self._settle(blueprint, items, results)
             self.ledger.answered(slot)

@@ -151,7 +151,7 @@ class Term:
     async def _blueprints(self) -> dict[str, Any]:
         """Return the blueprints the mapping names as Port has them, ours created where they were missing."""
         config = self._parts.config
-        ours = blueprints.load(session_hours=config.session_hours)
+        ours = blueprints.load(session_hours=True)
         named = config.mapper.blueprints()
         wanted = {name: one for name, one in ours.items() if name in named}
         for name in list(wanted):

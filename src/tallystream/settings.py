@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     port_mapping: Path | None = None
     """YAML file that says what becomes which entity; unset: the one of `tallystream port mapping show`."""
     port_session_hours: bool = False
-    """Also make an entity of each hour of each session."""
+    """Also make an entity of each hour of each session; a mapping of one's own says by itself whether it does."""
     port_initialize: bool = True
     """Create our blueprints where Port lacks them; they are changed by `tallystream port blueprints apply` only."""
     port_resync: timedelta = Field(default=timedelta(days=1), ge=timedelta(seconds=1))

@@ -56,6 +56,8 @@ class Program:
         self._items = resource.port.itemsToParse
         self._query = resource.selector.query
         self.kind = resource.kind
+        self._single: dict[str, Any] = {}
+        """Expressions by themselves, compiled when one fails for the first time."""
         for field, source in self.expressions():
             _compile(source, f"{resource.kind}: {field}", source)
         bodies = ", ".join(_object(mapping) for mapping in self._mappings)
@@ -100,10 +102,12 @@ class Program:
         text = orjson.dumps([{"r": row, "m": meta}], default=_number).decode()
         items = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self._items is not None else ""
         for field, source in self.expressions():
-            before = "" if field in ("selector.query", "itemsToParse") else items
-            program = jq.compile(f"{PRELUDE} .[0] | .m as $record | .r | [{before} ([{source}\n][0])]")
+            if field not in self._single:
+                before = "" if field in ("selector.query", "itemsToParse") else items
+                program = f"{PRELUDE} .[0] | .m as $record | .r | [{before} ([{source}\n][0])]"
+                self._single[field] = jq.compile(program)
             try:
-                program.input_text(text).first()
+                self._single[field].input_text(text).first()
             except (ValueError, StopIteration) as exc:
                 return Outcome(failure=Failure(field, source, first_line(exc)))
         return Outcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))

@@ -126,7 +126,13 @@ class Client:
     async def _ask(self) -> tuple[str, float]:
         config = self.config
         body = orjson.dumps({"clientId": config.client_id, "clientSecret": config.client_secret})
-        answer = await self._once("POST", "/auth/access_token", body, None, {})
+        try:
+            answer = await self._once("POST", "/auth/access_token", body, None, {})
+        except Refusal as exc:
+            if exc.retryable:
+                raise
+            # Not about what is to be written, but about where and as whom.
+            raise PortError(Why.CREDENTIALS, exc.message, _HINTS[Why.CREDENTIALS], status=exc.status) from None
         text, seconds = answer.body.get("accessToken"), answer.body.get("expiresIn")
         if not isinstance(text, str) or not isinstance(seconds, int | float) or seconds <= 0:
             raise PortError(Why.SERVER, "Port's answer holds no access token", _HINTS[Why.SERVER])
@@ -146,7 +152,7 @@ class Client:
                 proxy=self.config.proxy,
                 allow_redirects=False,
             ) as response:
-                raw = await response.content.read(MAX_ANSWER)
+                raw = await _read(response)
                 status, given = response.status, response.headers
         # None of these errors is repeated in words: some hold the request with its headers.
         except TimeoutError:
@@ -188,6 +194,15 @@ class Client:
             except ValueError:
                 return None
         return max(0.0, value) if math.isfinite(value) else None
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    raw = bytearray()
+    async for part in response.content.iter_any():
+        raw += part
+        if len(raw) > MAX_ANSWER:
+            raise ValueError("an answer of Port's is never this long")
+    return bytes(raw)
 
 
 _STATUS = {

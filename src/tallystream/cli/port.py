@@ -159,8 +159,10 @@ def register(app: typer.Typer) -> None:
 
 def _ours(settings: Settings) -> dict[str, Blueprint]:
     from tallystream.agents.port_sink import blueprints
+    from tallystream.components.sink import read_mapper
 
-    return blueprints.load(session_hours=settings.port_session_hours)
+    named = read_mapper(settings).blueprints() if settings.port_mapping is not None else set()
+    return blueprints.load(session_hours=settings.port_session_hours or blueprints.SESSION_HOUR in named)
 
 
 def _with_client(settings: Settings, work: Any) -> Any:

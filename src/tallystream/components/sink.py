@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 import uvloop
 from prometheus_client import (
     CollectorRegistry,
@@ -29,6 +30,7 @@ from tallystream.settings import Settings
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.ops import OpsServer
 
+log = structlog.get_logger()
 PLACES = 16
 """Sinks that may run on one data dir, each with a local copy of its own."""
 
@@ -81,7 +83,9 @@ def read_mapper(settings: Settings) -> Mapper:
         UsageError: the file cannot be read, or is no mapping.
 
     """
-    return Mapper(mapping_text(settings.port_mapping), without=() if settings.port_session_hours else (SESSION_HOUR,))
+    # A mapping of the user's own says by itself what is wanted.
+    whole = settings.port_session_hours or settings.port_mapping is not None
+    return Mapper(mapping_text(settings.port_mapping), without=() if whole else (SESSION_HOUR,))
 
 
 def mapping_text(path: Path | None) -> str:
@@ -107,7 +111,6 @@ def sink_config(settings: Settings, directory: Path, client: ClientConfig, mappe
         directory=directory,
         client=client,
         mapper=mapper,
-        session_hours=settings.port_session_hours,
         initialize=settings.port_initialize,
         resync=settings.port_resync.total_seconds(),
         samples=settings.data_dir / "samples" if settings.port_samples else None,
@@ -141,6 +144,8 @@ async def _serve(settings: Settings, config: SinkConfig, kafka: KafkaSettings, o
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
+    for repair in config.mapper.repairs:
+        log.warning("mapping_repaired", where=repair.where, was=repair.was, now=repair.now, why=repair.why)
     sink = Sink(kafka, settings.topics(), config, registry=registry)
     ops = OpsServer(sink.health, sink.ready, host=settings.ops_host, port=ops_port, registry=registry)
     await ops.listen()

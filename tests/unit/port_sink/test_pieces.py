@@ -14,14 +14,17 @@ from tallystream.agents.port_sink import blueprints, lifecycle
 from tallystream.agents.port_sink.backlog import Backlog
 from tallystream.agents.port_sink.doubts import MARGIN_MS, Doubts
 from tallystream.agents.port_sink.entities import EntityKey
+from tallystream.agents.port_sink.mapping import default_text
 from tallystream.agents.port_sink.port.client import ClientConfig
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.port.token import Tokens
 from tallystream.cli.common import settings_from
+from tallystream.components.sink import read_mapper
 from tallystream.pagenames import NAMES, variable
 from tallystream.sandbox.contract import Contract
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource
+from tallystream.supervisor.specs import plan as plan_of
 
 
 class Clock:
@@ -296,3 +299,24 @@ class TestThePagesNames:
         monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "c.toml"))
         with pytest.raises(UsageError, match=r"port\.clientid"):
             settings_from()
+
+
+def test_up_starts_a_sink_when_there_are_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def names() -> list[str]:
+        return [spec.name for spec in plan_of(settings_from(tmp_path), port=1, workers=1, embedded_port=2).specs]
+
+    assert "sink" not in names()
+    monkeypatch.setenv("TALLYSTREAM_PORT_CLIENT_ID", "id")
+    assert "sink" not in names()
+    monkeypatch.setenv("TALLYSTREAM_PORT_CLIENT_SECRET_FILE", str(tmp_path / "secret"))
+    assert "sink" in names()
+
+
+def test_session_hours_are_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "session-hour" not in read_mapper(settings_from(tmp_path)).kinds
+    monkeypatch.setenv("TALLYSTREAM_PORT_SESSION_HOURS", "true")
+    assert "session-hour" in read_mapper(settings_from(tmp_path)).kinds
+    monkeypatch.delenv("TALLYSTREAM_PORT_SESSION_HOURS")
+    (tmp_path / "own.yaml").write_text(default_text())
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", str(tmp_path / "own.yaml"))
+    assert "session-hour" in read_mapper(settings_from(tmp_path)).kinds
