@@ -169,15 +169,18 @@ resources:
           - identifier: .id
             blueprint: '"openai_model"'
             properties: {modelId: .id}
-            relations: {a: .item.n, b: ["[.item.n, \\"x y\\"]"], c: 'null'}
+            relations: {a: .item.n, b: "[.item.n, \\"x y\\"]", c: 'null'}
 """
     )
     found = run(
         mapper, "session", {"id": "s", "keep": True, "parts": [{"n": "1"}]}, {"id": "t", "keep": False, "parts": [1]},
         {"id": "u", "keep": True}, {"id": "v", "keep": True, "parts": [{"n": "1"}, {"n": 2}]},
     )  # fmt: skip
-    assert [entity.key.identifier for _, entity in found.entities] == ["s-1", "s"] or found.failures
-    assert [(index, failure.field) for index, failure in found.failures][-1] == (3, "mappings[0].identifier")
+    assert [entity.body for _, entity in found.entities] == [
+        {"identifier": "s-1", "properties": {"modelId": "1"}},
+        {"identifier": "s", "properties": {"modelId": "s"}, "relations": {"a": "1", "b": ["1", "x=20y"], "c": None}},
+    ], "one is not selected, one has no items, and one fails"
+    assert [(index, failure.field) for index, failure in found.failures] == [(3, "mappings[0].identifier")]
 
 
 def test_expressions_see_neither_the_environment_nor_other_input() -> None:
