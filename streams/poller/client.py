@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +15,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from tallystream import __version__
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody, UsageError
+from tallystream.schemas.errors import InvalidBody
 from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.https import retry_after, trust
 from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.params import Pairs
 from tallystream.streams.poller.tokens import NEEDS, Tokens
@@ -51,12 +50,7 @@ class ClientConfig:
             UsageError: the CA file cannot be read or is none.
 
         """
-        try:
-            return ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
-        except (OSError, ssl.SSLError) as exc:
-            raise UsageError(
-                f"the CA file {self.ca} cannot be used: {exc.strerror or exc}", "TALLYSTREAM_OPENAI_CA: a PEM file"
-            ) from exc
+        return trust(self.ca, "TALLYSTREAM_OPENAI_CA")
 
 
 class Client:
@@ -169,25 +163,16 @@ class Client:
         if status == 429:
             return PollFailure(
                 Why.RATE_LIMITED, text, "poll less often (TALLYSTREAM_OPENAI_INTERVAL)",
-                retry_after=self._retry_after(response),
+                retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )  # fmt: skip
         if status >= 500 or status == 408:
             return PollFailure(
-                Why.SERVER_ERROR, text, "OpenAI's status page may know more", retry_after=self._retry_after(response)
+                Why.SERVER_ERROR,
+                text,
+                "OpenAI's status page may know more",
+                retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )
         return PollFailure(Why.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?")
-
-    def _retry_after(self, response: aiohttp.ClientResponse) -> float | None:
-        """Return Retry-After in seconds: a number, or an HTTP date."""
-        text = response.headers.get("Retry-After", "")
-        try:
-            value = float(text)
-        except ValueError:
-            try:
-                value = parsedate_to_datetime(text).timestamp() - self._clock.now_ns() / 1e9
-            except ValueError:
-                return None
-        return max(0.0, value) if math.isfinite(value) else None
 
     def _again(self, exc: BaseException) -> bool:
         if not isinstance(exc, PollFailure) or not exc.retryable:

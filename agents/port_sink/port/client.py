@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,8 +14,8 @@ import orjson
 from tallystream import __version__
 from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.token import Tokens
-from tallystream.schemas.errors import UsageError
 from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.https import retry_after, trust
 
 EU, US = "https://api.getport.io", "https://api.us.getport.io"
 MAX_ANSWER = 16 << 20
@@ -57,12 +55,7 @@ class ClientConfig:
             UsageError: the CA file cannot be read or is none.
 
         """
-        try:
-            return ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
-        except (OSError, ssl.SSLError) as exc:
-            raise UsageError(
-                f"the CA file {self.ca} cannot be used: {exc.strerror or exc}", "TALLYSTREAM_PORT_CA: a PEM file"
-            ) from exc
+        return trust(self.ca, "TALLYSTREAM_PORT_CA")
 
 
 class Answer(NamedTuple):
@@ -177,23 +170,14 @@ class Client:
         said = answer.get("message") or answer.get("error") if isinstance(answer, dict) else None
         text = f"Port answered {status}" + (f": {self._scrubbed(said)}" if isinstance(said, str) else "")
         why = _STATUS.get(status, Why.SERVER if status >= 500 else Why.REJECTED)
-        refusal = Refusal(why, text, _HINTS[why], status=status, retry_after=self._retry_after(headers))
+        refusal = Refusal(
+            why, text, _HINTS[why], status=status, retry_after=retry_after(headers.get("Retry-After", ""), self._clock)
+        )
         refusal.headers = headers
         return refusal
 
     def _scrubbed(self, text: str) -> str:
         return " ".join(text.split()).replace(self.config.client_secret, "***")[:300]
-
-    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
-        text = headers.get("Retry-After", "")
-        try:
-            value = float(text)
-        except ValueError:
-            try:
-                value = parsedate_to_datetime(text).timestamp() - self._clock.now_ns() / 1e9
-            except ValueError:
-                return None
-        return max(0.0, value) if math.isfinite(value) else None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

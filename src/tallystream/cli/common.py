@@ -42,6 +42,15 @@ KafkaOption = Annotated[
         show_default="the one `tallystream up` runs",
     ),
 ]
+GatewayOps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gateway-ops",
+        metavar="URL",
+        help="Ops URL of a gateway that does not run on this machine; may be repeated.",
+        show_default="those of run.json",
+    ),
+]
 JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document; errors are {code, message, hint} on stderr."),

@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tallystream.cli.common import DataDir, JsonOption, KafkaOption, cluster, console, emit_json, settings_from
+from tallystream.cli.common import (
+    DataDir,
+    GatewayOps,
+    JsonOption,
+    KafkaOption,
+    cluster,
+    console,
+    emit_json,
+    settings_from,
+)
 from tallystream.cli.text import visible
 from tallystream.schemas.errors import Unreachable
 
@@ -16,15 +25,7 @@ def doctor(
     watch: Annotated[
         float, typer.Option("--watch", min=2, max=60, help="Seconds between two looks at what moves.")
     ] = 3.0,
-    gateway_ops: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--gateway-ops",
-            metavar="URL",
-            help="Ops URL of a gateway that does not run on this machine; may be repeated.",
-            show_default="those of run.json",
-        ),
-    ] = None,
+    gateway_ops: GatewayOps = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tallystream.cli.common import (
     DataDir,
+    GatewayOps,
     JsonOption,
     KafkaOption,
     cluster,
@@ -44,15 +45,7 @@ def wait(
         bool, typer.Option("--caught-up", help="Wait until all that was acknowledged is counted and can be read.")
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")] = 60.0,
-    gateway_ops: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--gateway-ops",
-            metavar="URL",
-            help="Ops URL of a gateway that does not run on this machine; may be repeated.",
-            show_default="those of run.json",
-        ),
-    ] = None,
+    gateway_ops: GatewayOps = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
