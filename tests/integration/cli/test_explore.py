@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tallystream.agents.port_sink.entities import rules
 from tallystream.agents.port_sink.mapping import Mapper
 from tallystream.cli import main
 from tallystream.sandbox import Sandbox, SandboxConfig
@@ -110,7 +111,7 @@ def test_every_row_of_every_endpoint_becomes_an_entity_port_accepts(
     blueprint = json.loads((tmp_path / "blueprint.json").read_text())
     mapper = Mapper((tmp_path / "mapping.yaml").read_text())
     assert mapper.repairs == []
-    mapped = mapper.run(resource.path, rows, {blueprint["identifier"]: blueprint})
+    mapped = mapper.run(resource.path, rows, rules({blueprint["identifier"]: blueprint}))
     assert mapped.failures == []
     held = asyncio.run(upserted(sandbox, blueprint, [dict(entity.body) for _, entity in mapped.entities]))
     assert len(held) == len(rows) > 0
