@@ -26,7 +26,8 @@ import uvloop
 from aiohttp import web
 from benchmarks.normalise import bodies
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
-from tests.support.product import eventually, free_port
+from tests.support.product import free_port
+from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.kafka import KafkaSettings

@@ -23,7 +23,7 @@ from typing import Any
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from tests.support.rig import Rig, Worker, eventually
+from tests.support.rig import Rig, Worker
 
 from tallystream.streams.kafka import KafkaSettings
 
@@ -74,9 +74,9 @@ def bare(rig: Rig, count: int) -> float:
 
 async def throughput(rig: Rig, count: int, store: Any) -> float:
     worker = rig.start("0", store=store, session_timeout=10.0)
-    await eventually(lambda: worker.status().get("ready", False), "it is ready", 60, rig)
+    await rig.until(lambda: worker.status().get("ready", False), "it is ready", 60)
     before = cpu(worker)
-    await eventually(lambda: worker.status()["folded"] >= count and settled(worker), "all is counted", 300, rig)
+    await rig.until(lambda: worker.status()["folded"] >= count and settled(worker), "all is counted", 300)
     spent = cpu(worker) - before
     worker.kill()
     return spent
@@ -88,7 +88,7 @@ def settled(worker: Worker) -> bool:
 
 async def steady(rig: Rig, rate: int, seconds: float, **config: Any) -> dict[str, float]:
     worker = rig.start("0", session_timeout=10.0, **config)
-    await eventually(lambda: worker.status().get("ready", False), "it is ready", 60, rig)
+    await rig.until(lambda: worker.status().get("ready", False), "it is ready", 60)
     sent: dict[bytes, float] = {}
     latencies: list[float] = []
     consumer = AIOKafkaConsumer(**rig.kafka.client(), fetch_max_wait_ms=20)

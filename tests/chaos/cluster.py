@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from tests.chaos.toxiproxy import Toxiproxy
 from tests.chaos.witness import Witness
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.streams import ports
 from tallystream.streams.children import bound_argv

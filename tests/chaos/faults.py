@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from tests.chaos.cluster import Cluster, Part
 from tests.chaos.load import Fleet
 from tests.chaos.witness import behind
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 SPOOLED = "tallystream_gateway_spool_messages"
 

@@ -18,7 +18,7 @@ from tests.chaos.cluster import Cluster, Part
 from tests.chaos.faults import Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 
 @dataclass

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.chaos.cluster import Cluster, filled
 from tests.chaos.faults import Blow, Ring, flowing, kind
 from tests.chaos.witness import behind
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 
 @kind("latency")

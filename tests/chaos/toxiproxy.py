@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.streams import ports
 from tallystream.streams.children import bound_argv

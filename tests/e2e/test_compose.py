@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.product import eventually, free_port
+from tests.support.product import free_port
+from tests.support.waiting import eventually
 
 from tallystream.simulator import CANARY, Truth, compare
 

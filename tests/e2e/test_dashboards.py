@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.product import Product, eventually, product
+from tests.support.product import Product, product
 from tests.support.prometheus import Prometheus, close, needs_prometheus, prometheus
+from tests.support.waiting import eventually
 
 from tallystream.simulator import Truth
 from tallystream.simulator.truth import FIELDS

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.product import Product, eventually, product
+from tests.support.product import Product, product
+from tests.support.waiting import eventually
 
 from tallystream.simulator import CANARY, Truth, compare
 

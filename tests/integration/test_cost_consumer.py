@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.schemas import keys
 from tallystream.schemas.rows import CostBucket, HourCost, SessionHourCost

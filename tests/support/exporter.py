@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 from tests.support.worker import SRC
 
 from tallystream.streams.kafka import KafkaSettings

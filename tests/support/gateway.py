@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -10,7 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -70,20 +69,6 @@ async def read_topic(kafka: KafkaSettings, spec: TopicSpec) -> list[tuple[bytes,
 async def event_ids(kafka: KafkaSettings, topics: Topics) -> list[str]:
     """Return the id of every usage event in Kafka, copies included."""
     return [event["event_id"] for _, batch in await read_topic(kafka, topics.usage) for event in batch["events"]]
-
-
-async def until(check: Callable[[], Any], what: str, seconds: float = 30.0) -> None:
-    """Wait until `check` (a function, or one that returns an awaitable) gives something truthy."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        answer = check()
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if answer:
-            return
-        if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        await asyncio.sleep(0.02)
 
 
 def logs_path(ingest_id: str = INGEST_ID, provider: str = "codex", signal_: str = "logs") -> str:

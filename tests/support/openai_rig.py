@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -136,16 +135,3 @@ def only(*paths: str) -> tuple[Resource, ...]:
 def day(offset: int = 0) -> str:
     """Today plus `offset`, as a bucket's name."""
     return at((TODAY + offset) * DAY).strftime("%Y-%m-%d")
-
-
-async def until(check: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """Wait for a condition, awaitable or not."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = check()
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.05)

@@ -9,8 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -191,19 +190,6 @@ def sink(one: Rig, directory: Path, **environment: str) -> Iterator[SinkProcess]
         if made.process is not None and made.process.poll() is None:
             made.process.kill()
             made.process.wait(10)
-
-
-async def until(check: Callable[[], Any], what: str | Callable[[], str], seconds: float = 60.0) -> Any:
-    """Ask until the answer is truthy and return it; `check` may be a coroutine function."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = check()
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what() if callable(what) else what}"
-        await asyncio.sleep(0.05)
 
 
 def make_row(rng: random.Random, session: str, hour: str, version: int, **changes: Any) -> Row:

@@ -9,22 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.waiting import eventually
+
 T = TypeVar("T")
-
-
-def eventually(check: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
-    """Ask until the answer is truthy and return it; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := check()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
-    return answer
 
 
 def free_port() -> int:

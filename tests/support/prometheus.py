@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.streams.ports import pick
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.counting import ROW, Names, WorkerConfig
+from tests.support.waiting import until
 
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.runtime.rows import reserved
@@ -220,11 +221,11 @@ class Rig:
 
     async def folds(self, worker: Worker, more_than: int) -> None:
         """Wait until a worker has folded so many records."""
-        await eventually(lambda: worker.status().get("folded", 0) > more_than, "it folds", 40.0, self)
+        await self.until(lambda: worker.status().get("folded", 0) > more_than, "it folds", 40.0)
 
     async def exit_code(self, worker: Worker, seconds: float = 30.0) -> int:
         """Wait for a worker to end."""
-        await eventually(lambda: worker.process.poll() is not None, "the worker ends", seconds)
+        await until(lambda: worker.process.poll() is not None, "the worker ends", seconds)
         assert worker.process.returncode is not None
         return worker.process.returncode
 
@@ -232,13 +233,19 @@ class Rig:
         worker.signal(signal.SIGTERM)
         return await self.exit_code(worker)
 
+    async def until(self, check: Callable[[], Any], what: str, seconds: float) -> None:
+        """Wait for a condition; a failure shows what the workers said."""
+        await until(
+            check, lambda: what + "".join(f"\n--- {w.log.name}\n{w.said()[-2000:]}" for w in self.workers), seconds
+        )
+
     async def owned(self, *workers: Worker | Seat, seconds: float = 40.0) -> None:
         """Wait until these workers own all partitions, each some."""
 
         def check() -> bool:
             return all(w.parts for w in workers) and sum(w.parts for w in workers) == self.partitions
 
-        await eventually(check, f"{len(workers)} workers own all partitions", seconds, self)
+        await self.until(check, f"{len(workers)} workers own all partitions", seconds)
 
     # -- the topics
 
@@ -299,7 +306,7 @@ class Rig:
         async def check() -> bool:
             return await self.committed() == {p: end for p, end in (await self.ends(self.names.source)).items() if end}
 
-        await eventually(check, "all records are counted", seconds, self)
+        await self.until(check, "all records are counted", seconds)
 
     # -- the oracle
 
@@ -344,20 +351,3 @@ class Rig:
             bucket[0] += numbers[0]
             bucket[1] += numbers[1]
         assert sums == expected
-
-
-async def eventually(
-    check: Callable[[], bool | Awaitable[bool]], what: str, seconds: float = 30.0, rig: Rig | None = None
-) -> None:
-    """Ask until the answer is true; fails with `what`, and what the workers said, after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = check()
-        if isinstance(answer, Awaitable):
-            answer = await answer
-        if answer:
-            return
-        if time.monotonic() > deadline:
-            said = "".join(f"\n--- {w.log.name}\n{w.said()[-2000:]}" for w in rig.workers) if rig else ""
-            raise AssertionError(f"not within {seconds} s: {what}{said}")
-        await asyncio.sleep(0.05)

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.ports import pick

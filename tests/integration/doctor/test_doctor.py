@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from tests.chaos.cluster import ROOT, Cluster, filled
 from tests.chaos.load import Fleet, Fleetwise
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure

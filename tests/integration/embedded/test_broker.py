@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.embedded import EmbeddedKafka

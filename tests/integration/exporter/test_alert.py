@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from tests.support.exporter import exporter
-from tests.support.product import eventually
 from tests.support.prometheus import RULES, alerting, needs_prometheus, prometheus
 from tests.support.usage import fleet
+from tests.support.waiting import eventually
 from tests.support.worker import producing, worker
 
 from tallystream.streams.kafka import KafkaSettings

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.support.exporter import by, exporter, of
 from tests.support.kafka_tools import describe_group
-from tests.support.product import eventually
 from tests.support.usage import Session, Truth, event, fleet
+from tests.support.waiting import eventually
 from tests.support.worker import producing, read, worker
 
 from tallystream.streams.kafka import KafkaSettings

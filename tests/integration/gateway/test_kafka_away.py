@@ -17,8 +17,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.integration.gateway.conftest import GUARDED_ID, REVOKED_ID, Deployment, deploy
-from tests.support.gateway import BEARER, config_of, connection, event_ids, logs_path, read_topic, running, until, write
+from tests.support.gateway import BEARER, config_of, connection, event_ids, logs_path, read_topic, running, write
 from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
+from tests.support.waiting import until
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.otlp import Encoding

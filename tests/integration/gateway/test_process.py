@@ -15,8 +15,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of, own, paused
-from tests.support.gateway import INGEST_ID, GatewayProcess, event_ids, logs_path, read_topic, until
+from tests.support.gateway import INGEST_ID, GatewayProcess, event_ids, logs_path, read_topic
 from tests.support.otlp_bodies import SECRET
+from tests.support.waiting import until
 
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.topics import ensure

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 from aiokafka.protocol.group import LeaveGroupRequest
-from tests.support.openai_rig import Rig, only, rig, until
+from tests.support.openai_rig import Rig, only, rig
+from tests.support.waiting import until
 
 from tallystream.schemas.errors import Unreachable
 from tallystream.streams.kafka import KafkaSettings

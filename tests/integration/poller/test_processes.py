@@ -18,7 +18,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.support.openai_rig import DAY, TOKEN, Rig, only, rig, until
+from tests.support.openai_rig import DAY, TOKEN, Rig, only, rig
+from tests.support.waiting import until
 
 from tallystream.schemas.openai import at
 from tallystream.streams.kafka import KafkaSettings

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from tests.support.port_page import DAILY, PASTED, flattened
-from tests.support.port_rig import SESSION, SRC, make_row, rig, sink, until
+from tests.support.port_rig import SESSION, SRC, make_row, rig, sink
+from tests.support.waiting import until
 
 from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.streams.kafka import KafkaSettings

@@ -7,15 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.port_rig import (
-    SESSION,
-    Rig,
-    differences,
-    make_row,
-    rig,
-    sink,
-    until,
-)
+from tests.support.port_rig import SESSION, Rig, differences, make_row, rig, sink
+from tests.support.waiting import until
 
 from tallystream.agents.port_sink.mapping import default_text
 from tallystream.sandbox import Fault

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from tests.support.port_page import PASTED
-from tests.support.port_rig import Rig, differences, rig, sink, until
+from tests.support.port_rig import Rig, differences, rig, sink
+from tests.support.waiting import until
 
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.agents.port_sink.identifiers import encode

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink, until
+from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
+from tests.support.waiting import until
 
 from tallystream.sandbox import Fault
 from tallystream.streams.kafka import KafkaSettings

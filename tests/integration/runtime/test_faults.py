@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 import pytest
-from tests.support.rig import Rig, Worker, eventually
+from tests.support.rig import Rig, Worker
 
 pytestmark = pytest.mark.kafka
 
@@ -22,7 +22,7 @@ async def test_kill_9_under_load_and_a_lost_disk(rig: Rig) -> None:
             worker = rig.start(data, instance="w", linger=0.05)
         await rig.folds(worker, 200)
     await rig.caught_up()
-    await eventually(lambda: worker.status()["recovered"] > 0, "it has recovered", 10, rig)
+    await rig.until(lambda: worker.status()["recovered"] > 0, "it has recovered", 10)
     await rig.verify()
 
 
@@ -34,11 +34,11 @@ async def test_a_zombie_counts_nothing_twice(rig: Rig, static: bool) -> None:
             await rig.owned(seat, other)
             zombie = seat.worker
             zombie.signal(signal.SIGSTOP)
-            await eventually(lambda: other.parts == rig.partitions, "the other takes over", 40, rig)
+            await rig.until(lambda: other.parts == rig.partitions, "the other takes over", 40)
             await rig.folds(other.worker, other.worker.status()["folded"] + 100)
             zombie.resume()
             # it rejoins, or it ends because it cannot know that it is still a member
-            await eventually(lambda: zombie.process.poll() == 70 or zombie.parts == 1, "it sees", 40, rig)
+            await rig.until(lambda: zombie.process.poll() == 70 or zombie.parts == 1, "it sees", 40)
             await rig.owned(seat, other)
         await rig.caught_up()
     await rig.verify()
@@ -53,7 +53,7 @@ async def test_batches_that_never_arrive_are_read_again(rig: Rig) -> None:
             await rig.send(producer, 100)
             await asyncio.sleep(0.05)  # so that they are fetched as batches of their own
     await rig.caught_up()
-    await eventually(lambda: worker.status()["repairs"] > 0, "repairs are counted", 10, rig)
+    await rig.until(lambda: worker.status()["repairs"] > 0, "repairs are counted", 10)
     await rig.verify()
 
 
@@ -62,7 +62,7 @@ async def test_a_gap_at_the_tail_is_found_although_nothing_follows(rig: Rig) -> 
     async with rig.producer() as producer:
         await rig.send(producer, 10)
     await rig.caught_up()
-    await eventually(lambda: worker.status()["tails"] > 0, "it is counted", 10, rig)
+    await rig.until(lambda: worker.status()["tails"] > 0, "it is counted", 10)
     await rig.verify()
 
 
@@ -79,7 +79,7 @@ async def test_groups_of_many_record_batches(rig: Rig) -> None:
             await rig.folds(worker, folded + 400)
             worker.kill()
             worker = start()
-        await eventually(lambda: worker.status().get("groups", 0) > 2, "the last one commits", 40, rig)
+        await rig.until(lambda: worker.status().get("groups", 0) > 2, "the last one commits", 40)
     await rig.caught_up()
     await rig.verify()
 

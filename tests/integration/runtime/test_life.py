@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.counting import WorkerConfig, build
-from tests.support.rig import Rig, eventually
+from tests.support.rig import Rig
 
 from tallystream.streams.runtime import run
 from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, reserved
@@ -23,7 +23,7 @@ async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
     """The group's offsets, the positions in the changelog and the public rows all say the same."""
     async with rig.load(800):
         worker = rig.start(linger=0.3)
-        await eventually(lambda: worker.status().get("folded", 0) > 500, "it folds", 40, rig)
+        await rig.until(lambda: worker.status().get("folded", 0) > 500, "it folds", 40)
         assert await rig.terminate(worker) == 0
         committed = await rig.committed()
         positions = {
@@ -40,7 +40,7 @@ async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
 
 async def test_sigterm_before_it_is_ready(rig: Rig) -> None:
     worker = rig.start()
-    await eventually(lambda: bool(worker.status()), "it is up", 20, rig)
+    await rig.until(lambda: bool(worker.status()), "it is up", 20)
     assert await rig.terminate(worker) == 0
 
 
@@ -49,7 +49,7 @@ async def test_a_third_worker_joins_and_leaves(rig: Rig) -> None:
         workers = [rig.start(name) for name in ("a", "b")]
         await rig.owned(*workers)
         third = rig.start("c")
-        await eventually(lambda: third.status().get("ready", False), "it is in", 40, rig)
+        await rig.until(lambda: third.status().get("ready", False), "it is in", 40)
         assert await rig.terminate(third) == 0
         await rig.owned(*workers)
     await rig.caught_up()
@@ -97,7 +97,7 @@ async def test_dead_letters_and_derived_rows_carry_headers(rig: Rig) -> None:
         (0, b"0-0", "invalid", "w0"),
         (0, b"1-0", "invalid", "w0"),
     ]
-    await eventually(lambda: worker.status()["folded"] == 22, "all are folded", 10, rig)
+    await rig.until(lambda: worker.status()["folded"] == 22, "all are folded", 10)
     await rig.verify()
 
 
@@ -126,7 +126,7 @@ async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> Non
         kept = dict(rig.truth)
         old = [key for key in kept if key.endswith(b"|1000")]
         await rig.caught_up()
-        await eventually(lambda: worker.status()["expired"] == len(old), "tombstones are written", 20, rig)
+        await rig.until(lambda: worker.status()["expired"] == len(old), "tombstones are written", 20)
         last, closed = await changelog_state(rig)
         assert sorted(key for key, value in last.items() if value is None) == sorted(old)
         assert {p: marker.marker for p, marker in closed.items()} == dict.fromkeys(range(2), b"%020d" % 1500)
@@ -159,7 +159,7 @@ async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(ri
     worker.kill()
     expired = sum(key.endswith(b"|1000") for key in rig.truth)
     worker = rig.start("1", lateness=500, instance="w")
-    await eventually(lambda: worker.status().get("expired", 0) == expired, "tombstones are written", 20, rig)
+    await rig.until(lambda: worker.status().get("expired", 0) == expired, "tombstones are written", 20)
     sums = {key for key in await rig.public_rows(rig.names.sums) if key.endswith(b"|1000")}
     written_again = [x for x in await rig.read(rig.names.sums) if x.key in sums and x.writer == "w1"]
     assert not written_again
@@ -168,7 +168,7 @@ async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(ri
 
 async def test_signals_are_handled_without_fausts_command_line(rig: Rig, tmp_path: Path) -> None:
     worker = rig.start()
-    await eventually(lambda: worker.status().get("ready", False), "it is ready", 40, rig)
+    await rig.until(lambda: worker.status().get("ready", False), "it is ready", 40)
     worker.signal(signal.SIGINT)
     assert await rig.exit_code(worker) == 0
     assert worker.said().count("Traceback") == 0

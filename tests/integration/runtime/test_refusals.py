@@ -7,7 +7,8 @@ import socket
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from tests.support.rig import Rig, Worker, eventually
+from tests.support.rig import Rig, Worker
+from tests.support.waiting import until
 
 from tallystream.streams.topics import ensure
 
@@ -33,7 +34,7 @@ async def recreate_source(rig: Rig, records: int) -> None:
     client = await admin(rig)
     try:
         await client.delete_topics([rig.names.source])
-        await eventually(lambda: _gone(client, rig.names.source), "the topic is gone")
+        await until(lambda: _gone(client, rig.names.source), "the topic is gone")
     finally:
         await client.close()
     await ensure(rig.kafka, rig.names.specs(rig.partitions))
@@ -146,7 +147,7 @@ async def test_a_changelog_that_refuses_a_group(rig: Rig) -> None:
     client = await admin(rig)
     try:
         await client.delete_topics([rig.names.changelog])
-        await eventually(lambda: _gone(client, rig.names.changelog), "the topic is gone")
+        await until(lambda: _gone(client, rig.names.changelog), "the topic is gone")
         tight = {"cleanup.policy": "compact", "max.message.bytes": "400"}
         await client.create_topics([NewTopic(rig.names.changelog, rig.partitions, 1, topic_configs=tight)])
     finally:
@@ -171,7 +172,7 @@ async def test_somebody_else_writes_the_changelog(rig: Rig) -> None:
         assert "somebody else writes" in await refused(rig, worker)
         worker = rig.start("1", instance="w")
         await rig.caught_up()
-    await eventually(lambda: worker.status().get("foreign") == rig.partitions, "it says so", 10, rig)
+    await rig.until(lambda: worker.status().get("foreign") == rig.partitions, "it says so", 10)
     assert await rig.public_rows() == dict(rig.truth)
 
 
@@ -180,7 +181,7 @@ async def test_a_store_ahead_of_its_changelog(rig: Rig) -> None:
     client = await admin(rig)
     try:
         await client.delete_topics([rig.names.changelog])
-        await eventually(lambda: _gone(client, rig.names.changelog), "the topic is gone")
+        await until(lambda: _gone(client, rig.names.changelog), "the topic is gone")
     finally:
         await client.close()
     await rig.create()

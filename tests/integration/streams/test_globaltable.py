@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from tests.support.port_rig import until
+from tests.support.waiting import until
 
 from tallystream.streams.globaltable import GlobalTable, Row
 from tallystream.streams.kafka import KafkaSettings

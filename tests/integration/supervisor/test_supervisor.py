@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.product import eventually
+from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.run import Component, Run

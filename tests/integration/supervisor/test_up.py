@@ -11,7 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tests.support.product import Product, eventually
+from tests.support.product import Product
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.e2e]
 
