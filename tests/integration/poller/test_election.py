@@ -60,7 +60,7 @@ async def test_one_that_leaves_hands_over_at_once(kafka: KafkaSettings, topics: 
         await until(lambda: second.joined, "the second has joined")
         await until(lambda: first.term, "the first is still active")
         await first.__aexit__(None, None, None)
-        await until(lambda: second.term, "the second is active", 15.0)
+        await until(lambda: second.term, "the second is active", 25.0)
 
 
 async def test_there_is_never_more_than_one(kafka: KafkaSettings, topics: Topics) -> None:
@@ -126,7 +126,7 @@ async def test_a_poller_that_is_told_to_stop_is_followed_at_once(two: Rig) -> No
         await until(two.records, "something was polled")
         active = next(index for index, poller in enumerate(pollers) if poller.ready().why == "active")
         tasks[active].cancel()
-        await until(lambda: pollers[1 - active].ready().why == "active", "the standby polls", 15.0)
+        await until(lambda: pollers[1 - active].ready().why == "active", "the standby polls before the session timeout", 25.0)
         assert pollers[1 - active].health().ok
     finally:
         for task in tasks:
