@@ -122,6 +122,7 @@ class EmbeddedKafka:
         if process is not None:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGCONT)  # a stopped JVM learns of it only then
                 try:
                     process.wait(seconds)
                 except subprocess.TimeoutExpired:

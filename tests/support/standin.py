@@ -1,13 +1,14 @@
 """A small real process that the supervisor can run: `python -m tests.support.standin NAME STATE_DIR OPS_PORT`.
 
-It writes what happens to it to STATE_DIR/events. Files in STATE_DIR steer it: NAME.red (/healthz fails), NAME.stubborn
-(SIGTERM is ignored), NAME.refuses (it exits 2 as our command line does).
+It writes what happens to it to STATE_DIR/events. Files in STATE_DIR steer it: NAME.red (/healthz fails), NAME.deaf
+(/healthz does not answer), NAME.stubborn (SIGTERM is ignored), NAME.refuses (it exits 2 as our command line does).
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,8 @@ def main() -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            while (state / f"{name}.deaf").exists():
+                time.sleep(0.01)
             red = (state / f"{name}.red").exists()
             self.send_response(503 if red else 200)
             self.end_headers()

@@ -11,7 +11,10 @@ from tallystream.supervisor.runfile import SupervisorLock
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
 
-TIMING = Timing(poll=0.02, health=0.05, red=0.3, start=20.0, stop=20.0, backoff_first=0.05, backoff_most=0.2)
+# Nothing here waits for as long as `stop`: a test that would is stuck.
+TIMING = Timing(
+    poll=0.02, health=0.05, answer=0.3, red=0.3, start=20.0, stop=600.0, deaf=0.2, backoff_first=0.05, backoff_most=0.2
+)
 
 
 def spec(name: str, state: Path, stop_rank: int, *, needs_kafka: bool = True) -> ComponentSpec:

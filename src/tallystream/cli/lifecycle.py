@@ -128,6 +128,7 @@ def down(
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # one that was stopped with Ctrl-Z learns of it only then
     deadline = time.monotonic() + timeout
     with err_console.status("stopping"):
         while runfile.owner(settings.data_dir) == pid:

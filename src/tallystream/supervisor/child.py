@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import aiohttp
 
@@ -22,6 +23,7 @@ from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 USAGE_EXIT = 2
 """The component was told something impossible: no restart can help."""
 FIRST_START_ATTEMPTS = 5
+MISSES = 3
 LINE_BYTES = 1 << 20
 OWN_ENVIRONMENT = {
     "TALLYSTREAM_TRACEBACK": "1",
@@ -38,6 +40,14 @@ class FirstStartFailed(Exception):  # noqa: N818 - it becomes the error that peo
     def __init__(self, name: str, code: int | None, message: str, hint: str) -> None:
         super().__init__(message)
         self.name, self.code, self.message, self.hint = name, code, message, hint
+
+
+class Answer(Enum):
+    """What a health page says; NONE is a process that is stopped, blocked or not there yet."""
+
+    GREEN = auto()
+    RED = auto()
+    NONE = auto()
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ class Child:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        self._signal(signal.SIGTERM)
+        self._terminate()
         ended = asyncio.ensure_future(process.wait())
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait((ended, hurried), timeout=self._timing.stop, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +129,7 @@ class Child:
         if not ended.done():
             if not hurry.is_set():
                 self._events.say(self.spec.name, f"did not stop within {self._timing.stop:g} s, killed")
-            self._signal(signal.SIGKILL)
+            self._kill()
         await ended
         await self._drained()
 
@@ -158,8 +168,8 @@ class Child:
         assert self._process is not None
         process = self._process
         ended = asyncio.create_task(process.wait())
-        green = False
-        last_green = time.monotonic()
+        green = False  # whether it has been, in this run
+        last_green, misses = time.monotonic(), 0
         try:
             while True:
                 pause = self._timing.health if self.ready.is_set() else self._timing.poll
@@ -167,17 +177,22 @@ class Child:
                 if ended.done():
                     await self._drained()
                     return f"ended with {_exit(process.returncode)}"
-                if await self._ask("/healthz"):
-                    green, last_green = True, time.monotonic()
+                answer = await self._ask("/healthz")
+                if answer is Answer.GREEN:
+                    green, last_green, misses = True, time.monotonic(), 0
                     await self._follow_readiness()
-                elif time.monotonic() - last_green > (self._timing.red if green else self._timing.start):
-                    await self._end(ended)
+                    continue
+                misses += 1
+                patience = self._timing.red if green else self._timing.start
+                # Several: a supervisor that was stopped itself (Ctrl-Z) has not looked for as long as that.
+                if misses >= MISSES and time.monotonic() - last_green > patience:
+                    await self._end(ended, self._timing.stop if answer is Answer.RED else self._timing.deaf)
                     return "was not healthy and had to be ended" if green else "did not start and had to be ended"
         finally:
             ended.cancel()
 
     async def _follow_readiness(self) -> None:
-        ready = await self._ask("/readyz")
+        ready = await self._ask("/readyz") is Answer.GREEN
         if ready and not self.ready.is_set():
             self.ready.set()
             again = " again" if self._was_ready else ""
@@ -187,11 +202,11 @@ class Child:
         elif not ready:
             self.ready.clear()
 
-    async def _end(self, ended: asyncio.Task[int]) -> None:
-        self._signal(signal.SIGTERM)
-        await asyncio.wait((ended,), timeout=self._timing.stop)
+    async def _end(self, ended: asyncio.Task[int], patience: float) -> None:
+        self._terminate()
+        await asyncio.wait((ended,), timeout=patience)
         if not ended.done():
-            self._signal(signal.SIGKILL)
+            self._kill()
             await ended
         await self._drained()
 
@@ -201,22 +216,26 @@ class Child:
             await asyncio.wait((self._reader,), timeout=1.0)
             self._reader.cancel()
 
-    async def _ask(self, path: str) -> bool:
+    async def _ask(self, path: str) -> Answer:
         try:
             async with self._http.get(
                 f"http://127.0.0.1:{self._ops_port}{path}", timeout=aiohttp.ClientTimeout(total=self._timing.answer)
             ) as response:
-                return response.status == 200
+                return Answer.GREEN if response.status == 200 else Answer.RED
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
+            return Answer.NONE
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _terminate(self) -> None:
+        """Ask it to end. A stopped process (SIGSTOP, Ctrl-Z) learns of a SIGTERM only once it is continued."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
-            if number == signal.SIGKILL:
-                os.killpg(self._process.pid, number)
-            else:
-                self._process.send_signal(number)
+            self._process.terminate()
+            self._process.send_signal(signal.SIGCONT)
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _exit(code: int | None) -> str:

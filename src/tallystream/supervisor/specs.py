@@ -46,6 +46,8 @@ class Timing:
     """A component that has not turned green by then is restarted, or at the first start fails the whole."""
     stop: float = 25.0
     """Between SIGTERM and SIGKILL."""
+    deaf: float = 3.0
+    """The same for a component that does not even answer: what blocks its health page blocks its signal handler too."""
     backoff_first: float = 0.2
     backoff_most: float = 10.0
     stable: float = 30.0

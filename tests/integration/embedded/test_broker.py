@@ -69,6 +69,8 @@ def test_data_and_port_survive_stop_and_kill_and_a_second_start_is_refused(tmp_p
     with EmbeddedKafka(tmp_path) as broker:
         assert broker.bootstrap == bootstrap
         assert contents(bootstrap) == [b"first", b"second"]
+        os.kill(broker.pid, signal.SIGSTOP)
+        broker.stop(600)  # longer than this test may take: a stopped JVM is not waited for
 
 
 def test_a_killed_owner_takes_the_broker_with_it_and_its_data_dir_is_usable_at_once(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
-QUICK = Timing(poll=0.1, health=0.3, answer=1.0, red=2.0, start=90.0, stop=1.0)
+# `stop` is longer than the test may take: a worker that does not answer is not waited for.
+QUICK = Timing(poll=0.1, health=0.3, answer=1.0, red=2.0, start=90.0, stop=600.0)
 
 
 async def until(check: Callable[[], bool], what: str, seconds: float = 60.0) -> None:

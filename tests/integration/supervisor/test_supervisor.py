@@ -144,6 +144,37 @@ def test_a_component_that_stays_red_is_replaced(supervised: Supervised) -> None:
     assert not alive(old.pid)
 
 
+def test_a_component_that_does_not_even_answer_is_not_waited_for(supervised: Supervised) -> None:
+    """It ignores SIGTERM as well, as a blocked event loop does: only SIGKILL ends it."""
+    old = of(supervised.up(), "worker")
+    stubborn = supervised.touch("worker.stubborn")
+    deaf = supervised.touch("worker.deaf")
+    eventually(lambda: not alive(old.pid), "it is killed")
+    deaf.unlink()
+    stubborn.unlink()
+    assert eventually(lambda: of(read_live(supervised.state), "worker").pid != old.pid, "another one is ready")
+
+
+def test_stopped_processes_are_asked_to_end_and_do(supervised: Supervised) -> None:
+    """SIGSTOP, as a debugger or Ctrl-Z does: the one that is to be replaced, and all of them at `down`."""
+    first = supervised.up()
+    old = of(first, "worker")
+    os.kill(old.pid, signal.SIGSTOP)
+    assert eventually(lambda: of(read_live(supervised.state), "worker").pid != old.pid, "another one is ready")
+    assert supervised.events().count("worker stopped") == 1, "it went as it should, and was not killed"
+
+    run = read_live(supervised.state)
+    assert run is not None
+    assert supervised.process is not None
+    for pid in (supervised.process.pid, *(component.pid for component in run.components)):
+        os.kill(pid, signal.SIGSTOP)
+    assert cli("down", "--data-dir", str(supervised.state)).returncode == 0
+    assert supervised.end() == 0
+    assert not any(alive(component.pid) for component in run.components)
+    for name, times in (("worker", 2), ("gateway", 1), ("kafka", 1)):
+        assert supervised.events().count(f"{name} stopped") == times, name
+
+
 def test_a_killed_supervisor_leaves_no_process_and_its_run_file_is_known_to_be_stale(supervised: Supervised) -> None:
     run = supervised.up()
     supervised.kill()
