@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,8 @@ LONG = {
     "broker-slow": 3, "everything": 5, "sigterm": 3, "disk-spool": 3, "disk-store": 3, "changelog-refuses": 3,
     "poison": 2,
 }  # fmt: skip
+SHAPING = {"kinds", "workers", "rate", "agents", "requests", "seed"}
+"""Options that make a run another one; the others say where to put what came of it."""
 
 
 def plan_of(text: str | None) -> dict[str, int]:
@@ -42,6 +45,8 @@ def main() -> None:
     parser.add_argument("--kinds", help=f"name=count,...; kinds: {', '.join(KINDS)}")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--rate", type=float, default=100.0, help="OTLP requests a second")
+    parser.add_argument("--agents", type=int, default=50)
+    parser.add_argument("--requests", type=int, help="the fleet's whole work; by default it ends with the faults")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--report", type=Path, help="Markdown file whose section is to be replaced")
     parser.add_argument("--section", default="kills")
@@ -56,10 +61,17 @@ def main() -> None:
         sys.exit(f"{', '.join(left_out)} need toxiproxy: TALLYSTREAM_TOXIPROXY names its server")
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="tallystream-chaos-"))
     say(f"{len(plan)} faults in {folder}")
-    outcome = run(folder, plan, workers=arguments.workers, rate=arguments.rate, seed=arguments.seed, clocks=True)
+    outcome = run(
+        folder, plan, workers=arguments.workers, rate=arguments.rate, seed=arguments.seed,
+        clocks=arguments.requests is None, agents=arguments.agents, requests=arguments.requests,
+    )  # fmt: skip
     if arguments.report:
-        command = "python -m tests.chaos" + (f" --kinds {arguments.kinds}" if arguments.kinds else "")
-        command = "make chaos" if command == "python -m tests.chaos" else command
+        told = [
+            f"--{name} {shlex.quote(str(value))}"
+            for name, value in vars(arguments).items()
+            if name in SHAPING and value != parser.get_default(name)
+        ]
+        command = " ".join(("python -m tests.chaos", *told)) if told else "make chaos"
         report.write(arguments.report, arguments.section, report.render(outcome, command, arguments.title))
     if not outcome.verdict.exact:
         say(f"logs and data are in {folder}")

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
+from tests.support.waiting import eventually
 
 NEEDS_SMALL_DISK = {"disk-spool", "disk-store"}
 NEEDS_PROXY = {"latency", "resets"}
@@ -42,10 +43,13 @@ def run(
     seed: int = 1,
     clocks: bool = False,
     between: tuple[float, float] = (0.3, 1.5),
+    agents: int = 50,
+    requests: int | None = None,
 ) -> Outcome:
     """Strike with each kind of `plan`, in a random order, while the load goes on; then judge.
 
-    `clocks` adds fleets whose clocks are hours off, and one that lives in the year 2200.
+    `clocks` adds fleets whose clocks are hours off, and one that lives in the year 2200. With `requests` the fleet does
+    its whole work, and the faults must fall into it; else it works for as long as there are faults.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     outcome = Outcome(workers=workers, seed=seed)
@@ -53,7 +57,8 @@ def run(
     proxied = bool(NEEDS_PROXY & set(plan))
     with Cluster(folder, workers=workers, seed=seed, disk_mb=disk, proxied=proxied) as cluster:
         base, ingest_id = f"http://127.0.0.1:{cluster.port}", cluster.connect()
-        fleets = [Fleet(base, ingest_id, Fleetwise(rate, seed))]
+        how = Fleetwise(rate, seed, agents=agents)
+        fleets = [Fleet(base, ingest_id, how if requests is None else replace(how, requests=requests))]
         never = None
         if clocks:
             fleets += [
@@ -74,6 +79,9 @@ def run(
                 outcome.blows.append(blow)
                 note = f" ({blow.note})" if blow.note else ""
                 say(f"{n:3}/{len(order)} {blow.kind:18} {blow.unacked:6,} {blow.unit} not acknowledged{note}")
+            if requests is not None:
+                say("the faults are over; the fleet works on")
+                eventually(lambda: not fleets[0].running, "the fleet's work is done", 3 * requests / rate)
         finally:
             for fleet in (*fleets, *([never] if never else [])):
                 with suppress(Exception):
