@@ -13,7 +13,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test asyncapi-check
+.PHONY: help up test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test asyncapi-check dashboards-check
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -48,6 +48,12 @@ asyncapi-check: $(VENV)/.dev ## Hold asyncapi.yaml against AsyncAPI's own JSON S
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	(cd "$$folder" && npm pack --silent @asyncapi/specs@6.11.1 >/dev/null && tar xzf ./*.tgz); \
 	TALLYSTREAM_ASYNCAPI_SCHEMA="$$folder/package/schemas/3.0.0.json" $(BIN)/pytest tests/contract/test_topic_docs.py $(PYTEST)
+
+dashboards-check: $(VENV)/.dev ## Hold the dashboards against Grafana's own TypeScript types, which npm brings.
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	cp deploy/grafana/check/* "$$folder"; \
+	(cd "$$folder" && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund); \
+	TALLYSTREAM_GRAFANA_TYPES="$$folder" $(BIN)/pytest tests/contract/test_dashboard_types.py $(PYTEST)
 
 lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff check
