@@ -22,6 +22,7 @@ class Metrics:
             return Gauge(name, text, labels, registry=registry)
 
         self.active = gauge("tallystream_openai_poller_active", "1 while this poller is the active one, 0 on standby.")
+        self.interval = gauge("tallystream_openai_poll_interval_seconds", "Time between two polls, as it is configured.")
         self.last_success = gauge(
             "tallystream_openai_poll_last_success_timestamp_seconds",
             "When a resource was last polled without a failure; 0: not since this poller started. Alert on its age.",

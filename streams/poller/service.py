@@ -52,6 +52,7 @@ class Poller:
         self._clock = clock or SystemClock()
         self._progress = progress or Quiet()
         self.metrics = Metrics(registry or CollectorRegistry(), (resource.name for resource in config.resources))
+        self.metrics.interval.set(config.interval)
         self._election: Election | None = None
         self._due = time.monotonic() + SLACK
 

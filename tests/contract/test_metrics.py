@@ -21,7 +21,7 @@ from tallystream import metrics
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus"
 DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
-OTHERS = {"up", "ALERTS", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+OTHERS = {"up", "ALERTS", "process_cpu_seconds_total", "process_start_time_seconds", "process_resident_memory_bytes"}
 promtool = shutil.which("promtool")
 amtool = shutil.which("amtool")
 needs_promtool = pytest.mark.skipif(promtool is None, reason="promtool is not installed: `make tools`")
