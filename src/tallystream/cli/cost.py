@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,77 +55,57 @@ Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows of the table fo
 Wide = Annotated[bool, typer.Option("--wide", help="Show whole ids, attribution, tier and book in the table.")]
 
 
-def sessions(
-    by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
-    until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
-    data_dir: DataDir = None, kafka: KafkaOption = None,
-) -> None:  # fmt: skip
-    """One row a session and model; the most expensive first."""
-    _show("sessions", by, connection, session, since, until, json, csv, limit, wide, settings_from(data_dir, kafka))
-
-
-def session_hours(
-    by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
-    until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
-    data_dir: DataDir = None, kafka: KafkaOption = None,
-) -> None:  # fmt: skip
-    """One row a session, UTC hour and model; in order of time."""
-    _show(
-        "session-hours", by, connection, session, since, until, json, csv, limit, wide, settings_from(data_dir, kafka)
-    )
-
-
-def hours(
-    by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
-    until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
-    data_dir: DataDir = None, kafka: KafkaOption = None,
-) -> None:  # fmt: skip
-    """One row a UTC hour and model; in order of time."""
-    _show("hours", by, connection, session, since, until, json, csv, limit, wide, settings_from(data_dir, kafka))
-
-
-def models(
-    by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
-    until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
-    data_dir: DataDir = None, kafka: KafkaOption = None,
-) -> None:  # fmt: skip
-    """One row a model; the most expensive first."""
-    _show("models", by, connection, session, since, until, json, csv, limit, wide, settings_from(data_dir, kafka))
+VIEWS = {
+    "sessions": "One row a session and model; the most expensive first.",
+    "session-hours": "One row a session, UTC hour and model; in order of time.",
+    "hours": "One row a UTC hour and model; in order of time.",
+    "models": "One row a model; the most expensive first.",
+}
 
 
 def register(app: typer.Typer) -> None:
     """Add `cost` and its views."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
-    group.command("sessions")(sessions)
-    group.command("session-hours")(session_hours)
-    group.command("hours")(hours)
-    group.command("models")(models)
+    for view, text in VIEWS.items():
+        group.command(view, help=text)(_command(view))
     app.add_typer(group, name="cost")
 
 
-def _show(
-    view: str, by: str | None, connection: str | None, session: str | None, since: str | None, until: str | None,
-    json: bool, csv: bool, limit: int, wide: bool, settings: Settings,
-) -> None:  # fmt: skip
-    from tallystream.agents.tables import Query
+def _command(view: str) -> Callable[..., None]:
+    """Return a view's command; all take the same options."""
+
+    def command(
+        by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
+        until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
+        data_dir: DataDir = None, kafka: KafkaOption = None,
+    ) -> None:  # fmt: skip
+        from tallystream.agents.tables import Query
+        from tallystream.cli.when import parse_when
+        from tallystream.schemas.hours import HOUR_NS, hour_of
+        from tallystream.streams.clock import SystemClock
+
+        if json and csv:
+            raise UsageError("--json and --csv exclude each other", "take one")
+        now = SystemClock().now_ns()
+        query = Query(
+            view,
+            tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by else (),
+            connection,
+            session,
+            None if since is None else hour_of(parse_when(since, now, "--since")),
+            None if until is None else -(-parse_when(until, now, "--until") // HOUR_NS),
+        )
+        form = "json" if json else "csv" if csv else "wide" if wide else "people"
+        _show(query, settings_from(data_dir, kafka), now, form, limit)
+
+    return command
+
+
+def _show(query: Query, settings: Settings, now: int, form: str, limit: int) -> None:
     from tallystream.cli.costtable import cost_csv, cost_json, cost_table, people
     from tallystream.cli.reading import no_collector, run
-    from tallystream.cli.when import parse_when
-    from tallystream.schemas.hours import HOUR_NS, hour_of
-    from tallystream.streams.clock import SystemClock
 
-    if json and csv:
-        raise UsageError("--json and --csv exclude each other", "take one")
-    now = SystemClock().now_ns()
-    query = Query(
-        view,
-        tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by else (),
-        connection,
-        session,
-        None if since is None else hour_of(parse_when(since, now, "--since")),
-        None if until is None else -(-parse_when(until, now, "--until") // HOUR_NS),
-    )
-    if not (json or csv or wide):
+    if form == "people":
         query = people(query)
     with no_collector():
         table, complete = run(collect(settings, query))
@@ -136,12 +117,12 @@ def _show(
             )
         if table.skipped:
             err_console.print(f"{table.skipped} records are no cost rows and were left out.", style="yellow")
-        if json:
+        if form == "json":
             cost_json(table, now, complete=complete)
-        elif csv:
+        elif form == "csv":
             cost_csv(table, now)
         else:
-            cost_table(table, now, limit=limit, wide=wide, console=console)
+            cost_table(table, now, limit=limit, wide=form == "wide", console=console)
 
 
 async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
