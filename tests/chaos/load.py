@@ -52,6 +52,7 @@ class Fleet:
             agents=how.agents, requests=how.requests, seed=how.seed, start_ns=start + int(how.skew_hours * HOUR_NS),
             duplicates=how.duplicates, late=how.late, late_max_ns=20 * HOUR_NS,
         )  # fmt: skip
+        self.base, self.ingest_id = base, ingest_id
         self.how = how
         self.truth = Watched(config)
         self.report = Report()

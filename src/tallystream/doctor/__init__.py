@@ -5,6 +5,8 @@ A check looks and never touches: it creates no topic, joins no group, commits no
 
 from __future__ import annotations
 
+import asyncio
+
 from tallystream.doctor import broker, clocks, disks, group, processes, spool, topics
 from tallystream.doctor.model import Check, Context, Examination, Finding
 
@@ -23,15 +25,18 @@ __all__ = ["CHECKS", "Check", "Context", "Examination", "Finding", "examine"]
 
 
 async def examine(context: Context) -> Examination:
-    """Make all checks; those that need Kafka are left out when it does not answer."""
+    """Make all checks, beside each other where they can be; those that need Kafka only when it answers."""
     done = Examination()
-    away = False
+    found: dict[str, list[Finding]] = {}
+    for needs_kafka in (False, True):
+        checks = [check for check in CHECKS if check.needs_kafka is needs_kafka]
+        if needs_kafka and found[broker.CHECK.name]:
+            done.left_out = [check.name for check in checks]
+            break
+        looked = await asyncio.gather(*(check.look(context) for check in checks))
+        found |= dict(zip((check.name for check in checks), looked, strict=True))
     for check in CHECKS:
-        if check.needs_kafka and away:
-            done.left_out.append(check.name)
-            continue
-        found = await check.look(context)
-        done.made.append(check.name)
-        done.findings += found
-        away = away or (check is broker.CHECK and bool(found))
+        if check.name in found:
+            done.made.append(check.name)
+            done.findings += found[check.name]
     return done

@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from tests.chaos.cluster import ROOT, Cluster, filled
+from tests.chaos.cluster import ROOT, Cluster, Part, filled
 from tests.chaos.load import Fleet, Fleetwise
+from tests.support.usage import Session, event
 from tests.support.waiting import eventually
 
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+SMALLEST_SPOOL = 1 << 20
 
 
 class Doctor:
     """Runs `tallystream doctor --json` and knows what it found."""
 
-    def __init__(self, kafka: str, environment: dict[str, str], *arguments: str) -> None:
-        self.argv = [
-            sys.executable,
-            "-m",
-            "tallystream",
-            "doctor",
-            "--json",
-            "--kafka",
-            kafka,
-            "--watch",
-            "2",
-            *arguments,
-        ]
+    def __init__(self, kafka: str, environment: dict[str, str], *arguments: str, watch: int = 2) -> None:
+        self.argv = [sys.executable, "-m", "tallystream", "doctor", "--json", "--kafka", kafka]
+        self.argv += ["--watch", str(watch), *arguments]
         self.environment = environment
 
     def document(self) -> dict[str, Any]:
@@ -57,13 +53,17 @@ class Doctor:
         return document
 
     def finds(self) -> dict[str, str]:
-        """Return a finding of each check that has one."""
-        return {one["check"]: one["finding"] for one in self.document()["findings"]}
+        """Return by check what it found, one finding a line."""
+        found: dict[str, str] = {}
+        for one in self.document()["findings"]:
+            found[one["check"]] = "\n".join([*filter(None, [found.get(one["check"])]), one["finding"]])
+        return found
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp("doctor"), workers=1, partitions=2) as made:
+    small = {"TALLYSTREAM_SPOOL_MAX_BYTES": str(SMALLEST_SPOOL)}
+    with Cluster(tmp_path_factory.mktemp("doctor"), workers=1, partitions=2, environment=small) as made:
         yield made
 
 
@@ -77,30 +77,92 @@ def fleet(cluster: Cluster) -> Iterator[Fleet]:
 
 @pytest.fixture
 def doctor(cluster: Cluster, fleet: Fleet) -> Doctor:
+    return of(cluster)
+
+
+def of(cluster: Cluster, watch: int = 2) -> Doctor:
+    """Return the doctor of a cluster with a gateway."""
     gateway = f"http://127.0.0.1:{cluster.gateway.ops_port}"
-    return Doctor(
-        cluster.broker.bootstrap, cluster.environment, "--gateway-ops", gateway, "--data-dir", str(cluster.folder)
-    )
+    where = ("--gateway-ops", gateway, "--data-dir", str(cluster.folder))
+    return Doctor(cluster.broker.bootstrap, cluster.environment, *where, watch=watch)
 
 
 def well(doctor: Doctor) -> None:
     eventually(lambda: not doctor.finds(), "all is well", 60)
 
 
-def test_all_is_well(doctor: Doctor) -> None:
-    well(doctor)
+def test_kafka_is_away_and_the_spool_fills(doctor: Doctor, cluster: Cluster, fleet: Fleet) -> None:
+    crowd = Fleet(fleet.base, fleet.ingest_id, Fleetwise(300, 4, agents=60))
 
+    def full() -> bool:
+        return cluster.gateway.metric("tallystream_gateway_spool_bytes") > 0.6 * SMALLEST_SPOOL
 
-def test_kafka_is_away_and_the_spool_fills(doctor: Doctor, cluster: Cluster) -> None:
     cluster.signal_broker(signal.SIGSTOP)
+    crowd.start()
     try:
-        eventually(lambda: cluster.gateway.metric("tallystream_gateway_spool_messages") > 0, "it spools", 30)
+        eventually(full, "the spool is more than half full", 60)
         found = doctor.finds()
     finally:
         cluster.signal_broker(signal.SIGCONT)
+        crowd.stop()
     assert "does not answer" in found["broker"]
-    assert "Kafka does not acknowledge" in found["spool"]
+    assert "spools because Kafka does not acknowledge" in found["spool"]
+    assert "% full; when it is full, requests get 503" in found["spool"]
     well(doctor)
+
+
+def test_the_lag_grows(cluster: Cluster, fleet: Fleet) -> None:
+    """A worker that gets a hundredth of a processor's time, and more messages than it can fold in that."""
+    (worker,) = cluster.workers
+    doctor = of(cluster, watch=4)
+    with slowed(worker), crowded(cluster):
+        eventually(lambda: "the lag grows" in doctor.finds().get("lag", ""), "it says so", 60)
+    worker.signal(signal.SIGCONT)
+
+
+@contextmanager
+def slowed(worker: Part, awake: float = 0.02, asleep: float = 0.4) -> Iterator[None]:
+    """Let a worker do a little now and then, enough for its heartbeats."""
+    done = threading.Event()
+
+    def pulse() -> None:
+        while not done.is_set():
+            worker.signal(signal.SIGSTOP)
+            done.wait(asleep)
+            worker.signal(signal.SIGCONT)
+            done.wait(awake)
+
+    thread = threading.Thread(target=pulse)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def crowded(cluster: Cluster, rate: float = 1000.0, events: int = 20) -> Iterator[None]:
+    """Write messages to `usage`, many a second."""
+    rng, at = random.Random(2), datetime.now(UTC)
+    sessions = [Session("codex-7f3a", f"crowd-{n}", "platform", "acme/app") for n in range(200)]
+    messages = [(one.key, one.message([event(rng, at) for _ in range(events)])) for one in sessions]
+    done = threading.Event()
+
+    async def write() -> None:
+        async with AIOKafkaProducer(**cluster.kafka.client(), max_batch_size=1 << 19) as producer:
+            while not done.is_set():
+                for key, value in rng.sample(messages, 20):
+                    await producer.send(cluster.topics.usage.name, value, key=key)
+                await asyncio.sleep(20 / rate)
+
+    thread = threading.Thread(target=lambda: asyncio.run(write()))
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_a_worker_is_stuck(doctor: Doctor, cluster: Cluster) -> None:
@@ -141,7 +203,7 @@ def test_a_disk_is_nearly_full(doctor: Doctor, cluster: Cluster, tmp_path: Path)
     (data / "gateway").mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(data / "gateway")], check=True)
     try:
-        elsewhere = Doctor(cluster.broker.bootstrap, doctor.environment, "--data-dir", str(data))
+        elsewhere = Doctor("127.0.0.1:1", doctor.environment, "--data-dir", str(data))
         assert "disk" not in elsewhere.finds()
         with filled(data / "gateway"):
             assert str(data / "gateway") in elsewhere.finds()["disk"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tallystream.doctor import clocks, group, spool
+from tallystream.doctor import clocks, group, spool, topics
 from tallystream.streams.lag import PartitionLag
 
 WEEK = 7 * 86_400.0
@@ -65,3 +67,25 @@ def test_clock(off: float, word: str) -> None:
     found = clocks.judge("the broker's clock", 1_800_000_000 + off, 1_800_000_000)
     assert [one.check for one in found] == (["clock"] if word else [])
     assert not word or word in found[0].what
+
+
+def partition(leader: int, replicas: list[int], isr: list[int]) -> dict[str, Any]:
+    return {"partition": 4, "leader": leader, "replicas": replicas, "isr": isr}
+
+
+@pytest.mark.parametrize(
+    ("described", "brokers", "checks"),
+    [
+        (partition(1, [1], [1]), 1, []),
+        (partition(1, [1], [1]), 2, []),
+        (partition(1, [1, 2, 3], [1, 2, 3]), 3, []),
+        (partition(1, [1, 2, 3], [1, 3]), 3, ["replicas"]),
+        (partition(1, [1, 2, 3], [1, 3]), 2, ["replicas"]),
+        (partition(-1, [1, 2, 3], [1]), 3, ["partitions", "replicas"]),
+        (partition(2, [2], [2]), 3, ["replicas"]),
+    ],
+)
+def test_replicas(described: dict[str, Any], brokers: int, checks: list[str]) -> None:
+    found = topics.replicas("t.usage", [described], brokers)
+    assert [one.check for one in found] == checks
+    assert all("t.usage" in one.what and one.step for one in found)
