@@ -1,13 +1,11 @@
 """The Helm chart: what it renders is valid Kubernetes, means what our settings mean, and keeps secrets in Secrets.
 
-Needs `helm`; with helm-unittest the chart's own tests run, with the package kubernetes-validate everything is held
-against Kubernetes' schemas. What is missing is skipped; docs/operations/kubernetes.md says where to get it.
+Needs `helm`; with helm-unittest the chart's own tests run. What is missing is skipped; docs/operations/kubernetes.md
+says where to get it.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import os
 import shutil
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -28,6 +27,7 @@ PLACES = os.pathsep.join([os.environ["PATH"], str(Path.home() / "go" / "bin")])
 HELM = shutil.which("helm", path=PLACES)
 UNITTEST = shutil.which("helm-unittest", path=PLACES) or shutil.which("untt", path=PLACES)
 KUBERNETES = "1.31.0"
+VERSIONS = ("1.31", "1.37")
 BASE = {"kafka.bootstrap": "kafka-0:9092,kafka-1:9092", "users.keepNames": "true"}
 PAGE = {
     "port.clientId": "the-client-id",
@@ -157,15 +157,21 @@ def test_the_charts_own_tests() -> None:
 
 @needs_helm
 @each_rendering
-def test_kubernetes_takes_it(values: dict[str, str]) -> None:
-    validate = importlib.import_module("kubernetes_validate") if _installed() else pytest.skip("no kubernetes-validate")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_it(values: dict[str, str], version: str) -> None:
     for document in render(values):
         if not document["apiVersion"].startswith("monitoring.coreos.com/"):
-            validate.validate(document, "1.31", strict=True)
+            kubernetes_validate.validate(document, version, strict=True)
 
 
-def _installed() -> bool:
-    return importlib.util.find_spec("kubernetes_validate") is not None
+@needs_helm
+def test_kubernetes_schemas_refuse_what_they_do_not_know() -> None:
+    (gateway,) = [
+        one for one in render(BASE) if one["kind"] == "StatefulSet" and one["metadata"]["name"].endswith("gateway")
+    ]
+    gateway["spec"]["replica"] = 2
+    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
+        kubernetes_validate.validate(gateway, VERSIONS[-1], strict=True)
 
 
 @needs_helm
