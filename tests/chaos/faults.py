@@ -192,24 +192,25 @@ def zombie(ring: Ring) -> Blow:
     """SIGSTOP a worker until others have counted on from where it stood, then SIGCONT."""
     cluster, witness = ring.cluster, ring.cluster.witness
     victim = ring.victim()
-    own = victim.partitions
+    own = eventually(lambda: victim.partitions, "the worker folds", 60)
     victim.signal(signal.SIGSTOP)
     since = time.monotonic()
     frozen = witness.positions()
-    ends = witness.usage_ends()
-    eventually(
-        lambda: all(witness.positions()[p] >= ends[p] for p in own) and witness.positions() != frozen,
-        "others count what the stopped worker had",
-        120,
-    )
+
+    def overtaken_by_others() -> bool:
+        others = {p for one in cluster.workers if one is not victim and one.alive for p in one.partitions}
+        now = witness.positions()
+        return others >= set(own) and any(now[p] > frozen[p] for p in own)
+
+    eventually(overtaken_by_others, "others count on from where the stopped worker was", 120)
     ring.pause(0.2, 1.5)
     now = witness.snapshot().positions
-    overtaken = sum(now[p] - frozen[p] for p in own)
+    counted = sum(now[p] - frozen[p] for p in own)
     exits = len(victim.exits)
     victim.signal(signal.SIGCONT)
     cluster.settled()
     after = "it ended" if len(victim.exits) > exits else "it rejoined"
-    return Blow("zombie", 0, overtaken, "messages", f"stopped for {time.monotonic() - since:.0f} s, {after}")
+    return Blow("zombie", 0, counted, "messages", f"stopped for {time.monotonic() - since:.0f} s, {after}")
 
 
 @kind("gateway")
