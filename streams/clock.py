@@ -31,6 +31,15 @@ class SystemClock:
         return time.monotonic()
 
 
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""macOS has none, and needs none: its monotonic clock goes on in sleep (clock_gettime(3)), which Linux's does not."""
+
+
+def boottime() -> float:
+    """Return seconds on a clock that goes on while the process is stopped and while the machine sleeps."""
+    return time.clock_gettime(_BOOTTIME)
+
+
 def utc(ns: int) -> datetime:
     """Return a time in ns since the epoch as an aware datetime (microseconds, floored)."""
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).replace(microsecond=ns % 1_000_000_000 // 1000)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-
-def boottime() -> float:
-    """Return seconds on a clock that goes on while the process is stopped and while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+from tallystream.streams.clock import boottime
 
 
 class Membership:

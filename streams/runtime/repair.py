@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from faust.types import TP
 
 from tallystream.schemas.errors import Unfit
-from tallystream.streams.runtime.guard import boottime
+from tallystream.streams.clock import boottime
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.source import check_offset
 
