@@ -13,7 +13,7 @@ from tallystream.agents.pricing.compile import NotWhole, compile_model, context_
 from tallystream.agents.pricing.overlay import Overlay
 from tallystream.agents.pricing.rates import NO_PRICE, Counts, Day, Schedule, overlaid
 
-RULES = 1
+RULES = 2
 """Counted up when the meaning of the book's data changes in our code: the hash must change with it."""
 MAX_NAME = 256
 """Characters of a model name, tier or speed that are looked up; what is longer has no price."""

@@ -29,7 +29,8 @@ from tallystream.agents.pricing.rates import BEGINNING, DAY_NS, Card, Day, Rates
 STANDARD_TIERS = frozenset({"", "default", "standard"})
 """Names of the standard tier: OpenAI says `default`, Anthropic `standard`. `auto` is not among them: it is what a
 request asks for, and says nothing about the tier that served it."""
-STANDARD_SPEEDS = frozenset({"", "standard"})
+STANDARD_SPEEDS = frozenset({"", "standard", "normal"})
+"""Names of the standard speed: Anthropic's API says `standard`, Claude Code's telemetry `normal`."""
 PICO_PER_MTOK = 10**6
 """One dollar per million tokens is a million pico-dollars a token."""
 _EPOCH = date(1970, 1, 1)

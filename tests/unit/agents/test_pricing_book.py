@@ -159,6 +159,17 @@ def test_standard_has_several_names_and_auto_is_none_of_them() -> None:
     assert flex < 2_875_000_000
 
 
+def test_claude_codes_normal_speed_is_the_standard_one() -> None:
+    prices = {
+        BOOK.price("anthropic", "claude-opus-5-5", None, AT, *ONE, speed=speed)
+        for speed in (None, "", "standard", "normal")
+    }
+    assert prices == {7_000_000_000}
+    assert BOOK.price("anthropic", "claude-opus-5-5", None, AT, *ONE, speed="fast") == 14_000_000_000
+    assert BOOK.price("anthropic", "claude-haiku-4-5", None, AT, *ONE, speed="normal") == 2_000_000_000
+    assert BOOK.price("anthropic", "claude-haiku-4-5", None, AT, *ONE, speed="fast") is None
+
+
 def test_a_tier_has_no_price_before_its_date() -> None:
     before = int(datetime(2026, 10, 11, 23, 59, 59, tzinfo=UTC).timestamp()) * NS
     assert BOOK.price("openai", "gpt-5-codex", "flex", before, *ONE) is None
