@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -84,6 +84,8 @@ class GlobalTable:
         self._db: Any = None
         self._tail: Tail | None = None
         self._paused: set[str] = set()
+        self.read: Mapping[tuple[str, int], int] = {}
+        """By topic and partition, the offset up to which its rows are here and `on_rows` was told of them."""
         self.caught_up = asyncio.Event()
         """Set while the rows hold everything that the topics held when they were opened last."""
         self.unreadable = 0
@@ -166,6 +168,7 @@ class GlobalTable:
 
     async def _follow(self, on_rows: OnRows) -> None:
         self.caught_up.clear()
+        self.read = {}
         async with Tail(self._kafka, self._feeds, self._positions()) as tail:
             self._tail = tail
             try:
@@ -176,6 +179,7 @@ class GlobalTable:
                         if changed := self._apply(feed, batch):
                             on_rows(feed, changed)
                         await asyncio.sleep(0)
+                    self.read = tail.positions()
                     if not self.caught_up.is_set() and tail.behind == 0:
                         self.caught_up.set()
             finally:

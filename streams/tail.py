@@ -91,7 +91,7 @@ class Tail:
 
     @property
     def behind(self) -> int:
-        """Return how many offsets lie before the ends as they were when this was entered; 0: caught up."""
+        """Return how many offsets lie before the ends as they were when last asked for; 0: caught up."""
         return sum(max(0, end - self._rest[at][0]) for at, end in self._ends.items())
 
     async def poll(self) -> list[Batch]:
@@ -107,7 +107,33 @@ class Tail:
             raise self._unreachable(exc) from exc
         batches = [batch for at, records in found.items() if (batch := self._batch(at, records)) is not None]
         await self._note(asked)
+        for batch in batches:
+            at = TopicPartition(batch.topic, batch.partition)
+            if batch.after.offset > self._rest[at][0]:
+                self._rest[at] = (batch.after.offset, _now_ms())
         return batches
+
+    async def renew(self) -> None:
+        """Ask for the ends anew; `behind` counts up to them from now on. They were asked for first when entered."""
+        consumer = self._opened()
+        try:
+            self._ends = await consumer.end_offsets(list(self._ends)) if self._ends else {}
+        except (KafkaError, OSError) as exc:
+            raise self._unreachable(exc) from exc
+        for at, end in self._ends.items():
+            position = await consumer.position(at)
+            if position > end:
+                raise Recreated(f"{at.topic}-{at.partition}: read up to {position}, it ends at {end}")
+            if position > self._rest[at][0]:
+                self._rest[at] = (position, _now_ms())
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """Return, by topic and partition, where it ended when that was last asked for."""
+        return {(at.topic, at.partition): end for at, end in self._ends.items()}
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Return, by topic and partition, the offset up to which it was read, as known after the last `poll`."""
+        return {(at.topic, at.partition): position for at, (position, _) in self._rest.items()}
 
     def pause(self, topics: Iterable[str]) -> None:
         """Read no more of these topics until `resume`."""

@@ -6,8 +6,7 @@
     backlog -> assembly -> outbox -> delivery
                  changed documents, mapped, compared with what Port has, sent in bulk
     ledger       topic port.sent: what Port has, and what may be under way
-    fence, doubts, term
-                 one sink writes; what a paused or killed one may have written is written again
+    doubts, term one sink writes (streams.leader); what a paused or killed one may have written is written again
     sweep        everything compared now and then; the retention rule
     port         Port's API: token, pace, requests
 

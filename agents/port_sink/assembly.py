@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tallystream.agents.port_sink.backlog import Backlog
+from tallystream.agents.port_sink.backlog import Backlog, Since
 from tallystream.agents.port_sink.documents import Document, Kind
 from tallystream.agents.port_sink.doubts import Doubts
 from tallystream.agents.port_sink.entities import Entity, Rules
@@ -60,21 +60,22 @@ class Assembly:
                 await self.backlog.wait()
                 continue
             await self._map(*taken)
+            self.backlog.mapped()
             await asyncio.sleep(0)
 
-    async def _map(self, kind: str, changed: Sequence[tuple[bytes, int]]) -> None:
-        documents: list[tuple[bytes, int, Document]] = []
+    async def _map(self, kind: str, changed: Sequence[tuple[bytes, Since]]) -> None:
+        documents: list[tuple[bytes, Since, Document]] = []
         rows: list[tuple[Any, Mapping[str, Any]]] = []
         owners: list[tuple[int, int]] = []
         oldest = self._oldest_ms()
-        for key, since_ms in changed:
+        for key, since in changed:
             document = self.kinds[kind].build(self.table, key)
             if document is None or (document.at_ms is not None and document.at_ms < oldest):
                 continue
             for index, record in enumerate(document.records):
                 owners.append((len(documents), index))
                 rows.append((record, document.meta))
-            documents.append((key, since_ms, document))
+            documents.append((key, since, document))
         self.samples.keep(kind, [record for record, _ in rows])
         found = self.mapper.run(kind, rows, self.rules)
         entities: dict[int, list[tuple[int, Entity]]] = {}
@@ -83,15 +84,15 @@ class Assembly:
             entities.setdefault(owners[row][0], []).append((row, entity))
         for row, failure in found.failures:
             failures.setdefault(owners[row][0], []).append((row, failure))
-        for number, (key, since_ms, document) in enumerate(documents):
+        for number, (key, since, document) in enumerate(documents):
             mapped = collisions(entities.get(number, []), failures.get(number, []))
-            self._offer(kind, key, since_ms, document, [entity for _, entity in mapped.entities])
+            self._offer(kind, key, since, document, [entity for _, entity in mapped.entities])
             if mapped.failures:
                 self.metrics.mapping_errors.labels(kind).inc(len(mapped.failures))
                 refused = [(owners[row][1], failure, rows[row][0]) for row, failure in mapped.failures]
                 await self.letters.unmapped(kind, key, refused)
 
-    def _offer(self, kind: str, key: bytes, since_ms: int, document: Document, entities: Sequence[Entity]) -> None:
+    def _offer(self, kind: str, key: bytes, since: Since, document: Document, entities: Sequence[Entity]) -> None:
         """Put entities on their way unless Port has them already, or has them from a document that is right."""
         now = self.clock.now_ns() // 1_000_000
         given = False
@@ -109,7 +110,8 @@ class Assembly:
                             continue
                     else:
                         self.metrics.resent.inc()
-            self.outbox.put(Item(entity, kind, key, document.order, document.at_ms, since_ms), now)
+            item = Item(entity, kind, key, document.order, document.at_ms, since.ms, since.appended_ms)
+            self.outbox.put(item, now)
             given = True
         if given:
             self.given()

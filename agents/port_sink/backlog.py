@@ -4,48 +4,76 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 DocumentKey = tuple[str, bytes]
 """Kind and key."""
+
+
+class Since(NamedTuple):
+    """Since when a document waits, and when the oldest change that made it wait was appended (None: nothing changed
+    that we know of, it is only to be compared or sent again). Both in ms since the epoch.
+    """
+
+    ms: int
+    appended_ms: int | None
 
 
 class Backlog:
     """Kinds are served in the order of `kinds`: what others relate to comes first, and sweeps after what is new."""
 
     def __init__(self, kinds: Iterable[str]) -> None:
-        self._fresh: dict[str, dict[bytes, int]] = {kind: {} for kind in kinds}
-        self._swept: dict[str, dict[bytes, int]] = {kind: {} for kind in kinds}
+        self._fresh: dict[str, dict[bytes, Since]] = {kind: {} for kind in kinds}
+        self._swept: dict[str, dict[bytes, Since]] = {kind: {} for kind in kinds}
+        self._taken = 0
         self._came = asyncio.Event()
 
     def __len__(self) -> int:
-        return sum(map(len, self._fresh.values())) + self.swept
+        return sum(map(len, self._fresh.values())) + self.swept + self._taken
 
     @property
     def swept(self) -> int:
         """Return how many of them a sweep put in."""
         return sum(map(len, self._swept.values()))
 
-    def add(self, kind: str, key: bytes, since_ms: int) -> None:
-        """Note that a document changed; `since_ms` is when that was appended."""
-        self._fresh[kind].setdefault(key, since_ms)
+    def add(self, kind: str, key: bytes, appended_ms: int) -> None:
+        """Note that a document changed, and when that was appended."""
+        have = self._fresh[kind].get(key)
+        if have is None:
+            self._fresh[kind][key] = Since(appended_ms, appended_ms)
+        elif have.appended_ms is None:
+            self._fresh[kind][key] = Since(have.ms, appended_ms)
+        self._came.set()
+
+    def again(self, kind: str, key: bytes, now_ms: int) -> None:
+        """Note that a document is to be sent again."""
+        self._fresh[kind].setdefault(key, Since(now_ms, None))
         self._came.set()
 
     def sweep(self, kind: str, keys: Iterable[bytes], now_ms: int) -> None:
         """Note documents that may have changed."""
         swept = self._swept[kind]
         for key in keys:
-            swept.setdefault(key, now_ms)
+            swept.setdefault(key, Since(now_ms, None))
         self._came.set()
 
-    def take(self, most: int) -> tuple[str, Sequence[tuple[bytes, int]]] | None:
-        """Hand out documents of one kind with their times, oldest first; None when there are none."""
+    def take(self, most: int) -> tuple[str, Sequence[tuple[bytes, Since]]] | None:
+        """Hand out documents of one kind with their times, oldest first; None when there are none. They count as
+        waiting until the next call, or `mapped`.
+        """
+        self._taken = 0
         for queues in (self._fresh, self._swept):
             for kind, queue in queues.items():
                 if queue:
                     keys = [key for key, _ in zip(queue, range(most), strict=False)]
+                    self._taken = len(keys)
                     return kind, [(key, queue.pop(key)) for key in keys]
         self._came.clear()
         return None
+
+    def mapped(self) -> None:
+        """Note that what was taken is on its way."""
+        self._taken = 0
 
     async def wait(self) -> None:
         """Return when there may be something to take."""
@@ -54,10 +82,11 @@ class Backlog:
     def since_ms(self) -> int | None:
         """Return the oldest time in it. Each queue is in order of arrival, so its first is its oldest."""
         queues = [queue for queues in (self._fresh, self._swept) for queue in queues.values() if queue]
-        return min((next(iter(queue.values())) for queue in queues), default=None)
+        return min((next(iter(queue.values())).ms for queue in queues), default=None)
 
     def clear(self) -> None:
         """Forget everything."""
+        self._taken = 0
         for queues in (self._fresh, self._swept):
             for queue in queues.values():
                 queue.clear()

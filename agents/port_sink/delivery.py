@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from tallystream.agents.port_sink.doubts import Doubts
-from tallystream.agents.port_sink.fence import Fence
 from tallystream.agents.port_sink.ledger import Ledger
 from tallystream.agents.port_sink.letters import Letters
 from tallystream.agents.port_sink.metrics import SinkMetrics
@@ -20,6 +19,7 @@ from tallystream.agents.port_sink.port.client import Client, Refusal
 from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.streams.clock import Clock
+from tallystream.streams.leader import Fence
 
 log = structlog.get_logger()
 ATTEMPTS = 12
@@ -60,7 +60,7 @@ class Delivery:
         """Take batches and deliver them, until `closing`. A sender has one request under way; `slot` is its number.
 
         Raises:
-            Replaced: another sink writes.
+            Lost: another sink writes, or may.
 
         """
         while not self.closing.is_set():
@@ -101,8 +101,7 @@ class Delivery:
                 items = self.outbox.newest(items)
                 continue
             self.pace.heard(headers)
-            self.metrics.rate.set(self.pace.rate)
-            self.metrics.remaining.set(-1 if self.pace.remaining is None else self.pace.remaining)
+            self.metrics.paced(self.pace.rate, self.pace.remaining)
             self.said(None)
             await self._settle(blueprint, items, results)
             self.ledger.answered(slot)
@@ -127,6 +126,7 @@ class Delivery:
         if exc.why is Why.THROTTLED:
             self.metrics.throttled.inc()
             seconds = self.pace.throttled(headers, exc.retry_after, attempt)
+            self.metrics.paced(self.pace.rate, self.pace.remaining)
             log.warning("throttled", seconds=round(seconds, 1), hint=exc.hint)
             return
         self.said(exc.message)
@@ -164,6 +164,8 @@ class Delivery:
             self.metrics.upserted.labels(blueprint).inc(len(written))
         now = self.now_ms()
         for item in written:
+            if item.appended_ms is not None:
+                self.metrics.row_to_port.observe(max(0, now - item.appended_ms) / 1000)
             self.doubts.forced.discard(item.entity.key)
             self.outbox.landed(item, now)
         self.metrics.requests.labels("ok" if len(written) == len(items) else "partial").inc()

@@ -37,12 +37,21 @@ class Doubt(NamedTuple):
     key: bytes
 
 
+class _Due(NamedTuple):
+    at_ms: int
+    number: int
+    """Of equal times the first one in is the first one out; plans cannot be compared."""
+    last: bool
+    far: bool
+    """The last repetition of what another sink may write, which can be hours from now."""
+    plan: PlannedRequest
+
+
 class Doubts:
     """What is to be sent again, and when (ms since the epoch)."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[int, int, bool, PlannedRequest]] = []
-        """With whether it is the last time."""
+        self._due: list[_Due] = []
         self._last: list[tuple[int, PlannedRequest]] = []
         """Plans that have been due for the last time, and when that was."""
         self._number = count()
@@ -51,6 +60,11 @@ class Doubts:
 
     def __len__(self) -> int:
         return len(self._due) + len(self._last)
+
+    @property
+    def soon(self) -> int:
+        """Return how many requests are to be sent again within a timeout or two, those of long ago not counted."""
+        return sum(not one.far for one in self._due)
 
     def add(self, plan: PlannedRequest, at_ms: int) -> None:
         """Send the entities of a request of ours again at a time."""
@@ -63,7 +77,7 @@ class Doubts:
         """
         self._push(now_ms, plan, last=False)
         self._push(now_ms + window_ms, plan, last=False)
-        self._push(max(now_ms + 2 * window_ms, plan.until_ms + MARGIN_MS), plan, last=True)
+        self._push(max(now_ms + 2 * window_ms, plan.until_ms + MARGIN_MS), plan, last=True, far=True)
 
     def clear(self) -> None:
         """Forget everything: another sink writes now."""
@@ -74,11 +88,11 @@ class Doubts:
     def due(self, now_ms: int) -> list[Doubt]:
         """Return what is to be sent again now; all of it is forced."""
         doubts = list[Doubt]()
-        while self._due and self._due[0][0] <= now_ms:
-            _, _, last, plan = heapq.heappop(self._due)
-            doubts += _doubts(plan)
-            if last:
-                self._last.append((now_ms, plan))
+        while self._due and self._due[0].at_ms <= now_ms:
+            one = heapq.heappop(self._due)
+            doubts += _doubts(one.plan)
+            if one.last:
+                self._last.append((now_ms, one.plan))
         self.forced.update(doubt.entity for doubt in doubts)
         return doubts
 
@@ -93,8 +107,8 @@ class Doubts:
             self._last = [(since_ms, plan) for since_ms, plan in self._last if plan not in done]
         return done
 
-    def _push(self, at_ms: int, plan: PlannedRequest, *, last: bool) -> None:
-        heapq.heappush(self._due, (at_ms, next(self._number), last, plan))
+    def _push(self, at_ms: int, plan: PlannedRequest, *, last: bool, far: bool = False) -> None:
+        heapq.heappush(self._due, _Due(at_ms, next(self._number), last, far, plan))
 
 
 def _doubts(plan: PlannedRequest) -> list[Doubt]:

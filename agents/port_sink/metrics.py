@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+BEHIND = "tallystream_port_seconds_behind"
+DOCUMENTS = "tallystream_port_backlog_documents"
+ENTITIES = "tallystream_port_backlog_entities"
+PARKED = "tallystream_port_backlog_parked"
+REPETITIONS = "tallystream_port_repetitions_due"
+SWEEPING = "tallystream_port_sweep_running"
+ACTIVE = "tallystream_port_sink_active"
+READ = "tallystream_port_source_offset"
+_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
+_SHOWN = {
+    BEHIND: "Age of the oldest change not in Port yet, from its append (or from the sweep that found it).",
+    DOCUMENTS: "Changed documents not mapped yet.",
+    ENTITIES: "Entities on their way to Port.",
+    PARKED: "Entities of these that wait for another attempt, mostly for what they relate to.",
+    REPETITIONS: "Requests of unknown fate whose entities are sent again soon. The last repetition of what a replaced"
+    " sink may yet write, up to three hours on, is not counted.",
+}
+Positions = Mapping[tuple[str, int], int]
 
 
 class SinkMetrics:
@@ -19,7 +40,7 @@ class SinkMetrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
 
-        self.active = gauge("tallystream_port_sink_active", "1 while this sink is the one that writes, 0 on standby.")
+        self.active = gauge(ACTIVE, "1 while this sink is the one that writes, 0 on standby.")
         self.upserted = counter(
             "tallystream_port_entities_upserted_total", "Entities Port has acknowledged.", "blueprint"
         )
@@ -65,23 +86,46 @@ class SinkMetrics:
         self.sweeps = counter(
             "tallystream_port_sweeps_total", "Comparisons of everything with what was sent, finished."
         )
-        self.rate = gauge("tallystream_port_request_rate_limit", "Bulk requests a second the pace allows now.")
+        self.sweeping = gauge(
+            SWEEPING,
+            "1 while everything is compared with what was sent: when a sink begins to write, and now and then.",
+        )
+        self.row_to_port = Histogram(
+            "tallystream_row_to_port_seconds",
+            "From the append of a row (or of what OpenAI said, or of a connection) to Port's acknowledgement of its"
+            " entity; one observation an entity, of the oldest change it stands for. What a sweep found is not in it.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rate = gauge(
+            "tallystream_port_request_rate_limit", "Bulk requests a second the pace allows now; 0 on standby."
+        )
         self.remaining = gauge(
             "tallystream_port_rate_limit_remaining", "Calls Port says are left of the period; -1: it has not said yet."
         )
 
-    def watch(self, behind: Callable[[], float], backlog: Callable[[], int], waiting: Callable[[], int],
-              parked: Callable[[], int]) -> None:  # fmt: skip
-        """Show what is asked for when it is scraped."""
-        shown: dict[str, tuple[str, Callable[[], float]]] = {
-            "tallystream_port_seconds_behind": (
-                "Age of the oldest change not in Port yet, from its append (or from the sweep that found it).", behind,
-            ),
-            "tallystream_port_backlog_documents": ("Changed documents not mapped yet.", backlog),
-            "tallystream_port_backlog_entities": ("Entities on their way to Port.", waiting),
-            "tallystream_port_backlog_parked": (
-                "Entities of these that wait for another attempt, mostly for what they relate to.", parked,
-            ),
-        }  # fmt: skip
-        for name, (text, ask) in shown.items():
-            Gauge(name, text, registry=self.registry).set_function(ask)
+    def paced(self, rate: float, remaining: int | None) -> None:
+        """Note the pace, and what Port has last said is left (None: nothing yet)."""
+        self.rate.set(rate)
+        self.remaining.set(-1 if remaining is None else remaining)
+
+    def watch(self, shown: Mapping[str, Callable[[], float]], read: Callable[[], Positions]) -> None:
+        """Show what is asked for when it is scraped: each of `_SHOWN`, and up to where each source was read."""
+        for name, text in _SHOWN.items():
+            Gauge(name, text, registry=self.registry).set_function(shown[name])
+        self.registry.register(_Read(read))
+
+
+class _Read(Collector):
+    """Positions come and go with partitions, so they are made anew at each scrape."""
+
+    def __init__(self, read: Callable[[], Positions]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            READ, "Offset up to which a topic is in the sink's local copy.", labels=["topic", "partition"]
+        )
+        for (topic, partition), offset in self._read().items():
+            family.add_metric([topic, str(partition)], offset)
+        yield family

@@ -26,7 +26,9 @@ class Item:
     order: int = 0
     at_ms: int | None = None
     since_ms: int = 0
-    """When the oldest change it stands for was appended."""
+    """Since when it waits."""
+    appended_ms: int | None = None
+    """When the oldest change it stands for was appended; None: it is only sent again."""
     attempts: int = 0
 
 
@@ -154,5 +156,6 @@ def _merged(before: Item | None, item: Item) -> Item:
         return item
     right = before if item.order < before.order else item
     since = min((one for one in (before.since_ms, item.since_ms) if one), default=0)
+    appended = min((one for one in (before.appended_ms, item.appended_ms) if one is not None), default=None)
     attempts = before.attempts if before.entity.digest == right.entity.digest else right.attempts
-    return replace(right, since_ms=since, attempts=attempts)
+    return replace(right, since_ms=since, appended_ms=appended, attempts=attempts)

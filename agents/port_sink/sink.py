@@ -7,9 +7,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 import structlog
-from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.port_sink.backlog import Backlog
@@ -17,24 +17,22 @@ from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.documents import feeds, kinds
 from tallystream.agents.port_sink.doubts import Doubts
 from tallystream.agents.port_sink.entities import EntityKey
-from tallystream.agents.port_sink.fence import Fence, Replaced
 from tallystream.agents.port_sink.forget import SWEEP
 from tallystream.agents.port_sink.ledger import PREFIX, Ledger
-from tallystream.agents.port_sink.metrics import SinkMetrics
+from tallystream.agents.port_sink.metrics import BEHIND, DOCUMENTS, ENTITIES, PARKED, REPETITIONS, SinkMetrics
 from tallystream.agents.port_sink.outbox import Outbox
 from tallystream.agents.port_sink.port.client import Client
 from tallystream.agents.port_sink.port.errors import PortError
 from tallystream.agents.port_sink.term import Parts, Term
-from tallystream.schemas.errors import Unreachable
 from tallystream.streams.clock import Clock, SystemClock
 from tallystream.streams.globaltable import Feed, GlobalTable
 from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.leader import Election, Fence, alternate, persist
 from tallystream.streams.ops import Health
-from tallystream.streams.poller.election import Election
 from tallystream.streams.topics import Topics, ensure
 
 log = structlog.get_logger()
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 60.0
 STUCK = 60.0
 TICK = 0.25
 
@@ -67,7 +65,17 @@ class Sink:
         self.outbox = Outbox(linger_ms=int(config.linger * 1000))
         self.doubts = Doubts()
         self.metrics = SinkMetrics(registry or CollectorRegistry())
-        self.metrics.watch(self.behind, lambda: len(self.backlog), lambda: len(self.outbox), lambda: self.outbox.parked)
+        self.metrics.paced(0, None)
+        self.metrics.watch(
+            {
+                BEHIND: self.behind,
+                DOCUMENTS: lambda: len(self.backlog),
+                ENTITIES: lambda: len(self.outbox),
+                PARKED: lambda: self.outbox.parked,
+                REPETITIONS: lambda: self.doubts.soon,
+            },
+            lambda: self.table.read,
+        )
         self._parts = Parts(
             kafka, topics, config, self._clock, self.table, self._kinds, self.backlog, self.outbox, self.doubts,
             self.metrics, asyncio.Event(), self.port_said,
@@ -86,17 +94,7 @@ class Sink:
             Unfit: a topic exists that is not as it must be.
 
         """
-        pause = 1.0
-        while True:
-            try:
-                await self._run()
-            except (Unreachable, KafkaError, OSError) as exc:
-                why = exc.message if isinstance(exc, Unreachable) else type(exc).__name__
-                log.warning("kafka_away", why=why, retry_in_s=pause)
-                self._role = "waiting for Kafka"
-                self._moved = time.monotonic() + pause
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+        await persist(self._run, self._kafka_away)
 
     def behind(self) -> float:
         """Return the age in seconds of the oldest change that is not in Port yet."""
@@ -121,6 +119,10 @@ class Sink:
         self._problem = problem
         self._moved = time.monotonic()
 
+    def _kafka_away(self, pause: float) -> None:
+        self._role = "waiting for Kafka"
+        self._moved = time.monotonic() + pause
+
     async def _run(self) -> None:
         topics = self._topics
         await ensure(self._kafka, topics.all())
@@ -134,8 +136,17 @@ class Sink:
                 election = await stack.enter_async_context(
                     Election(self._kafka, topics.sink_group, topics.port_control.name, self._config.session_timeout)
                 )
-                tasks = [asyncio.create_task(self.table.run(self._on_rows)), asyncio.create_task(self._alternate(
-                    election, client, ledger)), asyncio.create_task(self._tick())]  # fmt: skip
+                work = [
+                    self.table.run(self._on_rows),
+                    alternate(
+                        election,
+                        partial(self._lead, election, client, ledger),
+                        partial(self._stand_by, election),
+                        TICK,
+                    ),
+                    self._tick(),
+                ]
+                tasks = [asyncio.create_task(one) for one in work]
                 try:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                     for task in tasks:
@@ -144,53 +155,43 @@ class Sink:
                 finally:
                     await _cancel(tasks)
         finally:
-            self.metrics.active.set(0)
             await self.table.stop()
 
-    async def _alternate(self, election: Election, client: Client, ledger: Ledger) -> None:
-        """Stand by, and write, by turns."""
-        while True:
-            self._role = "standby" if election.joined else "joining"
-            if election.term is None:
-                await election.wait(TICK)
-                continue
-            number = election.term
-            fence = Fence(election, number, self._config.session_timeout)
-            term = Term(self._parts, client, ledger, fence)
-            self._role = "taking over"
-            writing = asyncio.create_task(self._write(term))
-            try:
-                while election.term == number and not writing.done():
-                    await election.wait(TICK)
-            finally:
-                await _cancel([writing])
-                self._writing = False
-                self.metrics.active.set(0)
-                self.backlog.clear()
-                self.outbox.clear()
-                self.doubts.clear()
-                self.table.resume()
-            if not writing.cancelled() and (exc := writing.exception()) is not None:
-                raise exc
+    def _stand_by(self, election: Election) -> None:
+        self._role = "standby" if election.joined else "joining"
 
-    async def _write(self, term: Term) -> None:
-        """Write to Port for as long as Port lets us begin, and no other sink does."""
-        pause = 1.0
-        while True:
-            try:
-                await term.prepare()
-                self._role, self._writing = "active", True
-                self.metrics.active.set(1)
-                log.info("active", writer=self.writer)
-                await term.run()
-            except Replaced:
-                log.warning("standing_by", why="another sink is, or may be, the active one")
-                await asyncio.sleep(TICK)
-            except PortError as exc:
-                self.port_said(exc.message)
-                log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=pause)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 2 * LONGEST_PAUSE)
+    async def _lead(self, election: Election, client: Client, ledger: Ledger, number: int) -> None:
+        """Write to Port until cancelled, for as long as Port lets us begin.
+
+        Raises:
+            Lost: another sink writes, or may.
+
+        """
+        term = Term(self._parts, client, ledger, Fence(election, number))
+        self._role, pause = "taking over", 1.0
+        self.metrics.sweeping.set(1)
+        try:
+            while True:
+                try:
+                    await term.prepare()
+                    self._role, self._writing = "active", True
+                    self.metrics.active.set(1)
+                    log.info("active", writer=self.writer)
+                    await term.run()
+                except PortError as exc:
+                    self.port_said(exc.message)
+                    log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=pause)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            self._writing = False
+            self.metrics.active.set(0)
+            self.metrics.sweeping.set(0)
+            self.metrics.paced(0, None)
+            self.backlog.clear()
+            self.outbox.clear()
+            self.doubts.clear()
+            self.table.resume()
 
     def _on_rows(self, feed: Feed, changed: Sequence[tuple[bytes, int]]) -> None:
         """Note what changed; while another sink writes it is its matter."""
@@ -204,11 +205,11 @@ class Sink:
                 if noted is not None and noted[1].writer != self.writer:
                     self._overwritten(*noted[0], noted[1].kind, noted[1].key)
             return
-        for row, since_ms in changed:
+        for row, appended_ms in changed:
             for name in self._prefixes.get(row[:2], ()):
                 key = self._kinds[name].touched(row)
                 if key is not None:
-                    self.backlog.add(name, key, since_ms)
+                    self.backlog.add(name, key, appended_ms)
         if len(self.backlog) > self._config.max_backlog:
             self.table.pause(source.topic for source in self._sources)
 
@@ -217,7 +218,7 @@ class Sink:
         log.warning("overwritten", blueprint=blueprint, identifier=identifier)
         self.doubts.forced.add(EntityKey(blueprint, identifier))
         if kind in self._kinds:
-            self.backlog.add(kind, key, self._clock.now_ns() // 1_000_000)
+            self.backlog.again(kind, key, self._clock.now_ns() // 1_000_000)
 
     async def _tick(self) -> None:
         """Look after what nobody calls: pauses that can end, doubts that are due, signs of life."""
@@ -231,7 +232,7 @@ class Sink:
             now = self._clock.now_ns() // 1_000_000
             for doubt in self.doubts.due(now):
                 if doubt.kind in self._kinds:
-                    self.backlog.add(doubt.kind, doubt.key, now)
+                    self.backlog.again(doubt.kind, doubt.key, now)
                 else:
                     self.doubts.forced.discard(doubt.entity)
             if settled := self.doubts.settled(now):

@@ -13,7 +13,6 @@ import structlog
 from tallystream.agents.port_sink.backlog import Backlog
 from tallystream.agents.port_sink.documents import Kind
 from tallystream.agents.port_sink.entities import EntityKey
-from tallystream.agents.port_sink.fence import Fence
 from tallystream.agents.port_sink.ledger import Ledger
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.port import api
@@ -22,6 +21,7 @@ from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.streams.clock import Clock
 from tallystream.streams.globaltable import GlobalTable
+from tallystream.streams.leader import Fence
 
 log = structlog.get_logger()
 CHUNK = 500
@@ -48,9 +48,11 @@ class Sweep:
         """Sweep until cancelled."""
         while True:
             self.asked.clear()
+            self.metrics.sweeping.set(1)
             for kind, documents in self.kinds.items():
                 await self._kind(kind, documents)
             self.metrics.sweeps.inc()
+            self.metrics.sweeping.set(0)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.interval):
                     await self.asked.wait()
@@ -87,7 +89,7 @@ class Retention:
         """Delete what is due, until cancelled.
 
         Raises:
-            Replaced: another sink writes.
+            Lost: another sink writes, or may.
 
         """
         while True:

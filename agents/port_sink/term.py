@@ -17,7 +17,6 @@ from tallystream.agents.port_sink.delivery import Delivery
 from tallystream.agents.port_sink.documents import Kind
 from tallystream.agents.port_sink.doubts import Doubts
 from tallystream.agents.port_sink.entities import rules
-from tallystream.agents.port_sink.fence import Fence
 from tallystream.agents.port_sink.ledger import Ledger
 from tallystream.agents.port_sink.letters import Letters
 from tallystream.agents.port_sink.metrics import SinkMetrics
@@ -31,6 +30,7 @@ from tallystream.agents.port_sink.sweep import Retention, Sweep
 from tallystream.streams.clock import Clock
 from tallystream.streams.globaltable import GlobalTable
 from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.leader import Fence
 from tallystream.streams.topics import Topics
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ class Parts:
 
 
 class Term:
-    """`prepare`, then `run` until cancelled or replaced."""
+    """`prepare`, then `run` until cancelled or Lost."""
 
     def __init__(self, parts: Parts, client: Client, ledger: Ledger, fence: Fence) -> None:
         self._parts = parts
@@ -74,7 +74,7 @@ class Term:
         """Find out how things stand; nothing is written to Port but blueprints it lacks.
 
         Raises:
-            Replaced: another sink writes.
+            Lost: another sink writes, or may.
             PortError: Port does not answer, refuses a blueprint, or lacks one that the mapping names.
 
         """
@@ -94,12 +94,13 @@ class Term:
         """Write.
 
         Raises:
-            Replaced: another sink writes.
+            Lost: another sink writes, or may.
 
         """
         parts, config = self._parts, self._parts.config
         async with Letters(parts.kafka, parts.topics.deadletters.name, parts.clock) as letters:
             pace = Pace(parts.clock)
+            parts.metrics.paced(pace.rate, None)
             delivery = Delivery(
                 client=self._client, pace=pace, fence=self._fence, ledger=self._ledger, letters=letters,
                 outbox=parts.outbox, doubts=parts.doubts, metrics=parts.metrics, clock=parts.clock, said=parts.said,

@@ -8,6 +8,7 @@ Each label is explained here, with what bounds the number of its values: a label
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.metrics import MAX_UNPRICED, FoldMetrics, RuntimeCollector
-from tallystream.agents.port_sink.metrics import SinkMetrics
+from tallystream.agents.port_sink import metrics as sink
 from tallystream.components import worker
 from tallystream.exporter.groups import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
@@ -116,15 +117,11 @@ def _poller(registry: CollectorRegistry) -> None:
 
 
 def _sink(registry: CollectorRegistry) -> None:
-    SinkMetrics(registry).watch(_zero, _none, _none, _none)
+    sink.SinkMetrics(registry).watch(defaultdict(lambda: _zero), lambda: {("", 0): 0})
 
 
 def _zero() -> float:
     return 0.0
-
-
-def _none() -> int:
-    return 0
 
 
 COMPONENTS: dict[str, Callable[[CollectorRegistry], None]] = {

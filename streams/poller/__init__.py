@@ -8,7 +8,6 @@ query      all pages of one query, or nothing
 extract    a response becomes complete buckets
 ledger     what the topic already holds
 publish    buckets and cursors to Kafka, behind the fence
-election   which poller is the active one
 engine     one round over all resources
-service    the poller: elected, polling, standing by
+service    the poller: elected (streams.leader), polling, standing by
 """

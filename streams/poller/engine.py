@@ -15,8 +15,9 @@ from tallystream.schemas import exact, keys
 from tallystream.schemas.errors import InvalidBody
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, PollCursor, at, bucket_name, digest, seconds
 from tallystream.streams.clock import Clock, utc
+from tallystream.streams.leader import Fence, Lost
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.errors import LeadershipLost, PollFailure, Why
+from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.extract import Row
 from tallystream.streams.poller.ledger import Ledger
 from tallystream.streams.poller.metrics import Metrics
@@ -56,9 +57,9 @@ class Quiet:
 
 @dataclass
 class Term:
-    """What one ownership works with: its number, the view on the topic, the cursors."""
+    """What one ownership works with: its fence, the view on the topic, the cursors."""
 
-    number: int
+    fence: Fence
     ledger: Ledger
     cursors: dict[bytes, PollCursor]
 
@@ -92,13 +93,13 @@ class Engine:
         """Poll every resource once.
 
         Raises:
-            LeadershipLost: another poller may be the active one now.
+            Lost: another poller may be the active one now.
             Unreachable: Kafka did not answer when the topic was read.
 
         """
         await term.ledger.refresh()
         if repairs := await term.ledger.overtaken():
-            await self._publisher.publish(term.number, term.ledger, repairs, None)
+            await self._publisher.publish(term.fence, term.ledger, repairs, None)
             self._metrics.repaired.inc(len(repairs))
             log.warning("records_repaired", records=len(repairs), why="a replaced poller wrote after its successor")
         result = Round()
@@ -112,9 +113,9 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 for resource in self._config.resources:
                     group.create_task(one(resource))
-        except* LeadershipLost:
+        except* Lost:
             self._metrics.discarded.inc()
-            raise LeadershipLost from None
+            raise Lost from None
         return result
 
     async def _guarded(self, resource: Resource, term: Term, result: Round) -> None:
@@ -126,7 +127,7 @@ class Engine:
             self._failed(name, failure, result)
         except InvalidBody as exc:
             self._failed(name, PollFailure(Why.SHAPE, exc.message, "the rows cannot be kept exactly"), result)
-        except LeadershipLost:
+        except Lost:
             raise
         except Exception as exc:  # noqa: BLE001 - a defect in one resource must not stop the others
             trace = self._config.tokens.scrub(traceback.format_exc())
@@ -190,7 +191,7 @@ class Engine:
             if have is None or have.digest != record.digest:
                 changed.append(record)
                 restated += have is not None
-        await self._publisher.publish(term.number, term.ledger, changed, cursor)
+        await self._publisher.publish(term.fence, term.ledger, changed, cursor)
         result.published += len(changed)
         result.restated += restated
         result.unchanged += len(records) - len(changed)

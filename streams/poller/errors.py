@@ -62,7 +62,3 @@ class PollFailure(TallystreamError):  # noqa: N818 - a verdict on a poll
     def retryable(self) -> bool:
         """Whether asking again at once may help."""
         return self.why in RETRYABLE
-
-
-class LeadershipLost(Exception):  # noqa: N818 - an event, not a mistake
-    """Another poller is, or may be, the active one: what was fetched is thrown away."""

@@ -22,7 +22,9 @@ class Metrics:
             return Gauge(name, text, labels, registry=registry)
 
         self.active = gauge("tallystream_openai_poller_active", "1 while this poller is the active one, 0 on standby.")
-        self.interval = gauge("tallystream_openai_poll_interval_seconds", "Time between two polls, as it is configured.")
+        self.interval = gauge(
+            "tallystream_openai_poll_interval_seconds", "Time between two polls, as it is configured."
+        )
         self.last_success = gauge(
             "tallystream_openai_poll_last_success_timestamp_seconds",
             "When a resource was last polled without a failure; 0: not since this poller started. Alert on its age.",
@@ -72,6 +74,10 @@ class Metrics:
             "tallystream_openai_open_window_buckets",
             "Buckets that may still change and are asked for at every poll.",
             "resource",
+        )
+        self.days_offset = gauge(
+            "tallystream_openai_billed_offset",
+            "Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning.",
         )
         self.duration = Histogram(
             "tallystream_openai_poll_duration_seconds",

@@ -12,10 +12,9 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tallystream.schemas.openai import OpenAIRecord, PollCursor
 from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.poller.election import Election
-from tallystream.streams.poller.errors import LeadershipLost, PollFailure, Why
+from tallystream.streams.leader import Fence
+from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.ledger import Ledger
-from tallystream.streams.runtime.guard import boottime
 from tallystream.streams.topics import Topics
 
 RECORD = [("schema", b"openai-record/1")]
@@ -31,11 +30,10 @@ Messages = Sequence[tuple[bytes, bytes]]
 class Publisher:
     """Writes with acks from all in-sync replicas, each message once. An async context manager."""
 
-    def __init__(self, kafka: KafkaSettings, topics: Topics, election: Election, timeout: float = 10.0) -> None:
+    def __init__(self, kafka: KafkaSettings, topics: Topics, timeout: float = 10.0) -> None:
         self._kafka = kafka
         self._records = topics.openai_records.name
         self._control = topics.poller_control.name
-        self._election = election
         self._timeout = timeout
         self._turn = asyncio.Lock()
 
@@ -55,38 +53,27 @@ class Publisher:
         await self._producer.stop()
 
     async def publish(
-        self, term: int, ledger: Ledger, records: Sequence[OpenAIRecord], cursor: PollCursor | None
+        self, fence: Fence, ledger: Ledger, records: Sequence[OpenAIRecord], cursor: PollCursor | None
     ) -> None:
         """Write the records, then, once all of them are acknowledged, the cursor that says so.
 
         Raises:
-            LeadershipLost: another poller may be the active one; nothing (more) was written.
+            Lost: another poller may be the active one; nothing (more) was written.
             PollFailure: Kafka did not take a record, or not within the timeout.
 
         """
         async with self._turn:
-            until = 0.0
             for start in range(0, len(records), GROUP):
                 group = [_after(record, ledger) for record in records[start : start + GROUP]]
-                until = await self._fence(term, until)
+                await fence.ensure()
                 await self._send(
                     self._records, [(record.key, record.model_dump_json().encode()) for record in group], RECORD
                 )
                 for record in group:
                     ledger.note(record)
             if cursor is not None:
-                await self._fence(term, until)
+                await fence.ensure()
                 await self._send(self._control, [(cursor.key, cursor.model_dump_json().encode())], CURSOR)
-
-    async def _fence(self, term: int, until: float) -> float:
-        """Return until when we may write; asks the coordinator only when the last answer is half used up."""
-        if self._election.term == term and boottime() < until:
-            return until
-        asked = boottime()
-        confirmed = await self._election.confirm(term)
-        if confirmed is None:
-            raise LeadershipLost
-        return asked + (confirmed - asked) / 2
 
     async def _send(self, topic: str, messages: Messages, headers: list[tuple[str, bytes]]) -> None:
         """Return once every message is acknowledged; (key, value) each."""

@@ -6,31 +6,29 @@ import asyncio
 import random
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.clock import Clock, SystemClock, boottime
 from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.leader import Election, Fence, alternate, persist
 from tallystream.streams.ops import Health
 from tallystream.streams.poller.client import Client
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.election import Election
 from tallystream.streams.poller.engine import Engine, Progress, Quiet, Round, Term
-from tallystream.streams.poller.errors import LeadershipLost
 from tallystream.streams.poller.ledger import Ledger, read_cursors
 from tallystream.streams.poller.metrics import Metrics
 from tallystream.streams.poller.publish import Publisher
-from tallystream.streams.runtime.guard import boottime
 from tallystream.streams.topics import Topics, ensure
 
 log = structlog.get_logger()
 SLACK = 60.0
 """Seconds beyond what was expected after which the process counts as stuck."""
 TICK = 5.0
-LONGEST_PAUSE = 30.0
 
 
 class Poller:
@@ -55,6 +53,7 @@ class Poller:
         self.metrics.interval.set(config.interval)
         self._election: Election | None = None
         self._due = time.monotonic() + SLACK
+        self._stood_since = 0.0
 
     async def run(self) -> None:
         """Poll or stand by until cancelled.
@@ -64,16 +63,7 @@ class Poller:
             Unfit: a topic exists that is not as it must be.
 
         """
-        pause = 1.0
-        while True:
-            try:
-                await self._member(once=False)
-            except (Unreachable, KafkaError, OSError) as exc:
-                why = exc.message if isinstance(exc, Unreachable) else type(exc).__name__
-                log.warning("kafka_away", why=why, retry_in_s=pause)
-                self._expect(pause)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+        await persist(partial(self._member, once=False), self._expect)
 
     async def once(self) -> Round:
         """Poll everything once and return what came of it.
@@ -128,54 +118,60 @@ class Poller:
             )
             stack.callback(self._left)
             self._election = election
-            publisher = await stack.enter_async_context(Publisher(self._kafka, topics, election))
+            publisher = await stack.enter_async_context(Publisher(self._kafka, topics))
             engine = Engine(config, client, publisher, self.metrics, self._clock, self._progress)
-            since = time.monotonic()
-            while True:
-                number = election.term
-                self.metrics.active.set(number is not None)
-                if number is None:
-                    if once and election.joined and time.monotonic() - since > 2 * config.session_timeout:
-                        raise Unreachable(
-                            "another poller is the active one", "it polls already; `--once` is for when none runs"
-                        )
-                    self._expect(TICK)
-                    await election.wait(min(TICK, config.session_timeout / 4))
-                    continue
-                log.info("active", term=number)
-                try:
-                    result = await self._lead(election, engine, number, once=once)
-                except LeadershipLost:
-                    log.warning("standing_by", why="another poller is, or may be, the active one")
-                    since = time.monotonic()
-                else:
-                    if result is not None:
-                        return result
+            return await alternate(
+                election,
+                partial(self._lead, election, engine, once=once),
+                partial(self._stand_by, election, once=once),
+                min(TICK, config.session_timeout / 4),
+            )
+
+    def _stand_by(self, election: Election, *, once: bool) -> None:
+        """Note that another poller is the active one; with `once` only for so long."""
+        self._expect(TICK)
+        self._stood_since = self._stood_since or time.monotonic()
+        if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
+            raise Unreachable("another poller is the active one", "it polls already; `--once` is for when none runs")
 
     async def _lead(self, election: Election, engine: Engine, number: int, *, once: bool) -> Round | None:
-        """Poll until the term is over (None), or once."""
-        ledger = Ledger(self._kafka, self._topics.openai_records.name)
-        cursors = await read_cursors(self._kafka, self._topics.poller_control.name)
-        while election.term == number:
+        """Poll until cancelled, or once."""
+        log.info("active", term=number)
+        self._stood_since = 0.0
+        self.metrics.active.set(1)
+        try:
             self._expect(SLACK)
-            result = await engine.round(Term(number, ledger, cursors))
-            log.info(
-                "polled", published=result.published, restated=result.restated, unchanged=result.unchanged,
-                failed=len(result.failures),
-            )  # fmt: skip
-            if once:
-                return result
-            spread = random.random() * self._config.jitter  # noqa: S311 - no secret
-            await self._idle(election, number, self._config.interval * (1 + spread))
-        return None
+            ledger = Ledger(self._kafka, self._topics.openai_records.name)
+            cursors = await read_cursors(self._kafka, self._topics.poller_control.name)
+            term = Term(Fence(election, number), ledger, cursors)
+            while True:
+                self._expect(SLACK)
+                result = await self._round(election, engine, term, number)
+                log.info(
+                    "polled", published=result.published, restated=result.restated, unchanged=result.unchanged,
+                    failed=len(result.failures),
+                )  # fmt: skip
+                if once:
+                    return result
+                spread = random.random() * self._config.jitter  # noqa: S311 - no secret
+                await self._idle(self._config.interval * (1 + spread))
+        finally:
+            self.metrics.active.set(0)
 
-    async def _idle(self, election: Election, number: int, seconds: float) -> None:
-        """Wait for the next poll, or until the term is over. On the wall of boot time: a lid that was shut counts."""
+    async def _round(self, election: Election, engine: Engine, term: Term, number: int) -> Round:
+        try:
+            return await engine.round(term)
+        except asyncio.CancelledError:
+            if election.term != number:
+                self.metrics.discarded.inc()
+            raise
+
+    async def _idle(self, seconds: float) -> None:
+        """Wait for the next poll, on the wall of boot time: a lid that was shut counts."""
         until = boottime() + seconds
-        while election.term == number and (left := until - boottime()) > 0:
+        while (left := until - boottime()) > 0:
             self._expect(TICK)
-            await election.wait(min(TICK, left))
+            await asyncio.sleep(min(TICK, left))
 
     def _left(self) -> None:
         self._election = None
-        self.metrics.active.set(0)

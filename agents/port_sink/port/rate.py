@@ -64,14 +64,16 @@ class Pace:
 
         Returns for how long.
         """
+        try:
+            self.remaining = int(headers["x-ratelimit-remaining"])
+            until_reset = float(headers["x-ratelimit-reset"]) - self._clock.now_ns() / 1e9 + 0.5
+        except (KeyError, ValueError):
+            used_up = False
+        else:
+            used_up = self.remaining <= 0
         pause = seconds
         if pause is None:
-            pause = min(60.0, 2.0**attempt)
-            try:
-                if int(headers["x-ratelimit-remaining"]) <= 0:
-                    pause = float(headers["x-ratelimit-reset"]) - self._clock.now_ns() / 1e9 + 0.5
-            except (KeyError, ValueError):
-                pass
+            pause = until_reset if used_up else min(60.0, 2.0**attempt)
         pause = min(max(pause, 0.1), 600.0)
         self._blocked_until = max(self._blocked_until, self._clock.monotonic() + pause)
         self._saved = 0.0

@@ -62,6 +62,13 @@ def _port(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             lines(
+                "Row to Port", "From a row's append to Port's acknowledgement of its entity.",
+                Query(quantile(0.5, "tallystream_row_to_port_seconds"), "p50"),
+                Query(quantile(0.99, "tallystream_row_to_port_seconds"), "p99"), unit="s", span=THIRD,
+            )
+        )
+        .with_panel(
+            lines(
                 "Backlog", "Changed documents, entities on their way, and those that wait for another attempt.",
                 Query("sum(tallystream_port_backlog_documents)", "documents"),
                 Query("sum(tallystream_port_backlog_entities)", "entities"),

@@ -208,13 +208,13 @@ class _Demo:
         """
         import uvloop
 
+        from tallystream.cli.catchup import catch_up, places_of
         from tallystream.cli.reading import run
-        from tallystream.cli.wait import catch_up, gateways_of
 
         truth, report = uvloop.run(self._play(seed))
         settings = self._settings
         with err_console.status("catching up"):
-            find = partial(gateways_of, settings, [])
+            find = partial(places_of, settings)
             run(
                 catch_up(
                     cluster(settings), settings.topics(), find, seconds=CATCH_UP_SECONDS, show=lambda _behind: None

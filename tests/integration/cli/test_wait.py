@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
 
-from tallystream.cli.wait import GAUGES, catch_up
+from tallystream.cli.catchup import GAUGES, Places, catch_up
 from tallystream.schemas.errors import Unreachable
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.ops import Health, OpsServer
@@ -80,7 +80,9 @@ async def test_everything_on_its_way_is_waited_for(kafka: KafkaSettings, topics:
     async with ops() as (url, gauges):
         for gauge in gauges.values():
             gauge.set(2)
-        waiting = asyncio.create_task(catch_up(kafka, topics, lambda: {"gateway": url}, seconds=60, show=watch.note))
+        waiting = asyncio.create_task(
+            catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=60, show=watch.note)
+        )
         await watch.until("2 requests being answered")
         gauges["tallystream_gateway_requests_in_progress"].set(0)
         await watch.until("2 requests in quarantine")
@@ -104,7 +106,7 @@ async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
 ) -> None:
     await ensure(kafka, (topics.usage, topics.session_hour_rows))
     urls = {"gateway": "http://127.0.0.1:9"}
-    waiting = asyncio.create_task(catch_up(kafka, topics, lambda: dict(urls), seconds=60, show=watch.note))
+    waiting = asyncio.create_task(catch_up(kafka, topics, lambda: Places(dict(urls)), seconds=60, show=watch.note))
     await watch.until("does not answer")
     urls.clear()
     await watch.until("is gone")
@@ -119,7 +121,7 @@ async def test_a_gateway_without_our_gauges_is_never_done(kafka: KafkaSettings, 
     await server.start()
     try:
         with pytest.raises(Unreachable, match="does not tell"):
-            await catch_up(kafka, topics, lambda: {"gateway": server.url}, seconds=0.5, show=lambda _: None)
+            await catch_up(kafka, topics, lambda: Places({"gateway": server.url}), seconds=0.5, show=lambda _: None)
     finally:
         await server.stop()
 

@@ -13,8 +13,7 @@ from tests.support.waiting import until
 
 from tallystream.schemas.errors import Unreachable
 from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.poller.election import Election
-from tallystream.streams.poller.errors import LeadershipLost
+from tallystream.streams.leader import Election, Fence, Lost
 from tallystream.streams.poller.ledger import Ledger
 from tallystream.streams.poller.publish import Publisher
 from tallystream.streams.topics import Topics, ensure
@@ -76,14 +75,14 @@ async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topic
     async with rig(kafka, topics.prefix, only("/models")) as one:
         await one.poll()
         (record,) = (await one.records()).values()
-        async with member(kafka, topics) as election, Publisher(kafka, topics, election) as publisher:
+        async with member(kafka, topics) as election, Publisher(kafka, topics) as publisher:
             term = await until(lambda: election.term, "active")
-            ledger = Ledger(kafka, topics.openai_records.name)
-            await publisher.publish(term, ledger, [record], None)
+            ledger, fence = Ledger(kafka, topics.openai_records.name), Fence(election, term)
+            await publisher.publish(fence, ledger, [record], None)
             async with member(kafka, topics) as other:
                 await until(lambda: other.joined and election.term, "the group has balanced anew")
-                with pytest.raises(LeadershipLost):
-                    await publisher.publish(term, ledger, [record], None)
+                with pytest.raises(Lost):
+                    await publisher.publish(fence, ledger, [record], None)
         assert len(await one.messages(topics.openai_records.name)) == 2
 
 
@@ -126,7 +125,9 @@ async def test_a_poller_that_is_told_to_stop_is_followed_at_once(two: Rig) -> No
         await until(two.records, "something was polled")
         active = next(index for index, poller in enumerate(pollers) if poller.ready().why == "active")
         tasks[active].cancel()
-        await until(lambda: pollers[1 - active].ready().why == "active", "the standby polls before the session timeout", 25.0)
+        await until(
+            lambda: pollers[1 - active].ready().why == "active", "the standby polls before the session timeout", 25.0
+        )
         assert pollers[1 - active].health().ok
     finally:
         for task in tasks:

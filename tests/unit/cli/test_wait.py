@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tallystream.cli.wait import GAUGES, gauges, still_behind
+from tallystream.cli.catchup import samples, still_behind
 from tallystream.streams.lag import PartitionLag
 
 PAGE = """
@@ -18,10 +18,9 @@ tallystream_gateway_spool_messages_total 9.0
 
 
 def test_gauges_are_read_and_missing_ones_are_not_zero() -> None:
-    found = gauges(PAGE)
-    assert found["tallystream_gateway_spool_messages"] == 1200
-    assert found["tallystream_gateway_requests_in_progress"] == 3
-    assert set(found) < set(GAUGES)
+    assert samples(PAGE, "tallystream_gateway_spool_messages") == {"": 1200}
+    assert samples(PAGE, "tallystream_gateway_requests_in_progress") == {'slot="a"': 2, 'slot="b"': 1}
+    assert samples(PAGE, "tallystream_gateway_quarantine_requests") == {}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystream.agents.port_sink import blueprints, lifecycle
-from tallystream.agents.port_sink.backlog import Backlog
+from tallystream.agents.port_sink.backlog import Backlog, Since
 from tallystream.agents.port_sink.doubts import MARGIN_MS, Doubts
 from tallystream.agents.port_sink.entities import EntityKey
 from tallystream.agents.port_sink.mapping import default_text
@@ -163,9 +163,12 @@ def test_news_go_before_sweeps_and_nothing_is_in_it_twice() -> None:
     backlog.add("session", b"s1", 20)
     backlog.add("session", b"s1", 30)
     assert (len(backlog), backlog.since_ms()) == (3, 10)
-    assert backlog.take(5) == ("session", [(b"s1", 20)])
-    assert backlog.take(1) == ("connection", [(b"c1", 10)])
-    assert backlog.take(1) == ("connection", [(b"c2", 10)])
+    assert backlog.take(5) == ("session", [(b"s1", Since(20, 20))])
+    assert len(backlog) == 3, "what was taken is not mapped yet"
+    assert backlog.take(1) == ("connection", [(b"c1", Since(10, None))])
+    assert backlog.take(1) == ("connection", [(b"c2", Since(10, None))])
+    backlog.mapped()
+    assert len(backlog) == 0
     assert backlog.take(1) is None
 
 

@@ -1,8 +1,8 @@
-"""Which poller is the active one: the member of a consumer group that has the one partition of `openai.control`.
+"""Which member of a consumer group leads: the one that has the one partition of its control topic.
 
 The group's coordinator gives the partition to exactly one member, and to another when the owner leaves or has not been
 heard of for `session_timeout`. A member that was stopped does not know that it has been replaced, so before anything is
-published it asks the coordinator (`confirm`): an offset commit is refused once the member or its generation is not the
+written it asks the coordinator (`confirm`): an offset commit is refused once the member or its generation is not the
 current one.
 """
 
@@ -19,8 +19,8 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from tallystream.streams.clock import boottime
 from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime.guard import boottime
 
 log = structlog.get_logger()
 
@@ -36,7 +36,8 @@ class Election:
         self._kafka = kafka
         self._group = group
         self._partition = TopicPartition(topic, 0)
-        self._timeout = session_timeout
+        self.session_timeout = session_timeout
+        """Seconds."""
         self._term = 0
         self._leading = False
         self._changed = asyncio.Event()
@@ -48,16 +49,16 @@ class Election:
     async def __aenter__(self) -> Self:
         # The assignor keeps its state in its class: a class of our own keeps two members in one process apart. Sticky,
         # for a standby that joins must not take the work from the one who has it.
-        assignor = type("PollerAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
+        assignor = type("LeaderAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
         self._consumer = AIOKafkaConsumer(
             **self._kafka.client(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="latest",
-            session_timeout_ms=int(self._timeout * 1000),
+            session_timeout_ms=int(self.session_timeout * 1000),
             # Also how soon we learn that another member has left.
-            heartbeat_interval_ms=int(min(1.0, self._timeout / 4) * 1000),
-            max_poll_interval_ms=max(60_000, int(self._timeout * 2000)),
+            heartbeat_interval_ms=int(min(1.0, self.session_timeout / 4) * 1000),
+            max_poll_interval_ms=max(60_000, int(self.session_timeout * 2000)),
             partition_assignment_strategy=(assignor,),
         )
         self._consumer.subscribe([self._partition.topic], listener=_Listener(self))
@@ -74,7 +75,7 @@ class Election:
 
     @property
     def term(self) -> int | None:
-        """The present term, None while another member may be the active one."""
+        """The present term, None while another member may lead."""
         return self._term if self._leading else None
 
     async def wait(self, seconds: float) -> None:
@@ -84,8 +85,14 @@ class Election:
                 await self._changed.wait()
         self._changed.clear()
 
+    async def over(self, term: int) -> None:
+        """Return when a term is over."""
+        while self.term == term:
+            await self._changed.wait()
+            self._changed.clear()
+
     async def confirm(self, term: int) -> float | None:
-        """Return until when (CLOCK_BOOTTIME) we are the active poller for certain; None when we may not be.
+        """Return until when (CLOCK_BOOTTIME) we lead for certain; None when we may not.
 
         The coordinator hears from us by this, so that nobody else can be elected within a session timeout of its start.
         """
@@ -93,17 +100,17 @@ class Election:
             return None
         asked = boottime()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.session_timeout):
                 await self._consumer.commit({self._partition: OffsetAndMetadata(0, f"term {term}")})
         except (CommitFailedError, IllegalStateError, TimeoutError):
             return None
         except KafkaError as exc:
             log.warning("not_confirmed", why=type(exc).__name__)
             return None
-        return asked + self._timeout if self.term == term else None
+        return asked + self.session_timeout if self.term == term else None
 
     async def _stay(self) -> None:
-        """Poll, which is what keeps us in the group; the records themselves are read by the ledger."""
+        """Poll, which is what keeps us in the group; nobody reads the topic's records this way."""
         while True:
             self.polled_at = boottime()
             try:
@@ -113,7 +120,7 @@ class Election:
                 await asyncio.sleep(1)
 
     def revoked(self) -> None:
-        """Note that the group rebalances: until it is over, another member may become the active one."""
+        """Note that the group rebalances: until it is over, another member may come to lead."""
         self._leading = False
         self._changed.set()
 

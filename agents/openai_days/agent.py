@@ -1,0 +1,99 @@
+"""The agent: reads both topics from their beginnings and publishes what changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from pydantic import ValidationError
+
+from tallystream.agents.openai_days.days import Anew, Days
+from tallystream.schemas.openai import OpenAIRecord
+from tallystream.streams.clock import boottime
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.leader import persist
+from tallystream.streams.pauses import Pauses
+from tallystream.streams.tail import Recreated, Tail
+from tallystream.streams.topics import Topics, ensure
+
+log = structlog.get_logger()
+HEADERS = [("schema", b"billed-day/1")]
+GAP = 10.0
+"""Seconds without a look at the topics after which they are read anew: a topic may have been made anew meanwhile, and
+have grown past the position.
+"""
+
+
+class OpenAIDays:
+    """The agent: `run` until it is cancelled. `done` is told up to which offset of the records the days are true."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Topics, done: Callable[[int], None] = lambda _: None) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._done = done
+
+    async def run(self) -> None:
+        """Keep `openai.days` true.
+
+        Raises:
+            Unfit: a topic exists that is not as it must be.
+
+        """
+        await persist(self._anew)
+
+    async def _anew(self) -> None:
+        """Follow the topics, from their beginnings again whenever that is the only way to be sure."""
+        await ensure(self._kafka, (self._topics.openai_records, self._topics.openai_days))
+        pauses = Pauses()
+        while True:
+            self._done(0)
+            producer = AIOKafkaProducer(**self._kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
+            try:
+                await producer.start()
+                await self._follow(producer)
+            except (Recreated, Anew) as exc:
+                pause = pauses.after_failure()
+                log.warning("reading_anew", why=str(exc), in_s=pause)
+            finally:
+                await producer.stop()
+            await asyncio.sleep(pause)
+
+    async def _follow(self, producer: AIOKafkaProducer) -> None:
+        records, rows = self._topics.openai_records.name, self._topics.openai_days.name
+        days = Days()
+        async with Tail(self._kafka, (rows, records), {}) as tail:
+            looked = boottime()
+            while True:
+                batches = await tail.poll()
+                if (silent := boottime() - looked) > GAP:
+                    raise Anew(f"nothing was read for {silent:.0f} s")
+                for batch in batches:
+                    for message in batch.records:
+                        _apply(days, message, own=batch.topic == rows)
+                if any(batch.topic == rows for batch in batches):
+                    # They are of records that were there by now: read up to there before they are judged.
+                    await tail.renew()
+                looked = boottime()
+                if tail.behind:
+                    continue
+                if changed := days.take():
+                    for key, value in changed:
+                        await producer.send(rows, value, key=key, headers=HEADERS)
+                    await producer.flush()
+                    log.debug("days_published", rows=len(changed))
+                self._done(tail.positions()[records, 0])
+
+
+def _apply(days: Days, message: ConsumerRecord, *, own: bool) -> None:
+    if not message.key or message.value is None:
+        return
+    try:
+        if own:
+            days.published(message.key, message.value)
+        else:
+            days.passed(message.key, message.offset)
+            days.record(message.key, message.offset, OpenAIRecord.model_validate_json(message.value))
+    except (ValidationError, ValueError, KeyError, TypeError) as exc:
+        log.warning("unreadable_record", topic=message.topic, offset=message.offset, why=str(exc)[:200])

@@ -1,0 +1,134 @@
+"""The newest records by day, the rows that are published, and what is to be published. Pure.
+
+A row's version is `[generation, offset]`, the offset being that of its day's newest record. Who has read past the
+records that a published row was made of finds the same offset or a higher one: `openai.records` keeps the newest record
+of every bucket. A lower one therefore means that the topic was made anew (or was cut), and readers, who keep the
+highest version, would keep the old row for ever. So the row goes out in the next generation. Everybody who reads both
+topics comes to the same version.
+
+Only who has just read everything from the beginning may conclude that. Anybody else may be the one who is wrong, for
+having read on in the new topic where the old one was left: that raises Anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from tallystream.agents.openai_days.rows import Lines, Said, as_row, concerns, content, day_of, day_rows
+from tallystream.schemas import keys
+from tallystream.schemas.openai import CURRENT, OpenAIRecord
+
+
+class Anew(Exception):  # noqa: N818 - what was found, not a mistake
+    """What was read so far may be of a topic that is no more: both are to be read from their beginnings."""
+
+
+class Days:
+    """Records and published rows go in as they are read, changed rows come out."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, dict[bytes, Lines]] = {}
+        self._offsets: dict[str, int] = {}
+        """By day, the offset of its newest record, whatever that says: the version of its rows."""
+        self._rows: dict[bytes, bytes] = {}
+        """What the newest version in `openai.days` says, by key."""
+        self._versions: dict[bytes, list[int]] = {}
+        self._places: dict[str, set[bytes]] = {}
+        self._changed: set[str] = set()
+        self._fresh = True
+        """Whether nothing has been taken yet: everything was read at one go."""
+
+    def published(self, key: bytes, value: bytes) -> None:
+        """Take in a row of `openai.days`, in the topic's order.
+
+        One that comes after a newer version of itself is an agent's that was paused: compaction would keep it, so the
+        newer one is published again. One that says something else than ours is looked into by the next `take`.
+
+        Raises:
+            Anew: another agent has found that the records' topic was made anew, which we have missed.
+
+        """
+        row = orjson.loads(value)
+        day, version = row["day"], row["version"]
+        self._places.setdefault(day, set()).add(key)
+        known, says = self._versions.get(key), content(row)
+        if known is not None and version < known:
+            self._rows.pop(key, None)
+            self._changed.add(day)
+            return
+        if not self._fresh:
+            if version[0] > (0 if known is None else known[0]):
+                raise Anew(f"generation {version[0]} of {key.decode(errors='replace')}")
+            if self._rows.get(key) != says:
+                self._changed.add(day)
+        self._rows[key], self._versions[key] = says, version
+
+    def passed(self, key: bytes, offset: int) -> None:
+        """Note that a record of the day its key names was read, also when this version of ours cannot read it."""
+        parts = keys.split(key)
+        if len(parts) == 3 and parts[2] != CURRENT:
+            self._pass(parts[2][:10], offset)
+
+    def record(self, key: bytes, offset: int, record: OpenAIRecord) -> None:
+        """Take in a record; one that was polled before the one known changes nothing.
+
+        Raises:
+            ValueError: its rows are not what its resource answers with; nothing is changed.
+
+        """
+        day = day_of(record)
+        if day is None or not concerns(record.resource):
+            return
+        self._pass(day, offset)
+        lines = Lines.of(record)
+        have = self._records.setdefault(day, {}).get(key)
+        if have is None or lines.polled_at >= have.polled_at:
+            self._records[day][key] = lines
+            self._changed.add(day)
+
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """Return the rows that changed since the last time; both topics must have been read at least up to the ends
+        they had after the last row was taken in.
+
+        A row of which nothing is said any more is published empty: readers keep the newest version of a key, and a
+        removed one would leave them with the old. Days without any record stay as they are.
+
+        Raises:
+            Anew: a published row is of a record that we have not seen, or is another one of the same records.
+
+        """
+        out: list[tuple[bytes, bytes]] = []
+        for day in sorted(self._changed & self._records.keys()):
+            rows = dict(self._day(day))
+            for key in self._places.get(day, set()) - rows.keys():
+                _, model, project = keys.split(key)
+                rows[key] = as_row(day, model or None, project or None, Said(), {})
+            for key, row in rows.items():
+                says = content(row)
+                if self._rows.get(key) != says:
+                    version = self._version(key, self._offsets[day])
+                    self._rows[key], self._versions[key] = says, version
+                    self._places.setdefault(day, set()).add(key)
+                    out.append((key, orjson.dumps({**row, "version": version})))
+        self._changed.clear()
+        self._fresh = False
+        return out
+
+    def _version(self, key: bytes, offset: int) -> list[int]:
+        generation, last = self._versions.get(key, (0, -1))
+        overtaken = key not in self._rows
+        if offset > last or (offset == last and (self._fresh or overtaken)):
+            return [generation, offset]
+        if not self._fresh:
+            raise Anew(f"{key.decode(errors='replace')} was published for offset {last}, its day ends at {offset}")
+        return [generation + 1, offset]
+
+    def _pass(self, day: str, offset: int) -> None:
+        self._offsets[day] = max(self._offsets.get(day, 0), offset)
+
+    def _day(self, day: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        for (model, project), (said, polled) in day_rows(self._records[day].values()).items():
+            yield keys.join(day, model or "", project or ""), as_row(day, model, project, said, polled)

@@ -1,0 +1,151 @@
+"""What the records of one day say, by model and project. Pure.
+
+Resources are never added to one another; of two queries of one resource (other groupings, an earlier configuration) the
+one polled last speaks for the day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from tallystream.schemas import exact
+from tallystream.schemas.openai import OpenAIRecord, cents_to_usd
+
+COSTS, DASHBOARD = "/organization/costs", "/dashboard/billing/usage"
+USAGE, LEGACY = "/organization/usage/", "/usage"
+MAX_COUNT = 2**53
+
+Place = tuple[str | None, str | None]
+"""Model and project."""
+
+
+@dataclass
+class Said:
+    """What a day's resources say of one model and project; money in dollars."""
+
+    billed: dict[str, Decimal] = field(default_factory=dict)
+    used: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def concerns(resource: str) -> bool:
+    """Tell whether a resource says what was billed or used."""
+    return resource in (COSTS, DASHBOARD, LEGACY) or resource.startswith(USAGE)
+
+
+def day_of(record: OpenAIRecord) -> str | None:
+    """Return the UTC day a record's bucket begins in; None when it has no time."""
+    return None if record.starts_at is None else f"{record.starts_at.astimezone(UTC):%Y-%m-%d}"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What a record says: model and project, dollars, counts of each of its rows."""
+
+    resource: str
+    query: str
+    polled_at: datetime
+    lines: list[tuple[Place, Decimal | None, dict[str, int]]]
+
+    @classmethod
+    def of(cls, record: OpenAIRecord) -> Lines:
+        """Return what a record says.
+
+        Raises:
+            ValueError: its rows are not what its resource answers with.
+
+        """
+        try:
+            lines = list(_lines(record.resource, record.exact_rows()))
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as exc:
+            raise ValueError(f"a row of {record.resource} has an unknown shape: {exc!r}") from exc
+        return cls(record.resource, record.query, record.polled_at, lines)
+
+
+def day_rows(records: Iterable[Lines]) -> dict[Place, tuple[Said, dict[str, datetime]]]:
+    """Return what the newest records of one day say, by model and project, with each resource's newest poll."""
+    speaks: dict[str, tuple[datetime, str]] = {}
+    found = list(records)
+    for record in found:
+        polled = (record.polled_at, record.query)
+        speaks[record.resource] = max(speaks.get(record.resource, polled), polled)
+    rows: dict[Place, tuple[Said, dict[str, datetime]]] = {}
+    for record in found:
+        resource = record.resource
+        if speaks[resource][1] != record.query:
+            continue
+        for place, dollars, counts in record.lines:
+            said, times = rows.setdefault(place, (Said(), {}))
+            times[resource] = max(times.get(resource, record.polled_at), record.polled_at)
+            if dollars is not None:
+                said.billed[resource] = said.billed.get(resource, Decimal(0)) + dollars
+            if counts:
+                sums = said.used.setdefault(resource, {})
+                for name, count in counts.items():
+                    sums[name] = min(sums.get(name, 0) + count, MAX_COUNT - 1)
+    return rows
+
+
+def _lines(resource: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Place, Decimal | None, dict[str, int]]]:
+    """Yield (model and project, dollars, counts) of a resource's rows."""
+    for row in rows:
+        if resource == DASHBOARD:
+            for item in row.get("line_items") or ():
+                yield (_model(item.get("name")), None), cents_to_usd(item["cost"]), {}
+        elif resource == COSTS:
+            yield (_model(row.get("line_item")), row.get("project_id")), Decimal(row["amount"]["value"]), {}
+        else:
+            model = row.get("snapshot_id") if resource == LEGACY else row.get("model")
+            yield (model or None, row.get("project_id") or None), None, _counts(row)
+
+
+def _model(line_item: Any) -> str | None:
+    """Return the model of a line item: "gpt-5-2025-08-07, cached input" is of gpt-5-2025-08-07; others are of none."""
+    name, comma, _ = line_item.partition(", ") if isinstance(line_item, str) else ("", "", "")
+    return name if comma and name else None
+
+
+def _counts(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers that add up; times are numbers too, and do not."""
+    return {
+        name: value
+        for name, value in row.items()
+        if type(value) is int and 0 <= value < MAX_COUNT and not name.endswith(("timestamp", "_time", "created"))
+    }
+
+
+def as_row(
+    day: str, model: str | None, project: str | None, said: Said, polled: Mapping[str, datetime]
+) -> dict[str, Any]:
+    """Return a BilledDay without its version; what nothing is said of any more is one with empty lists."""
+    return {
+        "day": day,
+        "model": model,
+        "project_id": project,
+        "billed": [
+            {"resource": resource, "usd": exact.plain(dollars), "polled_at": _iso(polled[resource])}
+            for resource, dollars in sorted(said.billed.items())
+        ],
+        "used": [
+            {"resource": resource, "counts": dict(sorted(counts.items())), "polled_at": _iso(polled[resource])}
+            for resource, counts in sorted(said.used.items())
+        ],
+    }
+
+
+def content(row: Mapping[str, Any]) -> bytes:
+    """Return what a row says. That it was polled again and said the same is nothing new."""
+    said = {
+        part: [{name: value for name, value in one.items() if name != "polled_at"} for one in row[part]]
+        for part in ("billed", "used")
+    }
+    return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,268 @@
+"""Who wins in `openai.days`: agents at different places, paused, late, on a topic that was made anew.
+
+The model below has the two topics as lists and agents that read and publish in any order. Whatever they do, readers
+(who keep the highest version, of equal ones the later) end with what the newest records say.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tallystream.agents.openai_days import Anew, Days
+from tallystream.schemas import exact
+from tallystream.schemas.openai import OpenAIRecord, digest
+
+COSTS = "/organization/costs"
+FIRST = datetime(2026, 11, 21, tzinfo=UTC)
+Message = tuple[bytes, bytes]
+
+
+def record(day: int, polled: int, amounts: dict[str, int]) -> OpenAIRecord:
+    rows = [
+        {"amount": {"value": Decimal(value), "currency": "usd"}, "line_item": f"{model}, input", "project_id": None}
+        for model, value in amounts.items()
+    ]
+    packed, decimals = exact.pack(rows)
+    start = FIRST + timedelta(days=day)
+    return OpenAIRecord(
+        resource=COSTS, query="a" * 16, bucket=f"{start:%Y-%m-%d}", starts_at=start, ends_at=start + timedelta(days=1),
+        polled_at=FIRST + timedelta(seconds=polled), digest=digest(rows), rows=packed, decimals=decimals,
+    )  # fmt: skip
+
+
+def read(messages: list[Message]) -> dict[bytes, dict[str, Any]]:
+    """What readers keep."""
+    kept: dict[bytes, dict[str, Any]] = {}
+    for key, value in messages:
+        row = orjson.loads(value)
+        if key not in kept or row["version"] >= kept[key]["version"]:
+            kept[key] = row
+    return kept
+
+
+def amounts_of(rows: dict[bytes, dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Dollars by day and model; rows of which nothing is said are left out."""
+    return {(row["day"], row["model"]): row["billed"][0]["usd"] for row in rows.values() if row["billed"]}
+
+
+@dataclass
+class Topics:
+    """The records' topic has holes (None) where compaction was; `made` counts how often it was made anew."""
+
+    records: list[OpenAIRecord | None] = field(default_factory=list)
+    days: list[Message] = field(default_factory=list)
+    made: int = 0
+
+    def newest(self) -> dict[tuple[str, str], str]:
+        latest: dict[str, OpenAIRecord] = {}
+        for one in self.records:
+            if one is not None and (one.bucket not in latest or one.polled_at >= latest[one.bucket].polled_at):
+                latest[one.bucket] = one
+        return {
+            (bucket, row["line_item"].partition(",")[0]): exact.plain(row["amount"]["value"])
+            for bucket, one in latest.items()
+            for row in one.exact_rows()
+        }
+
+    def compact(self) -> None:
+        """Remove every record with a later one of its key; days too, whatever their versions are."""
+        last = {one.bucket: offset for offset, one in enumerate(self.records) if one is not None}
+        self.records = [
+            one if one is not None and last[one.bucket] == offset else None for offset, one in enumerate(self.records)
+        ]
+
+
+class Agent:
+    """Does what `agent.py` does, a step at a time; `publish` may come much later than `take`."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.topics = topics
+        self.begin()
+
+    def begin(self) -> None:
+        self.days = Days()
+        self.row = self.record = 0
+        self.goal = (len(self.topics.days), len(self.topics.records))
+        self.pending: list[Message] = []
+
+    def read(self, rows: int, records: int) -> None:
+        try:
+            self.check()
+            told = self.topics.days[self.row : self.row + rows]
+            for key, value in told:
+                self.days.published(key, value)
+            self.row += len(told)
+            for one in self.topics.records[self.record : self.record + records]:
+                if one is not None:
+                    self.days.passed(one.key, self.record)
+                    self.days.record(one.key, self.record, one)
+                self.record += 1
+            if told:
+                self.goal = (len(self.topics.days), len(self.topics.records))
+                self.check()
+            if self.row >= self.goal[0] and self.record >= self.goal[1]:
+                self.pending += self.days.take()
+        except Anew:
+            # What it has handed to the producer is on its way all the same.
+            late = self.pending
+            self.begin()
+            self.pending = late
+
+    def check(self) -> None:
+        if self.record > len(self.topics.records):
+            raise Anew("it ends before the position")
+
+    def publish(self) -> None:
+        self.topics.days += self.pending
+        self.pending = []
+
+    def settled(self) -> bool:
+        return (self.row, self.record) == (len(self.topics.days), len(self.topics.records)) and not self.pending
+
+
+def settle(topics: Topics, agents: list[Agent]) -> int:
+    """Let all agents run until nothing changes; return the rounds it took."""
+    for rounds in range(200):
+        for agent in agents:
+            agent.read(10**6, 10**6)
+            agent.publish()
+        if all(agent.settled() for agent in agents):
+            before = len(topics.days)
+            for agent in agents:
+                agent.read(10**6, 10**6)
+                agent.publish()
+            if len(topics.days) == before:
+                return rounds
+    raise AssertionError("they never agree")
+
+
+def test_rows_of_a_topic_made_anew_go_out_in_the_next_generation() -> None:
+    topics = Topics()
+    topics.records = [record(0, n, {"m": n + 1}) for n in range(9)]
+    agent = Agent(topics)
+    settle(topics, [agent])
+    assert [row["version"] for row in read(topics.days).values()] == [[0, 8]]
+    topics.records = [record(0, 100, {"m": 77})]
+    settle(topics, [agent])
+    (row,) = read(topics.days).values()
+    assert (row["version"], row["billed"][0]["usd"]) == ([1, 0], "77")
+    topics.records.append(record(0, 101, {"m": 78}))
+    settle(topics, [agent])
+    assert [row["version"] for row in read(topics.days).values()] == [[1, 1]]
+
+
+def test_all_agents_come_to_the_same_generation() -> None:
+    topics = Topics()
+    topics.records = [record(0, n, {"m": n, "o": 1}) for n in range(5)]
+    settle(topics, [Agent(topics)])
+    topics.records = [record(0, 9, {"m": 50})]
+    agents = [Agent(topics) for _ in range(3)]
+    for agent in agents:  # none has seen what the others publish
+        agent.read(10**6, 10**6)
+    said = [sorted(agent.pending) for agent in agents]
+    assert said[0] == said[1] == said[2]
+    assert {tuple(orjson.loads(value)["version"]) for _, value in said[0]} == {(1, 0)}
+
+
+def test_an_agent_that_is_behind_raises_no_generation() -> None:
+    """It sees a row made of a record that it has not read yet: that is no topic made anew."""
+    topics = Topics()
+    topics.records = [record(0, n, {"m": n}) for n in range(3)]
+    ahead, late = Agent(topics), Agent(topics)
+    settle(topics, [ahead, late])
+    topics.records.append(record(0, 9, {"m": 99}))
+    ahead.read(10**6, 10**6)
+    ahead.publish()
+    late.read(10**6, 0)
+    assert late.pending == []
+    settle(topics, [ahead, late])
+    (row,) = read(topics.days).values()
+    assert (row["version"], row["billed"][0]["usd"]) == ([0, 3], "99")
+
+
+def test_one_that_has_just_begun_reads_up_to_what_the_rows_are_of_before_it_judges_them() -> None:
+    topics = Topics()
+    topics.records = [record(0, n, {"m": n}) for n in range(3)]
+    ahead = Agent(topics)
+    settle(topics, [ahead])
+    begun = Agent(topics)
+    topics.records.append(record(0, 9, {"m": 99}))
+    settle(topics, [ahead])
+    begun.read(10**6, 3)
+    assert begun.pending == []
+    settle(topics, [ahead, begun])
+    assert [(row["version"], row["billed"][0]["usd"]) for row in read(topics.days).values()] == [([0, 3], "99")]
+
+
+def test_an_agent_that_missed_that_the_topic_was_made_anew_does_not_win() -> None:
+    """Its position is in the middle of the new topic, and it holds the old one's records before it."""
+    topics = Topics()
+    topics.records = [record(day, n, {"m": n}) for n in range(3) for day in (0, 1)]
+    unaware = Agent(topics)
+    settle(topics, [unaware])
+    topics.records = [record(0, 50, {"m": 500}), record(1, 50, {"m": 501})]
+    topics.records += [record(2, 50 + n, {"m": n}) for n in range(10)]
+    settle(topics, [Agent(topics), unaware])
+    assert amounts_of(read(topics.days)) == topics.newest()
+
+
+def test_records_that_this_version_cannot_read_are_no_sign_of_a_new_topic() -> None:
+    """Another version of ours can: the days it published are left as they are."""
+    one = record(0, 1, {"m": 1})
+    days = Days()
+    days.record(one.key, 0, one)
+    ((key, value),) = days.take()
+    newer = orjson.dumps({**orjson.loads(value), "used": [{"resource": "r", "counts": {"n": 1}}], "version": [0, 4]})
+    days.passed(one.key, 4)
+    days.published(key, newer)
+    with pytest.raises(Anew):  # once, to make sure
+        days.take()
+    fresh = Days()
+    fresh.published(key, newer)
+    fresh.record(one.key, 0, one)
+    fresh.passed(one.key, 4)
+    assert [orjson.loads(value)["version"] for _, value in fresh.take()] == [[0, 4]]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_whatever_agents_do_the_newest_records_win(seed: int, anew: bool) -> None:
+    rng = random.Random(seed)
+    topics = Topics()
+    agents = [Agent(topics) for _ in range(3)]
+    polled = 0
+    for _ in range(rng.randrange(10, 80)):
+        what = rng.random()
+        if what < 0.4:
+            polled += 1
+            models = rng.sample(["a", "b", "c"], rng.randrange(4))
+            late = rng.random() < 0.1  # a replaced poller's, after its successor's
+            when = polled - rng.randrange(5) - 0.5 if late else polled
+            topics.records.append(record(rng.randrange(2), int(2 * when), {m: rng.randrange(1, 4) for m in models}))
+        elif what < 0.65:
+            rng.choice(agents).read(rng.randrange(4), rng.randrange(4))
+        elif what < 0.85:
+            rng.choice(agents).publish()
+        elif what < 0.9:
+            rng.choice(agents).begin()  # killed, and started again
+        elif what < 0.95:
+            topics.compact()
+        elif anew:
+            topics.made += 1
+            topics.records = []
+    for day in range(2):  # whoever polls asks again for what is open
+        polled += 1
+        topics.records.append(record(day, 2 * polled, {"a": rng.randrange(4, 9)}))
+    settle(topics, [*agents, Agent(topics)])
+    assert amounts_of(read(topics.days)) == topics.newest()
+    if not anew:
+        assert all(row["version"][0] == 0 for row in read(topics.days).values()), "nothing raised a generation"
