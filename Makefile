@@ -13,7 +13,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test asyncapi-check dashboards-check
+.PHONY: help up test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -43,6 +43,11 @@ compose-test: $(VENV)/.dev ## Build the image, bring docker-compose.yml up on a 
 
 helm-test: $(VENV)/.dev ## Lint and render the chart, run its tests, check what it makes against Kubernetes' own schemas.
 	$(BIN)/pytest tests/contract/test_helm.py $(PYTEST)
+
+helm-install-test: $(VENV)/.dev ## Install the chart into a real API server, which it builds once with Go (15 minutes; needs helm, etcd).
+	@KUBERNETES_BIN="$${KUBERNETES_BIN:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-kubernetes}"; export KUBERNETES_BIN; \
+	deploy/helm/cluster/build.sh "$$KUBERNETES_BIN"; \
+	TALLYSTREAM_HELM_INSTALL_TEST=1 $(BIN)/pytest tests/e2e/test_helm_install.py $(PYTEST)
 
 asyncapi-check: $(VENV)/.dev ## Hold asyncapi.yaml against AsyncAPI's own JSON Schema, which npm brings.
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

@@ -77,7 +77,7 @@ def prometheus(
         config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     argv = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    with _running("prometheus", folder / "log", *argv, f"--web.listen-address=127.0.0.1:{port}"):
+    with running("prometheus", folder / "log", *argv, f"--web.listen-address=127.0.0.1:{port}"):
         _ready(port, "/-/ready")
         yield Prometheus(port)
 
@@ -107,7 +107,7 @@ def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
     argv = [f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/data", "--cluster.listen-address="]
     try:
-        with _running("prometheus-alertmanager", folder / "log", *argv, f"--web.listen-address=127.0.0.1:{port}"):
+        with running("prometheus-alertmanager", folder / "log", *argv, f"--web.listen-address=127.0.0.1:{port}"):
             _ready(port, "/-/ready")
             yield port, got
     finally:
@@ -117,7 +117,8 @@ def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 
 @contextlib.contextmanager
-def _running(program: str, log: Path, *argv: str) -> Iterator[None]:
+def running(program: str, log: Path, *argv: str) -> Iterator[None]:
+    """Run a program for the time of the block; what it says goes to `log`."""
     with log.open("wb") as out:
         process = subprocess.Popen([program, *argv], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
