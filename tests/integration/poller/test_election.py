@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 from aiokafka.protocol.group import LeaveGroupRequest
@@ -16,6 +17,7 @@ from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.leader import Election, Fence, Lost
 from tallystream.streams.poller.ledger import Ledger
 from tallystream.streams.poller.publish import Publisher
+from tallystream.streams.poller.service import Poller
 from tallystream.streams.topics import Topics, ensure
 
 pytestmark = pytest.mark.kafka
@@ -86,6 +88,26 @@ async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topic
         assert len(await one.messages(topics.openai_records.name)) == 2
 
 
+async def test_a_poll_that_a_rebalance_interrupts_is_thrown_away_and_made_again(
+    kafka: KafkaSettings, prefix: str
+) -> None:
+    async with rig(kafka, prefix, only("/models")) as one:
+        one.order(match="/models", kind="latency", seconds=20.0, times=1)
+        poller = Poller(kafka, one.topics, replace(one.config, session_timeout=6.0), clock=one.clock)
+        one.pollers.append(poller)
+        running = asyncio.create_task(poller.run())
+        try:
+            await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
+            async with member(kafka, one.topics, 6.0) as standby:
+                await joined(standby)
+                await until(lambda: one.metric("tallystream_openai_polls_discarded_total"), "it is thrown away")
+                await until(one.records, "it was made again", 15.0)
+                assert poller.ready().why == "active"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_member_the_group_has_forgotten_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
     """As after a pause: the member believes in its term, the coordinator does not."""
     async with member(kafka, topics, 6.0) as election:
@@ -112,10 +134,6 @@ async def two(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
 
 
 async def test_a_poller_that_is_told_to_stop_is_followed_at_once(two: Rig) -> None:
-    from dataclasses import replace
-
-    from tallystream.streams.poller.service import Poller
-
     config = replace(two.config, interval=1.0, session_timeout=30.0)
     pollers = [Poller(two.kafka, two.topics, config, clock=two.clock) for _ in range(2)]
     tasks = [asyncio.create_task(poller.run()) for poller in pollers]

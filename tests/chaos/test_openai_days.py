@@ -1,0 +1,268 @@
+"""`openai.days` on real Kafka: agents killed, stopped and woken while days are restated, both topics compacted under
+them, and the records' topic made anew. The days are what the newest records say, and nobody reads anything twice.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from tests.support.compaction import holes, long_ago, tiny
+from tests.support.waiting import until
+
+from tallystream.schemas import exact
+from tallystream.schemas.errors import TallystreamError
+from tallystream.schemas.openai import BilledDay, OpenAIRecord, digest
+from tallystream.streams.compacted import TopicReader
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics, ensure
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(240)]
+SRC = Path(__file__).resolve().parents[2] / "src"
+FIRST = datetime(2026, 11, 1, tzinfo=UTC)
+COSTS, COMPLETIONS = "/organization/costs", "/organization/usage/completions"
+MODELS = ("gpt-5", "gpt-5-codex", "o4-mini")
+RUN = """
+import asyncio, sys
+from tallystream.agents.openai_days import OpenAIDays
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.topics import Topics
+asyncio.run(OpenAIDays(KafkaSettings(sys.argv[1]), Topics(sys.argv[2], 1)).run())
+"""
+Said = dict[tuple[str, str | None, str | None], tuple[Any, Any]]
+"""By day, model and project: dollars and counts."""
+
+
+@dataclass
+class World:
+    """One deployment's two topics, and what OpenAI has said last."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    producer: AIOKafkaProducer
+    newest: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
+    polls: int = 0
+
+    def __post_init__(self) -> None:
+        self._times = long_ago()
+        self._rng = random.Random(41)
+
+    async def say(self, day: int) -> None:
+        """Let a poll find what a day cost and used; about the third of what it said before is not said any more."""
+        self.polls += 1
+        for resource in (COSTS, COMPLETIONS):
+            rows = [self._row(resource, model, project) for model in MODELS for project in ("p", "q")
+                    if self._rng.random() < 0.66]  # fmt: skip
+            packed, decimals = exact.pack(rows)
+            start = FIRST + timedelta(days=day)
+            record = OpenAIRecord(
+                resource=resource, query="a" * 16, params={"padding": "x" * 4000}, bucket=f"{start:%Y-%m-%d}",
+                starts_at=start, ends_at=start + timedelta(days=1), polled_at=FIRST + timedelta(seconds=self.polls),
+                digest=digest(rows), rows=packed, decimals=decimals,
+            )  # fmt: skip
+            await self.producer.send_and_wait(
+                self.topics.openai_records.name, record.model_dump_json().encode(), key=record.key,
+                timestamp_ms=next(self._times),
+            )  # fmt: skip
+            self.newest[resource, day] = rows
+
+    def _row(self, resource: str, model: str, project: str) -> dict[str, Any]:
+        if resource == COSTS:
+            value = Decimal(self._rng.randrange(1, 10**9)).scaleb(-9)
+            return {"amount": {"value": value, "currency": "usd"}, "line_item": f"{model}, input",
+                    "project_id": project}  # fmt: skip
+        return {"model": model, "project_id": project, "num_model_requests": self._rng.randrange(1, 99)}
+
+    def expected(self) -> Said:
+        found: dict[tuple[str, str | None, str | None], tuple[Any, Any]] = {}
+        for (resource, day), rows in self.newest.items():
+            name = f"{FIRST + timedelta(days=day):%Y-%m-%d}"
+            for row in rows:
+                model = row["line_item"].partition(",")[0] if resource == COSTS else row["model"]
+                dollars, requests = found.get((name, model, row["project_id"]), (None, None))
+                if resource == COSTS:
+                    dollars = row["amount"]["value"]
+                else:
+                    requests = row["num_model_requests"]
+                found[name, model, row["project_id"]] = dollars, requests
+        return found
+
+    async def rows(self) -> dict[bytes, BilledDay]:
+        """What readers keep."""
+        found: dict[bytes, BilledDay] = {}
+        async with TopicReader(self.kafka, self.topics.openai_days.name) as reader:
+            async for batch in reader.batches():
+                for message in batch.records:
+                    row = BilledDay.model_validate_json(message.value)
+                    if message.key not in found or row.version >= found[message.key].version:
+                        found[message.key] = row
+        return found
+
+    async def wrong(self) -> dict[Any, Any]:
+        """Return where what readers keep differs from what must be."""
+        said: Said = {}
+        for row in (await self.rows()).values():
+            if row.billed or row.used:
+                dollars = Decimal(row.billed[0].usd) if row.billed else None
+                said[row.day, row.model, row.project_id] = (
+                    dollars, row.used[0].counts["num_model_requests"] if row.used else None,
+                )  # fmt: skip
+        must = self.expected()
+        return {name: (must.get(name), said.get(name)) for name in must.keys() | said.keys()
+                if must.get(name) != said.get(name)}  # fmt: skip
+
+    async def right(self, seconds: float = 40.0) -> None:
+        last: dict[Any, Any] = {}
+
+        async def check() -> bool:
+            nonlocal last
+            last = await self.wrong()
+            return not last
+
+        await until(check, lambda: f"{len(last)} rows differ: {list(last.items())[:3]}", seconds)
+
+
+@asynccontextmanager
+async def world(kafka: KafkaSettings, prefix: str) -> AsyncIterator[World]:
+    topics = Topics(prefix, 1)
+    await ensure(kafka, (topics.openai_records, topics.openai_days))
+    producer = AIOKafkaProducer(**kafka.client(), enable_idempotence=True)
+    await producer.start()
+    try:
+        yield World(kafka, topics, producer)
+    finally:
+        await producer.stop()
+
+
+class Agent:
+    """The agent in a process of its own."""
+
+    def __init__(self, here: World, log: Path) -> None:
+        self.log = log
+        self._argv = [sys.executable, "-c", RUN, here.kafka.bootstrap, here.topics.prefix]
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                self._argv, env=os.environ | {"PYTHONPATH": str(SRC)}, stdout=out, stderr=out
+            )
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@contextmanager
+def agents(here: World, directory: Path, number: int) -> Iterator[list[Agent]]:
+    made = [Agent(here, directory / f"agent-{one}.log") for one in range(number)]
+    try:
+        yield made
+    finally:
+        for one in made:
+            one.end()
+
+
+async def test_killed_stopped_and_compacted_the_days_are_what_the_newest_records_say(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    async with world(kafka, prefix) as here:
+        await tiny(kafka, here.topics.openai_records, here.topics.openai_days)
+        with agents(here, tmp_path, 3) as (killed, stopped, steady):
+            for day in range(6):
+                await here.say(day)
+            await here.right()
+
+            stopped.process.send_signal(signal.SIGSTOP)
+            for _ in range(20):
+                await here.say(here.polls % 6)
+            killed.process.kill()
+            killed.process.wait(10)
+            for _ in range(20):
+                await here.say(here.polls % 6)
+            await here.right()
+            stopped.process.send_signal(signal.SIGCONT)
+            killed.start()
+
+            async def compacted() -> bool:
+                await here.say(here.polls % 6)  # the last segment is never compacted
+                topics = (here.topics.openai_records.name, here.topics.openai_days.name)
+                return min([await holes(kafka, topic) for topic in topics]) > 0.5
+
+            await until(compacted, "both topics are compacted", 100)
+            await here.right()
+            (tmp_path / "later").mkdir()
+            with agents(here, tmp_path / "later", 1) as (new,):
+                assert not await here.wrong(), "one that reads nothing but holes and the newest changes nothing"
+                await here.say(0)
+                await here.right()
+                assert new.process.poll() is None
+            assert all(row.version[0] == 0 for row in (await here.rows()).values()), "holes are no topic made anew"
+            for one in (stopped, killed, steady):
+                assert one.process.poll() is None
+                assert "Traceback" not in one.log.read_text()
+            assert "reading_anew" not in steady.log.read_text()
+
+
+async def test_a_topic_made_anew_has_the_last_word(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    """The new topic's offsets are lower than the versions published: without another generation nobody would look."""
+    async with world(kafka, prefix) as here:
+        with agents(here, tmp_path, 2) as both:
+            for _ in range(12):
+                await here.say(here.polls % 3)
+            await here.right()
+            before = {key: row.version for key, row in (await here.rows()).items()}
+
+            both[0].process.send_signal(signal.SIGSTOP)
+            await made_anew(kafka, here)
+            here.newest = {key: rows for key, rows in here.newest.items() if key[1] == 2}  # not polled again, it stays
+            for day in (0, 1):
+                await here.say(day)
+            both[0].process.send_signal(signal.SIGCONT)
+            await here.right(60)
+            await here.say(0)
+            await here.right()
+            after = await here.rows()
+            raised = [key for key, row in after.items() if row.version[0] == 1]
+            assert raised
+            assert all(after[key].version > version for key, version in before.items() if key in raised)
+            assert {row.version[0] for row in after.values()} <= {0, 1}, "all agents came to the same"
+            assert all(one.process.poll() is None for one in both)
+
+
+async def made_anew(kafka: KafkaSettings, here: World) -> None:
+    """Delete the records' topic and create it again."""
+    admin = AIOKafkaAdminClient(**kafka.client())
+    await admin.start()
+    try:
+        name = here.topics.openai_records.name
+        await admin.delete_topics([name])
+
+        async def gone() -> bool:
+            return name not in await admin.list_topics()
+
+        await until(gone, "the topic is gone")
+    finally:
+        await admin.close()
+
+    async def there() -> bool:
+        try:
+            await ensure(kafka, (here.topics.openai_records,), 5.0)
+        except TallystreamError:  # it is still being deleted
+            return False
+        return True
+
+    await until(there, "the topic is there again")

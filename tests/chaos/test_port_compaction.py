@@ -1,0 +1,105 @@
+"""The sink's topics compacted under it: what a restart and a takeover then find is still everything."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.support.compaction import holes, long_ago, tiny
+from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
+from tests.support.waiting import until
+
+from tallystream.schemas import keys
+from tallystream.streams.kafka import KafkaSettings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(240)]
+HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z")
+SESSIONS = 30
+
+
+async def right(one: Rig) -> None:
+    await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}", 60)
+
+
+async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    rng, times, version = random.Random(51), long_ago(), 0
+    async with rig(kafka, prefix, partitions=2) as one:
+        topics = one.topics
+        sources = (topics.session_hour_rows, topics.port_sent)
+        await tiny(kafka, *sources)
+
+        async def change() -> None:
+            """A new version of every session's hour, with timestamps that may be compacted; a few come out of order."""
+            nonlocal version
+            version += 10
+            for number in range(SESSIONS):
+                late = rng.random() < 0.1
+                row = make_row(rng, f"s{number}", rng.choice(HOURS), version - 15 if late else version)
+                name = (row["connection_id"], row["session_id"], row["hour"])
+                kept = one.newest.get(name)
+                if kept is None or row["version"] >= kept["version"]:
+                    one.newest[name] = row
+                elif late:
+                    row = kept  # as workers do: what was overtaken is written again after what came late
+                await one.producer.send(
+                    topics.session_hour_rows.name, orjson.dumps(row), key=keys.join(*name), partition=number % 2,
+                    timestamp_ms=next(times),
+                )  # fmt: skip
+            await one.producer.flush()
+
+        async def compacted() -> bool:
+            await change()  # the last segment is never compacted
+            return min([await holes(kafka, topic.name) for topic in sources]) > 0.5
+
+        with sink(one, tmp_path) as first:
+            await change()
+            await right(one)
+            await until(compacted, "rows and notes are compacted", 120)
+            await right(one)
+
+            # the copy that was filled before the holes came, and goes on behind them
+            writes = one.sandbox.store.writes
+            assert await first.stop() == 0
+            first.start()
+            await until(lambda: first.metric("tallystream_port_sweeps_total"), "everything was compared")
+            await until(lambda: _idle(first), "nothing is left to do")
+            assert one.sandbox.store.writes == writes
+
+            # a machine without a copy, that takes over from one that is killed in mid-write
+            elsewhere = tmp_path / "elsewhere"
+            elsewhere.mkdir()
+            with sink(one, elsewhere) as second:
+                await until(lambda: _stands_by(second), "it stands by")
+                await change()
+                first.signal(signal.SIGKILL)
+                await change()
+                await until(lambda: second.metric("tallystream_port_sweeps_total"), "everything was compared")
+                await right(one)
+                await until(lambda: _idle(second), "nothing is left to do")
+                assert not await one.letters()
+
+                # whoever compares once more, on nothing but what compaction has left, finds nothing to send
+                writes = one.sandbox.store.writes
+                assert await second.stop() == 0
+                third = tmp_path / "third"
+                third.mkdir()
+                with sink(one, third) as last:
+                    await until(lambda: last.metric("tallystream_port_sweeps_total"), "everything was compared")
+                    await until(lambda: _idle(last), "nothing is left to do")
+                    sent = one.sandbox.store.writes - writes
+                    assert sent <= await last.metric("tallystream_port_entities_resent_total"), "only what is in doubt"
+                    assert not one.wrong_sessions()
+
+
+async def _stands_by(one: SinkProcess) -> bool:
+    return (await one.role()) == "standby"
+
+
+async def _idle(one: SinkProcess) -> bool:
+    waiting = ("sweep_running", "backlog_documents", "backlog_entities", "repetitions_due")
+    return not any([await one.metric(f"tallystream_port_{name}") for name in waiting])
