@@ -20,6 +20,7 @@ from tallystream import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus"
+ALERTMANAGER = ROOT / "deploy" / "alertmanager"
 DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 OTHERS = {"up", "ALERTS", "process_cpu_seconds_total", "process_start_time_seconds", "process_resident_memory_bytes"}
 promtool = shutil.which("promtool")
@@ -172,8 +173,35 @@ def test_alerts_fire_when_they_should_and_not_before(path: Path) -> None:
 
 
 @pytest.mark.skipif(amtool is None, reason="amtool is not installed: `make tools`")
-def test_amtool_finds_no_fault_with_the_example() -> None:
-    run(amtool, "check-config", RULES / "alertmanager.yml")
+@pytest.mark.parametrize("path", sorted(ALERTMANAGER.glob("*.yml")), ids=lambda path: path.stem)
+def test_amtool_finds_no_fault_with_the_configuration(path: Path) -> None:
+    run(amtool, "check-config", path)
+
+
+@pytest.mark.skipif(amtool is None, reason="amtool is not installed: `make tools`")
+@pytest.mark.parametrize(
+    ("configuration", "severity", "told"),
+    [
+        ("alertmanager", "critical", "nobody"),
+        ("example", "critical", "on-call"),
+        ("example", "warning", "chat"),
+        ("example", "info", "chat"),
+    ],
+)
+def test_alerts_go_to_whom_they_should(configuration: str, severity: str, told: str) -> None:
+    config = ALERTMANAGER / f"{configuration}.yml"
+    assert run(amtool, "config", "routes", "test", f"--config.file={config}", f"severity={severity}").strip() == told
+
+
+def test_nobody_is_told_unless_somebody_says_whom() -> None:
+    shipped = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())
+    assert shipped["receivers"] == [{"name": shipped["route"]["receiver"]}]
+    example = yaml.safe_load((ALERTMANAGER / "example.yml").read_text())
+    for receiver in example["receivers"]:
+        settings = [one for key, ways in receiver.items() if key.endswith("_configs") for one in ways]
+        assert settings
+        for one in settings:
+            assert [key for key in one if key.endswith("_file")], "secrets come out of files"
 
 
 @needs_promtool

@@ -21,7 +21,8 @@ from tests.support.waiting import eventually
 
 from tallystream.streams.ports import pick
 
-RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+RULES, ALERTMANAGER = DEPLOY / "prometheus", DEPLOY / "alertmanager"
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("prometheus-alertmanager") is None,
     reason="Prometheus is not installed: `make tools`",
@@ -84,7 +85,7 @@ def prometheus(
 
 @contextlib.contextmanager
 def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Run an Alertmanager with our example's routes and a webhook; give its port and what the webhook has got."""
+    """Run an Alertmanager with our example's routes, all receivers a webhook; give its port and what came to it."""
     folder.mkdir()
     got: list[dict[str, Any]] = []
 
@@ -101,9 +102,12 @@ def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     port = pick()
-    config = yaml.safe_load((RULES / "alertmanager.yml").read_text())
+    config = yaml.safe_load((ALERTMANAGER / "example.yml").read_text())
     config["route"] |= {"group_wait": "0s", "group_interval": "1s"}
-    config["receivers"][0]["webhook_configs"][0]["url"] = f"http://127.0.0.1:{server.server_port}/alerts"
+    for receiver in config["receivers"]:
+        url = f"http://127.0.0.1:{server.server_port}/{receiver['name']}"
+        receiver.clear()
+        receiver |= {"name": url.rpartition("/")[2], "webhook_configs": [{"url": url, "send_resolved": True}]}
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
     argv = [f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/data", "--cluster.listen-address="]
     try:
