@@ -6,14 +6,12 @@ import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from tallystream.agents.port_sink.ledger import HEADERS
+from tallystream.agents.port_sink.ledger import HEADERS, SWEEP
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Unreachable
 from tallystream.streams.compacted import latest
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
-
-SWEEP = b"sweep"
 
 
 async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) -> int:

@@ -11,21 +11,24 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Self
+from typing import Annotated, Self
 
 import orjson
 from aiokafka import AIOKafkaProducer
+from pydantic import Field, TypeAdapter
 
 from tallystream.agents.port_sink.documents.feeds import Latest
 from tallystream.agents.port_sink.entities import EntityKey
 from tallystream.agents.port_sink.outbox import Item
 from tallystream.schemas import keys
-from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource
+from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource, SentEntity, SinkTerm, SweepRequest
 from tallystream.streams.globaltable import GlobalTable, Row
 from tallystream.streams.kafka import KafkaSettings
 
 PREFIX = b"P|"
-_ENTITY, _PLAN, _TERM = PREFIX + b"entity|", PREFIX + b"plan|", PREFIX + b"term"
+TERM, SWEEP = b"term", b"sweep"
+"""Keys of notes of which there is one."""
+_ENTITY, _PLAN = PREFIX + b"entity|", PREFIX + b"plan|"
 HEADERS = {
     "entity": [("schema", b"port-entity/1")],
     "plan": [("schema", b"port-request/1")],
@@ -64,7 +67,7 @@ class Ledger:
     @staticmethod
     def feed(topic: str) -> Latest:
         """Return the feed that brings the topic into the local copy."""
-        return Latest(topic, PREFIX)
+        return Latest(topic, PREFIX, _key_of)
 
     async def __aenter__(self) -> Self:
         self._producer = AIOKafkaProducer(
@@ -101,11 +104,11 @@ class Ledger:
     async def begin(self) -> None:
         """Say that this process writes from now on."""
         value = orjson.dumps({"writer": self.writer})
-        await self._producer.send_and_wait(self._topic, value, key=b"term", headers=HEADERS["term"])
+        await self._producer.send_and_wait(self._topic, value, key=TERM, headers=HEADERS["term"])
 
     def begun(self) -> bool:
         """Tell whether the local copy has read what `begin` wrote last, and with it all that was written before."""
-        kept = self._table.get(_TERM)
+        kept = self._table.get(PREFIX + TERM)
         return kept is not None and orjson.loads(kept.value)["writer"] == self.writer
 
     async def plan(self, slot: int, items: Iterable[Item], until_ms: int) -> None:
@@ -182,6 +185,20 @@ class Ledger:
         for (key, value), written in zip(rows, await asyncio.gather(*futures), strict=True):
             # The local copy knows at once, not only when the record comes back.
             self._table.put(Row(PREFIX + key, (0, written.offset), value), int(written.timestamp))
+
+
+_Note = Annotated[
+    SentEntity | PlannedRequest | SinkTerm | SweepRequest, Field(union_mode="left_to_right")
+]  # almost all are the first, and no two have the same fields
+_NOTES: TypeAdapter[_Note] = TypeAdapter(_Note)
+
+
+def _key_of(value: bytes) -> bytes:
+    """Return the key of a note. What is none is no harm: the sweep compares everything with what was really sent."""
+    note = _NOTES.validate_json(value)
+    if isinstance(note, SinkTerm):
+        return TERM
+    return SWEEP if isinstance(note, SweepRequest) else note.message_key
 
 
 def _sent(value: bytes, noted_ms: int) -> Sent:

@@ -17,8 +17,7 @@ from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.documents import feeds, kinds
 from tallystream.agents.port_sink.doubts import Doubts
 from tallystream.agents.port_sink.entities import EntityKey
-from tallystream.agents.port_sink.forget import SWEEP
-from tallystream.agents.port_sink.ledger import PREFIX, Ledger
+from tallystream.agents.port_sink.ledger import PREFIX, SWEEP, Ledger
 from tallystream.agents.port_sink.metrics import BEHIND, DOCUMENTS, ENTITIES, PARKED, REPETITIONS, SinkMetrics
 from tallystream.agents.port_sink.outbox import Outbox
 from tallystream.agents.port_sink.port.client import Client

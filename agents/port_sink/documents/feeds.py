@@ -13,7 +13,7 @@ Versions decide as each topic's own rule says: rows by `version`, records by `po
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +21,7 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from tallystream.schemas import keys
+from tallystream.schemas.connections import Activity, Connection
 from tallystream.streams.globaltable import Feed, Row
 from tallystream.streams.topics import Topics
 
@@ -61,15 +62,19 @@ class Hours:
 
 @dataclass(frozen=True)
 class Latest:
-    """A topic whose later record of a key is the right one."""
+    """A topic whose later record of a key is the right one. `key_of` returns the key that a value belongs under."""
 
     topic: str
     prefix: bytes
+    key_of: Callable[[bytes], bytes]
+    """Raises ValueError for what is no value of the topic: whoever reads the rows relies on their shape."""
 
     def rows(self, record: ConsumerRecord) -> Iterator[Row]:
         """Return the record as it is."""
         if not record.key:
             raise ValueError("no key")
+        if record.value is not None and self.key_of(record.value) != record.key:
+            raise ValueError("not the key of this value")
         yield Row(self.prefix + record.key, (0, record.offset), record.value)
 
 
@@ -103,11 +108,20 @@ def feeds(topics: Topics) -> list[Feed]:
     return [
         SessionHours(topics.session_hour_rows.name),
         Hours(topics.hour_rows.name),
-        Latest(topics.connections.name, b"C|"),
-        Latest(topics.activity.name, b"A|"),
+        Latest(topics.connections.name, b"C|", _connection_key),
+        Latest(topics.activity.name, b"A|", _activity_key),
         Records(topics.openai_records.name),
         Days(topics.openai_days.name),
     ]
+
+
+def _connection_key(value: bytes) -> bytes:
+    return keys.join(Connection.model_validate_json(value).connection_id)
+
+
+def _activity_key(value: bytes) -> bytes:
+    one = Activity.model_validate_json(value)
+    return keys.join(one.connection_id, one.signal, one.gateway)
 
 
 def polled_us(value: bytes) -> int:
