@@ -46,7 +46,8 @@ class EmbeddedKafka:
 
     `port` 0 takes the one of the last start where that is free, else a free one. The data dir belongs to one broker at
     a time, held by a kernel lock that ends with the JVM. The JVM ends with this process, even with one that is killed.
-    With `output` None the JVM writes to the stderr of this process, otherwise it appends to that file.
+    With `output` None the JVM writes to the stderr of this process, otherwise it appends to that file. `cluster_id` is
+    for a new data dir that joins others (whose `overrides` name each other as voters), else it gets one of its own.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class EmbeddedKafka:
         mirror: str | None = None,
         output: Path | None = Path("broker.log"),
         overrides: Mapping[str, str] | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self._dir = data_dir.resolve()
         self._cache_dir = cache_dir or jars.default_cache_dir()
@@ -65,6 +67,8 @@ class EmbeddedKafka:
         self._mirror = mirror
         self._output = self._dir / output if output else None
         self._overrides = dict(overrides or {})
+        # "c" in front: what begins with a dash (one id in 64) would be taken for an option.
+        self._cluster_id = cluster_id or "c" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         self._lock = DirLock(self._dir / ".lock")
         self._pid_file = self._dir / "jvm.pid"
         self._process: subprocess.Popen[bytes] | None = None
@@ -147,13 +151,11 @@ class EmbeddedKafka:
 
     def _format(self, java: str, class_path: str) -> None:
         """Give a new data dir its identity; one that has it stays as it is."""
-        # "c" in front: what begins with a dash (one id in 64) would be taken for an option.
-        cluster_id = "c" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         if (self._dir / "log" / "meta.properties").exists():
             return
         argv = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool"]
         # `--ignore-formatted`: a kill between the first file and the last must not need a person.
-        argv += ["format", "--ignore-formatted", "-t", cluster_id, "-c", "server.properties"]
+        argv += ["format", "--ignore-formatted", "-t", self._cluster_id, "-c", "server.properties"]
         process = spawn(argv, cwd=self._dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             output, _ = process.communicate(timeout=START_SECONDS)

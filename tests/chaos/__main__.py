@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos import report
-from tests.chaos.campaign import NEEDS_PROXY, NEEDS_SMALL_DISK, run, say
+from tests.chaos.campaign import NEEDS_BROKERS, NEEDS_PROXY, NEEDS_SMALL_DISK, run, say
 from tests.chaos.faults import KINDS
 from tests.chaos.toxiproxy import executable
 
@@ -23,7 +23,7 @@ LONG = {
     "broker-slow": 3, "everything": 5, "sigterm": 3, "disk-spool": 3, "disk-store": 3, "changelog-refuses": 3,
     "poison": 2,
 }  # fmt: skip
-SHAPING = {"kinds", "workers", "rate", "agents", "requests", "seed"}
+SHAPING = {"brokers", "kinds", "workers", "rate", "agents", "requests", "seed"}
 """Options that make a run another one; the others say where to put what came of it."""
 
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kinds", help=f"name=count,...; kinds: {', '.join(KINDS)}")
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="3: with replication")
     parser.add_argument("--rate", type=float, default=100.0, help="OTLP requests a second")
     parser.add_argument("--agents", type=int, default=50)
     parser.add_argument("--requests", type=int, help="the fleet's whole work; by default it ends with the faults")
@@ -57,6 +58,8 @@ def main() -> None:
     if os.geteuid() != 0 and (left_out := sorted(NEEDS_SMALL_DISK & set(plan))):
         say(f"left out, for they mount disks and need root: {', '.join(left_out)}")
         plan = [name for name in plan if name not in NEEDS_SMALL_DISK]
+    if arguments.brokers == 1 and (left_out := sorted(NEEDS_BROKERS & set(plan))):
+        sys.exit(f"{', '.join(left_out)} need --brokers 3")
     if executable() is None and (left_out := sorted(NEEDS_PROXY & set(plan))):
         sys.exit(f"{', '.join(left_out)} need toxiproxy: TALLYSTREAM_TOXIPROXY names its server")
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="tallystream-chaos-"))
@@ -64,6 +67,7 @@ def main() -> None:
     outcome = run(
         folder, plan, workers=arguments.workers, rate=arguments.rate, seed=arguments.seed,
         clocks=arguments.requests is None, agents=arguments.agents, requests=arguments.requests,
+        brokers=arguments.brokers,
     )  # fmt: skip
     if arguments.report:
         told = [

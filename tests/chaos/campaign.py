@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import surroundings  # noqa: F401 - adds its kinds
+from tests.chaos import leaders, surroundings  # noqa: F401 - they add their kinds
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise
@@ -20,6 +20,8 @@ from tests.support.waiting import eventually
 
 NEEDS_SMALL_DISK = {"disk-spool", "disk-store"}
 NEEDS_PROXY = {"latency", "resets"}
+NEEDS_ALL_PARTS = {"sigterm", "poison"}
+NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}
 DISK_MB = 160
 YEAR_2200_NS = 7_258_118_400_000_000_000
 
@@ -32,6 +34,7 @@ class Outcome:
     verdict: Verdict = field(default_factory=Verdict)
     workers: int = 0
     seed: int = 0
+    brokers: int = 1
 
 
 def run(
@@ -42,6 +45,7 @@ def run(
     rate: float = 100.0,
     seed: int = 1,
     clocks: bool = False,
+    brokers: int = 1,
     between: tuple[float, float] = (0.3, 1.5),
     agents: int = 50,
     requests: int | None = None,
@@ -52,10 +56,13 @@ def run(
     its whole work, and the faults must fall into it; else it works for as long as there are faults.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
-    outcome = Outcome(workers=workers, seed=seed)
+    outcome = Outcome(workers=workers, seed=seed, brokers=brokers)
     disk = DISK_MB if NEEDS_SMALL_DISK & set(plan) else 0
     proxied = bool(NEEDS_PROXY & set(plan))
-    with Cluster(folder, workers=workers, seed=seed, disk_mb=disk, proxied=proxied) as cluster:
+    with Cluster(
+        folder, workers=workers, seed=seed, disk_mb=disk, proxied=proxied, brokers=brokers,
+        companions=bool(NEEDS_ALL_PARTS & set(plan)),
+    ) as cluster:  # fmt: skip
         base, ingest_id = f"http://127.0.0.1:{cluster.port}", cluster.connect()
         how = Fleetwise(rate, seed, agents=agents)
         fleets = [Fleet(base, ingest_id, how if requests is None else replace(how, requests=requests))]

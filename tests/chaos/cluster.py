@@ -14,9 +14,12 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from tests.chaos.brokers import beside_each_other
+from tests.chaos.brokers import brokers as build
 from tests.chaos.toxiproxy import Toxiproxy
 from tests.chaos.witness import Witness
 from tests.support.waiting import eventually
@@ -122,7 +125,8 @@ class Part:
 class Cluster:
     """Everything of one run, in `folder`. `environment` adds settings; `disk_mb` puts spool and stores on small disks.
 
-    With `proxied`, toxiproxy stands in front of Kafka and of the gateway.
+    With `proxied`, toxiproxy stands in front of Kafka and of the gateway. `brokers` is 1, or 3 with replication.
+    `companions` are exporter, poller and sink, the last two with stand-ins for OpenAI and Port.
     """
 
     def __init__(
@@ -136,6 +140,8 @@ class Cluster:
         environment: dict[str, str] | None = None,
         kafka_overrides: dict[str, str] | None = None,
         proxied: bool = False,
+        brokers: int = 1,
+        companions: bool = False,
     ) -> None:
         self.folder = folder
         self.random = random.Random(seed)
@@ -152,29 +158,37 @@ class Cluster:
         """The port at which everybody meets Kafka when there is a proxy, else 0."""
         if proxied:
             overrides["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{self.front}"
-        self.broker = EmbeddedKafka(folder / "kafka", port=ports.pick() if proxied else 0, overrides=overrides)
+        self.brokers = build(folder / "kafka", brokers, overrides, ports.pick() if proxied else 0)
         self.toxiproxy = Toxiproxy(folder / "toxiproxy.log") if proxied else None
         self.gateway: Part
         self.workers: list[Part] = []
+        self.companions: list[Part] = []
         self.parts: list[Part] = []
         self.witness: Witness
         self._workers = workers
+        self._companions = companions
+        self._stand_ins: subprocess.Popen[str] | None = None
         self._disk_mb = disk_mb
         self._mounts: list[Path] = []
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.port = 0
         """Where the load goes."""
-        self.broker_starts = 0
+        self._started: set[EmbeddedKafka] = set()
+
+    @property
+    def addresses(self) -> str:
+        """Where the brokers themselves are."""
+        return ",".join(broker.bootstrap for broker in self.brokers)
 
     @property
     def kafka(self) -> KafkaSettings:
-        return KafkaSettings(self.broker.bootstrap)
+        return KafkaSettings(self.addresses)
 
     @property
     def bootstrap(self) -> str:
         """What gateway and workers are told."""
-        return f"127.0.0.1:{self.front}" if self.front else self.broker.bootstrap
+        return f"127.0.0.1:{self.front}" if self.front else self.addresses
 
     def data(self, name: str) -> Path:
         """Return the data dir of a part."""
@@ -185,15 +199,20 @@ class Cluster:
         try:
             if self.toxiproxy is not None:
                 self.toxiproxy.__enter__()
-                self.toxiproxy.proxy("kafka", self.front, self.broker.port)
+                self.toxiproxy.proxy("kafka", self.front, self.brokers[0].port)
             self.start_broker()
+            if self._companions:
+                self._start_stand_ins()
             self.gateway = self._gateway()
             for n in range(self._workers):
                 self.workers.append(self.worker(f"worker-{n + 1}"))
+            if self._companions:
+                self.companions = [self._part(name, name) for name in ("exporter", "poller", "sink")]
             self._keeper.start()
             self.witness = Witness(self.kafka, self.topics)
             eventually(lambda: self.gateway.ready, "the gateway is ready", 180)
             self.settled()
+            self.all_ready()
             self.witness.start()
         except BaseException:
             self.__exit__()
@@ -208,9 +227,10 @@ class Cluster:
         self._stopping.set()
         if self._keeper.is_alive():
             self._keeper.join()
-        with contextlib.suppress(OSError):
-            os.kill(self.broker.pid, signal.SIGCONT)
-        self.broker.stop()
+        beside_each_other([broker.stop for broker in self.brokers])
+        if self._stand_ins is not None:
+            self._stand_ins.kill()
+            self._stand_ins.communicate()
         if self.toxiproxy is not None:
             self.toxiproxy.__exit__(None, None, None)
         for path in self._mounts:
@@ -239,6 +259,21 @@ class Cluster:
         self.parts.append(part)
         return part
 
+    def _start_stand_ins(self) -> None:
+        argv = [sys.executable, "-m", "tallystream", "sandbox", "--port", str(ports.pick()), "--json"]
+        process = self._stand_ins = subprocess.Popen(
+            bound_argv(argv), cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        urls = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        self.environment |= {
+            "TALLYSTREAM_OPENAI_BASE_URL": urls["openai"],
+            "TALLYSTREAM_OPENAI_API_TOKEN": "sk-sandbox",
+            "TALLYSTREAM_PORT_BASE_URL": urls["port"],
+            "TALLYSTREAM_PORT_CLIENT_ID": "sandbox",
+            "TALLYSTREAM_PORT_CLIENT_SECRET": "sandbox",
+        }
+
     def _gateway(self) -> Part:
         port = self.port = ports.pick()
         if self.toxiproxy is not None:
@@ -255,22 +290,28 @@ class Cluster:
         """Forget a worker that has ended."""
         self.parts.remove(part)
 
-    # -- the broker
+    # -- the brokers, all of them unless some are named
 
-    def start_broker(self) -> None:
-        """Start it, or start it again on its port after a kill."""
-        if self.broker_starts:
-            self.broker.stop()
-            self.broker._wanted_port = self.broker.port
-        self.broker.start()
-        self.broker_starts += 1
+    def start_broker(self, *some: EmbeddedKafka) -> None:
+        """Start them, or start them again on their ports after a kill."""
 
-    def signal_broker(self, number: int) -> None:
-        os.kill(self.broker.pid, number)
+        def start(broker: EmbeddedKafka) -> None:
+            if broker in self._started:
+                broker.stop()
+                broker._wanted_port = broker.port
+            self._started.add(broker)
+            broker.start()
 
-    def kill_broker(self) -> None:
-        self.signal_broker(signal.SIGKILL)
-        eventually(lambda: self.broker.poll() is not None, "the broker has ended", 60)
+        beside_each_other([partial(start, broker) for broker in some or self.brokers])
+
+    def signal_broker(self, number: int, *some: EmbeddedKafka) -> None:
+        for broker in some or self.brokers:
+            os.kill(broker.pid, number)
+
+    def kill_broker(self, *some: EmbeddedKafka) -> None:
+        self.signal_broker(signal.SIGKILL, *some)
+        for broker in some or self.brokers:
+            eventually(lambda broker=broker: broker.poll() is not None, "the broker has ended", 60)  # type: ignore[misc]
 
     # -- its state
 
@@ -283,9 +324,14 @@ class Cluster:
 
         eventually(all_owned, f"all partitions are folded; see {self.folder}", seconds)
 
+    def all_ready(self, seconds: float = 240.0) -> None:
+        """Wait until every part says that it is ready."""
+        for part in self.parts:
+            eventually(lambda part=part: part.ready, f"{part.name} is ready; see {part.log}", seconds)  # type: ignore[misc]
+
     def cli(self, *arguments: str, code: int = 0, seconds: float = 180.0) -> str:
         """Run a command on this cluster and return its stdout."""
-        argv = [sys.executable, "-m", "tallystream", *arguments, "--kafka", self.broker.bootstrap]
+        argv = [sys.executable, "-m", "tallystream", *arguments, "--kafka", self.addresses]
         done = subprocess.run(
             argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
         )

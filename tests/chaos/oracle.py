@@ -41,6 +41,7 @@ class Verdict:
 def judge(ring: Ring, blows: list[Blow], fleets: list[Fleet], never: Fleet | None = None) -> Verdict:
     """Judge a cluster whose load has stopped. `never` is a fleet of which nothing may count: its clock is absurd."""
     cluster, verdict = ring.cluster, Verdict()
+    cluster.all_ready()
     cluster.caught_up()
     rows = cluster.rows()
     for fleet in fleets:
@@ -78,7 +79,7 @@ def _fresh_worker(verdict: Verdict, cluster: Cluster, book: accounts.Ledger) -> 
     """Stop all workers and recover everything on an empty data dir."""
     for worker in cluster.workers:
         worker.stop()
-    argv = [sys.executable, "-m", "tests.chaos.recover", cluster.broker.bootstrap, str(cluster.topics.partitions)]
+    argv = [sys.executable, "-m", "tests.chaos.recover", cluster.addresses, str(cluster.topics.partitions)]
     done = subprocess.run(
         [*argv, str(cluster.data("fresh"))], cwd=ROOT, env=cluster.environment, capture_output=True, timeout=180,
         check=False,

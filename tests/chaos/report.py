@@ -56,6 +56,11 @@ def render(outcome: Outcome, command: str, title: str) -> str:
         "",
         header(command),
         "",
+        *(
+            ["Three brokers, replication 3, `min.insync.replicas` 2: our defaults on such a cluster.", ""]
+            if outcome.brokers > 1
+            else []
+        ),
         (
             f"{len(blows)} faults, {figures['kills']} processes ended by SIGKILL, {replayed:,} requests and messages"
             f" that were not acknowledged at that moment: {exact}."

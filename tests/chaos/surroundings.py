@@ -107,12 +107,14 @@ async def _alter(cluster: Cluster, topic: str, config: dict[str, str]) -> None:
 @kind("poison")
 def poison(ring: Ring) -> Blow:
     """Write what nobody can read to each topic."""
-    ring.poisoned += asyncio.run(_poison(ring.cluster))
-    before = sum(len(w.exits) for w in ring.cluster.workers)
+    cluster = ring.cluster
+    before = sum(len(part.exits) for part in cluster.parts)
+    ring.poisoned += asyncio.run(_poison(cluster))
     ring.pause(1.0, 2.0)
-    ring.cluster.settled()
-    ended = sum(len(w.exits) for w in ring.cluster.workers) - before
-    return Blow("poison", 0, len(ring.poisoned), "dead letters wanted", f"{ended} workers ended and were replaced")
+    cluster.settled()
+    cluster.all_ready()
+    ended = sum(len(part.exits) for part in cluster.parts) - before
+    return Blow("poison", 0, len(ring.poisoned), "dead letters wanted", f"{ended} parts ended and were replaced")
 
 
 async def _poison(cluster: Cluster) -> list[tuple[int, int]]:
@@ -125,12 +127,11 @@ async def _poison(cluster: Cluster) -> list[tuple[int, int]]:
             for p in range(topics.partitions):
                 record = await producer.send_and_wait(topics.usage.name, value, key=b"poison", partition=p)
                 found.append((p, record.offset))
-        for spec in (
-            topics.session_hours_changelog, topics.session_hour_rows, topics.hour_rows, topics.connections,
-            topics.activity, topics.deadletters,
-        ):  # fmt: skip
-            await producer.send_and_wait(spec.name, b"\xffgarbage", key=b"poison", partition=0)
-            await producer.send_and_wait(spec.name, b"{}", key=b"", partition=0)
+        existing = await producer.client.fetch_all_metadata()
+        for spec in topics.all():
+            if spec.name != topics.usage.name and spec.name in existing.topics():
+                await producer.send_and_wait(spec.name, b"\xffgarbage", key=b"poison", partition=0)
+                await producer.send_and_wait(spec.name, b"{}", key=b"", partition=0)
     finally:
         await producer.stop()
     return found

@@ -7,6 +7,7 @@ worker the ledger must be exact, with the broken one it must not.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -233,19 +234,22 @@ async def expiry(here: World, table: type[Stepped]) -> None:
     await (await here.hand(table)).work()
 
 
-SCENARIOS: dict[str, tuple[Callable[[World, type[Stepped]], Awaitable[None]], type[Stepped]]] = {
-    "no guard, no contiguity check": (overtaken, Unguarded),
-    "Faust's own offsets": (crash_before_commit, FaustsOffsets),
-    "no dedupe": (copies, NoDedupe),
-    "no version checks": (torn_group, NoVersions),
-    "public rows after the changelog": (crash_between, PublicLast),
-    "closed_before ignored": (expiry, NothingIsClosed),
+SCENARIOS: dict[str, tuple[Callable[[World, type[Stepped]], Awaitable[None]], type[Stepped], str]] = {
+    "no guard, no contiguity check": (overtaken, Unguarded, r"rows: .* counts 2 requests, usage holds 3"),
+    "Faust's own offsets": (crash_before_commit, FaustsOffsets, r"rows: .* is missing, 1 requests"),
+    "no dedupe": (copies, NoDedupe, r"rows: .* counts 5 requests, usage holds 2"),
+    "no version checks": (torn_group, NoVersions, r"rows: .* knows 1 copies, usage holds 0"),
+    "public rows after the changelog": (crash_between, PublicLast, r"changelog .* is not published"),
+    "closed_before ignored": (expiry, NothingIsClosed, r"rows: .* counts 1 requests, usage holds 2"),
 }
+"""What happens, without which safeguard, and the problem that this must be: lost, counted again, told too early,
+begun anew.
+"""
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str) -> None:
-    scenario, _ = SCENARIOS[name]
+    scenario, _, _ = SCENARIOS[name]
     async with world(kafka, prefix, tmp_path) as here:
         await scenario(here, Stepped)
         assert await here.problems() == []
@@ -255,7 +259,8 @@ async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path:
 async def test_without_a_safeguard_the_oracle_says_wrong(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str
 ) -> None:
-    scenario, broken = SCENARIOS[name]
+    scenario, broken, reason = SCENARIOS[name]
     async with world(kafka, prefix, tmp_path) as here:
         await scenario(here, broken)
-        assert await here.problems() != []
+        problems = await here.problems()
+        assert [one for one in problems if re.search(reason, one)], problems

@@ -20,6 +20,8 @@ from tallystream.streams.topics import Topics
 
 T = TypeVar("T")
 Offsets = Mapping[int, int]
+PATIENCE_MS = 4000
+"""A leader that hangs is asked no longer than that; the next one to be asked leads."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,13 @@ class Witness:
         self.snapshots.append(taken)
         return taken
 
-    def _call(self, work: Coroutine[Any, Any, T], seconds: float = 60.0) -> T:
+    def _call(self, work: Coroutine[Any, Any, T], seconds: float = 120.0) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
     async def _start(self) -> None:
         self._consumer = AIOKafkaConsumer(
             **self._kafka.client(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=8 << 20, fetch_max_wait_ms=20,
+            max_partition_fetch_bytes=8 << 20, fetch_max_wait_ms=20, request_timeout_ms=PATIENCE_MS,
         )  # fmt: skip
         await self._consumer.start()
         self._consumer.assign(self._partitions(self._topics.session_hours_changelog.name))
@@ -149,7 +151,7 @@ class Witness:
     async def _committed(self) -> Offsets:
         deadline = time.monotonic() + 60
         while True:
-            admin = AIOKafkaAdminClient(**self._kafka.client())
+            admin = AIOKafkaAdminClient(**self._kafka.client(), request_timeout_ms=PATIENCE_MS)
             try:
                 await admin.start()
                 found = await admin.list_consumer_group_offsets(

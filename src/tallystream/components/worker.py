@@ -33,7 +33,9 @@ from tallystream.streams.runtime import run as run_app
 from tallystream.streams.topics import Topics
 
 HEARTBEATS = 4
-"""In a session timeout."""
+"""In a session timeout, at least."""
+HEARTBEAT_MOST = 2.0
+"""Seconds: workers learn of a rebalance from a heartbeat, and all wait for the last one that does."""
 BOOK = ("tallystream_book", "The price book requests are priced with.")
 REBALANCE_TIMEOUT = 20.0
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -152,7 +154,7 @@ def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
         partitions=config.topics.partitions,
         instance=config.instance if config.static else None,
         session_timeout=config.session_timeout,
-        heartbeat_interval=config.session_timeout / HEARTBEATS,
+        heartbeat_interval=min(config.session_timeout / HEARTBEATS, HEARTBEAT_MOST),
         rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
     table = SessionCost(app, config.topics, config.book, config.window, FoldMetrics(registry))

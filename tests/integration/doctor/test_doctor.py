@@ -84,7 +84,7 @@ def of(cluster: Cluster, watch: int = 2) -> Doctor:
     """Return the doctor of a cluster with a gateway."""
     gateway = f"http://127.0.0.1:{cluster.gateway.ops_port}"
     where = ("--gateway-ops", gateway, "--data-dir", str(cluster.folder))
-    return Doctor(cluster.broker.bootstrap, cluster.environment, *where, watch=watch)
+    return Doctor(cluster.addresses, cluster.environment, *where, watch=watch)
 
 
 def well(doctor: Doctor) -> None:

@@ -1,0 +1,159 @@
+"""Faults of a cluster of three brokers: leaders that die, hang, lead on without knowing better, or leave in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from tests.chaos.cluster import Cluster
+from tests.chaos.faults import Blow, Ring, flowing, kind
+from tests.chaos.witness import behind
+from tests.support.waiting import eventually
+
+from tallystream.streams.embedded import EmbeddedKafka
+
+
+def described(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the partitions of the topics that money goes through; empty when nobody answers."""
+    names = [spec.name for spec in (
+        cluster.topics.usage, cluster.topics.session_hours_changelog, cluster.topics.session_hour_rows,
+        cluster.topics.hour_rows,
+    )]  # fmt: skip
+
+    async def ask() -> list[dict[str, Any]]:
+        running = [broker.bootstrap for broker in cluster.brokers if broker.poll() is None]
+        admin = AIOKafkaAdminClient(bootstrap_servers=",".join(running), request_timeout_ms=3000)
+        try:
+            async with asyncio.timeout(5):
+                await admin.start()
+                topics = await admin.describe_topics(names)
+        except (KafkaError, OSError, TimeoutError):
+            return []
+        finally:
+            await admin.close()
+        return [partition for topic in topics for partition in topic["partitions"]]
+
+    return asyncio.run(ask())
+
+
+def leader(cluster: Cluster) -> EmbeddedKafka:
+    """Return the broker that leads most partitions."""
+    found = eventually(lambda: described(cluster), "Kafka describes its topics", 120)
+    node, _ = Counter(int(p["leader"]) for p in found).most_common(1)[0]
+    return cluster.brokers[node - 1]
+
+
+def led_without(cluster: Cluster, broker: EmbeddedKafka) -> Callable[[], bool]:
+    """Return a check: others lead everything."""
+    node = cluster.brokers.index(broker) + 1
+
+    def led() -> bool:
+        found = described(cluster)
+        return bool(found) and all(p["leader"] not in (-1, node) for p in found)
+
+    return led
+
+
+def in_sync(cluster: Cluster) -> bool:
+    """Tell whether all replicas of all partitions are in sync."""
+    found = described(cluster)
+    return bool(found) and all(len(p["isr"]) == len(p["replicas"]) == 3 for p in found)
+
+
+def whole(ring: Ring) -> None:
+    """Wait until the cluster is as it was."""
+    eventually(lambda: in_sync(ring.cluster), "all replicas are in sync", 180)
+    flowing(ring)
+
+
+def waiting(ring: Ring) -> int:
+    """Return what is not acknowledged: requests without an answer, spooled messages."""
+    return ring.fleet.truth.in_flight + ring.spooled()
+
+
+def counted_on(ring: Ring) -> None:
+    """Wait until what is acknowledged by now has been counted: two brokers are enough."""
+    ends = ring.cluster.witness.usage_ends()
+    eventually(lambda: behind(ends, ring.cluster.witness.positions()) == 0, "two brokers are enough", 120)
+
+
+def silenced(ring: Ring, victim: EmbeddedKafka) -> int:
+    """SIGSTOP a broker at a random moment; return what waited once something did."""
+    ring.cluster.signal_broker(signal.SIGSTOP, victim)
+    return eventually(lambda: waiting(ring), "something waits for the leader", 60)
+
+
+@kind("leader")
+def leader_dies(ring: Ring) -> Blow:
+    """Kill the broker that leads most partitions, in mid-request; the other two go on without it."""
+    cluster = ring.cluster
+    victim = leader(cluster)
+    unacked = silenced(ring, victim)
+    cluster.kill_broker(victim)
+    since = time.monotonic()
+    eventually(led_without(cluster, victim), "others lead", 60)
+    led = time.monotonic() - since
+    counted_on(ring)
+    ring.pause(0.0, 2.0)
+    cluster.start_broker(victim)
+    whole(ring)
+    return Blow("leader", 1, unacked, "requests and spooled messages", f"others led after {led:.1f} s")
+
+
+@kind("leader-zombie")
+def leader_hangs(ring: Ring) -> Blow:
+    """SIGSTOP the leading broker until others lead and have taken more, then SIGCONT: its own log must give way"""
+    cluster = ring.cluster
+    victim = leader(cluster)
+    unacked = silenced(ring, victim)
+    try:
+        eventually(led_without(cluster, victim), "others lead", 60)
+        counted_on(ring)
+        ring.pause(0.0, 2.0)
+    finally:
+        cluster.signal_broker(signal.SIGCONT, victim)
+    whole(ring)
+    return Blow("leader-zombie", 0, unacked, "requests and spooled messages")
+
+
+@kind("two-leaders")
+def two_die(ring: Ring) -> Blow:
+    """Kill the leader, then its successor: one in-sync replica is too few; the first to die comes back first"""
+    cluster = ring.cluster
+    first = leader(cluster)
+    unacked = silenced(ring, first)
+    cluster.kill_broker(first)
+    eventually(led_without(cluster, first), "others lead", 60)
+    counted_on(ring)
+    second = leader(cluster)
+    spooled = ring.spooled()
+    cluster.kill_broker(second)
+    eventually(lambda: ring.spooled() > spooled, "one replica is not enough: the spool takes over", 120)
+    ring.pause(0.2, 2.0)
+    unacked += waiting(ring)
+    cluster.start_broker(first)
+    ring.pause(0.0, 2.0)
+    cluster.start_broker(second)
+    whole(ring)
+    return Blow("two-leaders", 2, unacked, "requests and spooled messages")
+
+
+@kind("broker-rolling")
+def rolling(ring: Ring) -> Blow:
+    """SIGTERM each broker in turn and start it again when the others lead; all replicas in sync before the next"""
+    cluster = ring.cluster
+    most = 0
+    for victim in cluster.brokers:
+        cluster.signal_broker(signal.SIGTERM, victim)
+        eventually(lambda victim=victim: victim.poll() is not None, "it ends", 60)  # type: ignore[misc]
+        counted_on(ring)
+        most = max(most, waiting(ring))
+        cluster.start_broker(victim)
+        whole(ring)
+    return Blow("broker-rolling", 0, most, "requests and spooled messages")

@@ -1,0 +1,24 @@
+"""A rolling restart with static membership moves nothing, reads nothing again and stays exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.chaos.rolling import run
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+SESSION_TIMEOUT = 30.0
+"""Longer than a start takes on a busy machine; docs/chaos.md has the figures for the default."""
+
+
+def test_nothing_moves_and_nothing_recovers_from_scratch(tmp_path: Path) -> None:
+    done = run(tmp_path / "r", SESSION_TIMEOUT, warm_up=1.0)
+    assert done.verdict.exact, str(done.verdict)
+    assert [one.worker for one in done.restarts] == ["worker-1", "worker-2", "worker-3"]
+    assert [one.exit_code for one in done.restarts] == [0, 0, 0]
+    assert [one.rebalanced for one in done.restarts] == [0, 0, 0], "the others did not notice"
+    assert [one.recovered for one in done.restarts] == [0, 0, 0], "each store had everything"
+    assert all(one.length > 0 for one in done.restarts), "there was something to read"
+    assert sorted(done.stops) == list(range(6))
+    assert 0 < max(done.stops.values()) < SESSION_TIMEOUT
