@@ -1,0 +1,112 @@
+"""`tallystream wait --caught-up` with a Port sink and a poller: what it has said is caught up is in Port."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.chaos.test_openai_days import world
+from tests.integration.cli.conftest import Cli
+from tests.integration.cli.test_wait import Watch
+from tests.support.port_rig import make_row, rig, sink
+from tests.support.waiting import until
+
+from tallystream.agents.openai_days import OpenAIDays
+from tallystream.cli.catchup import Places, catch_up
+from tallystream.sandbox import Fault
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.ops import Health, OpsServer
+from tallystream.streams.poller.metrics import Metrics
+from tallystream.streams.topics import ensure
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+HOUR = "2026-11-21T13:00:00Z"
+
+
+async def test_what_port_does_not_have_yet_is_waited_for(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    rng, watch = random.Random(61), Watch()
+    async with rig(kafka, prefix) as one:
+        wait = partial(catch_up, kafka, one.topics, seconds=60, show=watch.note)
+        await one.rows(*(make_row(rng, f"s{number}", HOUR, 1) for number in range(300)))
+        with sink(one, tmp_path) as running:
+            find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
+            # from the very start: nothing has been read, nobody writes yet
+            await wait(find)
+            assert not one.wrong_sessions()
+            assert any("no sink writes to Port yet" in said for said in watch.said)
+            assert len(one.expected_sessions()) == 300
+
+            one.sandbox.faults.add(Fault(match="entities/bulk", kind="status", status=503))
+            await one.rows(*(make_row(rng, f"s{number}", HOUR, 2) for number in range(300)))
+            waiting = asyncio.create_task(wait(find))
+            await watch.until("entities on their way to Port")
+            one.sandbox.faults.clear()
+            # a request without an answer: it may land until its timeout is over, and is repeated then
+            one.sandbox.faults.add(Fault(match="entities/bulk", kind="reset", after=True, times=1))
+            await watch.until("requests of unknown fate")
+            assert not waiting.done()
+            await waiting
+            assert not one.wrong_sessions()
+
+            # a standby that is looked at too changes nothing
+            with sink(one, tmp_path) as standby:
+                await until(standby.role, "it answers")
+                await one.rows(*(make_row(rng, f"s{number}", HOUR, 3) for number in range(300)))
+                both = Places(sinks={"sink": f"http://127.0.0.1:{running.port}",
+                                     "sink-2": f"http://127.0.0.1:{standby.port}"})  # fmt: skip
+                await wait(lambda: both)
+                assert not one.wrong_sessions()
+
+
+async def test_openai_days_are_waited_for(kafka: KafkaSettings, prefix: str) -> None:
+    watch = Watch()
+    async with world(kafka, prefix) as here:
+        await ensure(kafka, here.topics.all())
+        for day in range(5):
+            await here.say(day)
+        registry = CollectorRegistry()
+        metrics = Metrics(registry, ())
+        server = OpsServer(lambda: Health(True), lambda: Health(True), registry=registry)
+        await server.start()
+        find = lambda: Places(pollers={"poller": server.url})  # noqa: E731 - as the others
+        waiting = asyncio.create_task(catch_up(kafka, here.topics, find, seconds=60, show=watch.note))
+        await watch.until("10 of OpenAI's records are not in")
+        agent = asyncio.create_task(OpenAIDays(kafka, here.topics, metrics.days_offset.set).run())
+        try:
+            await waiting
+            assert not await here.wrong()
+        finally:
+            agent.cancel()
+            await asyncio.gather(agent, return_exceptions=True)
+            await server.stop()
+
+
+async def test_a_sink_that_port_refuses_is_never_caught_up(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    async with rig(kafka, prefix) as one:
+        one.sandbox.faults.add(Fault(match="access_token", kind="status", status=401))
+        with sink(one, tmp_path) as running:
+            find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
+            await until(running.role, "it answers")
+            with pytest.raises(Unreachable, match="no sink writes to Port yet; its /readyz says why"):
+                await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
+
+
+async def test_the_command_asks_sinks_it_is_told_of(
+    cli: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    async with rig(kafka, prefix) as one:
+        with sink(one, tmp_path) as running:
+            await until(lambda: running.metric("tallystream_port_sweeps_total"), "it writes")
+            said = await asyncio.to_thread(cli, "wait", "--caught-up", "--json")
+            assert said.document["sinks"] == 0
+            assert "A Port sink runs elsewhere" in said.err
+            said = await asyncio.to_thread(
+                cli, "wait", "--caught-up", "--json", "--sink-ops", f"http://127.0.0.1:{running.port}"
+            )
+            assert said.document["sinks"] == 1
+            assert "runs elsewhere" not in said.err

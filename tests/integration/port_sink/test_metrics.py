@@ -1,0 +1,164 @@
+"""Every metric that poller and sink declare moves when what it tells of happens: a bad day, scraped."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
+from tests.support.waiting import until
+
+from tallystream.agents.port_sink.mapping import default_text
+from tallystream.metrics import registry_of
+from tallystream.sandbox import Fault
+from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.poller.resources import builtin
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+HOUR = "2026-11-21T13:00:00Z"
+BULK = "coding_agent_session/entities/bulk"
+ELSEWHERE = {
+    "tallystream_openai_records_repaired": "a replaced poller must write late: test_polls.py",
+    "tallystream_openai_polls_discarded": "a poller must be replaced in mid-poll: test_election.py",
+}
+"""What cannot happen in one deployment without stopping processes, and where it does."""
+Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def series(page: str) -> Series:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def declared(component: str) -> dict[str, float]:
+    """By name of the family, the value its series have when nothing has happened."""
+    return {family.name: -1.0 if family.name.endswith("_remaining") else 0.0
+            for family in registry_of(component).collect()}  # fmt: skip
+
+
+class Watch:
+    """Which families were ever seen with another value than the one they begin with."""
+
+    def __init__(self, component: str) -> None:
+        self.waiting = declared(component)
+
+    def look(self, page: str) -> bool:
+        """Take in a page; tell whether nothing is left."""
+        for family in text_string_to_metric_families(page):
+            if family.name in self.waiting and any(one.value != self.waiting[family.name] for one in family.samples):
+                del self.waiting[family.name]
+        return not set(self.waiting) - ELSEWHERE.keys()
+
+
+@contextmanager
+def poller(one: Rig, directory: Path) -> Iterator[SinkProcess]:
+    """Give a `tallystream poller` on the rig's sandbox; its ops port is asked as a sink's is."""
+    found = SinkProcess(one, directory)
+    found._argv = [sys.executable, "-m", "tallystream", "poller", "--ops-port", str(found.port)]
+    found._environment |= {
+        "TALLYSTREAM_OPENAI_BASE_URL": f"{one.sandbox.url}/openai/v1",
+        "TALLYSTREAM_OPENAI_API_TOKEN": "sk-sandbox",
+        "TALLYSTREAM_OPENAI_INTERVAL": "PT1S",
+        "TALLYSTREAM_OPENAI_RESOURCES": str(resources(directory)),
+    }
+    found.start()
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+def resources(directory: Path) -> Path:
+    """The built-in ones, and one that takes the first bucket of an answer alone: the others are missing."""
+    path = directory / "resources.yaml"
+    costs = next(resource for resource in builtin() if resource.name == "/organization/costs")
+    shortened = costs.model_dump(mode="json", exclude_none=True) | {"name": "first-day", "data": ".data[:1]"}
+    path.write_text(
+        yaml.safe_dump({"resources": [{key: value for key, value in shortened.items() if value is not None}]})
+    )
+    return path.rename(directory / "resources.yaml")
+
+
+def mapping(directory: Path) -> Path:
+    """Port refuses a text where the blueprint wants a number, and JQ fails where a number meets a text."""
+    path = directory / "mapping.yaml"
+    path.write_text(
+        default_text()
+        .replace(
+            "requests: .requests\n            unpriced",
+            'requests: (if .session_id == "bad" then "x" else .requests end)\n            unpriced',
+            1,
+        )
+        .replace("title: .session_id\n", 'title: (if .session_id == "worse" then 1 + "a" else .session_id end)\n', 1)
+    )  # fmt: skip
+    return path
+
+
+async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    rng = random.Random(31)
+    async with rig(kafka, prefix) as one:
+        watch = Watch("sink")
+        settings = {"TALLYSTREAM_PORT_MAPPING": str(mapping(tmp_path)), "TALLYSTREAM_PORT_TIMEOUT": "PT3S"}
+        # Before the rule deletes it, it has to be written.
+        await one.rows(make_row(rng, "old", "2024-01-01T00:00:00Z", 1))
+        with sink(one, tmp_path, **settings) as running:
+            await until(lambda: one.entities("coding_agent_session"), "the old one is there")
+            assert await running.stop() == 0
+        for fault in (
+            Fault(match=BULK, kind="status", status=429, retry_after=1, times=1),
+            Fault(match=BULK, kind="hang", after=True, seconds=4, times=1),
+            Fault(match=BULK, kind="latency", seconds=0.3, times=20),
+        ):
+            one.sandbox.faults.add(fault)
+        with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D", **settings) as running:
+            sent = 0
+
+            async def all_seen() -> bool:
+                nonlocal sent
+                if watch.look(await running.page("/metrics")):
+                    return True
+                sent += 1
+                # What is in the request that gets no answer is sent again although it has not changed since.
+                names = ["bad", "worse", *(f"s{number}" for number in range(0 if sent == 1 else 40, 60))]
+                await one.rows(*(make_row(rng, name, HOUR, sent) for name in names))
+                if sent % 4 == 0 and "gpt-5" in one.entities("openai_model"):
+                    one.sandbox.store.delete("openai_model", "gpt-5", dependents=True)
+                return False
+
+            await until(all_seen, lambda: f"never seen to move: {sorted(watch.waiting)}", 90)
+            found = series(await running.page("/metrics"))
+            assert 0 < found["tallystream_port_rate_limit_remaining", ()] < 35_000, "calls of Port's documented limit"
+            rate = found["tallystream_port_request_rate_limit", ()]
+            assert 5 < rate <= 35_000 / 300, "the pace is planned from the headers, not the cautious one of the start"
+
+
+async def test_every_metric_of_the_poller_moves(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    async with rig(kafka, prefix) as one:
+        watch = Watch("poller")
+        for fault in (
+            Fault(match="/openai/v1/models", kind="status", status=403, times=1),
+            Fault(match="/openai/v1/usage", kind="status", status=503, times=1),
+        ):
+            one.sandbox.faults.add(fault)
+        with poller(one, tmp_path) as running:
+            turn = 0
+
+            async def all_seen() -> bool:
+                nonlocal turn
+                if watch.look(await running.page("/metrics")):
+                    return True
+                turn += 1
+                if turn % 20 == 0:
+                    one.sandbox.source.restate(int(one.sandbox.now()) // 86_400 - 1)  # type: ignore[union-attr]
+                return False
+
+            await until(all_seen, lambda: f"never seen to move: {sorted(watch.waiting)}", 90)
