@@ -13,7 +13,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check
+.PHONY: help up test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -36,6 +36,7 @@ test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
 
 chaos: $(VENV)/.dev ## The long proof: 100 kills and more under load, written to docs/chaos.md (ARGS="--kinds worker=5").
 	$(BIN)/python -m tests.chaos --report docs/chaos.md $(ARGS)
+	$(BIN)/python -m tests.chaos --brokers 3 --report docs/chaos.md $(ARGS)
 	$(BIN)/python -m tests.chaos.rolling --report docs/chaos.md
 
 compose-test: $(VENV)/.dev ## Build the image, bring docker-compose.yml up on a real engine, load it, kill a worker: exact.
@@ -60,12 +61,18 @@ dashboards-check: $(VENV)/.dev ## Hold the dashboards against Grafana's own Type
 	(cd "$$folder" && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund); \
 	TALLYSTREAM_GRAFANA_TYPES="$$folder" $(BIN)/pytest tests/contract/test_dashboard_types.py $(PYTEST)
 
+dashboards-shots: $(VENV)/.dev ## Draw every dashboard from a running pipeline with Grafana's own components (npm, Chromium): build/dashboards.
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	cp deploy/grafana/look/package.json "$$folder"; \
+	(cd "$$folder" && npm install --silent --legacy-peer-deps --ignore-scripts --no-package-lock --no-audit --no-fund); \
+	TALLYSTREAM_GRAFANA_UI="$$folder" $(BIN)/pytest tests/e2e/test_dashboard_shots.py $(PYTEST)
+
 lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks examples requirements/lock_kafka.py
-	$(BIN)/mypy deploy/grafana/code
+	$(BIN)/mypy deploy/grafana/code deploy/grafana/look
 	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev ## Bring the code into its one format.

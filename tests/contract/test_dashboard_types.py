@@ -42,8 +42,9 @@ KEYS = {
     "panels.fieldConfig": "defaults overrides",
     "panels.fieldConfig.defaults": "color custom decimals links mappings max min noValue thresholds unit",
     "panels.fieldConfig.defaults.color": "fixedColor mode",
-    "panels.fieldConfig.defaults.custom": "align cellOptions drawStyle fillOpacity lineInterpolation lineWidth"
-    " showPoints spanNulls stacking thresholdsStyle",
+    "panels.fieldConfig.defaults.custom": "align axisSoftMax cellOptions drawStyle fillOpacity lineInterpolation"
+    " lineWidth scaleDistribution showPoints spanNulls stacking thresholdsStyle",
+    "panels.fieldConfig.defaults.custom.scaleDistribution": "linearThreshold log type",
     "panels.fieldConfig.defaults.custom.stacking": "group mode",
     "panels.fieldConfig.defaults.custom.thresholdsStyle": "mode",
     "panels.fieldConfig.defaults.thresholds": "mode steps",
@@ -51,11 +52,12 @@ KEYS = {
     "panels.fieldConfig.overrides": "matcher properties",
     "panels.fieldConfig.overrides.matcher": "id options",
     "panels.fieldConfig.overrides.properties": "id value",
-    "panels.options": f"{STAT} cellHeight displayMode legend minVizHeight minVizWidth namePlacement showHeader"
-    " showUnfilled sizing sortBy tooltip valueMode",
+    "panels.options": f"{STAT} cellHeight displayMode frameIndex legend minVizHeight minVizWidth namePlacement showHeader"
+    " showTypeIcons showUnfilled sizing sortBy text tooltip valueMode",
     "panels.options.legend": "calcs displayMode placement showLegend",
     "panels.options.reduceOptions": "calcs fields values",
     "panels.options.sortBy": "desc displayName",
+    "panels.options.text": "titleSize valueSize",
     "panels.options.tooltip": "mode sort",
     "panels.targets": "datasource expr format instant legendFormat range refId",
     "panels.targets.datasource": SOURCE,

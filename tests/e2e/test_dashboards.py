@@ -125,6 +125,7 @@ def test_every_panel_answers_and_spend_is_the_truth_to_the_token(tmp_path: Path)
                         silent.append(f"{path.stem}: {title}: {empty}")
             assert not silent, "\n".join(silent)
             pipeline_is(asked, running, both)
+            assert asked.value("max(tallystream_openai_poll_interval_seconds)") == 5
             for at in targets.values():
                 pages_are_clean(at)
             if answers := os.environ.get("TALLYSTREAM_TEST_ANSWERS"):
@@ -195,7 +196,7 @@ def chosen_model_is(asked: Prometheus, truth: Sums) -> None:
 def pipeline_is(asked: Prometheus, running: Product, requests: int) -> None:
     """Hold what Pipeline can be held to: nothing waits, nothing is lost, the undecodable body is there."""
     pipeline = panels("pipeline")
-    for title in ("Freshness", "Lag", "In spools", "Not durable", "Down"):
+    for title in ("Freshness", "Not counted yet", "In spools", "Refused", "Down"):
         query = filled(pipeline[title][0])
         eventually(partial(is_zero, asked, query), f"{title} is 0")
     letters = Counter(one["reason"] for one in running.json("deadletters", "list")["deadletters"])

@@ -10,8 +10,10 @@ from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
     GraphDrawStyle,
+    GraphTresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
+    ScaleDistribution,
     SortOrder,
     StackingMode,
     TooltipDisplayMode,
@@ -23,6 +25,7 @@ from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DataTransformerConfig,
     DynamicConfigValue,
+    FieldColorModeId,
     Threshold,
     ThresholdsMode,
     VariableOption,
@@ -33,7 +36,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 USD = "currencyUSD"
-FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
+FULL, HALF, THIRD, SIXTH = 24, 12, 8, 4
 Panel = timeseries.Panel | stat.Panel | table.Panel | bargauge.Panel
 
 
@@ -86,32 +89,43 @@ def number(
 
 def lines(
     title: str, text: str, *queries: Query, unit: str = "short", span: int = HALF, stacked: bool = False,
-    limits: Sequence[tuple[float, str]] = (),
+    limits: Sequence[tuple[float, str]] = (), top: float | None = None, log: bool = False, beside: bool = False,
 ) -> timeseries.Panel:  # fmt: skip
-    """Return curves over time, or stacked areas."""
+    """Return curves over time, or stacked areas.
+
+    `limits` are drawn as lines. `top` is where the axis ends unless a value is higher, so that nothing looks like much.
+    With `log`, minutes do not flatten what takes milliseconds. `beside` puts the legend of long names to the right.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
         .description(text)
         .datasource(SOURCE)
         .unit(unit)
-        .min(0)
         .draw_style(GraphDrawStyle.LINE)
         .show_points(VisibilityMode.NEVER)
         .fill_opacity(25 if stacked else 8)
         .line_width(1)
         .legend(
             common.VizLegendOptions()
-            .display_mode(LegendDisplayMode.LIST)
-            .placement(LegendPlacement.BOTTOM)
+            .display_mode(LegendDisplayMode.TABLE if beside else LegendDisplayMode.LIST)
+            .placement(LegendPlacement.RIGHT if beside else LegendPlacement.BOTTOM)
             .show_legend(True)
-            .calcs([])
+            .calcs(["lastNotNull"])
         )
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
         .thresholds(_steps(limits))
         .span(span)
         .height(8)
     )
+    if log:
+        panel = panel.scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
+    else:
+        panel = panel.min(0)
+    if top is not None:
+        panel = panel.axis_soft_max(top)
+    if limits:
+        panel = panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED))
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     for place, query in enumerate(queries):
@@ -130,6 +144,8 @@ def bars(title: str, text: str, query: Query, *, unit: str = "short", span: int 
         .unit(unit)
         .min(0)
         .orientation(VizOrientation.HORIZONTAL)
+        .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color("blue"))
+        .text(common.VizTextDisplayOptions().title_size(14).value_size(16))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
         .thresholds(_steps([]))
         .span(span)
@@ -137,12 +153,17 @@ def bars(title: str, text: str, query: Query, *, unit: str = "short", span: int 
     )
 
 
-def grid(title: str, text: str, *queries: Query, by: str, units: dict[str, str], span: int = HALF) -> table.Panel:
+def grid(
+    title: str, text: str, *queries: Query, by: str, sort: str, units: dict[str, str], span: int = HALF
+) -> table.Panel:
     """Return a table with a row for each value of the label `by` and a column for each query, named by its legend.
+
+    The highest of the column `sort` come first.
 
     A query without a legend brings its labels as columns, not its value.
     """
-    panel = table.Panel().title(title).description(text).datasource(SOURCE).span(span).height(9)
+    panel = table.Panel().title(title).description(text).datasource(SOURCE).unit("locale").span(span).height(9)
+    panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
     renamed, hidden = {}, {"Time": True} | {f"Time {n}": True for n in range(1, len(queries) + 1)}
     for place, query in enumerate(queries):
         target = _target(query, place, instant=True).format(PromQueryFormat.TABLE)

@@ -6,6 +6,8 @@ from deploy.grafana.code.panels import HALF, THIRD, Query, board, lines, number
 from grafana_foundation_sdk.builders import dashboard
 
 WINDOW = "[$__rate_interval]"
+# Groups that only elect somebody never commit on their topics: their lag says nothing.
+WORK = 'topic!~".+[.]control"'
 
 
 def quantile(share: float, metric: str, by: str = "") -> str:
@@ -38,7 +40,7 @@ def _now(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             number(
-                "Lag", "Usage messages the workers have not processed.",
+                "Not counted yet", "Usage messages that wait for a worker.",
                 'sum(tallystream_consumer_lag_records{group=~".+-worker"})', limits=[(1000, "orange")],
             )
         )
@@ -57,40 +59,41 @@ def _now(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             number(
-                "Not durable", "Requests that were answered 5xx, in the range shown: usage that may be lost.",
+                "Refused", "Requests that were answered 5xx, in the range shown: usage that may be lost.",
                 'sum(increase(tallystream_gateway_requests_total{code=~"5.."}[$__range])) or vector(0)',
                 limits=[(1, "red")], decimals=0,
             )
         )
         .with_panel(
             number(
-                "Down", "Components that Prometheus cannot read.", 'count(up{job="tallystream"} == 0) or vector(0)',
+                "Down", "Processes that Prometheus cannot read.", 'count(up{job="tallystream"} == 0) or vector(0)',
                 limits=[(1, "red")],
             )
         )
         .with_panel(
             lines(
-                "Lag in records", "By consumer group, of ours and of others that read our topics.",
-                Query("sum by (group, topic) (tallystream_consumer_lag_records)", "{{group}} {{topic}}"),
+                "Records that wait", "By consumer group and topic: ours, and others that read our topics. Without the topics of elections.",
+                Query(f"sum by (group, topic) (tallystream_consumer_lag_records{{{WORK}}})", "{{group}} {{topic}}"), top=10,
             )
         )
         .with_panel(
             lines(
-                "Lag in time", "Age of the oldest record that was not processed.",
-                Query("max by (group, topic) (tallystream_consumer_lag_seconds)", "{{group}} {{topic}}"),
-                Query("max(tallystream_freshness_seconds)", "freshness of the rows"), unit="s",
+                "How long they wait", "Age of the oldest record that was not processed; 60 s is an alert.",
+                Query(f"max by (group, topic) (tallystream_consumer_lag_seconds{{{WORK}}})", "{{group}} {{topic}}"),
+                Query("max(tallystream_freshness_seconds)", "freshness of the rows"), unit="s", top=10, limits=[(60, "red")],
             )
         )
         .with_panel(
             lines(
-                "Objectives: budget burnt", "Above 1, a month's budget does not last. Freshness 99 %, durability 99.9 %.",
+                "Objectives: rate of budget burnt", "Above 1 for long, a month's budget does not last; at 14.4 it is gone in two days, which is an alert. Freshness 99 %, durability 99.9 %.",
                 Query("tallystream:freshness:bad_ratio1h / 0.01", "freshness, 1 h"),
-                Query("tallystream:durability:bad_ratio1h / 0.001", "durability, 1 h"), span=HALF,
+                Query("tallystream:durability:bad_ratio1h / 0.001", "durability, 1 h"), span=HALF, top=2,
+                limits=[(1, "orange"), (14.4, "red")],
             )
         )
         .with_panel(
             lines(
-                "Newest", "Age of the newest usage message and of the newest row: when both rise, nothing comes in.",
+                "Since anything came in", "Age of the newest usage message and of the newest row: when both rise, nothing comes in.",
                 Query("time() - max(tallystream_newest_usage_timestamp_seconds)", "usage message"),
                 Query("time() - max(tallystream_newest_row_timestamp_seconds)", "row"), unit="s",
             )
@@ -113,7 +116,7 @@ def _latency(on: dashboard.Dashboard) -> dashboard.Dashboard:
         on = on.with_panel(
             lines(
                 name.capitalize(), text,
-                Query(quantile(0.5, metric), "p50"), Query(quantile(0.99, metric), "p99"), unit="s", span=THIRD,
+                Query(quantile(0.5, metric), "p50"), Query(quantile(0.99, metric), "p99"), unit="s", span=THIRD, log=True,
             )
         )  # fmt: skip
     return on
@@ -140,13 +143,13 @@ def _gateway(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Time to answer", "For logs: until the usage in the request is durable.",
                 Query(quantile(0.5, "tallystream_gateway_request_duration_seconds", "signal"), "{{signal}} p50"),
                 Query(quantile(0.99, "tallystream_gateway_request_duration_seconds", "signal"), "{{signal}} p99"),
-                unit="s", span=THIRD,
+                unit="s", span=THIRD, log=True,
             )
         )
         .with_panel(
             lines(
-                "Bodies", "Bytes a second after decompression, and encodings of requests.",
-                Query("sum(rate(tallystream_gateway_body_bytes_sum[$__rate_interval]))", "bytes"), unit="Bps", span=THIRD,
+                "Bytes", "A second, of bodies after decompression.",
+                Query("sum(rate(tallystream_gateway_body_bytes_sum[$__rate_interval]))", "bodies"), unit="Bps", span=THIRD,
             )
         )
         .with_panel(
@@ -159,7 +162,7 @@ def _gateway(on: dashboard.Dashboard) -> dashboard.Dashboard:
             lines(
                 "Kafka's acknowledgement", "All in-sync replicas.",
                 Query(quantile(0.5, "tallystream_gateway_kafka_ack_seconds"), "p50"),
-                Query(quantile(0.99, "tallystream_gateway_kafka_ack_seconds"), "p99"), unit="s", span=THIRD,
+                Query(quantile(0.99, "tallystream_gateway_kafka_ack_seconds"), "p99"), unit="s", span=THIRD, log=True,
             )
         )
     )  # fmt: skip
@@ -175,13 +178,13 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 Query(rate("tallystream_gateway_usage_events_total"), "accepted"),
                 Query(rate("tallystream_usage_events_total"), "counted"),
                 Query(rate("tallystream_duplicate_events_total"), "copies"),
-                Query(rate("tallystream_late_events_total"), "late"), unit="cps", span=THIRD,
+                Query(rate("tallystream_late_events_total"), "late"), unit="eps", span=THIRD,
             )
         )
         .with_panel(
             lines(
                 "Rows", "A second, by topic.", Query(rate("tallystream_public_rows_total", "kind"), "{{kind}}"),
-                unit="cps", span=THIRD,
+                unit="rowsps", span=THIRD,
             )
         )
         .with_panel(
@@ -189,7 +192,7 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Commit of a group", "Public rows, then changelog: mean waits; and the whole at p99.",
                 Query(f"{rate('tallystream_worker_public_seconds_total')} / {groups}", "rows, mean"),
                 Query(f"{rate('tallystream_worker_changelog_seconds_total')} / {groups}", "changelog, mean"),
-                Query(quantile(0.99, "tallystream_group_commit_seconds"), "whole, p99"), unit="s", span=THIRD,
+                Query(quantile(0.99, "tallystream_group_commit_seconds"), "whole, p99"), unit="s", span=THIRD, log=True,
             )
         )
         .with_panel(
@@ -202,7 +205,7 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Rebalances", "Assignments in the last 15 minutes, by worker.",
-                Query("sum by (instance) (increase(tallystream_worker_rebalances_total[15m]))", "{{instance}}"), span=THIRD,
+                Query("sum by (instance) (increase(tallystream_worker_rebalances_total[15m]))", "{{instance}}"), span=THIRD, top=4,
             )
         )
         .with_panel(
@@ -210,7 +213,7 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Recovery and repair", "Changelog records read, messages skipped, seeks back; a second.",
                 Query(rate("tallystream_worker_recovered_total"), "recovered"),
                 Query(rate("tallystream_worker_skipped_total"), "skipped"),
-                Query(rate("tallystream_worker_repairs_total"), "seeks back"), unit="cps", span=THIRD,
+                Query(rate("tallystream_worker_repairs_total"), "seeks back"), unit="recps", span=THIRD, top=1,
             )
         )
     )  # fmt: skip
@@ -221,12 +224,12 @@ def _spool(on: dashboard.Dashboard) -> dashboard.Dashboard:
     return (
         on.with_row(dashboard.Row("Spool"))
         .with_panel(
-            lines("Spool, full", "Full means 503.", Query(full, "{{instance}}"), unit="percentunit", span=THIRD)
+            lines("How full the spool is", "Full means 503: from then on usage is refused.", Query(full, "{{instance}}"), unit="percentunit", span=THIRD, top=1, limits=[(0.5, "red")])
         )
         .with_panel(
             lines(
                 "Oldest in the spool", "Beyond the lateness it is no longer counted.",
-                Query("max by (instance) (tallystream_gateway_spool_oldest_age_seconds)", "{{instance}}"), unit="s", span=THIRD,
+                Query("max by (instance) (tallystream_gateway_spool_oldest_age_seconds)", "{{instance}}"), unit="s", span=THIRD, top=60,
             )
         )
         .with_panel(
@@ -234,7 +237,7 @@ def _spool(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Messages by way", "A second: straight to Kafka, into the spool, out of it.",
                 Query(rate("tallystream_gateway_messages_acked_total", "topic"), "{{topic}}"),
                 Query(rate("tallystream_gateway_spooled_messages_total"), "into the spool"),
-                Query(rate("tallystream_gateway_drained_messages_total"), "out of the spool"), unit="cps", span=THIRD,
+                Query(rate("tallystream_gateway_drained_messages_total"), "out of the spool"), unit="mps", span=THIRD,
             )
         )
     )  # fmt: skip
@@ -247,43 +250,46 @@ def _dead(on: dashboard.Dashboard) -> dashboard.Dashboard:
             lines(
                 "Dead letters by reason", "In the last 5 minutes, by reason.",
                 Query('sum by (reason) (increase({__name__=~"tallystream_(gateway|worker)_dead_letters_total"}[5m])) > 0', "{{reason}}"),
-                span=THIRD,
+                span=THIRD, top=4,
             )
         )
         .with_panel(
             lines(
                 "Unrecognised usage", "Records with token counts that no rule of ours reads, in the last 5 minutes.",
-                Query("sum by (provider) (increase(tallystream_unrecognised_usage_records_total[5m]))", "{{provider}}"), span=THIRD,
+                Query("sum by (provider) (increase(tallystream_unrecognised_usage_records_total[5m]))", "{{provider}}"), span=THIRD, top=4,
             )
         )
         .with_panel(
             lines(
-                "Without a price", "Requests in all, by model.",
+                "Without a price", "Requests since the counters began, by model: the price book does not know them.",
                 Query("sum by (model) (max by (connection, client, model) (tallystream_requests_without_price_total)) > 0", "{{model}}"),
-                span=THIRD,
+                span=THIRD, beside=True,
             )
         )
     )  # fmt: skip
 
 
 def _health(on: dashboard.Dashboard) -> dashboard.Dashboard:
+    cpu = 'rate(process_cpu_seconds_total{job="tallystream"}[$__rate_interval])'
     return (
         on.with_row(dashboard.Row("Processes"))
         .with_panel(
-            lines("Up", "1 while Prometheus can read it.", Query('min by (component, instance) (up{job="tallystream"})', "{{component}} {{instance}}"), span=THIRD)
-        )
-        .with_panel(
             lines(
-                "CPU", "Cores.",
-                Query('sum by (component, instance) (rate(process_cpu_seconds_total{job="tallystream"}[$__rate_interval]))', "{{component}} {{instance}}"),
-                span=THIRD,
+                "Running", "How many processes of each component Prometheus can read.",
+                Query('sum by (component) (up{job="tallystream"})', "{{component}}"), span=THIRD, beside=True,
             )
         )
         .with_panel(
             lines(
-                "Memory", "Resident.",
-                Query('sum by (component, instance) (process_resident_memory_bytes{job="tallystream"})', "{{component}} {{instance}}"),
-                unit="bytes", span=THIRD,
+                "CPU", "Cores, of the busiest process of each component. The fold of a worker uses one at most.",
+                Query(f"max by (component) ({cpu})", "{{component}}"), span=THIRD, beside=True,
+            )
+        )
+        .with_panel(
+            lines(
+                "Memory", "Resident, of the largest process of each component.",
+                Query('max by (component) (process_resident_memory_bytes{job="tallystream"})', "{{component}}"),
+                unit="bytes", span=THIRD, beside=True,
             )
         )
     )  # fmt: skip

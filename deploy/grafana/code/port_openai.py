@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.code.panels import THIRD, Query, board, lines, number
+from deploy.grafana.code.panels import HALF, THIRD, Query, board, lines, number
 from deploy.grafana.code.pipeline import quantile, rate
 from grafana_foundation_sdk.builders import dashboard
 
@@ -23,9 +23,9 @@ def _port(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "max(tallystream_port_seconds_behind)", unit="s", limits=[(60, "orange"), (300, "red")],
             )
         )
-        .with_panel(number("Active sinks", "One writes, the others stand by.", "sum(tallystream_port_sink_active)"))
+        .with_panel(number("Active sinks", "One writes, the others stand by.", "sum(tallystream_port_sink_active)", decimals=0))
         .with_panel(
-            number("Waiting", "Entities on their way to Port.", "sum(tallystream_port_backlog_entities)")
+            number("On their way", "Entities on their way to Port.", "sum(tallystream_port_backlog_entities)")
         )
         .with_panel(
             number(
@@ -41,7 +41,7 @@ def _port(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             number(
-                "Calls left", "Of Port's period, as Port says; -1: it has not said yet.",
+                "Requests left", "Of Port's period, as Port says; -1: it has not said yet.",
                 "min(tallystream_port_rate_limit_remaining)",
             )
         )
@@ -50,21 +50,21 @@ def _port(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Entities", "A second: acknowledged by Port, not sent because Port has them, sent again.",
                 Query(rate("tallystream_port_entities_upserted_total", "blueprint"), "{{blueprint}}"),
                 Query(rate("tallystream_port_entities_unchanged_total"), "unchanged"),
-                Query(rate("tallystream_port_entities_resent_total"), "sent again"), unit="cps", span=THIRD,
+                Query(rate("tallystream_port_entities_resent_total"), "sent again"), unit="ops", span=HALF, beside=True,
             )
         )
         .with_panel(
             lines(
                 "Bulk requests", "A second, by result, and the pace that is allowed.",
                 Query(rate("tallystream_port_bulk_requests_total", "result"), "{{result}}"),
-                Query("max(tallystream_port_request_rate_limit)", "allowed"), unit="reqps", span=THIRD,
+                Query("max(tallystream_port_request_rate_limit)", "allowed"), unit="reqps", span=HALF,
             )
         )
         .with_panel(
             lines(
                 "Row to Port", "From a row's append to Port's acknowledgement of its entity.",
                 Query(quantile(0.5, "tallystream_row_to_port_seconds"), "p50"),
-                Query(quantile(0.99, "tallystream_row_to_port_seconds"), "p99"), unit="s", span=THIRD,
+                Query(quantile(0.99, "tallystream_row_to_port_seconds"), "p99"), unit="s", span=HALF, log=True,
             )
         )
         .with_panel(
@@ -72,42 +72,60 @@ def _port(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Backlog", "Changed documents, entities on their way, and those that wait for another attempt.",
                 Query("sum(tallystream_port_backlog_documents)", "documents"),
                 Query("sum(tallystream_port_backlog_entities)", "entities"),
-                Query("sum(tallystream_port_backlog_parked)", "of these, parked"), span=THIRD,
+                Query("sum(tallystream_port_backlog_parked)", "of these, parked"), span=HALF, top=10,
             )
         )
     )  # fmt: skip
 
 
 def _openai(on: dashboard.Dashboard) -> dashboard.Dashboard:
+    age = "time() - max by (resource) (tallystream_openai_poll_last_success_timestamp_seconds > 0)"
+    stale = "3 * max(tallystream_openai_poll_interval_seconds)"
+    failures = "tallystream_openai_poll_failures_total"
     return (
         on.with_row(dashboard.Row("OpenAI"))
         .with_panel(
-            lines(
-                "Last poll", "Age of the last successful poll, by resource.",
-                Query("time() - max by (resource) (tallystream_openai_poll_last_success_timestamp_seconds) < 1e9", "{{resource}}"),
-                unit="s", span=THIRD,
+            number("Active pollers", "One polls, the others stand by.", "sum(tallystream_openai_poller_active)", span=THIRD, decimals=0)
+        )
+        .with_panel(
+            number(
+                "Oldest resource", "Since its last successful poll.", f"max({age})", unit="s", span=THIRD,
+            )
+        )
+        .with_panel(
+            number(
+                "Failed polls", "In the last day, after all retries.", f"sum(increase({failures}[1d])) or vector(0)",
+                span=THIRD, limits=[(1, "orange")], decimals=0,
             )
         )
         .with_panel(
             lines(
-                "Failed polls and retries", "In the last hour.",
-                Query("sum by (resource, reason) (increase(tallystream_openai_poll_failures_total[1h])) > 0", "{{resource}} {{reason}}"),
+                "Since the last poll", "By resource, since it was polled without a failure; beyond three intervals it is an alert.",
+                Query(age, "{{resource}}"), Query(stale, "alert"), unit="s", beside=True,
+            )
+        )
+        .with_panel(
+            lines(
+                "Failures and retries", "In the last hour.",
+                Query(f"sum(increase({failures}[1h])) or vector(0)", "failed polls"),
+                Query(f"sum by (resource, reason) (increase({failures}[1h])) > 0", "{{resource}} {{reason}}"),
                 Query("sum by (reason) (increase(tallystream_openai_request_retries_total[1h])) > 0", "retry: {{reason}}"),
-                Query("sum(tallystream_openai_poller_active)", "active pollers"), span=THIRD,
+                top=4, beside=True,
             )
         )
         .with_panel(
             lines(
-                "Buckets", "In the last hour: written, restated by OpenAI, unchanged.",
-                Query("sum by (resource) (increase(tallystream_openai_buckets_published_total[1h]))", "{{resource}}"),
-                Query("sum(increase(tallystream_openai_buckets_restated_total[1h]))", "restated"),
-                Query("sum(increase(tallystream_openai_buckets_unchanged_total[1h]))", "unchanged"), span=THIRD,
+                "Buckets written", "In the last day, by resource; and of all, restated by OpenAI and unchanged.",
+                Query("sum by (resource) (increase(tallystream_openai_buckets_published_total[1d]))", "{{resource}}"),
+                Query("sum(increase(tallystream_openai_buckets_restated_total[1d]))", "restated"),
+                Query("sum(increase(tallystream_openai_buckets_unchanged_total[1d]))", "unchanged"), beside=True,
             )
         )
         .with_panel(
             lines(
-                "Duration of a poll", "Retries and publishing included, p99.",
-                Query(quantile(0.99, "tallystream_openai_poll_duration_seconds", "resource"), "{{resource}}"), unit="s", span=THIRD,
+                "Duration of a poll", "Retries and publishing included: the slowest of a hundred, of the last day's.",
+                Query("histogram_quantile(0.99, sum by (resource, le) (rate(tallystream_openai_poll_duration_seconds_bucket[1d])))", "{{resource}}"),
+                unit="s", log=True, beside=True,
             )
         )
     )  # fmt: skip

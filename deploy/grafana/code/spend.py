@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from deploy.grafana.code.panels import (
     FULL,
-    QUARTER,
     THIRD,
     USD,
     Query,
@@ -119,8 +118,8 @@ def build() -> dashboard.Dashboard:
         )
         .with_panel(
             bars(
-                "Cost by connection", "",
-                Query(f"sort_desc({range_of('tallystream_cost_usd_total', 'connection')})", "{{connection}}"), unit=USD,
+                "Cost by connection", "By name, with the id of the connection.",
+                Query(f"sort_desc({_named(range_of('tallystream_cost_usd_total', 'connection'))})", "{{name}} {{connection}}"), unit=USD,
             )
         )
         .with_panel(
@@ -136,7 +135,7 @@ def build() -> dashboard.Dashboard:
                 Query(range_of("tallystream_tokens_total", "model"), "tokens"),
                 Query(range_of("tallystream_requests_total", "model"), "requests"),
                 Query(range_of("tallystream_requests_without_price_total", "model"), "without a price"),
-                by="model", units={"cost": USD},
+                by="model", sort="cost", units={"cost": USD},
             )
         )
         .with_panel(
@@ -145,21 +144,25 @@ def build() -> dashboard.Dashboard:
                 Query(spent("tallystream_team_cost_usd_total", "team", **teams), "cost"),
                 Query(spent("tallystream_team_tokens_total", "team", **teams), "tokens"),
                 Query(spent("tallystream_team_requests_total", "team", **teams), "requests"),
-                by="team", units={"cost": USD}, span=QUARTER,
+                by="team", sort="cost", units={"cost": USD},
             )
         )
-        .with_panel(
-            bars("Tokens by kind", "Disjoint kinds.", Query(range_of("tallystream_tokens_total", "kind"), "{{kind}}"), span=QUARTER)
-        )
-        .with_row(dashboard.Row("Connections"))
+        .with_row(dashboard.Row("Connections and kinds of tokens"))
         .with_panel(
             grid(
                 "Connections", "When each last sent usage, and what it has cost this hour. Revoked ones are left out.",
                 Query('max by (connection, name, provider) (tallystream_connection_info{status="active"})'),
                 Query('time() - max by (connection) (tallystream_connection_last_synced_timestamp_seconds{signal="logs"})', "last usage ago"),
-                Query("max by (connection) (tallystream_connection_hour_cost_usd)", "this hour"),
-                by="connection", units={"last usage ago": "s", "this hour": USD}, span=FULL,
+                Query(
+                    "max by (connection) (tallystream_connection_hour_cost_usd)"
+                    ' or 0 * max by (connection) (tallystream_connection_info{status="active"})',
+                    "this hour",
+                ),
+                by="connection", sort="this hour", units={"last usage ago": "s", "this hour": USD}, span=FULL - THIRD,
             )
+        )
+        .with_panel(
+            bars("Tokens by kind", "Disjoint kinds.", Query(f"sort_desc({range_of('tallystream_tokens_total', 'kind')})", "{{kind}}"), span=THIRD)
         )
     )  # fmt: skip
 
@@ -170,3 +173,9 @@ def _cached() -> str:
         return spent(metric, labels=f'{CHOSEN},kind=~"{kinds}"', within="connection, client, model, kind")
 
     return f"{tokens('cache_read')} / ({tokens('input_uncached|cache_read|cache_write_5m|cache_write_1h')} > 0)"
+
+
+def _named(by_connection: str) -> str:
+    """Give values by connection the connection's name; one that the registry no longer has stays, without a name."""
+    names = "max by (connection, name) (tallystream_connection_info)"
+    return f"{by_connection} * on (connection) group_left (name) {names} or on (connection) {by_connection}"
