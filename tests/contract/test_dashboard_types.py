@@ -52,8 +52,8 @@ KEYS = {
     "panels.fieldConfig.overrides": "matcher properties",
     "panels.fieldConfig.overrides.matcher": "id options",
     "panels.fieldConfig.overrides.properties": "id value",
-    "panels.options": f"{STAT} cellHeight displayMode frameIndex legend minVizHeight minVizWidth namePlacement showHeader"
-    " showTypeIcons showUnfilled sizing sortBy text tooltip valueMode",
+    "panels.options": f"{STAT} cellHeight displayMode frameIndex legend minVizHeight minVizWidth namePlacement"
+    " showHeader showTypeIcons showUnfilled sizing sortBy text tooltip valueMode",
     "panels.options.legend": "calcs displayMode placement showLegend",
     "panels.options.reduceOptions": "calcs fields values",
     "panels.options.sortBy": "desc displayName",
