@@ -23,9 +23,12 @@ async def look(context: Context) -> list[Finding]:
         await admin.start()
         brokers = len((await admin.describe_cluster())["brokers"])
         existing = set(await admin.list_topics())
+        described = {}
         for spec in context.topics.all():
             if spec.name in existing:
-                found += await _look_at(admin, spec, brokers)
+                (topic,) = await admin.describe_topics([spec.name])
+                described[spec.name] = topic["partitions"]
+                found += await _look_at(admin, spec, len(topic["partitions"]))
             else:
                 found.append(
                     Finding(
@@ -34,6 +37,7 @@ async def look(context: Context) -> list[Finding]:
                         "is TALLYSTREAM_PREFIX right? A starting gateway or worker creates what is missing",
                     )
                 )
+        found += replicas(described, brokers)
     except (KafkaError, OSError) as exc:
         found.append(Finding("topics", f"Kafka does not describe its topics: {exc!r}", "try again"))
     finally:
@@ -41,21 +45,18 @@ async def look(context: Context) -> list[Finding]:
     return found
 
 
-async def _look_at(admin: AIOKafkaAdminClient, spec: TopicSpec, brokers: int) -> list[Finding]:
+async def _look_at(admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: int) -> list[Finding]:
     found = []
-    (described,) = await admin.describe_topics([spec.name])
-    partitions = described["partitions"]
-    if len(partitions) != spec.partitions:
+    if partitions != spec.partitions:
         found.append(
             Finding(
                 "partitions",
-                f"{spec.name} has {len(partitions)} partitions instead of {spec.partitions}: sessions move to others,"
+                f"{spec.name} has {partitions} partitions instead of {spec.partitions}: sessions move to others,"
                 " where nobody knows which events were counted",
                 "stop the gateways now; a count cannot be lowered: start over with another TALLYSTREAM_PREFIX"
                 " (docs/operations/rebalance.md)",
             )
         )
-    found += replicas(spec.name, partitions, brokers)
     if not spec.config:
         return found
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, spec.name)])
@@ -72,33 +73,33 @@ async def _look_at(admin: AIOKafkaAdminClient, spec: TopicSpec, brokers: int) ->
     return found
 
 
-def replicas(name: str, partitions: Sequence[Mapping[str, Any]], brokers: int) -> list[Finding]:
-    """Return what a topic's replicas say, as Kafka describes them, in a cluster of so many brokers. Pure."""
+def replicas(topics: Mapping[str, Sequence[Mapping[str, Any]]], brokers: int) -> list[Finding]:
+    """Return what the replicas of topics say, as Kafka describes their partitions, on so many brokers. Pure."""
     found = []
-    if leaderless := [one["partition"] for one in partitions if one["leader"] < 0]:
+    if leaderless := [name for name, parts in topics.items() if any(one["leader"] < 0 for one in parts)]:
         found.append(
             Finding(
-                "partitions",
-                f"{name} has partitions without a leader: {leaderless}",
+                "replicas",
+                f"partitions without a leader, which nobody can read or write: {', '.join(leaderless)}",
                 "bring the brokers back that hold them",
             )
         )
-    if behind := [one["partition"] for one in partitions if len(one["isr"]) < len(one["replicas"])]:
+    if behind := [n for n, parts in topics.items() if any(len(one["isr"]) < len(one["replicas"]) for one in parts)]:
         found.append(
             Finding(
                 "replicas",
-                f"{name} has partitions with a replica that is not in sync: {behind}",
-                "is a broker down? One that comes back catches up by itself; with one in-sync replica less, nothing is"
-                " acknowledged",
+                f"replicas are not in sync: {', '.join(behind)}",
+                "is a broker away, or slow? One that comes back catches up by itself; should another one fail before"
+                " that, Kafka acknowledges nothing and gateways spool",
             )
         )
-    kept = min((len(one["replicas"]) for one in partitions), default=0)
-    if 0 < kept < WANTED_REPLICAS <= brokers:
+    few = [n for n, parts in topics.items() if any(len(one["replicas"]) < WANTED_REPLICAS for one in parts)]
+    if few and brokers >= WANTED_REPLICAS:
         found.append(
             Finding(
                 "replicas",
-                f"{name} has {kept} replica(s) on a cluster of {brokers} brokers: it was created when fewer ran, and a"
-                " lost disk is a lost topic",
+                f"fewer than {WANTED_REPLICAS} replicas on a cluster of {brokers} brokers: {', '.join(few)}: created"
+                " when fewer ran; a lost disk is a lost topic",
                 f"kafka-reassign-partitions to {WANTED_REPLICAS} replicas, then min.insync.replicas=2",
             )
         )

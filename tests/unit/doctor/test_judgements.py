@@ -81,11 +81,12 @@ def partition(leader: int, replicas: list[int], isr: list[int]) -> dict[str, Any
         (partition(1, [1, 2, 3], [1, 2, 3]), 3, []),
         (partition(1, [1, 2, 3], [1, 3]), 3, ["replicas"]),
         (partition(1, [1, 2, 3], [1, 3]), 2, ["replicas"]),
-        (partition(-1, [1, 2, 3], [1]), 3, ["partitions", "replicas"]),
+        (partition(-1, [1, 2, 3], [1]), 3, ["replicas", "replicas"]),
         (partition(2, [2], [2]), 3, ["replicas"]),
     ],
 )
 def test_replicas(described: dict[str, Any], brokers: int, checks: list[str]) -> None:
-    found = topics.replicas("t.usage", [described], brokers)
+    well = partition(1, [1, 2, 3], [1, 2, 3])
+    found = topics.replicas({"t.usage": [well, described], "t.activity": [well]}, brokers)
     assert [one.check for one in found] == checks
-    assert all("t.usage" in one.what and one.step for one in found)
+    assert all("t.usage" in one.what and "t.activity" not in one.what and one.step for one in found)
