@@ -26,11 +26,17 @@ LONG = {
 SHAPING = {"brokers", "kinds", "workers", "rate", "agents", "requests", "seed"}
 """Options that make a run another one; the others say where to put what came of it."""
 
+REPLICATED = {
+    "leader": 6, "leader-zombie": 2, "two-leaders": 2, "broker-rolling": 2, "worker": 4, "gateway": 4, "zombie": 2,
+    "everything": 1,
+}  # fmt: skip
+SECTIONS = {1: ("kills", "The long run"), 3: ("brokers", "Three brokers, replication 3")}
 
-def plan_of(text: str | None) -> dict[str, int]:
+
+def plan_of(text: str | None, brokers: int) -> dict[str, int]:
     """Return how often each kind strikes."""
     if not text:
-        return LONG
+        return LONG if brokers == 1 else REPLICATED
     plan = {}
     for part in text.split(","):
         name, _, count = part.partition("=")
@@ -50,11 +56,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, help="the fleet's whole work; by default it ends with the faults")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--report", type=Path, help="Markdown file whose section is to be replaced")
-    parser.add_argument("--section", default="kills")
-    parser.add_argument("--title", default="The long run")
+    parser.add_argument("--section", help="of that file")
+    parser.add_argument("--title")
     parser.add_argument("--folder", type=Path, help="where to keep data and logs")
     arguments = parser.parse_args()
-    plan = [name for name, count in plan_of(arguments.kinds).items() for _ in range(count)]
+    plan = [name for name, count in plan_of(arguments.kinds, arguments.brokers).items() for _ in range(count)]
     if os.geteuid() != 0 and (left_out := sorted(NEEDS_SMALL_DISK & set(plan))):
         say(f"left out, for they mount disks and need root: {', '.join(left_out)}")
         plan = [name for name in plan if name not in NEEDS_SMALL_DISK]
@@ -76,7 +82,9 @@ def main() -> None:
             if name in SHAPING and value != parser.get_default(name)
         ]
         command = " ".join(("python -m tests.chaos", *told)) if told else "make chaos"
-        report.write(arguments.report, arguments.section, report.render(outcome, command, arguments.title))
+        section, title = SECTIONS[arguments.brokers]
+        text = report.render(outcome, command, arguments.title or title)
+        report.write(arguments.report, arguments.section or section, text)
     if not outcome.verdict.exact:
         say(f"logs and data are in {folder}")
         sys.exit(4)

@@ -45,7 +45,7 @@ class Part:
         self.starts = 0
         self.wanted = True
         self._argv = argv
-        self._environment = environment
+        self.environment = environment
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._next = 0.0
@@ -68,7 +68,7 @@ class Part:
             if self.wanted and self._process is None and time.monotonic() >= self._next:
                 with self.log.open("ab") as log:
                     self._process = subprocess.Popen(
-                        bound_argv(self._argv), cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
+                        bound_argv(self._argv), cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
                         stdout=log, stderr=log,
                     )  # fmt: skip
                 self.starts += 1
@@ -222,8 +222,8 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "witness"):
             self.witness.stop()
-        for part in [p for p in self.parts if "gateway" in p.name] + self.parts:
-            part.stop()
+        for ours in (True, False):
+            beside_each_other([part.stop for part in self.parts if (part.name == "gateway") is ours])
         self._stopping.set()
         if self._keeper.is_alive():
             self._keeper.join()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos import ledger as accounts
+from tests.chaos.brokers import beside_each_other
 from tests.chaos.cluster import ROOT, Cluster
 from tests.chaos.faults import Blow, Ring
 from tests.chaos.load import Fleet
@@ -27,6 +28,8 @@ class Verdict:
 
     problems: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    book: accounts.Ledger = field(default_factory=accounts.Ledger)
+    """The topics as they were found."""
 
     @property
     def exact(self) -> bool:
@@ -38,20 +41,26 @@ class Verdict:
         return f"WRONG, {len(self.problems)} problems\n" + "\n".join(self.problems[:SHOWN])
 
 
-def judge(ring: Ring, blows: list[Blow], fleets: list[Fleet], never: Fleet | None = None) -> Verdict:
-    """Judge a cluster whose load has stopped. `never` is a fleet of which nothing may count: its clock is absurd."""
+def judge(
+    ring: Ring, blows: list[Blow], fleets: list[Fleet], never: Fleet | None = None, *, fresh: bool = True
+) -> Verdict:
+    """Judge a cluster whose load has stopped. `never` is a fleet of which nothing may count: its clock is absurd.
+
+    `fresh` also recovers everything with a worker on an empty data dir.
+    """
     cluster, verdict = ring.cluster, Verdict()
     cluster.all_ready()
     cluster.caught_up()
     rows = cluster.rows()
     for fleet in fleets:
         verdict.problems += [str(one) for one in compare(fleet.truth, rows)]
-    book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
+    book = verdict.book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
     verdict.problems += accounts.judge(book, cluster.witness.snapshots)
     known = {session for fleet in fleets for session in fleet.truth.session_ids}
     verdict.problems += [f"rows: {r['session_id']} is no session of ours" for r in rows if r["session_id"] not in known]
     _letters(verdict, book, ring, never)
-    _fresh_worker(verdict, cluster, book)
+    if fresh:
+        _fresh_worker(verdict, cluster, book)
     _figures(verdict, book, ring, blows, fleets)
     return verdict
 
@@ -77,8 +86,7 @@ def _letters(verdict: Verdict, book: accounts.Ledger, ring: Ring, never: Fleet |
 
 def _fresh_worker(verdict: Verdict, cluster: Cluster, book: accounts.Ledger) -> None:
     """Stop all workers and recover everything on an empty data dir."""
-    for worker in cluster.workers:
-        worker.stop()
+    beside_each_other([worker.stop for worker in cluster.workers])
     argv = [sys.executable, "-m", "tests.chaos.recover", cluster.addresses, str(cluster.topics.partitions)]
     done = subprocess.run(
         [*argv, str(cluster.data("fresh"))], cwd=ROOT, env=cluster.environment, capture_output=True, timeout=180,

@@ -19,7 +19,7 @@ moments, SIGKILL unless said; then the verdict: rows against the fleet's truth, 
 against what was published when each process died, and a fresh worker on an empty data dir (`tests/chaos/oracle.py`,
 `tests/chaos/ledger.py`). That this oracle can fail is itself tested (`tests/chaos/test_oracle_can_fail.py`).
 
-Run it again with `make chaos`. A run of 12 kills and more is part of `make test`.
+Run it again with `make chaos`. A run of 12 kills and more and a rolling restart are part of `make test`.
 """
 
 
@@ -57,7 +57,7 @@ def render(outcome: Outcome, command: str, title: str) -> str:
         header(command),
         "",
         *(
-            ["Three brokers, replication 3, `min.insync.replicas` 2: our defaults on such a cluster.", ""]
+            ["Replication 3 and `min.insync.replicas` 2, which are our defaults on a cluster of three and more.", ""]
             if outcome.brokers > 1
             else []
         ),

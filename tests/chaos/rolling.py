@@ -1,10 +1,13 @@
-"""A rolling restart under load: `python -m tests.chaos.rolling [--report docs/chaos.md]`."""
+"""A rolling restart under load: `python -m tests.chaos.rolling [--report docs/chaos.md]`.
+
+With `--from REVISION` it is an upgrade: everything starts as that revision, each worker comes back as what is here.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,7 +17,7 @@ from pathlib import Path
 
 from tests.chaos import ledger as accounts
 from tests.chaos import report
-from tests.chaos.cluster import Cluster, Part
+from tests.chaos.cluster import ROOT, Cluster, Part
 from tests.chaos.faults import Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
@@ -45,12 +48,16 @@ class Rolling:
 
 
 def run(
-    folder: Path, session_timeout: float, *, workers: int = 3, rate: float = 100.0, warm_up: float = 5.0
-) -> Rolling:
-    """Restart each worker once, one after the other, as an upgrade would."""
+    folder: Path, session_timeout: float, *, workers: int = 3, rate: float = 100.0, warm_up: float = 5.0,
+    old: Path | None = None,
+) -> Rolling:  # fmt: skip
+    """Restart each worker once, one after the other, as an upgrade would. `old` is the source tree to start with."""
     done = Rolling(session_timeout)
     environment = {"TALLYSTREAM_WORKER_SESSION_TIMEOUT": f"PT{session_timeout:g}S"}
+    if old is not None:
+        environment["PYTHONPATH"] = str(old / "src")
     with Cluster(folder, workers=workers, environment=environment) as cluster:
+        cluster.environment["PYTHONPATH"] = str(ROOT / "src")
         fleet = Fleet(f"http://127.0.0.1:{cluster.port}", cluster.connect(), Fleetwise(rate, 6))
         fleet.start()
         try:
@@ -60,6 +67,7 @@ def run(
                 others = [one for one in cluster.workers if one is not worker]
                 before = sum(one.metric("tallystream_worker_rebalances_total") for one in others)
                 exits, starts, since = len(worker.exits), worker.starts, time.monotonic()
+                worker.environment = cluster.environment | {"TALLYSTREAM_WORKER_MEMBERSHIP": "static"}
                 worker.signal(signal.SIGTERM)
                 eventually(partial(_folds_again, worker, starts), "it folds again", 180)
                 away = time.monotonic() - since
@@ -75,8 +83,8 @@ def run(
             ended = time.time()
         finally:
             fleet.stop()
-        done.verdict = judge(Ring(cluster, fleet), [], [fleet])
-        done.stops = done.verdict.figures["stops"] = stops(cluster, began, ended)
+        done.verdict = judge(Ring(cluster, fleet), [], [fleet], fresh=False)
+        done.stops = done.verdict.figures["stops"] = stops(done.verdict.book, began, ended)
     return done
 
 
@@ -84,9 +92,8 @@ def _folds_again(worker: Part, starts: int) -> bool:
     return worker.starts > starts and bool(worker.partitions)
 
 
-def stops(cluster: Cluster, since: float, until: float) -> dict[int, float]:
+def stops(book: accounts.Ledger, since: float, until: float) -> dict[int, float]:
     """Return by partition the longest that a message of that time waited for its row."""
-    book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
     found = {}
     for p, log in book.usage.items():
         alone = accounts.Ledger(usage={p: log}, row_log=book.row_log)
@@ -125,15 +132,26 @@ def render(done: Rolling, command: str) -> str:
     return "\n".join(lines)
 
 
+def tree(revision: str, folder: Path) -> Path:
+    """Return the sources of a revision, unpacked."""
+    folder.mkdir()
+    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "x", "-C", str(folder)], input=archive, check=True)
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.rolling", description=__doc__)
     parser.add_argument("--report", type=Path)
     parser.add_argument("--section", default="rolling")
     parser.add_argument("--session-timeout", type=float, default=6.0, help="seconds")
+    parser.add_argument("--from", dest="revision", help="what to upgrade from, as git names it")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tallystream-rolling-") as folder:
-        done = run(Path(folder), arguments.session_timeout)
-    text = render(done, f"python -m tests.chaos.rolling --session-timeout {arguments.session_timeout:g}")
+        old = tree(arguments.revision, Path(folder) / "old") if arguments.revision else None
+        done = run(Path(folder) / "run", arguments.session_timeout, old=old)
+    command = f"python -m tests.chaos.rolling --session-timeout {arguments.session_timeout:g}"
+    text = render(done, command + (f" --from {arguments.revision}" if old else ""))
     sys.stdout.write(f"{text}\n{done.verdict}\n")
     if arguments.report:
         report.write(arguments.report, arguments.section, text)

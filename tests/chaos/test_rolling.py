@@ -13,7 +13,7 @@ SESSION_TIMEOUT = 30.0
 
 
 def test_nothing_moves_and_nothing_recovers_from_scratch(tmp_path: Path) -> None:
-    done = run(tmp_path / "r", SESSION_TIMEOUT, warm_up=1.0)
+    done = run(tmp_path / "r", SESSION_TIMEOUT, rate=40.0, warm_up=1.0)
     assert done.verdict.exact, str(done.verdict)
     assert [one.worker for one in done.restarts] == ["worker-1", "worker-2", "worker-3"]
     assert [one.exit_code for one in done.restarts] == [0, 0, 0]
