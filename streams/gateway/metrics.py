@@ -12,7 +12,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from tallystream.schemas.connections import Provider
+from tallystream.schemas.connections import Provider, Signal
 from tallystream.schemas.errors import Reason
 
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -133,6 +133,9 @@ class Metrics:
             self.dead_letters.labels(reason)
         for provider in get_args(Provider):
             self.unrecognised.labels(provider)
+            for signal in get_args(Signal):
+                for encoding in ("protobuf", "json"):
+                    self.requests.labels(provider, signal, "503", encoding)
         # Labelled children of what every request touches: looking one up costs more than counting.
         self._requests = cache(lambda labels: self.requests.labels(*labels))
         self._durations = cache(lambda signal: self.duration.labels(signal))

@@ -57,6 +57,7 @@ def queries() -> list[str]:
 
 
 def filled(expr: str) -> str:
+    expr = expr.replace("$__range_s", "300")
     return re.sub(r"\$__range|\$__rate_interval", "5m", expr).replace('=~"$', '=~"')
 
 
@@ -148,6 +149,8 @@ def test_every_alert_is_tested_firing_and_silent() -> None:
         for test in yaml.safe_load(path.read_text())["tests"]:
             for check in test["promql_expr_test"]:
                 name = re.search(r'alertname="(\w+)"', check["expr"])
+                if name is None and check["expr"].startswith("tallystream:"):
+                    continue  # what an alert is made of
                 assert name is not None
                 seen.setdefault(name[1], set()).add(bool(check["exp_samples"]))
     assert seen == {alert["alert"]: {True, False} for alert in alerts()}

@@ -31,7 +31,7 @@ ESBUILD = (
 
 def filled(expr: str, span: int) -> str:
     """Fill the variables in as Grafana does when everything is chosen; `span` in seconds."""
-    expr = expr.replace("$__range", f"{span}s").replace("$__rate_interval", RATE)
+    expr = expr.replace("$__range_s", str(span)).replace("$__range", f"{span}s").replace("$__rate_interval", RATE)
     return re.sub(r'=~"\$\w+"', '=~".*"', expr)
 
 
