@@ -107,12 +107,14 @@ TestOutbox = Machine.TestCase
 
 def test_of_two_documents_the_higher_order_is_right_and_the_oldest_change_counts() -> None:
     outbox = Outbox(linger_ms=0)
-    outbox.put(Item(entity("one", "a", 2), "k", b"new", order=2, since_ms=50), 50)
+    outbox.put(Item(entity("one", "a", 2), "k", b"new", order=2, since_ms=50, appended_ms=45), 50)
     outbox.put(Item(entity("one", "a", 1), "k", b"old", order=1, since_ms=40), 60)
     assert outbox.since_ms() == 40
     taken = outbox.take(60)
     assert taken is not None
-    assert [item.key for item in taken[1]] == [b"new"]
+    assert [(item.key, item.appended_ms) for item in taken[1]] == [(b"new", 45)], (
+        "a repetition is no change"
+    )
 
 
 def test_what_others_relate_to_goes_first_and_twenty_share_a_request() -> None:

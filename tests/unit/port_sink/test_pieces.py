@@ -136,6 +136,7 @@ class TestDoubts:
         doubts, sent = Doubts(), []
         doubts.add_foreign(plan(10_000_000), 0, 8_000)
         for now in range(0, 10_200_000, 1_000):
+            assert doubts.soon == (2 if now == 0 else 1 if now <= 8_000 else 0), "the last one is hours away"
             if doubts.due(now):
                 sent.append(now)
                 assert not doubts.settled(now), "not before it has been sent"
@@ -148,6 +149,7 @@ class TestDoubts:
     def test_a_request_of_ours_is_doubted_once(self) -> None:
         doubts = Doubts()
         doubts.add(plan(), 5_000)
+        assert doubts.soon == 1
         assert not doubts.due(4_999)
         assert [doubt.entity for doubt in doubts.due(5_000)] == [self.KEY]
         assert not doubts.due(6_000)
@@ -162,6 +164,7 @@ def test_news_go_before_sweeps_and_nothing_is_in_it_twice() -> None:
     backlog.sweep("connection", [b"c1", b"c2"], 10)
     backlog.add("session", b"s1", 20)
     backlog.add("session", b"s1", 30)
+    backlog.again("session", b"s1", 5)
     assert (len(backlog), backlog.since_ms()) == (3, 10)
     assert backlog.take(5) == ("session", [(b"s1", Since(20, 20))])
     assert len(backlog) == 3, "what was taken is not mapped yet"
@@ -169,6 +172,9 @@ def test_news_go_before_sweeps_and_nothing_is_in_it_twice() -> None:
     assert backlog.take(1) == ("connection", [(b"c2", Since(10, None))])
     backlog.mapped()
     assert len(backlog) == 0
+    backlog.again("session", b"s2", 40)
+    backlog.add("session", b"s2", 30)
+    assert backlog.take(1) == ("session", [(b"s2", Since(40, 30))]), "a change is one, though it was to be sent anyway"
     assert backlog.take(1) is None
 
 
