@@ -7,6 +7,7 @@ published: after any crash the next process publishes at least as much, and goes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -74,12 +75,15 @@ class Ledger:
         self.published = Published()
         self._forgot = 0
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            path.chmod(0o600)
-            self._load()
+            with contextlib.ExitStack() as opened:
+                self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+                opened.callback(self._db.close)
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
+                path.chmod(0o600)
+                self._load()
+                opened.pop_all()
         except (sqlite3.DatabaseError, ValueError) as exc:
             raise Unfit(
                 f"the exporter's counters in {path} cannot be read: {exc}",
