@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from pydantic import ValidationError
 
 from tallystream.agents.openai_days.days import Anew, Days
 from tallystream.schemas.openai import OpenAIRecord
@@ -87,13 +86,18 @@ class OpenAIDays:
 
 
 def _apply(days: Days, message: ConsumerRecord, *, own: bool) -> None:
-    if not message.key or message.value is None:
+    if not message.key:
         return
     try:
-        if own:
+        if own and message.value is None:
+            days.removed(message.key)
+        elif own:
             days.published(message.key, message.value)
-        else:
+        elif message.value is not None:
             days.passed(message.key, message.offset)
-            days.record(message.key, message.offset, OpenAIRecord.model_validate_json(message.value))
-    except (ValidationError, ValueError, KeyError, TypeError) as exc:
+            record = OpenAIRecord.model_validate_json(message.value)
+            if record.key != message.key:
+                raise ValueError("not the key of this record")  # noqa: TRY301 - what follows is the same for all
+            days.record(message.key, message.offset, record)
+    except ValueError as exc:
         log.warning("unreadable_record", topic=message.topic, offset=message.offset, why=str(exc)[:200])

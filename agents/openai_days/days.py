@@ -19,7 +19,7 @@ import orjson
 
 from tallystream.agents.openai_days.rows import Lines, Said, as_row, concerns, content, day_of, day_rows
 from tallystream.schemas import keys
-from tallystream.schemas.openai import CURRENT, OpenAIRecord
+from tallystream.schemas.openai import CURRENT, BilledDay, OpenAIRecord
 
 
 class Anew(Exception):  # noqa: N818 - what was found, not a mistake
@@ -49,8 +49,11 @@ class Days:
 
         Raises:
             Anew: another agent has found that the records' topic was made anew, which we have missed.
+            ValueError: this is no row, or not the one of its key; nothing is changed.
 
         """
+        if BilledDay.model_validate_json(value).key != key:
+            raise ValueError("not the key of this row")
         row = orjson.loads(value)
         day, version = row["day"], row["version"]
         self._places.setdefault(day, set()).add(key)
@@ -65,6 +68,12 @@ class Days:
             if self._rows.get(key) != says:
                 self._changed.add(day)
         self._rows[key], self._versions[key] = says, version
+
+    def removed(self, key: bytes) -> None:
+        """Note that somebody has removed a row: readers do not have it any more. It is published again."""
+        if key in self._rows:
+            del self._rows[key]
+            self._changed.add(keys.split(key)[0])
 
     def passed(self, key: bytes, offset: int) -> None:
         """Note that a record of the day its key names was read, also when this version of ours cannot read it."""

@@ -57,7 +57,7 @@ class World:
     polls: int = 0
 
     def __post_init__(self) -> None:
-        self._times = long_ago()
+        self.times = long_ago()
         self._rng = random.Random(41)
 
     async def say(self, day: int) -> None:
@@ -75,7 +75,7 @@ class World:
             )  # fmt: skip
             await self.producer.send_and_wait(
                 self.topics.openai_records.name, record.model_dump_json().encode(), key=record.key,
-                timestamp_ms=next(self._times),
+                timestamp_ms=next(self.times),
             )  # fmt: skip
             self.newest[resource, day] = rows
 
@@ -106,7 +106,13 @@ class World:
         async with TopicReader(self.kafka, self.topics.openai_days.name) as reader:
             async for batch in reader.batches():
                 for message in batch.records:
-                    row = BilledDay.model_validate_json(message.value)
+                    if message.value is None:
+                        found.pop(message.key, None)
+                        continue
+                    try:
+                        row = BilledDay.model_validate_json(message.value)
+                    except ValueError:  # poison
+                        continue
                     if message.key not in found or row.version >= found[message.key].version:
                         found[message.key] = row
         return found
@@ -184,6 +190,10 @@ async def test_killed_stopped_and_compacted_the_days_are_what_the_newest_records
         with agents(here, tmp_path, 3) as (killed, stopped, steady):
             for day in range(6):
                 await here.say(day)
+            for topic in (here.topics.openai_records, here.topics.openai_days):
+                for key in (b"x", b"\xff", b"a|b|2026-11-01", b"2026-11-01|gpt-5|p"):
+                    for value in (b"{", b"null", b"\xff", b'{"day": "2026-11-01", "version": ["a", 0]}', None):
+                        await here.producer.send_and_wait(topic.name, value, key=key, timestamp_ms=next(here.times))
             await here.right()
 
             stopped.process.send_signal(signal.SIGSTOP)

@@ -113,6 +113,23 @@ def test_a_row_of_an_unknown_shape_is_refused_and_changes_nothing() -> None:
     assert days.take() == []
 
 
+@pytest.mark.parametrize(
+    "poison", [b"{", b"null", b'{"day": "2026-11-21"}', b'{"version": ["a", 0]}'], ids=lambda value: value.decode()
+)
+def test_what_is_no_row_is_refused_and_changes_nothing(poison: bytes) -> None:
+    one = record(COSTS, [cost("1", "gpt-5, input")])
+    days = Days()
+    days.record(one.key, 3, one)
+    ((key, value),) = days.take()
+    for name, said in ((key, poison), (b"x|y", value), (b"\xff", value), (key + b"z", value)):
+        with pytest.raises(ValueError, match=r"key|validation|JSON"):
+            days.published(name, said)
+    days.removed(b"x")
+    assert days.take() == []
+    days.removed(key)  # readers do not have it any more
+    assert days.take() == [(key, value)]
+
+
 amounts = st.decimals(min_value=0, max_value=1000, places=9)
 batches = st.lists(
     st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 20), st.lists(amounts, max_size=3)), max_size=12

@@ -221,7 +221,8 @@ def test_records_that_this_version_cannot_read_are_no_sign_of_a_new_topic() -> N
     days = Days()
     days.record(one.key, 0, one)
     ((key, value),) = days.take()
-    newer = orjson.dumps({**orjson.loads(value), "used": [{"resource": "r", "counts": {"n": 1}}], "version": [0, 4]})
+    used = [{"resource": "r", "counts": {"n": 1}, "polled_at": "2026-11-21T00:00:00Z"}]
+    newer = orjson.dumps({**orjson.loads(value), "used": used, "version": [0, 4]})
     days.passed(one.key, 4)
     days.published(key, newer)
     with pytest.raises(Anew):  # once, to make sure
