@@ -128,6 +128,9 @@ class Witness:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.1)
+                # aiokafka gives up on the question before it gives up on the broker, and would ask that one again.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._consumer._client.force_metadata_update(), PATIENCE_MS / 1000)
 
     async def _up_to_now(self) -> Offsets:
         ends = await self._ends(self._topics.session_hours_changelog.name)
