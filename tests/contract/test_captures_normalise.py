@@ -9,10 +9,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from tests.conftest import SHARED
+from tests.support import oracle
 
 from tallystream.schemas.clients import LogsResult, normalise_logs
 from tallystream.schemas.errors import InvalidBody
@@ -99,6 +101,25 @@ def test_packs_add_up_to_the_truth_and_nothing_is_set_aside(name: str) -> None:
     found = results(name)
     assert totals(file["client"], found) == wanted
     assert [lost for result in found for lost in result.rejected] == []
+
+
+@each_folder
+def test_a_plain_reading_by_the_official_classes_finds_the_truth_too(name: str) -> None:
+    """So the reader that judges the simulated fleets (tests/support/oracle.py) is itself held to the real clients."""
+    file, wanted = truth(name)
+    types = {Encoding.JSON: oracle.JSON, Encoding.PROTOBUF: "application/x-protobuf"}
+    found = {
+        used
+        for signal, body, encoding in bodies(name)
+        if signal == "logs"
+        for used in oracle.usage(oracle.read_logs(body, types[encoding]))
+    }
+    sums: Totals = defaultdict(Counter)
+    for used in found:
+        assert used.client == file["client"]
+        for field, count in in_words_of(used.client, asdict(used)).items():
+            sums[used.session_id, used.model][field] += count
+    assert {key: dict(counts) for key, counts in sums.items()} == wanted
 
 
 @each_folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from aiohttp import web
-from tests.support.oracle import Used, codex_usage, read_logs
+from tests.support.oracle import Used, read_logs, usage
 
 Answer = Callable[[int, web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,7 +27,7 @@ class Gateway:
             response
             for path, headers, body, status in self.requests
             if path.endswith("/v1/logs") and status in statuses
-            for response in codex_usage(read_logs(body, headers["Content-Type"]))
+            for response in usage(read_logs(body, headers["Content-Type"]))
         }
 
 

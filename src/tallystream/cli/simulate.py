@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 HELP = """
 Play a fleet of coding agents against a gateway, and write down what it must have cost.
 
-The fleet speaks what the real clients speak, noise and all, over real HTTP. The same --seed and --start give the same
-bodies, byte for byte. Say where to send it with --endpoint, or with --connection when `tallystream up` runs here:
+The fleet speaks what Codex, Claude Code and Gemini CLI speak, noise and all, over real HTTP: one of them, or with
+--client mixed all three. Each record tells whose it is, so any connection takes any fleet. The same --seed and --start
+give the same bodies, byte for byte. Say where to send it with --endpoint, or with --connection when `tallystream up`
+runs here:
 
     tallystream connections create codex --json > conn.json
-    tallystream simulate --connection conn.json --agents 20 --requests 2000 --seed 7 --truth truth.json
+    tallystream simulate --connection conn.json --agents 20 --requests 2000 --seed 7 --client mixed --truth truth.json
     tallystream wait --caught-up && tallystream cost models
 
 The truth file holds the rows that `cost session-hours` must show for what was acknowledged (answered 200), and apart
 from them what is unknown: sent without such an answer, it may count once or not at all. Its dollars come from
-genai-prices itself. Ctrl-C stops cleanly, and the truth is written all the same.
+genai-prices itself; reported_cost_usd is what Claude Code believes it costs. Ctrl-C stops cleanly, and the truth is
+written all the same.
 """
 
 Endpoint = Annotated[
@@ -77,7 +80,14 @@ Rate = Annotated[
         show_default="as fast as they are answered",
     ),
 ]
-Client = Annotated[str, typer.Option("--client", metavar="codex|claude|gemini|mixed", help="Who speaks.")]
+Client = Annotated[
+    str,
+    typer.Option(
+        "--client",
+        metavar="codex|claude|gemini|mixed",
+        help="Who speaks. mixed: of ten agents five are Codex, three Claude Code, two Gemini CLI.",
+    ),
+]
 Duplicates = Annotated[
     float, typer.Option("--duplicates", metavar="P", help="Share of the token records sent again in a later body.")
 ]
@@ -87,11 +97,19 @@ Late = Annotated[
 LateMax = Annotated[str, typer.Option("--late-by", metavar="D", help="How late at most.")]
 Resend = Annotated[float, typer.Option("--resend", metavar="P", help="Share of the bodies posted a second time.")]
 Encoding = Annotated[
-    str, typer.Option("--encoding", metavar="protobuf|json|mixed", help="mixed: every fourth agent sends JSON.")
+    str,
+    typer.Option(
+        "--encoding",
+        metavar="protobuf|json|mixed",
+        help="mixed: every fourth agent of a client sends JSON. Gemini CLI has nothing else over HTTP.",
+    ),
 ]
 Gzip = Annotated[bool, typer.Option("--gzip", help="Compress bodies.")]
 Retry = Annotated[
-    int, typer.Option("--retry", min=0, max=20, metavar="N", help="Send again what got no answer or a retryable one.")
+    int,
+    typer.Option(
+        "--retry", min=0, max=20, metavar="N", help="Send again what got no answer or a retryable one; Codex does not."
+    ),
 ]
 TruthFile = Annotated[
     Path | None,

@@ -1,15 +1,17 @@
-"""What agents of all clients have in common: a person, a quota, a clock of their own."""
+"""What agents of all clients have in common: a person, a quota, a clock of their own, and how records come to be."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
+from typing import ClassVar
 
-from tallystream.simulator.exporter import Exporter
-from tallystream.simulator.model import Request, Response, Session
+from tallystream.simulator.exporter import Exporter, iso
+from tallystream.simulator.model import Request, Response, Session, Signal, Transport
 from tallystream.simulator.options import AgentOptions
-from tallystream.simulator.population import Mix, Person
+from tallystream.simulator.population import BRANCHES, Mix, Person
+from tallystream.simulator.wire import Template
 
 
 class Counts:
@@ -53,8 +55,15 @@ class Context:
 class Agent(ABC):
     """Sends exactly `options.quota` billed responses, spread over `options.span_ns` from `options.start_ns`."""
 
-    BODY_RESPONSES: Mix[int]
+    BODY_RESPONSES: ClassVar[Mix[int]]
     """Responses a body reports before it is cut."""
+    TRANSPORT: ClassVar[Transport]
+    RESOLUTION_NS: ClassVar[int] = 1
+    """Of the client's clock."""
+    LAG_NS: ClassVar[int] = 0
+    """By how much `event.timestamp` is before the record's time."""
+    NAMES: ClassVar[Mapping[str, str]]
+    """What the resource calls each dimension of attribution, `user` aside."""
 
     def __init__(self, person: Person, rng: Random, options: AgentOptions) -> None:
         self.person = person
@@ -65,7 +74,7 @@ class Agent(ABC):
         self._slot = options.span_ns // max(1, options.quota)
         self.gap = max(1000, min(9_000_000, self._slot // 60))
         """Between two records."""
-        self.exporter = Exporter(rng, options, self.BODY_RESPONSES)
+        self.exporter = Exporter(rng, options, self.BODY_RESPONSES, self.TRANSPORT)
 
     def requests(self) -> Iterator[Request]:
         """Yield the agent's requests in the order of their `at_ns`."""
@@ -77,19 +86,79 @@ class Agent(ABC):
     def process(self) -> Iterator[Request]:
         """Run the client once: yield its requests, the last of them with everything that was held back."""
 
+    @abstractmethod
+    def document(self, signal: Signal, session_id: str) -> tuple[bytes, int]:
+        """Return a body of metrics or traces as of now, and how many points or spans it holds."""
+
+    def mark(self) -> bytes:
+        """Return the encoded attributes that number the next record."""
+        return b""
+
+    def extras(self) -> Sequence[bytes]:
+        """Return what fills the holes of a shape from `EXTRA` on."""
+        return ()
+
+    def told(self) -> tuple[list[tuple[str, str]], tuple[tuple[str, str], ...]]:
+        """Choose a branch; return what the resource says of the person's work, and which attribution that makes."""
+        person, rng = self.person, self.rng
+        branch = BRANCHES[int(rng.random() * len(BRANCHES))] if person.repo and rng.random() < 0.7 else None
+        known = {
+            "team": person.team, "repo": person.repo, "branch": branch, "cost_center": person.cost_center,
+            "env": person.env, "host": person.host,
+        }  # fmt: skip
+        said = {name: value for name, value in known.items() if name in self.NAMES and value is not None}
+        return [(self.NAMES[name], value) for name, value in said.items()], tuple(sorted(said.items()))
+
+    @property
+    def at_ns(self) -> int:
+        """Return what the client's clock says; in a late batch it is hours behind the agent's present."""
+        return (self.now - self.exporter.shift_ns) // self.RESOLUTION_NS * self.RESOLUTION_NS
+
     def advance(self, jitter: float) -> None:
         """Go on to when the next response is due; `jitter` is a share of the time between two."""
         done = self.options.quota - self.left
         self.now = max(self.now, self.options.start_ns + int((done + jitter) * self._slot))
 
-    def bill(self, session: Session, model: str, tier: str | None, at_ns: int, counts: Counts) -> Response:
-        """Return the next of the agent's billed responses."""
+    def emit(self, template: Template, shared: Sequence[bytes]) -> None:
+        """Put a run of noise records into the batch. `shared` are the session's attributes and the ids."""
+        wire = self.options.wire
+        time, head, grain, lag, mark = wire.time, wire.head, self.RESOLUTION_NS, self.LAG_NS, self.mark
+        now, gap = self.now - self.exporter.shift_ns, self.gap + int(self.rng.random() * 1e6)
+        common = len(shared[0])
+        values: list[bytes] = []
+        for size in template.sizes:
+            now += gap
+            at_ns, number = now // grain * grain, mark()
+            values += (time(at_ns), iso(at_ns - lag), head(size + common + len(number)), number)
+        values += (*shared, *self.extras())
+        self.now = now + self.exporter.shift_ns
+        self.exporter.add(template.render(values), len(template.sizes))
+
+    def record(self, template: Template, shared: Sequence[bytes], *extra: bytes) -> bytes:
+        """Encode one record as of now; the first of `extra` are attributes of any size."""
+        wire, at_ns, number = self.options.wire, self.at_ns, self.mark()
+        head = wire.head(template.sizes[0] + len(shared[0]) + len(number) + len(extra[0]))
+        return template.render((wire.time(at_ns), iso(at_ns - self.LAG_NS), head, number, *shared, *extra))
+
+    def bill(
+        self, session: Session, model: str, counts: Counts, *, tier: str | None = None, speed: str | None = None,
+        reported_pico: int | None = None,
+    ) -> Response:  # fmt: skip
+        """Return the next of the agent's billed responses, as of now."""
         self.left -= 1
         number = self.options.number + (self.options.quota - self.left - 1) * self.options.agents
         return Response(
-            number, session, model, tier, at_ns, counts.input_uncached, counts.cache_read, counts.cache_write_5m,
-            counts.cache_write_1h, counts.output, counts.reasoning, counts.tool,
+            number, session, model, tier, self.at_ns, counts.input_uncached, counts.cache_read, counts.cache_write_5m,
+            counts.cache_write_1h, counts.output, counts.reasoning, counts.tool, speed, reported_pico,
         )  # fmt: skip
+
+    def side(self, signal: Signal, session_id: str) -> Request:
+        """Return a body of metrics or traces: it repeats usage of the logs, and must add nothing to it."""
+        options = self.options
+        body, records = self.document(signal, session_id)
+        return Request(
+            options.number, self.now, signal, body, options.wire.content_type, self.TRANSPORT, options.gzip, records, ()
+        )
 
 
 def uuid7(ns: int, rng: Random) -> str:
@@ -97,3 +166,9 @@ def uuid7(ns: int, rng: Random) -> str:
     bits = (ns // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80 | 7 << 76 | rng.getrandbits(12) << 64
     digits = f"{bits | 2 << 62 | rng.getrandbits(62):032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def uuid4(rng: Random) -> str:
+    """Return a random UUID."""
+    digits = f"{rng.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{8 | int(digits[16], 16) & 3:x}{digits[17:20]}-{digits[20:]}"

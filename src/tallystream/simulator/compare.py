@@ -15,7 +15,7 @@ MEET = 16
 
 @dataclass(frozen=True)
 class Difference:
-    """One row that is not as it must be. `wanted` and `found` are by field, `cost_pico` in pico-dollars."""
+    """One row that is not as it must be. `wanted` and `found` are by field, money in pico-dollars."""
 
     kind: str
     """`missing` (no such row), `unexpected` (no such key), `wrong` (other numbers) or `foreign` (not our session)."""
@@ -25,7 +25,7 @@ class Difference:
     detail: str = ""
 
     def __str__(self) -> str:
-        where = " ".join(str(part) for part in self.key[:4])
+        where = " ".join(str(part) for part in self.key[:5])
         fields = ", ".join(
             f"{name} {self.found.get(name, 0)} instead of {want}"
             for name, want in self.wanted.items()
@@ -83,13 +83,16 @@ def _read(row: Mapping[str, Any], attribution: bool) -> tuple[Key, Sums]:
     """Read a row as `cost session-hours --json` prints it."""
     who = row["attribution"] if attribution else {}
     pairs = tuple(sorted((name, value) for name, value in who.items() if value is not None and name != "user"))
-    key = Key(row["session_id"], row["hour"], row["model"], row["service_tier"], pairs)
-    cost = row["cost_usd"]
-    pico = Decimal(cost or 0) * PICO
+    key = Key(row["client"], row["session_id"], row["hour"], row["model"], row["service_tier"], pairs)
+    counts = (row[name] for name in FIELDS if not name.endswith("_pico"))
+    return key, (*counts, _pico(row["cost_usd"]), _pico(row["reported_cost_usd"]))
+
+
+def _pico(usd: str | None) -> int:
+    pico = Decimal(usd or 0) * PICO
     if pico != int(pico):
-        raise ValueError(f"{cost} is no whole number of pico-dollars")
-    counts = (row[name] for name in FIELDS if name != "cost_pico")
-    return key, (*counts, int(pico))
+        raise ValueError(f"{usd} is no whole number of pico-dollars")
+    return int(pico)
 
 
 def _possible(rest: Sums, extra: Sequence[Sums]) -> bool:

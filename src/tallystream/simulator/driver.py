@@ -1,7 +1,8 @@
 """Plays a fleet against a real gateway: keep-alive connections, as many requests in flight as there are agents.
 
-Like Codex it does not repeat what was refused, unless told to. With a rate the load is open: a request is due whether
-or not those before it were answered, and its latency counts from when it was due, so that no stall can hide.
+Like Codex it does not repeat what was refused, unless told to (Claude Code and Gemini CLI would). With a rate the load
+is open: a request is due whether or not those before it were answered, and its latency counts from when it was due, so
+that no stall can hide.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from tallystream.streams.clock import Clock, SystemClock
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 """OTLP specification: the only statuses after which a client may send a body again."""
-USER_AGENT = "OTel-OTLP-Exporter-Rust/0.31.0"
 _SLICE_S = 0.1
 """How long a wait for the next due request can delay a stop."""
 
@@ -148,7 +148,7 @@ class _Run:
     async def _send(self, session: aiohttp.ClientSession, request: Request, since: float) -> None:
         """Send one request and write down its outcome."""
         report, truth = self.report, self._truth
-        headers = {"Content-Type": request.content_type, **self._headers}
+        headers = {"Content-Type": request.content_type, "User-Agent": request.transport.user_agent, **self._headers}
         body = request.body
         if request.gzip:
             headers["Content-Encoding"] = "gzip"
@@ -176,7 +176,11 @@ class _Run:
         """Return the status and what Retry-After says, at most 5 s."""
         try:
             async with session.post(
-                self._urls[request.signal], data=body, headers=headers, allow_redirects=False
+                self._urls[request.signal],
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                chunked=request.transport.chunked or None,
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
@@ -216,7 +220,7 @@ async def run(
     timeout = aiohttp.ClientTimeout(total=load.timeout_s)
     connector = aiohttp.TCPConnector(limit=senders, ttl_dns_cache=300)
     async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, headers={"User-Agent": USER_AGENT}, cookie_jar=aiohttp.DummyCookieJar()
+        connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         tasks = [asyncio.create_task(state.send_all(session)) for _ in range(senders)]
         try:

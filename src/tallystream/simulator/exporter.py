@@ -8,7 +8,7 @@ from random import Random
 from time import gmtime, strftime
 from typing import NamedTuple
 
-from tallystream.simulator.model import Request, Response
+from tallystream.simulator.model import Request, Response, Transport
 from tallystream.simulator.options import HOUR_NS, AgentOptions
 from tallystream.simulator.population import Mix
 
@@ -35,9 +35,10 @@ class _Copy(NamedTuple):
 class Exporter:
     """Collects records and cuts them into request bodies. `late` and `duplicates` of the options are at work here."""
 
-    def __init__(self, rng: Random, options: AgentOptions, responses: Mix[int]) -> None:
+    def __init__(self, rng: Random, options: AgentOptions, responses: Mix[int], transport: Transport) -> None:
         self._rng = rng
         self._options = options
+        self._transport = transport
         self._mix = responses
         self._bodies = 0
         self._owed: list[_Copy] = []
@@ -100,6 +101,7 @@ class Exporter:
             "logs",
             body(self._runs),
             options.wire.content_type,
+            self._transport,
             options.gzip,
             self._records + extra,
             tuple(self._responses),

@@ -7,19 +7,15 @@ from heapq import merge
 from operator import attrgetter
 from random import Random
 
-from tallystream.simulator.codex import CodexAgent
-from tallystream.simulator.jsonwire import Json
-from tallystream.simulator.model import CANARY, Request
+from tallystream.simulator.clients import CLIENTS
+from tallystream.simulator.model import CANARY, ClientName, Request
 from tallystream.simulator.options import AgentOptions, FleetConfig
 from tallystream.simulator.population import person
-from tallystream.simulator.protobuf import Protobuf
-from tallystream.simulator.wire import Wire
 
-_WIRES: dict[str, tuple[Wire, ...]] = {
-    "protobuf": (Protobuf(),),
-    "json": (Json(),),
-    "mixed": (Protobuf(), Protobuf(), Protobuf(), Json()),
-}
+MIXED: tuple[ClientName, ...] = (
+    "codex", "claude", "codex", "gemini", "codex", "claude", "codex", "claude", "codex", "gemini",
+)  # fmt: skip
+"""Of ten agents of a mixed fleet five are Codex, three Claude Code and two Gemini CLI."""
 
 
 class Fleet:
@@ -36,7 +32,8 @@ class Fleet:
         """Yield the requests of one agent, resent ones right after the next of its own."""
         config = self.config
         quota, more = divmod(config.requests, config.agents)
-        wires = _WIRES[config.encoding]
+        name, rank = self.client(number)
+        client = CLIENTS[name]
         rng = Random(f"{config.seed}/{number}")  # noqa: S311 - repeatable on purpose
         options = AgentOptions(
             number=number,
@@ -44,7 +41,7 @@ class Fleet:
             quota=quota + (number < more),
             start_ns=config.start_ns,
             span_ns=config.span_ns,
-            wire=wires[number % len(wires)],
+            wire=client.wire(config.encoding, rank),
             gzip=config.gzip,
             duplicates=config.duplicates,
             late=config.late,
@@ -54,7 +51,7 @@ class Fleet:
         )
         again = Random(f"{config.seed}/{number}/resend")  # noqa: S311
         held: Request | None = None
-        for request in CodexAgent(person(number, rng), rng, options).requests():
+        for request in client.agent(person(number, rng), rng, options).requests():
             yield request
             if held is not None:
                 yield held._replace(at_ns=request.at_ns, resent=True, copies=len(held.responses))
@@ -64,13 +61,18 @@ class Fleet:
         if held is not None:
             yield held._replace(resent=True, copies=len(held.responses))
 
+    def client(self, number: int) -> tuple[ClientName, int]:
+        """Return which client agent `number` is, and how many of that client come before it."""
+        if self.config.client != "mixed":
+            return self.config.client, number
+        rounds, place = divmod(number, len(MIXED))
+        name = MIXED[place]
+        return name, rounds * MIXED.count(name) + MIXED[:place].count(name)
+
     def secrets(self) -> frozenset[str]:
         """Return what must be found nowhere behind the gateway: content, and names unless the operator keeps them."""
         people = [
             person(number, Random(f"{self.config.seed}/{number}"))  # noqa: S311
             for number in range(self.config.agents)
         ]
-        return frozenset(
-            {CANARY, *(who.email for who in people), *(who.account for who in people)}
-            | {who.user for who in people if who.user}
-        )
+        return frozenset({CANARY}).union(*(who.secrets for who in people))

@@ -24,6 +24,14 @@ class Session:
     """Sorted (dimension, value) pairs of what its resource says, the user left out: rows carry only the user's hash."""
 
 
+class Transport(NamedTuple):
+    """How a client's exporter posts."""
+
+    user_agent: str
+    chunked: bool
+    """Whether it sends bodies in chunks, without telling their length."""
+
+
 class Response(NamedTuple):
     """One billed model response; the counts are disjoint, but for `reasoning`, a part of `output`."""
 
@@ -41,6 +49,10 @@ class Response(NamedTuple):
     output: int
     reasoning: int
     tool: int
+    speed: str | None = None
+    """As the client says it."""
+    reported_pico: int | None = None
+    """The client's own estimate in pico-dollars, rounded half to even; never 0."""
 
     @property
     def total_tokens(self) -> int:
@@ -59,6 +71,7 @@ class Request(NamedTuple):
     signal: Signal
     body: bytes
     content_type: str
+    transport: Transport
     gzip: bool
     records: int
     """Log records, spans or metric points in the body."""

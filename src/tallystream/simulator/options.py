@@ -55,6 +55,7 @@ class FleetConfig:
     span_ns: int = HOUR_NS
     client: ClientName | Literal["mixed"] = "codex"
     encoding: Encoding = "mixed"
+    """Of clients that have a choice: Gemini CLI sends JSON."""
     gzip: bool = False
     duplicates: float = 0.0
     """Share of the responses whose token record is sent a second time, mostly in a later body."""
@@ -80,8 +81,8 @@ class FleetConfig:
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise UsageError(f"{name} is a share between 0 and 1, not {share}")
-        if self.client != "codex":
-            raise UsageError(f"the simulator does not speak {self.client} yet", "use --client codex")
+        if self.client == "gemini" and self.encoding == "protobuf":
+            raise UsageError("over HTTP, Gemini CLI sends JSON and nothing else", "use --encoding json, or mixed")
 
     @property
     def start_iso(self) -> str:

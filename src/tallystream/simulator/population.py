@@ -1,10 +1,11 @@
-"""Who works in the fleet: people, teams, repositories, machines, and which models at which service tier they use."""
+"""Who works in the fleet: people, teams, repositories, machines."""
 
 from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import accumulate
 from random import Random
 from typing import Generic, TypeVar
@@ -26,26 +27,6 @@ class Mix(Generic[T]):
 
 UNKNOWN_MODEL = "qwen3-coder-inhouse"
 """Served by a company itself: no price book knows it."""
-UNKNOWN_TIER = "scale"
-"""Sold by contract: no price book knows what it costs."""
-
-CODEX_MODELS: Mix[str] = Mix(
-    [
-        ("gpt-5.1-codex", 28),
-        ("gpt-5-codex", 20),
-        ("gpt-5.4", 14),
-        ("gpt-5.1-codex-max", 9),
-        ("gpt-6.1-sol", 8),
-        ("gpt-5.1-codex-mini", 7),
-        ("gpt-5", 5),
-        ("o3", 4),
-        ("codex-mini-latest", 2),
-        (UNKNOWN_MODEL, 3),
-    ]
-)
-TIERED = frozenset({"gpt-5.1-codex", "gpt-5-codex", "gpt-5.4", "gpt-5.1-codex-max", "gpt-6.1-sol", "gpt-5", "o3"})
-"""Models that are sold at these tiers."""
-TIERS: Mix[str | None] = Mix([(None, 78), ("default", 6), ("priority", 9), ("flex", 6), (UNKNOWN_TIER, 1)])
 
 TEAMS = ("payments", "search", "platform", "mobile", "data", "growth", "security", "billing")
 REPOS = ("api", "web", "ledger", "ingest", "infra", "ios-app", "feature-store", "docs")
@@ -66,6 +47,23 @@ class Person:
     cost_center: str | None
     env: str
     host: str
+
+    @property
+    def installation(self) -> str:
+        """What a client that knows no name calls this person's machine: 64 hex digits."""
+        return sha256(f"{self.email} {self.host}".encode()).hexdigest()
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """All by which a client may name the person."""
+        names = {self.user, self.email, self.account, self.installation, uuid_of(self.account)}
+        return frozenset(name for name in names | {uuid_of(self.installation)} if name)
+
+
+def uuid_of(name: str) -> str:
+    """Return a UUID that stands for a name."""
+    digits = sha256(name.encode()).hexdigest()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:32]}"
 
 
 def person(number: int, rng: Random) -> Person:

@@ -10,20 +10,23 @@ from genai_prices import Usage, calc_price
 from tallystream.simulator.model import Response
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-STANDARD = frozenset({None, "default"})
-"""What a response says of its tier when it was billed at the list price."""
+STANDARD = frozenset({None, "default", "normal"})
+"""What a response says of its tier and its speed when it was billed at the list price."""
 
 
 def dollars(response: Response) -> Decimal | None:
-    """Return what the response costs, or None when the book does not know the model or does not know it at that tier.
+    """Return what the response costs, or None when the book does not know the model or does not know it like that.
 
-    An unknown tier has to be asked for: `calc_price` takes it for the standard one.
+    An unknown tier or speed has to be asked for: `calc_price` takes it for the standard one. What Gemini's tools put
+    into the prompt costs what input does.
     """
-    tier = response.service_tier
+    asked = {"service_tier": response.service_tier, "speed": response.speed}
+    context = {name: value for name, value in asked.items() if value is not None and value not in STANDARD}
+    written = response.cache_write_5m + response.cache_write_1h
     usage = Usage(
-        input_tokens=response.input_uncached + response.cache_read + response.cache_write_5m + response.cache_write_1h,
+        input_tokens=response.input_uncached + response.cache_read + written + response.tool,
         cache_read_tokens=response.cache_read,
-        cache_write_tokens=response.cache_write_5m + response.cache_write_1h,
+        cache_write_tokens=written,
         **({"cache_write_1h_tokens": response.cache_write_1h} if response.cache_write_1h else {}),
         output_tokens=response.output,
     )
@@ -33,12 +36,10 @@ def dollars(response: Response) -> Decimal | None:
             response.model,
             provider_id=response.session.provider,
             genai_request_timestamp=_EPOCH + timedelta(microseconds=response.at_ns // 1000),
-            price_context=None if tier in STANDARD else {"service_tier": str(tier)},
+            price_context=context or None,
         )
     except LookupError:
         return None
-    if tier not in STANDARD and not any(
-        variant.when.get("service_tier") == tier for variant in price.model.price_variants or ()
-    ):
+    if context and not any(variant.when == context for variant in price.model.price_variants or ()):
         return None
     return price.total_price

@@ -1,15 +1,36 @@
-"""OTLP logs in protobuf, as Codex's exporter (Rust's prost) writes them: fields in order, defaults left out.
+"""OTLP in protobuf, as the clients' exporters write it: fields in order of their numbers.
 
-Field numbers: opentelemetry/proto/{logs,common,resource}/v1.
+Field numbers: opentelemetry/proto/{logs,common,resource}/v1. Codex (Rust's prost) leaves defaults out and tells when a
+record was observed; the exporter of JavaScript writes how many attributes it dropped, and both times.
 """
 
 from __future__ import annotations
 
+import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
-from tallystream.simulator.wire import HEAD, NS, SPAN, TRACE, Hole, Part, Record, Value, Wire, concat, hole, literal
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tallystream.simulator.wire import (
+    HEAD,
+    NS,
+    SPAN,
+    TRACE,
+    Hole,
+    Part,
+    Record,
+    Scope,
+    Value,
+    Wire,
+    concat,
+    hole,
+    literal,
+)
 
 
 def varint(value: int) -> bytes:
@@ -42,17 +63,22 @@ def _key(key: str) -> bytes:
 
 
 def _any(value: Value) -> bytes:
-    """AnyValue: string 1, bool 2, int 3, double 4."""
+    """AnyValue: string 1, bool 2, int 3, double 4, array 5 of values 1."""
     if isinstance(value, str):
         return _bytes(1, value.encode())
     if isinstance(value, bool):
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int):
         return b"\x18" + varint(value & 0xFFFF_FFFF_FFFF_FFFF)
-    return b"\x21" + struct.pack("<d", value)
+    if isinstance(value, float):
+        return b"\x21" + struct.pack("<d", value)
+    return b"" if value is None else _bytes(5, b"".join(_bytes(1, _any(one)) for one in value))
 
 
 _FIXED64 = struct.Struct("<Q")
+_TRACED = [literal(b"\x45\x01\x00\x00\x00\x4a\x10"), hole(TRACE, 16), literal(b"\x52\x08"), hole(SPAN, 8)]
+"""Flags 8, trace 9, span 10."""
+_OBSERVED = [literal(b"\x59"), hole(NS, 8)]
 
 
 @lru_cache(maxsize=8192)
@@ -65,6 +91,8 @@ class Protobuf(Wire):
 
     content_type = "application/x-protobuf"
     separator = between = b""
+    dropped = b""
+    """What a resource ends with."""
 
     def time(self, ns: int) -> bytes:
         """Return a fixed64."""
@@ -94,34 +122,85 @@ class Protobuf(Wire):
         text = _part(1, hole(value.index, value.size))
         return _part(6, concat([literal(_key(key) + varint(text.size)), text]))
 
-    def record(self, record: Record) -> Part:
-        """Severity 2 and 3, body 5, attributes 6, flags 8, trace 9, span 10, observed time 11, event name 12."""
-        number, text = record.severity
-        start = b"\x10" + varint(number) + _bytes(3, text.encode())
-        if record.body is not None:
-            start += _bytes(5, _any(record.body))
-        ids = [literal(b"\x45\x01\x00\x00\x00\x4a\x10"), hole(TRACE, 16), literal(b"\x52\x08"), hole(SPAN, 8)]
-        inner = concat(
-            [
-                literal(start),
-                self.events(record),
-                *(ids if record.traced else ()),
-                literal(b"\x59"),
-                hole(NS, 8),
-                literal(_bytes(12, record.name.encode())),
-            ]
-        )
+    @staticmethod
+    def _body(body: str | Hole | None) -> list[Part]:
+        """LogRecord.body is field 5."""
+        if body is None:
+            return []
+        if isinstance(body, str):
+            return [literal(_bytes(5, _any(body)))]
+        return [_part(5, _part(1, hole(body.index, body.size)))]
+
+    @staticmethod
+    def _opened(parts: Sequence[Part]) -> Part:
+        inner = concat(parts)
         return Part(b"%b" + inner.format, inner.size, (HEAD, *inner.holes))
 
     def resource(self, pairs: Sequence[tuple[str, Value]]) -> bytes:
         """Resource.attributes is field 1."""
-        return b"".join(self._attribute(1, key, value) for key, value in pairs)
+        return b"".join(self._attribute(1, key, value) for key, value in pairs) + self.dropped
 
-    def logs(self, resource: bytes, scopes: Sequence[tuple[str, Sequence[bytes]]]) -> bytes:
-        """ResourceLogs 1 { resource 1, ScopeLogs 2 { scope 1 { name 1 }, records 2 } }."""
+    def logs(self, resource: bytes, scopes: Sequence[tuple[Scope, Sequence[bytes]]]) -> bytes:
+        """ResourceLogs 1 { resource 1, ScopeLogs 2 { scope 1 { name 1, version 2 }, records 2 } }."""
         out = [_bytes(1, resource)]
-        for name, runs in scopes:
-            scope = _bytes(1, _bytes(1, name.encode()))
+        for who, runs in scopes:
+            version = _bytes(2, who.version.encode()) if who.version else b""
+            scope = _bytes(1, _bytes(1, who.name.encode()) + version)
             size = len(scope) + sum(map(len, runs))
             out += (b"\x12", varint(size), scope, *runs)
         return b"".join((b"\x0a", varint(sum(map(len, out))), *out))
+
+    def document(self, document: Mapping[str, Any]) -> bytes:
+        """Encode it with the official classes."""
+        message = ExportTraceServiceRequest() if "resourceSpans" in document else ExportMetricsServiceRequest()
+        return ParseDict(_base64_ids(document), message).SerializeToString(deterministic=True)
+
+
+class RustProtobuf(Protobuf):
+    """Codex's exporter."""
+
+    def record(self, record: Record) -> Part:
+        """Severity 2 and 3, body 5, attributes 6, flags 8, trace 9, span 10, observed time 11, event name 12."""
+        number, text = record.severity
+        return self._opened(
+            [
+                literal(b"\x10" + varint(number) + _bytes(3, text.encode())),
+                *self._body(record.body),
+                record.attributes,
+                *(_TRACED if record.traced else ()),
+                *_OBSERVED,
+                literal(_bytes(12, record.name.encode())),
+            ]
+        )
+
+
+class ScriptProtobuf(Protobuf):
+    """OpenTelemetry's exporter for JavaScript."""
+
+    dropped = b"\x10\x00"
+
+    def record(self, record: Record) -> Part:
+        """Time 1, body 5, attributes 6, dropped ones 7, flags 8, trace 9, span 10, observed time 11."""
+        return self._opened(
+            [
+                literal(b"\x09"),
+                hole(NS, 8),
+                *self._body(record.body),
+                record.attributes,
+                literal(b"\x38\x00"),
+                *(_TRACED if record.traced else ()),
+                *_OBSERVED,
+            ]
+        )
+
+
+def _base64_ids(node: Any) -> Any:
+    """`json_format` reads ids as base64, OTLP/JSON writes them as hex."""
+    if isinstance(node, dict):
+        return {
+            key: base64.b64encode(bytes.fromhex(value)).decode()
+            if key.endswith(("raceId", "panId"))
+            else _base64_ids(value)
+            for key, value in node.items()
+        }
+    return [_base64_ids(item) for item in node] if isinstance(node, list) else node

@@ -14,7 +14,7 @@ import base64
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +25,7 @@ import orjson
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_iso
 from tallystream.simulator.fleet import Fleet
-from tallystream.simulator.model import Request, Response, Session
+from tallystream.simulator.model import Request, Response
 from tallystream.simulator.options import HOUR_NS, FleetConfig
 from tallystream.simulator.prices import dollars
 
@@ -33,7 +33,7 @@ FORMAT = 1
 PICO = Decimal(10) ** 12
 FIELDS = (
     "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool",
-    "total_tokens", "unpriced_requests", "cost_pico",
+    "total_tokens", "unpriced_requests", "cost_pico", "reported_pico",
 )  # fmt: skip
 """What a row adds up; money as a whole number of pico-dollars."""
 Sums = tuple[int, ...]
@@ -45,6 +45,7 @@ _UNSENT, _UNKNOWN, _ACKNOWLEDGED = 0, 1, 2
 class Key(NamedTuple):
     """What keeps rows apart; the user is not part of it, for rows show only a hash of the name."""
 
+    client: str
     session_id: str
     hour: str
     model: str
@@ -61,6 +62,7 @@ def key_of(response: Response) -> Key:
     """Return the row the response belongs to."""
     session = response.session
     return Key(
+        session.client,
         session.session_id,
         hour_iso(response.at_ns // HOUR_NS),
         response.model,
@@ -78,6 +80,7 @@ def sums_of(response: Response) -> Sums:
     return (
         1, response.input_uncached, response.cache_read, response.cache_write_5m, response.cache_write_1h,
         response.output, response.reasoning, response.tool, response.total_tokens, int(cost is None), pico,
+        response.reported_pico or 0,
     )  # fmt: skip
 
 
@@ -86,19 +89,28 @@ def add(a: Sums, b: Sums) -> Sums:
     return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
-def cost_text(sums: Sums) -> str | None:
-    """Return `cost_usd` as rows write it: a decimal string, None when nothing could be priced."""
+def money_of(sums: Sums) -> dict[str, str | None]:
+    """Return amounts as rows write them: decimal strings, None when nothing could be priced, and none was reported."""
     row = dict(zip(FIELDS, sums, strict=True))
-    if row["unpriced_requests"] == row["requests"]:
-        return None
-    return format((Decimal(row["cost_pico"]) / PICO).normalize(), "f")
+    unpriced = row["unpriced_requests"] == row["requests"]
+    return {
+        "cost_usd": None if unpriced else _usd(row["cost_pico"]),
+        "reported_cost_usd": _usd(row["reported_pico"]) if row["reported_pico"] else None,
+    }
 
 
-def row_of(key: Key, session: Session, sums: Sums) -> dict[str, Any]:
+def _usd(pico: int) -> str:
+    return format((Decimal(pico) / PICO).normalize(), "f")
+
+
+def _counts_of(sums: Sums) -> dict[str, int]:
+    return {name: count for name, count in zip(FIELDS, sums, strict=True) if not name.endswith("_pico")}
+
+
+def row_of(key: Key, sums: Sums) -> dict[str, Any]:
     """Return a row with the fields of `cost session-hours` that a client can know."""
-    row: dict[str, Any] = {"client": session.client} | key._asdict() | {"attribution": dict(key.attribution)}
-    row |= {name: count for name, count in zip(FIELDS, sums, strict=True) if name != "cost_pico"}
-    return row | {"cost_usd": cost_text(sums)}
+    row: dict[str, Any] = key._asdict() | {"attribution": dict(key.attribution)}
+    return row | _counts_of(sums) | money_of(sums)
 
 
 @dataclass
@@ -136,7 +148,6 @@ class Truth:
         self._unpriced: list[Response] = []
         self._states = bytearray(config.agents * (config.requests // config.agents + 1))
         self._rows: dict[Key, Sums] = {}
-        self._sessions: dict[Key, Session] = {}
 
     def begin(self, request: Request) -> None:
         """Say that the request is about to leave."""
@@ -190,7 +201,6 @@ class Truth:
     def _add(self, response: Response) -> None:
         key = key_of(response)
         self._rows[key] = add(self._rows.get(key, _NOTHING), sums_of(response))
-        self._sessions[key] = response.session
 
     def document(self, *, rows: bool = True) -> dict[str, Any]:
         """Return the truth file's content; without `rows` it costs next to nothing."""
@@ -214,11 +224,11 @@ class Truth:
         return document | {
             "acknowledged": {
                 "totals": totals(self.acknowledged.values()),
-                "rows": [row_of(key, self._sessions[key], self._rows[key]) for key in sorted(self._rows, key=order)],
+                "rows": [row_of(key, self._rows[key]) for key in sorted(self._rows, key=order)],
             },
             "unknown": {
                 "totals": totals(sums.values()),
-                "rows": [row_of(key, unknown[key][0].session, sums[key]) for key in sorted(sums, key=order)],
+                "rows": [row_of(key, sums[key]) for key in sorted(sums, key=order)],
             },
         }
 
@@ -275,5 +285,4 @@ def total(parts: Iterable[Sums]) -> Sums:
 def totals(parts: Iterable[Sums]) -> dict[str, Any]:
     """Add up, as fields of a row."""
     sums = total(parts)
-    named: Mapping[str, int] = dict(zip(FIELDS, sums, strict=True))
-    return {name: count for name, count in named.items() if name != "cost_pico"} | {"cost_usd": cost_text(sums)}
+    return _counts_of(sums) | money_of(sums)

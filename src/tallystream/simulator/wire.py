@@ -7,31 +7,33 @@ records are one `%` of bytes away from it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-Value = str | int | bool | float
+Value = str | int | bool | float | tuple[str, ...] | None
+"""What an attribute can be; None is an AnyValue that holds nothing."""
 
 # Holes that every record has for itself.
-NS, ISO, HEAD = 0, 1, 2
-"""The record's time; the same as text (24 characters, ms); what opens the record, which tells its size in protobuf."""
-OWN_HOLES = 3
+NS, ISO, HEAD, MARK = 0, 1, 2, 3
+"""The record's time; the same as text (24 characters, ms); what opens the record, which tells its size in protobuf;
+encoded attributes that number the record."""
+OWN_HOLES = 4
 # Holes that the records of a run share.
-TAIL, TRACE, SPAN, EXTRA = 3, 4, 5, 6
+COMMON, TRACE, SPAN, EXTRA = 4, 5, 6, 7
 """The attributes every event of the session has; ids; the first hole a shape may use for itself."""
 
 
 @dataclass(frozen=True)
 class Hole:
-    """An attribute value filled in later with exactly `size` bytes of plain ASCII."""
+    """An attribute value, or a body, filled in later with exactly `size` bytes of plain ASCII."""
 
     index: int
     size: int
 
 
-Pairs = Sequence[tuple[str, Value | Hole]]
+Pair = tuple[str, Value | Hole]
 
 
 class Part(NamedTuple):
@@ -43,16 +45,21 @@ class Part(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What one record has of its own. `traced` records carry a trace and a span id."""
+    """What one record is. `traced` records carry a trace and a span id."""
 
-    own: Part
-    name: str
+    attributes: Part
+    traced: bool
+    name: str = ""
     """`eventName`: a place in the client's code, not what happened."""
     severity: tuple[int, str] = (9, "INFO")
-    body: str | None = None
-    traced: bool = True
-    event: bool = True
-    """Whether `event.timestamp` and the attributes that every event of the session has follow."""
+    body: str | Hole | None = None
+
+
+class Scope(NamedTuple):
+    """Who of the client speaks. A version of None is left out."""
+
+    name: str
+    version: str | None = None
 
 
 def literal(data: bytes) -> Part:
@@ -72,7 +79,7 @@ def concat(parts: Sequence[Part], separator: bytes = b"") -> Part:
 
 
 class Template:
-    """A run of records. Values are filled in in this order: NS, ISO, HEAD of each record, then the shared holes."""
+    """A run of records. Values are filled in in this order: each record's own ones, then the shared ones."""
 
     def __init__(self, parts: Sequence[Part], separator: bytes) -> None:
         count = len(parts)
@@ -85,7 +92,7 @@ class Template:
         self._format = whole.format
         self._pick: Callable[[Sequence[bytes]], tuple[bytes, ...]] = itemgetter(*holes)
         self.sizes = [part.size for part in parts]
-        """Of each record without its head, `TAIL` and `EXTRA`."""
+        """Of each record without its head, `MARK`, `COMMON` and the extras of no size."""
 
     def render(self, values: Sequence[bytes]) -> bytes:
         """Return the records' bytes."""
@@ -93,7 +100,7 @@ class Template:
 
 
 class Wire(ABC):
-    """One encoding of OTLP logs."""
+    """One encoding of OTLP, as one exporter writes it."""
 
     content_type: str
     separator: bytes
@@ -130,20 +137,18 @@ class Wire(ABC):
         """Encode a resource."""
 
     @abstractmethod
-    def logs(self, resource: bytes, scopes: Sequence[tuple[str, Sequence[bytes]]]) -> bytes:
+    def logs(self, resource: bytes, scopes: Sequence[tuple[Scope, Sequence[bytes]]]) -> bytes:
         """Return a request body: one resource, each scope's runs of records."""
 
-    def attributes(self, pairs: Pairs) -> Part:
-        """Encode attributes of a record."""
-        return concat([self.pair(key, value) for key, value in pairs], self.between)
+    @abstractmethod
+    def document(self, document: Mapping[str, Any]) -> bytes:
+        """Return the body of a metrics or traces request that is given as in OTLP/JSON."""
+
+    def attributes(self, pairs: Sequence[Pair | Part]) -> Part:
+        """Encode attributes of a record; a `Part` is a hole for some that come encoded, at least one."""
+        parts = [pair if isinstance(pair, Part) else self.pair(*pair) for pair in pairs]
+        return concat(parts, self.between)
 
     def template(self, records: Sequence[Record]) -> Template:
         """Return the template of a run of records."""
         return Template([self.record(record) for record in records], self.separator)
-
-    def events(self, record: Record) -> Part:
-        """Return all attributes of a record."""
-        parts = [record.own] if record.own.format else []
-        if record.event:
-            parts += [self.pair("event.timestamp", Hole(ISO, 24)), hole(TAIL)]
-        return concat(parts, self.between)

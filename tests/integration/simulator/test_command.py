@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,33 @@ async def test_the_command_writes_report_and_truth(tmp_path: Path) -> None:
     row = document["acknowledged"]["rows"][0]
     assert {"session_id", "hour", "model", "service_tier", "attribution", "cost_usd", "requests"} <= set(row)
     assert [found.name for found in file.parent.iterdir()] == ["truth.json"]
+
+
+async def test_a_mixed_fleet_speaks_as_all_three_clients_do(tmp_path: Path) -> None:
+    file = tmp_path / "truth.json"
+    async with gateway(accept) as server:
+        code, out, err = await simulate(
+            "--requests", "200", "--endpoint", server.url, "--truth", str(file), "--client", "mixed", "--late", "0.1",
+            "--duplicates", "0.1", "--agents", "10", "--json",
+        )  # fmt: skip
+        counted = server.used(200)
+        posted = {
+            (headers["User-Agent"], headers["Content-Type"], headers.get("Transfer-Encoding"))
+            for _, headers, *_ in server.requests
+        }
+    assert (code, err) == (0, "")
+    assert json.loads(out)["complete"]
+    truth = Truth.load(file)
+    assert compare(truth, rows(counted), alone=True) == []
+    found = json.loads(file.read_text())["acknowledged"]
+    assert Counter(used.client for used in counted) == {"codex": 100, "claude": 60, "gemini": 40}
+    assert found["totals"]["requests"] == 200
+    assert {row["client"] for row in found["rows"] if row["reported_cost_usd"]} == {"claude"}
+    rust, script = "OTel-OTLP-Exporter-Rust/0.31.0", "OTel-OTLP-Exporter-JavaScript/"
+    assert posted == {
+        (rust, "application/x-protobuf", None), (rust, "application/json", None),
+        (f"{script}0.208.0", "application/x-protobuf", None), (f"{script}0.218.0", "application/json", "chunked"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("given", ["file", "stdin", "header"])
@@ -161,7 +189,7 @@ async def test_a_gateway_that_refuses_everything_is_an_error_that_shows_no_secre
         (2, []),
         (2, ["--connection", "setup.cfg", "--endpoint", "x"]),
         (2, ["--endpoint", "http://127.0.0.1:1", "--client", "emacs"]),
-        (2, ["--endpoint", "http://127.0.0.1:1", "--client", "claude"]),
+        (2, ["--endpoint", "http://127.0.0.1:1", "--client", "gemini", "--encoding", "protobuf"]),
         (2, ["--endpoint", "http://127.0.0.1:1", "--encoding", "xml"]),
         (2, ["--endpoint", "http://127.0.0.1:1", "--late", "2"]),
         (2, ["--endpoint", "http://127.0.0.1:1", "--span", "soon"]),

@@ -1,20 +1,20 @@
-"""A fleet sends what its config says, in Codex's own words, the same every time."""
+"""A fleet of any client sends what its config says, the same every time."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import replace
-from pathlib import Path
+from decimal import Decimal
 from statistics import mean, median
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from tests.conftest import SHARED
-from tests.support.oracle import Logged, Used, codex_usage, count_items, read_logs
+from tests.support.oracle import Used, count_items, read_logs, usage
 
 from tallystream.schemas.errors import UsageError
-from tallystream.simulator import CANARY, Fleet, FleetConfig, Request, Response
+from tallystream.simulator import Fleet, FleetConfig, Request, Response
+from tallystream.simulator.model import ClientName
 from tallystream.simulator.options import Encoding
 
 HOUR = 3_600_000_000_000
@@ -35,47 +35,91 @@ def logs(config: FleetConfig) -> list[Request]:
 
 def used(response: Response) -> Used:
     """Return the response as its record says it."""
-    r = response
+    r, session = response, response.session
     return Used(
-        r.session.session_id, r.model, r.service_tier, r.at_ns, r.input_uncached + r.cache_read + r.cache_write_5m,
-        r.cache_read, r.cache_write_5m, r.output, r.reasoning, r.session.attribution,
+        session.client, session.session_id, r.model, r.at_ns, r.input_uncached, r.cache_read, r.cache_write_5m,
+        r.cache_write_1h, r.output, r.reasoning, r.tool, session.attribution, r.service_tier, r.speed,
+        None if r.reported_pico is None else Decimal(r.reported_pico).scaleb(-12),
     )  # fmt: skip
 
 
-def test_the_same_seed_and_start_give_the_same_bytes() -> None:
-    fleet = Fleet(CONFIG)
+each_client = pytest.mark.parametrize("client", get_args(ClientName))
+
+
+@pytest.mark.parametrize("client", ["codex", "claude", "gemini", "mixed"])
+def test_the_same_seed_and_start_give_the_same_bytes(client: Any) -> None:
+    config = replace(CONFIG, client=client)
+    fleet = Fleet(config)
     assert [request.body for request in fleet] == [request.body for request in fleet]
-    assert len({digest(CONFIG), digest(replace(CONFIG, seed=8)), digest(replace(CONFIG, start_ns=START + 1))}) == 3
-    assert digest(replace(CONFIG, encoding="protobuf")) != digest(CONFIG)
+    assert len({digest(config), digest(replace(config, seed=8)), digest(replace(config, start_ns=START + 10**6))}) == 3
+    other: Encoding = "json" if client != "gemini" else "mixed"
+    assert (digest(replace(config, encoding=other)) != digest(config)) is (client != "gemini")
 
 
+@each_client
 @pytest.mark.parametrize("encoding", ["protobuf", "json"])
-def test_official_classes_read_exactly_what_the_fleet_says_it_sent(encoding: Encoding) -> None:
-    for request in Fleet(replace(CONFIG, encoding=encoding)):
+def test_official_classes_read_exactly_what_the_fleet_says_it_sent(client: ClientName, encoding: Encoding) -> None:
+    if (client, encoding) == ("gemini", "protobuf"):
+        pytest.skip("over HTTP, Gemini CLI sends JSON")
+    for request in Fleet(replace(CONFIG, client=client, encoding=encoding, requests=300)):
         if request.signal != "logs":
             assert count_items(request.body, request.content_type, request.signal) == request.records > 0
             continue
         records = read_logs(request.body, request.content_type)
         assert len(records) == request.records
-        assert Counter(codex_usage(records)) == Counter(map(used, request.responses))
+        read = [replace(found, known_by=()) for found in usage(records)]
+        assert Counter(read) == Counter(map(used, request.responses))
 
 
-def test_exactly_the_billed_responses_asked_for_each_with_a_time_of_its_own() -> None:
+def test_a_mixed_fleet_is_half_codex_and_all_three_send_both_encodings_they_have() -> None:
+    config = replace(CONFIG, client="mixed", agents=40, requests=400)
+    clients = Counter(Fleet(config).client(number)[0] for number in range(40))
+    assert clients == {"codex": 20, "claude": 12, "gemini": 8}
+    responses: dict[int, ClientName] = {}
+    encodings = set()
+    for request in logs(config):
+        for response in request.responses:
+            responses[response.n] = response.session.client
+            encodings.add((response.session.client, request.content_type.removeprefix("application/")))
+    assert Counter(responses.values()) == {"codex": 200, "claude": 120, "gemini": 80}
+    assert encodings == {
+        ("codex", "x-protobuf"), ("codex", "json"), ("claude", "x-protobuf"), ("claude", "json"), ("gemini", "json"),
+    }  # fmt: skip
+    assert {Fleet(replace(config, agents=4)).client(number)[0] for number in range(4)} == set(get_args(ClientName))
+
+
+def test_each_client_posts_as_its_exporter_does() -> None:
+    config = replace(CONFIG, client="mixed", agents=10, requests=300)
+    posted = {(r.transport.user_agent.split("/")[0], r.transport.chunked) for r in Fleet(config)}
+    assert posted == {
+        ("OTel-OTLP-Exporter-Rust", False), ("OTel-OTLP-Exporter-JavaScript", False),
+        ("OTel-OTLP-Exporter-JavaScript", True),
+    }  # fmt: skip
+    chunked = {r.content_type for r in Fleet(config) if r.transport.chunked}
+    assert chunked == {"application/json"}
+
+
+@pytest.mark.parametrize("client", ["codex", "claude", "gemini", "mixed"])
+def test_exactly_the_billed_responses_asked_for_each_told_from_the_others(client: Any) -> None:
     for requests, agents in ((1, 1), (7, 3), (3, 7), (600, 8)):
-        sent = {r.n: r for q in logs(replace(CONFIG, agents=agents, requests=requests)) for r in q.responses}
+        config = replace(CONFIG, client=client, agents=agents, requests=requests, encoding="mixed")
+        bodies = logs(config)
+        sent = {r.n: r for q in bodies for r in q.responses}
         assert sorted(sent) == list(range(requests))
-        assert len({(r.session.session_id, r.at_ns) for r in sent.values()}) == requests
+        assert len({found for q in bodies for found in usage(read_logs(q.body, q.content_type))}) == requests
 
 
-def test_the_order_is_the_fleets_own_time() -> None:
-    requests = list(Fleet(CONFIG))
+@each_client
+def test_the_order_is_the_fleets_own_time(client: ClientName) -> None:
+    requests = list(Fleet(replace(CONFIG, client=client)))
     assert [r.at_ns for r in requests] == sorted(r.at_ns for r in requests)
     assert requests[0].at_ns >= START
     assert requests[-1].at_ns < START + HOUR + 60 * 10**9
 
 
-def test_shares_are_as_asked() -> None:
-    config = replace(CONFIG, agents=20, requests=6000, duplicates=0.2, late=0.1, resend=0.1, encoding="protobuf")
+@each_client
+def test_shares_are_as_asked(client: ClientName) -> None:
+    config = replace(CONFIG, client=client, agents=20, requests=6000, duplicates=0.2, late=0.1, resend=0.1)
     requests = logs(config)
     first = [request for request in requests if not request.resent]
     copies = sum(request.copies for request in first)
@@ -85,16 +129,18 @@ def test_shares_are_as_asked() -> None:
     assert (len(requests) - len(first)) / len(first) == pytest.approx(0.1, abs=0.03)
 
 
-def test_nothing_is_repeated_or_late_unless_asked_for() -> None:
-    config = replace(CONFIG, duplicates=0, late=0, resend=0)
+@each_client
+def test_nothing_is_repeated_or_late_unless_asked_for(client: ClientName) -> None:
+    config = replace(CONFIG, client=client, duplicates=0, late=0, resend=0)
     requests = logs(config)
     assert not any(request.copies or request.late or request.resent for request in requests)
     assert sum(len(request.responses) for request in requests) == 600
     assert all(START <= r.at_ns < START + HOUR + 60 * 10**9 for request in requests for r in request.responses)
 
 
-def test_a_copy_is_the_same_bytes_in_another_body_and_a_resent_body_the_same_body() -> None:
-    config = replace(CONFIG, encoding="protobuf", duplicates=0.3)
+@each_client
+def test_a_copy_is_the_same_bytes_in_another_body_and_a_resent_body_the_same_body(client: ClientName) -> None:
+    config = replace(CONFIG, client=client, duplicates=0.3)
     seen: dict[int, list[Request]] = defaultdict(list)
     bodies: Counter[bytes] = Counter()
     for request in logs(config):
@@ -109,8 +155,9 @@ def test_a_copy_is_the_same_bytes_in_another_body_and_a_resent_body_the_same_bod
     assert max(map(len, seen.values())) == 2
 
 
-def test_late_events_lie_hours_back_but_within_what_was_asked() -> None:
-    config = replace(CONFIG, late=0.5, late_max_ns=5 * HOUR)
+@each_client
+def test_late_events_lie_hours_back_but_within_what_was_asked(client: ClientName) -> None:
+    config = replace(CONFIG, client=client, late=0.5, late_max_ns=5 * HOUR)
     for request in logs(config):
         back = [
             request.at_ns - response.at_ns for response in request.responses[: len(request.responses) - request.copies]
@@ -120,8 +167,9 @@ def test_late_events_lie_hours_back_but_within_what_was_asked() -> None:
     assert len(hours) >= 5
 
 
-def test_sessions_cross_hours_models_and_branches() -> None:
-    config = replace(CONFIG, requests=3000, late=0)
+@each_client
+def test_sessions_cross_hours_models_and_branches(client: ClientName) -> None:
+    config = replace(CONFIG, client=client, requests=3000, late=0)
     sessions: dict[str, list[Response]] = defaultdict(list)
     for request in logs(config):
         for response in request.responses:
@@ -130,103 +178,57 @@ def test_sessions_cross_hours_models_and_branches() -> None:
     assert any(len({r.model for r in group}) > 1 for group in sessions.values())
     assert any(len({r.session.attribution for r in group}) > 1 for group in sessions.values())
     everything = [r for group in sessions.values() for r in group]
-    assert {"priority", "flex", "default", "scale", None} == {r.service_tier for r in everything}
+    asked = {"codex": "service_tier", "claude": "speed"}
+    kinds = {"codex": {"priority", "flex", "default", "scale", None}, "claude": {"normal", "fast", "turbo"}}
+    if client in asked:
+        assert {getattr(r, asked[client]) for r in everything} == kinds[client]
     assert "qwen3-coder-inhouse" in {r.model for r in everything}
-    assert any(r.cache_write_5m for r in everything)
+    assert any(r.reported_pico for r in everything) is (client == "claude")
+    assert any(r.cache_write_5m for r in everything) is (client != "gemini")
+    assert any(r.cache_write_1h for r in everything) is (client == "claude")
+    assert any(r.tool for r in everything) is (client == "gemini")
+    assert any(r.reasoning for r in everything) is (client != "claude")
 
 
-def test_some_responses_differ_in_nothing_but_nanoseconds() -> None:
-    seen: dict[tuple[object, ...], set[int]] = defaultdict(set)
-    for request in logs(replace(CONFIG, requests=3000, late=0, duplicates=0, resend=0)):
+@each_client
+def test_some_responses_differ_in_next_to_nothing(client: ClientName) -> None:
+    """Codex's in nanoseconds, Claude Code's in the request id, Gemini CLI's in 1 ms of duration."""
+    config = replace(CONFIG, client=client, requests=3000, late=0, duplicates=0, resend=0)
+    seen: Counter[tuple[object, ...]] = Counter()
+    for request in logs(config):
         for r in request.responses:
-            counts = (r.input_uncached, r.cache_read, r.cache_write_5m, r.output, r.reasoning)
-            seen[r.session.session_id, r.model, r.service_tier, counts, r.at_ns // 10**6].add(r.at_ns)
-    assert any(len(times) == 2 for times in seen.values())
-
-
-def test_bodies_are_of_realistic_size() -> None:
-    requests = logs(FleetConfig(agents=20, requests=5000, seed=1, start_ns=START, encoding="protobuf"))
-    assert 6_000 < median(len(r.body) for r in requests) < 14_000
-    assert 14 < median(r.records for r in requests) < 22
-    assert 20 < mean(r.records for r in requests) < 28
-    assert 1.6 < mean(len(r.responses) for r in requests) < 2.2
-
-
-def test_content_carries_the_canary_and_what_counts_does_not() -> None:
-    holders = Counter(
-        (record.get("event.name"), key)
-        for request in logs(CONFIG)
-        for record in read_logs(request.body, request.content_type)
-        for key, _, value in record.attributes
-        if CANARY in str(value)
-    )
-    assert {
-        ("codex.user_prompt", "prompt"),
-        ("codex.tool_result", "arguments"),
-        ("codex.tool_result", "output"),
-    } == set(holders)
-    secrets = Fleet(CONFIG).secrets()
-    assert CANARY in secrets
-    said = {r.session.user for request in logs(CONFIG) for r in request.responses} - {None}
-    assert said <= secrets
-
-
-def kinds(records: list[Logged]) -> dict[tuple[str, tuple[str | None, str | None, bool]], dict[str, str]]:
-    """Return the kinds of attributes of each kind of event of each scope."""
-    found: dict[tuple[str, tuple[str | None, str | None, bool]], dict[str, str]] = defaultdict(dict)
-    for record in records:
-        for key, kind, _ in record.attributes:
-            assert found[record.scope, record.event].setdefault(key, kind) == kind
-    return found
-
-
-def test_all_the_noise_of_the_real_client_is_there() -> None:
-    config = replace(CONFIG, requests=1500, encoding="protobuf")
-    records = [r for q in logs(config) for r in read_logs(q.body, q.content_type)]
-    assert {record.get("event.name") for record in records} == {
-        None, "codex.conversation_starts", "codex.startup_phase", "codex.user_prompt", "codex.turn_ttft",
-        "codex.api_request", "codex.sse_event", "codex.tool_decision", "codex.tool_result", "codex.turn_cost",
-        "codex.websocket_connect", "codex.websocket_request",
-    }  # fmt: skip
-    assert {record.scope for record in records} == {"codex_otel.log_only", "codex_otel::metrics::client"}
-    assert {None, "response.created", "response.output_text.delta"} <= {record.get("event.kind") for record in records}
-    warm = [r for r in records if r.event[2] and r.get("input_token_count") == "0"]
-    assert warm
-    assert all(r.get("tool_token_count") == "0" for r in warm)
-    plain = Counter(
-        r.get("conversation.id") for r in records if r.event == ("codex.sse_event", "response.completed", False)
-    )
-    tokens = Counter(
-        r.get("conversation.id") for r in records if r.event == ("codex.sse_event", "response.completed", True)
-    )
-    assert any(plain[session] >= tokens[session] > 0 for session in tokens)
-    assert all(record.get("event.timestamp") for record in records if record.get("event.name"))
-
-
-def test_every_event_and_attribute_occurs_in_recordings_of_the_real_client() -> None:
-    captures = SHARED / "captures"
-    files = sorted(captures.glob("codex-[bj]*/*.logs.*")) if captures.is_dir() else []
-    if not files:
-        pytest.skip("no recordings beside this checkout")
-    real = kinds([r for file in files for r in read_logs(file.read_bytes(), _content_type(file))])
-    config = replace(CONFIG, requests=1500, encoding="protobuf")
-    ours = kinds([r for q in logs(config) for r in read_logs(q.body, q.content_type)])
-    assert len(ours) >= 15
-    for event, attributes in ours.items():
-        assert event in real, event
-        assert attributes.items() <= real[event].items() | LOGIN, event
-
-
-LOGIN = {("auth_mode", "string"), ("user.account_id", "string"), ("user.email", "string")}
-"""A ChatGPT login adds these to every event; not every event was recorded with one."""
-
-
-def _content_type(file: Path) -> str:
-    return "application/json" if file.suffix == ".json" else "application/x-protobuf"
+            counts = (r.input_uncached, r.cache_read, r.cache_write_5m, r.cache_write_1h, r.output, r.reasoning, r.tool)
+            seen[r.session.session_id, r.model, r.service_tier, r.speed, counts, r.at_ns // 10**6] += 1
+    assert 2 in seen.values()
 
 
 @pytest.mark.parametrize(
-    "change", [{"agents": 0}, {"requests": 0}, {"duplicates": 1.5}, {"late": -0.1}, {"span_ns": 5}, {"late_max_ns": 1}]
+    ("client", "bytes_", "records"),
+    [
+        ("codex", (6_000, 14_000), (20, 28)),
+        ("claude", (4_000, 14_000), (6, 18)),
+        ("gemini", (50_000, 130_000), (6, 18)),
+    ],
+)
+def test_bodies_are_of_realistic_size(client: Any, bytes_: tuple[int, int], records: tuple[int, int]) -> None:
+    config = FleetConfig(agents=20, requests=3000, seed=1, start_ns=START, client=client, duplicates=0)
+    requests = [r for r in logs(config) if client == "gemini" or r.content_type != "application/json"]
+    assert bytes_[0] < median(len(r.body) for r in requests) < bytes_[1]
+    assert records[0] < mean(r.records for r in requests) < records[1]
+    assert 1.4 < mean(len(r.responses) for r in requests) < 2.3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"agents": 0},
+        {"requests": 0},
+        {"duplicates": 1.5},
+        {"late": -0.1},
+        {"span_ns": 5},
+        {"late_max_ns": 1},
+        {"client": "gemini", "encoding": "protobuf"},
+    ],
 )
 def test_a_config_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

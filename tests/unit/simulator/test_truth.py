@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.oracle import codex_usage, read_logs, rows, same_money
+from tests.support.oracle import read_logs, rows, same_money, usage
 
 from tallystream.schemas.errors import UsageError
 from tallystream.simulator import Fleet, FleetConfig, Request, Truth, compare
 
 START = 1_795_290_000_000_000_000
-CONFIG = FleetConfig(agents=6, requests=240, seed=11, start_ns=START, duplicates=0.2, late=0.1, resend=0.1)
+CONFIG = FleetConfig(
+    agents=10, requests=240, seed=57, start_ns=START, client="mixed", duplicates=0.2, late=0.1, resend=0.1
+)
 REQUESTS = list(Fleet(CONFIG))
-USED = [codex_usage(read_logs(q.body, q.content_type)) if q.signal == "logs" else [] for q in REQUESTS]
+USED = [usage(read_logs(q.body, q.content_type)) if q.signal == "logs" else [] for q in REQUESTS]
 """What a plain reader finds in each of them."""
 Row = dict[str, Any]
 
@@ -36,7 +38,7 @@ def play(answer: Callable[[int, Request], int | None], config: FleetConfig = CON
 
 def read(requests: list[Request]) -> list[Row]:
     """Return the rows that a plain reader makes of the requests' bodies."""
-    used = {u: u for q in requests if q.signal == "logs" for u in codex_usage(read_logs(q.body, q.content_type))}
+    used = {u: u for q in requests if q.signal == "logs" for u in usage(read_logs(q.body, q.content_type))}
     return rows(used)
 
 
@@ -48,6 +50,7 @@ def exact() -> list[Row]:
 def keyed(found: list[Row]) -> dict[tuple[Any, ...], Row]:
     return {
         (
+            row["client"],
             row["session_id"],
             row["hour"],
             row["model"],
@@ -60,14 +63,15 @@ def keyed(found: list[Row]) -> dict[tuple[Any, ...], Row]:
 
 def test_all_acknowledged_the_truth_is_what_the_bodies_say(exact: list[Row]) -> None:
     document = play(lambda *_: 200).document()
-    rows_ = [{k: v for k, v in row.items() if k != "client"} for row in document["acknowledged"]["rows"]]
-    assert keyed(rows_) == keyed(exact)
+    assert keyed(document["acknowledged"]["rows"]) == keyed(exact)
     totals = document["acknowledged"]["totals"]
     assert totals["requests"] == 240
     assert Decimal(totals["cost_usd"]) == sum(Decimal(row["cost_usd"] or 0) for row in exact)
-    assert document["unknown"] == {
-        "totals": dict.fromkeys(set(totals) - {"cost_usd"}, 0) | {"cost_usd": None}, "rows": [],
-    }  # fmt: skip
+    assert Decimal(totals["reported_cost_usd"]) == sum(Decimal(row["reported_cost_usd"] or 0) for row in exact) > 0
+    assert {row["client"] for row in exact} == {"codex", "claude", "gemini"}
+    assert {row["client"] for row in exact if row["reported_cost_usd"]} == {"claude"}
+    money = dict.fromkeys(("cost_usd", "reported_cost_usd"))
+    assert document["unknown"] == {"totals": dict.fromkeys(set(totals) - set(money), 0) | money, "rows": []}
     assert 0 < totals["unpriced_requests"] < 240
     assert {row["cost_usd"] for row in exact if row["model"] == "qwen3-coder-inhouse"} == {None}
 
@@ -80,15 +84,15 @@ def test_exact_rows_have_no_difference(exact: list[Row]) -> None:
     ("field", "by"),
     [("input_uncached", 1), ("output", -1), ("requests", 1), ("total_tokens", 1), ("unpriced_requests", 1),
      ("cache_read", -1), ("reasoning", 1), ("tool", 1), ("cache_write_5m", 1), ("cost_usd", "0.000000000001"),
-     ("cost_usd", "-0.000000000001")],
+     ("cost_usd", "-0.000000000001"), ("cache_write_1h", 1), ("reported_cost_usd", "0.000000000001")],
 )  # fmt: skip
 def test_one_token_or_one_pico_dollar_is_found(exact: list[Row], field: str, by: int | str) -> None:
     planted = copy.deepcopy(exact)
-    row = next(row for row in planted if row["cost_usd"] is not None)
+    row = next(row for row in planted if row["cost_usd"] is not None and row["reported_cost_usd"] is not None)
     row[field] = row[field] + by if isinstance(by, int) else str(Decimal(row[field]) + Decimal(by))
     (difference,) = compare(play(lambda *_: 200), planted)
     assert difference.kind == "wrong"
-    changed = "cost_pico" if field == "cost_usd" else field
+    changed = field.replace("_usd", "_pico").replace("_cost_", "_")
     assert [name for name, want in difference.wanted.items() if difference.found[name] != want] == [changed]
     assert row["session_id"] in str(difference)
     assert changed in str(difference)
@@ -99,6 +103,8 @@ def test_rows_that_lack_are_too_many_or_foreign_are_found(exact: list[Row]) -> N
     assert [d.kind for d in compare(truth, exact[1:])] == ["missing"]
     moved = [{**exact[0], "hour": "2001-01-01T00:00:00Z"}, *exact[1:]]
     assert sorted(d.kind for d in compare(truth, moved)) == ["missing", "unexpected"]
+    theirs = [{**exact[0], "client": "emacs"}, *exact[1:]]
+    assert sorted(d.kind for d in compare(truth, theirs)) == ["missing", "unexpected"]
     other = {**exact[0], "session_id": "somebody else's"}
     assert compare(truth, [*exact, other]) == []
     assert [d.kind for d in compare(truth, [*exact, other], alone=True)] == ["foreign"]
@@ -108,8 +114,18 @@ def test_rows_that_lack_are_too_many_or_foreign_are_found(exact: list[Row]) -> N
 def test_rows_apart_in_book_user_or_connection_are_added_up(exact: list[Row]) -> None:
     truth = play(lambda *_: 200)
     row = next(row for row in exact if row["requests"] > 1 and row["cost_usd"])
-    part = {**row, "requests": 1, "output": 0, "cost_usd": "0", "attribution": row["attribution"] | {"user": "u_1"}}
-    for name in ("input_uncached", "cache_read", "cache_write_5m", "reasoning", "total_tokens", "unpriced_requests"):
+    part = {
+        **row,
+        "requests": 1,
+        "output": 0,
+        "cost_usd": "0",
+        "reported_cost_usd": None,
+        "attribution": row["attribution"] | {"user": "u_1"},
+    }
+    for name in (
+        "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "tool", "total_tokens",
+        "unpriced_requests",
+    ):  # fmt: skip
         part[name] = 0
     rest = {**row, "requests": row["requests"] - 1, "attribution": row["attribution"] | {"user": None, "team": None}}
     rest["attribution"] |= row["attribution"]

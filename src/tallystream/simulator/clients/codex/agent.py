@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from tallystream.simulator import codex_records, codex_signals
 from tallystream.simulator.agent import Agent, Context, Counts, uuid7
-from tallystream.simulator.exporter import iso
-from tallystream.simulator.model import Request, Session, Signal
-from tallystream.simulator.population import BRANCHES, CODEX_MODELS, TIERED, TIERS, Mix
+from tallystream.simulator.clients.codex import records, signals
+from tallystream.simulator.clients.codex.models import MODELS, TIERED, TIERS
+from tallystream.simulator.model import Request, Session, Signal, Transport
+from tallystream.simulator.population import Mix
+from tallystream.simulator.wire import Scope
 
 MODES: Mix[tuple[str, str]] = Mix(
     [(("codex_exec", "http"), 52), (("codex-tui", "http"), 33), (("codex_exec", "websocket"), 15)]
 )
 AUTHS: Mix[str | None] = Mix([(None, 40), ("ApiKey", 25), ("Chatgpt", 35)])
 EFFORTS: Mix[str | None] = Mix([(None, 70), ("low", 10), ("medium", 12), ("high", 8)])
-LOGS, METRICS = "codex_otel.log_only", "codex_otel::metrics::client"
+LOGS, METRICS = Scope("codex_otel.log_only"), Scope("codex_otel::metrics::client")
 
 
 @dataclass
@@ -30,13 +32,20 @@ class Conversation:
     model: str
     context: Context
     shared: tuple[bytes, bytes, bytes]
-    """Tail, trace id and span id, as a template takes them."""
+    """What all events have in common, trace id and span id, as a template takes them."""
 
 
 class CodexAgent(Agent):
     """Codex 0.169, `codex exec` and terminal sessions, over HTTP and over a websocket."""
 
     BODY_RESPONSES = Mix([(1, 30), (2, 22), (3, 18), (4, 16), (5, 14)])
+    TRANSPORT = Transport("OTel-OTLP-Exporter-Rust/0.31.0", chunked=False)
+    NAMES = MappingProxyType(
+        {
+            "team": "team", "repo": "repo", "branch": "branch", "cost_center": "cost.center", "env": "env",
+            "host": "host.name",
+        }
+    )  # fmt: skip
     _last: Session | None = None
     _resource = b""
 
@@ -45,19 +54,19 @@ class CodexAgent(Agent):
         rng = self.rng
         originator, transport = MODES.pick(rng)
         auth = AUTHS.pick(rng)
-        session = self._start(originator)
+        session = self._start(originator, auth)
         conversation = self._conversation(session, originator, auth)
-        self._emit(conversation, "start")
+        self._noise(conversation, "start")
         if originator == "codex-tui" and rng.random() < 0.3:
             yield self._cut()
         if transport == "websocket":
-            self._emit(conversation, "prewarm")
+            self._noise(conversation, "prewarm")
             self._warm_up(conversation)
         turns = 1 if originator == "codex_exec" else 1 + int(rng.random() ** 2 * 12)
         for _ in range(turns):
             if not self.left:
                 break
-            self._emit(conversation, "prompt")
+            self._noise(conversation, "prompt")
             steps = 1 + int(rng.random() ** 2 * 8)
             for step in range(steps):
                 if not self.left:
@@ -71,50 +80,40 @@ class CodexAgent(Agent):
                 # `/model`: the conversation goes on with another one.
                 conversation = self._conversation(session, originator, auth)
         if originator == "codex-tui":
-            self._emit(conversation, "turn_cost")
+            self._noise(conversation, "turn_cost")
         yield self._cut(last=True)
         sides: tuple[tuple[Signal, float], ...] = (("metrics", self.options.metrics), ("traces", self.options.traces))
         for signal, share in sides:
             if rng.random() < share:
-                yield self._side(signal, session)
+                yield self.side(signal, session.session_id)
 
-    def _start(self, originator: str) -> Session:
+    def _start(self, originator: str, auth: str | None) -> Session:
         """Choose the resource and the session; one run in ten resumes the session before, maybe on another branch."""
         person, rng = self.person, self.rng
-        branch = BRANCHES[int(rng.random() * len(BRANCHES))] if person.repo and rng.random() < 0.7 else None
-        own = {
-            "team": person.team,
-            "repo": person.repo,
-            "branch": branch,
-            "cost.center": person.cost_center,
-            "env": person.env,
-            "host.name": person.host,
-        }
-        said = {key: value for key, value in own.items() if value is not None}
+        said, attribution = self.told()
         self._resource = self.options.wire.resource(
             [
                 ("service.name", "codex_cli_rs" if originator == "codex-tui" else "codex_exec"),
                 ("telemetry.sdk.name", "opentelemetry"),
                 ("telemetry.sdk.language", "rust"),
                 ("telemetry.sdk.version", "0.31.0"),
-                ("service.version", codex_records.VERSION),
-                *said.items(),
+                ("service.version", records.VERSION),
+                *said,
                 *([("user.id", person.user)] if person.user else []),
             ]
         )
-        dimension = {"cost.center": "cost_center", "host.name": "host"}
-        attribution = tuple(sorted((dimension.get(key, key), value) for key, value in said.items()))
         resumed = self._last.session_id if self._last is not None and rng.random() < 0.1 else None
-        self._last = Session("codex", "openai", resumed or uuid7(self.now, rng), person.user, attribution)
+        user = person.user or (person.email if auth == "Chatgpt" else None)
+        self._last = Session("codex", "openai", resumed or uuid7(self.now, rng), user, attribution)
         return self._last
 
     def _conversation(self, session: Session, originator: str, auth: str | None) -> Conversation:
         rng, wire = self.rng, self.options.wire
-        model = CODEX_MODELS.pick(rng)
-        tail = codex_records.tail(wire, self.person, session.session_id, model, originator, auth)
+        model = MODELS.pick(rng)
+        common = records.common(wire, self.person, session.session_id, model, originator, auth)
         trace = wire.identifier(rng.getrandbits(128).to_bytes(16, "big"))
         span = wire.identifier(rng.getrandbits(64).to_bytes(8, "big"))
-        return Conversation(session, model, Context(rng), (tail, trace, span))
+        return Conversation(session, model, Context(rng), (common, trace, span))
 
     def _respond(self, conversation: Conversation, transport: str, *, spoken: bool) -> None:
         """One billed response and all the records around it."""
@@ -123,27 +122,27 @@ class CodexAgent(Agent):
         if transport == "http":
             chance = rng.random()
             if chance < 0.02:
-                self._emit(conversation, "retried")
+                self._noise(conversation, "retried")
             elif chance < 0.03:
-                self._emit(conversation, "cut")
-            self._emit(conversation, "http")
+                self._noise(conversation, "cut")
+            self._noise(conversation, "http")
             if rng.random() < 0.9:
-                self._emit(conversation, "reasoning")
-            self._emit(conversation, "spoken" if spoken else "call")
-            self._emit(conversation, "completed")
+                self._noise(conversation, "reasoning")
+            self._noise(conversation, "spoken" if spoken else "call")
+            self._noise(conversation, "completed")
         else:
-            self._emit(conversation, "websocket")
+            self._noise(conversation, "websocket")
         self._report(conversation)
         if not spoken:
-            self._emit(conversation, "called")
+            self._noise(conversation, "called")
 
     def _subagent(self, parent: Conversation, originator: str, auth: str | None) -> None:
         """Let a subagent work: a conversation of its own in the same process, hence in the same bodies."""
-        self._emit(parent, "spawned")
+        self._noise(parent, "spawned")
         whose = parent.session
         session = Session("codex", "openai", uuid7(self.now, self.rng), whose.user, whose.attribution)
         child = self._conversation(session, originator, auth)
-        self._emit(child, "start")
+        self._noise(child, "start")
         for _ in range(2):
             if self.left:
                 self._respond(child, "http", spoken=True)
@@ -166,9 +165,7 @@ class CodexAgent(Agent):
     ) -> None:
         optional = (("ttft_ms", ttft), ("service_tier", tier), ("model_reasoning_effort", effort))
         data = self._token_record(conversation, counts, [(key, value) for key, value in optional if value is not None])
-        at_ns = self.now - self.exporter.shift_ns
-        response = self.bill(conversation.session, conversation.model, tier, at_ns, counts)
-        self.exporter.add_response(data, response)
+        self.exporter.add_response(data, self.bill(conversation.session, conversation.model, counts, tier=tier))
 
     def _warm_up(self, conversation: Conversation) -> None:
         """Over a websocket Codex warms up with a request that is none: its counts are all 0."""
@@ -179,7 +176,7 @@ class CodexAgent(Agent):
         self, conversation: Conversation, counts: Counts, optional: Sequence[tuple[str, str | int]]
     ) -> bytes:
         """Encode the record. Codex's input holds what was cached and written, its output the reasoning."""
-        wire, at_ns = self.options.wire, self.now - self.exporter.shift_ns
+        wire = self.options.wire
         given = counts.input_uncached + counts.cache_read + counts.cache_write_5m
         attribute = wire.attribute
         own = wire.between.join(
@@ -195,40 +192,28 @@ class CodexAgent(Agent):
                 *[attribute(key, value) for key, value in optional],
             ]
         )
-        template, shared = codex_records.token_template(wire), conversation.shared
-        head = wire.head(template.sizes[0] + len(own) + len(shared[0]))
-        return template.render((wire.time(at_ns), iso(at_ns), head, *shared, own))
+        return self.record(records.token_template(wire), conversation.shared, own)
 
-    def _emit(self, conversation: Conversation, shape: str) -> None:
-        """Put a run of noise records into the batch."""
-        rng, wire, exporter = self.rng, self.options.wire, self.exporter
-        template = codex_records.template(wire, shape, int(rng.random() * codex_records.VARIANTS))
-        now, gap = self.now - exporter.shift_ns, self.gap + int(rng.random() * 1e6)
-        time, head, shared = wire.time, wire.head, conversation.shared
-        tail = len(shared[0])
-        values: list[bytes] = []
-        for size in template.sizes:
-            now += gap
-            values += (time(now), iso(now), head(size + tail))
-        values += (*shared, b"call_%020x" % rng.getrandbits(80))
-        self.now = now + exporter.shift_ns
-        exporter.add(template.render(values), len(template.sizes))
+    def _noise(self, conversation: Conversation, shape: str) -> None:
+        variant = int(self.rng.random() * records.VARIANTS)
+        self.emit(records.template(self.options.wire, shape, variant), conversation.shared)
+
+    def extras(self) -> tuple[bytes, ...]:
+        """Return a tool call's id."""
+        return (b"call_%020x" % self.rng.getrandbits(80),)
 
     def _cut(self, *, last: bool = False) -> Request:
         """End the batch; when the client ends its exporter says so in a scope of its own."""
         wire = self.options.wire
-        ending: list[tuple[str, Sequence[bytes]]] = []
+        ending: list[tuple[Scope, Sequence[bytes]]] = []
         if last:
-            template, at_ns = codex_records.flush_template(wire), self.now - self.exporter.shift_ns
-            ending.append((METRICS, [template.render((wire.time(at_ns), b"", wire.head(template.sizes[0])))]))
+            ending.append((METRICS, [self.record(records.flush_template(wire), (b"",), b"")]))
 
         def body(runs: Sequence[bytes]) -> bytes:
             return wire.logs(self._resource, [*([(LOGS, runs)] if runs else []), *ending])
 
         return self.exporter.cut(self.now, body, last=last, extra=len(ending))
 
-    def _side(self, signal: Signal, session: Session) -> Request:
-        """Return a body of metrics or traces: it repeats usage of the logs, and must add nothing to it."""
-        options = self.options
-        body, records = codex_signals.body(signal, options.wire.content_type, session.session_id, self.now)
-        return Request(options.number, self.now, signal, body, options.wire.content_type, options.gzip, records, ())
+    def document(self, signal: Signal, session_id: str) -> tuple[bytes, int]:
+        """Return metrics or traces."""
+        return signals.body(signal, self.options.wire, session_id, self.now)

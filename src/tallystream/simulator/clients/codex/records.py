@@ -10,13 +10,26 @@ from functools import cache
 
 from tallystream.simulator.model import CANARY
 from tallystream.simulator.population import Person
-from tallystream.simulator.wire import EXTRA, Hole, Pairs, Part, Record, Template, Value, Wire, hole
+from tallystream.simulator.wire import (
+    COMMON,
+    EXTRA,
+    ISO,
+    Hole,
+    Pair,
+    Part,
+    Record,
+    Template,
+    Value,
+    Wire,
+    hole,
+)
 
 VERSION = "0.169.0"
 VARIANTS = 4
 FLUSH = "event otel/src/metrics/client.rs:324"
 """A record of the scope `codex_otel::metrics::client`."""
 
+Pairs = tuple[Pair, ...]
 Event = tuple[str, Pairs]
 """`eventName` and the event's own attributes."""
 
@@ -217,30 +230,32 @@ _SHAPES: dict[str, Callable[[int], tuple[Event, ...]]] = {
 }
 
 
+def _record(wire: Wire, own: Pairs | tuple[Part], name: str, *, traced: bool) -> Record:
+    """Return an event: its own attributes, then its time and those that every event of the session has."""
+    return Record(wire.attributes([*own, ("event.timestamp", Hole(ISO, 24)), hole(COMMON)]), traced, name)
+
+
 @cache
 def template(wire: Wire, shape: str, variant: int) -> Template:
     """Return the shape's template; records of `codex.sse_event` carry no trace."""
     return wire.template(
-        [
-            Record(wire.attributes(pairs), name, traced=pairs[0][1] != "codex.sse_event")
-            for name, pairs in _SHAPES[shape](variant)
-        ]
+        [_record(wire, pairs, name, traced=pairs[0][1] != "codex.sse_event") for name, pairs in _SHAPES[shape](variant)]
     )
 
 
 @cache
 def token_template(wire: Wire) -> Template:
     """Return the template of the record that carries tokens, whose own attributes are its extra."""
-    return wire.template([Record(hole(EXTRA), f"{_SESSION}1153", traced=False)])
+    return wire.template([_record(wire, (hole(EXTRA),), f"{_SESSION}1153", traced=False)])
 
 
 @cache
 def flush_template(wire: Wire) -> Template:
     """Return the template of what the exporter says when the client ends, without any attribute."""
-    return wire.template([Record(Part(b"", 0), FLUSH, (5, "DEBUG"), "flushing OTEL metrics", False, False)])
+    return wire.template([Record(Part(b"", 0), False, FLUSH, (5, "DEBUG"), "flushing OTEL metrics")])
 
 
-def tail(wire: Wire, person: Person, session_id: str, model: str, originator: str, auth: str | None) -> bytes:
+def common(wire: Wire, person: Person, session_id: str, model: str, originator: str, auth: str | None) -> bytes:
     """Encode what every event of a session has after its time, in Codex's order; a ChatGPT login brings an account."""
     login = auth == "Chatgpt"
     pairs: tuple[tuple[str, Value | None], ...] = (

@@ -1,0 +1,61 @@
+"""Metrics and traces of any client: built once a process from plain dicts in OTLP/JSON shape, then spliced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+from tallystream.simulator.model import Signal
+from tallystream.simulator.wire import Wire
+
+SESSION = "00000000-0000-4000-8000-00000c0de000"
+"""Stands for the session, wherever it is named."""
+TIME = 0x1717_1717_1717_1717
+"""Stands for the time: 8 bytes that occur nowhere else, in both encodings."""
+BOUNDS = [0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0]
+"""OpenTelemetry's own buckets of a histogram."""
+Document = Callable[[Signal], tuple[dict[str, Any], int]]
+"""Makes a body, and says how many spans or points it holds."""
+
+
+def value(given: Any, *, quoted: bool = False) -> dict[str, Any]:
+    """Return an AnyValue; `quoted` writes an int as a string."""
+    if isinstance(given, str):
+        return {"stringValue": given}
+    if isinstance(given, bool):
+        return {"boolValue": given}
+    if isinstance(given, list):
+        return {"arrayValue": {"values": [value(one, quoted=quoted) for one in given]}}
+    if isinstance(given, int):
+        return {"intValue": str(given) if quoted else given}
+    return {"doubleValue": given}
+
+
+def attributes(pairs: Iterable[tuple[str, Any]], *, quoted: bool = False) -> list[dict[str, Any]]:
+    """Return KeyValues."""
+    return [{"key": key, "value": value(given, quoted=quoted)} for key, given in pairs]
+
+
+def buckets(numbers: Iterable[float]) -> list[int]:
+    """Return how many of the numbers lie in each bucket."""
+    counts = [0] * (len(BOUNDS) + 1)
+    for number in numbers:
+        counts[sum(bound < number for bound in BOUNDS)] += 1
+    return counts
+
+
+@cache
+def _template(make: Document, signal: Signal, wire: Wire) -> tuple[bytes, int]:
+    document, records = make(signal)
+    return wire.document(document), records
+
+
+def body(make: Document, signal: Signal, wire: Wire, session_id: str, at_ns: int) -> tuple[bytes, int]:
+    """Return a body of one of the two signals and how many spans or points it holds."""
+    data, records = _template(make, signal, wire)
+    if wire.content_type == "application/json":
+        data = data.replace(b"%d" % TIME, b"%d" % at_ns)
+    else:
+        data = data.replace(TIME.to_bytes(8, "little"), at_ns.to_bytes(8, "little"))
+    return data.replace(SESSION.encode(), session_id.encode()), records
