@@ -101,12 +101,12 @@ def stops(book: accounts.Ledger, since: float, until: float) -> dict[int, float]
     return found
 
 
-def render(done: Rolling, command: str) -> str:
+def render(done: Rolling, command: str, title: str) -> str:
     """Return the section of the report."""
     longest = max(done.stops.values())
     held = "within" if longest <= done.session_timeout else "beyond"
     lines = [
-        f"## Rolling restart, session timeout {done.session_timeout:.0f} s",
+        f"## {title}, session timeout {done.session_timeout:.0f} s",
         "",
         report.header(command),
         "",
@@ -143,7 +143,6 @@ def tree(revision: str, folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.rolling", description=__doc__)
     parser.add_argument("--report", type=Path)
-    parser.add_argument("--section", default="rolling")
     parser.add_argument("--session-timeout", type=float, default=6.0, help="seconds")
     parser.add_argument("--from", dest="revision", help="what to upgrade from, as git names it")
     arguments = parser.parse_args()
@@ -151,10 +150,14 @@ def main() -> None:
         old = tree(arguments.revision, Path(folder) / "old") if arguments.revision else None
         done = run(Path(folder) / "run", arguments.session_timeout, old=old)
     command = f"python -m tests.chaos.rolling --session-timeout {arguments.session_timeout:g}"
-    text = render(done, command + (f" --from {arguments.revision}" if old else ""))
+    section, title = "rolling", "Rolling restart"
+    if old is not None:
+        command += f" --from {arguments.revision}"
+        section, title = "upgrade", f"Upgrade from {arguments.revision}"
+    text = render(done, command, title)
     sys.stdout.write(f"{text}\n{done.verdict}\n")
     if arguments.report:
-        report.write(arguments.report, arguments.section, text)
+        report.write(arguments.report, section, text)
     sys.exit(0 if done.verdict.exact else 4)
 
 
