@@ -134,7 +134,11 @@ def _gateway(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Requests by provider and signal", "A second.",
-                Query(rate("tallystream_gateway_requests_total", "provider, signal"), "{{provider}} {{signal}}"),
+                Query(
+                    f"{rate('tallystream_gateway_requests_total', 'provider, signal')}"
+                    " and on (provider, signal) sum by (provider, signal) (tallystream_gateway_requests_total) > 0",
+                    "{{provider}} {{signal}}",
+                ),
                 unit="reqps", stacked=True, span=THIRD,
             )
         )
