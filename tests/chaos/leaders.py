@@ -114,7 +114,8 @@ def leader_hangs(ring: Ring) -> Blow:
     unacked = silenced(ring, victim)
     try:
         eventually(led_without(cluster, victim), "others lead", 60)
-        counted_on(ring)
+        taken = sum(cluster.witness.usage_ends().values())
+        eventually(lambda: sum(cluster.witness.usage_ends().values()) > taken, "others take more", 120)
         ring.pause(0.0, 2.0)
     finally:
         cluster.signal_broker(signal.SIGCONT, victim)
