@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,30 @@ def test_demo_shows_exact_tables_and_exits_0(tmp_path: Path) -> None:
     assert document["totals"]["requests"] == 120
     assert document["catalogue"]["sessions_behind"] == 0
     assert not (tmp_path / "data" / "run.json").exists(), "the demo has stopped what it started"
+
+
+def test_a_mixed_fleet_counts_each_client_as_it_means_it_over_a_connection_of_one_of_them(tmp_path: Path) -> None:
+    """The record itself says whose it is; the connection says who may send."""
+    with product(tmp_path / "data") as running:
+        fleet = start_fleet(
+            running, tmp_path, "--client", "mixed", "--agents", "20", "--requests", "400", "--seed", "11",
+            "--duplicates", "0.2", "--late", "0.1", "--resend", "0.1",
+        )  # fmt: skip
+        out, _ = fleet.communicate(timeout=60)
+        assert fleet.returncode == 0, out.decode()
+        rows = rows_now(running)
+        truth = Truth.load(tmp_path / "truth.json")
+        assert compare(truth, rows, alone=True) == []
+        requests: Counter[str] = Counter()
+        unpriced: Counter[str] = Counter()
+        for row in rows:
+            requests[row["client"]] += row["requests"]
+            unpriced[row["client"]] += row["unpriced_requests"]
+            assert bool(row["reported_cost_usd"]) is (row["client"] == "claude")
+            assert row["connection_id"].startswith("codex-")
+        assert requests == {"codex": 200, "claude": 120, "gemini": 80}
+        assert all(unpriced[client] < number / 4 for client, number in requests.items()), "what they send has a price"
+        assert running.json("deadletters", "list")["deadletters"] == []
+    for path in (tmp_path / "data").rglob("*"):
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes(), f"{path} holds content of prompts or tools"
