@@ -15,10 +15,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import Literal
 
 from aiohttp import web
 
 from tallystream.simulator import Fleet, FleetConfig, Load, Truth, run, target
+from tallystream.simulator.model import ClientName
 from tallystream.simulator.options import Encoding
 
 START_NS = 1_795_290_000_000_000_000
@@ -27,32 +29,32 @@ START_NS = 1_795_290_000_000_000_000
 def line(what: str, cpu_s: float, responses: int, records: int, size: int, bodies: int) -> None:
     """Print one result."""
     print(
-        f"{what:34} {responses / cpu_s:>9,.0f} token events/s {records / cpu_s:>10,.0f} records/s"
+        f"{what:36} {responses / cpu_s:>9,.0f} token events/s {records / cpu_s:>10,.0f} records/s"
         f" {bodies / cpu_s:>8,.0f} bodies/s {size / cpu_s / 1e6:>7,.0f} MB/s  ({cpu_s:.2f} CPU s)"
     )
 
 
-def config(requests: int, encoding: Encoding) -> FleetConfig:
+def config(requests: int, encoding: Encoding, client: ClientName | Literal["mixed"] = "codex") -> FleetConfig:
     """Return a fleet as the acceptance run plays it."""
-    return FleetConfig(200, requests, 7, START_NS, encoding=encoding, duplicates=0.1, late=0.05)
+    return FleetConfig(200, requests, 7, START_NS, client=client, encoding=encoding, duplicates=0.1, late=0.05)
 
 
-def generate(requests: int, encoding: Encoding) -> None:
+def generate(requests: int, encoding: Encoding, client: ClientName | Literal["mixed"] = "codex") -> None:
     """Generate only."""
     bodies = records = responses = size = 0
     before = time.process_time()
-    for request in Fleet(config(requests, encoding)):
+    for request in Fleet(config(requests, encoding, client)):
         bodies += 1
         records += request.records
         responses += len(request.responses)
         size += len(request.body)
-    line(f"generate {encoding}", time.process_time() - before, responses, records, size, bodies)
+    line(f"generate {client} {encoding}", time.process_time() - before, responses, records, size, bodies)
 
 
 def account(requests: int) -> None:
     """Keep the truth of bodies generated before, then price it."""
-    fleet = list(Fleet(config(requests, "protobuf")))
-    truth = Truth(config(requests, "protobuf"))
+    fleet = list(Fleet(config(requests, "protobuf", "mixed")))
+    truth = Truth(config(requests, "protobuf", "mixed"))
     before = time.process_time()
     for request in fleet:
         truth.begin(request)
@@ -61,8 +63,17 @@ def account(requests: int) -> None:
     truth.document()
     after = time.process_time()
     sent = truth.sent
-    line("truth: outcomes, while it runs", middle - before, sent.token_records, sent.records, sent.bytes, len(fleet))
-    line("truth: dollars, once it is over", after - middle, sent.token_records, sent.records, sent.bytes, len(fleet))
+    line(
+        "truth of mixed: outcomes, as it runs",
+        middle - before,
+        sent.token_records,
+        sent.records,
+        sent.bytes,
+        len(fleet),
+    )
+    line(
+        "truth of mixed: dollars, at the end", after - middle, sent.token_records, sent.records, sent.bytes, len(fleet)
+    )
 
 
 def serve(port: Connection) -> None:
@@ -95,19 +106,24 @@ def server() -> Iterator[str]:
         process.join()
 
 
-def send(requests: int) -> None:
+def send(requests: int, client: ClientName | Literal["mixed"]) -> None:
     """Send everything, keeping the truth."""
     with server() as url:
         before = time.process_time()
-        report = asyncio.run(run(config(requests, "protobuf"), target(url), Load(concurrency=32)))
+        report = asyncio.run(run(config(requests, "protobuf", client), target(url), Load(concurrency=32)))
         cpu_s = time.process_time() - before
-    line("generate, send, keep the truth", cpu_s, report.responses, report.records, report.bytes, report.bodies)
-    print(f"{'':34} {report.bodies / report.seconds:,.0f} requests/s of wall time, {report.percentiles()}")
+    line(f"{client}: generate, send, keep truth", cpu_s, report.responses, report.records, report.bytes, report.bodies)
+    print(f"{'':36} {report.bodies / report.seconds:,.0f} requests/s of wall time, {report.percentiles()}")
 
 
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     generate(count, "protobuf")
     generate(count, "json")
-    account(count)
-    send(count)
+    generate(count, "protobuf", "claude")
+    generate(count, "json", "claude")
+    generate(count // 4, "json", "gemini")
+    generate(count // 2, "protobuf", "mixed")
+    account(count // 4)
+    send(count, "codex")
+    send(count // 4, "mixed")
