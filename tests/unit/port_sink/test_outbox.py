@@ -112,9 +112,7 @@ def test_of_two_documents_the_higher_order_is_right_and_the_oldest_change_counts
     assert outbox.since_ms() == 40
     taken = outbox.take(60)
     assert taken is not None
-    assert [(item.key, item.appended_ms) for item in taken[1]] == [(b"new", 45)], (
-        "a repetition is no change"
-    )
+    assert [(item.key, item.appended_ms) for item in taken[1]] == [(b"new", 45)], "a repetition is no change"
 
 
 def test_what_others_relate_to_goes_first_and_twenty_share_a_request() -> None:
