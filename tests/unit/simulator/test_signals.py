@@ -1,0 +1,89 @@
+"""Metrics and traces are shaped like the real clients', and repeat usage that must add nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest as BinaryMetrics
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest as BinaryTraces
+from opentelemetry.proto_json.collector.metrics.v1.metrics_service import ExportMetricsServiceRequest as JsonMetrics
+from opentelemetry.proto_json.collector.trace.v1.trace_service import ExportTraceServiceRequest as JsonTraces
+from tests.conftest import SHARED
+from tests.support.oracle import JSON, value_of
+
+from tallystream.simulator import Fleet, FleetConfig
+from tallystream.simulator.model import ClientName
+
+START = 1_795_290_000_000_000_000
+Shapes = dict[tuple[Any, ...], set[tuple[str, str]]]
+"""Of each metric (scope, name, unit, kind, temporality) or span (scope, name, kind), the attributes and their kinds."""
+each_client = pytest.mark.parametrize("client", get_args(ClientName))
+
+
+def metrics(body: bytes, content_type: str) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    request: Any = JsonMetrics.from_dict(json.loads(body)) if content_type == JSON else BinaryMetrics.FromString(body)
+    for group in request.resource_metrics:
+        for scope in group.scope_metrics:
+            for metric in scope.metrics:
+                for kind in ("sum", "histogram", "gauge"):
+                    data = getattr(metric, kind)
+                    for point in data.data_points if data is not None else ():
+                        temporality = int(getattr(data, "aggregation_temporality", 0))
+                        yield (scope.scope.name, metric.name, metric.unit, kind, temporality), point.attributes
+
+
+def spans(body: bytes, content_type: str) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    request: Any = JsonTraces.from_dict(json.loads(body)) if content_type == JSON else BinaryTraces.FromString(body)
+    for group in request.resource_spans:
+        for scope in group.scope_spans:
+            for span in scope.spans:
+                yield (
+                    (scope.scope.name, span.name, int(span.kind), len(span.trace_id), len(span.span_id)),
+                    span.attributes,
+                )
+
+
+READ = {"metrics": metrics, "traces": spans}
+
+
+def shapes(found: Iterator[tuple[tuple[Any, ...], Any]], into: Shapes) -> Shapes:
+    for key, attributes in found:
+        into[key] |= {(pair.key, value_of(pair.value)[0]) for pair in attributes}
+    return into
+
+
+@each_client
+@pytest.mark.parametrize("signal", ["metrics", "traces"])
+def test_what_is_sent_occurs_in_recordings_of_the_real_client(client: ClientName, signal: str) -> None:
+    real: Shapes = defaultdict(set)
+    for file in sorted((SHARED / "captures").glob(f"{client}-[bj]*/*.{signal}.*")):
+        raw = file.read_bytes()
+        body = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        shapes(READ[signal](body, JSON if file.suffix == ".json" else "application/x-protobuf"), real)
+    if not real:
+        pytest.skip("no recordings beside this checkout")
+    ours: Shapes = defaultdict(set)
+    config = FleetConfig(agents=8, requests=200, seed=7, start_ns=START, client=client, metrics=1, traces=1)
+    for request in Fleet(config):
+        if request.signal == signal:
+            shapes(READ[signal](request.body, request.content_type), ours)
+    assert len(ours) >= 2
+    for key, attributes in ours.items():
+        assert key in real
+        assert attributes <= real[key], key
+
+
+@each_client
+def test_time_and_session_are_the_runs_own(client: ClientName) -> None:
+    config = FleetConfig(agents=4, requests=100, seed=7, start_ns=START, client=client, metrics=1, traces=1)
+    requests = list(Fleet(config))
+    sessions = {r.session.session_id.encode() for q in requests for r in q.responses}
+    named = [q for q in requests if q.signal != "logs" and any(session in q.body for session in sessions)]
+    assert {q.signal for q in named} >= ({"traces"} if client == "codex" else {"traces", "metrics"})
+    assert all(b"0c0de000" not in q.body for q in requests), "nothing is left of what is spliced"
+    assert all(b"\x17" * 8 not in q.body and b"1663823975275763479" not in q.body for q in requests)
