@@ -240,7 +240,7 @@ def broker(ring: Ring) -> Blow:
     unacked = ring.spooled() - before
     cluster.start_broker()
     flowing(ring)
-    return Blow("broker", 1, unacked, "spooled messages")
+    return Blow("broker", len(cluster.brokers), unacked, "spooled messages")
 
 
 def flowing(ring: Ring) -> None:
@@ -304,7 +304,7 @@ def everything(ring: Ring) -> Blow:
     cluster.start_broker()
     answering(ring)
     flowing(ring)
-    return Blow("everything", 3, unacked, "requests and messages", " ".join(order))
+    return Blow("everything", 2 + len(cluster.brokers), unacked, "requests and messages", " ".join(order))
 
 
 @kind("sigterm")

@@ -79,8 +79,10 @@ def waiting(ring: Ring) -> int:
 
 def counted_on(ring: Ring) -> None:
     """Wait until what is acknowledged by now has been counted: two brokers are enough."""
-    ends = ring.cluster.witness.usage_ends()
-    eventually(lambda: behind(ends, ring.cluster.witness.positions()) == 0, "two brokers are enough", 120)
+    witness = ring.cluster.witness
+    ends = witness.usage_ends()
+    eventually(lambda: behind(ends, witness.positions()) == 0, "two brokers are enough", 120)
+    witness.snapshot()
 
 
 def silenced(ring: Ring, victim: EmbeddedKafka) -> int:
