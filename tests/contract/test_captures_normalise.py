@@ -16,8 +16,10 @@ import pytest
 from tests.conftest import SHARED
 from tests.support import oracle
 
+from tallystream.agents.pricing import Book
 from tallystream.schemas.clients import LogsResult, normalise_logs
 from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.money import to_pico
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
 from tallystream.schemas.packing import messages
 from tallystream.schemas.usage import UsageBatch
@@ -120,6 +122,20 @@ def test_a_plain_reading_by_the_official_classes_finds_the_truth_too(name: str) 
         for field, count in in_words_of(used.client, asdict(used)).items():
             sums[used.session_id, used.model][field] += count
     assert {key: dict(counts) for key, counts in sums.items()} == wanted
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDERS if name.startswith("claude-")])
+def test_our_price_of_each_request_is_what_claude_code_itself_believes(name: str) -> None:
+    """Two reckonings that know nothing of each other agree to the pico-dollar: `normal` speed is the standard one."""
+    book, priced = Book(), 0
+    for result in results(name):
+        for pack in result.packs:
+            for e in pack.events:
+                counts = (e["input_uncached"], e["cache_read"], e["cache_write_5m"], e["cache_write_1h"], e["output"])
+                ours = book.price(pack.provider, e["model"], None, e["occurred_at"], *counts, speed=e["speed"])
+                assert ours == to_pico(e["reported_cost_usd"])
+                priced += 1
+    assert priced > 0
 
 
 @each_folder

@@ -61,6 +61,11 @@ class Exporter:
         """Whether it is time to cut."""
         return len(self._responses) >= self._wanted
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to send, no copy either."""
+        return not (self._runs or self._owed)
+
     def add(self, run: bytes, records: int) -> None:
         """Take records without tokens."""
         self._runs.append(run)

@@ -66,7 +66,7 @@ def test_official_classes_read_exactly_what_the_fleet_says_it_sent(client: Clien
             assert count_items(request.body, request.content_type, request.signal) == request.records > 0
             continue
         records = read_logs(request.body, request.content_type)
-        assert len(records) == request.records
+        assert len(records) == request.records > 0
         read = [replace(found, known_by=()) for found in usage(records)]
         assert Counter(read) == Counter(map(used, request.responses))
 

@@ -79,7 +79,8 @@ class ClaudeAgent(Agent):
             self._noise("swept", thread)
         if traced:
             yield self.side("traces", self._session.session_id)
-        yield self._cut(last=True)
+        if not self.exporter.empty:
+            yield self._cut(last=True)
         if rng.random() < self.options.metrics:
             yield self.side("metrics", self._session.session_id)
 
