@@ -274,9 +274,12 @@ def _dead(on: dashboard.Dashboard) -> dashboard.Dashboard:
 
 
 def _dead_letters() -> str:
-    """Return the dead letters of the range; of a process that is younger than it, all: `increase()` misses its first."""
+    """Return the dead letters of the range; of a process that is younger than it, all: `increase()` misses its first.
+
+    The minute more is for what passes between a process's start and the first time that Prometheus reads it.
+    """
     letters = '{__name__=~"tallystream_(gateway|worker)_dead_letters_total"}'
-    young = 'on (instance) time() - process_start_time_seconds{job="tallystream"} < $__range_s'
+    young = 'on (instance) time() - process_start_time_seconds{job="tallystream"} < $__range_s + 60'
     grown = f"increase({letters}[$__range])"
     return f"sum(({letters} and {young}) > {grown} or {grown})"
 
