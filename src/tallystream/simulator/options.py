@@ -54,6 +54,7 @@ class FleetConfig:
     start_ns: int
     span_ns: int = HOUR_NS
     client: ClientName | Literal["mixed"] = "codex"
+    """`mixed`: all of them, in the proportions of `fleet.MIXED`."""
     encoding: Encoding = "mixed"
     """Of clients that have a choice: Gemini CLI sends JSON."""
     gzip: bool = False

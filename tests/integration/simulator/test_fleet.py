@@ -7,11 +7,13 @@ import gzip
 from collections import Counter
 from typing import Any
 
+import pytest
 from aiohttp import web
 from tests.support.oracle import rows
 from tests.support.recorder import accept, gateway
 
 from tallystream.simulator import FleetConfig, Load, Report, Truth, compare, run, target
+from tallystream.simulator.model import ClientName
 
 START = 1_795_290_000_000_000_000
 CONFIG = FleetConfig(agents=10, requests=400, seed=3, start_ns=START, duplicates=0.1, late=0.05, resend=0.05)
@@ -99,8 +101,9 @@ async def test_retries_only_what_may_be_retried() -> None:
         assert len(server.requests) == report.bodies
 
 
-async def test_gzip_bodies_are_the_same_bodies() -> None:
-    config = FleetConfig(agents=2, requests=20, seed=1, start_ns=START, gzip=True)
+@pytest.mark.parametrize("client", ["codex", "claude", "gemini"])
+async def test_gzip_bodies_are_the_same_bodies(client: ClientName) -> None:
+    config = FleetConfig(agents=2, requests=20, seed=1, start_ns=START, client=client, gzip=True)
 
     async def unpacked(_: int, request: web.Request) -> web.Response:
         assert request.headers["Content-Encoding"] == "gzip"
