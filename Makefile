@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+JOBS ?= 2
 PYTEST ?=
 LOCKED := requirements/bootstrap.lock pyproject.toml
 UV := $(BIN)/uv --quiet
@@ -22,8 +23,9 @@ help: ## Say what there is.
 up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install what is needed and start everything: Kafka, gateway, worker (ARGS="--port 4320").
 	@exec $(BIN)/tallystream up $(ARGS)
 
-test: lint ## All checks and all tests (PYTEST="-k spool -x").
-	$(BIN)/pytest $(PYTEST)
+# Much of the tests is waiting for processes; two at a time, and a file's tests in one, the long files first.
+test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
 	@for version in 3.11 3.12 3.13; do \

@@ -20,10 +20,11 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
     if bootstrap := os.environ.get("TALLYSTREAM_TEST_KAFKA"):
         yield KafkaSettings(bootstrap)
         return
-    from tallystream.streams.embedded import EmbeddedKafka
+    from tests.support.shared_broker import shared_broker
 
-    with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as broker:
-        yield KafkaSettings(broker.bootstrap)
+    here = tmp_path_factory.getbasetemp()
+    with shared_broker(here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) as bootstrap:
+        yield KafkaSettings(bootstrap)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,20 +14,14 @@ from typing import Any, TypeVar
 
 from tests.support.waiting import eventually
 
+from tallystream.streams import ports
+
 T = TypeVar("T")
 
 
 def free_port() -> int:
-    """Return a TCP port that was free a moment ago, with a free one below it (gRPC's)."""
-    while True:
-        with socket.socket() as upper, socket.socket() as lower:
-            upper.bind(("127.0.0.1", 0))
-            port: int = upper.getsockname()[1]
-            try:
-                lower.bind(("127.0.0.1", port - 1))
-            except OSError:
-                continue
-            return port
+    """Return a free TCP port with a free one below it (gRPC's)."""
+    return next(port for port in iter(ports.pick, None) if ports.is_free(port - 1))
 
 
 class Product:
