@@ -60,7 +60,7 @@ class Product:
 
     def down(self) -> int:
         """Stop with SIGINT and return the exit code."""
-        assert self.process is not None
+        assert self.process is not None, "it was never started"
         self.process.send_signal(signal.SIGINT)
         try:
             return self.process.wait(60)
@@ -95,8 +95,8 @@ class Product:
 def product(data_dir: Path, environment: dict[str, str] | None = None, *args: str) -> Iterator[Product]:
     """Run `tallystream up` for the time of the block."""
     running = Product(data_dir, environment)
-    running.up(*args)
     try:
+        running.up(*args)
         yield running
     finally:
         running.down()
