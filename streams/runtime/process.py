@@ -27,7 +27,9 @@ async def run(app: App, stop: asyncio.Event | None = None) -> None:
             starting.result()
             await stopping
         await app.stop()
-        await starting
+        # A start that was overtaken may wait for ever: for an answer to a request whose connection `stop` has closed.
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
     except Exception as exc:  # noqa: BLE001 - one way out for all
         app.die(exc)
     finally:

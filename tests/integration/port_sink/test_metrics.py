@@ -127,8 +127,9 @@ async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str,
                 if watch.look(await running.page("/metrics")):
                     return True
                 sent += 1
-                # What is in the request that gets no answer is sent again although it has not changed since.
-                names = ["bad", "worse", *(f"s{number}" for number in range(0 if sent == 1 else 40, 60))]
+                # More at first than are mapped ahead of a slow Port, so that documents wait. What is in the request
+                # that gets no answer is sent again although it has not changed since.
+                names = ["bad", "worse", *(f"s{number}" for number in range(*(0, 2000) if sent == 1 else (40, 60)))]
                 await one.rows(*(make_row(rng, name, HOUR, sent) for name in names))
                 if sent % 4 == 0 and "gpt-5" in one.entities("openai_model"):
                     one.sandbox.store.delete("openai_model", "gpt-5", dependents=True)

@@ -7,12 +7,14 @@ import json
 import logging
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.counting import WorkerConfig, build
 from tests.support.rig import Rig
 
+from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.runtime import run
 from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, reserved
 
@@ -42,6 +44,25 @@ async def test_sigterm_before_it_is_ready(rig: Rig) -> None:
     worker = rig.start()
     await rig.until(lambda: bool(worker.status()), "it is up", 20)
     assert await rig.terminate(worker) == 0
+
+
+async def test_told_to_stop_while_kafka_says_nothing(rig: Rig) -> None:
+    """The start hangs on an answer that never comes: stopping does not wait for it."""
+    asked = asyncio.Event()
+    open_ones: list[asyncio.StreamWriter] = []
+
+    def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_ones.append(writer)
+        asked.set()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    worker = replace(rig, kafka=KafkaSettings(f"127.0.0.1:{port}")).start()
+    await asyncio.wait_for(asked.wait(), 30)
+    assert await rig.terminate(worker) == 0
+    for writer in open_ones:
+        writer.close()
+    server.close()
 
 
 async def test_a_third_worker_joins_and_leaves(rig: Rig) -> None:
