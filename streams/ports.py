@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import socket
+import tempfile
+import time
+from pathlib import Path
 
 from tallystream.schemas.errors import Unreachable
 
@@ -11,6 +16,8 @@ BELOW_EPHEMERAL = range(20_000, 32_000)
 """The kernel takes the local ports of outgoing connections from 32768 upwards (Linux' default): a port from there could
 be taken by anybody's connection in the moment between the end of a process and its restart."""
 ATTEMPTS = 200
+RESERVED_FOR = 60.0
+"""Seconds that a picked port is left alone by other processes of ours: it is bound by a process that starts first."""
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -26,7 +33,7 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def pick(*taken: int) -> int:
-    """Return a free port below the ephemeral ones that is none of `taken`.
+    """Return a free port below the ephemeral ones that is none of `taken`, and that nobody else has picked just now.
 
     Raises:
         Unreachable: no free port was found.
@@ -34,6 +41,23 @@ def pick(*taken: int) -> int:
     """
     for _ in range(ATTEMPTS):
         port = random.choice(BELOW_EPHEMERAL)  # noqa: S311 - no secret
-        if port not in taken and is_free(port):
+        # Reserved before it is tried: trying is listening for a moment, which could meet the one who has picked it.
+        if port not in taken and _reserve(port) and is_free(port):
             return port
     raise Unreachable(f"no free port between {BELOW_EPHEMERAL.start} and {BELOW_EPHEMERAL.stop}", "what listens there?")
+
+
+def _reserve(port: int) -> bool:
+    """Tell whether the port is ours to try: its file is made by one process alone. Without a place for files, it is."""
+    path = Path(tempfile.gettempdir()) / f"tallystream-ports-{os.getuid()}" / str(port)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > RESERVED_FOR:
+                path.unlink()
+        return False
+    except OSError:
+        return True
+    return True
