@@ -16,7 +16,7 @@ import aiohttp
 from tallystream.schemas.run import Component
 from tallystream.streams import ports
 from tallystream.streams.children import bound_argv
-from tallystream.supervisor.backoff import Backoff
+from tallystream.streams.pauses import Backoff
 from tallystream.supervisor.logfile import LogFile, important
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 
