@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -19,12 +19,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from tallystream.schemas.errors import Unreachable
+from tallystream.streams.closing import close, opened
 from tallystream.streams.kafka import KafkaSettings
 
 STALL = 30.0
 """Default seconds without any progress after which a read gives up."""
-CLOSE = 5.0
-"""Seconds for saying goodbye to brokers, who need no goodbye."""
 POLL_MS = 200
 FETCH_BYTES = 16 << 20
 FETCH_WAIT_MS = 50
@@ -130,9 +129,7 @@ class TopicReader:
     async def _close(self) -> None:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE):
-                    await consumer.stop()
+            await close(consumer)
 
     async def batches(self, progress: Progress | None = None) -> AsyncGenerator[Batch, None]:
         """Yield what the topic held when it was entered, partition by partition."""
@@ -218,12 +215,8 @@ async def latest(
 
 async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
     """Return the topic's partitions, none when it does not exist: asking for it by name first might create it."""
-    admin = AIOKafkaAdminClient(**kafka.client())
-    try:
-        await admin.start()
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         if topic not in await admin.list_topics():
             return []
         found = await admin.describe_topics([topic])
         return sorted(partition["partition"] for partition in found[0]["partitions"])
-    finally:
-        await admin.close()

@@ -22,6 +22,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal
 from tallystream.schemas.errors import Unreachable, UsageError
 from tallystream.streams.clock import Clock, SystemClock, utc
+from tallystream.streams.closing import close
 from tallystream.streams.compacted import latest
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
@@ -219,7 +220,7 @@ class Connections:
                 "run `tallystream connections list` before you try again: it may have been written",
             ) from exc
         finally:
-            await producer.stop()
+            await close(producer, within=None)
 
 
 def state_of(connection: Connection, now: datetime) -> str:

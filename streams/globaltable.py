@@ -21,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.schemas.errors import Unreachable
+from tallystream.streams.closing import opened
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.tail import Batch, Position, Recreated, Tail
 
@@ -261,17 +262,14 @@ class GlobalTable:
 
     async def _cluster(self) -> bytes:
         """Return what the directory must have been made for: this format, and this cluster."""
-        admin = AIOKafkaAdminClient(**self._kafka.client())
         try:
-            await admin.start()
-            described = await admin.describe_cluster()
+            async with opened(AIOKafkaAdminClient(**self._kafka.client())) as admin:
+                described = await admin.describe_cluster()
         except (KafkaError, OSError) as exc:
             raise Unreachable(
                 f"Kafka at {self._kafka.bootstrap} did not answer: {str(exc) or type(exc).__name__}",
                 "is it running and reachable from here? `tallystream status` shows the embedded one",
             ) from exc
-        finally:
-            await admin.close()
         return FORMAT + b" " + str(described.get("cluster_id")).encode()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,7 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.compacted import CLOSE, partitions_of
+from tallystream.streams.closing import close
+from tallystream.streams.compacted import partitions_of
 from tallystream.streams.kafka import KafkaSettings
 
 
@@ -98,12 +99,9 @@ class GroupLag:
         await self._admin.start()
 
     async def _close(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE):
-                if self._consumer is not None:
-                    await self._consumer.stop()
-                if self._admin is not None:
-                    await self._admin.close()
+        for client in (self._consumer, self._admin):
+            if client is not None:
+                await close(client)
 
     @asynccontextmanager
     async def _answers(self) -> AsyncIterator[None]:

@@ -30,6 +30,7 @@ from tallystream.schemas.errors import Reason, Unreachable
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.clock import utc
+from tallystream.streams.closing import close
 from tallystream.streams.compacted import partitions_of
 from tallystream.streams.gateway.message import USAGE_SCHEMA, partition_of
 from tallystream.streams.kafka import KafkaSettings
@@ -116,4 +117,4 @@ async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
     except (KafkaError, OSError) as exc:
         raise Unreachable(f"Kafka did not take the messages: {exc}", "run it again: nothing is counted twice") from exc
     finally:
-        await producer.stop()
+        await close(producer, within=None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -18,7 +17,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.compacted import CLOSE, partitions_of
+from tallystream.streams.closing import close
+from tallystream.streams.compacted import partitions_of
 from tallystream.streams.kafka import KafkaSettings
 
 POLL_MS = 200
@@ -219,9 +219,7 @@ class Tail:
     async def _close(self) -> None:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE):
-                    await consumer.stop()
+            await close(consumer)
 
     def _unreachable(self, why: object) -> Unreachable:
         return Unreachable(

@@ -14,6 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.streams.closing import opened
 from tallystream.streams.kafka import KafkaSettings
 
 DAY_MS = 86_400_000
@@ -167,9 +168,7 @@ async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: fl
 
 
 async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
-    admin = AIOKafkaAdminClient(**kafka.client())
-    await admin.start()
-    try:
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         replication = 3 if brokers >= 3 else 1
         extra = {"min.insync.replicas": "2"} if replication == 3 else {}
@@ -187,8 +186,6 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
                     raise for_code(code)(f"{name}: {message[0] if message else ''}")
         await _await_leaders(admin, specs)
         await _check(admin, specs)
-    finally:
-        await admin.close()
 
 
 async def _await_leaders(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...]) -> None:

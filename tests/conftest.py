@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tallystream.streams.kafka import KafkaSettings
+
+# How long an example takes is the machine's affair.
+settings.register_profile("tallystream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tallystream")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

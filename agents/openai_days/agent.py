@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from tallystream.agents.openai_days.days import Anew, Days
 from tallystream.schemas.openai import OpenAIRecord
 from tallystream.streams.clock import boottime
+from tallystream.streams.closing import close
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.leader import persist
 from tallystream.streams.pauses import Pauses
@@ -56,7 +57,7 @@ class OpenAIDays:
                 pause = pauses.after_failure()
                 log.warning("reading_anew", why=str(exc), in_s=pause)
             finally:
-                await producer.stop()
+                await close(producer, within=None)
             await asyncio.sleep(pause)
 
     async def _follow(self, producer: AIOKafkaProducer) -> None:

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from tallystream.agents.port_sink.ledger import HEADERS, SWEEP
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Unreachable
+from tallystream.streams.closing import close
 from tallystream.streams.compacted import latest
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
@@ -37,7 +38,7 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
             "is it running and reachable from here?",
         ) from exc
     finally:
-        await producer.stop()
+        await close(producer, within=None)
     return len(sent)
 
 

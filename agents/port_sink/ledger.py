@@ -22,6 +22,7 @@ from tallystream.agents.port_sink.entities import EntityKey
 from tallystream.agents.port_sink.outbox import Item
 from tallystream.schemas import keys
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource, SentEntity, SinkTerm, SweepRequest
+from tallystream.streams.closing import close
 from tallystream.streams.globaltable import GlobalTable, Row
 from tallystream.streams.kafka import KafkaSettings
 
@@ -77,7 +78,7 @@ class Ledger:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._producer.stop()
+        await close(self._producer, within=None)
 
     def get(self, key: EntityKey) -> Sent | None:
         """Return what Port has of an entity, None when nothing was ever noted."""

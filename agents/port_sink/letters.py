@@ -14,6 +14,7 @@ from tallystream.agents.port_sink.outbox import Item
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Reason
 from tallystream.streams.clock import Clock, utc
+from tallystream.streams.closing import close
 from tallystream.streams.kafka import KafkaSettings
 
 HEADERS = [("schema", b"dead-letter/1")]
@@ -36,7 +37,7 @@ class Letters:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._producer.stop()
+        await close(self._producer, within=None)
 
     async def unmapped(self, kind: str, key: bytes, failures: Sequence[tuple[int, Failure, Any]]) -> None:
         """Keep records of a document (index, what failed, the record) that could not be mapped."""

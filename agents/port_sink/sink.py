@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 
 import structlog
@@ -24,6 +24,7 @@ from tallystream.agents.port_sink.port.client import Client
 from tallystream.agents.port_sink.port.errors import PortError
 from tallystream.agents.port_sink.term import Parts, Term
 from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.closing import cancel
 from tallystream.streams.globaltable import Feed, GlobalTable
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.leader import Election, Fence, alternate, persist
@@ -152,7 +153,7 @@ class Sink:
                         if task.done():
                             task.result()
                 finally:
-                    await _cancel(tasks)
+                    await cancel(*tasks)
         finally:
             await self.table.stop()
 
@@ -236,11 +237,3 @@ class Sink:
                     self.doubts.forced.discard(doubt.entity)
             if settled := self.doubts.settled(now):
                 await self._ledger.settle(settled)
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError, Exception):
-            await task

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tallystream.streams.closing import close
+
 POLL_SECONDS = 0.05
 GROUP = "tallystream-readiness"
 GROUP_ID_NOT_FOUND = 69
@@ -56,7 +58,7 @@ async def _poll(bootstrap: str, deadline: float, ended: Callable[[], bool]) -> b
         except (KafkaError, OSError):
             await asyncio.sleep(POLL_SECONDS)
         finally:
-            await admin.close()
+            await close(admin)
     return False
 
 

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tallystream.schemas.errors import Unfit, Unreachable
 from tallystream.streams.clock import Clock
+from tallystream.streams.closing import close
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.errors import LinkLost
 from tallystream.streams.gateway.message import Message, partition_counts, partition_of
@@ -230,7 +231,8 @@ class Link:
         self.changed()
         while not self._broken.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._broken.wait()
             if self.waiting > self._config.stuck_after:
                 self._break(producer, TimeoutError(f"no ack for {self.waiting:.0f} s"))
 
@@ -262,5 +264,4 @@ async def abandon(producer: AIOKafkaProducer) -> None:
     batches._batches.clear()  # noqa: SLF001 - see above
     batches._pending_batches.clear()  # noqa: SLF001 - see above
     with contextlib.suppress(Exception):
-        async with asyncio.timeout(5.0):
-            await producer.stop()
+        await close(producer)

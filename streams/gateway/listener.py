@@ -125,5 +125,6 @@ class HttpServer:
             await site.stop()
         with contextlib.suppress(TimeoutError):
             # aiohttp's own shutdown would throw away the rest of a body that is still arriving.
-            await asyncio.wait_for(self._handler.quiet(), self._config.stop_timeout)
+            async with asyncio.timeout(self._config.stop_timeout):
+                await self._handler.quiet()
         await self._runner.cleanup()

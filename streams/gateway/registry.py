@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas.connections import Connection
 from tallystream.streams.clock import Clock
+from tallystream.streams.closing import cancel, close
 from tallystream.streams.gateway import snapshot
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.metrics import Metrics
@@ -167,9 +168,7 @@ class Registry:
                     log.debug("registry_interrupted", error=type(exc).__name__)
                 await asyncio.sleep(0.5)
         finally:
-            saver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await saver
+            await cancel(saver)
             self.save()
 
     async def _follow(self) -> None:
@@ -208,8 +207,7 @@ class Registry:
             self._consumer = None
             self._moved.set()
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(5.0):
-                    await consumer.stop()
+                await close(consumer)
 
     async def _fetch(self, consumer: AIOKafkaConsumer, cache: Cache) -> int:
         fetched = await consumer.getmany(self._partition, timeout_ms=1000)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import Unfit, UsageError
 from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.closing import cancel
 from tallystream.streams.gateway.activity import ActivityLog
 from tallystream.streams.gateway.auth import Gatekeeper
 from tallystream.streams.gateway.config import GatewayConfig
@@ -119,13 +120,15 @@ class Gateway:
         self._spawn("upkeep", self._upkeep(adopted))
         with contextlib.suppress(TimeoutError):
             # So that the spool's gauges tell of everything from the start, unless there is a great deal of it.
-            await asyncio.wait_for(adopted.wait(), FIRST_ADOPTION)
+            async with asyncio.timeout(FIRST_ADOPTION):
+                await adopted.wait()
         if not self.registry.known:
             # Without a snapshot every id would be a stranger's: meet Kafka first, if it is there.
             await self._first_contact()
             if self.link.live:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.registry.following.wait(), self._config.first_contact)
+                    async with asyncio.timeout(config.first_contact):
+                        await self.registry.following.wait()
         try:
             await self._http.start()
         except OSError as exc:
@@ -139,7 +142,8 @@ class Gateway:
 
     async def _first_contact(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.link.first_attempt.wait(), self._config.first_contact)
+            async with asyncio.timeout(self._config.first_contact):
+                await self.link.first_attempt.wait()
         if self.link.unfit is not None:
             raise self.link.unfit
 
@@ -251,8 +255,7 @@ class Gateway:
         await self._last_drain()
         # The link ends last: what it still had on its way is in the spool too.
         for task in [*self._tasks[1:], *self._tasks[:1]]:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancel(task)
         left = self.spool.level.rows
         await self.spool.close()
         log.info("gateway_stopped", left_in_spool=left)
@@ -260,5 +263,6 @@ class Gateway:
     async def _last_drain(self) -> None:
         if self.link.live:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.spool.emptied.wait(), self._config.stop_timeout)
+                async with asyncio.timeout(self._config.stop_timeout):
+                    await self.spool.emptied.wait()
         await self._activity.flush(within=2.0)

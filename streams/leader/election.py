@@ -20,6 +20,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from tallystream.streams.clock import boottime
+from tallystream.streams.closing import cancel, close
 from tallystream.streams.kafka import KafkaSettings
 
 log = structlog.get_logger()
@@ -67,11 +68,9 @@ class Election:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._loop.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._loop
+        await cancel(self._loop)
         # Leaves the group at once, so that a standby need not wait for the session to time out.
-        await self._consumer.stop()
+        await close(self._consumer, within=None)
 
     @property
     def term(self) -> int | None:

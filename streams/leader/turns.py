@@ -10,6 +10,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from tallystream.schemas.errors import Unreachable
+from tallystream.streams.closing import cancel
 from tallystream.streams.leader.election import Election
 from tallystream.streams.leader.fence import Lost
 from tallystream.streams.pauses import Pauses
@@ -71,7 +72,5 @@ async def _lead(election: Election, lead: Callable[[int], Awaitable[T | None]], 
     try:
         await asyncio.wait({leading, over}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (leading, over):
-            task.cancel()
-        await asyncio.gather(leading, over, return_exceptions=True)
+        await cancel(leading, over)
     return None if leading.cancelled() else leading.result()

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tallystream.schemas.openai import OpenAIRecord, PollCursor
+from tallystream.streams.closing import close
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.leader import Fence
 from tallystream.streams.poller.errors import PollFailure, Why
@@ -50,7 +51,7 @@ class Publisher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._producer.stop()
+        await close(self._producer, within=None)
 
     async def publish(
         self, fence: Fence, ledger: Ledger, records: Sequence[OpenAIRecord], cursor: PollCursor | None

@@ -71,7 +71,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         mine = self.assignment()
         commit = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items() if tp in mine}
         try:
-            await asyncio.wait_for(self._ensure_consumer().commit(commit), COMMIT_TIMEOUT)
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                await self._ensure_consumer().commit(commit)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the next commit says it again
             self.log.info("positions not committed: %r", exc)
             return False

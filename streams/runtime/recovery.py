@@ -11,6 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import Unfit
+from tallystream.streams.closing import close
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay
@@ -69,7 +70,7 @@ class Recovery:
                     for p, position in positions.items():
                         self._install(p, position)
         finally:
-            await reader.stop()
+            await close(reader)
 
     def _reader(self, fetch_bytes: int) -> Any:
         return aiokafka.AIOKafkaConsumer(
@@ -172,7 +173,7 @@ class Recovery:
                 if wanted and time.monotonic() > deadline:
                     raise TimeoutError(f"nothing came from {self._table.source}")
         finally:
-            await reader.stop()
+            await close(reader)
 
     def _install(self, p: int, position: Position) -> None:
         table = self._table

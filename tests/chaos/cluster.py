@@ -81,7 +81,7 @@ class Part:
         """SIGKILL, also of a stopped process; `keep` starts it again."""
         process = self.process
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
     def stop(self) -> None:
         """End it for good: SIGCONT, SIGTERM, SIGKILL after 20 s."""
@@ -91,7 +91,7 @@ class Part:
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -311,7 +311,7 @@ class Cluster:
     def kill_broker(self, *some: EmbeddedKafka) -> None:
         self.signal_broker(signal.SIGKILL, *some)
         for broker in some or self.brokers:
-            eventually(lambda broker=broker: broker.poll() is not None, "the broker has ended", 60)  # type: ignore[misc]
+            eventually(lambda broker=broker: broker.poll() is not None, "the broker has ended")  # type: ignore[misc]
 
     # -- its state
 

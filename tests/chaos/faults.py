@@ -192,7 +192,7 @@ def zombie(ring: Ring) -> Blow:
     """SIGSTOP a worker until others have counted on from where it stood, then SIGCONT."""
     cluster, witness = ring.cluster, ring.cluster.witness
     victim = ring.victim()
-    own = eventually(lambda: victim.partitions, "the worker folds", 60)
+    own = eventually(lambda: victim.partitions, "the worker folds")
     victim.signal(signal.SIGSTOP)
     since = time.monotonic()
     frozen = witness.positions()
@@ -202,7 +202,7 @@ def zombie(ring: Ring) -> Blow:
         now = witness.positions()
         return others >= set(own) and any(now[p] > frozen[p] for p in own)
 
-    eventually(overtaken_by_others, "others count on from where the stopped worker was", 120)
+    eventually(overtaken_by_others, "others count on from where the stopped worker was")
     ring.pause(0.2, 1.5)
     now = witness.snapshot().positions
     counted = sum(now[p] - frozen[p] for p in own)
@@ -235,7 +235,7 @@ def broker(ring: Ring) -> Blow:
     cluster = ring.cluster
     before = ring.spooled()
     cluster.kill_broker()
-    eventually(lambda: ring.spooled() > before, "the spool takes over", 120)
+    eventually(lambda: ring.spooled() > before, "the spool takes over")
     ring.pause(0.2, 2.0)
     unacked = ring.spooled() - before
     cluster.start_broker()
@@ -260,7 +260,7 @@ def _pause_broker(ring: Ring, name: str, seconds: float) -> Blow:
     cluster.signal_broker(signal.SIGSTOP)
     since = time.monotonic()
     try:
-        eventually(lambda: ring.spooled() > 0, "the spool takes over", 120)
+        eventually(lambda: ring.spooled() > 0, "the spool takes over")
         eventually(lambda: time.monotonic() - since > seconds, "the time is over", seconds + 5)
         unacked = ring.spooled()
     finally:
@@ -314,14 +314,14 @@ def sigterm(ring: Ring) -> Blow:
     for part in (ring.victim(), cluster.gateway, *cluster.companions):
         exits = len(part.exits)
         part.signal(signal.SIGTERM)
-        eventually(lambda part=part, exits=exits: len(part.exits) > exits, f"{part.name} ends", 120)  # type: ignore[misc]
+        eventually(lambda part=part, exits=exits: len(part.exits) > exits, f"{part.name} ends")  # type: ignore[misc]
         assert part.exits[-1] == 0, f"{part.name} ended with {part.exits[-1]}; see {part.log}"
     answering(ring)
     cluster.settled()
     cluster.signal_broker(signal.SIGTERM)
     for broker in cluster.brokers:
-        eventually(lambda broker=broker: broker.poll() is not None, "the broker ends", 60)  # type: ignore[misc]
-    unacked = eventually(ring.spooled, "the spool takes over", 120)
+        eventually(lambda broker=broker: broker.poll() is not None, "the broker ends")  # type: ignore[misc]
+    unacked = eventually(ring.spooled, "the spool takes over")
     cluster.start_broker()
     flowing(ring)
     cluster.all_ready()

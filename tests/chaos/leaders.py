@@ -44,7 +44,7 @@ def described(cluster: Cluster) -> list[dict[str, Any]]:
 
 def leader(cluster: Cluster) -> EmbeddedKafka:
     """Return the broker that leads most partitions."""
-    found = eventually(lambda: described(cluster), "Kafka describes its topics", 120)
+    found = eventually(lambda: described(cluster), "Kafka describes its topics")
     node, _ = Counter(int(p["leader"]) for p in found).most_common(1)[0]
     return cluster.brokers[node - 1]
 
@@ -81,14 +81,14 @@ def counted_on(ring: Ring) -> None:
     """Wait until what is acknowledged by now has been counted: two brokers are enough."""
     witness = ring.cluster.witness
     ends = witness.usage_ends()
-    eventually(lambda: behind(ends, witness.positions()) == 0, "two brokers are enough", 120)
+    eventually(lambda: behind(ends, witness.positions()) == 0, "two brokers are enough")
     witness.snapshot()
 
 
 def silenced(ring: Ring, victim: EmbeddedKafka) -> int:
     """SIGSTOP a broker at a random moment; return what waited once something did."""
     ring.cluster.signal_broker(signal.SIGSTOP, victim)
-    return eventually(lambda: waiting(ring), "something waits for the leader", 60)
+    return eventually(lambda: waiting(ring), "something waits for the leader")
 
 
 @kind("leader")
@@ -99,7 +99,7 @@ def leader_dies(ring: Ring) -> Blow:
     unacked = silenced(ring, victim)
     cluster.kill_broker(victim)
     since = time.monotonic()
-    eventually(led_without(cluster, victim), "others lead", 60)
+    eventually(led_without(cluster, victim), "others lead")
     led = time.monotonic() - since
     counted_on(ring)
     ring.pause(0.0, 2.0)
@@ -115,9 +115,9 @@ def leader_hangs(ring: Ring) -> Blow:
     victim = leader(cluster)
     unacked = silenced(ring, victim)
     try:
-        eventually(led_without(cluster, victim), "others lead", 60)
+        eventually(led_without(cluster, victim), "others lead")
         taken = sum(cluster.witness.usage_ends().values())
-        eventually(lambda: sum(cluster.witness.usage_ends().values()) > taken, "others take more", 120)
+        eventually(lambda: sum(cluster.witness.usage_ends().values()) > taken, "others take more")
         ring.pause(0.0, 2.0)
     finally:
         cluster.signal_broker(signal.SIGCONT, victim)
@@ -132,12 +132,12 @@ def two_die(ring: Ring) -> Blow:
     first = leader(cluster)
     unacked = silenced(ring, first)
     cluster.kill_broker(first)
-    eventually(led_without(cluster, first), "others lead", 60)
+    eventually(led_without(cluster, first), "others lead")
     counted_on(ring)
     second = leader(cluster)
     spooled = ring.spooled()
     cluster.kill_broker(second)
-    eventually(lambda: ring.spooled() > spooled, "one replica is not enough: the spool takes over", 120)
+    eventually(lambda: ring.spooled() > spooled, "one replica is not enough: the spool takes over")
     ring.pause(0.2, 2.0)
     unacked += waiting(ring)
     cluster.start_broker(first)
@@ -154,7 +154,7 @@ def rolling(ring: Ring) -> Blow:
     most = 0
     for victim in cluster.brokers:
         cluster.signal_broker(signal.SIGTERM, victim)
-        eventually(lambda victim=victim: victim.poll() is not None, "it ends", 60)  # type: ignore[misc]
+        eventually(lambda victim=victim: victim.poll() is not None, "it ends")  # type: ignore[misc]
         counted_on(ring)
         most = max(most, waiting(ring))
         cluster.start_broker(victim)

@@ -19,6 +19,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from tests.chaos.hand import DAY, World, world
 from tests.support.counting import EndedError
 from tests.support.rig import Rig
+from tests.support.waiting import until
 
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_MS, hour_from_iso
@@ -26,7 +27,7 @@ from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.runtime.rows import reserved
 from tallystream.streams.topics import TopicSpec, ensure
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
 TINY = {
     "segment.bytes": "1048576", "segment.ms": "100", "min.compaction.lag.ms": "0", "max.compaction.lag.ms": "1",
@@ -42,13 +43,6 @@ async def alter(here: World, spec: TopicSpec, changes: dict[str, str]) -> None:
         await admin.alter_configs([resource])
     finally:
         await admin.close()
-
-
-async def eventually(check: Callable[[], Awaitable[bool]], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not await check():
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.2)
 
 
 async def test_readers_and_recovery_see_the_highest_version_through_compaction(
@@ -91,7 +85,7 @@ async def test_readers_and_recovery_see_the_highest_version_through_compaction(
             kept = [offset for rows in book.changelog_log.values() for _, _, offset in rows]
             return 3 * len(kept) < max(kept)
 
-        await eventually(compacted, "the changelog is compacted", 120)
+        await until(compacted, "the changelog is compacted")
         book = await here.ledger()
         for name, rows in (("rows", book.rows), ("changelog", book.changelog)):
             assert len(rows) == len(sessions), name
@@ -195,9 +189,9 @@ async def test_a_usage_topic_made_anew_is_refused(
         async def gone() -> bool:
             return here.topics.usage.name not in await admin.list_topics()
 
-        await eventually(gone, "the topic is gone")
+        await until(gone, "the topic is gone")
         spec = here.topics.usage
-        await eventually(lambda: created(admin, spec), "the topic is there again")
+        await until(lambda: created(admin, spec), "the topic is there again")
         await admin.close()
         await ensure(kafka, (spec,))
         await here.send(*(f"n{n}" for n in range(messages)))

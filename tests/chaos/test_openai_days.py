@@ -21,7 +21,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.compaction import holes, long_ago, tiny
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.schemas import exact
 from tallystream.schemas.errors import TallystreamError
@@ -30,7 +30,7 @@ from tallystream.streams.compacted import TopicReader
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 SRC = Path(__file__).resolve().parents[2] / "src"
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
 COSTS, COMPLETIONS = "/organization/costs", "/organization/usage/completions"
@@ -130,7 +130,7 @@ class World:
         return {name: (must.get(name), said.get(name)) for name in must.keys() | said.keys()
                 if must.get(name) != said.get(name)}  # fmt: skip
 
-    async def right(self, seconds: float = 40.0) -> None:
+    async def right(self, seconds: float = PATIENCE) -> None:
         last: dict[Any, Any] = {}
 
         async def check() -> bool:
@@ -169,7 +169,7 @@ class Agent:
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @contextmanager
@@ -200,7 +200,7 @@ async def test_killed_stopped_and_compacted_the_days_are_what_the_newest_records
             for _ in range(20):
                 await here.say(here.polls % 6)
             killed.process.kill()
-            killed.process.wait(10)
+            killed.process.wait(60)
             for _ in range(20):
                 await here.say(here.polls % 6)
             await here.right()
@@ -212,7 +212,7 @@ async def test_killed_stopped_and_compacted_the_days_are_what_the_newest_records
                 topics = (here.topics.openai_records.name, here.topics.openai_days.name)
                 return min([await holes(kafka, topic) for topic in topics]) > 0.5
 
-            await until(compacted, "both topics are compacted", 100)
+            await until(compacted, "both topics are compacted")
             await here.right()
             (tmp_path / "later").mkdir()
             with agents(here, tmp_path / "later", 1) as (new,):
@@ -242,7 +242,7 @@ async def test_a_topic_made_anew_has_the_last_word(kafka: KafkaSettings, prefix:
             for day in (0, 1):
                 await here.say(day)
             both[0].process.send_signal(signal.SIGCONT)
-            await here.right(60)
+            await here.right()
             await here.say(0)
             await here.right()
             after = await here.rows()

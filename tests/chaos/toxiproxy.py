@@ -41,7 +41,7 @@ class Toxiproxy:
         argv = bound_argv([path, "-host", "127.0.0.1", "-port", str(self._api)])
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)
-        eventually(lambda: self._call("GET", "/version") is not None, "toxiproxy answers", 20)
+        eventually(lambda: self._call("GET", "/version") is not None, "toxiproxy answers")
         return self
 
     def __exit__(

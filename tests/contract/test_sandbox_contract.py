@@ -28,9 +28,7 @@ from tallystream.sandbox.contract import Contract, load
 from tallystream.sandbox.trim import OPENAI_PATHS, PORT_PATHS, render, trim
 
 SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
-BOUNDED = settings(
-    max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+BOUNDED = settings(max_examples=12, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
 """Statuses Port answers but does not declare (400, 409, 429) are not judged; everything it declares is."""
 

@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 from tallystream.simulator import Truth
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 DAY = 86_400
 ASKS = ("completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions")
 COUNTS = {

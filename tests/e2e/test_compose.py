@@ -104,7 +104,7 @@ def test_exact_under_load_though_a_worker_is_killed(compose: Compose, tmp_path: 
     with (tmp_path / "fleet.log").open("wb") as log:
         fleet = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-        victim = eventually(lambda: working(compose), "a worker has folded messages", 60)
+        victim = eventually(lambda: working(compose), "a worker has folded messages")
         os.kill(victim["State"]["Pid"], signal.SIGKILL)
         again = eventually(
             lambda: next(
@@ -116,7 +116,6 @@ def test_exact_under_load_though_a_worker_is_killed(compose: Compose, tmp_path: 
                 None,
             ),
             "its restart policy has brought the worker back",
-            120,
         )
         assert again["State"]["Pid"] != victim["State"]["Pid"]
         assert fleet.poll() is None, "the load ended before the worker was back"
@@ -160,7 +159,7 @@ def test_prometheus_finds_every_container(compose: Compose) -> None:
         result = compose.query('sum by (component) (up{job="tallystream"})')
         return {one["metric"]["component"]: float(one["value"][1]) for one in result} == wanted
 
-    eventually(found, f"Prometheus scrapes {wanted}", 90)
+    eventually(found, f"Prometheus scrapes {wanted}")
 
 
 def test_containers_have_no_more_rights_than_they_need(compose: Compose) -> None:

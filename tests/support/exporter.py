@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import SRC
 
 from tallystream.streams.kafka import KafkaSettings
@@ -58,7 +58,7 @@ class ExporterProcess:
             for sample in family.samples
         }
 
-    def ready(self, seconds: float = 60.0) -> None:
+    def ready(self, seconds: float = PATIENCE) -> None:
         """Wait until lags and counters are shown."""
 
         def answers() -> bool:
@@ -72,11 +72,11 @@ class ExporterProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextlib.contextmanager

@@ -152,7 +152,7 @@ class GatewayProcess:
     def wait(self) -> int:
         """Wait for its end and return the exit code."""
         assert self._process is not None
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def metrics(self) -> str:
         """Return what its ops port shows."""

@@ -85,12 +85,12 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         running(apiserver, folder / "apiserver.log", *server),
     ):
         ready = f"the API server is ready; see {folder}/apiserver.log"
-        eventually(lambda: found.run("kubectl", "get", "--raw", "/readyz").returncode == 0, ready, 120)
-        eventually(lambda: found.run("kubectl", "get", "namespace", "default").returncode == 0, "a namespace", 60)
+        eventually(lambda: found.run("kubectl", "get", "--raw", "/readyz").returncode == 0, ready)
+        eventually(lambda: found.run("kubectl", "get", "namespace", "default").returncode == 0, "a namespace")
         for plural, kind in OPERATOR:
             found.must("kubectl", "apply", "--filename", "-", stdin=json.dumps(_definition(plural, kind)))
         for plural, _ in OPERATOR:
-            eventually(lambda name=plural: found.run("kubectl", "get", name).returncode == 0, plural, 60)  # type: ignore[misc]
+            eventually(lambda name=plural: found.run("kubectl", "get", name).returncode == 0, plural)  # type: ignore[misc]
         yield found
 
 

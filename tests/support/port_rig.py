@@ -143,7 +143,7 @@ class SinkProcess:
         """SIGKILL, and wait."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(10)
+        self.process.wait(60)
 
     async def stop(self) -> int:
         """SIGTERM; return the exit code."""
@@ -189,7 +189,7 @@ def sink(one: Rig, directory: Path, **environment: str) -> Iterator[SinkProcess]
     finally:
         if made.process is not None and made.process.poll() is None:
             made.process.kill()
-            made.process.wait(10)
+            made.process.wait(60)
 
 
 def make_row(rng: random.Random, session: str, hour: str, version: int, **changes: Any) -> Row:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.counting import ROW, Names, WorkerConfig
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.runtime.rows import reserved
@@ -76,7 +76,7 @@ class Worker:
     def kill(self) -> None:
         """SIGKILL, also of a stopped process."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 class Seat:
@@ -221,9 +221,9 @@ class Rig:
 
     async def folds(self, worker: Worker, more_than: int) -> None:
         """Wait until a worker has folded so many records."""
-        await self.until(lambda: worker.status().get("folded", 0) > more_than, "it folds", 40.0)
+        await self.until(lambda: worker.status().get("folded", 0) > more_than, "it folds")
 
-    async def exit_code(self, worker: Worker, seconds: float = 30.0) -> int:
+    async def exit_code(self, worker: Worker, seconds: float = PATIENCE) -> int:
         """Wait for a worker to end."""
         await until(lambda: worker.process.poll() is not None, "the worker ends", seconds)
         assert worker.process.returncode is not None
@@ -233,13 +233,13 @@ class Rig:
         worker.signal(signal.SIGTERM)
         return await self.exit_code(worker)
 
-    async def until(self, check: Callable[[], Any], what: str, seconds: float) -> None:
+    async def until(self, check: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
         """Wait for a condition; a failure shows what the workers said."""
         await until(
             check, lambda: what + "".join(f"\n--- {w.log.name}\n{w.said()[-2000:]}" for w in self.workers), seconds
         )
 
-    async def owned(self, *workers: Worker | Seat, seconds: float = 40.0) -> None:
+    async def owned(self, *workers: Worker | Seat, seconds: float = PATIENCE) -> None:
         """Wait until these workers own all partitions, each some."""
 
         def check() -> bool:
@@ -300,7 +300,7 @@ class Rig:
         finally:
             await admin.close()
 
-    async def caught_up(self, seconds: float = 60.0) -> None:
+    async def caught_up(self, seconds: float = PATIENCE) -> None:
         """Wait until the committed positions are the ends of the source."""
 
         async def check() -> bool:

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 PAUSE = 0.05
+PATIENCE = 120.0
+"""Seconds: how late a failure is told, on however slow a machine; nothing that passes waits for it."""
 
 
-def eventually(check: Callable[[], T | None], what: str | Callable[[], str], seconds: float = 60.0) -> T:
+def eventually(check: Callable[[], T | None], what: str | Callable[[], str], seconds: float = PATIENCE) -> T:
     """Ask until the answer is truthy and return it; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := check()):
@@ -20,7 +22,7 @@ def eventually(check: Callable[[], T | None], what: str | Callable[[], str], sec
     return answer
 
 
-async def until(check: Callable[[], Any], what: str | Callable[[], str], seconds: float = 60.0) -> Any:
+async def until(check: Callable[[], Any], what: str | Callable[[], str], seconds: float = PATIENCE) -> Any:
     """The same for coroutines; `check` may return an awaitable."""
     deadline = time.monotonic() + seconds
     while True:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually, until
 
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.ports import pick
@@ -68,7 +67,7 @@ class Worker:
         except OSError:
             return 0, ""
 
-    def ready(self, seconds: float = 60.0) -> None:
+    def ready(self, seconds: float = PATIENCE) -> None:
         """Wait until all of its partitions are recovered."""
         process = self.process
         assert process is not None
@@ -92,13 +91,13 @@ class Worker:
         """SIGKILL."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextlib.contextmanager
@@ -149,12 +148,12 @@ async def read(kafka: KafkaSettings, topic: str) -> list[Any]:
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+    async def known() -> set[int] | None:
         await consumer.topics()
-        if found := consumer.partitions_for_topic(topic):
-            return set(found)
-    raise AssertionError(f"no topic {topic}")
+        found: set[int] | None = consumer.partitions_for_topic(topic)
+        return found
+
+    return set(await until(known, f"there is a topic {topic}"))
 
 
 async def newest(kafka: KafkaSettings, topic: str) -> dict[bytes, dict[str, Any]]:

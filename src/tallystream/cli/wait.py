@@ -21,6 +21,7 @@ from tallystream.cli.common import (
     settings_from,
 )
 from tallystream.schemas.errors import UsageError
+from tallystream.streams.closing import opened
 
 if TYPE_CHECKING:
     from tallystream.streams.kafka import KafkaSettings
@@ -103,12 +104,9 @@ async def sinks_elsewhere(kafka: KafkaSettings, topics: Topics) -> bool:
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    admin = AIOKafkaAdminClient(**kafka.client(), request_timeout_ms=3000)
     try:
-        await admin.start()
-        responses = await admin.describe_consumer_groups([topics.sink_group])
+        async with opened(AIOKafkaAdminClient(**kafka.client(), request_timeout_ms=3000)) as admin:
+            responses = await admin.describe_consumer_groups([topics.sink_group])
         return any(one[2] not in ("Dead", "Empty", "") for response in responses for one in response.groups)
     except (KafkaError, OSError):
         return False
-    finally:
-        await admin.close()

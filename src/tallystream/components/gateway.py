@@ -21,6 +21,7 @@ from prometheus_client import (
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings import Settings
+from tallystream.streams.closing import cancel
 from tallystream.streams.gateway import Gateway, GatewayConfig
 from tallystream.streams.gateway.users import own_key, pseudonyms
 from tallystream.streams.kafka import KafkaSettings
@@ -120,9 +121,7 @@ async def _serve(
         told = asyncio.create_task(stop.wait())
         await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
-            starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await starting
+            await cancel(starting)
             return
         await starting
         await told

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tallystream.components import logs
 from tallystream.schemas.errors import Unreachable
 from tallystream.settings import Settings
+from tallystream.streams.closing import cancel, close
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
 from tallystream.streams.ops import Health, OpsServer
@@ -73,10 +74,10 @@ async def _serve(broker: EmbeddedKafka, ops_at: tuple[str, int]) -> None:
             if (code := broker.poll()) is not None:
                 raise Unreachable(f"Kafka ended by itself with {code}", "its log says why; starting it again is safe")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await stop.wait()
     finally:
-        asking.cancel()
-        await asyncio.wait((asking,))
+        await cancel(asking)
         await probe.close()
         await ops.stop()
     log.info("kafka stops")
@@ -113,7 +114,7 @@ class _Probe:
     async def close(self) -> None:
         admin, self._admin = self._admin, None
         if admin is not None:
-            await admin.close()
+            await close(admin)
 
     def ready(self) -> Health:
         return Health(self._last, "" if self._last else "no group can join")

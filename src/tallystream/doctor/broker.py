@@ -8,6 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
+from tallystream.streams.closing import opened
 
 PATIENCE = 8.0
 
@@ -16,8 +17,7 @@ async def look(context: Context) -> list[Finding]:
     """Ask the cluster who it is."""
     admin = AIOKafkaAdminClient(**context.kafka.client(), request_timeout_ms=int(PATIENCE * 1000))
     try:
-        async with asyncio.timeout(PATIENCE):
-            await admin.start()
+        async with asyncio.timeout(PATIENCE), opened(admin):
             brokers = (await admin.describe_cluster())["brokers"]
     except (KafkaError, OSError, TimeoutError) as exc:
         return [
@@ -28,8 +28,6 @@ async def look(context: Context) -> list[Finding]:
                 " `tallystream status`, DATA_DIR/logs/kafka.log",
             )
         ]
-    finally:
-        await admin.close()
     if not brokers:
         return [Finding("broker", "the cluster has no broker", "start one")]
     return []

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
+from tallystream.streams.closing import close
 from tallystream.streams.compacted import partitions_of
 
 TOLERATED = 5.0
@@ -61,7 +62,7 @@ async def _broker(context: Context) -> list[Finding]:
     except (KafkaError, OSError) as exc:
         return [Finding("clock", f"Kafka does not tell its append times: {exc!r}", "try again")]
     finally:
-        await consumer.stop()
+        await close(consumer)
     now = context.clock.now_ns() / 1e9
     if live is not None:
         return judge("the broker's clock", live, now)

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
 from tallystream.schemas.errors import Unreachable
+from tallystream.streams.closing import opened
 from tallystream.streams.lag import GroupLag, PartitionLag
 
 GROWTH = 100
@@ -31,15 +32,12 @@ async def look(context: Context) -> list[Finding]:
 
 async def _state(context: Context, group: str) -> str:
     """Return the group's state as Kafka names it, `?` when it does not say."""
-    admin = AIOKafkaAdminClient(**context.kafka.client())
     try:
-        await admin.start()
-        responses = await admin.describe_consumer_groups([group])
+        async with opened(AIOKafkaAdminClient(**context.kafka.client())) as admin:
+            responses = await admin.describe_consumer_groups([group])
         return next((str(one[2]) for response in responses for one in response.groups), "?")
     except (KafkaError, OSError):
         return "?"
-    finally:
-        await admin.close()
 
 
 def judge(before: Sequence[PartitionLag], after: Sequence[PartitionLag], state: str, seconds: float) -> list[Finding]:

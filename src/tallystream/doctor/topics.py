@@ -10,6 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
+from tallystream.streams.closing import opened
 from tallystream.streams.topics import TopicSpec
 
 WANTED_REPLICAS = 3
@@ -17,32 +18,34 @@ WANTED_REPLICAS = 3
 
 async def look(context: Context) -> list[Finding]:
     """Compare each topic with its specification."""
-    admin = AIOKafkaAdminClient(**context.kafka.client())
-    found = []
+    found: list[Finding] = []
     try:
-        await admin.start()
-        brokers = len((await admin.describe_cluster())["brokers"])
-        existing = set(await admin.list_topics())
-        described = {}
-        for spec in context.topics.all():
-            if spec.name in existing:
-                (topic,) = await admin.describe_topics([spec.name])
-                described[spec.name] = topic["partitions"]
-                found += await _look_at(admin, spec, len(topic["partitions"]))
-            else:
-                found.append(
-                    Finding(
-                        "topics",
-                        f"there is no topic {spec.name}",
-                        "is TALLYSTREAM_PREFIX right? A starting gateway or worker creates what is missing",
-                    )
-                )
-        found += replicas(described, brokers)
+        async with opened(AIOKafkaAdminClient(**context.kafka.client())) as admin:
+            found += await _compare(context, admin)
     except (KafkaError, OSError) as exc:
         found.append(Finding("topics", f"Kafka does not describe its topics: {exc!r}", "try again"))
-    finally:
-        await admin.close()
     return found
+
+
+async def _compare(context: Context, admin: AIOKafkaAdminClient) -> list[Finding]:
+    found: list[Finding] = []
+    brokers = len((await admin.describe_cluster())["brokers"])
+    existing = set(await admin.list_topics())
+    described = {}
+    for spec in context.topics.all():
+        if spec.name in existing:
+            (topic,) = await admin.describe_topics([spec.name])
+            described[spec.name] = topic["partitions"]
+            found += await _look_at(admin, spec, len(topic["partitions"]))
+        else:
+            found.append(
+                Finding(
+                    "topics",
+                    f"there is no topic {spec.name}",
+                    "is TALLYSTREAM_PREFIX right? A starting gateway or worker creates what is missing",
+                )
+            )
+    return found + replicas(described, brokers)
 
 
 async def _look_at(admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: int) -> list[Finding]:

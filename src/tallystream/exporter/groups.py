@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tallystream.exporter.stamps import Place, Stamps
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.compacted import CLOSE
+from tallystream.streams.closing import close
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.lag import PartitionLag
 from tallystream.streams.topics import Topics
@@ -187,9 +186,7 @@ class LagReader:
 
     async def _close(self) -> None:
         await self._close_stamps()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE):
-                await self._admin.close()
+        await close(self._admin)
 
     def _unreachable(self, exc: BaseException) -> Unreachable:
         return Unreachable(

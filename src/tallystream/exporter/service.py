@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +21,7 @@ from tallystream.schemas.errors import Unfit, Unreachable
 from tallystream.schemas.hours import hour_of
 from tallystream.streams import topics as topic_admin
 from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.closing import opened
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.ops import Health
 from tallystream.streams.tail import Batch, Recreated, Tail
@@ -111,15 +111,11 @@ class Exporter:
             await asyncio.sleep(self._config.retry)
 
     async def _open_ledger(self) -> None:
-        admin = AIOKafkaAdminClient(**self._config.kafka.client())
         try:
-            await admin.start()
-            cluster = str((await admin.describe_cluster())["cluster_id"])
+            async with opened(AIOKafkaAdminClient(**self._config.kafka.client())) as admin:
+                cluster = str((await admin.describe_cluster())["cluster_id"])
         except (KafkaError, OSError) as exc:
             raise Unreachable(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
-        finally:
-            with contextlib.suppress(KafkaError, OSError):
-                await admin.close()
         name = file_name(cluster, self._config.topics.session_hour_rows.name)
         self._ledger = Ledger(self._config.directory / name)
         # What the last process published is what this one begins with.

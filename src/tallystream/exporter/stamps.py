@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tallystream.streams.compacted import CLOSE
+from tallystream.streams.closing import close
 from tallystream.streams.kafka import KafkaSettings
 
 Place = tuple[TopicPartition, int]
@@ -46,9 +45,7 @@ class Stamps:
 
     async def close(self) -> None:
         """Disconnect, without waiting long for it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE):
-                await self._consumer.stop()
+        await close(self._consumer)
 
     async def extent(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         """Return the first offsets and the ends of all partitions."""

@@ -64,7 +64,7 @@ class Watch:
         self._more.set()
 
     async def until(self, word: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not any(word in one for one in self.said):
                 self._more.clear()
                 await self._more.wait()

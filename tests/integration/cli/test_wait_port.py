@@ -24,7 +24,7 @@ from tallystream.streams.ops import Health, OpsServer
 from tallystream.streams.poller.metrics import Metrics
 from tallystream.streams.topics import ensure
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.kafka
 HOUR = "2026-11-21T13:00:00Z"
 
 

@@ -20,7 +20,6 @@ from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import TopicSpec, ensure
 
-pytestmark = pytest.mark.timeout(180)
 TOPIC = TopicSpec("kept", 1)
 PARTITION = TopicPartition(TOPIC.name, 0)
 

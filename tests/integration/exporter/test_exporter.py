@@ -19,7 +19,7 @@ from tests.support.worker import producing, read, worker
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(200)]
+pytestmark = pytest.mark.kafka
 
 
 async def send(kafka: KafkaSettings, topics: Topics, messages: list[tuple[bytes, bytes]]) -> None:

@@ -299,7 +299,7 @@ async def test_a_client_that_does_not_finish_is_answered_408(deployment: Deploym
             f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         )
         writer.write(head.encode() + b"{")
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -318,7 +318,7 @@ async def test_a_client_that_does_not_finish_is_answered_408(deployment: Deploym
 async def test_what_is_no_http_is_answered_with_a_status_too(gateway: Gateway, raw: bytes) -> None:
     reader, writer = await asyncio.open_connection(*gateway.url.removeprefix("http://").split(":"))
     writer.write(raw)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     await writer.wait_closed()
     head, _, content = answer.partition(b"\r\n\r\n")
@@ -336,7 +336,7 @@ async def test_connections_stay_open_and_take_turns(gateway: Gateway) -> None:
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.endswith(b"\r\n\r\n{}")
     writer.write(head.encode() + b"Connection: close\r\n\r\n{}")
-    assert b"Connection: close" in await asyncio.wait_for(reader.read(), 10)
+    assert b"Connection: close" in await asyncio.wait_for(reader.read(), 60)
     writer.close()
     await writer.wait_closed()
 

@@ -23,7 +23,7 @@ from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.topics import ensure
 
 __all__ = ["own"]
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_told_to_stop_it_answers_what_it_has_taken_and_leaves_no_spool(
     os.kill(process.pid, signal.SIGTERM)
     await until(lambda: not process.ready_port(), "it no longer listens")
     writer.write(content[100:])
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Connection: close" in answer

@@ -78,7 +78,7 @@ def poller(one: Rig, directory: Path, name: str, **changes: str) -> Iterator[Pro
         if running.poll() is None:
             running.send_signal(signal.SIGCONT)
             running.terminate()
-        running.wait(20)
+        running.wait(60)
 
 
 def resource_file(directory: Path) -> Path:
@@ -120,14 +120,13 @@ async def which(processes: list[Process]) -> tuple[Process, Process] | None:
 async def test_a_killed_poller_is_followed_and_nothing_is_missing(openai: Rig, tmp_path: Path) -> None:
     yesterday = int(openai.clock.seconds) // DAY - 1
     with poller(openai, tmp_path, "one") as one, poller(openai, tmp_path, "two") as two:
-        active, standby = await until(lambda: which([one, two]), "one polls, one stands by", 60)
+        active, standby = await until(lambda: which([one, two]), "one polls, one stands by")
         await until(lambda: published(openai, yesterday), "the first poll is in the topic")
         active.running.kill()
         openai.sandbox.source.restate(yesterday)  # type: ignore[union-attr]
         assert not await published(openai, yesterday)
 
-        # 4 s is the session timeout; the rest is the machine's.
-        await until(standby.active, "the standby takes over", 25)
+        await until(standby.active, "the standby takes over")
         await until(lambda: published(openai, yesterday), "what changed meanwhile is in the topic")
         assert await published(openai, yesterday - 29)
 
@@ -135,7 +134,7 @@ async def test_a_killed_poller_is_followed_and_nothing_is_missing(openai: Rig, t
 async def test_a_stopped_poller_that_wakes_up_changes_nothing(openai: Rig, tmp_path: Path) -> None:
     yesterday = int(openai.clock.seconds) // DAY - 1
     with poller(openai, tmp_path, "one") as one, poller(openai, tmp_path, "two") as two:
-        active, standby = await until(lambda: which([one, two]), "one polls, one stands by", 60)
+        active, standby = await until(lambda: which([one, two]), "one polls, one stands by")
         await until(lambda: published(openai, yesterday), "the first poll is in the topic")
         # Stopped in the middle of a poll: the answer it waits for is from before the restatement.
         openai.order(match="organization/costs", kind="latency", seconds=2.0, times=1)
@@ -143,11 +142,11 @@ async def test_a_stopped_poller_that_wakes_up_changes_nothing(openai: Rig, tmp_p
         active.running.send_signal(signal.SIGSTOP)
         openai.sandbox.source.restate(yesterday)  # type: ignore[union-attr]
 
-        await until(standby.active, "the standby takes over", 25)
+        await until(standby.active, "the standby takes over")
         await until(lambda: published(openai, yesterday), "what changed meanwhile is in the topic")
         asked = len(openai.sandbox.seen)
         active.running.send_signal(signal.SIGCONT)
-        await until(lambda: which([one, two]), "there is one active poller and one standby again", 40)
+        await until(lambda: which([one, two]), "there is one active poller and one standby again")
         await until(lambda: len(openai.sandbox.seen) > asked + 6, "polls go on")
         assert await published(openai, yesterday)
 
@@ -160,7 +159,7 @@ async def test_keys_are_nowhere_to_be_found(openai: Rig, tmp_path: Path) -> None
     openai.order(match="organization", kind="reset", times=6)
     with poller(openai, tmp_path, "one", TALLYSTREAM_OPENAI_ADMIN_TOKEN_FILE=str(key_file)) as one:
         await until(lambda: openai.sandbox.counts.get("GET /openai/v1/models 401"), "the API key is refused")
-        await until(lambda: published(openai, int(openai.clock.seconds) // DAY - 1), "polled all the same", 60)
+        await until(lambda: published(openai, int(openai.clock.seconds) // DAY - 1), "polled all the same")
         pages = await one.page("/metrics") + await one.page("/healthz") + await one.page("/readyz")
         assert 'tallystream_openai_poll_failures_total{reason="unauthorised",resource="/models"}' in pages
     text = one.log.read_text() + pages

@@ -130,7 +130,7 @@ async def test_what_was_changed_in_port_is_sent_again(kafka: KafkaSettings, pref
             where: dict[str, Any] = {"TALLYSTREAM_KAFKA": kafka.bootstrap, "TALLYSTREAM_PREFIX": one.topics.prefix}
             told = json.loads(await run("port", "resync", "--blueprint", SESSION, "--json", **where))
             assert told == {"forgotten": 5}
-            await until(lambda: not one.wrong_sessions(), "all are there again", 30)
+            await until(lambda: not one.wrong_sessions(), "all are there again")
 
 
 @pytest.mark.kafka
@@ -151,7 +151,7 @@ async def test_a_sink_that_cannot_begin_says_why_and_begins_when_it_can(
             assert not one.sandbox.store.blueprints()
             here = at(one.sandbox, TALLYSTREAM_PORT_CLIENT_SECRET="another-secret")
             await run("port", "blueprints", "apply", "--yes", **here)
-            await until(lambda: not one.wrong_sessions(), "it has begun", 60)
+            await until(lambda: not one.wrong_sessions(), "it has begun")
             assert "another-secret" not in running.said()
 
 

@@ -16,7 +16,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.streams.kafka import KafkaSettings
 
-pytestmark = [pytest.mark.kafka]
+pytestmark = pytest.mark.kafka
 HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z")
 
 
@@ -34,7 +34,7 @@ def fleet(rng: random.Random, sessions: int) -> list[dict[str, Any]]:
 
 async def caught_up(one: Rig) -> None:
     """Wait until Port has what it must have."""
-    await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}", 40)
+    await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}")
 
 
 async def test_every_kind_of_row_is_in_port_entity_for_entity(

@@ -20,7 +20,7 @@ from tallystream.sandbox import Fault
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.poller.resources import builtin
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.kafka
 HOUR = "2026-11-21T13:00:00Z"
 BULK = "coding_agent_session/entities/bulk"
 ELSEWHERE = {
@@ -135,7 +135,7 @@ async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str,
                     one.sandbox.store.delete("openai_model", "gpt-5", dependents=True)
                 return False
 
-            await until(all_seen, lambda: f"never seen to move: {sorted(watch.waiting)}", 90)
+            await until(all_seen, lambda: f"never seen to move: {sorted(watch.waiting)}")
             found = series(await running.page("/metrics"))
             assert 0 < found["tallystream_port_rate_limit_remaining", ()] < 35_000, "calls of Port's documented limit"
             rate = found["tallystream_port_request_rate_limit", ()]
@@ -162,4 +162,4 @@ async def test_every_metric_of_the_poller_moves(kafka: KafkaSettings, prefix: st
                     one.sandbox.source.restate(int(one.sandbox.now()) // 86_400 - 1)  # type: ignore[union-attr]
                 return False
 
-            await until(all_seen, lambda: f"never seen to move: {sorted(watch.waiting)}", 90)
+            await until(all_seen, lambda: f"never seen to move: {sorted(watch.waiting)}")

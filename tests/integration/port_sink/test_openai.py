@@ -30,7 +30,7 @@ from tallystream.streams.poller.resources import load
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.poller.tokens import Token, Tokens
 
-pytestmark = [pytest.mark.kafka]
+pytestmark = pytest.mark.kafka
 ASKS = {"completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions"}
 DAYS = 3
 
@@ -133,9 +133,9 @@ async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one
                         models, one.entities("openai_model_usage")
                     )
 
-                await until(lambda: not wrong(), lambda: f"differs: {wrong()}", 40)
+                await until(lambda: not wrong(), lambda: f"differs: {wrong()}")
                 names = {encode(name) for name in one.sandbox.source.models()}
-                await until(lambda: one.entities("openai_model").keys() == names, "all models are there", 20)
+                await until(lambda: one.entities("openai_model").keys() == names, "all models are there")
                 assert any("=20" in name for name in names)
 
                 # a day that OpenAI does not answer changes nothing, deletes nothing, zeroes nothing
@@ -154,7 +154,7 @@ async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one
                 await poll(one)
                 daily, models = expected(one)
                 assert daily[name]["properties"]["total_requests"] > before
-                await until(lambda: not wrong(), lambda: f"differs: {wrong()}", 40)
+                await until(lambda: not wrong(), lambda: f"differs: {wrong()}")
                 assert await running.stop() == 0
             assert not await one.letters()
 
@@ -169,7 +169,7 @@ async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one
                     one.sandbox.store.delete(entities, name, dependents=True)
             daily, models = printed(one)
             with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)):
-                await until(lambda: not wrong(), lambda: f"differs: {list(wrong().items())[:3]}", 60)
+                await until(lambda: not wrong(), lambda: f"differs: {list(wrong().items())[:3]}")
             assert not await one.letters()
         finally:
             agent.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.sandbox import Fault
 from tallystream.streams.kafka import KafkaSettings
@@ -25,7 +25,7 @@ def _written(one: Rig, writes: int) -> bool:
     return one.sandbox.store.writes > writes
 
 
-async def right(one: Rig, seconds: float = 60.0) -> None:
+async def right(one: Rig, seconds: float = PATIENCE) -> None:
     await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}", seconds)
 
 
@@ -82,8 +82,8 @@ async def test_a_request_that_lands_after_its_sink_was_replaced_does_not_win(
                 await one.rows(make_row(rng, "s", HOUR, 2))
                 await right(one)
                 assert one.sandbox.store.writes, "the second sink has written the newer version"
-                await until(lambda: bool(one.wrong_sessions()), "the first sink's request has overwritten it", 20)
-                await right(one, 30)
+                await until(lambda: bool(one.wrong_sessions()), "the first sink's request has overwritten it")
+                await right(one)
                 assert await second.metric("tallystream_port_entities_resent_total")
 
 

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 from tests.support.rig import Rig, Worker
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -18,11 +19,13 @@ async def test_kill_9_under_load_and_a_lost_disk(rig: Rig) -> None:
         for data in ("0", "0", "1"):
             folded = worker.status().get("folded", 0)
             await rig.folds(worker, folded + 200)
+            # something to recover from, before the next one
+            await until(lambda: rig.read(rig.names.changelog), "something is in the changelog")
             worker.kill()
             worker = rig.start(data, instance="w", linger=0.05)
         await rig.folds(worker, 200)
     await rig.caught_up()
-    await rig.until(lambda: worker.status()["recovered"] > 0, "it has recovered", 10)
+    await rig.until(lambda: worker.status()["recovered"] > 0, "it has recovered")
     await rig.verify()
 
 
@@ -34,11 +37,11 @@ async def test_a_zombie_counts_nothing_twice(rig: Rig, static: bool) -> None:
             await rig.owned(seat, other)
             zombie = seat.worker
             zombie.signal(signal.SIGSTOP)
-            await rig.until(lambda: other.parts == rig.partitions, "the other takes over", 40)
+            await rig.until(lambda: other.parts == rig.partitions, "the other takes over")
             await rig.folds(other.worker, other.worker.status()["folded"] + 100)
             zombie.resume()
             # it rejoins, or it ends because it cannot know that it is still a member
-            await rig.until(lambda: zombie.process.poll() == 70 or zombie.parts == 1, "it sees", 40)
+            await rig.until(lambda: zombie.process.poll() == 70 or zombie.parts == 1, "it sees")
             await rig.owned(seat, other)
         await rig.caught_up()
     await rig.verify()
@@ -53,7 +56,7 @@ async def test_batches_that_never_arrive_are_read_again(rig: Rig) -> None:
             await rig.send(producer, 100)
             await asyncio.sleep(0.05)  # so that they are fetched as batches of their own
     await rig.caught_up()
-    await rig.until(lambda: worker.status()["repairs"] > 0, "repairs are counted", 10)
+    await rig.until(lambda: worker.status()["repairs"] > 0, "repairs are counted")
     await rig.verify()
 
 
@@ -62,7 +65,7 @@ async def test_a_gap_at_the_tail_is_found_although_nothing_follows(rig: Rig) -> 
     async with rig.producer() as producer:
         await rig.send(producer, 10)
     await rig.caught_up()
-    await rig.until(lambda: worker.status()["tails"] > 0, "it is counted", 10)
+    await rig.until(lambda: worker.status()["tails"] > 0, "it is counted")
     await rig.verify()
 
 
@@ -79,7 +82,7 @@ async def test_groups_of_many_record_batches(rig: Rig) -> None:
             await rig.folds(worker, folded + 400)
             worker.kill()
             worker = start()
-        await rig.until(lambda: worker.status().get("groups", 0) > 2, "the last one commits", 40)
+        await rig.until(lambda: worker.status().get("groups", 0) > 2, "the last one commits")
     await rig.caught_up()
     await rig.verify()
 

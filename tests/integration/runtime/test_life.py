@@ -25,7 +25,7 @@ async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
     """The group's offsets, the positions in the changelog and the public rows all say the same."""
     async with rig.load(800):
         worker = rig.start(linger=0.3)
-        await rig.until(lambda: worker.status().get("folded", 0) > 500, "it folds", 40)
+        await rig.until(lambda: worker.status().get("folded", 0) > 500, "it folds")
         assert await rig.terminate(worker) == 0
         committed = await rig.committed()
         positions = {
@@ -42,7 +42,7 @@ async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
 
 async def test_sigterm_before_it_is_ready(rig: Rig) -> None:
     worker = rig.start()
-    await rig.until(lambda: bool(worker.status()), "it is up", 20)
+    await rig.until(lambda: bool(worker.status()), "it is up")
     assert await rig.terminate(worker) == 0
 
 
@@ -58,7 +58,7 @@ async def test_told_to_stop_while_kafka_says_nothing(rig: Rig) -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     worker = replace(rig, kafka=KafkaSettings(f"127.0.0.1:{port}")).start()
-    await asyncio.wait_for(asked.wait(), 30)
+    await asyncio.wait_for(asked.wait(), 60)
     assert await rig.terminate(worker) == 0
     for writer in open_ones:
         writer.close()
@@ -70,7 +70,7 @@ async def test_a_third_worker_joins_and_leaves(rig: Rig) -> None:
         workers = [rig.start(name) for name in ("a", "b")]
         await rig.owned(*workers)
         third = rig.start("c")
-        await rig.until(lambda: third.status().get("ready", False), "it is in", 40)
+        await rig.until(lambda: third.status().get("ready", False), "it is in")
         assert await rig.terminate(third) == 0
         await rig.owned(*workers)
     await rig.caught_up()
@@ -118,7 +118,7 @@ async def test_dead_letters_and_derived_rows_carry_headers(rig: Rig) -> None:
         (0, b"0-0", "invalid", "w0"),
         (0, b"1-0", "invalid", "w0"),
     ]
-    await rig.until(lambda: worker.status()["folded"] == 22, "all are folded", 10)
+    await rig.until(lambda: worker.status()["folded"] == 22, "all are folded")
     await rig.verify()
 
 
@@ -147,7 +147,7 @@ async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> Non
         kept = dict(rig.truth)
         old = [key for key in kept if key.endswith(b"|1000")]
         await rig.caught_up()
-        await rig.until(lambda: worker.status()["expired"] == len(old), "tombstones are written", 20)
+        await rig.until(lambda: worker.status()["expired"] == len(old), "tombstones are written")
         last, closed = await changelog_state(rig)
         assert sorted(key for key, value in last.items() if value is None) == sorted(old)
         assert {p: marker.marker for p, marker in closed.items()} == dict.fromkeys(range(2), b"%020d" % 1500)
@@ -180,7 +180,7 @@ async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(ri
     worker.kill()
     expired = sum(key.endswith(b"|1000") for key in rig.truth)
     worker = rig.start("1", lateness=500, instance="w")
-    await rig.until(lambda: worker.status().get("expired", 0) == expired, "tombstones are written", 20)
+    await rig.until(lambda: worker.status().get("expired", 0) == expired, "tombstones are written")
     sums = {key for key in await rig.public_rows(rig.names.sums) if key.endswith(b"|1000")}
     written_again = [x for x in await rig.read(rig.names.sums) if x.key in sums and x.writer == "w1"]
     assert not written_again
@@ -189,7 +189,7 @@ async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(ri
 
 async def test_signals_are_handled_without_fausts_command_line(rig: Rig, tmp_path: Path) -> None:
     worker = rig.start()
-    await rig.until(lambda: worker.status().get("ready", False), "it is ready", 40)
+    await rig.until(lambda: worker.status().get("ready", False), "it is ready")
     worker.signal(signal.SIGINT)
     assert await rig.exit_code(worker) == 0
     assert worker.said().count("Traceback") == 0

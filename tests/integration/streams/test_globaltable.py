@@ -17,7 +17,7 @@ from tests.support.waiting import until
 from tallystream.streams.globaltable import GlobalTable, Row
 from tallystream.streams.kafka import KafkaSettings
 
-pytestmark = [pytest.mark.kafka]
+pytestmark = pytest.mark.kafka
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from tests.support.waiting import until
 from tests.support.worker import read
 
 from tallystream.streams.kafka import KafkaSettings
@@ -20,16 +19,9 @@ from tallystream.supervisor import runfile
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.kafka
 # `stop` is longer than the test may take: a worker that does not answer is not waited for.
 QUICK = Timing(poll=0.1, health=0.3, answer=1.0, red=2.0, start=90.0, stop=600.0)
-
-
-async def until(check: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.05)
 
 
 async def test_a_worker_that_hangs_is_replaced(
@@ -70,10 +62,7 @@ async def test_a_worker_that_hangs_is_replaced(
             await producer.start()
             await producer.send_and_wait(topics.usage.name, b"nonsense", partition=1)
             await producer.stop()
-            deadline = time.monotonic() + 30
-            while not await read(kafka, topics.deadletters.name):
-                assert time.monotonic() < deadline, "what comes now is judged"
-                await asyncio.sleep(0.1)
+            await until(lambda: read(kafka, topics.deadletters.name), "what comes now is judged")
         finally:
             supervisor._told()
             await running

@@ -14,7 +14,7 @@ import pytest
 from tests.support.product import Product
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.e2e]
+pytestmark = pytest.mark.e2e
 
 
 def readyz(port: int) -> int:
@@ -69,7 +69,7 @@ def test_up_keeps_the_whole_running_and_down_ends_it(tmp_path: Path) -> None:
 
         product.cli("down")
         assert product.process is not None
-        assert product.process.wait(30) == 0
+        assert product.process.wait(60) == 0
         assert not (product.data_dir / "run.json").exists()
         assert readyz(product.port) == 0
         with socket.socket() as probe:

@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from tests.support.usage import COUNTS, HOUR, Event, Line, Session, Truth, event, fleet, ns
+from tests.support.waiting import until
 from tests.support.worker import Worker, newest, producing, read, shown, worker
 
 from tallystream.schemas.deadletters import DeadLetter
@@ -24,7 +24,7 @@ from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
 
-pytestmark = [pytest.mark.kafka]
+pytestmark = pytest.mark.kafka
 LAPTOP = Session("codex-7f3a", "one", "platform", "acme/app")
 
 
@@ -78,14 +78,6 @@ async def counted_up_to_the_end(running: Worker) -> None:
             if done >= wanted and lags and all(line.endswith(" 0.0") for line in lags):
                 return
         assert time.monotonic() < deadline, f"not caught up:\n{running.said()[-2000:]}"
-        await asyncio.sleep(0.05)
-
-
-async def until(check: Callable[[], bool], what: str) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + 60
-    while not check():
-        assert time.monotonic() < deadline, what
         await asyncio.sleep(0.05)
 
 
@@ -267,10 +259,7 @@ async def test_a_closed_hour_stays_closed(kafka: KafkaSettings, prefix: str, tmp
             log = await read(kafka, topics.session_hours_changelog.name)
             return sum(record.value is None for record in log)
 
-        deadline = time.monotonic() + 30
-        while not await tombstones():
-            assert time.monotonic() < deadline, "the old hour is removed from the state"
-            await asyncio.sleep(0.1)
+        await until(tombstones, "the old hour is removed from the state")
         assert running.stop() == 0
         running.start()  # a week again: the hour would be in time, but its ids are gone
         await send(kafka, topics, [(LAPTOP.key, LAPTOP.message([old, event(rng, now)]))])
@@ -291,7 +280,7 @@ async def test_a_second_worker_of_the_same_name_is_told_so(kafka: KafkaSettings,
         assert running.get("/healthz")[0] == 200
         second.start()
         assert second.process is not None
-        assert second.process.wait(30) == 2
+        assert second.process.wait(60) == 2
         assert "give each worker an --instance name of its own" in second.said()
         assert running.stop() == 0
 

@@ -234,7 +234,7 @@ def test_records_that_this_version_cannot_read_are_no_sign_of_a_new_topic() -> N
     assert [orjson.loads(value)["version"] for _, value in fresh.take()] == [[0, 4]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32), st.booleans())
 def test_whatever_agents_do_the_newest_records_win(seed: int, anew: bool) -> None:
     rng = random.Random(seed)

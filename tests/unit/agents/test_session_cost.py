@@ -142,7 +142,7 @@ def totals(rows: dict[bytes, dict[str, Any]]) -> dict[str, int]:
     return {name: sum(b[name] for b in buckets) for name in COUNTS}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.data())
 def test_any_split_crash_and_torn_group_gives_the_truth(
     shared_table: SessionCost, seed: int, data: st.DataObject

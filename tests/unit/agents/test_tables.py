@@ -113,7 +113,7 @@ def as_decimals(sums: dict[str, Any]) -> dict[str, Any]:
     return {name: sums[name] for name in COUNTS} | money
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(documents(), max_size=12), queries)
 def test_every_view_carries_the_totals(values: list[bytes], query: Query) -> None:
     made = Table(query)
@@ -125,7 +125,7 @@ def test_every_view_carries_the_totals(values: list[bytes], query: Query) -> Non
     assert sum(made.unpriced.values()) == truth["unpriced_requests"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(documents(), max_size=12), queries)
 def test_rows_are_told_apart_by_what_they_name(values: list[bytes], query: Query) -> None:
     made = Table(query)

@@ -77,7 +77,6 @@ def fresh() -> State:
     return State("codex", "openai")
 
 
-@settings(deadline=None)
 @given(many, st.randoms(use_true_random=False))
 def test_totals_do_not_depend_on_order_nor_on_copies(events: list[Made], rng: random.Random) -> None:
     one, other = fresh(), fresh()
@@ -91,7 +90,6 @@ def test_totals_do_not_depend_on_order_nor_on_copies(events: list[Made], rng: ra
     assert (one.duplicates, other.duplicates) == (0, len(events))
 
 
-@settings(deadline=None)
 @given(many)
 def test_sums_are_what_was_put_in(events: list[Made]) -> None:
     state = fresh()
@@ -112,7 +110,6 @@ def test_sums_are_what_was_put_in(events: list[Made]) -> None:
     assert total[s.LATE] == sum(late for *_, late in events)
 
 
-@settings(deadline=None)
 @given(many, st.integers(0, 2**62))
 def test_load_gives_back_what_dump_took(events: list[Made], version: int) -> None:
     state = fresh()
@@ -127,7 +124,6 @@ def test_load_gives_back_what_dump_took(events: list[Made], version: int) -> Non
     assert back.carried == {key: tuple(sums) for key, sums in state.buckets.items()}
 
 
-@settings(deadline=None)
 @given(st.lists(made(), min_size=1, max_size=30), st.sets(st.integers(0, 29)))
 def test_a_state_that_was_put_away_goes_on_as_if_it_had_not(events: list[Made], stops: set[int]) -> None:
     with blocks_of(4, 2):
@@ -145,7 +141,7 @@ def blocks_of(size: int, number: int) -> Iterator[None]:
         yield
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=200))
 def test_nothing_counts_twice_however_little_is_remembered(offers: list[tuple[int, int]]) -> None:
     at = {ident: START + time for ident, time in reversed(offers)}  # an event has one time
@@ -224,7 +220,6 @@ def test_counts_stop_where_readers_do() -> None:
     assert fields["cost_usd"] == str(10**18)
 
 
-@settings(deadline=None)
 @given(many)
 def test_rows_are_what_their_model_says(events: list[Made]) -> None:
     state = fresh()

@@ -70,7 +70,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps)
 def test_counters_are_the_newest_rows_whatever_comes_twice_or_out_of_order(
     commands: list[tuple[str, int, str, str]],

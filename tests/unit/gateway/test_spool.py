@@ -95,7 +95,7 @@ class SpoolModel(RuleBasedStateMachine):
 
 
 TestSpoolModel = SpoolModel.TestCase
-TestSpoolModel.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestSpoolModel.settings = settings(max_examples=30, stateful_step_count=20)
 
 
 def test_commits_are_fsynced(spool: SpoolFile) -> None:

@@ -101,7 +101,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.outbox) == 0
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestOutbox = Machine.TestCase
 
 

@@ -38,7 +38,7 @@ def wanted(response: Response) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("client", get_args(ClientName))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**63), encoding=st.sampled_from(["mixed", "json"]))
 def test_normalised_events_are_the_fleets_responses(client: ClientName, seed: int, encoding: Any) -> None:
     config = FleetConfig(

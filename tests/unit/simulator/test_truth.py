@@ -157,7 +157,7 @@ def test_a_response_in_any_acknowledged_body_is_acknowledged() -> None:
 OUTCOMES = st.lists(st.sampled_from([200, 200, 503, None]), min_size=len(REQUESTS), max_size=len(REQUESTS))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(outcomes=OUTCOMES, data=st.data())
 def test_unknown_responses_may_count_once_or_not_at_all(outcomes: list[int | None], data: st.DataObject) -> None:
     truth = play(lambda number, _: outcomes[number])

@@ -1,0 +1,67 @@
+"""Closing Kafka's clients, and ending tasks, so that a cancel of ours is never lost.
+
+aiokafka cancels its own tasks when it is closed, waits for them, and takes any cancel that arrives meanwhile for theirs
+(`close` in client.py and in consumer/fetcher.py, 0.14). The caller's cancel is gone: a loop that was told to end goes
+on for ever. So a client is closed in a task of its own, and a cancel meets our waiting, not aiokafka's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+CLOSE = 5.0
+"""Seconds for saying goodbye to brokers, who need no goodbye."""
+
+
+async def close(client: Any, within: float | None = CLOSE) -> None:
+    """Close a consumer, producer or admin client, or give that up after `within` seconds (None: never).
+
+    A producer delivers what it holds first; what has not been awaited is lost when it is given up.
+
+    Raises:
+        KafkaError: as the client's own `stop` or `close`.
+
+    """
+    closing = asyncio.ensure_future(client.stop() if hasattr(client, "stop") else client.close())
+    try:
+        try:
+            await asyncio.wait((closing,), timeout=within)
+        except asyncio.CancelledError:
+            await asyncio.wait((closing,), timeout=CLOSE)
+            raise
+        if closing.done():
+            closing.result()
+    finally:
+        closing.cancel()
+        if closing.done() and not closing.cancelled():
+            closing.exception()  # looked at, or asyncio complains of it
+
+
+@asynccontextmanager
+async def opened(client: T, within: float | None = CLOSE) -> AsyncIterator[T]:
+    """Start a client and close it at the end, also when it did not start.
+
+    Raises:
+        KafkaError: as the client's own methods.
+
+    """
+    try:
+        await client.start()  # type: ignore[attr-defined]  # aiokafka has no types
+        yield client
+    finally:
+        await close(client, within)
+
+
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and return when all have ended, whatever they end with."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at, or asyncio complains of it
