@@ -109,6 +109,7 @@ class RuntimeCollector(Collector):
         ("expired", "Tombstones of hours past their lateness."),
         ("recovered", "Changelog records read at assignments."),
         ("stale", "Changelog records of a worker that had lost its partition, ignored."),
+        ("overtaken", "Public rows written again because a replaced worker's older ones had come after them."),
         ("foreign", "Changelog records that are not the table's, ignored: somebody else writes to the topic."),
     )
 

@@ -7,7 +7,7 @@ partition (a partial), never a difference; readers add the partials of all parti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import add, sub
 
 import orjson
@@ -27,6 +27,8 @@ class HourSums:
         self._p = p
         self._sums: dict[HourKey, list[int]] = {}
         self._dirty: set[HourKey] = set()
+        self.emitted: dict[bytes, tuple[int, int]] = {}
+        """The version that each partial was emitted with last, by key as `take` gives it."""
 
     def __len__(self) -> int:
         return len(self._sums)
@@ -61,6 +63,14 @@ class HourSums:
             self._sums[hour_key] = list(now) if total is None else list(map(add, total, gained))
             self._dirty.add(hour_key)
 
+    def again(self, keys: Collection[bytes]) -> None:
+        """Have these partials, keys as `take` gives them, emitted with the next group."""
+        self._dirty |= {key for key in self._sums if self._key(key) in keys}
+
+    def _key(self, key: HourKey) -> bytes:
+        connection, hour, model, team = key
+        return keys.join(str(self._p), connection, hour, model, team or "")
+
     def take(self, version: int, closed: bytes | None) -> list[tuple[bytes, bytes]]:
         """Return the changed partials as (key, `schemas.rows.HourCost`); `version` is the offset just applied.
 
@@ -68,16 +78,18 @@ class HourSums:
         again.
         """
         rows = [self._row(key, version) for key in self._dirty]
+        self.emitted |= dict.fromkeys((key for key, _ in rows), (GENERATION, version))
         self._dirty = set()
         if closed is not None:
             marker = closed.decode()
             for key in [key for key in self._sums if key[1] < marker]:
                 del self._sums[key]
+                self.emitted.pop(self._key(key), None)
         return rows
 
     def _row(self, key: HourKey, version: int) -> tuple[bytes, bytes]:
         connection, hour, model, team = key
-        return keys.join(str(self._p), connection, hour, model, team or ""), orjson.dumps(
+        return self._key(key), orjson.dumps(
             {
                 "partition": self._p,
                 "connection_id": connection,

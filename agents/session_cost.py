@@ -8,7 +8,7 @@ The runtime (streams.runtime) sees to it that each message is folded exactly onc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,11 @@ from tallystream.agents.messages import Batch, InvalidMessage, parse
 from tallystream.agents.metrics import FoldMetrics
 from tallystream.agents.pricing import Book
 from tallystream.agents.rollups import HourSums
-from tallystream.agents.windows import COUNTED, DUPLICATE, REASONS, State, Window, apply
+from tallystream.agents.windows import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.streams.clock import Clock, SystemClock
-from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record
+from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record, Version
 from tallystream.streams.topics import Topics
 
 NAME = "session_hours"
@@ -70,6 +70,8 @@ class SessionCost(FoldTable):
     ) -> None:
         super().__init__(app, name=NAME, source=topics.usage.name, partitions=topics.partitions, **options)
         self._topics = topics
+        self.owned_topics = (topics.session_hour_rows.name, topics.hour_rows.name)
+        self.derived_topics = (topics.hour_rows.name,)
         self._book = book
         self._window = window
         self._metrics = metrics
@@ -249,6 +251,34 @@ class SessionCost(FoldTable):
             PublicRows(topics.hour_rows.name, p, hours, ((_HEADER, b"hour-cost/1"),)),
             PublicRows(topics.deadletters.name, 0, refused, ((_HEADER, b"dead-letter/1"),)),
         )
+
+    def newest(self, p: int, topic: str, key: bytes) -> Version | None:
+        """Return the version of what was written last; None for hours that are closed: their states may be gone."""
+        if topic == self._topics.hour_rows.name:
+            return self._derived[p].hours.emitted.get(key)
+        part = self.part(p)
+        if part is None or (part.closed is not None and self.is_closed(key, part.closed)):
+            return None
+        raw = self.store.read(p, key)
+        return None if raw is None else (GENERATION, windows.version_of(raw))
+
+    def row_version(self, topic: str, row: bytes | None) -> Version:  # noqa: ARG002 - both have it alike
+        """Return `version` of a row."""
+        return windows.row_version(row)
+
+    def rewrite(self, p: int, part: Part, topic: str, keys: Collection[bytes]) -> None:
+        """Write session-hours, or partials of hours, again."""
+        derived = self._derived[p]
+        if topic == self._topics.hour_rows.name:
+            derived.hours.again(keys)
+            return
+        for key in keys:
+            state, raw = part.cache.get(key), self.store.read(p, key)
+            if state is None and raw is not None:  # a tombstone may have come meanwhile
+                state = windows.load(raw)
+                derived.weight += STATE_IDS + len(state.ids)
+            if state is not None:
+                part.cache[key] = part.dirty[key] = state
 
     def _trim(self, part: Part, derived: Derived, states: Mapping[bytes, State]) -> None:
         """Bound the decoded states. At this moment all but `states` are in the store: a group follows the other."""

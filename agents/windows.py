@@ -243,6 +243,15 @@ def version_of(raw: bytes) -> int:
     return version
 
 
+def row_version(row: bytes | None) -> tuple[int, int]:
+    """Return a public row's version, one below all others where there is none."""
+    try:
+        generation, offset = orjson.loads(row or b"")["version"]
+        return int(generation), int(offset)
+    except (ValueError, TypeError, KeyError):
+        return -1, -1
+
+
 def _head(raw: bytes) -> tuple[int, Any, int]:
     """Return version, decoded JSON and where the ids begin."""
     form, version, length = _HEAD.unpack_from(raw)

@@ -1,8 +1,9 @@
-"""Closing Kafka's clients, and ending tasks, so that a cancel of ours is never lost.
+"""Starting and closing Kafka's clients, and ending tasks, so that no cancel of ours is lost and no connection is left.
 
 aiokafka cancels its own tasks when it is closed, waits for them, and takes any cancel that arrives meanwhile for theirs
 (`close` in client.py and in consumer/fetcher.py, 0.14). The caller's cancel is gone: a loop that was told to end goes
-on for ever. So a client is closed in a task of its own, and a cancel meets our waiting, not aiokafka's.
+on for ever. And a start that is cancelled while it asks its first broker forgets that connection (`bootstrap` in
+client.py). So clients are started and closed in tasks of their own, and a cancel meets our waiting, not aiokafka's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,25 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 CLOSE = 5.0
 """Seconds for saying goodbye to brokers, who need no goodbye."""
+HALFWAY = 1.0
+"""Seconds a start goes on that nobody waits for any more: it ends well when brokers answer, and is given up else."""
+
+
+async def start(client: Any) -> None:
+    """Start a consumer, producer or admin client. Whatever comes of it, close the client in the end.
+
+    Raises:
+        KafkaError: as the client's own `start`.
+
+    """
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.wait((starting,))
+    except asyncio.CancelledError:
+        await asyncio.wait((starting,), timeout=HALFWAY)
+        await cancel(starting)
+        raise
+    starting.result()
 
 
 async def close(client: Any, within: float | None = CLOSE) -> None:
@@ -50,7 +70,7 @@ async def opened(client: T, within: float | None = CLOSE) -> AsyncIterator[T]:
 
     """
     try:
-        await client.start()  # type: ignore[attr-defined]  # aiokafka has no types
+        await start(client)
         yield client
     finally:
         await close(client, within)

@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.closing import close, opened
+from tallystream.streams.closing import close, opened, start
 from tallystream.streams.kafka import KafkaSettings
 
 STALL = 30.0
@@ -114,7 +114,7 @@ class TopicReader:
             fetch_max_bytes=2 * FETCH_BYTES,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
-        await self._consumer.start()
+        await start(self._consumer)
         # Once only: a consumer that is stopped while its fetcher changes assignments may hang (aiokafka 0.14).
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)

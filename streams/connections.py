@@ -22,7 +22,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal
 from tallystream.schemas.errors import Unreachable, UsageError
 from tallystream.streams.clock import Clock, SystemClock, utc
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.compacted import latest
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
@@ -207,7 +207,7 @@ class Connections:
             **self._kafka.client(), acks="all", enable_idempotence=True, request_timeout_ms=int(self._timeout * 1000)
         )
         try:
-            await producer.start()
+            await start(producer)
             await producer.send_and_wait(
                 self._topics.connections.name,
                 connection.model_dump_json().encode(),

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.compacted import partitions_of
 from tallystream.streams.kafka import KafkaSettings
 
@@ -90,13 +90,13 @@ class GroupLag:
 
     async def _open(self) -> None:
         self._consumer = AIOKafkaConsumer(**self._kafka.client(), group_id=None, enable_auto_commit=False)
-        await self._consumer.start()
+        await start(self._consumer)
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)
         # Also lets the consumer's tasks begin: one that is stopped before they do raises (aiokafka 0.14).
         await self._consumer.end_offsets(self._partitions)
         self._admin = AIOKafkaAdminClient(**self._kafka.client())
-        await self._admin.start()
+        await start(self._admin)
 
     async def _close(self) -> None:
         for client in (self._consumer, self._admin):

@@ -30,7 +30,7 @@ from tallystream.schemas.errors import Reason, Unreachable
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.clock import utc
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.compacted import partitions_of
 from tallystream.streams.gateway.message import USAGE_SCHEMA, partition_of
 from tallystream.streams.kafka import KafkaSettings
@@ -106,7 +106,7 @@ async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
         partitions = len(await partitions_of(kafka, topic))
         if not partitions:
             raise Unreachable(f"there is no topic {topic}", "start a worker or a gateway of that deployment first")
-        await producer.start()
+        await start(producer)
         headers = [("schema", USAGE_SCHEMA.encode())]
         pending = [
             await producer.send(topic, value, key=key, partition=partition_of(key, partitions), headers=headers)

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.compacted import partitions_of
 from tallystream.streams.kafka import KafkaSettings
 
@@ -156,7 +156,7 @@ class Tail:
             fetch_max_bytes=2 * FETCH_BYTES,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
-        await consumer.start()
+        await start(consumer)
         if not partitions:
             return
         consumer.assign(partitions)
@@ -164,15 +164,15 @@ class Tail:
         begins = await consumer.beginning_offsets(partitions)
         for at in partitions:
             given = self._given.get((at.topic, at.partition))
-            start = begins[at]
+            first = begins[at]
             if given is not None and given.offset > self._ends[at]:
                 raise Recreated(f"{at.topic}-{at.partition}: read up to {given.offset}, it ends at {self._ends[at]}")
             if given is not None and given.offset > begins[at]:
                 # One record earlier: if it is still there it must be the one that was read.
-                start = given.offset - 1
+                first = given.offset - 1
                 self._check[at] = given
-            consumer.seek(at, start)
-            self._rest[at] = (start, _now_ms())
+            consumer.seek(at, first)
+            self._rest[at] = (first, _now_ms())
 
     def _batch(self, at: TopicPartition, records: Sequence[ConsumerRecord]) -> Batch | None:
         given = self._check.pop(at, None)

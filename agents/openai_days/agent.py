@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from tallystream.agents.openai_days.days import Anew, Days
 from tallystream.schemas.openai import OpenAIRecord
 from tallystream.streams.clock import boottime
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.leader import persist
 from tallystream.streams.pauses import Pauses
@@ -51,7 +51,7 @@ class OpenAIDays:
             self._done(0)
             producer = AIOKafkaProducer(**self._kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
             try:
-                await producer.start()
+                await start(producer)
                 await self._follow(producer)
             except (Recreated, Anew) as exc:
                 pause = pauses.after_failure()

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from tallystream.agents.port_sink.ledger import HEADERS, SWEEP
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.compacted import latest
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
@@ -26,7 +26,7 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
     sent = [key for key in await latest(kafka, topics.port_sent.name) if _is(key, blueprint)]
     producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
     try:
-        await producer.start()
+        await start(producer)
         for key in sent:
             await producer.send(topics.port_sent.name, None, key=key, headers=HEADERS["entity"])
         await producer.flush()

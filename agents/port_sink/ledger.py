@@ -22,7 +22,7 @@ from tallystream.agents.port_sink.entities import EntityKey
 from tallystream.agents.port_sink.outbox import Item
 from tallystream.schemas import keys
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource, SentEntity, SinkTerm, SweepRequest
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.globaltable import GlobalTable, Row
 from tallystream.streams.kafka import KafkaSettings
 
@@ -74,7 +74,7 @@ class Ledger:
         self._producer = AIOKafkaProducer(
             **self._kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, request_timeout_ms=20_000
         )
-        await self._producer.start()
+        await start(self._producer)
         return self
 
     async def __aexit__(self, *_: object) -> None:

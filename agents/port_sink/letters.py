@@ -14,7 +14,7 @@ from tallystream.agents.port_sink.outbox import Item
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Reason
 from tallystream.streams.clock import Clock, utc
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.kafka import KafkaSettings
 
 HEADERS = [("schema", b"dead-letter/1")]
@@ -33,7 +33,7 @@ class Letters:
 
     async def __aenter__(self) -> Self:
         self._producer = AIOKafkaProducer(**self._kafka.client(), acks="all", enable_idempotence=True)
-        await self._producer.start()
+        await start(self._producer)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -29,6 +29,7 @@ from tallystream.streams.globaltable import Feed, GlobalTable
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.leader import Election, Fence, alternate, persist
 from tallystream.streams.ops import Health
+from tallystream.streams.pauses import Pauses
 from tallystream.streams.topics import Topics, ensure
 
 log = structlog.get_logger()
@@ -168,7 +169,7 @@ class Sink:
 
         """
         term = Term(self._parts, client, ledger, Fence(election, number))
-        self._role, pause = "taking over", 1.0
+        self._role, pauses = "taking over", Pauses(longest=LONGEST_PAUSE)
         self.metrics.sweeping.set(1)
         try:
             while True:
@@ -179,10 +180,10 @@ class Sink:
                     log.info("active", writer=self.writer)
                     await term.run()
                 except PortError as exc:
+                    pause = pauses.after_failure()
                     self.port_said(exc.message)
                     log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=pause)
                     await asyncio.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
         finally:
             self._writing = False
             self.metrics.active.set(0)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 
 POLL_SECONDS = 0.05
 GROUP = "tallystream-readiness"
@@ -50,7 +50,7 @@ async def _poll(bootstrap: str, deadline: float, ended: Callable[[], bool]) -> b
     while time.monotonic() < deadline and not ended():
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
         try:
-            await admin.start()
+            await start(admin)
             while time.monotonic() < deadline and not ended():
                 if await can_join(admin):
                     return True

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tallystream.schemas.errors import Unfit, Unreachable
 from tallystream.streams.clock import Clock
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.errors import LinkLost
 from tallystream.streams.gateway.message import Message, partition_counts, partition_of
@@ -214,7 +214,7 @@ class Link:
         )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await producer.start()
+                await start(producer)
                 for name in self._partitions:
                     await producer.partitions_for(name)
         except BaseException:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas.connections import Connection
 from tallystream.streams.clock import Clock
-from tallystream.streams.closing import cancel, close
+from tallystream.streams.closing import cancel, close, start
 from tallystream.streams.gateway import snapshot
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.metrics import Metrics
@@ -183,7 +183,7 @@ class Registry:
         )
         try:
             async with asyncio.timeout(20.0):
-                await consumer.start()
+                await start(consumer)
                 consumer.assign([self._partition])
                 await consumer.seek_to_beginning(self._partition)
                 end = (await consumer.end_offsets([self._partition]))[self._partition]

@@ -20,7 +20,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from tallystream.streams.clock import boottime
-from tallystream.streams.closing import cancel, close
+from tallystream.streams.closing import cancel, close, start
 from tallystream.streams.kafka import KafkaSettings
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class Election:
             partition_assignment_strategy=(assignor,),
         )
         self._consumer.subscribe([self._partition.topic], listener=_Listener(self))
-        await self._consumer.start()
+        await start(self._consumer)
         self._loop = asyncio.create_task(self._stay())
         return self
 

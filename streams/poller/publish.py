@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tallystream.schemas.openai import OpenAIRecord, PollCursor
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.leader import Fence
 from tallystream.streams.poller.errors import PollFailure, Why
@@ -47,7 +47,7 @@ class Publisher:
             max_request_size=MAX_MESSAGE,
             request_timeout_ms=int(self._timeout * 1000),
         )
-        await self._producer.start()
+        await start(self._producer)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ it resumes, seeks and drops batches in an order that loses records. So the state
     table         FoldTable: accept a batch only where the state ends; repair finds what is missing
     commit        public rows, then changelog, then store; expiry removes closed keys
     recovery      the changelog read to its end, the source's identity checked
+    overtaken     late rows of a worker that was replaced, and ours written again behind them
     producer      record batches, contiguity, acknowledgements; guard: no write by a worker that may be replaced
     consumer      positions from the state, heartbeats seen by the guard
     app, process  settings, health, start and clean stop
@@ -17,7 +18,7 @@ from tallystream.streams.runtime.batches import Record
 from tallystream.streams.runtime.health import Counters, PartProgress, Progress
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.process import run
-from tallystream.streams.runtime.rows import PublicRows
+from tallystream.streams.runtime.rows import PublicRows, Version
 from tallystream.streams.runtime.table import FoldTable
 
-__all__ = ["App", "Counters", "FoldTable", "Part", "PartProgress", "Progress", "PublicRows", "Record", "run"]
+__all__ = ["App", "Counters", "FoldTable", "Part", "PartProgress", "Progress", "PublicRows", "Record", "Version", "run"]

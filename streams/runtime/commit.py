@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, cast
 
+from aiokafka.structs import TopicPartition
+
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.producer import Producer
@@ -71,6 +73,9 @@ async def commit_group(table: FoldTable, p: int, part: Part) -> None:
         return  # revoked meanwhile: the next owner reads what was acknowledged
 
     store.write(p, [*rows, *closing], last)
+    for out in public:
+        if out.topic in table.owned_topics:
+            table.overtaken.landed(TopicPartition(out.topic, out.partition), out.landed)
     part.applied = after
     part.unacked_since = time.monotonic() if part.expected > after.offset else None
     counters = table.counters

@@ -33,6 +33,8 @@ class Counters:
     """Changelog records read at assignments."""
     stale: int = 0
     """Changelog records ignored because a newer version had come before them (a zombie's)."""
+    overtaken: int = 0
+    """Public rows written again because a replaced worker's older ones had come after them."""
     foreign: int = 0
     """Changelog records ignored because they are not the table's: somebody else writes the topic."""
 

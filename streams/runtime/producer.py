@@ -25,11 +25,15 @@ RECORD_OVERHEAD = 128
 
 
 class Outgoing(NamedTuple):
-    """Rows of one topic partition, serialised: `batches` are aiokafka's, closed and not yet sent."""
+    """Rows of one topic partition, serialised: `batches` are aiokafka's, closed and not yet sent.
+
+    `landed` tells, once they are written, the offset and the number of records of each.
+    """
 
     topic: str
     partition: int
     batches: Sequence[Any]
+    landed: list[tuple[int, int]]
 
 
 class Producer(driver.Producer):
@@ -109,7 +113,7 @@ class Producer(driver.Producer):
                     raise self._too_large(topic, key, value)
         for full in batches:
             full.close()
-        return Outgoing(topic, partition, batches)
+        return Outgoing(topic, partition, batches, [])
 
     def _too_large(self, topic: str, key: bytes, value: bytes | None) -> Unfit:
         return Unfit(
@@ -149,5 +153,6 @@ class Producer(driver.Producer):
                 if offset != expect:
                     app.die(f"{where}: my rows landed at {offset}, expected {expect}: somebody else writes this")
                 expect += count
+            out.landed.append((offset, count))
             end = offset + count - 1
         return end

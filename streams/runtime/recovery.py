@@ -11,7 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import Unfit
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay
@@ -58,9 +58,10 @@ class Recovery:
         if not self._partitions or not self._current():
             return
         reader = self._reader(self._table.app.conf.consumer_max_fetch_size)
-        await reader.start()
+        await start(reader)
         try:
-            every = [*self._logs.values(), *self._sources.values()]
+            public = [at for p in self._partitions for at in self._table.overtaken.topics(p)]
+            every = [*self._logs.values(), *self._sources.values(), *public]
             await reader._client.set_topics({tp.topic for tp in every})  # noqa: SLF001 - named above
             ends, begins = await reader.end_offsets(every), await reader.beginning_offsets(every)
             if self._current() and await self._read_logs(reader, begins, ends):
@@ -69,6 +70,7 @@ class Recovery:
                 if self._current():
                     for p, position in positions.items():
                         self._install(p, position)
+                        self._table.overtaken.taken(p, begins, ends)
         finally:
             await close(reader)
 
@@ -154,7 +156,7 @@ class Recovery:
         if not wanted:
             return
         reader = self._reader(1)  # a broker sends the first batch whole, however small the limit
-        await reader.start()
+        await start(reader)
         try:
             reader.assign(list(wanted))
             for source, position in wanted.items():

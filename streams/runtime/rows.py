@@ -20,10 +20,15 @@ def reserved(key: bytes) -> bool:
     return key[:1] == b"\0"
 
 
+Version = tuple[int, int]
+"""Generation and source offset, compared in this order: of two rows of a key the higher one holds."""
+
+
 class PublicRows(NamedTuple):
     """Rows for another topic, acknowledged before the changelog row of the same group is sent.
 
-    `rows` are `(key, value)` as they go on the wire; `headers` are put on each record.
+    `rows` are `(key, value)` as they go on the wire; `headers` are put on each record. Where the topic is one of the
+    table's `owned_topics`, `partition` is the partition that was folded.
     """
 
     topic: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
@@ -16,10 +16,11 @@ from tallystream.schemas.errors import Unfit
 from tallystream.streams.runtime.batches import BatchSchema, Record
 from tallystream.streams.runtime.commit import commit_groups
 from tallystream.streams.runtime.health import Counters, PartProgress, Progress
+from tallystream.streams.runtime.overtaken import Overtaken
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.recovery import Recovery
 from tallystream.streams.runtime.repair import Repair
-from tallystream.streams.runtime.rows import CLOSED, Closed, PublicRows, reserved
+from tallystream.streams.runtime.rows import CLOSED, Closed, PublicRows, Version, reserved
 from tallystream.streams.runtime.source import check_record
 from tallystream.streams.runtime.stores import Rows
 
@@ -56,6 +57,11 @@ class FoldTable(faust.Table[bytes, bytes]):
     """Records folded and not acknowledged, a partition; then folding waits."""
     max_cache: int = 50_000
     """Decoded states kept, a partition."""
+    owned_topics: Sequence[str] = ()
+    """Topics for whose partitions nobody writes but the owner of the same partition of the source: late rows of workers
+    that were replaced are found there, see `newest`."""
+    derived_topics: Sequence[str] = ()
+    """Those of them whose rows are all written again when a partition has been recovered."""
 
     # -- what a subclass gives
 
@@ -94,6 +100,20 @@ class FoldTable(faust.Table[bytes, bytes]):
         """
         return ()
 
+    def newest(self, p: int, topic: str, key: bytes) -> Version | None:  # noqa: ARG002 - for the subclass
+        """Return the version that the last row of a key in one of `owned_topics` must have; None: whatever it has.
+
+        It is that of the newest row that has been acknowledged: what is in the store, not what is folded.
+        """
+        return None
+
+    def row_version(self, topic: str, row: bytes | None) -> Version:
+        """Return the version of a row of `owned_topics`; of a tombstone, and of garbage, one below all others."""
+        raise NotImplementedError
+
+    def rewrite(self, p: int, part: Part, topic: str, keys: Collection[bytes]) -> None:
+        """Have the newest rows of these keys, all known by `newest`, written again with the next group."""
+
     def recovered_partition(self, p: int) -> None:
         """Rebuild what is derived, from `self.rows(p)`: the partition is about to be folded."""
 
@@ -124,6 +144,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         self._assigned: set[int] = set()
         self._recovering = asyncio.Lock()
         self._repair = Repair(self)
+        self.overtaken = Overtaken(self)
         self._moved = time.monotonic()
         self._closing = False
         app.folds.append(self)
@@ -212,6 +233,10 @@ class FoldTable(faust.Table[bytes, bytes]):
                 self.moved()
             await self._repair.watch(self._parts)
 
+    @Service.task
+    async def _look_for_late_rows(self) -> None:
+        await self.overtaken.run()
+
     # -- positions and progress
 
     def expected(self) -> dict[TP, int]:
@@ -288,6 +313,7 @@ class FoldTable(faust.Table[bytes, bytes]):
                 if task is not None:
                     task.cancel()
             part.room.set()
+            self.overtaken.lost(p)
             self.lost_partition(p)
 
     def forget_all(self) -> None:

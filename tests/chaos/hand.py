@@ -7,6 +7,7 @@ can be made at will, in a second.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -198,3 +199,29 @@ async def world(kafka: KafkaSettings, prefix: str, folder: Path) -> AsyncIterato
         for hand in made.hands:
             hand.table.forget_all()
             await hand.producer.stop()
+
+
+async def late_rows(here: World, sessions: list[str], others: Callable[[], Awaitable[Hand]]) -> Hand:
+    """Let a worker write its public rows after the newer ones of `others`, and die before its changelog rows."""
+    zombie = await here.hand()
+    await zombie.assign()
+    await here.send(*sessions)
+    await zombie.fold()
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(real: Callable[..., Awaitable[int]], rows: Any, expect: int | None) -> int:
+        if expect is not None:
+            raise CrashError  # what the heartbeat guard does
+        held.set()
+        await go_on.wait()
+        return await real(rows, expect)
+
+    zombie.intercept(hold)
+    late = asyncio.create_task(zombie.commit())
+    await held.wait()
+    await here.send(*sessions)
+    successor = await others()
+    go_on.set()
+    with contextlib.suppress(CrashError):
+        await late
+    return successor

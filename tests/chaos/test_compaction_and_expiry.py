@@ -16,7 +16,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import DeleteGroupsRequest
-from tests.chaos.hand import DAY, World, world
+from tests.chaos.hand import DAY, Hand, World, late_rows, world
+from tests.chaos.ledger import hidden
 from tests.support.counting import EndedError
 from tests.support.rig import Rig
 from tests.support.waiting import until
@@ -91,6 +92,68 @@ async def test_readers_and_recovery_see_the_highest_version_through_compaction(
             assert len(rows) == len(sessions), name
         problems = [one for one in await here.problems() if not one.startswith("positions")]
         assert problems == [], "positions are judged on logs that still have all their records"
+
+
+async def test_public_rows_that_come_late_are_overwritten_with_the_next_group(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    """The changelog knows nothing of them: only where the next rows land tells."""
+    async with world(kafka, prefix, tmp_path) as here:
+
+        async def works() -> Hand:
+            worker = await here.hand()
+            await worker.work()
+            return worker
+
+        owner = await late_rows(here, ["s1", "s2", "s3"], works)
+        assert len(hidden(await here.ledger())) > 3, "sessions and their hours"
+        await here.send("s4")
+        await owner.fold()
+        await owner.commit()
+        await owner.table.overtaken.look()
+        await owner.commit()
+        assert owner.table.counters.overtaken > 3
+        assert await here.problems() == []
+
+
+async def test_public_rows_that_come_late_are_overwritten_although_nothing_follows(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    async with world(kafka, prefix, tmp_path) as here:
+
+        async def works() -> Hand:
+            worker = await here.hand()
+            await worker.work()
+            await worker.table.overtaken.look(idle=True)
+            return worker
+
+        owner = await late_rows(here, ["s1", "s2"], works)
+        await owner.table.overtaken.look(idle=True)
+        assert owner.part.waiting
+        await owner.commit()
+        assert await here.problems() == []
+        before = owner.table.counters.overtaken
+        await owner.table.overtaken.look(idle=True)
+        assert (owner.part.waiting, owner.table.counters.overtaken) == (False, before), "its own rows are not late ones"
+
+
+async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_the_next_owner(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    async with world(kafka, prefix, tmp_path) as here:
+
+        async def works_and_dies() -> Hand:
+            worker = await here.hand()
+            await worker.work()
+            return worker
+
+        await late_rows(here, ["s1", "s2"], works_and_dies)
+        heir = await here.hand()
+        await heir.assign()
+        await heir.table.overtaken.look()
+        await heir.commit()
+        assert heir.table.counters.overtaken == 2
+        assert await here.problems() == []
 
 
 async def test_a_broker_clock_that_jumps_closes_hours_for_good_and_restarts_no_total(

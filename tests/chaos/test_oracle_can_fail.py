@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from tests.chaos.hand import DAY, CrashError, Stepped, World, world
+from tests.chaos.hand import DAY, CrashError, Hand, Stepped, World, late_rows, world
 from tests.support.counting import EndedError
 
 from tallystream.agents.messages import Batch
 from tallystream.agents.session_cost import Derived
 from tallystream.agents.windows import State
 from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime import Part, Record
+from tallystream.streams.runtime import Part, Record, Version
 from tallystream.streams.runtime.rows import Position
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
@@ -133,6 +133,13 @@ class NothingIsClosed(Stepped):
         super().install(p, part)
 
 
+class LateRowsStay(Stepped):
+    """What a replaced worker wrote late is never looked for."""
+
+    def newest(self, p: int, topic: str, key: bytes) -> Version | None:
+        return None
+
+
 async def overtaken(here: World, table: type[Stepped]) -> None:
     """A worker is paused with a group half written; others count on; it wakes, and later owns the partition again."""
     await here.send("s1", "s2")
@@ -224,6 +231,22 @@ async def crash_between(here: World, table: type[Stepped]) -> None:
     await (await here.hand(table)).work()
 
 
+async def hidden(here: World, table: type[Stepped]) -> None:
+    """A worker's public rows come after those of its successor."""
+
+    async def works() -> Hand:
+        worker = await here.hand(table)
+        await worker.work()
+        return worker
+
+    successor = await late_rows(here, ["s1", "s2"], works)
+    await here.send("s3")
+    await successor.fold()
+    await successor.commit()
+    await successor.table.overtaken.look()
+    await successor.commit()
+
+
 async def expiry(here: World, table: type[Stepped]) -> None:
     """An hour is removed from the state; then the lateness is raised, and one more event of it comes."""
     await here.send(("s1", [here.event(3), here.event()]))
@@ -240,6 +263,7 @@ SCENARIOS: dict[str, tuple[Callable[[World, type[Stepped]], Awaitable[None]], ty
     "no dedupe": (copies, NoDedupe, r"rows: .* counts 5 requests, usage holds 2"),
     "no version checks": (torn_group, NoVersions, r"rows: .* knows 1 copies, usage holds 0"),
     "public rows after the changelog": (crash_between, PublicLast, r"changelog .* is not published"),
+    "late rows stay": (hidden, LateRowsStay, r"rows \(last\): .* would be lost to compaction"),
     "closed_before ignored": (expiry, NothingIsClosed, r"rows: .* counts 1 requests, usage holds 2"),
 }
 """What happens, without which safeguard, and the problem that this must be: lost, counted again, told too early,

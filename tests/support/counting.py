@@ -13,7 +13,7 @@ import logging
 import struct
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -109,6 +109,7 @@ class Counts(FoldTable):
         super().__init__(app, name="counts", source=names.source, partitions=config.partitions, **options)
         self.config = config
         self.names = names
+        self.owned_topics = (names.rows,)
         self.headers = [*HEADERS, ("writer", config.writer.encode())]
         self.sums: dict[int, dict[bytes, list[int]]] = {}
         self.changed: dict[int, set[bytes]] = {}
@@ -167,6 +168,18 @@ class Counts(FoldTable):
             PublicRows(self.names.sums, p, sums, self.headers),
             PublicRows(self.names.deadletters, 0, letters, self.headers),
         ]
+
+    def newest(self, p: int, topic: str, key: bytes) -> tuple[int, int] | None:
+        raw = self.store.read(p, key) if topic == self.names.rows else None
+        return None if raw is None else (0, self.version(raw))
+
+    def row_version(self, topic: str, row: bytes | None) -> tuple[int, int]:
+        generation, offset = json.loads(row or b"{}").get("version", (-1, -1))
+        return generation, offset
+
+    def rewrite(self, p: int, part: Part, topic: str, keys: Collection[bytes]) -> None:
+        for key in keys:
+            part.cache[key] = part.dirty[key] = part.cache.get(key) or self.load(self.store.read(p, key) or b"")
 
     def recovered_partition(self, p: int) -> None:
         sums = self.sums[p] = {}

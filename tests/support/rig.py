@@ -310,13 +310,13 @@ class Rig:
 
     # -- the oracle
 
-    async def public_rows(self, topic: str | None = None) -> dict[bytes, list[int]]:
-        """Return (records, total) by key: the highest version of each row, of equal ones the later."""
+    async def public_rows(self, topic: str | None = None, *, last: bool = False) -> dict[bytes, list[int]]:
+        """Return (records, total) by key: the highest version of each row, or the `last`, as compaction leaves it."""
         best: dict[bytes, tuple[list[int], list[int]]] = {}
         for record in await self.read(topic or self.names.rows):
             assert record.value is not None
             row = json.loads(record.value)
-            if record.key not in best or row["version"] >= best[record.key][0]:
+            if last or record.key not in best or row["version"] >= best[record.key][0]:
                 best[record.key] = (row["version"], [row["records"], row["total"]])
         return {key: numbers for key, (_, numbers) in best.items()}
 
@@ -338,6 +338,12 @@ class Rig:
         """Everything that is counted, everywhere, is the truth."""
         truth = dict(self.truth)
         assert await self.public_rows() == truth
+        if any(worker.process.poll() is None for worker in self.workers):
+
+            async def nothing_hidden() -> bool:
+                return await self.public_rows(last=True) == truth
+
+            await self.until(nothing_hidden, "the last row of each key is the newest")
         assert await self.changelog_rows() == truth
         assert await self.changelog_rows(last=True) == truth
         sums: dict[bytes, list[int]] = defaultdict(lambda: [0, 0])

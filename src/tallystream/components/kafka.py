@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tallystream.components import logs
 from tallystream.schemas.errors import Unreachable
 from tallystream.settings import Settings
-from tallystream.streams.closing import cancel, close
+from tallystream.streams.closing import cancel, close, start
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
 from tallystream.streams.ops import Health, OpsServer
@@ -102,7 +102,7 @@ class _Probe:
             async with asyncio.timeout(SILENT_SECONDS):
                 if self._admin is None:
                     self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-                    await self._admin.start()
+                    await start(self._admin)
                 self._last = await can_join(self._admin)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is an answer that did not come
             log.warning("kafka does not answer", error=type(exc).__name__)

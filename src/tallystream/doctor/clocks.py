@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.compacted import partitions_of
 
 TOLERATED = 5.0
@@ -46,7 +46,7 @@ async def _broker(context: Context) -> list[Finding]:
         partitions = [TopicPartition(topic, p) for p in await partitions_of(context.kafka, topic)]
         if not partitions:
             return []
-        await consumer.start()
+        await start(consumer)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         begins = await consumer.beginning_offsets(partitions)

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tallystream.exporter.stamps import Place, Stamps
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.lag import PartitionLag
 from tallystream.streams.topics import Topics
@@ -75,7 +75,7 @@ class LagReader:
     async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(self._timeout):
-                await self._admin.start()
+                await start(self._admin)
         except BaseException as exc:
             await self._close()
             raise self._unreachable(exc) if isinstance(exc, KafkaError | OSError) else exc from exc

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tallystream.streams.closing import close
+from tallystream.streams.closing import close, start
 from tallystream.streams.kafka import KafkaSettings
 
 Place = tuple[TopicPartition, int]
@@ -38,7 +38,7 @@ class Stamps:
     async def open(self) -> None:
         """Connect."""
         async with asyncio.timeout(self._timeout):
-            await self._consumer.start()
+            await start(self._consumer)
             self._consumer.assign(self.partitions)
             self._consumer.pause(*self.partitions)
             await self._consumer.end_offsets(self.partitions)

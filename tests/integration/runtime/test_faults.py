@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 
 import pytest
@@ -52,11 +51,13 @@ async def test_batches_that_never_arrive_are_read_again(rig: Rig) -> None:
     worker = rig.start(drop_every=3)
     await rig.owned(worker)
     async with rig.producer() as producer:
-        for _ in range(20):
+
+        async def repaired() -> bool:
             await rig.send(producer, 100)
-            await asyncio.sleep(0.05)  # so that they are fetched as batches of their own
+            return bool(worker.status()["repairs"] > 2)
+
+        await rig.until(repaired, "repairs are counted")
     await rig.caught_up()
-    await rig.until(lambda: worker.status()["repairs"] > 0, "repairs are counted")
     await rig.verify()
 
 
@@ -67,6 +68,24 @@ async def test_a_gap_at_the_tail_is_found_although_nothing_follows(rig: Rig) -> 
     await rig.caught_up()
     await rig.until(lambda: worker.status()["tails"] > 0, "it is counted")
     await rig.verify()
+
+
+async def test_a_row_that_a_replaced_worker_writes_late_is_overwritten(rig: Rig) -> None:
+    """As of one that was stopped between the heartbeat guard and its socket."""
+    worker = rig.start()
+    async with rig.producer() as producer:
+        await rig.send(producer, 50)
+        await rig.caught_up()
+        late = {row.key: row for row in await rig.read(rig.names.rows)}
+        await rig.send(producer, 500)
+        await rig.caught_up()
+        for row in late.values():
+            await producer.send_and_wait(rig.names.rows, row.value, key=row.key, partition=row.partition)
+        assert await rig.public_rows(last=True) != rig.truth
+        await rig.send(producer, 1)
+    await rig.caught_up()
+    await rig.verify()
+    assert worker.status()["overtaken"] > 0
 
 
 async def test_groups_of_many_record_batches(rig: Rig) -> None:
