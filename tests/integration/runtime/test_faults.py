@@ -82,7 +82,7 @@ async def test_a_row_that_a_replaced_worker_writes_late_is_overwritten(rig: Rig)
         for row in late.values():
             await producer.send_and_wait(rig.names.rows, row.value, key=row.key, partition=row.partition)
         assert await rig.public_rows(last=True) != rig.truth
-        await rig.send(producer, 1)
+        await rig.send(producer, 50)
     await rig.caught_up()
     await rig.verify()
     assert worker.status()["overtaken"] > 0

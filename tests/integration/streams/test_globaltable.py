@@ -97,7 +97,7 @@ async def test_the_highest_version_is_kept_and_a_restart_reads_on(
         changed.clear()
         await write(kafka, prefix, ("a", "3 late"), ("d", "1 d"), ("a", "6 newest"))
         await until(lambda: rows(one) == {"a": "newest", "b": "y", "d": "d"}, "news come in")
-        assert changed == [b"r|d", b"r|a"]
+        assert sorted(changed) == [b"r|a", b"r|d"], "each once, and nothing of what came late"
         assert one.unreadable == 0
         await write(kafka, prefix, ("e", "no version"), ("f", "1 f"))
         await until(lambda: "f" in rows(one), "it goes on")
