@@ -52,7 +52,7 @@ def brokers(folder: Path, count: int, overrides: dict[str, str], port: int = 0) 
     ]
 
 
-def beside_each_other(actions: Sequence[Callable[[], None]]) -> None:
+def beside_each_other(actions: Sequence[Callable[[], object]]) -> None:
     """Do all of them at once: a node of a cluster is ready only when others are."""
     with ThreadPoolExecutor(max(1, len(actions))) as pool:
         for one in [pool.submit(action) for action in actions]:

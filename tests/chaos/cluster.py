@@ -83,18 +83,19 @@ class Part:
         process.kill()
         process.wait(60)
 
-    def stop(self) -> None:
-        """End it for good: SIGCONT, SIGTERM, SIGKILL after 20 s."""
+    def stop(self) -> int | None:
+        """End it for good: SIGCONT, SIGTERM, SIGKILL after a minute. Return its exit code, None: it was not running."""
         self.wanted = False
-        if not self.alive:
-            return
+        process = self._process  # `keep` lets go of it as soon as it has ended
+        if process is None or process.poll() is not None:
+            return None
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         try:
-            self.process.wait(60)
+            return process.wait(60)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            process.kill()
+            return process.wait()
 
     def get(self, path: str) -> str:
         """Ask the ops port; empty when nobody answers or the answer is not 200."""

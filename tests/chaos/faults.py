@@ -180,8 +180,7 @@ def join(ring: Ring) -> Blow:
         at = time.time()
         note = "joined, was killed"
     else:
-        third.stop()
-        note = f"joined, left with {third.process.returncode}"
+        note = f"joined, left with {third.stop()}"
     cluster.settled()
     cluster.dismiss(third)
     return Blow("join", int(killed), unacked, "messages", note, at)
