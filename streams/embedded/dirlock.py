@@ -11,6 +11,8 @@ from tallystream.schemas.errors import UsageError
 
 GRACE_SECONDS = 10.0
 """How long the JVM of a killed owner may take to end: the kernel has to give back its memory first."""
+FORK_SECONDS = 2.0
+"""How long a lock of our own may outlive us: in a child that a thread of ours has forked and that has yet to exec."""
 
 
 class DirLock:
@@ -40,14 +42,16 @@ class DirLock:
             raise UsageError(
                 f"{self._path.parent} cannot be written: {exc.strerror}", "choose another --data-dir"
             ) from exc
-        deadline = time.monotonic() + GRACE_SECONDS
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 owner = os.pread(fd, 32, 0).decode().strip()
-                if not _alive(owner) and time.monotonic() < deadline:
+                ours = owner == str(os.getpid())
+                grace = FORK_SECONDS if ours else 0.0 if _alive(owner) else GRACE_SECONDS
+                if time.monotonic() < began + grace:
                     time.sleep(0.05)
                     continue
                 os.close(fd)
