@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tallystream.streams.closing import close, start
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.runtime.rows import POSITION, Position
 from tallystream.streams.topics import Topics
@@ -21,6 +22,8 @@ from tallystream.streams.topics import Topics
 T = TypeVar("T")
 Offsets = Mapping[int, int]
 PATIENCE_MS = 4000
+GIVE_UP = 180.0
+"""Seconds after which what Kafka does not answer is a failure of the run."""
 """A leader that hangs is asked no longer than that; the next one to be asked leads."""
 
 
@@ -86,7 +89,7 @@ class Witness:
         self.snapshots.append(taken)
         return taken
 
-    def _call(self, work: Coroutine[Any, Any, T], seconds: float = 120.0) -> T:
+    def _call(self, work: Coroutine[Any, Any, T], seconds: float = 2 * GIVE_UP) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
     async def _start(self) -> None:
@@ -119,18 +122,23 @@ class Witness:
                 await asyncio.sleep(0.1)
 
     async def _ends(self, topic: str) -> Offsets:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + GIVE_UP
+        consumer = self._consumer
         while True:
             try:
-                ends = await self._consumer.end_offsets(self._partitions(topic))
+                if consumer is not self._consumer:
+                    await start(consumer)
+                ends = await consumer.end_offsets(self._partitions(topic))
                 return {at.partition: end for at, end in ends.items()}
             except (KafkaError, OSError):
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.1)
-                # aiokafka gives up on the question before it gives up on the broker, and would ask that one again.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._consumer._client.force_metadata_update(), PATIENCE_MS / 1000)
+            finally:
+                if consumer is not self._consumer:
+                    await close(consumer)
+            # One that waits for a broker that hangs asks no other: a new one learns who leads.
+            consumer = AIOKafkaConsumer(**self._kafka.client(), group_id=None, request_timeout_ms=PATIENCE_MS)
 
     async def _up_to_now(self) -> Offsets:
         ends = await self._ends(self._topics.session_hours_changelog.name)
@@ -139,7 +147,7 @@ class Witness:
 
     async def _reached(self, ends: Offsets) -> None:
         partitions = self._partitions(self._topics.session_hours_changelog.name)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(GIVE_UP):
             while any([await self._consumer.position(at) < ends[at.partition] for at in partitions]):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
@@ -152,7 +160,7 @@ class Witness:
         return Snapshot(at, committed, log_ends, row_ends, dict(self._positions))
 
     async def _committed(self) -> Offsets:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + GIVE_UP
         while True:
             admin = AIOKafkaAdminClient(**self._kafka.client(), request_timeout_ms=PATIENCE_MS)
             try:
@@ -166,7 +174,7 @@ class Witness:
                     raise
                 await asyncio.sleep(0.2)
             finally:
-                await admin.close()
+                await close(admin)
 
 
 def behind(ends: Offsets, positions: Offsets) -> int:
