@@ -32,7 +32,8 @@ async def start(client: Any) -> None:
         await asyncio.wait((starting,))
     except asyncio.CancelledError:
         await asyncio.wait((starting,), timeout=HALFWAY)
-        await cancel(starting)
+        starting.cancel()
+        await asyncio.wait((starting,), timeout=HALFWAY)
         raise
     starting.result()
 
