@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from tallystream.agents.port_sink.ledger import HEADERS, SWEEP
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.closing import close, start
+from tallystream.streams.closing import opened
 from tallystream.streams.compacted import latest
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.topics import Topics, ensure
@@ -24,21 +24,19 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
     """
     await ensure(kafka, (topics.port_sent,))
     sent = [key for key in await latest(kafka, topics.port_sent.name) if _is(key, blueprint)]
-    producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
+    made = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
     try:
-        await start(producer)
-        for key in sent:
-            await producer.send(topics.port_sent.name, None, key=key, headers=HEADERS["entity"])
-        await producer.flush()
-        value = orjson.dumps({"blueprint": blueprint})
-        await producer.send_and_wait(topics.port_sent.name, value, key=SWEEP, headers=HEADERS["sweep"])
+        async with opened(made, within=None) as producer:
+            for key in sent:
+                await producer.send(topics.port_sent.name, None, key=key, headers=HEADERS["entity"])
+            await producer.flush()
+            value = orjson.dumps({"blueprint": blueprint})
+            await producer.send_and_wait(topics.port_sent.name, value, key=SWEEP, headers=HEADERS["sweep"])
     except (KafkaError, OSError) as exc:
         raise Unreachable(
             f"Kafka at {kafka.bootstrap} did not take it: {type(exc).__name__}",
             "is it running and reachable from here?",
         ) from exc
-    finally:
-        await close(producer, within=None)
     return len(sent)
 
 

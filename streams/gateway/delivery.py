@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import structlog
 
 from tallystream.streams.clock import Clock
+from tallystream.streams.closing import cancel
 from tallystream.streams.gateway.errors import LinkLost, NotDurable, SpoolFailed
 from tallystream.streams.gateway.link import Batch, Link
 from tallystream.streams.gateway.message import Message
@@ -87,9 +88,7 @@ class Delivery:
                 await self._settle(current)
                 self._since = 0.0
         finally:
-            for task in list(self._late):
-                task.cancel()
-            await asyncio.gather(*self._late, return_exceptions=True)
+            await cancel(*self._late)
 
     async def _settle(self, current: _Round) -> None:
         try:

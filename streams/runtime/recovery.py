@@ -11,7 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import Unfit
-from tallystream.streams.closing import close, start
+from tallystream.streams.closing import opened
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.part import Part
 from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay
@@ -57,9 +57,7 @@ class Recovery:
         """
         if not self._partitions or not self._current():
             return
-        reader = self._reader(self._table.app.conf.consumer_max_fetch_size)
-        await start(reader)
-        try:
+        async with opened(self._reader(self._table.app.conf.consumer_max_fetch_size)) as reader:
             public = [at for p in self._partitions for at in self._table.overtaken.topics(p)]
             every = [*self._logs.values(), *self._sources.values(), *public]
             await reader._client.set_topics({tp.topic for tp in every})  # noqa: SLF001 - named above
@@ -71,8 +69,6 @@ class Recovery:
                     for p, position in positions.items():
                         self._install(p, position)
                         self._table.overtaken.taken(p, begins, ends)
-        finally:
-            await close(reader)
 
     def _reader(self, fetch_bytes: int) -> Any:
         return aiokafka.AIOKafkaConsumer(
@@ -155,9 +151,7 @@ class Recovery:
         }
         if not wanted:
             return
-        reader = self._reader(1)  # a broker sends the first batch whole, however small the limit
-        await start(reader)
-        try:
+        async with opened(self._reader(1)) as reader:  # a broker sends the first batch whole, however small the limit
             reader.assign(list(wanted))
             for source, position in wanted.items():
                 reader.seek(source, position.offset - 1)
@@ -174,8 +168,6 @@ class Recovery:
                     check_record(source, position, first.offset, first.timestamp)
                 if wanted and time.monotonic() > deadline:
                     raise TimeoutError(f"nothing came from {self._table.source}")
-        finally:
-            await close(reader)
 
     def _install(self, p: int, position: Position) -> None:
         table = self._table

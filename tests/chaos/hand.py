@@ -131,6 +131,12 @@ class World:
         await made.producer.start()
         return made
 
+    async def worked(self, table: type[Stepped] = Stepped) -> Hand:
+        """Return another worker, which has counted everything."""
+        made = await self.hand(table)
+        await made.work()
+        return made
+
     def event(self, days_ago: float = 0) -> Event:
         return event(self.rng, NOW - days_ago * DAY)
 

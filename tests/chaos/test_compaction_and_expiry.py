@@ -99,13 +99,7 @@ async def test_public_rows_that_come_late_are_overwritten_with_the_next_group(
 ) -> None:
     """The changelog knows nothing of them: only where the next rows land tells."""
     async with world(kafka, prefix, tmp_path) as here:
-
-        async def works() -> Hand:
-            worker = await here.hand()
-            await worker.work()
-            return worker
-
-        owner = await late_rows(here, ["s1", "s2", "s3"], works)
+        owner = await late_rows(here, ["s1", "s2", "s3"], here.worked)
         assert len(hidden(await here.ledger())) > 3, "sessions and their hours"
         await here.send("s4")
         await owner.fold()
@@ -122,8 +116,7 @@ async def test_public_rows_that_come_late_are_overwritten_although_nothing_follo
     async with world(kafka, prefix, tmp_path) as here:
 
         async def works() -> Hand:
-            worker = await here.hand()
-            await worker.work()
+            worker = await here.worked()
             await worker.table.overtaken.look(idle=True)
             return worker
 
@@ -141,13 +134,7 @@ async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_t
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with world(kafka, prefix, tmp_path) as here:
-
-        async def works_and_dies() -> Hand:
-            worker = await here.hand()
-            await worker.work()
-            return worker
-
-        await late_rows(here, ["s1", "s2"], works_and_dies)
+        await late_rows(here, ["s1", "s2"], here.worked)
         heir = await here.hand()
         await heir.assign()
         await heir.table.overtaken.look()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from tests.chaos.hand import DAY, CrashError, Hand, Stepped, World, late_rows, world
+from tests.chaos.hand import DAY, CrashError, Stepped, World, late_rows, world
 from tests.support.counting import EndedError
 
 from tallystream.agents.messages import Batch
@@ -233,13 +233,7 @@ async def crash_between(here: World, table: type[Stepped]) -> None:
 
 async def hidden(here: World, table: type[Stepped]) -> None:
     """A worker's public rows come after those of its successor."""
-
-    async def works() -> Hand:
-        worker = await here.hand(table)
-        await worker.work()
-        return worker
-
-    successor = await late_rows(here, ["s1", "s2"], works)
+    successor = await late_rows(here, ["s1", "s2"], lambda: here.worked(table))
     await here.send("s3")
     await successor.fold()
     await successor.commit()

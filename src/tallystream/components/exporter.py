@@ -25,6 +25,7 @@ from tallystream.exporter import Exporter, ExporterConfig
 from tallystream.exporter.metrics import ExporterCollector
 from tallystream.schemas.errors import UsageError
 from tallystream.settings import Settings
+from tallystream.streams.closing import cancel
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.ops import OpsServer
 
@@ -80,8 +81,7 @@ async def _serve(config: ExporterConfig, ops_at: tuple[str, int]) -> None:
         await asyncio.wait((running, told), return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
-        running.cancel()
-        await asyncio.wait((running,))
+        await cancel(running)
     finally:
         told.cancel()
         await ops.stop()

@@ -20,6 +20,7 @@ from tallystream.agents.openai_days import OpenAIDays
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings import Settings
+from tallystream.streams.closing import cancel
 from tallystream.streams.kafka import KafkaSettings
 from tallystream.streams.ops import OpsServer
 from tallystream.streams.poller.client import ClientConfig
@@ -133,9 +134,7 @@ async def _with_days(poller: Poller, days: OpenAIDays) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
 
 
 async def _until_told(work: Coroutine[None, None, T]) -> T | None:
