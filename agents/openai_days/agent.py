@@ -9,7 +9,8 @@ import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from tallystream.agents.openai_days.days import Days
-from tallystream.schemas.openai import OpenAIRecord
+from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.openai import BilledDay, OpenAIRecord
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import Tail
 from tallystream.streams.kafka.lifecycle import close, start
@@ -20,7 +21,7 @@ from tallystream.streams.service.backoff import Pauses
 from tallystream.streams.service.clock import boottime
 
 log = structlog.get_logger()
-HEADERS = [("schema", b"billed-day/1")]
+HEADERS = schema_of(BilledDay).headers
 GAP = 10.0
 """Seconds without a look at the topics after which they are read anew: a topic may have been made anew meanwhile, and
 have grown past the position.

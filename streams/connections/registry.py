@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import get_args
 
 from aiokafka import AIOKafkaProducer
@@ -19,7 +18,8 @@ from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from tallystream.schemas import keys
-from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal
+from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal, hash_secret
 from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import latest
@@ -29,7 +29,6 @@ from tallystream.streams.service.clock import Clock, SystemClock, utc
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
-SCHEMA = ("schema", b"connection/1")
 INGEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 """What an ingest id may be: long enough not to be guessed, and needs no escaping in a URL."""
 MAX_NAME = 100
@@ -43,11 +42,6 @@ def new_ingest_id() -> str:
         number, digit = divmod(number, 62)
         digits = _BASE62[digit] + digits
     return digits
-
-
-def hash_secret(secret: str) -> str:
-    """Return what is stored of an ingest id or a bearer secret: SHA-256, hex."""
-    return sha256(secret.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -212,7 +206,7 @@ class Connections:
                 self._topics.connections.name,
                 connection.model_dump_json().encode(),
                 key=keys.join(connection.connection_id),
-                headers=[SCHEMA],
+                headers=schema_of(Connection).headers,
             )
         except (KafkaError, OSError) as exc:
             raise UnreachableError(

@@ -24,12 +24,13 @@ from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from tallystream.schemas import keys
+from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.clients.registry import NORMALISERS
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason, UnreachableError
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.usage import UsageBatch
-from tallystream.streams.gateway.message import USAGE_SCHEMA, partition_of
+from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -107,7 +108,7 @@ async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
         if not partitions:
             raise UnreachableError(f"there is no topic {topic}", "start a worker or a gateway of that deployment first")
         await start(producer)
-        headers = [("schema", USAGE_SCHEMA.encode())]
+        headers = schema_of(UsageBatch).headers
         pending = [
             await producer.send(topic, value, key=key, partition=partition_of(key, partitions), headers=headers)
             for key, value in rows

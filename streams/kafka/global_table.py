@@ -20,6 +20,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tallystream.schemas.versions import supersedes
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.follower import Batch, Position, Tail
 from tallystream.streams.kafka.lifecycle import opened
@@ -212,7 +213,7 @@ class GlobalTable:
                 else:
                     raw = self._db.get(row.key)
                     newest = None if raw is None else _HEAD.unpack_from(raw)[:2]
-                if newest is not None and row.version < newest:
+                if not supersedes(row.version, newest):
                     continue
             written[row.key] = row.version, timestamp, row.value
         changes = rocksdict.WriteBatch(raw_mode=True)

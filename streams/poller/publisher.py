@@ -10,6 +10,7 @@ from typing import Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.openai import OpenAIRecord, PollCursor
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -18,8 +19,7 @@ from tallystream.streams.leader_election import Fence
 from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.published import Ledger
 
-RECORD = [("schema", b"openai-record/1")]
-CURSOR = [("schema", b"poll-cursor/1")]
+RECORD, CURSOR = schema_of(OpenAIRecord).headers, schema_of(PollCursor).headers
 MAX_MESSAGE = 32 << 20
 """Bytes of a record before compression. Rows compress 10 to 20 times; what is still over Kafka's limit is refused."""
 GROUP = 64

@@ -21,6 +21,7 @@ from tallystream.agents.port_sink.documents.feeds import Latest
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.pipeline.send_queue import Item
 from tallystream.schemas import keys
+from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource, SentEntity, SinkTerm, SweepRequest
 from tallystream.streams.kafka.global_table import GlobalTable, Row
 from tallystream.streams.kafka.lifecycle import close, start
@@ -31,10 +32,10 @@ TERM, SWEEP = b"term", b"sweep"
 """Keys of notes of which there is one."""
 _ENTITY, _PLAN = PREFIX + b"entity|", PREFIX + b"plan|"
 HEADERS = {
-    "entity": [("schema", b"port-entity/1")],
-    "plan": [("schema", b"port-request/1")],
-    "term": [("schema", b"port-term/1")],
-    "sweep": [("schema", b"port-sweep/1")],
+    "entity": schema_of(SentEntity).headers,
+    "plan": schema_of(PlannedRequest).headers,
+    "term": schema_of(SinkTerm).headers,
+    "sweep": schema_of(SweepRequest).headers,
 }
 
 

@@ -17,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from tallystream.schemas.catalogue import SCHEMA_HEADER
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.errors import ProducerLostError
@@ -112,7 +113,7 @@ class Link:
         for (topic, partition), group in groups.items():
             builder = None
             for message in group:
-                headers = [("schema", message.schema.encode())]
+                headers = [(SCHEMA_HEADER, message.schema.encode())]
                 if builder is None or not builder.append(
                     timestamp=None, key=message.key, value=message.value, headers=headers
                 ):
