@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import orjson
-from aiokafka import AIOKafkaProducer
 
 from tallystream.agents.port_sink.mapping import Failure
 from tallystream.agents.port_sink.pipeline.send_queue import Item
@@ -16,6 +15,7 @@ from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.producer import new_producer
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.clock import Clock, utc
 
@@ -34,7 +34,7 @@ class Letters:
         self._last: OrderedDict[bytes, bytes] = OrderedDict()
 
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(**self._kafka.client(), acks="all", enable_idempotence=True)
+        self._producer = new_producer(self._kafka)
         await start(self._producer)
         return self
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import get_args
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from tallystream.schemas import keys
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal, hash_secret
-from tallystream.schemas.errors import UnreachableError, UsageError
-from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.schemas.errors import UsageError
+from tallystream.streams.kafka.errors import unreachable
+from tallystream.streams.kafka.producer import SINGLE, producing
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
@@ -197,24 +197,17 @@ class Connections:
 
     async def _write(self, connection: Connection) -> None:
         """Write, and return once all in-sync replicas have it."""
-        producer = AIOKafkaProducer(
-            **self._kafka.client(), acks="all", enable_idempotence=True, request_timeout_ms=int(self._timeout * 1000)
-        )
         try:
-            await start(producer)
-            await producer.send_and_wait(
-                self._topics.connections.name,
-                connection.model_dump_json().encode(),
-                key=keys.join(connection.connection_id),
-                headers=schema_of(Connection).headers,
-            )
+            async with producing(self._kafka, replace(SINGLE, request_timeout=self._timeout)) as producer:
+                await producer.send_and_wait(
+                    self._topics.connections.name,
+                    connection.model_dump_json().encode(),
+                    key=keys.join(connection.connection_id),
+                    headers=schema_of(Connection).headers,
+                )
         except (KafkaError, OSError) as exc:
-            raise UnreachableError(
-                f"Kafka at {self._kafka.bootstrap} did not take the connection: {str(exc) or type(exc).__name__}",
-                "run `tallystream connections list` before you try again: it may have been written",
-            ) from exc
-        finally:
-            await close(producer, within=None)
+            hint = "run `tallystream connections list` before you try again: it may have been written"
+            raise unreachable(self._kafka, exc, "take the connection", hint) from exc
 
 
 def state_of(connection: Connection, now: datetime) -> str:

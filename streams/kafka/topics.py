@@ -15,8 +15,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from tallystream.schemas import topic_names
 from tallystream.schemas.errors import UnfitError
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.errors import unreachable
-from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 
 DAY_MS = 86_400_000
@@ -179,7 +179,7 @@ async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: fl
 
 
 async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
-    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+    async with administering(kafka) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         replication = 3 if brokers >= 3 else 1
         extra = {"min.insync.replicas": "2"} if replication == 3 else {}

@@ -14,7 +14,6 @@ from itertools import count
 from typing import Annotated, Self
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from pydantic import Field, TypeAdapter
 
 from tallystream.agents.port_sink.documents.feeds import Latest
@@ -25,6 +24,7 @@ from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource, SentEntity, SinkTerm, SweepRequest
 from tallystream.streams.kafka.global_table import GlobalTable, Row
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.producer import new_producer
 from tallystream.streams.kafka.settings import KafkaSettings
 
 PREFIX = b"P|"
@@ -72,9 +72,7 @@ class Ledger:
         return Latest(topic, PREFIX, _key_of)
 
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(
-            **self._kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, request_timeout_ms=20_000
-        )
+        self._producer = new_producer(self._kafka)
         await start(self._producer)
         return self
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.exporter.connections import Registers
@@ -20,9 +19,9 @@ from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.schemas.hours import hour_of
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka import topics as topic_admin
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.follower import Batch, Tail
-from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -112,7 +111,7 @@ class Exporter:
 
     async def _open_ledger(self) -> None:
         try:
-            async with opened(AIOKafkaAdminClient(**self._config.kafka.client())) as admin:
+            async with administering(self._config.kafka) as admin:
                 cluster = str((await admin.describe_cluster())["cluster_id"])
         except (KafkaError, OSError) as exc:
             raise unreachable(self._config.kafka, exc) from exc

@@ -17,7 +17,7 @@ from tallystream.schemas.errors import TallystreamError, error_of_exit
 from tallystream.schemas.run import Component
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
-from tallystream.streams.service.backoff import Backoff
+from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.supervisor.logfile import LogFile, important
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 
@@ -82,7 +82,7 @@ class Child:
         self._log = log
         self._http = http
         self._events = events
-        self._backoff = Backoff(timing.backoff_first, timing.backoff_most, timing.stable)
+        self._backoff = FailureBackoff(Backoff(timing.backoff_first, timing.backoff_most), timing.stable)
         self._process: asyncio.subprocess.Process | None = None
         self._ops_port = 0
         self._reader: asyncio.Task[None] | None = None
@@ -118,7 +118,7 @@ class Child:
             if not self._was_ready and (code == USAGE_EXIT or attempts >= FIRST_START_ATTEMPTS):
                 message, hint = self._log.last_error()
                 raise FirstStartError(self.spec.name, code, message, hint or f"its log: {self._log.path}")
-            delay = self._backoff.after(time.monotonic() - began)
+            delay = self._backoff.after_run(time.monotonic() - began)
             self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
 
