@@ -31,6 +31,8 @@ class Why(StrEnum):
 
 RETRYABLE = frozenset({Why.THROTTLED, Why.SERVER, Why.UNANSWERED, Why.CREDENTIALS, Why.TLS})
 """What may be right later without the request being another one. Wrong credentials are put right by people."""
+AWAY = RETRYABLE - {Why.CREDENTIALS, Why.TLS}
+"""Of these, what passes by itself: a command that it ends exits like one that did not reach Port."""
 
 
 class PortError(TallystreamError):
@@ -46,4 +48,4 @@ class PortError(TallystreamError):
         self.status = status
         self.retry_after = retry_after
         self.retryable = why in RETRYABLE
-        self.exit_code = UnreachableError.exit_code if self.retryable else 1
+        self.exit_code = UnreachableError.exit_code if why in AWAY else 1

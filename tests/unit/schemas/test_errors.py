@@ -108,9 +108,10 @@ def test_a_component_that_ended_is_the_error_of_its_exit_code() -> None:
     assert not FirstStartError("sink", 2, "no such option", "see --help").retryable
 
 
-def test_what_can_be_tried_again_exits_3() -> None:
+def test_what_passes_by_itself_exits_3() -> None:
     assert PortError(PortWhy.UNANSWERED, "no answer").exit_code == 3
     assert PortError(PortWhy.REJECTED, "refused").exit_code == 1
+    assert PortError(PortWhy.CREDENTIALS, "people have to put it right").exit_code == 1
     assert PollError(PollWhy.TIMEOUT, "no answer").exit_code == 3
     assert InvalidBodyError("not JSON").exit_code == 1
 
