@@ -12,11 +12,11 @@ from tallystream.agents.openai_days.days import Days
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.openai import BilledDay, OpenAIRecord
 from tallystream.streams.kafka.errors import TopicRecreatedError
-from tallystream.streams.kafka.follower import Tail
+from tallystream.streams.kafka.follower import TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.leader_election import persist
+from tallystream.streams.leader_election import retry_while_away
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import boottime
 
@@ -43,7 +43,7 @@ class OpenAIDays:
             UnfitError: a topic exists that is not as it must be.
 
         """
-        await persist(self._anew)
+        await retry_while_away(self._anew)
 
     async def _anew(self) -> None:
         """Follow the topics, from their beginnings again whenever that is the only way to be sure."""
@@ -62,7 +62,7 @@ class OpenAIDays:
     async def _follow(self, producer: AIOKafkaProducer) -> None:
         records, rows = self._topics.openai_records.name, self._topics.openai_days.name
         days = Days()
-        async with Tail(self._kafka, (rows, records), {}) as tail:
+        async with TopicFollower(self._kafka, (rows, records), {}) as tail:
             looked = boottime()
             while True:
                 batches = await tail.poll()

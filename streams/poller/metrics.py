@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 DURATIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
-class Metrics:
+class PollerMetrics:
     """One per poller; `registry` is what its ops port shows."""
 
     def __init__(self, registry: CollectorRegistry, resources: Iterable[str]) -> None:

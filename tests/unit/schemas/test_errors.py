@@ -12,7 +12,7 @@ import pytest
 
 import tallystream
 from tallystream.agents.port_sink.port.errors import PortError
-from tallystream.agents.port_sink.port.errors import Why as PortWhy
+from tallystream.agents.port_sink.port.errors import PortFailureReason as PortWhy
 from tallystream.schemas import errors
 from tallystream.schemas.errors import (
     InvalidBodyError,
@@ -26,8 +26,8 @@ from tallystream.schemas.errors import (
     error_of_exit,
 )
 from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.poller.errors import FailureReason as PollWhy
 from tallystream.streams.poller.errors import PollError
-from tallystream.streams.poller.errors import Why as PollWhy
 from tallystream.supervisor.child import FirstStartError
 
 ROOT = Path(__file__).parents[3]
