@@ -19,7 +19,7 @@ from tallystream.streams.leader_election import Election, Fence, election_loop, 
 from tallystream.streams.poller.client import OpenAIClient
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.metrics import PollerMetrics
-from tallystream.streams.poller.poll_run import PollLease, NullProgress, PollProgress, PollResult, PollRun
+from tallystream.streams.poller.poll_run import NullProgress, PollLease, PollProgress, PollResult, PollRun
 from tallystream.streams.poller.published import PublishedIndex, read_cursors
 from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.service.clock import Clock, SystemClock, boottime
