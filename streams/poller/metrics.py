@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -79,6 +79,12 @@ class PollerMetrics:
             "tallystream_openai_billed_offset",
             "Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning.",
         )
+        self.days_held = gauge(
+            "tallystream_openai_held_days",
+            "Days that keep what they had: `invalid`, an answer has an amount that cannot be added up, see the dead"
+            " letters; `incomplete`, not all usage resources that say the day have answered.",
+            "reason",
+        )
         self.duration = Histogram(
             "tallystream_openai_poll_duration_seconds",
             "One poll of one resource, retries and publishing included.",
@@ -89,3 +95,8 @@ class PollerMetrics:
         for name in resources:
             for metric in (self.last_success, self.published, self.restated, self.unchanged):
                 metric.labels(name)
+
+    def note_held(self, days: Mapping[str, int]) -> None:
+        """Take in how many days keep what they had, by reason."""
+        for reason, count in days.items():
+            self.days_held.labels(reason).set(count)

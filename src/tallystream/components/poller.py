@@ -121,7 +121,8 @@ async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progre
     ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
     await ops.listen()
     try:
-        await _until_told(_with_days(poller, OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set)))
+        days = OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set, poller.metrics.note_held)
+        await _until_told(_with_days(poller, days))
     finally:
         await ops.stop()
 
