@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystream.agents.port_sink.mapping import Mapper
-from tallystream.agents.port_sink.port.client import ClientConfig
+from tallystream.agents.port_sink.port.client import PortClientConfig
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class SinkConfig:
 
     directory: Path
     """Of this process alone: its local copy of the topics."""
-    client: ClientConfig
+    client: PortClientConfig
     mapper: Mapper = field(repr=False)
     initialize: bool = True
     """Create our blueprints where Port does not have them."""

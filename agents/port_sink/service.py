@@ -17,17 +17,17 @@ from tallystream.agents.port_sink.documents import feeds, kinds
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import BEHIND, DOCUMENTS, ENTITIES, PARKED, REPETITIONS, SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
-from tallystream.agents.port_sink.pipeline.send_queue import Outbox
-from tallystream.agents.port_sink.port.client import Client
+from tallystream.agents.port_sink.pipeline.send_queue import SendQueue
+from tallystream.agents.port_sink.port.client import PortClient
 from tallystream.agents.port_sink.port.errors import PortError
-from tallystream.agents.port_sink.state.in_doubt import Doubts
-from tallystream.agents.port_sink.state.sent import PREFIX, SWEEP, Ledger
-from tallystream.agents.port_sink.writer import Parts, Term
+from tallystream.agents.port_sink.state.in_doubt import InDoubt
+from tallystream.agents.port_sink.state.sent import PREFIX, SWEEP, SentIndex
+from tallystream.agents.port_sink.writer import ActiveWriter, SinkContext
 from tallystream.streams.kafka.global_table import Feed, GlobalTable
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.leader_election import Election, Fence, alternate, persist
+from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
@@ -61,27 +61,27 @@ class Sink:
         for name, kind in self._kinds.items():
             for prefix in kind.prefixes:
                 self._prefixes.setdefault(prefix, []).append(name)
-        self.table = GlobalTable(kafka, config.directory, [*self._sources, Ledger.feed(topics.port_sent.name)])
+        self.table = GlobalTable(kafka, config.directory, [*self._sources, SentIndex.feed(topics.port_sent.name)])
         self.backlog = Backlog(self._kinds)
-        self.outbox = Outbox(linger_ms=int(config.linger * 1000))
-        self.doubts = Doubts()
+        self.send_queue = SendQueue(linger_ms=int(config.linger * 1000))
+        self.in_doubt = InDoubt()
         self.metrics = SinkMetrics(registry or CollectorRegistry())
         self.metrics.paced(0, None)
         self.metrics.watch(
             {
                 BEHIND: self.behind,
                 DOCUMENTS: lambda: len(self.backlog),
-                ENTITIES: lambda: len(self.outbox),
-                PARKED: lambda: self.outbox.parked,
-                REPETITIONS: lambda: self.doubts.soon,
+                ENTITIES: lambda: len(self.send_queue),
+                PARKED: lambda: self.send_queue.deferred,
+                REPETITIONS: lambda: self.in_doubt.soon,
             },
             lambda: self.table.read,
         )
-        self._parts = Parts(
-            kafka, topics, config, self._clock, self.table, self._kinds, self.backlog, self.outbox, self.doubts,
-            self.metrics, asyncio.Event(), self.port_said,
+        self._context = SinkContext(
+            kafka, topics, config, self._clock, self.table, self._kinds, self.backlog, self.send_queue, self.in_doubt,
+            self.metrics, asyncio.Event(), self.on_port_status,
         )  # fmt: skip
-        self._ledger: Ledger | None = None
+        self._sent_index: SentIndex | None = None
         self._writing = False
         self._role = "starting"
         self._problem: str | None = None
@@ -95,11 +95,11 @@ class Sink:
             UnfitError: a topic exists that is not as it must be.
 
         """
-        await persist(self._run, self._kafka_away)
+        await retry_while_away(self._run, self._kafka_away)
 
     def behind(self) -> float:
         """Return the age in seconds of the oldest change that is not in Port yet."""
-        oldest = [one for one in (self.backlog.since_ms(), self.outbox.since_ms()) if one]
+        oldest = [one for one in (self.backlog.since_ms(), self.send_queue.since_ms()) if one]
         return max(0.0, self._clock.now_ns() / 1e9 - min(oldest) / 1e3) if oldest else 0.0
 
     def health(self) -> Health:
@@ -115,7 +115,7 @@ class Sink:
             return Health(False, f"{self._role}; {self._problem}")
         return Health(self._role in ("active", "standby"), self._role)
 
-    def port_said(self, problem: str | None) -> None:
+    def on_port_status(self, problem: str | None) -> None:
         """Take in what is wrong with Port as a whole, None when it answers well."""
         self._problem = problem
         self._moved = time.monotonic()
@@ -130,18 +130,18 @@ class Sink:
         await self.table.start()
         try:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(Client(self._config.client, self._clock))
-                ledger = self._ledger = await stack.enter_async_context(
-                    Ledger(self._kafka, topics.port_sent.name, self.table, self.writer)
+                client = await stack.enter_async_context(PortClient(self._config.client, self._clock))
+                sent_index = self._sent_index = await stack.enter_async_context(
+                    SentIndex(self._kafka, topics.port_sent.name, self.table, self.writer)
                 )
                 election = await stack.enter_async_context(
                     Election(self._kafka, topics.sink_group, topics.port_control.name, self._config.session_timeout)
                 )
                 work = [
                     self.table.run(self._on_rows),
-                    alternate(
+                    election_loop(
                         election,
-                        partial(self._lead, election, client, ledger),
+                        partial(self._lead, election, client, sent_index),
                         partial(self._stand_by, election),
                         TICK,
                     ),
@@ -161,14 +161,14 @@ class Sink:
     def _stand_by(self, election: Election) -> None:
         self._role = "standby" if election.joined else "joining"
 
-    async def _lead(self, election: Election, client: Client, ledger: Ledger, number: int) -> None:
+    async def _lead(self, election: Election, client: PortClient, sent_index: SentIndex, number: int) -> None:
         """Write to Port until cancelled, for as long as Port lets us begin.
 
         Raises:
             NotLeaderError: another sink writes, or may.
 
         """
-        term = Term(self._parts, client, ledger, Fence(election, number))
+        term = ActiveWriter(self._context, client, sent_index, Fence(election, number))
         self._role, pauses = "taking over", FailureBackoff(Backoff(longest=LONGEST_PAUSE))
         self.metrics.sweeping.set(1)
         try:
@@ -181,7 +181,7 @@ class Sink:
                     await term.run()
                 except PortError as exc:
                     pause = pauses.after_failure()
-                    self.port_said(exc.message)
+                    self.on_port_status(exc.message)
                     log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=pause)
                     await asyncio.sleep(pause)
         finally:
@@ -190,25 +190,25 @@ class Sink:
             self.metrics.sweeping.set(0)
             self.metrics.paced(0, None)
             self.backlog.clear()
-            self.outbox.clear()
-            self.doubts.clear()
+            self.send_queue.clear()
+            self.in_doubt.clear()
             self.table.resume()
 
     def _on_rows(self, feed: Feed, changed: Sequence[tuple[bytes, int]]) -> None:
         """Note what changed; while another sink writes it is its matter."""
-        if not self._writing or self._ledger is None:
+        if not self._writing or self._sent_index is None:
             return
         if feed.topic == self._topics.port_sent.name:
             for row, _ in changed:
                 if row == PREFIX + SWEEP:
-                    self._parts.asked.set()
-                noted = self._ledger.read(row)
+                    self._context.asked.set()
+                noted = self._sent_index.read(row)
                 if noted is not None and noted[1].writer != self.writer:
                     self._overwritten(*noted[0], noted[1].kind, noted[1].key)
             return
         for row, appended_ms in changed:
             for name in self._prefixes.get(row[:2], ()):
-                key = self._kinds[name].touched(row)
+                key = self._kinds[name].key_for(row)
                 if key is not None:
                     self.backlog.add(name, key, appended_ms)
         if len(self.backlog) > self._config.max_backlog:
@@ -217,7 +217,7 @@ class Sink:
     def _overwritten(self, blueprint: str, identifier: str, kind: str, key: bytes) -> None:
         """Send again what another sink has just written: it was paused, and has been woken."""
         log.warning("overwritten", blueprint=blueprint, identifier=identifier)
-        self.doubts.forced.add(EntityKey(blueprint, identifier))
+        self.in_doubt.forced.add(EntityKey(blueprint, identifier))
         if kind in self._kinds:
             self.backlog.again(kind, key, self._clock.now_ns() // 1_000_000)
 
@@ -228,13 +228,13 @@ class Sink:
             self._moved = max(self._moved, time.monotonic())
             if len(self.backlog) <= self._config.max_backlog // 2:
                 self.table.resume()
-            if not self._writing or self._ledger is None:
+            if not self._writing or self._sent_index is None:
                 continue
             now = self._clock.now_ns() // 1_000_000
-            for doubt in self.doubts.due(now):
+            for doubt in self.in_doubt.due(now):
                 if doubt.kind in self._kinds:
                     self.backlog.again(doubt.kind, doubt.key, now)
                 else:
-                    self.doubts.forced.discard(doubt.entity)
-            if settled := self.doubts.settled(now):
-                await self._ledger.settle(settled)
+                    self.in_doubt.forced.discard(doubt.entity)
+            if settled := self.in_doubt.settled(now):
+                await self._sent_index.settle(settled)

@@ -12,22 +12,22 @@ import structlog
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.blueprints import sync
 from tallystream.agents.port_sink.config import SinkConfig
-from tallystream.agents.port_sink.dead_letters import Letters
-from tallystream.agents.port_sink.documents import Kind
+from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
+from tallystream.agents.port_sink.documents import DocumentKind
 from tallystream.agents.port_sink.mapping.entities import rules
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
-from tallystream.agents.port_sink.pipeline.resync import Retention, Sweep
+from tallystream.agents.port_sink.pipeline.resync import Resync, Retention
 from tallystream.agents.port_sink.pipeline.samples import Samples
-from tallystream.agents.port_sink.pipeline.send_queue import Outbox
-from tallystream.agents.port_sink.pipeline.sender import Delivery
-from tallystream.agents.port_sink.pipeline.transform import Assembly
+from tallystream.agents.port_sink.pipeline.send_queue import SendQueue
+from tallystream.agents.port_sink.pipeline.sender import Sender
+from tallystream.agents.port_sink.pipeline.transform import Transform
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client
-from tallystream.agents.port_sink.port.errors import PortError, Why
-from tallystream.agents.port_sink.port.rate import Pace
-from tallystream.agents.port_sink.state.in_doubt import Doubts
-from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.agents.port_sink.port.client import PortClient
+from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
+from tallystream.agents.port_sink.port.rate import RateLimiter
+from tallystream.agents.port_sink.state.in_doubt import InDoubt
+from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
@@ -41,7 +41,7 @@ CLOSE = 8.0
 
 
 @dataclass(frozen=True)
-class Parts:
+class SinkContext:
     """What a sink process has, term after term."""
 
     kafka: KafkaSettings
@@ -49,24 +49,24 @@ class Parts:
     config: SinkConfig
     clock: Clock
     table: GlobalTable
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, DocumentKind]
     backlog: Backlog
-    outbox: Outbox
-    doubts: Doubts
+    send_queue: SendQueue
+    in_doubt: InDoubt
     metrics: SinkMetrics
     asked: asyncio.Event
     """Set when somebody wants a sweep."""
-    said: Callable[[str | None], None]
+    on_status: Callable[[str | None], None]
     """Told what is wrong with Port as a whole, None when it answers well."""
 
 
-class Term:
+class ActiveWriter:
     """`prepare`, then `run` until cancelled or NotLeaderError."""
 
-    def __init__(self, parts: Parts, client: Client, ledger: Ledger, fence: Fence) -> None:
-        self._parts = parts
+    def __init__(self, context: SinkContext, client: PortClient, sent_index: SentIndex, fence: Fence) -> None:
+        self._context = context
         self._client = client
-        self._ledger = ledger
+        self._sent_index = sent_index
         self._fence = fence
         self._begun = False
         self._theirs: Mapping[str, Any] = {}
@@ -79,16 +79,16 @@ class Term:
             PortError: Port does not answer, refuses a blueprint, or lacks one that the mapping names.
 
         """
-        parts = self._parts
-        await parts.table.caught_up.wait()
+        context = self._context
+        await context.table.caught_up.wait()
         await self._fence.ensure()
         if not self._begun:
-            await self._ledger.begin()
-            while not self._ledger.begun():  # noqa: ASYNC110 - another task reads the topic
+            await self._sent_index.begin()
+            while not self._sent_index.begun():  # noqa: ASYNC110 - another task reads the topic
                 await asyncio.sleep(TICK)
             self._begun = True
-            for plan in self._ledger.plans():
-                parts.doubts.add_foreign(plan, self._now_ms(), self._window_ms)
+            for plan in self._sent_index.plans():
+                context.in_doubt.add_foreign(plan, self._now_ms(), self._window_ms)
         self._theirs = await self._blueprints()
 
     async def run(self) -> None:
@@ -98,61 +98,90 @@ class Term:
             NotLeaderError: another sink writes, or may.
 
         """
-        parts, config = self._parts, self._parts.config
-        async with Letters(parts.kafka, parts.topics.deadletters.name, parts.clock) as letters:
-            pace = Pace(parts.clock)
-            parts.metrics.paced(pace.rate, None)
-            delivery = Delivery(
-                client=self._client, pace=pace, fence=self._fence, ledger=self._ledger, letters=letters,
-                outbox=parts.outbox, doubts=parts.doubts, metrics=parts.metrics, clock=parts.clock, said=parts.said,
-                merge=config.mapper.merge, create_missing=config.mapper.create_missing,
-            )  # fmt: skip
-            assembly = Assembly(
-                table=parts.table, kinds=parts.kinds, mapper=config.mapper, rules=rules(self._theirs),
-                ledger=self._ledger, letters=letters, backlog=parts.backlog, outbox=parts.outbox,
-                doubts=parts.doubts, metrics=parts.metrics, clock=parts.clock,
-                room=lambda: api.BULK * (2 * config.senders + int(2 * pace.rate)),
-                retention=config.retention,
-                samples=Samples(config.samples), given=delivery.wake.set,
-            )  # fmt: skip
-            sweep = Sweep(
-                parts.table, parts.kinds, parts.backlog, parts.metrics, parts.clock, config.resync, parts.asked
+        context, config = self._context, self._context.config
+        async with DeadLetterWriter(context.kafka, context.topics.deadletters.name, context.clock) as dead_letters:
+            limiter = RateLimiter(context.clock)
+            context.metrics.paced(limiter.rate, None)
+            sender = Sender(
+                client=self._client,
+                limiter=limiter,
+                fence=self._fence,
+                sent_index=self._sent_index,
+                dead_letters=dead_letters,
+                send_queue=context.send_queue,
+                in_doubt=context.in_doubt,
+                metrics=context.metrics,
+                clock=context.clock,
+                on_status=context.on_status,
+                merge=config.mapper.merge,
+                create_missing=config.mapper.create_missing,
             )
-            work = [assembly.run(), sweep.run()]
+            transform = Transform(
+                table=context.table,
+                kinds=context.kinds,
+                mapper=config.mapper,
+                rules=rules(self._theirs),
+                sent_index=self._sent_index,
+                dead_letters=dead_letters,
+                backlog=context.backlog,
+                send_queue=context.send_queue,
+                in_doubt=context.in_doubt,
+                metrics=context.metrics,
+                clock=context.clock,
+                room=lambda: api.BULK * (2 * config.senders + int(2 * limiter.rate)),
+                retention=config.retention,
+                samples=Samples(config.samples),
+                on_enqueued=sender.wake.set,
+            )
+            resync = Resync(
+                context.table,
+                context.kinds,
+                context.backlog,
+                context.metrics,
+                context.clock,
+                config.resync,
+                context.asked,
+            )
+            work = [transform.run(), resync.run()]
             if config.retention is not None:
                 work.append(
                     Retention(
-                        self._client, Pace(parts.clock), self._fence, self._ledger, parts.metrics, parts.clock,
-                        config.retention, config.resync, config.mapper.delete_dependents,
+                        self._client,
+                        RateLimiter(context.clock),
+                        self._fence,
+                        self._sent_index,
+                        context.metrics,
+                        context.clock,
+                        config.retention,
+                        config.resync,
+                        config.mapper.delete_dependents,
                     ).run()
-                )  # fmt: skip
+                )
             others = [asyncio.create_task(one) for one in work]
-            senders = [asyncio.create_task(delivery.send(slot)) for slot in range(config.senders)]
+            senders = [asyncio.create_task(sender.send(slot)) for slot in range(config.senders)]
             try:
                 await asyncio.wait([*others, *senders], return_when=asyncio.FIRST_COMPLETED)
                 for task in (*others, *senders):
                     if task.done():
                         task.result()
             finally:
-                await _whole(self._close(delivery, others, senders))
+                await _whole(self._close(sender, others, senders))
 
-    async def _close(
-        self, delivery: Delivery, others: list[asyncio.Task[None]], senders: list[asyncio.Task[None]]
-    ) -> None:
+    async def _close(self, sender: Sender, others: list[asyncio.Task[None]], senders: list[asyncio.Task[None]]) -> None:
         """Let requests under way land, so that nobody has to wonder what became of them."""
         for task in others:
             task.cancel()
-        delivery.closing.set()
-        delivery.wake.set()
+        sender.closing.set()
+        sender.wake.set()
         _, flying = await asyncio.wait(senders, timeout=CLOSE)
         for task in flying:
             task.cancel()
         await asyncio.gather(*others, *senders, return_exceptions=True)
-        await self._ledger.finish()
+        await self._sent_index.finish()
 
     async def _blueprints(self) -> dict[str, Any]:
         """Return the blueprints the mapping names as Port has them, ours created where they were missing."""
-        config = self._parts.config
+        config = self._context.config
         ours = blueprints.load(session_hours=True)
         named = config.mapper.blueprints()
         wanted = {name: one for name, one in ours.items() if name in named}
@@ -166,21 +195,21 @@ class Term:
                 theirs |= await sync.fetch(self._client, created)
         if missing := sorted(named - theirs.keys()):
             raise PortError(
-                Why.NOT_FOUND,
+                PortFailureReason.NOT_FOUND,
                 f"Port has no blueprint {', '.join(missing)}",
                 "`tallystream port blueprints apply` creates ours; others are yours to make, or map less",
             )
-        self._parts.outbox.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
+        self._context.send_queue.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
         return theirs
 
     @property
     def _window_ms(self) -> int:
         """How long before we began another sink may still have been writing."""
-        config = self._parts.config
+        config = self._context.config
         return int((config.session_timeout + config.client.timeout) * 1000)
 
     def _now_ms(self) -> int:
-        return self._parts.clock.now_ns() // 1_000_000
+        return self._context.clock.now_ns() // 1_000_000
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:

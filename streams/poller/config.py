@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tallystream.streams.poller.client import ClientConfig
-from tallystream.streams.poller.credentials import Tokens
+from tallystream.streams.poller.client import OpenAIClientConfig
+from tallystream.streams.poller.credentials import ApiKeys
 from tallystream.streams.poller.resources import Resource
 
 
@@ -14,8 +14,8 @@ class PollerConfig:
     """Durations in seconds."""
 
     resources: tuple[Resource, ...]
-    tokens: Tokens = field(repr=False)
-    client: ClientConfig = field(default_factory=ClientConfig)
+    tokens: ApiKeys = field(repr=False)
+    client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)
     interval: float = 7200.0
     jitter: float = 0.05
     """Share of the interval that is added at random, so that many pollers do not ask at the same minute."""

@@ -22,7 +22,7 @@ from tallystream.schemas import exact
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.extract import Extractor
 from tallystream.streams.poller.params import Params
-from tallystream.streams.poller.schedule import Window
+from tallystream.streams.poller.schedule import BucketWindow
 
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86_400}
 KeyKind = Literal["api", "admin", "session"]
@@ -114,13 +114,13 @@ class Resource(BaseModel):
         )
 
     @cached_property
-    def window(self) -> Window | None:
+    def window(self) -> BucketWindow | None:
         """The rule of its buckets; None when it has none."""
         if self.bucket is None:
             return None
         width = WIDTHS[self.bucket]
         chunk = width if self.requests == "bucket" else max(width, int(self.chunk.total_seconds()) // width * width)
-        return Window(width, int(self.restated_for.total_seconds()), int(self.lookback.total_seconds()), chunk)
+        return BucketWindow(width, int(self.restated_for.total_seconds()), int(self.lookback.total_seconds()), chunk)
 
     def fixed_params(self) -> dict[str, Any]:
         """Return the parameters that do not move with time.

@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.leader_election import Election, Fence, alternate, persist
-from tallystream.streams.poller.client import Client
+from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
+from tallystream.streams.poller.client import OpenAIClient
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.metrics import Metrics
-from tallystream.streams.poller.published import Ledger, read_cursors
+from tallystream.streams.poller.metrics import PollerMetrics
+from tallystream.streams.poller.poll_run import NullProgress, PollLease, PollProgress, PollResult, PollRun
+from tallystream.streams.poller.published import PublishedIndex, read_cursors
 from tallystream.streams.poller.publisher import Publisher
-from tallystream.streams.poller.round import Engine, Progress, Quiet, Round, Term
 from tallystream.streams.service.clock import Clock, SystemClock, boottime
 from tallystream.streams.service.ops import Health
 
@@ -42,14 +42,14 @@ class Poller:
         *,
         registry: CollectorRegistry | None = None,
         clock: Clock | None = None,
-        progress: Progress | None = None,
+        progress: PollProgress | None = None,
     ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._config = config
         self._clock = clock or SystemClock()
-        self._progress = progress or Quiet()
-        self.metrics = Metrics(registry or CollectorRegistry(), (resource.name for resource in config.resources))
+        self._progress = progress or NullProgress()
+        self.metrics = PollerMetrics(registry or CollectorRegistry(), (resource.name for resource in config.resources))
         self.metrics.interval.set(config.interval)
         self._election: Election | None = None
         self._due = time.monotonic() + SLACK
@@ -63,9 +63,9 @@ class Poller:
             UnfitError: a topic exists that is not as it must be.
 
         """
-        await persist(partial(self._member, once=False), self._expect)
+        await retry_while_away(partial(self._member, once=False), self._expect)
 
-    async def once(self) -> Round:
+    async def once(self) -> PollResult:
         """Poll everything once and return what came of it.
 
         Raises:
@@ -101,14 +101,14 @@ class Poller:
     def _expect(self, seconds: float) -> None:
         self._due = max(self._due, time.monotonic() + seconds)
 
-    async def _member(self, *, once: bool) -> Round:
+    async def _member(self, *, once: bool) -> PollResult:
         """Join, and poll whenever it is our turn; with `once` return after the first whole round."""
         config, topics = self._config, self._topics
         self._expect(SLACK)
         await ensure(self._kafka, (topics.openai_records, topics.openai_days, topics.poller_control))
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
-                Client(
+                OpenAIClient(
                     config.client, config.tokens, clock=self._clock, expect=self._expect,
                     retried=lambda why: self.metrics.retries.labels(why.value).inc(),
                 )
@@ -119,10 +119,10 @@ class Poller:
             stack.callback(self._left)
             self._election = election
             publisher = await stack.enter_async_context(Publisher(self._kafka, topics))
-            engine = Engine(config, client, publisher, self.metrics, self._clock, self._progress)
-            return await alternate(
+            poll_run = PollRun(config, client, publisher, self.metrics, self._clock, self._progress)
+            return await election_loop(
                 election,
-                partial(self._lead, election, engine, once=once),
+                partial(self._lead, election, poll_run, once=once),
                 partial(self._stand_by, election, once=once),
                 min(TICK, config.session_timeout / 4),
             )
@@ -136,19 +136,19 @@ class Poller:
                 "another poller is the active one", "it polls already; `--once` is for when none runs"
             )
 
-    async def _lead(self, election: Election, engine: Engine, number: int, *, once: bool) -> Round | None:
+    async def _lead(self, election: Election, poll_run: PollRun, number: int, *, once: bool) -> PollResult | None:
         """Poll until cancelled, or once."""
         log.info("active", term=number)
         self._stood_since = 0.0
         self.metrics.active.set(1)
         try:
             self._expect(SLACK)
-            ledger = Ledger(self._kafka, self._topics.openai_records.name)
+            index = PublishedIndex(self._kafka, self._topics.openai_records.name)
             cursors = await read_cursors(self._kafka, self._topics.poller_control.name)
-            term = Term(Fence(election, number), ledger, cursors)
+            term = PollLease(Fence(election, number), index, cursors)
             while True:
                 self._expect(SLACK)
-                result = await self._round(election, engine, term, number)
+                result = await self._round(election, poll_run, term, number)
                 log.info(
                     "polled", published=result.published, restated=result.restated, unchanged=result.unchanged,
                     failed=len(result.failures),
@@ -160,9 +160,9 @@ class Poller:
         finally:
             self.metrics.active.set(0)
 
-    async def _round(self, election: Election, engine: Engine, term: Term, number: int) -> Round:
+    async def _round(self, election: Election, poll_run: PollRun, term: PollLease, number: int) -> PollResult:
         try:
-            return await engine.round(term)
+            return await poll_run.round(term)
         except asyncio.CancelledError:
             if election.term != number:
                 self.metrics.discarded.inc()

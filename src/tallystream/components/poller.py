@@ -22,11 +22,11 @@ from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.credentials import Token, Tokens
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.poll_run import PollProgress, PollResult
 from tallystream.streams.poller.resources import load
-from tallystream.streams.poller.round import Progress, Round
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.ops import OpsServer
 
@@ -34,7 +34,7 @@ DAY = 86_400
 T = TypeVar("T")
 
 
-def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Progress | None = None) -> None:
+def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: PollProgress | None = None) -> None:
     """Run the poller until SIGTERM or SIGINT.
 
     Raises:
@@ -46,7 +46,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Pr
     uvloop.run(_serve(settings, kafka, ops_port, progress))
 
 
-def run_once(settings: Settings, kafka: KafkaSettings, progress: Progress | None = None) -> Round | None:
+def run_once(settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None) -> PollResult | None:
     """Poll everything once and return what came of it; None when it was told to stop.
 
     Raises:
@@ -78,30 +78,30 @@ def poller_config(settings: Settings) -> PollerConfig:
     return config
 
 
-def tokens(settings: Settings) -> Tokens:
+def tokens(settings: Settings) -> ApiKeys:
     """Return the keys.
 
     Raises:
         UsageError: none is set.
 
     """
-    found: dict[str, Token] = {}
+    found: dict[str, ApiKey] = {}
     for kind in ("api", "admin", "session"):
         secret, file = getattr(settings, f"openai_{kind}_token"), getattr(settings, f"openai_{kind}_token_file")
         if secret is not None or file is not None:
-            found[kind] = Token(secret.get_secret_value().strip() if secret else None, file)
+            found[kind] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
     if not found:
         raise UsageError(
             "there is no key to ask OpenAI with",
             "set TALLYSTREAM_OPENAI_API_TOKEN, or TALLYSTREAM_OPENAI_API_TOKEN_FILE to a file that holds it",
         )
-    return Tokens(found)
+    return ApiKeys(found)
 
 
-def client_config(settings: Settings) -> ClientConfig:
+def client_config(settings: Settings) -> OpenAIClientConfig:
     """Return how to reach OpenAI."""
     proxy = settings.openai_proxy
-    return ClientConfig(
+    return OpenAIClientConfig(
         base_url=settings.openai_base_url,
         organization=settings.openai_organization,
         project=settings.openai_project,
@@ -111,7 +111,7 @@ def client_config(settings: Settings) -> ClientConfig:
     )
 
 
-async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progress: Progress | None) -> None:
+async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progress: PollProgress | None) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -121,7 +121,8 @@ async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progre
     ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
     await ops.listen()
     try:
-        await _until_told(_with_days(poller, OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set)))
+        days = OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set, poller.metrics.note_held)
+        await _until_told(_with_days(poller, days))
     finally:
         await ops.stop()
 

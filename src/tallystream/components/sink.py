@@ -21,7 +21,7 @@ from prometheus_client import (
 from tallystream.agents.port_sink import Sink, SinkConfig
 from tallystream.agents.port_sink.mapping import Mapper, default_text
 from tallystream.agents.port_sink.mapping.mapper import SESSION_HOUR
-from tallystream.agents.port_sink.port.client import ClientConfig
+from tallystream.agents.port_sink.port.client import PortClientConfig
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
@@ -48,7 +48,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
         uvloop.run(_serve(settings, sink_config(settings, directory, client, mapper), kafka, ops_port))
 
 
-def client_config(settings: Settings) -> ClientConfig:
+def client_config(settings: Settings) -> PortClientConfig:
     """Return how to reach Port.
 
     Raises:
@@ -62,7 +62,7 @@ def client_config(settings: Settings) -> ClientConfig:
             "set TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... > Credentials)",
         )
     proxy = settings.port_proxy
-    config = ClientConfig(
+    config = PortClientConfig(
         client_id=settings.port_client_id,
         client_secret=secret,
         base_url=settings.port_base_url,
@@ -103,7 +103,7 @@ def mapping_text(path: Path | None) -> str:
         raise UsageError(f"the mapping file {path} cannot be read: {why}", "TALLYSTREAM_PORT_MAPPING names it") from exc
 
 
-def sink_config(settings: Settings, directory: Path, client: ClientConfig, mapper: Mapper) -> SinkConfig:
+def sink_config(settings: Settings, directory: Path, client: PortClientConfig, mapper: Mapper) -> SinkConfig:
     """Return the sink's configuration."""
     retention = settings.port_retention
     return SinkConfig(

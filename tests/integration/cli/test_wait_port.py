@@ -21,7 +21,7 @@ from tallystream.sandbox import Fault
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import ensure
-from tallystream.streams.poller.metrics import Metrics
+from tallystream.streams.poller.metrics import PollerMetrics
 from tallystream.streams.service.ops import Health, OpsServer
 
 pytestmark = pytest.mark.kafka
@@ -70,7 +70,7 @@ async def test_openai_days_are_waited_for(kafka: KafkaSettings, prefix: str) -> 
         for day in range(5):
             await here.say(day)
         registry = CollectorRegistry()
-        metrics = Metrics(registry, ())
+        metrics = PollerMetrics(registry, ())
         server = OpsServer(lambda: Health(True), lambda: Health(True), registry=registry)
         await server.start()
         find = lambda: Places(pollers={"poller": server.url})  # noqa: E731 - as the others

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from tallystream.streams.poller.errors import PollError
-    from tallystream.streams.poller.round import Round
+    from tallystream.streams.poller.poll_run import PollResult
 
 
 def poller(
@@ -54,7 +54,7 @@ def poller(
         _report(result, as_json=as_json)
 
 
-def _report(result: Round, *, as_json: bool) -> None:
+def _report(result: PollResult, *, as_json: bool) -> None:
     """Say what came of one round; a failed resource makes the exit code 1."""
     failures = {
         name: {"reason": failure.why.value, "message": failure.message, "hint": failure.hint}
