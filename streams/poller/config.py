@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tallystream.streams.poller.client import OpenAIClientConfig
@@ -16,6 +17,10 @@ class PollerConfig:
     resources: tuple[Resource, ...]
     tokens: ApiKeys = field(repr=False)
     client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)
+    anthropic: OpenAIClientConfig | None = None
+    """How to reach Anthropic; None: its resources are not polled."""
+    pseudonym: Callable[[str], str] | None = None
+    """What replaces people's names and addresses in rows; None: they are left out."""
     interval: float = 7200.0
     jitter: float = 0.05
     """Share of the interval that is added at random, so that many pollers do not ask at the same minute."""
