@@ -100,7 +100,7 @@ class ScopeDay:
         out = {}
         for at in {*billed, *self.hours}:
             seen = self.hours.get(at, {})
-            hours = used.get(at, {}) if self.hourly else None
+            hours = used.get(at) if self.hourly else None
             out[at] = Edge(hours, billed.get(at, 0) - sum(seen.values()), seen)
         return out
 
@@ -205,6 +205,8 @@ def _usage_by_line(day: ScopeDay) -> dict[LineKey, int]:
         if model in mixed:
             continue
         told = [one for one in day.usage if (one.model, one.kind) == (model, kind)]
+        if not told:
+            continue  # another name, perhaps: nothing to hold the bill against
         by_tier: dict[str | None, int] = {}
         for one in told:
             by_tier[one.tier] = by_tier.get(one.tier, 0) + one.tokens

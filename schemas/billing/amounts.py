@@ -18,12 +18,17 @@ MIN_EXPONENT, MAX_MAGNITUDE = -6176, 40
 """Exponent of the last digit at least (that of a 128-bit decimal), and of the first digit at most."""
 FIELDS = frozenset({"value", "amount", "list_amount", "estimated_cost", "quantity"})
 """Keys under which providers write amounts and quantities as strings."""
+CENT, MICRO = Fraction(1, 100), Fraction(1, 10**6)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Amount:
-    """An exact amount. `ulp` is what one in its last transmitted digit is worth: "4.50" has 1/100."""
+    """An exact amount. `ulp` is what one in its last transmitted digit is worth: "4.50" has 1/100.
+
+    It is never more than a cent of the unit, for "45" was not rounded to whole dollars. JSON numbers are written as short
+    as they can be, so their last digit says nothing: theirs is a millionth at most.
+    """
 
     value: Fraction
     ulp: Fraction
@@ -41,7 +46,8 @@ def read_amount(raw: Any) -> Amount:
     assert isinstance(exponent, int)
     if number == 0:
         return Amount(Fraction(0), Fraction(0))
-    return Amount(Fraction(number), Fraction(10) ** exponent)
+    coarsest = CENT if isinstance(raw, str) else MICRO
+    return Amount(Fraction(number), min(Fraction(10) ** exponent, coarsest))
 
 
 def normalised(row: Any) -> Any:

@@ -20,8 +20,8 @@ NEEDS = {
         " TALLYSTREAM_OPENAI_SESSION_TOKEN, or poll /organization/costs with an admin key instead"
     ),
     "anthropic": (
-        "Anthropic's reports need an admin key (sk-ant-admin...) or an analytics key, which an organisation admin makes in"
-        " the Console: set TALLYSTREAM_ANTHROPIC_ADMIN_TOKEN"
+        "Anthropic's reports need an admin key (sk-ant-admin...) or an analytics key, made in the Console by an"
+        " organisation admin: set TALLYSTREAM_ANTHROPIC_ADMIN_TOKEN"
     ),
 }
 """What to do when a provider refuses, by the kind of key a resource needs."""
@@ -80,7 +80,9 @@ class ApiKeys:
             if value:
                 self._seen.add(value)
                 return value
-        raise PollError(FailureReason.TOKEN, f"there is no key to ask {PROVIDER_OF.get(kind, 'OpenAI')} with", NEEDS[kind])
+        raise PollError(
+            FailureReason.TOKEN, f"there is no key to ask {PROVIDER_OF.get(kind, 'OpenAI')} with", NEEDS[kind]
+        )
 
     def scrub(self, text: str) -> str:
         """Return the text without any key that was ever used, or anything that looks like one, in it."""

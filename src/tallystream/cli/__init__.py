@@ -24,6 +24,8 @@ MODULES = (
     "demo",
     "connections",
     "cost",
+    "reconcile",
+    "accounts",
     "wait",
     "deadletters",
     "doctor",
@@ -40,7 +42,7 @@ MODULES = (
 
 PANELS = {
     "On this machine": ("up", "status", "doctor", "down", "demo"),
-    "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
+    "Every day": ("connections", "cost", "reconcile", "accounts", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate", "sandbox"),
     "OpenAI and Port": ("openai", "port"),
     "One component each, for compose and Kubernetes": ("gateway", "worker", "poller", "sink", "exporter", "kafka"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TypeVar
 
 import uvloop
@@ -17,7 +18,12 @@ from prometheus_client import (
 )
 
 from tallystream.agents.openai_days import OpenAIDays
+from tallystream.agents.pricing import Book, read_overlay
+from tallystream.agents.reconciliation.config import ReconciliationConfig
+from tallystream.agents.reconciliation.metrics import ReconciliationMetrics
+from tallystream.agents.reconciliation.service import ReconciliationService
 from tallystream.components import logs
+from tallystream.components.gateway import user_names
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
@@ -31,6 +37,11 @@ from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.ops import OpsServer
 
 DAY = 86_400
+ANTHROPIC_HEADERS = (
+    ("anthropic-version", "2023-06-01"),
+    ("anthropic-beta", "analytics-usage-cost-2026-08-24"),
+)
+"""The second one opens the analytics cost and usage reports."""
 T = TypeVar("T")
 
 
@@ -67,9 +78,11 @@ def poller_config(settings: Settings) -> PollerConfig:
 
     """
     config = PollerConfig(
-        resources=load(settings.openai_resources),
+        resources=tuple(one for one in load(settings.openai_resources) if _asked(settings, one.key)),
         tokens=tokens(settings),
         client=client_config(settings),
+        anthropic=anthropic_config(settings) if settings.polls_anthropic else None,
+        pseudonym=_pseudonym(settings),
         interval=settings.openai_interval.total_seconds(),
         session_timeout=settings.openai_failover.total_seconds(),
         backfill=settings.openai_backfill * DAY,
@@ -90,6 +103,9 @@ def tokens(settings: Settings) -> ApiKeys:
         secret, file = getattr(settings, f"openai_{kind}_token"), getattr(settings, f"openai_{kind}_token_file")
         if secret is not None or file is not None:
             found[kind] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
+    if settings.polls_anthropic:
+        secret, file = settings.anthropic_admin_token, settings.anthropic_admin_token_file
+        found["anthropic"] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
     if not found:
         raise UsageError(
             "there is no key to ask OpenAI with",
@@ -111,6 +127,32 @@ def client_config(settings: Settings) -> OpenAIClientConfig:
     )
 
 
+def anthropic_config(settings: Settings) -> OpenAIClientConfig:
+    """Return how to reach Anthropic."""
+    return replace(
+        client_config(settings),
+        base_url=settings.anthropic_base_url,
+        organization=None,
+        project=None,
+        name="Anthropic",
+        key_header="x-api-key",
+        headers=ANTHROPIC_HEADERS,
+    )
+
+
+def _asked(settings: Settings, key: str) -> bool:
+    """Tell whether there is a key of a resource's provider."""
+    return settings.polls_anthropic if key == "anthropic" else settings.polls_openai
+
+
+def _pseudonym(settings: Settings) -> Callable[[str], str] | None:
+    """Return what replaces people in rows; None where this deployment has no key to hash them with."""
+    try:
+        return user_names(settings)
+    except UsageError:
+        return None
+
+
 async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progress: PollProgress | None) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
     registry = CollectorRegistry()
@@ -118,18 +160,24 @@ async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progre
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     poller = Poller(kafka, settings.topics(), poller_config(settings), registry=registry, progress=progress)
+    reconciliation = ReconciliationService(
+        ReconciliationConfig(Book(read_overlay(settings.prices) if settings.prices else None)),
+        kafka,
+        settings.topics(),
+        ReconciliationMetrics(registry),
+    )
     ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
     await ops.listen()
     try:
         days = OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set, poller.metrics.note_held)
-        await _until_told(_with_days(poller, days))
+        await _until_told(_with_days(poller, days, reconciliation))
     finally:
         await ops.stop()
 
 
-async def _with_days(poller: Poller, days: OpenAIDays) -> None:
-    """Poll, and keep what the records add up to per day; whoever ends with an error ends both."""
-    tasks = [asyncio.ensure_future(poller.run()), asyncio.ensure_future(days.run())]
+async def _with_days(poller: Poller, days: OpenAIDays, reconciliation: ReconciliationService) -> None:
+    """Poll, and keep what the records say of each day; whoever ends with an error ends all."""
+    tasks = [asyncio.ensure_future(one) for one in (poller.run(), days.run(), reconciliation.run())]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

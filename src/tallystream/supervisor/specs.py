@@ -97,7 +97,7 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
         name = "worker" if workers == 1 else f"worker-{number}"
         specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))
     specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5))
-    if settings.polls_openai:
+    if settings.polls_openai or settings.polls_anthropic:
         specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5))
     if settings.writes_to_port:
         specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))

@@ -21,9 +21,11 @@ from tallystream.schemas.openai import digest
         ("1E-6176", Fraction(1, 10**6176), Fraction(1, 10**6176)),
         (Decimal("1.0E-5"), Fraction(1, 10**5), Fraction(1, 10**6)),
         ("45.00", 45, Fraction(1, 100)),
-        (45, 45, 1),
-        ("-3.5", Fraction(-7, 2), Fraction(1, 10)),
-        ("1e3", 1000, 1000),
+        (45, 45, Fraction(1, 10**6)),
+        ("45", 45, Fraction(1, 100)),
+        (Decimal("4.5"), Fraction(9, 2), Fraction(1, 10**6)),
+        ("-3.5", Fraction(-7, 2), Fraction(1, 100)),
+        ("1e3", 1000, Fraction(1, 100)),
     ],
 )
 def test_an_amount_is_exact_and_keeps_its_last_transmitted_digit(
