@@ -162,10 +162,11 @@ def _largest(statements: Iterable[Statement], cause: str) -> list[str]:
 
 def _notes(statements: Iterable[Statement], sums: Totals) -> list[str]:
     out = []
-    ratios = {one["discount_ratio"] for one in statements if one["discount_ratio"]}
-    if len(ratios) == 1:
-        off = (1 - Decimal(ratios.pop())) * 100
-        out.append(f"Every line is charged at one ratio to the price book: {off.normalize():f}% off.")
+    for provider in sorted({one["provider"] for one in statements}):
+        split = [one for one in statements if one["provider"] == provider and one["causes"] is not None]
+        if len(ratios := {one["discount_ratio"] for one in split}) == 1 and (ratio := ratios.pop()):
+            off = round((1 - Decimal(ratio)) * 100, 4).normalize()
+            out.append(f"{provider} charges every line at one ratio to the price book: {off:f}% off.")
     if waiting := {one["reason"] for one in statements if one["state"] == "partial"}:
         out.append(
             f"{sums.states['partial']} statements have no split, with {dollars(sums.left_out)} of estimates:"

@@ -26,8 +26,8 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 class Amount:
     """An exact amount. `ulp` is what one in its last transmitted digit is worth: "4.50" has 1/100.
 
-    It is never more than a cent of the unit, for "45" was not rounded to whole dollars. JSON numbers are written as short
-    as they can be, so their last digit says nothing: theirs is a millionth at most.
+    It is never more than a hundredth of the unit, for "45" was not rounded to whole dollars. JSON numbers are written
+    as short as they can be, so their last digit says nothing: theirs is a millionth at most.
     """
 
     value: Fraction

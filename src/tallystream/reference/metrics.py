@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.port_sink import metrics as sink
+from tallystream.agents.reconciliation.metrics import MAX_SCOPES, ReconciliationMetrics
 from tallystream.agents.session_cost.metrics import MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.components import worker
 from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
@@ -30,7 +31,8 @@ from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
     "blueprint": "a Port blueprint of the mapping",
-    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
+    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours; of a difference to the bill: see"
+    " docs/reconciliation.md",
     "client": "codex, claude or gemini",
     "cluster_name": "the topic prefix",
     "code": "the HTTP statuses the gateway answers",
@@ -49,9 +51,11 @@ LABELS = {
     "partition": "a partition's number; as many as configured",
     "provider": "codex, claude, gemini or unknown; of unpriced requests: openai, anthropic, google",
     "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of `streams.poller.errors.Why`",
-    "resource": "a declared OpenAI resource",
+    "resource": "a declared resource of a provider",
     "result": "ok, partial, or the kind of an error",
+    "scope": f"an account scope: the first connection of one, `all`, `outside`, `unmapped`; at most {MAX_SCOPES}",
     "signal": "logs, metrics, traces or unknown",
+    "state": "open, provisional, settled or partial",
     "status": "active or revoked",
     "team": f"a team as the client's attributes name it, `none` without; at most {MAX_TEAMS}, then `other`",
     "tier": "a service tier or speed, as `model` is bounded",
@@ -114,6 +118,7 @@ def _exporter(registry: CollectorRegistry) -> None:
 
 def _poller(registry: CollectorRegistry) -> None:
     poller.PollerMetrics(registry, ())
+    ReconciliationMetrics(registry)
 
 
 def _sink(registry: CollectorRegistry) -> None:
