@@ -31,8 +31,8 @@ from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
     "blueprint": "a Port blueprint of the mapping",
-    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours; of a difference to the bill: see"
-    " docs/reconciliation.md",
+    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours; of a difference to"
+    " the bill: see docs/reconciliation.md",
     "client": "codex, claude or gemini",
     "cluster_name": "the topic prefix",
     "code": "the HTTP statuses the gateway answers",
