@@ -50,6 +50,10 @@ class SpoolFailed(NotDurable):
     """SQLite could not write: full disk, I/O error."""
 
 
+class SpoolCorruptError(SpoolFailed):
+    """SQLite says that the file is damaged, or is no database: the only reason for setting a spool aside."""
+
+
 class LinkLost(Exception):  # noqa: N818 - an event of the link's life
     """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
 

@@ -8,6 +8,7 @@ they are judged as of the time they came: usage of a connection, or dead letters
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,7 @@ import orjson
 import structlog
 
 from tallystream.schemas.clients import Pack, Rejected
-from tallystream.schemas.errors import Reason
+from tallystream.schemas.errors import Reason, TallystreamError
 from tallystream.streams.gateway.auth import Credentials, Unjudged, judge
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
@@ -28,6 +29,10 @@ from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.service.clock import utc
 
 RETRY = 1.0
+VERSION = 1
+"""Of what a row holds; rows without one are of version 0.1, and alike."""
+MAX_RECORD = 512 << 10
+"""Bytes of a row that is kept in a dead letter."""
 log = structlog.get_logger()
 
 
@@ -64,6 +69,7 @@ class Quarantine:
         await self._hold(
             unjudged.credentials,
             {
+                "version": VERSION,
                 "digest": digest_of(raw),
                 "records": decoded.records,
                 "packs": packs,
@@ -79,7 +85,8 @@ class Quarantine:
 
         """
         await self._hold(
-            unjudged.credentials, {"digest": digest_of(raw), "undecodable": {"detail": detail, "size": len(raw)}}
+            unjudged.credentials,
+            {"version": VERSION, "digest": digest_of(raw), "undecodable": {"detail": detail, "size": len(raw)}},
         )
 
     async def _hold(self, shown: Credentials, document: dict[str, Any]) -> None:
@@ -102,12 +109,11 @@ class Quarantine:
                 await asyncio.sleep(RETRY)
 
     async def _judge_some(self) -> bool:
-        for request in await self._spool.held():
-            await self._spool.judge(request, self._verdict(request))
+        for row in await self._spool.held():
+            await self._spool.judge(row, self._verdict(row.request))
         return True
 
     def _verdict(self, held: Held) -> list[Message]:
-        document = orjson.loads(held.payload)
         shown = Credentials(held.ingest_sha256, held.provider, held.bearer_sha256)
         refusal = ""
         connection_id = None
@@ -115,6 +121,37 @@ class Quarantine:
             connection_id = judge(self._registry.find(held.ingest_sha256), shown, utc(held.at)).connection_id
         except Refused as exc:
             refusal = exc.message
+        try:
+            return self._messages_of(orjson.loads(held.payload), connection_id, refusal)
+        except (ValueError, TypeError, KeyError, AttributeError, TallystreamError) as exc:
+            return [self._unreadable(held, connection_id, exc)]
+
+    def _unreadable(self, held: Held, connection_id: str | None, exc: Exception) -> Message:
+        """Return the dead letter of a row that another version has written and this one cannot read.
+
+        It keeps the row, which holds allow-listed fields only, unless that is too large for a message.
+        """
+        digest = digest_of(held.payload)
+        log.error("quarantined_request_unreadable", row=held.id, sha256=digest, why=type(exc).__name__)
+        record: dict[str, Any] = {}
+        if len(held.payload) <= MAX_RECORD:
+            with contextlib.suppress(ValueError):
+                found = orjson.loads(held.payload)
+                record = found if isinstance(found, dict) else {}
+        self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE).inc()
+        return self._messages.dead_letter(
+            f"gateway|{digest[:16]}|unreadable",
+            Reason.INVALID_MESSAGE,
+            f"a request in quarantine that this version cannot read: {type(exc).__name__}",
+            connection_id=connection_id,
+            size=len(held.payload),
+            sha256=digest,
+            record=record,
+        )
+
+    def _messages_of(self, document: dict[str, Any], connection_id: str | None, refusal: str) -> list[Message]:
+        if (version := document.get("version", VERSION)) != VERSION:
+            raise ValueError(f"version {version}")
         if undecodable := document.get("undecodable"):
             return [
                 self._messages.undecodable(

@@ -236,7 +236,9 @@ async def fill_disk(gateway: Gateway) -> None:
     """Let the spool's file grow by three pages and no more: SQLite then says what it says on a full disk."""
 
     def limit() -> None:
-        database = gateway.spool._file._db
+        files = gateway.spool._files
+        assert files.own is not None
+        database = files.open[files.own].file._db
         pages = database.execute("PRAGMA page_count").fetchone()[0]
         database.execute(f"PRAGMA max_page_count = {pages + 3}")
 
@@ -280,7 +282,7 @@ async def test_an_id_made_a_moment_ago_works_at_once_and_guessing_costs_kafka_li
         assert {response.status for response in await asyncio.gather(*guesses)} == {404}
         value = gateway.metrics.registry.get_sample_value
         assert (value("tallystream_gateway_registry_refreshes_total", {"outcome": "caught_up"}) or 0) < 60
-    assert json.loads((tmp_path / "gateway" / "connections.json").read_text())["topic"] == own.topics.connections.name
+    assert json.loads((tmp_path / "gateway" / f"connections-{own.prefix}.json").read_text())["topic"] == own.topics.connections.name
 
 
 async def set_limit(own: Deployment, size: int) -> None:
