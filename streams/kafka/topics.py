@@ -161,9 +161,17 @@ class Topics:
 
 
 async def ensure(
-    kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: float = 60.0, *, replication: int | None = None
+    kafka: KafkaSettings,
+    specs: tuple[TopicSpec, ...],
+    seconds: float = 60.0,
+    *,
+    replication: int | None = None,
+    strict: bool = True,
 ) -> None:
     """Create what is missing and check what exists. Safe to call from many processes at once.
+
+    Not `strict`: a setting that does not fit is logged, and only a partition count that does not is an error. For who
+    has begun to write already: what fitted then is no reason to stop now.
 
     `replication` is how many replicas a new topic gets; None: three where the cluster is made for three brokers. When
     fewer run at the moment the topics are not created: replication could not be raised later without moving data.
@@ -175,7 +183,7 @@ async def ensure(
     """
     try:
         async with asyncio.timeout(seconds):
-            await _ensure(kafka, specs, replication)
+            await _ensure(kafka, specs, replication, strict)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise Unreachable(
             f"Kafka at {kafka.bootstrap} did not let us create its topics: {str(exc) or type(exc).__name__}",
@@ -183,7 +191,7 @@ async def ensure(
         ) from exc
 
 
-async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], replication: int | None) -> None:
+async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], replication: int | None, strict: bool) -> None:
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
@@ -199,7 +207,7 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], replicatio
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise for_code(code)(f"{name}: {message[0] if message else ''}")
         described = await _described(admin, specs, {spec.name for spec in missing})
-        await _check(admin, kafka, specs, described)
+        await _check(admin, kafka, specs, described, strict)
     if missing:
         await _await_answers(kafka, missing)
 
@@ -283,6 +291,7 @@ async def _check(
     kafka: KafkaSettings,
     specs: tuple[TopicSpec, ...],
     described: Mapping[str, Sequence[Mapping[str, Any]]],
+    strict: bool,
 ) -> None:
     """Compare each topic's effective settings with ours; set those that we may."""
     for spec in specs:
@@ -291,6 +300,9 @@ async def _check(
         for one in misfits(spec, replicas, await settings_of(admin, resource)):
             if one.name in SELF_MENDED:
                 await _mend(admin, kafka, one)
+                continue
+            if not strict:
+                log.error("topic_setting", why=one.what, next=one.command(kafka.bootstrap))
                 continue
             raise Unfit(one.what, f"{one.command(kafka.bootstrap)} or use another TALLYSTREAM_PREFIX")
 

@@ -84,6 +84,7 @@ class Link:
         self._broken = asyncio.Event()
         self._patience = config.stuck_after
         self._was_live = False
+        self._was_connected = False
         self.timeout = AckTimeout(config.ack_timeout, config.ack_timeout_max)
         self.unfit: Unfit | None = None
         """Set while the topics of the cluster do not fit: nothing is sent there then."""
@@ -268,7 +269,7 @@ class Link:
         topics = self._config.topics
         kafka = self._config.kafka
         specs = (topics.usage, topics.connections, topics.activity, topics.deadletters)
-        await ensure(kafka, specs, seconds=CONNECT_TIMEOUT)
+        await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)
         producer = AIOKafkaProducer(
@@ -292,6 +293,7 @@ class Link:
     async def _serve(self, producer: AIOKafkaProducer) -> None:
         self._broken = asyncio.Event()
         self._producer = producer
+        self._was_connected = True
         log.info("kafka_connected")
         self._change()
         while not self._broken.is_set():

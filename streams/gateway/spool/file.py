@@ -324,6 +324,18 @@ class SpoolFile:
         with self._reading():
             return [ActivityRow(*row) for row in self._db.execute(sql)]
 
+    def inherit(self, other: SpoolFile) -> bool:
+        """Go on under the name and with the activity counts that `other` has, if it has any and this file has none."""
+        name = other.meta("gateway")
+        if name is None or self.meta("gateway") is not None:
+            return False
+        self.meta("gateway", name)
+        self.save_activity(other.load_activity())
+        with other._transaction() as db:
+            db.execute("DELETE FROM meta WHERE name = 'gateway'")
+            db.execute("DELETE FROM activity")
+        return True
+
     def close(self) -> None:
         """Close the file; SQLite checkpoints it."""
         self._db.close()

@@ -9,7 +9,7 @@ is set aside, and what can be read of it is copied. Files of other deployments a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -200,6 +200,19 @@ class SpoolFiles:
                     log.warning("spool_not_claimed", path=str(one.slot.path), error=str(exc))
         self.look_around()
         return anew
+
+    def inherit(self) -> None:
+        """Go on under the name of the gateway whose spool is being drained: this one, before it was restarted."""
+        if self.own is None:
+            return
+        own = self.open[self.own]
+        for number, one in list(self.open.items()):
+            try:
+                if number != self.own and own.file.inherit(one.file):
+                    self.open[self.own] = replace(own, was=one.was)
+                    return
+            except SpoolFailed as exc:
+                log.warning("activity_not_inherited", path=str(one.slot.path), error=str(exc))
 
     def close(self) -> None:
         """Close the files and free the slots. An empty file stays: ids and counts go on."""

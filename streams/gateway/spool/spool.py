@@ -89,6 +89,7 @@ class Spool:
         )
         spool = cls(files, clock, max_bytes, quarantine_max_bytes)
         await spool.look_around()
+        await spool._run(files.inherit)
         return spool
 
     # -- what it holds

@@ -15,7 +15,7 @@ import pytest
 from tallystream.streams.gateway.errors import SpoolFailed
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool import files
-from tallystream.streams.gateway.spool.file import Held, SpoolFile
+from tallystream.streams.gateway.spool.file import ActivityRow, Held, SpoolFile
 from tallystream.streams.gateway.spool.files import Owner
 from tallystream.streams.gateway.spool.salvage import salvage
 from tallystream.streams.gateway.spool.slots import Slot, damaged, slot_path, spools
@@ -141,6 +141,20 @@ async def test_an_empty_spool_goes_on_under_its_gateways_name(tmp_path: Path) ->
     again = await opened(tmp_path)
     assert await again.meta("gateway", "gw-2") == name == "gw-1"
     await again.close()
+
+
+async def test_the_name_and_the_counts_go_on_beside_a_spool_that_is_not_empty(tmp_path: Path) -> None:
+    counts = [ActivityRow("codex-1", "logs", 5, 2, 30)]
+    spool = await opened(tmp_path)
+    assert await spool.meta("gateway", "gw-1") == "gw-1"
+    await spool.save_activity(counts)
+    await spool.put([MESSAGE])
+    await spool.close()
+    for _ in range(2):
+        again = await opened(tmp_path)
+        assert await again.meta("gateway", "gw-2") == "gw-1"
+        assert await again.load_activity() == counts
+        await again.close()
 
 
 @pytest.mark.parametrize("trouble", ["locked", "newer format", "directory in its place"])
