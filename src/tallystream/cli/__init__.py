@@ -27,6 +27,7 @@ MODULES = (
     "wait",
     "deadletters",
     "doctor",
+    "spool",
     "schemas",
     "simulate",
     "sandbox",
@@ -39,7 +40,7 @@ MODULES = (
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {
-    "On this machine": ("up", "status", "doctor", "down", "demo"),
+    "On this machine": ("up", "status", "doctor", "down", "demo", "spool"),
     "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate", "sandbox"),
     "OpenAI and Port": ("openai", "port"),

@@ -63,6 +63,8 @@ class Plan:
     kafka: str
     specs: tuple[ComponentSpec, ...]
     timing: Timing = field(default_factory=Timing)
+    served_before: bool = False
+    """Clients send here already, and some never send again: nothing but the gateway itself ends the gateway."""
 
 
 def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | None) -> Plan:
@@ -102,4 +104,5 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
     if settings.writes_to_port:
         specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))
     scheme = "https" if settings.tls_cert else "http"
-    return Plan(data_dir, f"{scheme}://127.0.0.1:{port}", bootstrap, tuple(specs))
+    served_before = any((data_dir / "gateway").glob("connections*.json"))
+    return Plan(data_dir, f"{scheme}://127.0.0.1:{port}", bootstrap, tuple(specs), served_before=served_before)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import Mismatch, Unreachable
 
 if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
@@ -24,9 +24,11 @@ POLL = 0.1
 GAUGES = {
     "tallystream_gateway_requests_in_progress": "requests being answered",
     "tallystream_gateway_quarantine_requests": "requests in quarantine",
+    "tallystream_gateway_spool_files_unopened": "spool files that cannot be opened now",
     "tallystream_gateway_spool_messages": "messages in the spool",
 }
 """What a gateway must have been seen without, in this order, for each can still feed the next."""
+DAMAGED = "tallystream_gateway_spool_files_damaged"
 DAYS_OFFSET = "tallystream_openai_billed_offset"
 SINK_ACTIVE, SINK_READ = "tallystream_port_sink_active", "tallystream_port_source_offset"
 SINK_GAUGES = {
@@ -77,6 +79,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
     Raises:
         Unreachable: not within `seconds`; the message says what was still behind.
+        Mismatch: everything that there is has been counted, and acknowledged messages are missing.
 
     """
     behind = "nothing has been looked at"
@@ -88,10 +91,16 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
     try:
         async with asyncio.timeout(seconds):
-            await _gateways(find, note)
+            damaged = await _gateways(find, note)
             await _worker(kafka, topics, note)
             await _days(kafka, topics, find, note)
             await _sinks(kafka, topics, find, note)
+            if damaged:
+                raise Mismatch(
+                    f"caught up, but {damaged:,} damaged spool files are set aside: what could not be read of them is"
+                    " missing from the tables",
+                    "`tallystream spool list` shows them, `tallystream spool recover FILE` settles them",
+                )
     except TimeoutError:
         raise Unreachable(
             f"not caught up within {seconds:g} s: {behind}",
@@ -112,8 +121,11 @@ def look(name: str, ops_url: str, seen_without: set[str]) -> str | None:
     return f"{name} does not answer" if text is None else _left(name, text, GAUGES, seen_without)
 
 
-async def _gateways(find: Find, note: Note) -> None:
-    """Wait until each gateway has nothing left. One that is restarted meanwhile has another URL, and the same spool."""
+async def _gateways(find: Find, note: Note) -> int:
+    """Wait until each gateway has nothing left; return how many damaged spool files they have set aside.
+
+    One that is restarted meanwhile has another URL, and the same spool.
+    """
     urls = find().gateways
     seen: dict[str, set[str]] = {name: set() for name in urls}
     for name, without in seen.items():
@@ -124,6 +136,9 @@ async def _gateways(find: Find, note: Note) -> None:
             note(behind)
             await asyncio.sleep(POLL)
             urls = find().gateways
+    pages = await asyncio.gather(*(asyncio.to_thread(page, url) for url in urls.values()))
+    # Gateways on one volume see the same files.
+    return int(max((sum(samples(text, DAMAGED).values()) for text in pages if text), default=0))
 
 
 # -- the worker
@@ -139,6 +154,8 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
         try:
             async with GroupLag(kafka, topics.worker_app, topics.usage.name) as lag:
                 while now := await lag.read():
+                    if lost := words_of_lost(now):
+                        raise Mismatch(lost, "`tallystream doctor` says where, and how to go on")
                     goal = {one.partition: one.end for one in now} if goal is None else goal
                     behind = still_behind(goal, now)
                     if behind is None:
@@ -162,6 +179,13 @@ async def _readable(kafka: KafkaSettings, topic: str) -> bool:
 
     async with TopicReader(kafka, topic) as reader:
         return reader.extent.exists
+
+
+def words_of_lost(now: list[PartitionLag]) -> str | None:
+    """Return in words what was removed before it was counted, None when nothing was."""
+    if not (lost := sum(one.lost for one in now)):
+        return None
+    return f"{lost:,} messages of the usage topic were removed before they were counted: the tables lack them"
 
 
 def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
