@@ -157,7 +157,7 @@ class Link:
             self._was_live = not self._was_live
             if self._was_live:
                 log.info("kafka_live")
-            else:
+            elif self.waiting or self._broken.is_set():
                 log.warning("kafka_away", waiting_seconds=round(self.waiting, 3))
         self.changed()
 
