@@ -31,6 +31,8 @@ class TopicSpec:
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
     promised: bool = False
+    replication: int | None = None
+    """Replicas to create it with; None: what the cluster is made for, three at most."""
 
     def wanted(self, replicas: int) -> dict[str, str]:
         """Return every setting that matters, for a topic with so many replicas.

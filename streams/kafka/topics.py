@@ -51,9 +51,11 @@ class Topics:
 
     prefix: str = "tallystream"
     partitions: int = 12
+    replication: int | None = None
+    """Replicas of new topics; None: three where the cluster is made for three brokers, one otherwise."""
 
     def _spec(self, name: str, partitions: int, config: dict[str, str], *, promised: bool = False) -> TopicSpec:
-        return TopicSpec(f"{self.prefix}.{name}", partitions, config, promised)
+        return TopicSpec(f"{self.prefix}.{name}", partitions, config, promised, self.replication)
 
     @property
     def usage(self) -> TopicSpec:
@@ -72,6 +74,7 @@ class Topics:
             f"{self.worker_app}-session_hours-changelog",
             self.partitions,
             {"cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY_MS)},
+            replication=self.replication,
         )
 
     @property
@@ -165,7 +168,6 @@ async def ensure(
     specs: tuple[TopicSpec, ...],
     seconds: float = 60.0,
     *,
-    replication: int | None = None,
     strict: bool = True,
 ) -> None:
     """Create what is missing and check what exists. Safe to call from many processes at once.
@@ -173,8 +175,8 @@ async def ensure(
     Not `strict`: a setting that does not fit is logged, and only a partition count that does not is an error. For who
     has begun to write already: what fitted then is no reason to stop now.
 
-    `replication` is how many replicas a new topic gets; None: three where the cluster is made for three brokers. When
-    fewer run at the moment the topics are not created: replication could not be raised later without moving data.
+    Where the cluster is made for three brokers and fewer run at the moment, topics are not created unless their
+    `replication` says how many replicas are enough: it could not be raised later without moving data.
 
     Raises:
         Unfit: a topic exists with other partitions or another configuration than ours.
@@ -183,7 +185,7 @@ async def ensure(
     """
     try:
         async with asyncio.timeout(seconds):
-            await _ensure(kafka, specs, replication, strict)
+            await _ensure(kafka, specs, strict)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise Unreachable(
             f"Kafka at {kafka.bootstrap} did not let us create its topics: {str(exc) or type(exc).__name__}",
@@ -196,10 +198,16 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], replicatio
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
         if missing:
-            replicas = replication or await _replicas(admin)
+            auto = 0 if all(spec.replication for spec in missing) else await _replicas(admin)
+            replicas = {spec.name: spec.replication or auto for spec in missing}
             response = await admin.create_topics(
                 [
-                    NewTopic(spec.name, spec.partitions, replicas, topic_configs=spec.creation(replicas))
+                    NewTopic(
+                        spec.name,
+                        spec.partitions,
+                        replicas[spec.name],
+                        topic_configs=spec.creation(replicas[spec.name]),
+                    )
                     for spec in missing
                 ]
             )
