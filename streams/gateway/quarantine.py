@@ -20,7 +20,7 @@ from tallystream.schemas.errors import Reason, TallystreamError
 from tallystream.streams.gateway.auth import Credentials, Unjudged, judge
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
-from tallystream.streams.gateway.errors import Refused, SpoolFailed
+from tallystream.streams.gateway.errors import RequestRefusedError, SpoolWriteError
 from tallystream.streams.gateway.ingest import Decoded, Messages, digest_of
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
@@ -57,7 +57,7 @@ class Quarantine:
         """Keep a decoded request.
 
         Raises:
-            NotDurable: the quarantine is full or the spool fails.
+            NotDurableError: the quarantine is full or the spool fails.
 
         """
         if decoded.logs is None or not (decoded.logs.packs or decoded.logs.rejected):
@@ -81,7 +81,7 @@ class Quarantine:
         """Keep that there was a body that could not be decoded.
 
         Raises:
-            NotDurable: as `hold`.
+            NotDurableError: as `hold`.
 
         """
         await self._hold(
@@ -102,7 +102,7 @@ class Quarantine:
                 await self._wake.wait()
             try:
                 done = await self._registry.refresh() and await self._judge_some()
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.error("quarantine_not_judged", error=str(exc))  # noqa: TRY400
                 done = False
             if not done:
@@ -119,7 +119,7 @@ class Quarantine:
         connection_id = None
         try:
             connection_id = judge(self._registry.find(held.ingest_sha256), shown, utc(held.at)).connection_id
-        except Refused as exc:
+        except RequestRefusedError as exc:
             refusal = exc.message
         try:
             return self._messages_of(orjson.loads(held.payload), connection_id, refusal)

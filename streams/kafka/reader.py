@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NodeNotReadyError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import close, opened, start
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -65,7 +65,7 @@ class TopicReader:
     """Reads one topic once. `extent` is known once entered; then iterate over `batches()`.
 
     Raises, from entering and from iterating:
-        Unreachable: Kafka did not answer, or a read made no progress for `stall` seconds.
+        UnreachableError: Kafka did not answer, or a read made no progress for `stall` seconds.
     """
 
     extent: Extent
@@ -85,7 +85,7 @@ class TopicReader:
         except BaseException as exc:
             await self._close()
             if isinstance(exc, KafkaError | OSError | TimeoutError):
-                raise self._unreachable(exc) from exc
+                raise unreachable(self._kafka, exc) from exc
             raise
         return self
 
@@ -165,7 +165,7 @@ class TopicReader:
                 try:
                     found = await consumer.getmany(at, timeout_ms=POLL_MS)
                 except KafkaError as exc:
-                    raise self._unreachable(exc) from exc
+                    raise unreachable(self._kafka, exc) from exc
                 before, position = position, await consumer.position(at)
                 if position != before:
                     moved, rested = time.monotonic(), consumer.last_poll_timestamp(at)
@@ -179,15 +179,9 @@ class TopicReader:
                     yield end, []
                     return
                 elif time.monotonic() - moved > self._stall:
-                    raise self._unreachable(f"no records of {self._topic} for {self._stall:g} s")
+                    raise unreachable(self._kafka, f"no records of {self._topic} for {self._stall:g} s")
         finally:
             consumer.pause(at)
-
-    def _unreachable(self, why: object) -> Unreachable:
-        return Unreachable(
-            f"Kafka at {self._kafka.bootstrap} did not answer: {str(why) or type(why).__name__}",
-            "is it running and reachable from here? `tallystream status` shows the embedded one",
-        )
 
 
 async def latest(
@@ -198,7 +192,7 @@ async def latest(
     For topics that fit in memory. A topic that does not exist is empty.
 
     Raises:
-        Unreachable: Kafka did not answer, or made no progress for `stall` seconds.
+        UnreachableError: Kafka did not answer, or made no progress for `stall` seconds.
 
     """
     values: dict[bytes, bytes] = {}

@@ -24,7 +24,8 @@ from aiokafka.errors import (
     for_code,
 )
 
-from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.schemas.errors import UnfitError
+from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_settings import REPLICAS, SELF_MENDED, Misfit, TopicSpec, misfits
@@ -179,18 +180,15 @@ async def ensure(
     `replication` says how many replicas are enough: it could not be raised later without moving data.
 
     Raises:
-        Unfit: a topic exists with other partitions or another configuration than ours.
-        Unreachable: Kafka did not answer, or not all topics were there, within `seconds`.
+        UnfitError: a topic exists with other partitions or another configuration than ours.
+        UnreachableError: Kafka did not answer, or not all topics were there, within `seconds`.
 
     """
     try:
         async with asyncio.timeout(seconds):
             await _ensure(kafka, specs, strict)
     except (KafkaError, OSError, TimeoutError) as exc:
-        raise Unreachable(
-            f"Kafka at {kafka.bootstrap} did not let us create its topics: {str(exc) or type(exc).__name__}",
-            "is it running and reachable from here? `tallystream status` shows the embedded one",
-        ) from exc
+        raise unreachable(kafka, exc, "let us create its topics") from exc
 
 
 async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], replication: int | None, strict: bool) -> None:

@@ -13,11 +13,12 @@ from tallystream.agents.port_sink.dead_letters import Letters
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.send_queue import Item, Outbox
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.client import Client, PortAnswerError
 from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.state.in_doubt import Doubts
 from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.schemas.errors import RetryableError
 from tallystream.streams.leader_election import Fence
 from tallystream.streams.service.clock import Clock
 
@@ -31,8 +32,13 @@ UNSURE = frozenset({Why.UNANSWERED, Why.SERVER})
 """After these it is not known whether the request was, or will be, carried out."""
 
 
-class Closing(Exception):  # noqa: N818 - an event, not a mistake
-    """The term ends."""
+class WriterClosingError(RetryableError):
+    """The sink stops writing: what it has not sent is sent by the next one."""
+
+    code = "writer_closing"
+
+    def __init__(self) -> None:
+        super().__init__("the sink is closing")
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,13 @@ class Delivery:
         """Take batches and deliver them, until `closing`. A sender has one request under way; `slot` is its number.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
 
         """
         while not self.closing.is_set():
             taken = self.outbox.take(self.now_ms())
             if taken is not None:
-                with suppress(Closing):
+                with suppress(WriterClosingError):
                     await self._deliver(slot, *taken)
                 continue
             # A batch may become due by mere waiting, so the event alone would not do.
@@ -114,7 +120,7 @@ class Delivery:
         await self.client.tokens.get()
         await self.fence.ensure()
         if self.closing.is_set():
-            raise Closing
+            raise WriterClosingError
         await self.ledger.plan(slot, items, self.now_ms() + int(self.client.tokens.longest * 1000))
         await self.fence.ensure()
         entities = [item.entity for item in items]
@@ -122,7 +128,7 @@ class Delivery:
 
     async def _pause(self, exc: PortError, attempt: int) -> None:
         """Wait until the same request may be accepted."""
-        headers = exc.headers if isinstance(exc, Refusal) else {}
+        headers = exc.headers if isinstance(exc, PortAnswerError) else {}
         if exc.why is Why.THROTTLED:
             self.metrics.throttled.inc()
             seconds = self.pace.throttled(headers, exc.retry_after, attempt)
@@ -138,7 +144,7 @@ class Delivery:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.closing.wait()
-                raise Closing
+                raise WriterClosingError
 
     async def _rejected(self, slot: int, blueprint: str, items: Sequence[Item], exc: PortError) -> None:
         """Deal with a request that Port refuses as a whole."""

@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lag import GroupLag, PartitionLag
 from tallystream.streams.kafka.lifecycle import opened
 

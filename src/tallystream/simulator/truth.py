@@ -255,7 +255,10 @@ class Truth:
         try:
             document = orjson.loads(path.read_bytes())
             if document["format"] != FORMAT:
-                raise UsageError(f"{path} is of format {document['format']}, this version reads {FORMAT}")
+                raise UsageError(
+                    f"{path} has format {document['format']}, this version reads {FORMAT}",
+                    "write it anew with this version's `tallystream simulate --truth`",
+                )
             truth = cls(FleetConfig.from_document(document["config"]))
             states = zlib.decompress(base64.b64decode(document["states"]))
             truth.final = document["final"]

@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 import aiohttp
 
+from tallystream.schemas.errors import TallystreamError, error_of_exit
 from tallystream.schemas.run import Component
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
@@ -34,12 +35,17 @@ OWN_ENVIRONMENT = {
 }
 
 
-class FirstStartFailed(Exception):  # noqa: N818 - it becomes the error that people see
+class FirstStartError(TallystreamError):
     """A component did not become ready at the first start; `message` and `hint` are its own last words."""
 
-    def __init__(self, name: str, code: int | None, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.name, self.code, self.message, self.hint = name, code, message, hint
+    code = "first_start"
+
+    def __init__(self, name: str, exit_code: int | None, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.name = name
+        self.cause = error_of_exit(exit_code)
+        """The kind of error that it ended with."""
+        self.exit_code, self.retryable = self.cause.exit_code, self.cause.retryable
 
 
 class Answer(Enum):

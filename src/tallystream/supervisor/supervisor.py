@@ -9,10 +9,9 @@ from itertools import groupby
 
 import aiohttp
 
-from tallystream.schemas.errors import TallystreamError, Unfit, Unreachable, UsageError
 from tallystream.schemas.run import Run
 from tallystream.supervisor import runfile
-from tallystream.supervisor.child import Child, Events, FirstStartFailed
+from tallystream.supervisor.child import Child, Events, FirstStartError
 from tallystream.supervisor.logfile import LogFile
 from tallystream.supervisor.specs import ComponentSpec, Plan
 
@@ -125,9 +124,8 @@ class Supervisor:
                 self._started(self._run_file())
         except BaseExceptionGroup as exc:
             first = exc.exceptions[0]
-            if isinstance(first, FirstStartFailed):
-                kind = ERRORS.get(first.code, Unfit)
-                raise kind(f"{first.name} did not start: {first.message}", first.hint) from first
+            if isinstance(first, FirstStartError):
+                raise first.cause(f"{first.name} did not start: {first.message}", first.hint) from first
             raise first from exc
 
     async def _prepared(self) -> None:

@@ -84,7 +84,7 @@ class Delivery:
         """Return once all messages are durable.
 
         Raises:
-            NotDurable: neither Kafka nor the spool took them: the client must be told to send them again.
+            NotDurableError: neither Kafka nor the spool took them: the client must be told to send them again.
 
         """
         shares: dict[Place, _Share] = {}

@@ -17,7 +17,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
 
-from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
 from tallystream.streams.gateway.errors import LinkLost
@@ -165,12 +165,12 @@ class Link:
         """Send the messages, one record batch a partition (more when they are large), without waiting.
 
         Raises:
-            LinkLost: there is no producer.
+            ProducerLostError: there is no producer.
 
         """
         producer = self._producer
         if producer is None:
-            raise LinkLost
+            raise ProducerLostError
         now = self._clock.monotonic()
         loop = asyncio.get_running_loop()
         groups: dict[Place, list[Message]] = {}
@@ -240,8 +240,8 @@ class Link:
         while True:
             try:
                 producer = await self._connect()
-            except (KafkaError, OSError, TimeoutError, Unreachable, Unfit) as exc:
-                self.unfit = exc if isinstance(exc, Unfit) else None
+            except (KafkaError, OSError, TimeoutError, UnreachableError, UnfitError) as exc:
+                self.unfit = exc if isinstance(exc, UnfitError) else None
                 if attempt % 15 == 0:
                     log.warning("kafka_unreachable", error=type(exc).__name__, detail=str(exc))
                 await self._pause(attempt)
@@ -343,7 +343,7 @@ class Link:
         self._doubted.clear()
         for batch in outstanding:
             if not batch.acked.done():
-                batch.acked.set_exception(LinkLost())
+                batch.acked.set_exception(ProducerLostError())
                 batch.acked.exception()
 
 

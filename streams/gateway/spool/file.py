@@ -226,7 +226,7 @@ class SpoolFile:
         """Store the messages in one transaction, fsynced; return their ids, in order.
 
         Raises:
-            SpoolFull: they do not fit below `max_bytes`.
+            SpoolFullError: they do not fit below `max_bytes`.
 
         """
         size = sum(message.size for message in messages)
@@ -275,12 +275,14 @@ class SpoolFile:
         """Store a request in quarantine, fsynced; its `id` is chosen here.
 
         Raises:
-            SpoolFull: the quarantine is full.
+            SpoolFullError: the quarantine is full.
 
         """
         size = len(request.payload)
         if self.quarantine_level.bytes + size > self._quarantine_max_bytes:
-            raise SpoolFull(f"the quarantine holds {self.quarantine_level.bytes} of {self._quarantine_max_bytes} bytes")
+            raise SpoolFullError(
+                f"the quarantine holds {self.quarantine_level.bytes} of {self._quarantine_max_bytes} bytes"
+            )
         with self._transaction() as db:
             db.execute(_HOLD, request[1:])
         self._held(request)

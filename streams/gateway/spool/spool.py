@@ -49,7 +49,8 @@ class HeldRow(NamedTuple):
 class Spool:
     """Owns the spool files of one gateway. Create it with `Spool.open`, `close` it at the end.
 
-    Methods raise SpoolFailed when SQLite fails, `put` and `hold` also SpoolFull: nothing of that call is then stored.
+    Methods raise SpoolWriteError when SQLite fails, `put` and `hold` also SpoolFullError: nothing of that call is
+    then stored.
     """
 
     def __init__(self, files: SpoolFiles, clock: Clock, max_bytes: int, quarantine_max_bytes: int) -> None:

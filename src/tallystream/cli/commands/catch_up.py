@@ -63,7 +63,7 @@ def places_of(
     found = Places(*({url: url.rstrip("/") for url in urls} for urls in (gateways, pollers, sinks)))
     try:
         running = read_run(settings.data_dir)
-    except Unreachable:
+    except UnreachableError:
         return found
     if settings.kafka is None or running.kafka == settings.kafka:
         kinds = {"gateway": found.gateways, "poller": found.pollers, "sink": found.sinks}
@@ -102,7 +102,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
                     "`tallystream spool list` shows them, `tallystream spool recover FILE` settles them",
                 )
     except TimeoutError:
-        raise Unreachable(
+        raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
             "`tallystream status` shows whether everything runs; --timeout waits longer",
         ) from None
@@ -168,7 +168,7 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
                 return
             else:
                 note(f"there is no topic {topics.session_hour_rows.name}")
-        except Unreachable as exc:
+        except UnreachableError as exc:
             note(exc.message)
         await asyncio.sleep(POLL)
 
@@ -267,7 +267,7 @@ async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offs
         try:
             async with Tail(kafka, topics, {}) as tail:
                 return tail.ends()
-        except Unreachable as exc:
+        except UnreachableError as exc:
             note(exc.message)
             await asyncio.sleep(POLL)
 
@@ -281,7 +281,7 @@ def page(ops_url: str) -> str | None:
 
     try:
         status, body = request("GET", f"{ops_url}/metrics", timeout=5.0)
-    except Unreachable:
+    except UnreachableError:
         return None
     return body.decode(errors="replace") if status == 200 else ""
 
