@@ -63,11 +63,12 @@ class SpoolWriteError(NotDurableError):
 
     code = "spool_write"
 
-class SpoolCorruptError(SpoolFailed):
+
+class SpoolCorruptError(SpoolWriteError):
     """SQLite says that the file is damaged, or is no database: the only reason for setting a spool aside."""
 
 
-class LinkLost(Exception):  # noqa: N818 - an event of the link's life
+class ProducerLostError(Exception):
     """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
 
     `rejected` is Kafka's reason when it refused this very batch, and would again.

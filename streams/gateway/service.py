@@ -83,7 +83,7 @@ class Gateway:
         """Listen as soon as nothing acknowledged can be lost; Kafka may be away.
 
         Raises:
-            Unfit: the topics of a cluster that answers do not fit, and this gateway has not served before.
+            UnfitError: the topics of a cluster that answers do not fit, and this gateway has not served before.
             UsageError: the address cannot be listened on, or the certificate not be used.
 
         """

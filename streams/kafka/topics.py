@@ -24,7 +24,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from tallystream.schemas.errors import UnfitError
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -191,7 +191,7 @@ async def ensure(
         raise unreachable(kafka, exc, "let us create its topics") from exc
 
 
-async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], replication: int | None, strict: bool) -> None:
+async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool) -> None:
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
@@ -222,7 +222,7 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
     """Return how many replicas a new topic gets.
 
     Raises:
-        Unreachable: the cluster is made for three brokers or more, and fewer run.
+        UnreachableError: the cluster is made for three brokers or more, and fewer run.
 
     """
     brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
@@ -230,7 +230,7 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
         return REPLICAS
     meant = await _meant_for(admin, brokers)
     if meant >= REPLICAS:
-        raise Unreachable(
+        raise UnreachableError(
             f"the cluster is made for {meant} brokers, and {len(brokers)} run: topics that were created now could"
             " never be as safe as they should be",
             "start the other brokers; TALLYSTREAM_REPLICATION says how many replicas are enough",
@@ -284,7 +284,7 @@ async def _described(
     for spec in specs:
         count = len(found[spec.name]["partitions"])
         if count != spec.partitions:
-            raise Unfit(
+            raise UnfitError(
                 f"topic {spec.name} has {count} partitions, we need {spec.partitions}",
                 "a partition count is fixed when the topic is created: set TALLYSTREAM_PARTITIONS to it,"
                 " or use another TALLYSTREAM_PREFIX",
@@ -310,7 +310,7 @@ async def _check(
             if not strict:
                 log.error("topic_setting", why=one.what, next=one.command(kafka.bootstrap))
                 continue
-            raise Unfit(one.what, f"{one.command(kafka.bootstrap)} or use another TALLYSTREAM_PREFIX")
+            raise UnfitError(one.what, f"{one.command(kafka.bootstrap)} or use another TALLYSTREAM_PREFIX")
 
 
 async def _mend(admin: AIOKafkaAdminClient, kafka: KafkaSettings, misfit: Misfit) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tallystream.schemas.errors import TallystreamError, Unfit
+from tallystream.schemas.errors import TallystreamError, UnfitError
 from tallystream.supervisor.runfile import SupervisorLock
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
@@ -38,7 +38,7 @@ def main() -> None:
 
     async def prepare() -> None:
         if (state / "topics.unfit").exists():
-            raise Unfit("the topics do not fit", "mend them")
+            raise UnfitError("the topics do not fit", "mend them")
         event("kafka", "prepared")
 
     supervisor = Supervisor(plan, prepare=prepare, say=event, started=lambda run: event("up", "started"))

@@ -28,7 +28,7 @@ async def look(context: Context) -> list[Finding]:
             retention = int(context.topics.usage.config["retention.ms"])
             half = context.clock.now_ns() // 1_000_000 - retention // 2
             young = await lag.offsets_at(half)
-    except Unreachable as exc:
+    except UnreachableError as exc:
         return [Finding("group", exc.message, exc.hint)]
     found = judge(before, after, await _state(context, group), context.watch)
     return [*gone(after), *ageing(after, young, retention), *found]

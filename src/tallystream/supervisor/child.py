@@ -114,7 +114,7 @@ class Child:
         """Keep it running, until cancelled; the process is left to `stop`.
 
         Raises:
-            FirstStartFailed: it never became ready, and was told to give up then.
+            FirstStartError: it never became ready, and was told to give up then.
 
         """
         attempts = 0
@@ -127,7 +127,7 @@ class Child:
             code = self._process.returncode if self._process is not None else None
             if not self._was_ready and (code == USAGE_EXIT or attempts >= FIRST_START_ATTEMPTS):
                 message, hint = self._log.last_error()
-                failed = FirstStartFailed(self.spec.name, code, message, hint or f"its log: {self._log.path}")
+                failed = FirstStartError(self.spec.name, code, message, hint or f"its log: {self._log.path}")
                 if self._give_up:
                     raise failed
                 if not self.tried.is_set():

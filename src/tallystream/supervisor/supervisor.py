@@ -9,6 +9,7 @@ from itertools import groupby
 
 import aiohttp
 
+from tallystream.schemas.errors import TallystreamError
 from tallystream.schemas.run import Run
 from tallystream.supervisor import runfile
 from tallystream.supervisor.child import Child, Events, FirstStartError
@@ -17,8 +18,6 @@ from tallystream.supervisor.specs import ComponentSpec, Plan
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PREPARE_AGAIN = 5.0
-ERRORS: dict[int | None, type[TallystreamError]] = {2: UsageError, 3: Unreachable}
-"""A component's exit code tells what kind of error it had; everything else is Unfit."""
 
 
 class Supervisor:

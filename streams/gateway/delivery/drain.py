@@ -11,7 +11,7 @@ import structlog
 
 from tallystream.streams.gateway.delivery.group_commit import Delivery
 from tallystream.streams.gateway.delivery.producer import Batch, Link
-from tallystream.streams.gateway.errors import LinkLost, SpoolFailed
+from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Place
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.spool import Lane, RowId, Spool, SpooledRow
@@ -95,9 +95,9 @@ class Drain:
                 undeleted = [row.id for row in rows if id(row.message) in acked]
                 await self._forget(undeleted)
                 undeleted = []
-            except LinkLost:
+            except ProducerLostError:
                 return
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.error("spool_not_drained", error=str(exc))  # noqa: TRY400
                 await asyncio.sleep(RETRY)
                 continue
@@ -148,4 +148,4 @@ class Drain:
 def _why_lost(batch: Batch) -> str | None:
     """Return Kafka's reason, "" when the link was lost; None: acknowledged."""
     exc = batch.acked.exception()
-    return exc.rejected if isinstance(exc, LinkLost) else None
+    return exc.rejected if isinstance(exc, ProducerLostError) else None

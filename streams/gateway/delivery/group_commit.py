@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import structlog
 
 from tallystream.streams.gateway.delivery.producer import Batch, Link
-from tallystream.streams.gateway.errors import LinkLost, NotDurable, SpoolFailed
+from tallystream.streams.gateway.errors import NotDurableError, ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Message, Place
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.spool import RowId, Spool
@@ -125,13 +125,13 @@ class Delivery:
             return
         try:
             batches = self._link.send([message for share in shares.values() for message in share.messages])
-        except LinkLost:
+        except ProducerLostError:
             await self._to_spool(shares)
             return
         except Exception as exc:
             log.exception("round_failed")
             for share in shares.values():
-                share.fail(SpoolFailed(type(exc).__name__))
+                share.fail(SpoolWriteError(type(exc).__name__))
             return
         for batch in batches:
             share = shares[batch.place]
@@ -173,13 +173,13 @@ class Delivery:
 
     def _refuse(self, shares: dict[Place, _Share], exc: Exception) -> None:
         messages = sum(len(share.messages) for share in shares.values())
-        if isinstance(exc, NotDurable):
+        if isinstance(exc, NotDurableError):
             self._metrics.refusals.labels(type(exc).__name__).inc()
             self._not_durable.warning(messages=messages, error=str(exc))
             outcome = exc
         else:
             log.error("round_failed", messages=messages, exc_info=exc)
-            outcome = SpoolFailed(type(exc).__name__)
+            outcome = SpoolWriteError(type(exc).__name__)
         for share in shares.values():
             share.fail(outcome)
 
@@ -188,7 +188,7 @@ class Delivery:
         try:
             await asyncio.wait([batch.acked])
             if _acked(batch):
-                with contextlib.suppress(SpoolFailed):  # they are sent once more then
+                with contextlib.suppress(SpoolWriteError):  # they are sent once more then
                     await self._spool.delete(ids)
         finally:
             self._late[batch.place] -= 1

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPar
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
-from tallystream.streams.gateway.errors import LinkLost
+from tallystream.streams.gateway.errors import ProducerLostError
 from tallystream.streams.gateway.message import Message, Place, partition_counts, place_of
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.identity import read_identity
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class Batch:
-    """Messages of one partition on their way. `acked` resolves to None, or raises LinkLost.
+    """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError.
 
     `leader` is the broker that had the partition when they were sent. `late`: somebody has waited too long for them.
     """
@@ -86,7 +86,7 @@ class Link:
         self._was_live = False
         self._was_connected = False
         self.timeout = AckTimeout(config.ack_timeout, config.ack_timeout_max)
-        self.unfit: Unfit | None = None
+        self.unfit: UnfitError | None = None
         """Set while the topics of the cluster do not fit: nothing is sent there then."""
         self.first_attempt = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
@@ -214,7 +214,7 @@ class Link:
         if exc is not None:
             # An idempotent batch is retried unless the broker says that this is no use.
             refused = "" if isinstance(exc, _NO_LEADER) else type(exc).__name__
-            batch.acked.set_exception(LinkLost(rejected=refused))
+            batch.acked.set_exception(ProducerLostError(rejected=refused))
             batch.acked.exception()
             self._break(producer, exc)
             return

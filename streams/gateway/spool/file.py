@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tallystream.streams.gateway.errors import SpoolCorruptError, SpoolFailed, SpoolFull
+from tallystream.streams.gateway.errors import SpoolCorruptError, SpoolFullError, SpoolWriteError
 from tallystream.streams.gateway.message import Message, Place
 
 FORMAT = 1
@@ -100,10 +100,10 @@ class Level:
     oldest_ns: int = 0
 
 
-def failure(path: Path, what: str, exc: Exception) -> SpoolFailed:
+def failure(path: Path, what: str, exc: Exception) -> SpoolWriteError:
     """Return what SQLite's or the system's error is for us; only SQLite itself may call a file damaged."""
     code = getattr(exc, "sqlite_errorcode", None)
-    kind = SpoolCorruptError if code is not None and code & 0xFF in _DAMAGED else SpoolFailed
+    kind = SpoolCorruptError if code is not None and code & 0xFF in _DAMAGED else SpoolWriteError
     return kind(f"{what} the spool {path}: {exc}")
 
 
@@ -113,7 +113,7 @@ class SpoolFile:
     `partition_of` gives a message's partition; without it rows have none. `patience` is how many seconds a call waits
     for another process that has the file locked (a backup).
 
-    Every method raises SpoolFailed when SQLite cannot do its work, SpoolCorruptError when it says that the file is
+    Every method raises SpoolWriteError when SQLite cannot do its work, SpoolCorruptError when it says that the file is
     damaged; nothing of that call is then in the file.
     """
 
@@ -147,7 +147,7 @@ class SpoolFile:
         except sqlite3.Error as exc:
             self._db.close()
             raise failure(path, "cannot open", exc) from exc
-        except SpoolFailed:
+        except SpoolWriteError:
             self._db.close()
             raise
 
@@ -166,7 +166,9 @@ class SpoolFile:
                 db.execute("CREATE INDEX IF NOT EXISTS messages_place ON messages (topic, partition, id)")
         known = dict(db.execute("SELECT name, value FROM meta"))
         if known.get("format") != str(FORMAT):
-            raise SpoolFailed(f"the spool {self.path} has format {known.get('format')}, this version reads {FORMAT}")
+            raise SpoolWriteError(
+                f"the spool {self.path} has format {known.get('format')}, this version reads {FORMAT}"
+            )
         self.prefix, self.cluster_id = known.get("prefix", ""), known.get("cluster", "")
         self._measure()
 
@@ -231,7 +233,7 @@ class SpoolFile:
         """
         size = sum(message.size for message in messages)
         if self.level.bytes + size > self._max_bytes:
-            raise SpoolFull(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
+            raise SpoolFullError(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
         rows = [self._row(at, message) for message in messages]
         with self._transaction() as db:
             ids = [db.execute(_PUT, row).lastrowid or 0 for row in rows]

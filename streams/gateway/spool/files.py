@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 
-from tallystream.streams.gateway.errors import NotDurable, SpoolCorruptError, SpoolFailed
+from tallystream.streams.gateway.errors import NotDurableError, SpoolCorruptError, SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool.file import Level, SpoolFile
 from tallystream.streams.gateway.spool.salvage import salvage
@@ -110,15 +110,15 @@ class SpoolFiles:
         """Write to our file; when that fails for any reason but its limit, to another one from then on.
 
         Raises:
-            SpoolFull: it does not fit.
-            SpoolFailed: there is no file that takes it.
+            SpoolFullError: it does not fit.
+            SpoolWriteError: there is no file that takes it.
 
         """
-        problem = SpoolFailed(self._why_none or "no spool can be opened")
+        problem = SpoolWriteError(self._why_none or "no spool can be opened")
         if (first := self.own) is not None:
             try:
                 return self.guarded(first, partial(call, first, self.open[first].file))
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 problem = exc
         if self._clock.monotonic() < self._no_other_before:
             raise problem
@@ -127,7 +127,7 @@ class SpoolFiles:
             raise problem
         try:
             result = call(number, self.open[number].file)
-        except NotDurable:
+        except NotDurableError:
             # That one is no better (the disk is full): do not leave a file behind at every attempt.
             self._no_other_before = self._clock.monotonic() + OTHER_FILE_EVERY
             self._drop(number)
@@ -174,7 +174,7 @@ class SpoolFiles:
             return
         try:
             self.open[self.own].file.restore(found.messages, found.held)
-        except SpoolFailed as exc:
+        except SpoolWriteError as exc:
             log.error("spool_not_salvaged", set_aside=aside.name, error=str(exc))  # noqa: TRY400
         else:
             self._salvaged(rows)
@@ -196,7 +196,7 @@ class SpoolFiles:
                 anew = anew or (number == self.own and one.was not in ("", cluster_id))
                 try:
                     one.file.belong(self.owner.prefix, cluster_id)
-                except SpoolFailed as exc:
+                except SpoolWriteError as exc:
                     log.warning("spool_not_claimed", path=str(one.slot.path), error=str(exc))
         self.look_around()
         return anew
@@ -211,7 +211,7 @@ class SpoolFiles:
                 if number != self.own and own.file.inherit(one.file):
                     self.open[self.own] = replace(own, was=one.was)
                     return
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.warning("activity_not_inherited", path=str(one.slot.path), error=str(exc))
 
     def close(self) -> None:
@@ -255,7 +255,7 @@ class SpoolFiles:
         except SpoolCorruptError as exc:
             if self._ours_by_name(slot.path):
                 self._set_aside(slot, str(exc))
-        except SpoolFailed as exc:
+        except SpoolWriteError as exc:
             log.warning("spool_not_opened", path=str(slot.path), error=str(exc), next="it is tried again")
         return None
 
@@ -330,7 +330,7 @@ class SpoolFiles:
             was = file.cluster_id
             try:
                 file.belong(self.owner.prefix, self._cluster_id)
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 self._why_none = str(exc)
                 file.close()
                 slot.release()

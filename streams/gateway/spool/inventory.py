@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tallystream.schemas.errors import Unfit, UsageError
-from tallystream.streams.gateway.errors import SpoolFailed
+from tallystream.schemas.errors import UnfitError, UsageError
+from tallystream.streams.gateway.errors import SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool.file import SpoolFile
 from tallystream.streams.gateway.spool.salvage import salvage
@@ -54,7 +54,7 @@ def _listed(path: Path, prefix: str) -> Listed:
     slot = Slot.take(path)
     try:
         file = SpoolFile(path, patience=0.2)
-    except SpoolFailed:
+    except SpoolWriteError:
         return Listed(path, "unreadable", "", "", None, 0, path.stat().st_size)
     else:
         ours = file.prefix == prefix or not file.prefix
@@ -75,7 +75,7 @@ def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> 
 
     Raises:
         UsageError: there is no such file.
-        Unfit: a gateway has it open, or the new spool cannot be written.
+        UnfitError: a gateway has it open, or the new spool cannot be written.
 
     """
     path = directory / name
@@ -84,14 +84,14 @@ def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> 
         raise UsageError(f"there is no spool {name} in {directory}", "`tallystream spool list` shows what is there")
     slot = None if aside else Slot.take(path)
     if not aside and slot is None:
-        raise Unfit(f"a gateway has {name} open", "it drains it by itself; stop that gateway first otherwise")
+        raise UnfitError(f"a gateway has {name} open", "it drains it by itself; stop that gateway first otherwise")
     try:
         found = salvage(path)
         messages = [(at, _here(message, prefix, topics)) for at, message in found.messages]
         _into_new(directory, prefix, lambda file: file.restore(messages, found.held))
         kept = rename(path, RECOVERED)
-    except (SpoolFailed, OSError) as exc:
-        raise Unfit(f"{name} was not recovered: {exc}", "nothing of it is lost; make room and try again") from exc
+    except (SpoolWriteError, OSError) as exc:
+        raise UnfitError(f"{name} was not recovered: {exc}", "nothing of it is lost; make room and try again") from exc
     finally:
         if slot is not None:
             slot.release()
@@ -129,4 +129,4 @@ def _into_new(directory: Path, prefix: str, fill: Callable[[SpoolFile], None]) -
             raise
         slot.release()
         return
-    raise SpoolFailed(f"no slot is free in {directory}")
+    raise SpoolWriteError(f"no slot is free in {directory}")

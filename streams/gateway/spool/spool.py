@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tallystream.streams.gateway.errors import SpoolFull
+from tallystream.streams.gateway.errors import SpoolFullError
 from tallystream.streams.gateway.message import Message, Place
 from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, SpoolFile
 from tallystream.streams.gateway.spool.files import Owner, SpoolFiles, Surroundings
@@ -77,7 +77,7 @@ class Spool:
     ) -> Spool:
         """Take an empty file to write, and what else there is of this deployment to be drained.
 
-        Never fails: without any file that can be written `writable` is false, and every `put` raises SpoolFailed until
+        Never fails: without any file that can be written `writable` is false, and every `put` raises SpoolWriteError until
         `look_around` finds one.
         """
         files = SpoolFiles(
@@ -138,7 +138,7 @@ class Spool:
 
         def call(number: int, file: SpoolFile) -> list[RowId]:
             if self.level.bytes + sum(message.size for message in messages) > self._max_bytes:
-                raise SpoolFull(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
+                raise SpoolFullError(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
             return [RowId(number, row) for row in file.put(messages, at)]
 
         ids = await self._run(partial(self._files.write, call))
@@ -151,7 +151,7 @@ class Spool:
 
         def call(_: int, file: SpoolFile) -> None:
             if (size := self.quarantine_level.bytes) + len(payload) > self._quarantine_max_bytes:
-                raise SpoolFull(f"the quarantine holds {size} of {self._quarantine_max_bytes} bytes")
+                raise SpoolFullError(f"the quarantine holds {size} of {self._quarantine_max_bytes} bytes")
             file.hold(held)
 
         await self._run(partial(self._files.write, call))

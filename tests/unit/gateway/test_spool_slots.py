@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystream.streams.gateway.errors import SpoolFailed
+from tallystream.streams.gateway.errors import SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool import files
 from tallystream.streams.gateway.spool.file import ActivityRow, Held, SpoolFile
@@ -211,7 +211,7 @@ async def test_without_any_file_it_says_so_and_finds_one_later(tmp_path: Path) -
     (tmp_path / "gateway").write_text("in the way")
     spool = await opened(tmp_path / "gateway")
     assert not spool.writable
-    with pytest.raises(SpoolFailed, match="cannot be used"):
+    with pytest.raises(SpoolWriteError, match="cannot be used"):
         await spool.put([MESSAGE])
     (tmp_path / "gateway").unlink()
     await spool.look_around()
@@ -310,7 +310,7 @@ async def test_a_damaged_spool_is_set_aside_and_its_readable_rows_are_saved(tmp_
     for lane in spool.lanes():
         try:
             await spool.read(lane, max_bytes=1 << 24, limit=10_000)
-        except SpoolFailed:
+        except SpoolWriteError:
             break
     saved = set(await rows_of(spool))
     assert 1500 < len(saved) < 2000
@@ -364,7 +364,7 @@ async def test_a_disk_that_takes_nothing_leaves_no_files_behind(
     monkeypatch.setattr(files, "OTHER_FILE_EVERY", 0.0)
     monkeypatch.setattr(SpoolFile, "put", _fails)
     for _ in range(5):
-        with pytest.raises(SpoolFailed, match="full"):
+        with pytest.raises(SpoolWriteError, match="full"):
             await spool.put([MESSAGE])
     monkeypatch.undo()
     await spool.put([MESSAGE])
@@ -373,4 +373,4 @@ async def test_a_disk_that_takes_nothing_leaves_no_files_behind(
 
 
 def _fails(*_: object) -> None:
-    raise SpoolFailed("database or disk is full")
+    raise SpoolWriteError("database or disk is full")

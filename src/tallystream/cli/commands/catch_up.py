@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tallystream.schemas.errors import Mismatch, Unreachable
+from tallystream.schemas.errors import MismatchError, UnreachableError
 
 if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
@@ -78,8 +78,8 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
     """Return when caught up. `find` says where components are, `show` gets what is still behind, in words.
 
     Raises:
-        Unreachable: not within `seconds`; the message says what was still behind.
-        Mismatch: everything that there is has been counted, and acknowledged messages are missing.
+        UnreachableError: not within `seconds`; the message says what was still behind.
+        MismatchError: everything that there is has been counted, and acknowledged messages are missing.
 
     """
     behind = "nothing has been looked at"
@@ -96,7 +96,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
             await _days(kafka, topics, find, note)
             await _sinks(kafka, topics, find, note)
             if damaged:
-                raise Mismatch(
+                raise MismatchError(
                     f"caught up, but {damaged:,} damaged spool files are set aside: what could not be read of them is"
                     " missing from the tables",
                     "`tallystream spool list` shows them, `tallystream spool recover FILE` settles them",
@@ -155,7 +155,7 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
             async with GroupLag(kafka, topics.worker_app, topics.usage.name) as lag:
                 while now := await lag.read():
                     if lost := words_of_lost(now):
-                        raise Mismatch(lost, "`tallystream doctor` says where, and how to go on")
+                        raise MismatchError(lost, "`tallystream doctor` says where, and how to go on")
                     goal = {one.partition: one.end for one in now} if goal is None else goal
                     behind = still_behind(goal, now)
                     if behind is None:
