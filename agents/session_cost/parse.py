@@ -23,6 +23,7 @@ from tallystream.schemas.usage import (
     MAX_BYTES,
     MAX_EVENTS,
     MAX_SESSION_BYTES,
+    TOKEN_COUNTS,
     Client,
     UsageBatch,
     UsageEvent,
@@ -43,10 +44,9 @@ _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
 _ATTRIBUTION_KEYS = frozenset(ATTRIBUTION_KEYS)
 _CLIENTS = frozenset(get_args(Client))
-_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
-_ZERO = dict.fromkeys(_COUNTS, 0)
-_MAIN = itemgetter("event_id", "occurred_at", "model", *_COUNTS)
-_MAIN_LENGTH = 3 + len(_COUNTS)
+_ZERO = dict.fromkeys(TOKEN_COUNTS, 0)
+_MAIN = itemgetter("event_id", "occurred_at", "model", *TOKEN_COUNTS)
+_MAIN_LENGTH = 3 + len(TOKEN_COUNTS)
 _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 

@@ -5,7 +5,6 @@ A jar gets its name in the cache only after its SHA-256 was found right, so a st
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -23,6 +22,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from tallystream.schemas.errors import RetryableError, UnfitError, UnreachableError, UsageError
 from tallystream.streams.embedded import progress
+from tallystream.streams.service.locks import ProcessLock
 
 DOWNLOADS_AT_ONCE = 4
 ATTEMPTS = 4
@@ -111,13 +111,14 @@ def _right_size(path: Path, jar: Jar) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold `path` locked; says so when another process has it, which is downloading the same jars."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with progress.waiting("another process downloads Apache Kafka, waiting for it"):
-                fcntl.flock(file, fcntl.LOCK_EX)
+    lock = ProcessLock(path)
+    if not lock.acquire():
+        with progress.waiting("another process downloads Apache Kafka, waiting for it"):
+            lock.acquire(wait=-1)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _download(jars: list[Jar], folder: Path, what: str, mirror: str | None) -> None:

@@ -140,7 +140,7 @@ class Quarantine:
                 record = found if isinstance(found, dict) else {}
         self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE).inc()
         return self._messages.dead_letter(
-            f"gateway|{digest[:16]}|unreadable",
+            ("gateway", digest[:16], "unreadable"),
             Reason.INVALID_MESSAGE,
             f"a request in quarantine that this version cannot read: {type(exc).__name__}",
             connection_id=connection_id,
@@ -173,7 +173,7 @@ class Quarantine:
         events = [(pack, event) for pack in packs for event in pack.events]
         return [
             self._messages.dead_letter(
-                f"gateway|{digest[:16]}|q{number}",
+                ("gateway", digest[:16], f"q{number}"),
                 Reason.UNKNOWN_CONNECTION,
                 f"sent while Kafka was away; judged since: {refusal}",
                 client=pack.client,

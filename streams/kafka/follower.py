@@ -16,13 +16,15 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
 
 POLL_MS = 200
-FETCH_WAIT_MS = 100
+FETCH_WAIT = 0.1
+"""Seconds."""
 MAX_RECORDS = 2000
 """Records in one answer of `poll`: bounds how long applying them may block the event loop."""
 FETCH_BYTES = 8 << 20
@@ -143,14 +145,12 @@ class Tail:
         partitions = [
             TopicPartition(topic, p) for topic in self._topics for p in await partitions_of(self._kafka, topic)
         ]
-        consumer = self._consumer = AIOKafkaConsumer(
-            **self._kafka.client(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            fetch_max_bytes=2 * FETCH_BYTES,
-            max_partition_fetch_bytes=FETCH_BYTES,
+        consumer = self._consumer = new_consumer(
+            self._kafka,
+            beyond="none",
+            fetch_wait=FETCH_WAIT,
+            partition_bytes=FETCH_BYTES,
+            answer_bytes=2 * FETCH_BYTES,
         )
         await start(consumer)
         if not partitions:

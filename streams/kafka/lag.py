@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tallystream.streams.kafka.admin import new_admin
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
@@ -108,13 +110,13 @@ class GroupLag:
         return {at.partition: one.offset for at, one in found.items() if one is not None}
 
     async def _open(self) -> None:
-        self._consumer = AIOKafkaConsumer(**self._kafka.client(), group_id=None, enable_auto_commit=False)
+        self._consumer = new_consumer(self._kafka, beyond="latest")
         await start(self._consumer)
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)
         # Also lets the consumer's tasks begin: one that is stopped before they do raises (aiokafka 0.14).
         await self._consumer.end_offsets(self._partitions)
-        self._admin = AIOKafkaAdminClient(**self._kafka.client())
+        self._admin = new_admin(self._kafka)
         await start(self._admin)
 
     async def _close(self) -> None:

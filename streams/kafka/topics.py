@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
@@ -24,7 +24,10 @@ from aiokafka.errors import (
     for_code,
 )
 
+from tallystream.schemas import topic_names
 from tallystream.schemas.errors import UnfitError, UnreachableError
+from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -66,7 +69,7 @@ class Topics:
             "retention.ms": str(14 * DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         }
-        return self._spec("usage", self.partitions, config, promised=True)
+        return self._spec(topic_names.USAGE, self.partitions, config, promised=True)
 
     @property
     def session_hours_changelog(self) -> TopicSpec:
@@ -81,55 +84,55 @@ class Topics:
     @property
     def session_hour_rows(self) -> TopicSpec:
         """SessionHourCost by `connection|session|hour`, co-partitioned with `usage`."""
-        return self._spec("cost.session-hours", self.partitions, ROWS)
+        return self._spec(topic_names.SESSION_HOURS, self.partitions, ROWS)
 
     @property
     def hour_rows(self) -> TopicSpec:
         """HourCost partials, co-partitioned with `usage`."""
-        return self._spec("cost.hours", self.partitions, ROWS)
+        return self._spec(topic_names.HOURS, self.partitions, ROWS)
 
     @property
     def connections(self) -> TopicSpec:
         """Connection by `connection`."""
-        return self._spec("connections", 1, COMPACT)
+        return self._spec(topic_names.CONNECTIONS, 1, COMPACT)
 
     @property
     def activity(self) -> TopicSpec:
         """Activity by `connection|signal|gateway`."""
-        return self._spec("activity", 1, COMPACT)
+        return self._spec(topic_names.ACTIVITY, 1, COMPACT)
 
     @property
     def deadletters(self) -> TopicSpec:
         """DeadLetter by `source`."""
         config = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
-        return self._spec("deadletters", 1, config, promised=True)
+        return self._spec(topic_names.DEADLETTERS, 1, config, promised=True)
 
     @property
     def openai_records(self) -> TopicSpec:
         """OpenAIRecord by `resource|query|bucket`; the lag lets the poller put right what a late writer overtook."""
-        return self._spec("openai.records", 1, COMPACT | {"min.compaction.lag.ms": str(DAY_MS)})
+        return self._spec(topic_names.OPENAI_RECORDS, 1, COMPACT | {"min.compaction.lag.ms": str(DAY_MS)})
 
     @property
     def openai_days(self) -> TopicSpec:
         """BilledDay by `day|model|project`."""
-        return self._spec("openai.days", 1, COMPACT)
+        return self._spec(topic_names.OPENAI_DAYS, 1, COMPACT)
 
     @property
     def poller_control(self) -> TopicSpec:
         """PollCursor by `resource|query`; who has its one partition is the active poller."""
-        return self._spec("openai.control", 1, COMPACT)
+        return self._spec(topic_names.POLLER_CONTROL, 1, COMPACT)
 
     @property
     def port_sent(self) -> TopicSpec:
         """SentEntity, PlannedRequest and SinkTerm: what the Port sink wrote. One partition, for one order of all notes,
         and the broker's time, for writers' clocks may differ.
         """
-        return self._spec("port.sent", 1, COMPACT | {"message.timestamp.type": "LogAppendTime"})
+        return self._spec(topic_names.PORT_SENT, 1, COMPACT | {"message.timestamp.type": "LogAppendTime"})
 
     @property
     def port_control(self) -> TopicSpec:
         """Empty; who has its one partition is the active sink."""
-        return self._spec("port.control", 1, COMPACT)
+        return self._spec(topic_names.PORT_CONTROL, 1, COMPACT)
 
     @property
     def sink_group(self) -> str:
@@ -192,7 +195,7 @@ async def ensure(
 
 
 async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool) -> None:
-    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+    async with administering(kafka) as admin:
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
         if missing:
@@ -339,7 +342,7 @@ async def _await_answers(kafka: KafkaSettings, created: Sequence[TopicSpec]) -> 
     records of a topic that its leader has not quite taken up.
     """
     partitions = [TopicPartition(spec.name, number) for spec in created for number in range(spec.partitions)]
-    async with opened(AIOKafkaConsumer(**kafka.client(), group_id=None, enable_auto_commit=False)) as consumer:
+    async with opened(new_consumer(kafka)) as consumer:
         while True:
             try:
                 await consumer.end_offsets(partitions)

@@ -13,7 +13,7 @@ from tallystream.schemas.errors import TallystreamError
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.leader_election.election import Election
 from tallystream.streams.leader_election.fence import NotLeaderError
-from tallystream.streams.service.backoff import Pauses
+from tallystream.streams.service.backoff import FailureBackoff
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -25,7 +25,7 @@ async def persist(work: Callable[[], Awaitable[T]], away: Callable[[float], None
 
     `away` is told the seconds until the next attempt.
     """
-    pauses = Pauses()
+    failures = FailureBackoff()
     while True:
         try:
             return await work()
@@ -35,7 +35,7 @@ async def persist(work: Callable[[], Awaitable[T]], away: Callable[[float], None
             why = exc.message
         except (KafkaError, OSError) as exc:
             why = type(exc).__name__
-        pause = pauses.after_failure()
+        pause = failures.after_failure()
         log.warning("kafka_away", why=why, retry_in_s=pause)
         away(pause)
         await asyncio.sleep(pause)

@@ -16,7 +16,9 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
+from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.ops import Health, OpsServer
 
 log = structlog.get_logger()
@@ -100,7 +102,7 @@ class _Probe:
         try:
             async with asyncio.timeout(SILENT_SECONDS):
                 if self._admin is None:
-                    self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+                    self._admin = new_admin(KafkaSettings(self._bootstrap))
                     await start(self._admin)
                 self._last = await can_join(self._admin)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is an answer that did not come

@@ -14,11 +14,11 @@ from typing import Self
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.exporter.timestamps import Place, Stamps
 from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lag import PartitionLag
 from tallystream.streams.kafka.lifecycle import close, start
@@ -68,7 +68,7 @@ class LagReader:
         self._timeout = timeout
         self._ours = (topics.worker_app, topics.usage.name)
         self._sizes = {spec.name: spec.partitions for spec in topics.all()}
-        self._admin = AIOKafkaAdminClient(**kafka.client())
+        self._admin = new_admin(kafka)
         self._groups: list[str] = []
         self._discovered: float | None = None
         self._stamps: Stamps | None = None

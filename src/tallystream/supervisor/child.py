@@ -17,7 +17,7 @@ from tallystream.schemas.errors import TallystreamError, error_of_exit
 from tallystream.schemas.run import Component
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
-from tallystream.streams.service.backoff import Backoff
+from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.supervisor.logfile import LogFile, important
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 
@@ -90,7 +90,7 @@ class Child:
         self._log = log
         self._http = http
         self._events = events
-        self._backoff = Backoff(timing.backoff_first, timing.backoff_most, timing.stable)
+        self._backoff = FailureBackoff(Backoff(timing.backoff_first, timing.backoff_most), timing.stable)
         self._process: asyncio.subprocess.Process | None = None
         self._ops_port = 0
         self._reader: asyncio.Task[None] | None = None
@@ -135,7 +135,7 @@ class Child:
                         self.spec.name, f"does not start: {failed.message} ({failed.hint}); everything else goes on"
                     )
                 self.tried.set()
-            delay = self._backoff.after(time.monotonic() - began)
+            delay = self._backoff.after_run(time.monotonic() - began)
             self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
 

@@ -17,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
 
+from tallystream.schemas.catalogue import SCHEMA_HEADER
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
@@ -25,12 +26,13 @@ from tallystream.streams.gateway.message import Message, Place, partition_counts
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.producer import GATEWAY, new_producer
 from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
-BATCH_BYTES = 768 << 10
+BATCH_BYTES = GATEWAY.batch_bytes
 """Of one Kafka record batch: below every broker's default limit of 1 MiB."""
-REQUEST_TIMEOUT_MS = 15_000
 CONNECT_TIMEOUT = 15.0
 METADATA_TIMEOUT = 5.0
 ALONE = 6
@@ -39,7 +41,7 @@ MAX_PATIENCE = 16
 """How many times `stuck_after` at most: each producer that was stuck doubles the patience with the next."""
 _NO_LEADER = (LeaderNotAvailableError, NotLeaderForPartitionError)
 """What a batch ends with whose partition has had no leader for too long: it was not refused."""
-BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0)
+BACKOFF = Backoff(first=0.1, longest=2.0)
 log = structlog.get_logger()
 
 
@@ -181,7 +183,7 @@ class Link:
             parcels = []
             builder = None
             for message in group:
-                headers = [("schema", message.schema.encode())]
+                headers = [(SCHEMA_HEADER, message.schema.encode())]
                 if builder is None or not builder.append(
                     timestamp=None, key=message.key, value=message.value, headers=headers
                 ):
@@ -262,7 +264,7 @@ class Link:
             await self._pause(0)
 
     async def _pause(self, attempt: int) -> None:
-        await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
+        await asyncio.sleep(BACKOFF.delay(attempt))
 
     async def _connect(self) -> AIOKafkaProducer:
         """Create what is missing in the cluster, check what is there, and start a producer."""
@@ -272,14 +274,7 @@ class Link:
         await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)
-        producer = AIOKafkaProducer(
-            **kafka.client(),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
+        producer = new_producer(kafka, GATEWAY)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await start(producer)

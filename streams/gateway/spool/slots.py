@@ -7,12 +7,11 @@ What is set aside is renamed, never deleted: `NAME.aside-TIME`, or `NAME.recover
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tallystream.streams.identity import ASIDE
+from tallystream.streams.service.locks import ProcessLock
 
 MAX_SLOTS = 1024
 RECOVERED = ".recovered-"
@@ -23,9 +22,9 @@ _SIDES = ("-wal", "-shm", "")
 class Slot:
     """One spool file's place. Use `Slot.take`; `release` gives the lock back."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, lock: ProcessLock) -> None:
         self.path = path
-        self._fd = fd
+        self._lock = lock
 
     @classmethod
     def take(cls, path: Path) -> Slot | None:
@@ -35,26 +34,15 @@ class Slot:
             OSError: the directory cannot be used.
 
         """
-        lock = path.with_suffix(".lock")
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between open and flock its last owner may have unlinked the file: then this lock protects nothing.
-            if os.fstat(fd).st_ino == lock.stat().st_ino:
-                return cls(path, fd)
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-        return None
+        lock = ProcessLock(path.with_suffix(".lock"))
+        return cls(path, lock) if lock.acquire() else None
 
     def remove(self) -> None:
         """Delete the spool file and its lock; the slot is free."""
         for side in _SIDES:
             Path(f"{self.path}{side}").unlink(missing_ok=True)
-        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        # While it is held: filelock takes no lock on a file that was unlinked between opening and locking it.
+        self._lock.path.unlink(missing_ok=True)
         self.release()
 
     def set_aside(self) -> Path:
@@ -68,7 +56,7 @@ class Slot:
 
     def release(self) -> None:
         """Give the lock back."""
-        os.close(self._fd)
+        self._lock.release()
 
 
 def rename(path: Path, mark: str) -> Path:

@@ -77,8 +77,8 @@ class Spool:
     ) -> Spool:
         """Take an empty file to write, and what else there is of this deployment to be drained.
 
-        Never fails: without any file that can be written `writable` is false, and every `put` raises SpoolWriteError until
-        `look_around` finds one.
+        Never fails: without any file that can be written `writable` is false, and every `put` raises SpoolWriteError
+        until `look_around` finds one.
         """
         files = SpoolFiles(
             directory,

@@ -11,6 +11,7 @@ import typer
 
 from tallystream.cli.options import DataDir, JsonOption, console, emit_json, err_console, read_run, settings_from
 from tallystream.schemas.errors import UnreachableError, UsageError
+from tallystream.schemas.ingest import CONNECTION_HEADER
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,7 +47,7 @@ Connection = Annotated[
     typer.Option(
         "--connection",
         metavar="C",
-        help="An ingest id, sent as the header x-tallystream-connection to the gateway of --data-dir (or of --endpoint)"
+        help=f"An ingest id, sent as the header {CONNECTION_HEADER} to the gateway of --data-dir (or of --endpoint)"
         "; or a file with the output of `connections create --json`, or - to read that from stdin.",
     ),
 ]
