@@ -16,10 +16,11 @@ import structlog
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import dead_letters, hour_state
+from tallystream.agents.session_cost.errors import InvalidMessage
 from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import Batch, InvalidMessage, parse
+from tallystream.agents.session_cost.parse import Batch, parse
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.streams.kafka.topics import Topics

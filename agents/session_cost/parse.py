@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import orjson
 
+from tallystream.agents.session_cost.errors import InvalidMessage
 from tallystream.schemas import keys
 from tallystream.schemas.money import reported_pico
 from tallystream.schemas.usage import (
@@ -47,14 +48,6 @@ _ZERO = dict.fromkeys(_COUNTS, 0)
 _MAIN = itemgetter("event_id", "occurred_at", "model", *_COUNTS)
 _MAIN_LENGTH = 3 + len(_COUNTS)
 _is_id = re.compile("[0-9a-f]{16}").fullmatch
-
-
-class InvalidMessage(Exception):  # noqa: N818 - a verdict on a message
-    """A message that cannot be counted; `detail` says why, without any of its values."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
 
 
 @dataclass(slots=True)
