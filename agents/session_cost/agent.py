@@ -16,7 +16,7 @@ import structlog
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import dead_letters, hour_state
-from tallystream.agents.session_cost.errors import InvalidMessage
+from tallystream.agents.session_cost.errors import InvalidMessageError
 from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
@@ -125,7 +125,7 @@ class SessionCost(FoldTable):
         for record in records:
             try:
                 batch = parse(record.key, record.value)
-            except InvalidMessage as exc:
+            except InvalidMessageError as exc:
                 letter = dead_letters.invalid_message(p, record.offset, record.timestamp, record.value, exc.detail)
                 self._refuse(derived, Reason.INVALID_MESSAGE, letter)
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class InvalidMessage(Exception):  # noqa: N818 - a verdict on a message
+class InvalidMessageError(Exception):
     """A message that cannot be counted; `detail` says why, without any of its values."""
 
     def __init__(self, detail: str) -> None:

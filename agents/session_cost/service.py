@@ -42,8 +42,8 @@ class Worker:
         """Fold until cancelled; then what has been folded is acknowledged, and the group told, before this returns.
 
         Raises:
-            Unreachable: Kafka does not answer at the start.
-            Unfit: a topic is not as it must be.
+            UnreachableError: Kafka does not answer at the start.
+            UnfitError: a topic is not as it must be.
 
         """
         config = self._config

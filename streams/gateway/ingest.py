@@ -12,9 +12,9 @@ from tallystream.schemas import packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.deadletters import DeadLetter
-from tallystream.schemas.errors import InvalidBody, Reason
+from tallystream.schemas.errors import InvalidBodyError, Reason
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
-from tallystream.streams.gateway.errors import Undecodable
+from tallystream.streams.gateway.errors import UndecodableError
 from tallystream.streams.gateway.message import DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, utc
@@ -36,15 +36,15 @@ async def decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Deco
     """Decode a body, in a thread when it is large.
 
     Raises:
-        Undecodable: it is not what the request says it is.
+        UndecodableError: it is not what the request says it is.
 
     """
     try:
         if len(body) > THREAD_BYTES:
             return await asyncio.to_thread(_decode, body, encoding, signal)
         return _decode(body, encoding, signal)
-    except InvalidBody as exc:
-        raise Undecodable(f"{exc.message}; {exc.hint}" if exc.hint else exc.message) from None
+    except InvalidBodyError as exc:
+        raise UndecodableError(f"{exc.message}; {exc.hint}" if exc.hint else exc.message) from None
 
 
 def _decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Decoded:

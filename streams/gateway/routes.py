@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from tallystream.schemas.connections import Provider
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 
 BASE = "/api/v1/public/ingest/otel/"
 HEADER = "x-tallystream-connection"
@@ -34,7 +34,7 @@ def parse(path: str) -> Target | None:
     """Return what a decoded path says, None when it is none of ours. Trailing slashes are tolerated.
 
     Raises:
-        Refused: 404, the path is almost right; says what is wrong, without the ingest id.
+        RequestRefusedError: 404, the path is almost right; says what is wrong, without the ingest id.
 
     """
     trimmed = path.rstrip("/")
@@ -50,11 +50,11 @@ def parse(path: str) -> Target | None:
 def _ingest(parts: list[str]) -> Target:
     provider, ingest_id, *rest = parts if len(parts) > 1 else (parts[0], "")
     if provider not in PROVIDERS:
-        raise Refused(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
+        raise RequestRefusedError(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
     if not ingest_id or len(ingest_id) > MAX_ID:
-        raise Refused(404, f"the path has no ingest id: {BASE}{provider}/{{ingestId}}/v1/logs")
+        raise RequestRefusedError(404, f"the path has no ingest id: {BASE}{provider}/{{ingestId}}/v1/logs")
     if not rest:
         return Target(provider, ingest_id, None)
     if len(rest) == 2 and rest[0] == "v1" and rest[1] in SIGNALS:
         return Target(provider, ingest_id, rest[1])
-    raise Refused(404, "unknown signal in the path: it ends in /v1/logs, /v1/metrics or /v1/traces")
+    raise RequestRefusedError(404, "unknown signal in the path: it ends in /v1/logs, /v1/metrics or /v1/traces")

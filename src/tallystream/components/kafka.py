@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client import CollectorRegistry
 
 from tallystream.components import harness, logs
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import KafkaStatus
 from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
@@ -39,8 +39,8 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
 
     Raises:
         UsageError: the extra `embedded` is missing, the data dir is in use, a port is taken.
-        Unreachable: the jars could not be downloaded, the broker was not ready in time, or it ended by itself.
-        Unfit: the broker does not start on this data.
+        UnreachableError: the jars could not be downloaded, the broker was not ready in time, or it ended by itself.
+        UnfitError: the broker does not start on this data.
 
     """
     logs.configure()
@@ -74,7 +74,7 @@ class BrokerWatch:
         """Watch until cancelled.
 
         Raises:
-            Unreachable: the broker ended by itself.
+            UnreachableError: the broker ended by itself.
 
         """
         log.info("kafka_ready", bootstrap=self._broker.bootstrap, jvm_pid=self._broker.pid)
@@ -82,7 +82,7 @@ class BrokerWatch:
         try:
             while True:
                 if (code := self._broker.poll()) is not None:
-                    raise Unreachable(
+                    raise UnreachableError(
                         f"Kafka ended by itself with {code}", "its log says why; starting it again is safe"
                     )
                 await asyncio.sleep(POLL_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import GatewayStatus
 from tallystream.supervisor.ops_client import read_report, session
 
@@ -17,7 +17,7 @@ async def look(context: Context) -> list[Finding]:
         for name, url in context.gateway_urls.items():
             try:
                 report = await read_report(http, url)
-            except Unreachable as exc:
+            except UnreachableError as exc:
                 found.append(Finding("gateway", f"{name} at {url} {exc.message}", exc.hint))
                 continue
             if isinstance(report.detail, GatewayStatus):

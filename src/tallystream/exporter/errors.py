@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 
 
-class CountersUnusableError(Unfit):
+class CountersUnusableError(UnfitError):
     """The file of the counters is damaged, of another version, or cannot be written.
 
     Permanent: a counter that began again at zero would look like a restart, so the exporter stops instead.

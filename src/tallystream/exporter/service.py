@@ -18,11 +18,11 @@ from tallystream.exporter.counters import Ledger, file_name
 from tallystream.exporter.errors import CountersUnusableError
 from tallystream.exporter.lag import LagReader, Lags
 from tallystream.exporter.metrics import ExporterCollector, View
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.hours import hour_of
 from tallystream.schemas.status import ExporterStatus
 from tallystream.streams.kafka import topics as topic_admin
-from tallystream.streams.kafka.follower import Batch, Recreated, Tail
+from tallystream.streams.kafka.follower import Batch, Tail, TopicRecreatedError
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
@@ -60,7 +60,7 @@ class Exporter:
 
         Raises:
             CountersUnusableError: the counters' file is damaged or cannot be written.
-            Unfit: a topic is not as it must be.
+            UnfitError: a topic is not as it must be.
 
         """
         config = self._config
@@ -84,7 +84,7 @@ class Exporter:
                 await work()
                 if once:
                     return
-            except Unreachable as exc:
+            except UnreachableError as exc:
                 self._failures += 1
                 now = self._clock.monotonic()
                 if told is None or now - told > TELL_EVERY:
@@ -97,7 +97,7 @@ class Exporter:
             async with opened(AIOKafkaAdminClient(**self._config.kafka.client())) as admin:
                 cluster = str((await admin.describe_cluster())["cluster_id"])
         except (KafkaError, OSError) as exc:
-            raise Unreachable(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
+            raise UnreachableError(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
         name = file_name(cluster, self._config.topics.session_hour_rows.name)
         self._ledger = Ledger(self._config.directory / name)
         # What the last process published is what this one begins with.
@@ -129,7 +129,7 @@ class Exporter:
                         self._caught_up = True
                         log.info("caught_up", labels=len(self._ledger.published.sums))
                     self._rows_at, self._rows_moved = self._clock.now_ns(), self._clock.monotonic()
-        except Recreated as exc:
+        except TopicRecreatedError as exc:
             log.warning("topic_made_anew", why=str(exc))
             self._ledger.forget_positions(rows)
             self._rows_up_to.clear()

@@ -29,7 +29,7 @@ from tallystream.sandbox.openai_data import FromTruth, Seeded, day_of
 from tallystream.sandbox.port_api import PortApi
 from tallystream.sandbox.port_store import Store
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 
 
 class Controlled(Protocol):
@@ -83,7 +83,7 @@ def _json(body: Any, status: int = 200) -> web.Response:
 async def _body(request: web.Request) -> Any:
     try:
         return exact.loads(await request.read() or b"{}")
-    except InvalidBody as exc:
+    except InvalidBodyError as exc:
         raise web.HTTPBadRequest(text=exc.message) from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 from pydantic import ValidationError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import ComponentReport
 
 ANSWER_SECONDS = 5.0
@@ -20,17 +20,17 @@ async def read_report(http: aiohttp.ClientSession, ops_url: str) -> ComponentRep
     """Return what the component at `ops_url` reports.
 
     Raises:
-        Unreachable: it does not answer, or not with a report; the message completes "NAME ...".
+        UnreachableError: it does not answer, or not with a report; the message completes "NAME ...".
 
     """
     try:
         async with http.get(f"{ops_url}/status") as response:
             body = await response.read()
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
-        raise Unreachable("does not answer", "`tallystream status` shows what runs on this machine") from exc
+        raise UnreachableError("does not answer", "`tallystream status` shows what runs on this machine") from exc
     try:
         return ComponentReport.model_validate_json(body)
     except ValidationError as exc:
-        raise Unreachable(
+        raise UnreachableError(
             "does not report its status", "is it of another version of tallystream? Update all components together"
         ) from exc

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.run import Component, Run
 from tallystream.schemas.status import ComponentReport
 from tallystream.supervisor import ops_client, runfile
@@ -97,12 +97,14 @@ async def collect(data_dir: Path) -> Status:
     """Ask every component that runs in this data dir.
 
     Raises:
-        Unreachable: nothing runs there.
+        UnreachableError: nothing runs there.
 
     """
     pid = runfile.owner(data_dir)
     if pid is None:
-        raise Unreachable(f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir")
+        raise UnreachableError(
+            f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir"
+        )
     run = runfile.read_live(data_dir)
     async with ops_client.session() as http:
         asked = await asyncio.gather(*(_ask(http, component) for component in (run.components if run else [])))
@@ -117,7 +119,7 @@ async def _ask(http: aiohttp.ClientSession, component: Component) -> ComponentSt
             report = await read_report(http, component.ops_url)
             healthy, ready = report.healthy.ok, report.ready.ok
             why = "" if healthy and ready else report.ready.why if healthy else report.healthy.why
-        except Unreachable as exc:
+        except UnreachableError as exc:
             healthy, ready, why = False, False, exc.message
     return ComponentStatus(
         component.name, component.pid, component.ops_url, _uptime(component.pid), healthy, ready, why, report

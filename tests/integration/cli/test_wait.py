@@ -15,7 +15,7 @@ from tests.support.topics import produce
 
 from tallystream.cli.commands.catch_up import Places, catch_up
 from tallystream.components.harness import reporter
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import GatewayStatus
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
@@ -152,7 +152,7 @@ async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
 async def test_a_gateway_that_cannot_tell_yet_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
     async with ops() as (url, gateway):
         gateway.held = None
-        with pytest.raises(Unreachable, match="does not tell yet"):
+        with pytest.raises(UnreachableError, match="does not tell yet"):
             await catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=0.5, show=lambda _: None)
 
 
@@ -160,7 +160,7 @@ async def test_a_gateway_that_reports_no_status_is_never_done(kafka: KafkaSettin
     server = OpsServer(lambda: Health(True), lambda: Health(True))
     await server.start()
     try:
-        with pytest.raises(Unreachable, match="does not report its status"):
+        with pytest.raises(UnreachableError, match="does not report its status"):
             await catch_up(kafka, topics, lambda: Places({"gateway": server.url}), seconds=0.5, show=lambda _: None)
     finally:
         await server.stop()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import Detail, GatewayStatus, PollerStatus, SinkStatus
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def places_of(
     found = Places(*({url: url.rstrip("/") for url in urls} for urls in (gateways, pollers, sinks)))
     try:
         running = read_run(settings.data_dir)
-    except Unreachable:
+    except UnreachableError:
         return found
     if settings.kafka is None or running.kafka == settings.kafka:
         kinds = {"gateway": found.gateways, "poller": found.pollers, "sink": found.sinks}
@@ -77,7 +77,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
     """Return when caught up. `find` says where components are, `show` gets what is still behind, in words.
 
     Raises:
-        Unreachable: not within `seconds`; the message says what was still behind.
+        UnreachableError: not within `seconds`; the message says what was still behind.
 
     """
     from tallystream.supervisor.ops_client import session
@@ -97,7 +97,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
                 await _days(http, kafka, topics, find, note)
                 await _sinks(http, kafka, topics, find, note)
     except TimeoutError:
-        raise Unreachable(
+        raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
             "`tallystream status` shows whether everything runs; --timeout waits longer",
         ) from None
@@ -130,7 +130,7 @@ async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: s
 
     try:
         detail = (await read_report(http, ops_url)).detail
-    except Unreachable as exc:
+    except UnreachableError as exc:
         return f"{name} {exc.message}"
     if not isinstance(detail, GatewayStatus):
         return f"{name} does not tell yet what it holds"
@@ -162,7 +162,7 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
                 return
             else:
                 note(f"there is no topic {topics.session_hour_rows.name}")
-        except Unreachable as exc:
+        except UnreachableError as exc:
             note(exc.message)
         await asyncio.sleep(POLL)
 
@@ -249,7 +249,7 @@ async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offs
         try:
             async with Tail(kafka, topics, {}) as tail:
                 return tail.ends()
-        except Unreachable as exc:
+        except UnreachableError as exc:
             note(exc.message)
             await asyncio.sleep(POLL)
 
@@ -264,7 +264,7 @@ async def _details(http: ClientSession, ops_urls: Iterable[str]) -> list[Detail 
     async def one(url: str) -> Detail | None:
         try:
             return (await read_report(http, url)).detail
-        except Unreachable:
+        except UnreachableError:
             return None
 
     return await asyncio.gather(*map(one, ops_urls))
