@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tallystream.schemas.errors import PermanentError
 
-class InvalidMessageError(Exception):
-    """A message that cannot be counted; `detail` says why, without any of its values."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+class InvalidMessageError(PermanentError):
+    """A message that cannot be counted; `message` says why, without any of its values."""
+
+    code = "invalid_message"

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from tallystream.schemas.connections import Provider
+from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway.errors import RequestRefusedError
 
-BASE = "/api/v1/public/ingest/otel/"
-HEADER = "x-tallystream-connection"
 PROVIDERS: tuple[str, ...] = get_args(Provider)
 SIGNALS = ("logs", "metrics", "traces")
 MAX_ID = 128
@@ -38,8 +37,8 @@ def parse(path: str) -> Target | None:
 
     """
     trimmed = path.rstrip("/")
-    if trimmed.startswith(BASE):
-        return _ingest(trimmed[len(BASE) :].split("/"))
+    if trimmed.startswith(INGEST_PATH):
+        return _ingest(trimmed[len(INGEST_PATH) :].split("/"))
     if not trimmed:
         return Target(None, None, None)
     if trimmed.startswith("/v1/") and trimmed[4:] in SIGNALS:
@@ -52,7 +51,7 @@ def _ingest(parts: list[str]) -> Target:
     if provider not in PROVIDERS:
         raise RequestRefusedError(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
     if not ingest_id or len(ingest_id) > MAX_ID:
-        raise RequestRefusedError(404, f"the path has no ingest id: {BASE}{provider}/{{ingestId}}/v1/logs")
+        raise RequestRefusedError(404, f"the path has no ingest id: {INGEST_PATH}{provider}/{{ingestId}}/v1/logs")
     if not rest:
         return Target(provider, ingest_id, None)
     if len(rest) == 2 and rest[0] == "v1" and rest[1] in SIGNALS:

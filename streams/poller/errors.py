@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-from tallystream.schemas.errors import TallystreamError
+from tallystream.schemas.errors import TallystreamError, UnreachableError
 
 
 class Why(StrEnum):
@@ -57,8 +57,5 @@ class PollError(TallystreamError):
         super().__init__(message, hint)
         self.why = why
         self.retry_after = retry_after
-
-    @property
-    def retryable(self) -> bool:
-        """Whether asking again at once may help."""
-        return self.why in RETRYABLE
+        self.retryable = why in RETRYABLE
+        self.exit_code = UnreachableError.exit_code if self.retryable else 1

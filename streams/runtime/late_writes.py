@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import aiokafka
 import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.runtime.changelog import reserved
 from tallystream.streams.runtime.partition import Part
@@ -113,10 +113,7 @@ class Overtaken:
         self._wake.clear()
         if not quiet and not self._ranges:
             return
-        reader = aiokafka.AIOKafkaConsumer(
-            **self._table.app.kafka.client(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-        )
-        async with opened(reader):
+        async with opened(new_consumer(self._table.app.kafka)) as reader:
             if quiet:
                 ends = await reader.end_offsets(list(quiet))
                 self._asked = boottime()

@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import structlog
 import uvloop
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
@@ -30,6 +29,7 @@ from prometheus_client import (
 from tallystream import __version__
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.status import ComponentReport, Verdict
+from tallystream.streams.service import locks
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.component import Component
 from tallystream.streams.service.ops import Health, OpsServer
@@ -134,10 +134,11 @@ def owned(directory: Path, what: str, hint: str) -> Iterator[None]:
         UsageError: `what` runs in it already; `hint` says what to do.
 
     """
-    lock = _claim(directory)
-    if lock is None:
-        raise UsageError(f"{what} runs in {directory} already", hint)
-    with lock:
+
+    def refused(pid: int | None) -> UsageError:
+        return UsageError(f"{what} runs in {directory} already" + (f" (process {pid})" if pid else ""), hint)
+
+    with locks.held(directory / "lock", refused):
         yield
 
 
@@ -151,18 +152,13 @@ def first_free(parent: Path, places: int, what: str, hint: str) -> Iterator[Path
     """
     for number in range(places):
         directory = parent / str(number)
-        lock = _claim(directory)
-        if lock is not None:
-            with lock:
-                yield directory
-            return
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = locks.ProcessLock(directory / "lock")
+        if not lock.acquire():
+            continue
+        try:
+            yield directory
+        finally:
+            lock.release()
+        return
     raise UsageError(f"{places} {what} run in {parent} already", hint)
-
-
-def _claim(directory: Path) -> AcquireReturnProxy | None:
-    """Return the directory's lock, None when another process holds it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        return FileLock(directory / "lock", timeout=0, mode=0o600).acquire()
-    except Timeout:
-        return None

@@ -16,7 +16,9 @@ from tallystream.schemas.status import KafkaStatus
 from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
+from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.ops import Health
 
@@ -26,10 +28,6 @@ POLL_SECONDS = 0.1
 PROBE_SECONDS = 1.0
 SILENT_SECONDS = 15.0
 """A broker that answers nothing for that long is not busy, it hangs."""
-
-
-class _StoppedWhileStarting(BaseException):
-    """Told to stop before the broker was ready; no error, so it must pass every `except Exception`."""
 
 
 def run(settings: Settings, *, port: int, ops_port: int) -> None:
@@ -46,7 +44,8 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
     logs.configure()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise _StoppedWhileStarting
+        # Told to stop before the broker is ready: it passes every `except Exception` on its way out.
+        raise SystemExit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -56,7 +55,7 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
     try:
         with broker:
             harness.run("kafka", BrokerWatch, broker, ops=(settings.ops_host, ops_port))
-    except _StoppedWhileStarting:
+    except SystemExit:
         return
 
 
@@ -99,7 +98,7 @@ class BrokerWatch:
         try:
             async with asyncio.timeout(SILENT_SECONDS):
                 if self._admin is None:
-                    self._admin = AIOKafkaAdminClient(bootstrap_servers=self._broker.bootstrap)
+                    self._admin = new_admin(KafkaSettings(self._broker.bootstrap))
                     await start(self._admin)
                 self._last = await can_join(self._admin)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is an answer that did not come

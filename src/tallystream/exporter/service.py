@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
@@ -21,16 +19,17 @@ from tallystream.exporter.metrics import ExporterCollector, View
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.hours import hour_of
 from tallystream.schemas.status import ExporterStatus
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka import topics as topic_admin
-from tallystream.streams.kafka.follower import Batch, Tail, TopicRecreatedError
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
+from tallystream.streams.kafka.follower import Batch, Tail
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 TELL_EVERY = 60.0
 """Seconds between two lines in the log about a Kafka that stays away."""
-_OFFSET = re.compile(rb'"version":\[\d+,(\d+)\]')
 
 
 class Exporter:
@@ -94,10 +93,10 @@ class Exporter:
 
     async def _open_ledger(self) -> None:
         try:
-            async with opened(AIOKafkaAdminClient(**self._config.kafka.client())) as admin:
+            async with administering(self._config.kafka) as admin:
                 cluster = str((await admin.describe_cluster())["cluster_id"])
         except (KafkaError, OSError) as exc:
-            raise UnreachableError(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
+            raise unreachable(self._config.kafka, exc) from exc
         name = file_name(cluster, self._config.topics.session_hour_rows.name)
         self._ledger = Ledger(self._config.directory / name)
         # What the last process published is what this one begins with.
@@ -169,7 +168,7 @@ class Exporter:
         """Remember how far the rows of a partition have come."""
         self._newest_row_ms = max(self._newest_row_ms or 0, batch.after.timestamp)
         newest = max(
-            (int(found[1]) for record in batch.records if (found := _OFFSET.search(record.value or b"")) is not None),
+            (found[1] for record in batch.records if (found := find_version(record.value)) is not None),
             default=-1,
         )
         self._rows_up_to[batch.partition] = max(newest, self._rows_up_to.get(batch.partition, -1))

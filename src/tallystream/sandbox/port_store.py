@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tallystream.sandbox.port_rules import EntityRules, blueprint_problem
+from tallystream.schemas.errors import PermanentError
 
 Entity = dict[str, Any]
 
 
-class ChangeRefusedError(Exception):
+class ChangeRefusedError(PermanentError):
     """A change Port does not accept: `status`, `error` (a word) and a message."""
+
+    code = "change_refused"
 
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.error = error
-        self.message = message
 
 
 def not_found(what: str, identifier: str) -> ChangeRefusedError:
@@ -139,7 +141,8 @@ class Store:
         """Create or update an entity; return it and whether it is new.
 
         Raises:
-            ChangeRefusedError: it exists and `upsert` is not set, does not fit its blueprint, or relates to what does not exist.
+            ChangeRefusedError: it exists and `upsert` is not set, it does not fit its blueprint, or it relates to
+                something that does not exist.
 
         """
         kept = self._one(blueprint)

@@ -100,7 +100,8 @@ async def read(request: web.BaseRequest, *, limit: int, within: float, lease: Le
     """Read the body as sent.
 
     Raises:
-        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large, 503 too much at once.
+        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large,
+            503 too much at once.
 
     """
     coding = coding_of(request)

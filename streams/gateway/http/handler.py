@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tallystream.schemas.connections import Connection, Signal
 from tallystream.schemas.errors import Reason
+from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.schemas.otlp import Encoding, partial_success
 from tallystream.streams.gateway import ingest, routes
 from tallystream.streams.gateway.auth import Gatekeeper, Unjudged, credentials
@@ -123,7 +124,7 @@ class Handler:
             raise RequestRefusedError(405, "only POST is allowed here", headers={"Allow": "POST"})
         if known.encoding is None:
             raise RequestRefusedError(415, "Content-Type must be application/x-protobuf or application/json")
-        shown = credentials(target, request.headers.get(routes.HEADER), request.headers.get("Authorization"))
+        shown = credentials(target, request.headers.get(CONNECTION_HEADER), request.headers.get("Authorization"))
         admitted = await self._gatekeeper.admit(shown)
         if isinstance(admitted, Connection):
             known.provider = admitted.provider
