@@ -9,10 +9,10 @@ import pkgutil
 from pathlib import Path
 
 import pytest
-from tallystream.agents.port_sink.errors import PortError
-from tallystream.agents.port_sink.errors import Why as PortWhy
 
 import tallystream
+from tallystream.agents.port_sink.errors import PortError
+from tallystream.agents.port_sink.errors import Why as PortWhy
 from tallystream.schemas import errors
 from tallystream.schemas.errors import (
     InvalidBodyError,
