@@ -16,6 +16,7 @@ from tallystream.streams.runtime import Engine
 
 MAX_UNPRICED = 50
 """Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
+BOOK = ("tallystream_book", "The price book requests are priced with.")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
 
 

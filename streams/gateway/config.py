@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -17,6 +18,8 @@ class GatewayConfig:
     topics: Topics
     directory: Path
     """Spools, the registry's snapshot: must survive a restart. Several gateways on one volume may share it."""
+    user: Callable[[str], str] = field(repr=False)
+    """Returns what replaces a user's name; it may hold a key."""
     host: str = "127.0.0.1"
     port: int = 4318
     tls_cert: Path | None = None
@@ -46,6 +49,9 @@ class GatewayConfig:
     """How long a starting gateway waits for Kafka's first word: with it, topics that do not fit stop the start."""
     retry_after: int = 5
     """Told to clients with every 503."""
+    ready_file: Path | None = None
+    """`/readyz` on the telemetry port is red until this file exists, which `up` writes once all components are ready.
+    The ops port's `/readyz` is about this gateway alone."""
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
