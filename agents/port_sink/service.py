@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import structlog
+from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.port_sink.config import SinkConfig
@@ -20,9 +21,12 @@ from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.pipeline.send_queue import SendQueue
 from tallystream.agents.port_sink.port.client import PortClient
 from tallystream.agents.port_sink.port.errors import PortError
+from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.state.in_doubt import InDoubt
 from tallystream.agents.port_sink.state.sent import PREFIX, SWEEP, SentIndex
 from tallystream.agents.port_sink.writer import ActiveWriter, SinkContext
+from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.global_table import Feed, GlobalTable
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -79,13 +83,14 @@ class Sink:
         )
         self._context = SinkContext(
             kafka, topics, config, self._clock, self.table, self._kinds, self.backlog, self.send_queue, self.in_doubt,
-            self.metrics, asyncio.Event(), self.on_port_status,
+            self.metrics, asyncio.Event(), asyncio.Event(), SinkResult(), self.on_port_status,
         )  # fmt: skip
         self._sent_index: SentIndex | None = None
         self._writing = False
         self._role = "starting"
         self._problem: str | None = None
         self._moved = time.monotonic()
+        self._stood_since = 0.0
 
     async def run(self) -> None:
         """Follow, and write when it is our turn, until cancelled.
@@ -95,7 +100,25 @@ class Sink:
             UnfitError: a topic exists that is not as it must be.
 
         """
-        await retry_while_away(self._run, self._kafka_away)
+        await retry_while_away(partial(self._run, once=False), self._kafka_away)
+
+    async def once(self) -> SinkResult:
+        """Write everything there is, and return what came of it: for a CronJob.
+
+        Entities that Port does not take yet are counted and left; the next sink tries them again.
+
+        Raises:
+            UnreachableError: another sink is the active one, or Kafka does not answer.
+            PortError: Port does not let us begin.
+            UsageError, UnfitError: as `run`.
+
+        """
+        try:
+            result = await self._run(once=True)
+        except (KafkaError, OSError) as exc:
+            raise unreachable(self._kafka, exc) from exc
+        assert result is not None
+        return result
 
     def behind(self) -> float:
         """Return the age in seconds of the oldest change that is not in Port yet."""
@@ -113,7 +136,12 @@ class Sink:
         """Return whether this sink writes to Port, or stands by."""
         if self._problem is not None:
             return Health(False, f"{self._role}; {self._problem}")
-        return Health(self._role in ("active", "standby"), self._role)
+        why = self._role
+        stopped = self._context.result.stopped if self._writing else {}
+        for kind, missing in stopped.items():
+            why += f"; {kind} is not written: Port has no blueprint {', '.join(missing)}"
+        some = not stopped or len(stopped) < len(self._kinds)
+        return Health(self._role in ("active", "standby") and some, why)
 
     def on_port_status(self, problem: str | None) -> None:
         """Take in what is wrong with Port as a whole, None when it answers well."""
@@ -124,7 +152,7 @@ class Sink:
         self._role = "waiting for Kafka"
         self._moved = time.monotonic() + pause
 
-    async def _run(self) -> None:
+    async def _run(self, *, once: bool) -> SinkResult | None:
         topics = self._topics
         await ensure(self._kafka, topics.all())
         await self.table.start()
@@ -141,8 +169,8 @@ class Sink:
                     self.table.run(self._on_rows),
                     election_loop(
                         election,
-                        partial(self._lead, election, client, sent_index),
-                        partial(self._stand_by, election),
+                        partial(self._lead, election, client, sent_index, once=once),
+                        partial(self._stand_by, election, once=once),
                         TICK,
                     ),
                     self._tick(),
@@ -151,18 +179,27 @@ class Sink:
                 try:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                     for task in tasks:
-                        if task.done():
-                            task.result()
+                        if task.done() and (result := task.result()) is not None:
+                            return result
+                    return None
                 finally:
                     await cancel(*tasks)
         finally:
             await self.table.stop()
 
-    def _stand_by(self, election: Election) -> None:
+    def _stand_by(self, election: Election, *, once: bool) -> None:
+        """Note that another sink is the active one; with `once` only for so long."""
         self._role = "standby" if election.joined else "joining"
+        self._stood_since = self._stood_since or time.monotonic()
+        if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
+            raise UnreachableError(
+                "another sink is the active one", "it writes already; `--once` is for when none runs"
+            )
 
-    async def _lead(self, election: Election, client: PortClient, sent_index: SentIndex, number: int) -> None:
-        """Write to Port until cancelled, for as long as Port lets us begin.
+    async def _lead(
+        self, election: Election, client: PortClient, sent_index: SentIndex, number: int, *, once: bool
+    ) -> SinkResult | None:
+        """Write to Port until cancelled, or with `once` until all there is has been written.
 
         Raises:
             NotLeaderError: another sink writes, or may.
@@ -178,8 +215,12 @@ class Sink:
                     self._role, self._writing = "active", True
                     self.metrics.active.set(1)
                     log.info("active", writer=self.writer)
+                    if once:
+                        return await self._write_once(term)
                     await term.run()
                 except PortError as exc:
+                    if once:
+                        raise
                     pause = pauses.after_failure()
                     self.on_port_status(exc.message)
                     log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=pause)
@@ -194,8 +235,27 @@ class Sink:
             self.in_doubt.clear()
             self.table.resume()
 
+    async def _write_once(self, writer: ActiveWriter) -> SinkResult:
+        """Write until everything that was there is in Port, or will not be for now."""
+        writing = asyncio.ensure_future(writer.run())
+        try:
+            while not self._finished():
+                await asyncio.wait([writing], timeout=TICK)
+                if writing.done():
+                    writing.result()
+        finally:
+            await cancel(writing)
+        result = self._context.result
+        result.waiting = self.send_queue.deferred
+        return result
+
+    def _finished(self) -> bool:
+        """Tell whether nothing is left to be mapped or sent but what waits for another attempt."""
+        under_way = len(self.send_queue) - self.send_queue.deferred
+        return self._context.compared.is_set() and not self.backlog and not under_way and not self.in_doubt.soon
+
     def _on_rows(self, feed: Feed, changed: Sequence[tuple[bytes, int]]) -> None:
-        """Note what changed; while another sink writes it is its matter."""
+        """Note what changed; ignored unless this sink is the active one."""
         if not self._writing or self._sent_index is None:
             return
         if feed.topic == self._topics.port_sent.name:

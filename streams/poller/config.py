@@ -17,6 +17,8 @@ class PollerConfig:
     tokens: ApiKeys = field(repr=False)
     client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)
     interval: float = 7200.0
+    retry: float = 60.0
+    """Until a resource that failed is asked again; doubled each time, with jitter, up to the interval."""
     jitter: float = 0.05
     """Share of the interval that is added at random, so that many pollers do not ask at the same minute."""
     backfill: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -89,8 +89,8 @@ class PollRun:
         self._progress = progress
         self._failing: dict[str, FailureReason] = {}
 
-    async def round(self, lease: PollLease) -> PollResult:
-        """Poll every resource once.
+    async def poll_resources(self, lease: PollLease, resources: Iterable[Resource]) -> PollResult:
+        """Poll resources once each, a few at a time.
 
         Raises:
             NotLeaderError: another poller may be the active one now.
@@ -111,7 +111,7 @@ class PollRun:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for resource in self._config.resources:
+                for resource in resources:
                     group.create_task(one(resource))
         except* NotLeaderError:
             self._metrics.discarded.inc()

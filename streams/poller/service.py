@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,12 +16,14 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
+from tallystream.streams.poller.agenda import Agenda
 from tallystream.streams.poller.client import OpenAIClient
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.metrics import PollerMetrics
 from tallystream.streams.poller.poll_run import NullProgress, PollLease, PollProgress, PollResult, PollRun
 from tallystream.streams.poller.published import PublishedIndex, read_cursors
 from tallystream.streams.poller.publisher import Publisher
+from tallystream.streams.poller.resources import Resource
 from tallystream.streams.service.clock import Clock, SystemClock, boottime
 from tallystream.streams.service.ops import Health
 
@@ -102,7 +104,7 @@ class Poller:
         self._due = max(self._due, time.monotonic() + seconds)
 
     async def _member(self, *, once: bool) -> PollResult:
-        """Join, and poll whenever it is our turn; with `once` return after the first whole round."""
+        """Join, and poll whenever it is our turn; with `once` return after the first whole run."""
         config, topics = self._config, self._topics
         self._expect(SLACK)
         await ensure(self._kafka, (topics.openai_records, topics.openai_days, topics.poller_control))
@@ -145,32 +147,35 @@ class Poller:
             self._expect(SLACK)
             index = PublishedIndex(self._kafka, self._topics.openai_records.name)
             cursors = await read_cursors(self._kafka, self._topics.poller_control.name)
-            term = PollLease(Fence(election, number), index, cursors)
+            lease = PollLease(Fence(election, number), index, cursors)
+            agenda = Agenda(self._config)
             while True:
                 self._expect(SLACK)
-                result = await self._round(election, poll_run, term, number)
+                due = agenda.due(boottime())
+                result = await self._poll(election, poll_run, lease, number, due)
                 log.info(
-                    "polled", published=result.published, restated=result.restated, unchanged=result.unchanged,
-                    failed=len(result.failures),
+                    "polled", resources=len(due), published=result.published, restated=result.restated,
+                    unchanged=result.unchanged, failed=len(result.failures),
                 )  # fmt: skip
                 if once:
                     return result
-                spread = random.random() * self._config.jitter  # noqa: S311 - no secret
-                await self._idle(self._config.interval * (1 + spread))
+                agenda.note(due, result, boottime())
+                await self._idle(agenda.next_at())
         finally:
             self.metrics.active.set(0)
 
-    async def _round(self, election: Election, poll_run: PollRun, term: PollLease, number: int) -> PollResult:
+    async def _poll(
+        self, election: Election, poll_run: PollRun, lease: PollLease, number: int, due: Sequence[Resource]
+    ) -> PollResult:
         try:
-            return await poll_run.round(term)
+            return await poll_run.poll_resources(lease, due)
         except asyncio.CancelledError:
             if election.term != number:
                 self.metrics.discarded.inc()
             raise
 
-    async def _idle(self, seconds: float) -> None:
-        """Wait for the next poll, on the wall of boot time: a lid that was shut counts."""
-        until = boottime() + seconds
+    async def _idle(self, until: float) -> None:
+        """Wait for the next poll, by CLOCK_BOOTTIME: time asleep counts."""
         while (left := until - boottime()) > 0:
             self._expect(TICK)
             await asyncio.sleep(min(TICK, left))

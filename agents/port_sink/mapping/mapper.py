@@ -68,10 +68,12 @@ class Mapper:
             if program.kind == kind:
                 yield from program.expressions()
 
-    def blueprints(self) -> set[str]:
-        """Return the blueprints that are named outright: those of `blueprint: '"name"'`."""
+    def blueprints(self, kind: str | None = None) -> set[str]:
+        """Return the blueprints that a kind, or any, names outright: those of `blueprint: '"name"'`."""
         named = set()
         for program in self._programs:
+            if kind not in (None, program.kind):
+                continue
             for field, source in program.expressions():
                 if field.endswith("blueprint") and (found := _LITERAL.fullmatch(source.strip())):
                     named.add(found[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -42,7 +42,11 @@ class Resync:
     clock: Clock
     interval: float
     asked: asyncio.Event
-    """Set when somebody wants a sweep now."""
+    """Set when somebody wants a resync now."""
+    done: asyncio.Event
+    """Set once everything has been put into the backlog for the first time."""
+    stopped: Container[str] = ()
+    """Kinds that are left out."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -50,9 +54,12 @@ class Resync:
             self.asked.clear()
             self.metrics.sweeping.set(1)
             for kind, documents in self.kinds.items():
+                if kind in self.stopped:
+                    continue
                 await self._kind(kind, documents)
             self.metrics.sweeps.inc()
             self.metrics.sweeping.set(0)
+            self.done.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.interval):
                     await self.asked.wait()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import uvloop
@@ -26,7 +27,7 @@ from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.poll_run import PollProgress, PollResult
-from tallystream.streams.poller.resources import load
+from tallystream.streams.poller.resources import load, select
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.ops import OpsServer
 
@@ -46,8 +47,10 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
     uvloop.run(_serve(settings, kafka, ops_port, progress))
 
 
-def run_once(settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None) -> PollResult | None:
-    """Poll everything once and return what came of it; None when it was told to stop.
+def run_once(
+    settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None, resources: Sequence[str] = ()
+) -> PollResult | None:
+    """Poll everything once, or the resources named, and return what came of it; None when it was told to stop.
 
     Raises:
         UnreachableError: another poller is the active one, or Kafka does not answer.
@@ -55,7 +58,9 @@ def run_once(settings: Settings, kafka: KafkaSettings, progress: PollProgress | 
 
     """
     logs.configure()
-    poller = Poller(kafka, settings.topics(), poller_config(settings), progress=progress)
+    config = poller_config(settings)
+    config = replace(config, resources=select(config.resources, resources))
+    poller = Poller(kafka, settings.topics(), config, progress=progress)
     return uvloop.run(_until_told(poller.once()))
 
 

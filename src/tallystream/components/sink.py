@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from tallystream.agents.port_sink import Sink, SinkConfig
+from tallystream.agents.port_sink import Sink, SinkConfig, SinkResult
 from tallystream.agents.port_sink.mapping import Mapper, default_text
 from tallystream.agents.port_sink.mapping.mapper import SESSION_HOUR
 from tallystream.agents.port_sink.port.client import PortClientConfig
@@ -46,6 +46,30 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     client, mapper = client_config(settings), read_mapper(settings)
     with _place(settings.data_dir / "sink") as directory:
         uvloop.run(_serve(settings, sink_config(settings, directory, client, mapper), kafka, ops_port))
+
+
+def run_once(settings: Settings, kafka: KafkaSettings) -> SinkResult | None:
+    """Write everything there is to Port and return what came of it; None when it was told to stop.
+
+    Raises:
+        UnreachableError: another sink is the active one, or Kafka does not answer.
+        PortError: Port does not answer, or does not let us begin.
+        UsageError, UnfitError: as `run`.
+
+    """
+    logs.configure()
+    client, mapper = client_config(settings), read_mapper(settings)
+    with _place(settings.data_dir / "sink") as directory:
+        sink = Sink(kafka, settings.topics(), sink_config(settings, directory, client, mapper))
+        return uvloop.run(_until_told(sink.once()))
+
+
+async def _until_told(work: Coroutine[None, None, SinkResult]) -> SinkResult | None:
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await asyncio.wait([task])
+    return None if task.cancelled() else task.result()
 
 
 def client_config(settings: Settings) -> PortClientConfig:
