@@ -15,7 +15,7 @@ from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.tls import Certificate
 from tallystream.streams.service.clock import Clock
-from tallystream.streams.service.log_throttle import Seldom
+from tallystream.streams.service.log_throttle import LogThrottle
 
 KEEP_ALIVE = 75.0
 LINGER = 2.0
@@ -33,7 +33,7 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ("complaints", "replies")
     replies: Replies
-    complaints: Seldom
+    complaints: LogThrottle
 
     def handle_error(
         self,
@@ -57,7 +57,7 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Handler, replies: Replies, complaints: Seldom) -> None:
+    def __init__(self, handler: Handler, replies: Replies, complaints: LogThrottle) -> None:
         super().__init__(handler)
         self._replies = replies
         self._complaints = complaints
@@ -84,7 +84,9 @@ class HttpServer:
         self._config = config
         self._handler = handler
         self._replies = replies
-        self._runner = web.ServerRunner(_Server(handler, replies, Seldom(clock, "not_http")), shutdown_timeout=CLOSE)
+        self._runner = web.ServerRunner(
+            _Server(handler, replies, LogThrottle(clock, "not_http")), shutdown_timeout=CLOSE
+        )
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
         self.address = ("", 0)
 
