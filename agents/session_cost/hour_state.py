@@ -243,15 +243,6 @@ def version_of(raw: bytes) -> int:
     return version
 
 
-def row_version(row: bytes | None) -> tuple[int, int]:
-    """Return a public row's version, one below all others where there is none."""
-    try:
-        generation, offset = orjson.loads(row or b"")["version"]
-        return int(generation), int(offset)
-    except (ValueError, TypeError, KeyError):
-        return -1, -1
-
-
 def _head(raw: bytes) -> tuple[int, Any, int]:
     """Return version, decoded JSON and where the ids begin."""
     form, version, length = _HEAD.unpack_from(raw)
@@ -275,6 +266,14 @@ def _little(ids: array[int]) -> array[int]:
     swapped = array("Q", ids)
     swapped.byteswap()
     return swapped
+
+
+def stored_row(key: bytes, raw: bytes) -> bytes:
+    """Return the public row of a row of the store; its ids are not looked at."""
+    version, (client, provider, duplicates, _, _, buckets), _ = _head(raw)
+    state = State(client, provider)
+    state.version, state.duplicates, state.buckets = version, duplicates, _buckets(buckets)
+    return to_row(key, state)
 
 
 def to_row(key: bytes, state: State) -> bytes:
