@@ -67,7 +67,7 @@ class GroupCommit:
         read back folds over.
 
         Raises:
-            Unfit: a row does not fit a record batch; nothing has been sent.
+            UnfitError: a row does not fit a record batch; nothing has been sent.
 
         """
         host, p = self._host, partition.number

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import WATERMARK, Watermark, reserved
 from tallystream.streams.runtime.commit import GroupCommit
 from tallystream.streams.runtime.expiry import Expiry
@@ -84,7 +84,7 @@ class Engine:
         """Fold the records if they go on where the state ends; the generation they were read in does not matter.
 
         Raises:
-            Unfit: the source is not dense, or not the one that was counted.
+            UnfitError: the source is not dense, or not the one that was counted.
 
         """
         partition = self._owned.get(p)
@@ -96,7 +96,7 @@ class Engine:
                 return
         first, end = records[0].offset, records[-1].offset + 1
         if end - first != len(records):
-            raise Unfit(
+            raise UnfitError(
                 f"{self.source}-{p}: offsets {first} to {end - 1} hold {len(records)} records",
                 "a source must be neither compacted nor written in transactions",
             )

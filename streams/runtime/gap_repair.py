@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 
+import structlog
 from aiokafka.structs import TopicPartition
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.host import Host
 from tallystream.streams.runtime.partition import Partition
 from tallystream.streams.runtime.progress import Counters
 from tallystream.streams.runtime.source_check import check_offset
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 REPAIR_EVERY = 1.0
 """Seconds between two seeks back of a partition: what was fetched before the first is still under way."""
@@ -54,7 +54,7 @@ class GapRepair:
 
     async def _seek_back(self, partition: Partition, why: str) -> None:
         host, tp = self._host, TopicPartition(self._source, partition.number)
-        log.warning("repair of %s-%d: expected %d, %s", tp.topic, tp.partition, partition.expected, why)
+        log.warning("sought_back", topic=tp.topic, partition=tp.partition, expected=partition.expected, why=why)
         try:
             async with asyncio.timeout(SEEK_TIMEOUT):
                 begin = await host.ask_source_begin(tp)
@@ -63,10 +63,10 @@ class GapRepair:
                 check_offset(tp, partition.expected, begin, partition.expected)
                 await host.seek_source(tp, partition.expected)
             self._counters.repairs += 1
-        except Unfit as exc:
+        except UnfitError as exc:
             host.fail_fast(exc)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the watch tries again
-            log.warning("repair of %s-%d: %r, trying again", tp.topic, tp.partition, exc)
+            log.warning("seek_back_failed", topic=tp.topic, partition=tp.partition, error=repr(exc))
 
     async def watch(self) -> None:
         """Look, once a second, for partitions where nothing comes although the source has more."""
@@ -98,7 +98,7 @@ class GapRepair:
                 end = await self._host.ask_source_end(tp)
             if self._ours(partition):
                 check_offset(tp, partition.expected, 0, end)
-        except Unfit as exc:
+        except UnfitError as exc:
             self._host.fail_fast(exc)
         except Exception as exc:  # noqa: BLE001 - rebalancing, or no broker: the next tick asks again
-            log.info("end of %s-%d: %r", tp.topic, tp.partition, exc)
+            log.info("source_end_unknown", topic=tp.topic, partition=tp.partition, error=repr(exc))

@@ -93,7 +93,7 @@ class Host(Protocol):
         `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka.
 
         Raises:
-            Unfit: a row does not fit a batch.
+            UnfitError: a row does not fit a batch.
 
         """
         ...

@@ -8,9 +8,9 @@ one day leave the older row. So an owner sees to it that the last row of a key i
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 
+import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -20,7 +20,7 @@ from tallystream.streams.runtime.host import Host, Reader
 from tallystream.streams.runtime.partition import Partition
 from tallystream.streams.runtime.progress import Counters
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 CHECK_EVERY = 30.0
 """Seconds after which the end of a topic that we have no rows for is asked for; compaction waits a day."""
@@ -96,7 +96,7 @@ class LateWrites:
                 async with asyncio.timeout(PATIENCE):
                     await self.look()
             except (KafkaError, OSError, TimeoutError) as exc:
-                log.info("late rows were not looked for: %r, trying again", exc)
+                log.info("late_rows_not_looked_for", error=repr(exc))
                 await asyncio.sleep(AGAIN)
                 self._wake.set()
             except Exception as exc:  # noqa: BLE001 - as everywhere: nothing limps on
@@ -173,7 +173,7 @@ class LateWrites:
 
     def _mend(self, at: TopicPartition, partition: Partition, hidden: set[bytes]) -> None:
         if hidden:
-            log.warning("%s-%d: %d rows were hidden by a replaced worker's, written again", *at, len(hidden))
+            log.warning("hidden_rows_written_again", topic=at.topic, partition=at.partition, rows=len(hidden))
             self._counters.late_writes += len(hidden)
             self._fold.rewrite(partition, at.topic, hidden)
             partition.flush()

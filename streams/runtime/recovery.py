@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import (
     DERIVED,
     DERIVED_FORMAT,
@@ -74,7 +74,7 @@ class Recovery:
         `taken` is then given the begins and ends that the fold's own topics had before anything of ours was written.
 
         Raises:
-            Unfit: the local store or the source is not what the changelog says.
+            UnfitError: the local store or the source is not what the changelog says.
             KafkaError: Kafka does not answer.
             TimeoutError: Kafka answers with nothing.
 
@@ -150,7 +150,7 @@ class Recovery:
         for log in logs:
             have = self.store.changelog_offset(log.partition) + 1
             if have > ends[log]:
-                raise Unfit(
+                raise UnfitError(
                     f"{log.topic}-{log.partition}: the local store has read up to {have}, the changelog ends at"
                     f" {ends[log]}: was it deleted?",
                     "if it was, on purpose: remove the worker's data directory",

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+import structlog
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from tallystream.streams.runtime.faust_backend.context import context_of
 
+log = structlog.get_logger()
 FETCH_MAX_WAIT_MS = 20
 COMMIT_TIMEOUT = 5.0
 
@@ -71,7 +73,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             async with asyncio.timeout(COMMIT_TIMEOUT):
                 await self._ensure_consumer().commit(commit)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the next commit says it again
-            self.log.info("positions not committed: %r", exc)
+            log.info("positions_not_committed", error=repr(exc))
             return False
         return True
 

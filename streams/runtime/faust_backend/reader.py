@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiokafka
 from aiokafka.structs import TopicPartition
 
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -70,12 +70,6 @@ async def kafka_reader(kafka: KafkaSettings, fetch_bytes: int) -> AsyncIterator[
         KafkaError: Kafka does not answer.
 
     """
-    consumer = aiokafka.AIOKafkaConsumer(
-        **kafka.client(),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=fetch_bytes,
-    )
+    consumer = new_consumer(kafka, beyond="none", partition_bytes=fetch_bytes)
     async with opened(consumer):
         yield KafkaReader(consumer)

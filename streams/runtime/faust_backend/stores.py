@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import rocksdict
+import structlog
 from faust.stores import base as faust_base
 from faust.stores import rocksdb as faust_rocksdb
 from faust.types import TP
@@ -15,7 +15,7 @@ from faust.types import TP
 from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.runtime.store import MemoryStore
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 def _by_table_only(*_args: Any, **_kwargs: Any) -> NoReturn:
@@ -65,7 +65,7 @@ class RocksRows(faust_rocksdb.Store):
             if not str(exc).startswith("Corruption"):
                 raise
             path = self.partition_path(partition)
-            log.warning("the store of partition %d is damaged (%s): rebuilding it from the changelog", partition, exc)
+            log.warning("damaged_store_rebuilt_from_changelog", partition=partition, error=str(exc))
             shutil.rmtree(path)
             return super()._open_for_partition(partition)
 

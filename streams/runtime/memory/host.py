@@ -10,14 +10,16 @@ from typing import NoReturn
 
 from aiokafka.structs import TopicPartition
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import PermanentError, UnfitError
 from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.runtime.host import Packed, Reader
 from tallystream.streams.runtime.memory.broker import MemoryBroker, MemoryRecord
 
 
-class WorkerCrashedError(Exception):
+class WorkerCrashedError(PermanentError):
     """The process would have ended here."""
+
+    code = "worker_crashed"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class MemoryHost:
         """Split rows into batches of at most `batch_bytes` of keys and values.
 
         Raises:
-            Unfit: a row does not fit a batch.
+            UnfitError: a row does not fit a batch.
 
         """
         head = [] if opening is None else [opening]
@@ -148,7 +150,10 @@ class MemoryHost:
             if _size([*batches[-1].rows, row]) > self.batch_bytes:
                 batches.append(_Batch(list(head), headers))
                 if _size([*head, row]) > self.batch_bytes:
-                    raise Unfit(f"a row of {_size([row])} bytes does not fit a record batch for {topic}")
+                    raise UnfitError(
+                        f"a row of {_size([row])} bytes does not fit a record batch for {topic}",
+                        f"batches hold {self.batch_bytes} bytes",
+                    )
             batches[-1].rows.append(row)
         if _size([*batches[-1].rows, *closing]) > self.batch_bytes:
             batches.append(_Batch(list(head), headers))

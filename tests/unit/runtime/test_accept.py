@@ -9,7 +9,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 from tests.unit.runtime.conftest import Bench
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime import Partition
 from tallystream.streams.runtime.changelog import Position, Watermark
 
@@ -76,7 +76,7 @@ async def test_a_partition_that_is_not_ours_is_not_folded(bench: Bench) -> None:
 
 async def test_a_source_with_holes_is_refused(bench: Bench) -> None:
     own(bench)
-    with pytest.raises(Unfit, match="0 to 2 hold 2 records"):
+    with pytest.raises(UnfitError, match="0 to 2 hold 2 records"):
         await bench.engine.accept(0, records(0, 2))
 
 
@@ -84,9 +84,9 @@ async def test_a_source_that_is_another_one_is_refused(bench: Bench) -> None:
     """The consumer was thrown back to the start of a topic that was created again under the running worker."""
     own(bench, Position(3, 1002))
     await bench.engine.accept(0, records(0, 1, 2))
-    with pytest.raises(Unfit, match="created again"):
+    with pytest.raises(UnfitError, match="created again"):
         await bench.engine.accept(0, records(0, 1, 2, at=5000))
-    with pytest.raises(Unfit, match="created again"):
+    with pytest.raises(UnfitError, match="created again"):
         await bench.engine.accept(0, records(0, 1, 2, 3, at=5000))
 
 

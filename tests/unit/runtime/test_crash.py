@@ -6,13 +6,13 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from tests.support.counting import EndedError, ended
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.crash import FailFast, last_words
 
 
 def test_last_words_are_one_line_unless_nobody_foresaw_it() -> None:
     assert last_words("why") == "FATAL why\n"
-    assert last_words(Unfit("what", "do this")) == "FATAL what (do this)\n"
+    assert last_words(UnfitError("what", "do this")) == "FATAL what (do this)\n"
     assert last_words(KafkaConnectionError("away")) == "FATAL Kafka: KafkaConnectionError('away')\n"
     with pytest.raises(KeyError) as caught:
         {"a": 1}["x"]
