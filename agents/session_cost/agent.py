@@ -262,7 +262,8 @@ class SessionCost(Fold):
             hour = key.split(b"|")[2]
             if partition.watermark is not None and hour < partition.watermark:
                 return True
-            return hours.is_current(partition.number, key, row, partition.stored)
+            wanted = hours.stored_row(partition.number, key, partition.stored)
+            return wanted is None or row == wanted
         if partition.watermark is not None and self.is_closed(key, partition.watermark):
             return True
         raw = partition.stored(key)

@@ -117,18 +117,11 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
     return hours.take()[1]
 
 
-def is_current(p: int, key: bytes, row: bytes | None, read: Read) -> bool:
-    """Tell whether a public row shows the sums in the store; its version may differ, and readers keep the highest."""
+def stored_row(p: int, key: bytes, read: Read) -> bytes | None:
+    """Return the public row of the partial with this public key as the store has it; None when it has none."""
     hour_key = _from_public(key)
     raw = read(store_key(hour_key))
-    if raw is None:
-        return True
-    try:
-        shown = orjson.loads(row or b"")
-        shown["version"] = None
-    except (ValueError, TypeError):
-        return False
-    return bool(shown == orjson.loads(to_row(p, hour_key, Partial.load(raw))) | {"version": None})
+    return None if raw is None else to_row(p, hour_key, Partial.load(raw))
 
 
 def store_key(key: HourKey) -> bytes:
