@@ -22,7 +22,7 @@ from aiokafka.protocol.types import (
 )
 
 
-class Uuid(AbstractType[bytes]):
+class Uuid(AbstractType[bytes]):  # type: ignore[misc]
     """16 bytes; all zero: no id."""
 
     @classmethod
@@ -39,7 +39,7 @@ class Uuid(AbstractType[bytes]):
         return raw
 
 
-class TopicIdsResponse(Response):
+class TopicIdsResponse(Response):  # type: ignore[misc]
     """Metadata response, version 10."""
 
     API_KEY = 3
@@ -87,7 +87,7 @@ class TopicIdsResponse(Response):
     )
 
 
-class TopicIdsStruct(RequestStruct):
+class TopicIdsStruct(RequestStruct):  # type: ignore[misc]
     """Metadata request, version 10."""
 
     FLEXIBLE_VERSION = True
@@ -103,7 +103,7 @@ class TopicIdsStruct(RequestStruct):
     )
 
 
-class TopicIdsRequest(Request[MetadataRequest_v5 | TopicIdsStruct]):
+class TopicIdsRequest(Request[MetadataRequest_v5 | TopicIdsStruct]):  # type: ignore[misc]
     """Asks for topics by name and never creates one. No names: the cluster alone."""
 
     API_KEY: ClassVar[int] = 3
