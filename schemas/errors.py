@@ -3,6 +3,7 @@
 TallystreamError              code, message, hint: one line for people, the same three fields for programs
 ├── InvalidRecord             a record cannot be counted: it is kept as a dead letter with its `reason`
 ├── InvalidBody               a request body cannot be decoded: the client gets a 400
+│   └── TooManyElements       it holds more than one body may: the client gets a 413
 ├── UsageError                the caller asked for something impossible (exit 2)
 ├── Unreachable               something needed did not answer in time (exit 3)
 ├── Mismatch                  a check found a difference (exit 4)
@@ -19,7 +20,7 @@ class Reason(StrEnum):
     """Why a record did not count. The values are public: they are labels, and `deadletters list` prints them."""
 
     UNDECODABLE = "undecodable"
-    """The request body is not OTLP."""
+    """The request body, or one record of it, is not OTLP."""
     UNRECOGNISED_USAGE = "unrecognised_usage"
     """A record carries token counts but no normaliser knows it: a client may have renamed something."""
     INVALID_COUNTS = "invalid_counts"
@@ -74,6 +75,15 @@ class InvalidBody(TallystreamError):  # noqa: N818
     """A request body that is not what its Content-Type says."""
 
     code = "invalid_body"
+
+
+class TooManyElements(InvalidBody):
+    """A request body that holds more resources, scopes or records than one body may."""
+
+    code = "too_many_elements"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "send smaller batches")
 
 
 class UsageError(TallystreamError):

@@ -4,15 +4,15 @@ than the body: the same body always gives the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from tallystream.schemas.clients.attribution import attribution, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
-from tallystream.schemas.clients.registry import select
+from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
 from tallystream.schemas.errors import InvalidRecord, Reason
-from tallystream.schemas.otlp import Encoding, LogRecord, Value, read_logs
+from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
 from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
 
 
@@ -41,7 +41,11 @@ class Rejected:
     client: Client | None
     session_id: str | None
     record: dict[str, Any]
-    """The whole normalised event when there is one, else allow-listed fields."""
+    """Its allow-listed fields, which `renormalise` can read."""
+    attribution: dict[str, str] = field(default_factory=dict)
+    """As in a pack: the user is still as the client wrote it."""
+    folded: int = 0
+    """How many more records of this body were set aside for the same reason, beyond those that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +57,82 @@ class LogsResult:
     packs: list[Pack] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
+    @property
+    def lost(self) -> int:
+        """How many records were set aside, those that were folded into one with others included."""
+        return len(self.rejected) + sum(rejected.folded for rejected in self.rejected)
 
-def normalise_logs(body: bytes, encoding: Encoding) -> LogsResult:
+
+MOST_REJECTED: Final = 256
+"""Records of one body that are set aside one by one; of what goes beyond, each reason's last one says how many."""
+
+
+def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> LogsResult:
     """Normalise a logs request.
 
     Raises:
-        InvalidBody: it is no such request. Then nothing of it counts.
+        InvalidBody: it is no such request, or holds too much. Then nothing of it counts.
 
     """
-    logs = read_logs(body, encoding)
-    result = LogsResult(logs.records)
+    logs = read_logs(body, encoding, limits)
     packs: dict[tuple[Any, ...], Pack] = {}
+    aside = _Aside()
     resource: dict[str, Value] | None = None
     found: dict[str, str] = {}
     for record in logs.candidates:
+        if isinstance(record, BrokenRecord):
+            aside.add(_broken(record))
+            continue
         if record.resource is not resource:
             resource = record.resource
             found = attribution(resource)
         normaliser = select(record)
-        usage = None
-        if normaliser is not None and record.event_name == normaliser.event:
+        if normaliser is not None and costs(record, normaliser):
             try:
                 usage = normaliser.normalise(record)
                 if usage is not None:
                     _pack(packs, normaliser, found, usage)
                     continue
             except InvalidRecord as verdict:
-                result.rejected.append(_rejected(record, normaliser, usage, verdict))
+                aside.add(_rejected(record, normaliser, found, verdict))
                 continue
         lost = unrecognised(record, normaliser)
         if lost is not None:
-            result.rejected.append(_unrecognised(record, normaliser, lost))
-    result.packs.extend(packs.values())
-    return result
+            aside.add(_unrecognised(record, normaliser, found, lost))
+    return LogsResult(logs.records, list(packs.values()), aside.kept)
+
+
+def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:
+    """Normalise one record alone, None when it costs nothing or is nobody's.
+
+    Raises:
+        InvalidRecord: it cannot be counted.
+
+    """
+    normaliser = select(record)
+    if normaliser is None or not costs(record, normaliser):
+        return None
+    packs: dict[tuple[Any, ...], Pack] = {}
+    usage = normaliser.normalise(record)
+    if usage is not None:
+        _pack(packs, normaliser, whose, usage)
+    return next(iter(packs.values()), None)
+
+
+class _Aside:
+    """What is set aside, bounded: a stranger's records must not become as many dead letters."""
+
+    def __init__(self) -> None:
+        self.kept: list[Rejected] = []
+        self._last: dict[Reason, int] = {}
+
+    def add(self, rejected: Rejected) -> None:
+        place = self._last.get(rejected.reason)
+        if place is None or len(self.kept) < MOST_REJECTED:
+            self._last[rejected.reason] = len(self.kept)
+            self.kept.append(rejected)
+        else:
+            self.kept[place] = replace(self.kept[place], folded=self.kept[place].folded + 1)
 
 
 def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> None:
@@ -104,7 +151,17 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
     pack.events.append(usage.event)
 
 
-def _rejected(record: LogRecord, normaliser: Normaliser, usage: Usage | None, verdict: InvalidRecord) -> Rejected:
+def _broken(record: BrokenRecord) -> Rejected:
+    """Set aside a record that cannot be decoded, with what of it could be."""
+    found = record.found
+    fields = {} if found is None else kept(found, ALL_FIELDS)
+    whose = {} if found is None else attribution(found.resource)
+    normaliser = None if found is None else select(found)
+    client = normaliser.client if normaliser else None
+    return Rejected(Reason.UNDECODABLE, record.why, record.index, client, _session(fields), fields, whose)
+
+
+def _rejected(record: LogRecord, normaliser: Normaliser, whose: dict[str, str], verdict: InvalidRecord) -> Rejected:
     fields = kept(record, normaliser.fields)
     return Rejected(
         verdict.reason,
@@ -112,11 +169,14 @@ def _rejected(record: LogRecord, normaliser: Normaliser, usage: Usage | None, ve
         record.index,
         normaliser.client,
         _session(fields),
-        fields if usage is None else usage.event,
+        fields,
+        with_user(whose, normaliser.user(record)),
     )
 
 
-def _unrecognised(record: LogRecord, normaliser: Normaliser | None, lost: dict[str, Any]) -> Rejected:
+def _unrecognised(
+    record: LogRecord, normaliser: Normaliser | None, whose: dict[str, str], lost: dict[str, Any]
+) -> Rejected:
     client = normaliser.client if normaliser else None
     return Rejected(
         Reason.UNRECOGNISED_USAGE,
@@ -126,6 +186,7 @@ def _unrecognised(record: LogRecord, normaliser: Normaliser | None, lost: dict[s
         client,
         _session(lost),
         lost,
+        with_user(whose, normaliser.user(record)) if normaliser else whose,
     )
 
 
