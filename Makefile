@@ -82,7 +82,7 @@ format: $(VENV)/.dev ## Bring the code into its one format.
 	$(BIN)/ruff format
 
 docs: $(VENV)/.dev ## Write what is made from the code: docs/metrics.md and the Grafana dashboards.
-	$(BIN)/python -m tallystream.metrics > docs/metrics.md
+	$(BIN)/python -m tallystream.reference.metrics > docs/metrics.md
 	$(BIN)/python -m deploy.grafana.code
 
 tools: ## Install Prometheus and Alertmanager, whose checkers tests use where they are (Debian, as root).

@@ -30,8 +30,8 @@ from tests.support.product import free_port
 from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 
 RECORDS, RESPONSES = 24, 2
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -16,8 +16,8 @@ from typing import Any
 import jq
 
 from tallystream.agents.port_sink import blueprints
-from tallystream.agents.port_sink.entities import build, rules
 from tallystream.agents.port_sink.mapping import Mapper, default_text
+from tallystream.agents.port_sink.mapping.entities import build, rules
 from tallystream.agents.port_sink.mapping.program import Program, leaves
 
 KIND = "session"

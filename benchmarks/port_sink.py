@@ -23,9 +23,9 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from tallystream.schemas import keys
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ports import pick
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.process.tcp_ports import pick
 
 SESSION = "coding_agent_session"
 NEWS_EVERY = 0.5

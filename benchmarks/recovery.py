@@ -26,19 +26,19 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
-from tallystream.agents import windows
-from tallystream.agents.messages import parse
-from tallystream.agents.metrics import FoldMetrics
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import SessionCost
+from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.metrics import FoldMetrics
+from tallystream.agents.session_cost.parse import parse
 from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway.message import partition_of
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.runtime import App, run
-from tallystream.streams.runtime.rows import POSITION, Position
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.runtime.changelog import POSITION, Position
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTITIONS = 12
@@ -46,7 +46,7 @@ SOURCE = 0
 """Offset up to which `usage` is counted: the topic is empty, only the state is large."""
 
 
-def state(rng: random.Random, session: str, hour: int) -> windows.State:
+def state(rng: random.Random, session: str, hour: int) -> hour_state.State:
     """Return a session-hour of three requests."""
     events = [
         {
@@ -64,9 +64,9 @@ def state(rng: random.Random, session: str, hour: int) -> windows.State:
     }
     body |= {"attribution": {"team": "platform", "user": "u_0123456789abcdef"}, "events": events}
     batch = parse(keys.join("codex-7f3a", session), orjson.dumps(body))
-    made = windows.State(batch.client, batch.provider)
+    made = hour_state.State(batch.client, batch.provider)
     for event in batch.events:
-        windows.apply(made, event, 12_345_678, "0.2.3-2cbbd406", batch.attribution, late=False)
+        hour_state.apply(made, event, 12_345_678, "0.2.3-2cbbd406", batch.attribution, late=False)
     made.version = 0
     return made
 
@@ -83,7 +83,7 @@ async def fill(kafka: KafkaSettings, topics: Topics, rows: int) -> int:
     for number in range(rows):
         session = f"{rng.getrandbits(128):032x}"
         key = keys.join("codex-7f3a", session) + b"|" + hour_iso(hour - number % 100).encode()
-        value = windows.dump(state(rng, session, hour - number % 100))
+        value = hour_state.dump(state(rng, session, hour - number % 100))
         p = partition_of(keys.join("codex-7f3a", session), topics.partitions)
         size += len(key) + len(value)
         batch = batches.setdefault(p, producer.create_batch())
@@ -106,7 +106,7 @@ async def recover(bootstrap: str, directory: Path) -> None:
     """Be the worker: print seconds, CPU seconds, rows and peak memory."""
     topics = Topics("bench", PARTITIONS)
     app = App(topics.worker_app, KafkaSettings(bootstrap), datadir=directory, partitions=PARTITIONS)
-    table = SessionCost(app, topics, Book(), windows.Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
+    table = SessionCost(app, topics, Book(), hour_state.Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
     began, cpu = time.monotonic(), time.process_time()
     stop = asyncio.Event()
     running = asyncio.create_task(run(app, stop))

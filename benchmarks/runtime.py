@@ -25,7 +25,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.support.rig import Rig, Worker
 
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 PARTITIONS = 12
 KEYS = 20_000

@@ -30,12 +30,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import SessionCost
-from tallystream.agents.windows import Window
+from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.hour_state import Window
 from tallystream.components.worker import WorkerConfig, build
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.runtime import Part, Record, run
-from tallystream.streams.topics import Topics, ensure
 
 PARTITIONS = 12
 SESSIONS = 2000

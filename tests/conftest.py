@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 # How long an example takes is the machine's affair.
 settings.register_profile("tallystream", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,13 +10,13 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from tallystream.agents.openai_days.days import Anew, Days
 from tallystream.schemas.openai import OpenAIRecord
-from tallystream.streams.clock import boottime
-from tallystream.streams.closing import close, start
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.leader import persist
-from tallystream.streams.pauses import Pauses
-from tallystream.streams.tail import Recreated, Tail
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.follower import Recreated, Tail
+from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.leader_election import persist
+from tallystream.streams.service.backoff import Pauses
+from tallystream.streams.service.clock import boottime
 
 log = structlog.get_logger()
 HEADERS = [("schema", b"billed-day/1")]

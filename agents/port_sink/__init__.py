@@ -14,6 +14,6 @@ Why it holds: docs/adr/0005-port-sink-state.md.
 """
 
 from tallystream.agents.port_sink.config import SinkConfig
-from tallystream.agents.port_sink.sink import Sink
+from tallystream.agents.port_sink.service import Sink
 
 __all__ = ["Sink", "SinkConfig"]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Self
 
 from tallystream.schemas.errors import Unfit, Unreachable, UsageError
-from tallystream.streams import ports
-from tallystream.streams.children import spawn
 from tallystream.streams.embedded import jars, readiness
 from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener, render
 from tallystream.streams.embedded.dirlock import DirLock
+from tallystream.streams.process import tcp_ports
+from tallystream.streams.process.children import spawn
 
 JVM = (
     "-Xmx512m",
@@ -137,13 +137,13 @@ class EmbeddedKafka:
 
     def _configure(self) -> BrokerConfig:
         """Choose the ports, the last ones where possible: clients that are still there know them."""
-        if self._wanted_port and not ports.is_free(self._wanted_port, HOST):
+        if self._wanted_port and not tcp_ports.is_free(self._wanted_port, HOST):
             raise UsageError(f"port {self._wanted_port} is taken", "stop what listens there, or choose another --port")
         last = _last_ports(self._dir)
         self.port = self._wanted_port or usable_port(self._dir)
         controller = last.get("controller_port", 0)
-        if not controller or controller == self.port or not ports.is_free(controller, HOST):
-            controller = ports.pick(self.port)
+        if not controller or controller == self.port or not tcp_ports.is_free(controller, HOST):
+            controller = tcp_ports.pick(self.port)
         temporary = self._dir / f"{PORTS_FILE}.tmp"
         temporary.write_text(json.dumps({"port": self.port, "controller_port": controller}))
         temporary.replace(self._dir / PORTS_FILE)
@@ -209,7 +209,7 @@ class EmbeddedKafka:
 def usable_port(data_dir: Path) -> int:
     """Return the port of the last start where it is free, else a free one."""
     last = _last_ports(data_dir).get("port", 0)
-    return last if last and ports.is_free(last, HOST) else ports.pick()
+    return last if last and tcp_ports.is_free(last, HOST) else tcp_ports.pick()
 
 
 def _last_ports(data_dir: Path) -> dict[str, int]:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.streams.closing import close, start
+from tallystream.streams.kafka.lifecycle import close, start
 
 POLL_SECONDS = 0.05
 GROUP = "tallystream-readiness"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tallystream.schemas.connections import Connection
-from tallystream.streams.clock import Clock, utc
+from tallystream.streams.gateway.connections.cache import Grant, Registry
 from tallystream.streams.gateway.errors import Refused
-from tallystream.streams.gateway.paths import HEADER, Target
-from tallystream.streams.gateway.registry import Grant, Registry
+from tallystream.streams.gateway.routes import HEADER, Target
+from tallystream.streams.service.clock import Clock, utc
 
 _BEARER = {"WWW-Authenticate": 'Bearer realm="tallystream"'}
 

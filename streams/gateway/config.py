@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from tallystream.schemas.connections import Signal
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import InvalidBody, Reason
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
-from tallystream.streams.clock import Clock, utc
 from tallystream.streams.gateway.errors import Undecodable
 from tallystream.streams.gateway.message import DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.service.clock import Clock, utc
 
 THREAD_BYTES = 4 << 20
 """A larger body is decoded in a thread. A megabyte takes 1.5 ms, and two threads that want the GIL take far longer."""

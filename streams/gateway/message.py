@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aiokafka.partitioner import murmur2
 
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.topics import Topics
 
 
 class Message(NamedTuple):

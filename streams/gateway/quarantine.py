@@ -16,16 +16,16 @@ import structlog
 
 from tallystream.schemas.clients import Pack, Rejected
 from tallystream.schemas.errors import Reason
-from tallystream.streams.clock import utc
-from tallystream.streams.gateway.activity import ActivityLog
 from tallystream.streams.gateway.auth import Credentials, Unjudged, judge
+from tallystream.streams.gateway.connections.activity import ActivityLog
+from tallystream.streams.gateway.connections.cache import Registry
 from tallystream.streams.gateway.errors import Refused, SpoolFailed
 from tallystream.streams.gateway.ingest import Decoded, Messages, digest_of
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
-from tallystream.streams.gateway.registry import Registry
-from tallystream.streams.gateway.spool import Held
-from tallystream.streams.gateway.spool_thread import Spool
+from tallystream.streams.gateway.spool.file import Held
+from tallystream.streams.gateway.spool.spool import Spool
+from tallystream.streams.service.clock import utc
 
 RETRY = 1.0
 log = structlog.get_logger()

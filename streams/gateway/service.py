@@ -12,24 +12,24 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import Unfit, UsageError
-from tallystream.streams.clock import Clock, SystemClock
-from tallystream.streams.closing import cancel
-from tallystream.streams.gateway.activity import ActivityLog
 from tallystream.streams.gateway.auth import Gatekeeper
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.delivery import Delivery
-from tallystream.streams.gateway.drain import Drain
+from tallystream.streams.gateway.connections.activity import ActivityLog
+from tallystream.streams.gateway.connections.cache import Registry
+from tallystream.streams.gateway.delivery.drain import Drain
+from tallystream.streams.gateway.delivery.group_commit import Delivery
+from tallystream.streams.gateway.delivery.producer import Link
 from tallystream.streams.gateway.errors import SpoolFailed
+from tallystream.streams.gateway.http.handler import Handler
+from tallystream.streams.gateway.http.responses import Replies
+from tallystream.streams.gateway.http.server import HttpServer
 from tallystream.streams.gateway.ingest import Messages
-from tallystream.streams.gateway.link import Link
-from tallystream.streams.gateway.listener import HttpServer
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.quarantine import Quarantine
-from tallystream.streams.gateway.registry import Registry
-from tallystream.streams.gateway.replies import Replies
-from tallystream.streams.gateway.server import Handler
-from tallystream.streams.gateway.spool_thread import Spool
-from tallystream.streams.ops import Health
+from tallystream.streams.gateway.spool.spool import Spool
+from tallystream.streams.kafka.lifecycle import cancel
+from tallystream.streams.service.clock import Clock, SystemClock
+from tallystream.streams.service.ops import Health
 
 ADOPT_EVERY = 30.0
 RETRY_REJECTED_EVERY = 600.0

@@ -16,11 +16,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tallystream import __version__
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBody
-from tallystream.streams.clock import Clock, SystemClock
-from tallystream.streams.https import retry_after, trust
+from tallystream.streams.poller.credentials import NEEDS, Tokens
 from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.params import Pairs
-from tallystream.streams.poller.tokens import NEEDS, Tokens
+from tallystream.streams.service.clock import Clock, SystemClock
+from tallystream.streams.service.http import retry_after, trust
 
 Sleep = Callable[[float], Awaitable[None]]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.credentials import Tokens
 from tallystream.streams.poller.resources import Resource
-from tallystream.streams.poller.tokens import Tokens
 
 
 @dataclass(frozen=True)

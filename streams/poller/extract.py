@@ -15,7 +15,7 @@ from typing import Any
 from tallystream.schemas.openai import seconds
 from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.params import compile_jq, first_line
-from tallystream.streams.poller.windows import Span
+from tallystream.streams.poller.schedule import Span
 
 MARK = "\x00decimal:"
 SAFE_INTEGER = 2**53

@@ -9,7 +9,7 @@ from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.extract import Item, Row, buckets
 from tallystream.streams.poller.params import Moment, Pairs, pairs
 from tallystream.streams.poller.resources import Resource
-from tallystream.streams.poller.windows import Span
+from tallystream.streams.poller.schedule import Span
 
 MAX_PAGES = 10_000
 

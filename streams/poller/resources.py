@@ -22,7 +22,7 @@ from tallystream.schemas import exact
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.extract import Extractor
 from tallystream.streams.poller.params import Params
-from tallystream.streams.poller.windows import Window
+from tallystream.streams.poller.schedule import Window
 
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86_400}
 KeyKind = Literal["api", "admin", "session"]

@@ -13,17 +13,17 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.clock import Clock, SystemClock, boottime
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.leader import Election, Fence, alternate, persist
-from tallystream.streams.ops import Health
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.leader_election import Election, Fence, alternate, persist
 from tallystream.streams.poller.client import Client
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.engine import Engine, Progress, Quiet, Round, Term
-from tallystream.streams.poller.ledger import Ledger, read_cursors
 from tallystream.streams.poller.metrics import Metrics
-from tallystream.streams.poller.publish import Publisher
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.poller.published import Ledger, read_cursors
+from tallystream.streams.poller.publisher import Publisher
+from tallystream.streams.poller.round import Engine, Progress, Quiet, Round, Term
+from tallystream.streams.service.clock import Clock, SystemClock, boottime
+from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 SLACK = 60.0

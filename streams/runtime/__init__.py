@@ -13,12 +13,12 @@ it resumes, seeks and drops batches in an order that loses records. So the state
     app, process  settings, health, start and clean stop
 """
 
-from tallystream.streams.runtime.app import App
-from tallystream.streams.runtime.batches import Record
-from tallystream.streams.runtime.health import Counters, PartProgress, Progress
-from tallystream.streams.runtime.part import Part
-from tallystream.streams.runtime.process import run
-from tallystream.streams.runtime.rows import PublicRows, Version
-from tallystream.streams.runtime.table import FoldTable
+from tallystream.streams.runtime.changelog import PublicRows, Version
+from tallystream.streams.runtime.faust_backend.app import App
+from tallystream.streams.runtime.faust_backend.batches import Record
+from tallystream.streams.runtime.faust_backend.process import run
+from tallystream.streams.runtime.faust_backend.table import FoldTable
+from tallystream.streams.runtime.partition import Part
+from tallystream.streams.runtime.progress import Counters, PartProgress, Progress
 
 __all__ = ["App", "Counters", "FoldTable", "Part", "PartProgress", "Progress", "PublicRows", "Record", "Version", "run"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 from aiokafka.structs import TopicPartition
 
 from tallystream.streams.runtime import expiry
-from tallystream.streams.runtime.part import Part
-from tallystream.streams.runtime.producer import Producer
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Row
+from tallystream.streams.runtime.changelog import CLOSED, POSITION, Row
+from tallystream.streams.runtime.faust_backend.producer import Producer
+from tallystream.streams.runtime.partition import Part
 
 if TYPE_CHECKING:
-    from tallystream.streams.runtime.table import FoldTable
+    from tallystream.streams.runtime.faust_backend.table import FoldTable
 
 
 async def commit_groups(table: FoldTable, p: int, part: Part) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tallystream.streams.runtime.part import Part
-from tallystream.streams.runtime.rows import Closed, Position, reserved
+from tallystream.streams.runtime.changelog import Closed, Position, reserved
+from tallystream.streams.runtime.partition import Part
 
 if TYPE_CHECKING:
-    from tallystream.streams.runtime.table import FoldTable
+    from tallystream.streams.runtime.faust_backend.table import FoldTable
 
 CHUNK = 512
 """Keys looked at in one turn of the event loop."""

@@ -11,14 +11,14 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import Unfit
-from tallystream.streams.closing import opened
+from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.runtime import expiry
-from tallystream.streams.runtime.part import Part
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay
-from tallystream.streams.runtime.source import check_offset, check_record
+from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay
+from tallystream.streams.runtime.partition import Part
+from tallystream.streams.runtime.source_check import check_offset, check_record
 
 if TYPE_CHECKING:
-    from tallystream.streams.runtime.table import FoldTable
+    from tallystream.streams.runtime.faust_backend.table import FoldTable
 
 MAX_RECORDS = 20_000
 """Changelog records replayed in one step."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tallystream.streams import ports
 from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.process import tcp_ports
 
 HOST = "127.0.0.1"
 CLUSTER_ID = "cTallystreamChaosXXXXX"
@@ -31,7 +31,7 @@ def brokers(folder: Path, count: int, overrides: dict[str, str], port: int = 0) 
         return [EmbeddedKafka(folder, port=port, overrides=overrides)]
     taken: list[int] = []
     for _ in range(2 * count):
-        taken.append(ports.pick(*taken))
+        taken.append(tcp_ports.pick(*taken))
     clients, controllers = taken[:count], taken[count:]
     voters = ",".join(f"{n}@{HOST}:{controller}" for n, controller in enumerate(controllers, 1))
     return [

@@ -24,11 +24,11 @@ from tests.chaos.toxiproxy import Toxiproxy
 from tests.chaos.witness import Witness
 from tests.support.waiting import eventually
 
-from tallystream.streams import ports
-from tallystream.streams.children import bound_argv
 from tallystream.streams.embedded import EmbeddedKafka
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.process import tcp_ports
+from tallystream.streams.process.children import bound_argv
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "chaos"
@@ -155,11 +155,11 @@ class Cluster:
             **(environment or {}),
         }
         overrides = dict(kafka_overrides or {})
-        self.front = ports.pick() if proxied else 0
+        self.front = tcp_ports.pick() if proxied else 0
         """The port at which everybody meets Kafka when there is a proxy, else 0."""
         if proxied:
             overrides["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{self.front}"
-        self.brokers = build(folder / "kafka", brokers, overrides, ports.pick() if proxied else 0)
+        self.brokers = build(folder / "kafka", brokers, overrides, tcp_ports.pick() if proxied else 0)
         self.toxiproxy = Toxiproxy(folder / "toxiproxy.log") if proxied else None
         self.gateway: Part
         self.workers: list[Part] = []
@@ -253,7 +253,7 @@ class Cluster:
         if self._disk_mb:
             self.small_disk(data)
         data.mkdir(parents=True, exist_ok=True)
-        ops = ports.pick()
+        ops = tcp_ports.pick()
         argv = [sys.executable, "-m", "tallystream", *arguments, "--ops-port", str(ops), "--data-dir", str(data)]
         argv += ["--embedded", self.bootstrap]
         part = Part(name, argv, self.folder / f"{name}.log", ops, self.environment | (environment or {}))
@@ -261,7 +261,7 @@ class Cluster:
         return part
 
     def _start_stand_ins(self) -> None:
-        argv = [sys.executable, "-m", "tallystream", "sandbox", "--port", str(ports.pick()), "--json"]
+        argv = [sys.executable, "-m", "tallystream", "sandbox", "--port", str(tcp_ports.pick()), "--json"]
         process = self._stand_ins = subprocess.Popen(
             bound_argv(argv), cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True
         )
@@ -276,9 +276,9 @@ class Cluster:
         }
 
     def _gateway(self) -> Part:
-        port = self.port = ports.pick()
+        port = self.port = tcp_ports.pick()
         if self.toxiproxy is not None:
-            self.port = ports.pick(port)
+            self.port = tcp_ports.pick(port)
             self.toxiproxy.proxy("gateway", self.port, port)
         return self._part("gateway", "gateway", "--port", str(port))
 

@@ -22,15 +22,15 @@ from tests.chaos.ledger import Ledger, judge, read
 from tests.support.counting import ended
 from tests.support.usage import Event, Session, event
 
-from tallystream.agents.metrics import FoldMetrics
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import SessionCost
-from tallystream.agents.windows import Window
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.hour_state import Window
+from tallystream.agents.session_cost.metrics import FoldMetrics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.runtime import App, Part
 from tallystream.streams.runtime.commit import commit_group
 from tallystream.streams.runtime.recovery import Recovery
-from tallystream.streams.topics import Topics, ensure
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)

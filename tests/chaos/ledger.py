@@ -18,15 +18,15 @@ import orjson
 from aiokafka import ConsumerRecord
 from tests.chaos.witness import Snapshot
 
-from tallystream.agents import windows
+from tallystream.agents.session_cost import hour_state
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.schemas.usage import UsageBatch
-from tallystream.streams.compacted import TopicReader
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, reserved
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.reader import TopicReader
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, reserved
 
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 BucketKey = tuple[str, str | None, str | None, str]
@@ -183,14 +183,14 @@ def _changelog(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
         ledger.last_changelog.pop(key, None)
         return
     try:
-        version = windows.version_of(value)
-        windows.load_buckets(value)
+        version = hour_state.version_of(value)
+        hour_state.load_buckets(value)
     except Exception:
         ledger.counted["garbage"] += 1
         return
     ledger.changelog_log[key].append((version, record.timestamp / 1000, record.offset))
     old = ledger.changelog.get(key)
-    if old is None or version >= windows.version_of(old):
+    if old is None or version >= hour_state.version_of(old):
         ledger.changelog[key] = value
     ledger.last_changelog[key] = value
 
@@ -249,7 +249,7 @@ def _changelog_law(ledger: Ledger) -> list[str]:
                 continue
             if raw is None or row is None:
                 wrong.append(f"changelog ({name}): {key!r} is {'missing' if raw is None else 'not published'}")
-            elif orjson.loads(windows.to_row(key, windows.load(raw))) != row:
+            elif orjson.loads(hour_state.to_row(key, hour_state.load(raw))) != row:
                 wrong.append(f"changelog ({name}): {key!r} differs from its public row")
     return wrong + hidden(ledger)
 

@@ -18,7 +18,7 @@ from tests.chaos.load import Fleet
 
 from tallystream.schemas.errors import Reason
 from tallystream.simulator import compare
-from tallystream.streams.runtime import overtaken
+from tallystream.streams.runtime import late_writes
 
 SHOWN = 20
 
@@ -68,7 +68,7 @@ def judge(
 
 def _settled(cluster: Cluster) -> accounts.Ledger:
     """Read the topics once late rows of replaced workers are overwritten: owners look for them now and then."""
-    deadline = time.monotonic() + 3 * overtaken.CHECK_EVERY
+    deadline = time.monotonic() + 3 * late_writes.CHECK_EVERY
     while True:
         book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
         if not accounts.hidden(book) or time.monotonic() > deadline:

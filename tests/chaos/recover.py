@@ -15,14 +15,14 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from tests.chaos.cluster import PREFIX
 
-from tallystream.agents import windows
-from tallystream.agents.metrics import FoldMetrics
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import SessionCost
-from tallystream.agents.windows import Window
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.hour_state import Window
+from tallystream.agents.session_cost.metrics import FoldMetrics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import App, run
-from tallystream.streams.topics import Topics
 
 
 async def main(bootstrap: str, partitions: int, directory: Path) -> None:
@@ -36,7 +36,7 @@ async def main(bootstrap: str, partitions: int, directory: Path) -> None:
         await asyncio.sleep(0.05)
     seconds = time.monotonic() - began
     rows = {
-        key.decode(): orjson.loads(windows.to_row(key, windows.load(raw)))
+        key.decode(): orjson.loads(hour_state.to_row(key, hour_state.load(raw)))
         for p in range(partitions)
         for key, raw in table.rows(p)
     }

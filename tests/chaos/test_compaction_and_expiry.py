@@ -24,9 +24,9 @@ from tests.support.waiting import until
 
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_MS, hour_from_iso
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime.rows import reserved
-from tallystream.streams.topics import TopicSpec, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import TopicSpec, ensure
+from tallystream.streams.runtime.changelog import reserved
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 

@@ -26,9 +26,9 @@ from tests.support.waiting import PATIENCE, until
 from tallystream.schemas import exact
 from tallystream.schemas.errors import TallystreamError
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, digest
-from tallystream.streams.compacted import TopicReader
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.reader import TopicReader
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -38,8 +38,8 @@ MODELS = ("gpt-5", "gpt-5-codex", "o4-mini")
 RUN = """
 import asyncio, sys
 from tallystream.agents.openai_days import OpenAIDays
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 asyncio.run(OpenAIDays(KafkaSettings(sys.argv[1]), Topics(sys.argv[2], 1)).run())
 """
 Said = dict[tuple[str, str | None, str | None], tuple[Any, Any]]

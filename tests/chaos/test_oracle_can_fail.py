@@ -17,12 +17,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.chaos.hand import DAY, CrashError, Stepped, World, late_rows, world
 from tests.support.counting import EndedError
 
-from tallystream.agents.messages import Batch
-from tallystream.agents.session_cost import Derived
-from tallystream.agents.windows import State
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.agents.session_cost.agent import Derived
+from tallystream.agents.session_cost.hour_state import State
+from tallystream.agents.session_cost.parse import Batch
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import Part, Record, Version
-from tallystream.streams.runtime.rows import Position
+from tallystream.streams.runtime.changelog import Position
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 

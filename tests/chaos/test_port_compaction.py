@@ -13,7 +13,7 @@ from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
 from tests.support.waiting import until
 
 from tallystream.schemas import keys
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z")

@@ -18,8 +18,8 @@ from typing import Any, Self
 
 from tests.support.waiting import eventually
 
-from tallystream.streams import ports
-from tallystream.streams.children import bound_argv
+from tallystream.streams.process import tcp_ports
+from tallystream.streams.process.children import bound_argv
 
 
 def executable() -> str | None:
@@ -31,7 +31,7 @@ class Toxiproxy:
     """Runs the server; `proxy` puts one in front of a port, `poison` and `cure` do the rest."""
 
     def __init__(self, log: Path) -> None:
-        self._api = ports.pick()
+        self._api = tcp_ports.pick()
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 

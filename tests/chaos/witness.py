@@ -14,10 +14,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.streams.closing import close, start
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime.rows import POSITION, Position
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.runtime.changelog import POSITION, Position
 
 T = TypeVar("T")
 Offsets = Mapping[int, int]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tallystream import __version__
-from tallystream.settings import Settings
+from tallystream.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

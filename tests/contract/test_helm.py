@@ -19,8 +19,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tallystream.pagenames import NAMES
-from tallystream.settings import Settings
+from tallystream.settings.ocean_names import NAMES
+from tallystream.settings.settings import Settings
 
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "tallystream"
 PLACES = os.pathsep.join([os.environ["PATH"], str(Path.home() / "go" / "bin")])

@@ -16,7 +16,7 @@ import yaml
 from deploy.grafana.code.__main__ import BOARDS, render
 from prometheus_client import generate_latest
 
-from tallystream import metrics
+from tallystream.reference import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus"

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from tests.support.otlp_bodies import Group, codex_response, encode
 
-from tallystream import topicdocs
+from tallystream.reference import topics
 from tallystream.schemas.catalogue import CATALOGUE
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.otlp import Encoding
 from tallystream.schemas.packing import messages
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.topics import Topics
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECIFICATION = Path(
@@ -35,8 +35,8 @@ def document() -> dict[str, Any]:
 
 def test_what_is_committed_is_what_the_models_say() -> None:
     again = "run `tallystream schemas --asyncapi asyncapi.yaml --topics docs/topics.md` and commit the difference"
-    assert (ROOT / "asyncapi.yaml").read_text() == topicdocs.asyncapi_yaml(), again
-    assert (ROOT / "docs" / "topics.md").read_text() == topicdocs.markdown(), again
+    assert (ROOT / "asyncapi.yaml").read_text() == topics.asyncapi_yaml(), again
+    assert (ROOT / "docs" / "topics.md").read_text() == topics.markdown(), again
 
 
 @pytest.mark.skipif(not SPECIFICATION.exists(), reason="npm install --no-save @asyncapi/specs brings the schema")
@@ -81,8 +81,8 @@ def test_every_topic_is_on_the_page_and_every_public_kind_in_the_document(docume
     page = (ROOT / "docs" / "topics.md").read_text()
     for spec in Topics().all():
         assert f"| `{spec.name}` |" in page, spec.name
-    public = {kind.name for channel in topicdocs.channels() if not channel.internal for kind in channel.kinds}
-    internal = {kind.name for channel in topicdocs.channels() if channel.internal for kind in channel.kinds}
+    public = {kind.name for channel in topics.channels() if not channel.internal for kind in channel.kinds}
+    internal = {kind.name for channel in topics.channels() if channel.internal for kind in channel.kinds}
     assert public | internal == set(CATALOGUE), "a kind of message is on no topic that we have"
     assert set(document["components"]["messages"]) == public
     for name, kind in ((name, CATALOGUE[name]) for name in public):

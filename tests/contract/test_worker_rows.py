@@ -11,9 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
-from tallystream.agents import letters, windows
-from tallystream.agents.messages import parse
-from tallystream.agents.rollups import HourSums
+from tallystream.agents.session_cost import dead_letters, hour_state
+from tallystream.agents.session_cost.hours import HourSums
+from tallystream.agents.session_cost.parse import parse
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -38,20 +38,20 @@ BATCH = {
 def written() -> list[tuple[str, type[BaseModel], bytes]]:
     """Return one row or letter of every kind, with the name of its schema."""
     batch = parse(keys.join("codex-7f3a", "s|1"), orjson.dumps(BATCH))
-    state = windows.State("codex", "openai")
+    state = hour_state.State("codex", "openai")
     for event, cost in zip(batch.events, (None, 0, 7, 10**30), strict=True):
-        windows.apply(state, event, cost, "book-1", batch.attribution, late=True)
+        hour_state.apply(state, event, cost, "book-1", batch.attribution, late=True)
     state.version = 3
     hours = HourSums(2)
     hours.carry({KEY: state})
     refused = [
-        letters.refused_event(2, 9, 1_795_269_600_000, batch, 1, reason)
+        dead_letters.refused_event(2, 9, 1_795_269_600_000, batch, 1, reason)
         for reason in (Reason.TOO_LATE, Reason.FROM_THE_FUTURE, Reason.CLOSED, Reason.BEYOND_DEDUPE, Reason.ROW_FULL)
     ]
-    invalid = letters.invalid_message(2, 9, 1_795_269_600_000, b"?", "the message is not JSON")
+    invalid = dead_letters.invalid_message(2, 9, 1_795_269_600_000, b"?", "the message is not JSON")
     return [
-        ("session-hour-cost", SessionHourCost, windows.to_row(KEY, state)),
-        ("session-hour-cost", SessionHourCost, windows.to_row(KEY, windows.State("codex", "openai"))),
+        ("session-hour-cost", SessionHourCost, hour_state.to_row(KEY, state)),
+        ("session-hour-cost", SessionHourCost, hour_state.to_row(KEY, hour_state.State("codex", "openai"))),
         *(("hour-cost", HourCost, row) for _, row in hours.take(3, None)),
         *(("dead-letter", DeadLetter, value) for _, value in (*refused, invalid)),
     ]

@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 
 from tallystream.simulator import Truth
 from tallystream.simulator.truth import FIELDS
-from tallystream.streams.ports import pick
+from tallystream.streams.process.tcp_ports import pick
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), needs_prometheus]
 DASHBOARDS = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "dashboards"

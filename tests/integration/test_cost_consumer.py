@@ -15,8 +15,8 @@ from tests.support.waiting import eventually
 from tallystream.schemas import keys
 from tallystream.schemas.rows import CostBucket, HourCost, SessionHourCost
 from tallystream.schemas.usage import Attribution
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 
 pytestmark = pytest.mark.kafka
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cost_consumer.py"

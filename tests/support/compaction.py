@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from tallystream.streams.compacted import TopicReader
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import TopicSpec
+from tallystream.streams.kafka.reader import TopicReader
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import TopicSpec
 
 TINY = {
     "segment.bytes": "1048576", "segment.ms": "100", "max.compaction.lag.ms": "1", "min.cleanable.dirty.ratio": "0.01",

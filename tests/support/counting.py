@@ -20,9 +20,9 @@ from typing import Any, Literal, NoReturn
 
 import uvloop
 
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import TopicSpec
 from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record, expiry, run
-from tallystream.streams.topics import TopicSpec
 
 ROW = struct.Struct("<qqq")
 HEADERS = [("schema", b"count/1")]

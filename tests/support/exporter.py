@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.waiting import PATIENCE, eventually
 from tests.support.worker import SRC
 
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ports import pick
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.process.tcp_ports import pick
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -21,13 +21,13 @@ from prometheus_client import CollectorRegistry
 from tests.support.product import free_port
 
 from tallystream.schemas.connections import Connection, IngestKey, Provider
-from tallystream.streams.compacted import TopicReader
 from tallystream.streams.gateway import Gateway, GatewayConfig
 from tallystream.streams.gateway.auth import sha256
-from tallystream.streams.gateway.paths import BASE
-from tallystream.streams.gateway.users import pseudonyms
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, TopicSpec, ensure
+from tallystream.streams.gateway.pseudonyms import pseudonyms
+from tallystream.streams.gateway.routes import BASE
+from tallystream.streams.kafka.reader import TopicReader
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, TopicSpec, ensure
 
 INGEST_ID = "Zq3vTestIngestId000001"
 BEARER = "s3cret-bearer-of-the-tests"

@@ -15,7 +15,7 @@ import yaml
 from tests.support.prometheus import running
 from tests.support.waiting import eventually
 
-from tallystream.streams.ports import pick
+from tallystream.streams.process.tcp_ports import pick
 
 PLACES = os.pathsep.join([os.environ["PATH"], str(Path.home() / "go" / "bin"), os.environ.get("KUBERNETES_BIN", "")])
 TOKEN = "token-of-the-test"

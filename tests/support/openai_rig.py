@@ -15,14 +15,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas import exact
 from tallystream.schemas.openai import OpenAIRecord, at
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.poller.client import ClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.engine import Round
+from tallystream.streams.poller.credentials import Token, Tokens
 from tallystream.streams.poller.resources import Resource, builtin
+from tallystream.streams.poller.round import Round
 from tallystream.streams.poller.service import Poller
-from tallystream.streams.poller.tokens import Token, Tokens
-from tallystream.streams.topics import Topics
 
 DAY = 86_400
 NOON = 1_795_262_400  # 2026-11-21T12:00:00Z, a Saturday

@@ -22,10 +22,10 @@ from aiokafka import AIOKafkaProducer
 
 from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.schemas import keys
-from tallystream.streams.compacted import TopicReader
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ports import pick
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.reader import TopicReader
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.process.tcp_ports import pick
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 SESSION = "coding_agent_session"

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 from tests.support.waiting import eventually
 
-from tallystream.streams import ports
+from tallystream.streams.process import tcp_ports
 
 T = TypeVar("T")
 
 
 def free_port() -> int:
     """Return a free TCP port with a free one below it (gRPC's)."""
-    return next(port for port in iter(ports.pick, None) if ports.is_free(port - 1))
+    return next(port for port in iter(tcp_ports.pick, None) if tcp_ports.is_free(port - 1))
 
 
 class Product:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from tests.support.waiting import eventually
 
-from tallystream.streams.ports import pick
+from tallystream.streams.process.tcp_ports import pick
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES, ALERTMANAGER = DEPLOY / "prometheus", DEPLOY / "alertmanager"

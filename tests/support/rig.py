@@ -23,9 +23,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.counting import ROW, Names, WorkerConfig
 from tests.support.waiting import PATIENCE, until
 
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.runtime.rows import reserved
-from tallystream.streams.topics import ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.runtime.changelog import reserved
 
 ROOT = Path(__file__).resolve().parents[2]
 

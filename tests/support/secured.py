@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tests.support.tls import Authority, Pair
 
-from tallystream.streams import ports
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener
+from tallystream.streams.process import tcp_ports
 
 MODULES = "org.apache.kafka.common.security"
 
@@ -21,7 +21,7 @@ class SecuredKafka(EmbeddedKafka):
 
     def __init__(self, data_dir: Path, authority: Authority) -> None:
         super().__init__(data_dir)
-        sasl, mutual = ports.pick(), ports.pick()
+        sasl, mutual = tcp_ports.pick(), tcp_ports.pick()
         self.sasl, self.mutual = f"{HOST}:{sasl}", f"{HOST}:{mutual}"
         server = authority.issue("broker")
         keystore = server.cert.with_suffix(".pem")

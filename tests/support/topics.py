@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aiokafka import AIOKafkaProducer
 
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 Message = tuple[bytes, bytes | None, int]
 """Key, value, partition."""

@@ -18,9 +18,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.support.waiting import PATIENCE, eventually, until
 
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ports import pick
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.process.tcp_ports import pick
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tallystream.streams.globaltable import Kept
+from tallystream.streams.kafka.global_table import Kept
 
 
 class Rows(Protocol):

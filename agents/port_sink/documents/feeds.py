@@ -22,8 +22,8 @@ from aiokafka import ConsumerRecord
 
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
-from tallystream.streams.globaltable import Feed, Row
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.global_table import Feed, Row
+from tallystream.streams.kafka.topics import Topics
 
 _VERSION = re.compile(rb'"version":\[(\d+),(\d+)\]')
 _POLLED = re.compile(rb'"polled_at":"([^"]+)"')

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tallystream.agents.port_sink.entities import Entity, EntityKey, Rules, Unmappable, build
 from tallystream.agents.port_sink.mapping import repairs as rules
+from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey, Rules, Unmappable, build
 from tallystream.agents.port_sink.mapping.model import EntityMapping, MappingFile, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
 from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, Repair

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import orjson
 
-from tallystream.agents.port_sink.entities import Entity
+from tallystream.agents.port_sink.mapping.entities import Entity
 from tallystream.agents.port_sink.port.client import Client, Refusal
 from tallystream.agents.port_sink.port.errors import PortError, Why
 

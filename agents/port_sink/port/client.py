@@ -14,8 +14,8 @@ import orjson
 from tallystream import __version__
 from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.token import Tokens
-from tallystream.streams.clock import Clock, SystemClock
-from tallystream.streams.https import retry_after, trust
+from tallystream.streams.service.clock import Clock, SystemClock
+from tallystream.streams.service.http import retry_after, trust
 
 EU, US = "https://api.getport.io", "https://api.us.getport.io"
 MAX_ANSWER = 16 << 20

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from tallystream.streams.clock import Clock
+from tallystream.streams.service.clock import Clock
 
 SHARE = 0.9
 CAUTIOUS = 5.0

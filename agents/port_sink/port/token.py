@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tallystream.streams.clock import Clock
+from tallystream.streams.service.clock import Clock
 
 AHEAD = 300.0
 """Seconds before its end at which a token is renewed; at most a fifth of its life."""

@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from tallystream import __version__
-from tallystream.cli.common import fail
+from tallystream.cli.options import fail
 from tallystream.schemas.errors import TallystreamError
 
 MODULES = (
@@ -89,7 +89,7 @@ def build() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name in MODULES:
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(f"{__name__}.commands.{name}")
         module.register(app)
     panels = {name: panel for panel, names in PANELS.items() for name in names}
     for command in app.registered_commands:

@@ -24,10 +24,10 @@ from tallystream.components import logs
 from tallystream.exporter import Exporter, ExporterConfig
 from tallystream.exporter.metrics import ExporterCollector
 from tallystream.schemas.errors import UsageError
-from tallystream.settings import Settings
-from tallystream.streams.closing import cancel
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import OpsServer
+from tallystream.settings.settings import Settings
+from tallystream.streams.kafka.lifecycle import cancel
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service.ops import OpsServer
 
 log = structlog.get_logger()
 

@@ -20,12 +20,12 @@ from prometheus_client import (
 
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
-from tallystream.settings import Settings
-from tallystream.streams.closing import cancel
+from tallystream.settings.settings import Settings
 from tallystream.streams.gateway import Gateway, GatewayConfig
-from tallystream.streams.gateway.users import own_key, pseudonyms
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import Health, OpsServer
+from tallystream.streams.gateway.pseudonyms import own_key, pseudonyms
+from tallystream.streams.kafka.lifecycle import cancel
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service.ops import Health, OpsServer
 
 
 def run(

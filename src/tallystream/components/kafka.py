@@ -13,11 +13,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from tallystream.components import logs
 from tallystream.schemas.errors import Unreachable
-from tallystream.settings import Settings
-from tallystream.streams.closing import cancel, close, start
+from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
-from tallystream.streams.ops import Health, OpsServer
+from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.service.ops import Health, OpsServer
 
 log = structlog.get_logger()
 

@@ -19,16 +19,16 @@ from prometheus_client import (
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
-from tallystream.settings import Settings
-from tallystream.streams.closing import cancel
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import OpsServer
+from tallystream.settings.settings import Settings
+from tallystream.streams.kafka.lifecycle import cancel
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.client import ClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.engine import Progress, Round
+from tallystream.streams.poller.credentials import Token, Tokens
 from tallystream.streams.poller.resources import load
+from tallystream.streams.poller.round import Progress, Round
 from tallystream.streams.poller.service import Poller
-from tallystream.streams.poller.tokens import Token, Tokens
+from tallystream.streams.service.ops import OpsServer
 
 DAY = 86_400
 T = TypeVar("T")

@@ -26,9 +26,9 @@ from tallystream.agents.port_sink.mapping.mapper import SESSION_HOUR
 from tallystream.agents.port_sink.port.client import ClientConfig
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
-from tallystream.settings import Settings
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import OpsServer
+from tallystream.settings.settings import Settings
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service.ops import OpsServer
 
 log = structlog.get_logger()
 PLACES = 16

@@ -18,19 +18,19 @@ import structlog
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
 
-from tallystream.agents.metrics import FoldMetrics, RuntimeCollector
 from tallystream.agents.pricing import Book, read_overlay
-from tallystream.agents.session_cost import SessionCost
-from tallystream.agents.windows import Window
+from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.hour_state import Window
+from tallystream.agents.session_cost.metrics import FoldMetrics, RuntimeCollector
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
-from tallystream.settings import Settings
-from tallystream.streams import topics as topic_admin
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import Health, OpsServer
+from tallystream.settings.settings import Settings
+from tallystream.streams.kafka import topics as topic_admin
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import App
 from tallystream.streams.runtime import run as run_app
-from tallystream.streams.topics import Topics
+from tallystream.streams.service.ops import Health, OpsServer
 
 HEARTBEATS = 4
 """In a session timeout, at least."""

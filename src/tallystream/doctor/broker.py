@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.streams.closing import opened
+from tallystream.streams.kafka.lifecycle import opened
 
 PATIENCE = 8.0
 

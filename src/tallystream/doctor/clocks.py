@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.streams.closing import close, start
-from tallystream.streams.compacted import partitions_of
+from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.reader import partitions_of
 
 TOLERATED = 5.0
 STEP = "set the clocks right (NTP), the broker's first: its append times decide which hours are still open"

@@ -10,8 +10,8 @@ from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.closing import opened
-from tallystream.streams.lag import GroupLag, PartitionLag
+from tallystream.streams.kafka.lag import GroupLag, PartitionLag
+from tallystream.streams.kafka.lifecycle import opened
 
 GROWTH = 100
 """Messages by which the lag must have grown, and been large already, to be worth a word."""

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from tallystream.schemas.run import Run
-from tallystream.streams.clock import Clock, SystemClock
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.service.clock import Clock, SystemClock
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.streams.closing import opened
-from tallystream.streams.topics import TopicSpec
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.topics import TopicSpec
 
 WANTED_REPLICAS = 3
 

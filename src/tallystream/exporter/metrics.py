@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
-from tallystream.exporter.groups import GroupPartition, Lags
-from tallystream.exporter.history import history
-from tallystream.exporter.ledger import Published
-from tallystream.exporter.parts import COUNTS, FIELDS, KINDS, Label, Sums
+from tallystream.exporter.cost_history import history
+from tallystream.exporter.counters import Published
+from tallystream.exporter.labels import COUNTS, FIELDS, KINDS, Label, Sums
+from tallystream.exporter.lag import GroupPartition, Lags
 from tallystream.schemas.money import PICO
 
 _AT = {name: place for place, name in enumerate(FIELDS)}

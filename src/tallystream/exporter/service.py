@@ -13,19 +13,19 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.exporter.groups import LagReader, Lags
-from tallystream.exporter.ledger import Ledger, file_name
+from tallystream.exporter.connections import Registers
+from tallystream.exporter.counters import Ledger, file_name
+from tallystream.exporter.lag import LagReader, Lags
 from tallystream.exporter.metrics import View
-from tallystream.exporter.registers import Registers
 from tallystream.schemas.errors import Unfit, Unreachable
 from tallystream.schemas.hours import hour_of
-from tallystream.streams import topics as topic_admin
-from tallystream.streams.clock import Clock, SystemClock
-from tallystream.streams.closing import opened
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import Health
-from tallystream.streams.tail import Batch, Recreated, Tail
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka import topics as topic_admin
+from tallystream.streams.kafka.follower import Batch, Recreated, Tail
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.service.clock import Clock, SystemClock
+from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 TELL_EVERY = 60.0

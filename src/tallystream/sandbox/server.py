@@ -22,7 +22,7 @@ from tallystream.sandbox.port_store import Store
 from tallystream.sandbox.reply import Call, Reply
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBody, UsageError
-from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.service.clock import Clock, SystemClock
 
 OPENAI, PORT = "/openai/v1", "/port"
 REMEMBERED = 10_000

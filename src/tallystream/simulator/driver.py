@@ -25,7 +25,7 @@ from tallystream.simulator.model import Request
 from tallystream.simulator.options import FleetConfig
 from tallystream.simulator.target import Target
 from tallystream.simulator.truth import Truth
-from tallystream.streams.clock import Clock, SystemClock
+from tallystream.streams.service.clock import Clock, SystemClock
 
 RETRYABLE = frozenset({429, 502, 503, 504})
 """OTLP specification: the only statuses after which a client may send a body again."""

@@ -14,9 +14,9 @@ from enum import Enum, auto
 import aiohttp
 
 from tallystream.schemas.run import Component
-from tallystream.streams import ports
-from tallystream.streams.children import bound_argv
-from tallystream.streams.pauses import Backoff
+from tallystream.streams.process import tcp_ports
+from tallystream.streams.process.children import bound_argv
+from tallystream.streams.service.backoff import Backoff
 from tallystream.supervisor.logfile import LogFile, important
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 
@@ -134,8 +134,8 @@ class Child:
         await self._drained()
 
     async def _start(self) -> None:
-        if not self._ops_port or not ports.is_free(self._ops_port):
-            self._ops_port = ports.pick()
+        if not self._ops_port or not tcp_ports.is_free(self._ops_port):
+            self._ops_port = tcp_ports.pick()
         argv = [argument.replace(OPS_PORT, str(self._ops_port)) for argument in self.spec.argv]
         self._process = await asyncio.create_subprocess_exec(
             *bound_argv(argv),

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tallystream.settings import Settings
+from tallystream.settings.settings import Settings
 from tallystream.supervisor.runfile import RUN_FILE
 
 OPS_PORT = "{ops_port}"

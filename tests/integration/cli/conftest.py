@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tallystream.cli import main
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 
 
 class Said(NamedTuple):

@@ -17,9 +17,9 @@ from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
 
 from tallystream.schemas.connections import Activity, Connection
-from tallystream.streams.compacted import latest
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.reader import latest
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 
 pytestmark = pytest.mark.kafka
 URL = ("--endpoint-url", "https://tally.example")

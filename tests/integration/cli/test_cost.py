@@ -14,9 +14,9 @@ from tests.support.topics import Message, produce
 from tallystream.schemas import keys
 from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.schemas.rows import SessionHourCost
-from tallystream.streams.clock import SystemClock
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.service.clock import SystemClock
 
 pytestmark = pytest.mark.kafka
 NOW_HOUR = SystemClock().now_ns() // HOUR_NS

@@ -11,8 +11,8 @@ from tests.support.topics import produce
 
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 
 pytestmark = pytest.mark.kafka
 NOW = datetime.now(UTC)

@@ -13,16 +13,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tallystream.agents.port_sink.entities import rules
 from tallystream.agents.port_sink.mapping import Mapper
+from tallystream.agents.port_sink.mapping.entities import rules
 from tallystream.cli import main
 from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.schemas.openai import bucket_name
 from tallystream.streams.poller.client import Client, ClientConfig
+from tallystream.streams.poller.credentials import Token, Tokens
 from tallystream.streams.poller.query import fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource, builtin, load
-from tallystream.streams.poller.tokens import Token, Tokens
-from tallystream.streams.poller.windows import Span
+from tallystream.streams.poller.schedule import Span
 
 DAY = 86_400
 YESTERDAY = '((now | floor) - 86400) | strftime("%Y-%m-%d")'

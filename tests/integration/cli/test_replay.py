@@ -16,7 +16,7 @@ from tests.support.usage import Event, Session
 
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 

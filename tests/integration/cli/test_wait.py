@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry, Gauge
 from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
 
-from tallystream.cli.catchup import GAUGES, Places, catch_up
+from tallystream.cli.commands.catch_up import GAUGES, Places, catch_up
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import Health, OpsServer
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.service.ops import Health, OpsServer
 
 pytestmark = pytest.mark.kafka
 

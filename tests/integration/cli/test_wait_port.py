@@ -16,13 +16,13 @@ from tests.support.port_rig import make_row, rig, sink
 from tests.support.waiting import until
 
 from tallystream.agents.openai_days import OpenAIDays
-from tallystream.cli.catchup import Places, catch_up
+from tallystream.cli.commands.catch_up import Places, catch_up
 from tallystream.sandbox import Fault
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.ops import Health, OpsServer
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.poller.metrics import Metrics
-from tallystream.streams.topics import ensure
+from tallystream.streams.service.ops import Health, OpsServer
 
 pytestmark = pytest.mark.kafka
 HOUR = "2026-11-21T13:00:00Z"

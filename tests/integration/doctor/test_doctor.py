@@ -25,8 +25,8 @@ from tests.chaos.load import Fleet, Fleetwise
 from tests.support.usage import Session, event
 from tests.support.waiting import eventually
 
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 
 pytestmark = pytest.mark.kafka
 SMALLEST_SPOOL = 1 << 20

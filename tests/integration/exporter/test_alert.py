@@ -16,8 +16,8 @@ from tests.support.usage import fleet
 from tests.support.waiting import eventually
 from tests.support.worker import producing, worker
 
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 
 pytestmark = [pytest.mark.kafka, needs_prometheus]
 

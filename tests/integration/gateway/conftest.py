@@ -15,8 +15,8 @@ from tests.support.gateway import BEARER, NOW, config_of, connection, running, w
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway import Gateway
 from tallystream.streams.gateway.auth import sha256
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 
 CLAUDE_ID = "Zq3vTestIngestIdClaude"
 GUARDED_ID = "Zq3vTestIngestGuarded1"

@@ -20,7 +20,7 @@ from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response,
 
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway import Gateway
-from tallystream.streams.gateway.paths import BASE, HEADER
+from tallystream.streams.gateway.routes import BASE, HEADER
 
 pytestmark = pytest.mark.kafka
 JSON = {"Content-Type": "application/json"}

@@ -25,7 +25,7 @@ from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway import Gateway, GatewayConfig
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 HEADERS = {"Content-Type": "application/json"}

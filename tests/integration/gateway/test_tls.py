@@ -18,7 +18,7 @@ from tests.support.tls import Authority, Pair
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.otlp import Encoding
-from tallystream.streams.gateway.tls import Certificate
+from tallystream.streams.gateway.http.tls import Certificate
 
 
 def serial(url: str, ca: Path) -> str:

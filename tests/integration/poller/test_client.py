@@ -13,8 +13,8 @@ from aiohttp import web
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.client import Client, ClientConfig
+from tallystream.streams.poller.credentials import Token, Tokens
 from tallystream.streams.poller.errors import PollFailure, Why
-from tallystream.streams.poller.tokens import Token, Tokens
 
 KEYS = Tokens({"api": Token("sk-sandbox-0123456789")})
 

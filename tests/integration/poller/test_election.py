@@ -13,12 +13,12 @@ from tests.support.openai_rig import Rig, only, rig
 from tests.support.waiting import until
 
 from tallystream.schemas.errors import Unreachable
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.leader import Election, Fence, Lost
-from tallystream.streams.poller.ledger import Ledger
-from tallystream.streams.poller.publish import Publisher
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.leader_election import Election, Fence, Lost
+from tallystream.streams.poller.published import Ledger
+from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.poller.service import Poller
-from tallystream.streams.topics import Topics, ensure
 
 pytestmark = pytest.mark.kafka
 

@@ -12,7 +12,7 @@ from tests.support.openai_rig import DAY, NOON, TODAY, Rig, ask, day, only, rig
 
 from tallystream.sandbox.openai_data import Cell
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, cents_to_usd
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.errors import Why
 from tallystream.streams.poller.resources import Resource, builtin
 

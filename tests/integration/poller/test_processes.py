@@ -22,9 +22,9 @@ from tests.support.openai_rig import DAY, TOKEN, Rig, only, rig
 from tests.support.waiting import until
 
 from tallystream.schemas.openai import at
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.resources import builtin
-from tallystream.streams.ports import pick
+from tallystream.streams.process.tcp_ports import pick
 
 pytestmark = pytest.mark.kafka
 COSTS = "/organization/costs"

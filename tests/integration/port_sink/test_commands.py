@@ -17,7 +17,7 @@ from tests.support.port_rig import SESSION, SRC, make_row, rig, sink
 from tests.support.waiting import until
 
 from tallystream.sandbox import Sandbox, SandboxConfig
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 HOUR = "2026-11-21T13:00:00Z"
 

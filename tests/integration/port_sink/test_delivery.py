@@ -14,7 +14,7 @@ from tallystream.agents.port_sink.mapping import default_text
 from tallystream.sandbox import Fault
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z")

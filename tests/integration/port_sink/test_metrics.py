@@ -15,9 +15,9 @@ from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
 from tests.support.waiting import until
 
 from tallystream.agents.port_sink.mapping import default_text
-from tallystream.metrics import registry_of
+from tallystream.reference.metrics import registry_of
 from tallystream.sandbox import Fault
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.resources import builtin
 
 pytestmark = pytest.mark.kafka

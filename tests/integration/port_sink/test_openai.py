@@ -17,18 +17,18 @@ from tests.support.port_rig import Rig, differences, rig, sink
 from tests.support.waiting import until
 
 from tallystream.agents.openai_days import OpenAIDays
-from tallystream.agents.port_sink.identifiers import encode
+from tallystream.agents.port_sink.mapping.identifiers import encode
 from tallystream.sandbox import Fault
 from tallystream.sandbox.openai_data import Cell
 from tallystream.schemas.openai import DAY_S, BilledDay, at
-from tallystream.streams.compacted import latest
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.reader import latest
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.client import ClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.engine import Round
+from tallystream.streams.poller.credentials import Token, Tokens
 from tallystream.streams.poller.resources import load
+from tallystream.streams.poller.round import Round
 from tallystream.streams.poller.service import Poller
-from tallystream.streams.poller.tokens import Token, Tokens
 
 pytestmark = pytest.mark.kafka
 ASKS = {"completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions"}

@@ -13,7 +13,7 @@ from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
 from tests.support.waiting import PATIENCE, until
 
 from tallystream.sandbox import Fault
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 HOUR = "2026-11-21T13:00:00Z"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.rig import Rig
 
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 
 
 @pytest.fixture

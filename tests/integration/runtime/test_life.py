@@ -14,9 +14,9 @@ import pytest
 from tests.support.counting import WorkerConfig, build
 from tests.support.rig import Rig
 
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import run
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, reserved
+from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, reserved
 
 pytestmark = pytest.mark.kafka
 

@@ -21,8 +21,8 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
-from tallystream.streams.kafka import KafkaSettings
-from tallystream.streams.topics import Topics, ensure
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
 
 pytestmark = pytest.mark.kafka
 LAPTOP = Session("codex-7f3a", "one", "platform", "acme/app")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallystream.cli.deadletters import WORDS, parse
+from tallystream.cli.commands.deadletters import WORDS, parse
 from tallystream.schemas.errors import Reason
 
 

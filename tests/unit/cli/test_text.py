@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.cli.text import ago, csv_text, dollars, escape_json, short_id, stamp, visible
-from tallystream.streams.clock import utc
+from tallystream.cli.output.text import ago, csv_text, dollars, escape_json, short_id, stamp, visible
+from tallystream.streams.service.clock import utc
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\n\u202eevil\x9b31m\ufeff"
 

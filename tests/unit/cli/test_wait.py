@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tallystream.cli.catchup import samples, still_behind
-from tallystream.streams.lag import PartitionLag
+from tallystream.cli.commands.catch_up import samples, still_behind
+from tallystream.streams.kafka.lag import PartitionLag
 
 PAGE = """
 # HELP tallystream_gateway_spool_messages Messages in the spool.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tallystream.doctor import clocks, group, spool, topics
-from tallystream.streams.lag import PartitionLag
+from tallystream.streams.kafka.lag import PartitionLag
 
 WEEK = 7 * 86_400.0
 WELL = {

@@ -10,9 +10,9 @@ from tests.support.gateway import BEARER, INGEST_ID, NOW, connection
 
 from tallystream.schemas.connections import Connection, IngestKey
 from tallystream.streams.gateway.auth import Credentials, credentials, judge, sha256
+from tallystream.streams.gateway.connections.cache import Cache, Grant
 from tallystream.streams.gateway.errors import Refused
-from tallystream.streams.gateway.paths import Target
-from tallystream.streams.gateway.registry import Cache, Grant
+from tallystream.streams.gateway.routes import Target
 
 HOUR = timedelta(hours=1)
 BEARER_NEEDED: dict[str, Any] = {"bearer_sha256": sha256(BEARER)}

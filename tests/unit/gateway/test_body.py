@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.gateway.body import Body, Budget, decode, decompress
 from tallystream.streams.gateway.errors import Refused, Undecodable
+from tallystream.streams.gateway.http.body import Body, Budget, decode, decompress
 
 LIMIT = 1 << 20
 

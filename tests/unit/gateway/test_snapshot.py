@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.gateway import INGEST_ID, connection
 
-from tallystream.streams.gateway import snapshot
+from tallystream.streams.gateway.connections import snapshot
 
 
 def test_it_comes_back_as_it_was_and_holds_no_secret(tmp_path: Path) -> None:

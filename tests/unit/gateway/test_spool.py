@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tallystream.streams.gateway.errors import SpoolFailed, SpoolFull
 from tallystream.streams.gateway.message import Message
-from tallystream.streams.gateway.spool import ActivityRow, Held, Level, SpoolFile
+from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, SpoolFile
 
 MESSAGES = st.builds(
     Message,

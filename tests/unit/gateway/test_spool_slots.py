@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from tallystream.schemas.errors import Unfit
-from tallystream.streams.clock import SystemClock
 from tallystream.streams.gateway.message import Message
-from tallystream.streams.gateway.spool import SpoolFile
-from tallystream.streams.gateway.spool_slots import Slot
-from tallystream.streams.gateway.spool_thread import Spool
+from tallystream.streams.gateway.spool.file import SpoolFile
+from tallystream.streams.gateway.spool.slots import Slot
+from tallystream.streams.gateway.spool.spool import Spool
+from tallystream.streams.service.clock import SystemClock
 
 MESSAGE = Message("t.usage", b"k", b"v", "usage-batch/1")
 HOLDER = """
 import sys, pathlib
-from tallystream.streams.gateway.spool_slots import Slot
+from tallystream.streams.gateway.spool.slots import Slot
 slot = Slot.take_lowest(pathlib.Path(sys.argv[1]))
 print(slot.number, flush=True)
 sys.stdin.read()

@@ -10,7 +10,7 @@ import pytest
 from tallystream.schemas import exact
 from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.extract import Extractor, bucket_start, buckets
-from tallystream.streams.poller.windows import Span
+from tallystream.streams.poller.schedule import Span
 
 DAY = 86_400
 COSTS = exact.loads("""{"object": "page", "has_more": true, "next_page": "page_2", "data": [

@@ -10,7 +10,7 @@ from tallystream.streams.poller.errors import PollFailure, Why
 from tallystream.streams.poller.params import Pairs
 from tallystream.streams.poller.query import fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource
-from tallystream.streams.poller.windows import Span
+from tallystream.streams.poller.schedule import Span
 
 DAY = 86_400
 WEEK = Span(0, 7 * DAY)

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from tallystream.agents.port_sink.documents.feeds import feeds
-from tallystream.agents.port_sink.ledger import SWEEP, TERM, Ledger
+from tallystream.agents.port_sink.state.sent import SWEEP, TERM, Ledger
 from tallystream.schemas import keys
-from tallystream.streams.topics import Topics
+from tallystream.streams.kafka.topics import Topics
 
 TOPICS = Topics("t")
 FEEDS = {feed.topic: feed for feed in (*feeds(TOPICS), Ledger.feed(TOPICS.port_sent.name))}

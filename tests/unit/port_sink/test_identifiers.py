@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tallystream.agents.port_sink.identifiers import LONGEST, decode, encode
+from tallystream.agents.port_sink.mapping.identifiers import LONGEST, decode, encode
 
 # Port's own pattern, with Python's way to say \p{L}
 PATTERN = re.compile(r"^(?!\.{1,2}$)(?:[^\W\d_]|[0-9@_.+:\\/=-])+$")

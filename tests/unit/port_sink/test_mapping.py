@@ -10,8 +10,8 @@ from tests.support.port_page import DAILY, MODELS, PASTED, USAGE, flattened
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.openai import complete
-from tallystream.agents.port_sink.entities import rules
 from tallystream.agents.port_sink.mapping import Mapped, Mapper, default_text
+from tallystream.agents.port_sink.mapping.entities import rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.schemas.errors import UsageError
 

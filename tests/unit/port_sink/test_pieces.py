@@ -10,20 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.agents.port_sink import blueprints, lifecycle
-from tallystream.agents.port_sink.backlog import Backlog, Since
-from tallystream.agents.port_sink.doubts import MARGIN_MS, Doubts
-from tallystream.agents.port_sink.entities import EntityKey
+from tallystream.agents.port_sink import blueprints
+from tallystream.agents.port_sink.blueprints import sync
 from tallystream.agents.port_sink.mapping import default_text
+from tallystream.agents.port_sink.mapping.entities import EntityKey
+from tallystream.agents.port_sink.pipeline.backlog import Backlog, Since
 from tallystream.agents.port_sink.port.client import ClientConfig
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.port.token import Tokens
-from tallystream.cli.common import settings_from
+from tallystream.agents.port_sink.state.in_doubt import MARGIN_MS, Doubts
+from tallystream.cli.options import settings_from
 from tallystream.components.sink import read_mapper
-from tallystream.pagenames import NAMES, variable
 from tallystream.sandbox.contract import Contract
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource
+from tallystream.settings.ocean_names import NAMES, variable
 from tallystream.supervisor.specs import plan as plan_of
 
 
@@ -209,14 +210,14 @@ class TestBlueprints:
                 "relations": {"service": {"target": "service", "required": False, "many": False}},
             }
         }  # fmt: skip
-        found = lifecycle.differences(ours, theirs)
+        found = sync.differences(ours, theirs)
         assert {one.blueprint for one in found if one.what == "missing"} == ours.keys() - theirs.keys()
         changed = {one.path: one.ours for one in found if one.what == "changed"}
         assert changed["schema.properties.cost_usd.type"] == "number"
         assert changed["schema.required"] == ["session_id", "client", "own"]
         assert "relations.models" in {one.path for one in found if one.what == "added"}
-        merged = {name: lifecycle.merge(one, theirs.get(name, {})) for name, one in ours.items()}
-        assert lifecycle.differences(ours, merged) == []
+        merged = {name: sync.merge(one, theirs.get(name, {})) for name, one in ours.items()}
+        assert sync.differences(ours, merged) == []
         session = merged["coding_agent_session"]
         assert session["schema"]["properties"]["own"] == {"type": "number"}
         assert session["relations"]["service"]["target"] == "service"

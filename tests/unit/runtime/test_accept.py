@@ -10,7 +10,7 @@ from tests.support.counting import Counts
 
 from tallystream.schemas.errors import Unfit
 from tallystream.streams.runtime import Part
-from tallystream.streams.runtime.rows import Closed, Position
+from tallystream.streams.runtime.changelog import Closed, Position
 
 
 class Rec(NamedTuple):

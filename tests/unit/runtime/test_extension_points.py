@@ -23,9 +23,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from tests.support.counting import Counts, EndedError
 
-from tallystream.streams.runtime.manager import PromptTableManager
-from tallystream.streams.runtime.stores import MemoryRows, RocksRows
-from tallystream.streams.runtime.transport import Transport
+from tallystream.streams.runtime.faust_backend.stores import MemoryRows, RocksRows
+from tallystream.streams.runtime.faust_backend.table_manager import PromptTableManager
+from tallystream.streams.runtime.faust_backend.transport import Transport
 
 
 def source(thing: Any) -> str:

@@ -16,14 +16,14 @@ from faust.types import TP
 from tests.support.counting import Counts, EndedError, WorkerConfig, build, ended
 
 from tallystream.schemas.errors import Unfit
-from tallystream.streams.kafka import KafkaSettings
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import App, Part, PartProgress, Progress, expiry
-from tallystream.streams.runtime.app import credentials
-from tallystream.streams.runtime.batches import MAX_RECORDS, BatchScheduler
-from tallystream.streams.runtime.exits import Exit, last_words
-from tallystream.streams.runtime.guard import Membership
-from tallystream.streams.runtime.rows import Closed, Position
-from tallystream.streams.runtime.source import check_offset, check_record
+from tallystream.streams.runtime.changelog import Closed, Position
+from tallystream.streams.runtime.crash import Exit, last_words
+from tallystream.streams.runtime.faust_backend.app import credentials
+from tallystream.streams.runtime.faust_backend.batches import MAX_RECORDS, BatchScheduler
+from tallystream.streams.runtime.membership import Membership
+from tallystream.streams.runtime.source_check import check_offset, check_record
 
 SOURCE = TopicPartition("s", 0)
 

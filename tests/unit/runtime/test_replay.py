@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay, reserved
+from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay, reserved
 
 Changelog = tuple[bytes | None, bytes | None]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.support.counting import WorkerConfig, build
 
-from tallystream.streams.runtime.stores import MemoryRows, RocksRows
+from tallystream.streams.runtime.faust_backend.stores import MemoryRows, RocksRows
 
 
 @pytest.fixture(params=["memory", "rocksdb"])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.run import Component, Run
-from tallystream.settings import Settings
-from tallystream.streams.pauses import Backoff
+from tallystream.settings.settings import Settings
+from tallystream.streams.service.backoff import Backoff
 from tallystream.supervisor import runfile
 from tallystream.supervisor.logfile import KEPT, LogFile, important
 from tallystream.supervisor.specs import plan

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tallystream.agents import windows
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position, replay, reserved
+from tallystream.agents.session_cost import hour_state
+from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay, reserved
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
@@ -36,19 +36,19 @@ def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
         if reserved(key) or value is None:
             continue
         seen.add(key.decode())
-        state = windows.load(value)
+        state = hour_state.load(value)
         want = expected[key.decode()]
-        assert json.loads(windows.to_row(key, state)) == want["row"]
+        assert json.loads(hour_state.to_row(key, state)) == want["row"]
         assert [f"{ident:016x}" for ident in state.ids] == want["ids"]
         assert (state.version, state.newest, state.floor) == (want["version"], want["newest"], want["floor"])
-        assert windows.version_of(value) == want["version"]
-        assert windows.load(windows.dump(state)).ids == state.ids
+        assert hour_state.version_of(value) == want["version"]
+        assert hour_state.load(hour_state.dump(state)).ids == state.ids
     assert seen == expected.keys()
 
 
 def test_the_changelog_recovers_to_the_same_positions_and_markers(folder: str) -> None:
     expected = json.loads((FIXTURES / folder / "expected.json").read_text())
-    replayed = replay(changelog(folder), lambda _: None, windows.version_of, set())
+    replayed = replay(changelog(folder), lambda _: None, hour_state.version_of, set())
     assert (replayed.stale, replayed.foreign) == (0, 0)
     position, closed = replayed.rows[POSITION], replayed.rows[CLOSED]
     assert position is not None

@@ -11,19 +11,19 @@ from typing import Any
 
 from tests.support.usage import Session, event
 
-from tallystream.agents import windows
-from tallystream.agents.messages import parse
 from tallystream.agents.pricing import Book
+from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost.parse import parse
 from tallystream.schemas import keys
 from tallystream.schemas.hours import HOUR_NS, hour_iso
-from tallystream.streams.runtime.rows import CLOSED, POSITION, Closed, Position
+from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position
 
 AT = datetime(2026, 11, 21, 14, 10, tzinfo=UTC)
 
 
 def main(folder: Path) -> None:
     rng, book = random.Random(8), Book()
-    states: dict[bytes, windows.State] = {}
+    states: dict[bytes, hour_state.State] = {}
     for offset in range(160):
         session = Session("codex-7f3a", f"s{offset % 4}|%", ("platform", None)[offset % 2], "acme/app")
         # One session has more events than ids are remembered, in an hour of its own.
@@ -32,12 +32,12 @@ def main(folder: Path) -> None:
         batch = parse(session.key, session.message(events))
         for one in batch.events:
             key = keys.join(batch.connection_id, batch.session_id) + b"|" + hour_iso(one[1] // HOUR_NS).encode()
-            state = states.setdefault(key, windows.State(batch.client, batch.provider))
+            state = states.setdefault(key, hour_state.State(batch.client, batch.provider))
             price = book.price(batch.provider, one[2], one[3], one[1], one[5], one[6], one[7], one[8], one[9])
-            windows.apply(state, one, price, book.hash, batch.attribution, late=False)
+            hour_state.apply(state, one, price, book.hash, batch.attribution, late=False)
             state.version = offset
     rows: list[tuple[bytes, bytes | None]] = [(POSITION, Position(0).encode())]
-    rows += [(key, windows.dump(state)) for key, state in states.items()]
+    rows += [(key, hour_state.dump(state)) for key, state in states.items()]
     gone = min(states)
     rows.append((CLOSED, Closed(b"2026-11-14T15:00:00Z", 160).encode()))
     rows.append((POSITION, Position(160, 1_795_300_000_123).encode()))
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
         "kept": sorted(key.decode() for key in states if key != gone),
         "states": {
             key.decode(): {
-                "row": json.loads(windows.to_row(key, state)),
+                "row": json.loads(hour_state.to_row(key, state)),
                 "ids": [f"{ident:016x}" for ident in state.ids],
                 "version": state.version,
                 "newest": state.newest,

@@ -1,0 +1,173 @@
+"""Entities as Port takes them: identifiers made legal, dates whole, numbers without the dust of floats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from tallystream.agents.port_sink.mapping.identifiers import encode
+from tallystream.agents.port_sink.mapping.program import Failure, RawEntity
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?")
+_SIMPLE = frozenset({str, int, bool, type(None)})
+DIGITS = 15
+"""Significant digits that a double always holds: beyond them, what JQ calculated is dust (0.1 + 0.2)."""
+
+
+class EntityKey(NamedTuple):
+    """What an entity is in Port."""
+
+    blueprint: str
+    identifier: str
+
+
+@dataclass(frozen=True)
+class Entity:
+    """`body` is what goes into a bulk request; `digest` is equal for equal bodies."""
+
+    key: EntityKey
+    body: Mapping[str, Any]
+    text: bytes
+    digest: str
+
+    def targets(self) -> Iterator[str]:
+        """Yield the identifiers this entity relates to."""
+        for value in (self.body.get("relations") or {}).values():
+            for target in value if isinstance(value, list) else [value]:
+                if isinstance(target, str):
+                    yield target
+
+
+class Unmappable(Exception):  # noqa: N818 - a verdict on a record
+    """What the mapping gave is no entity: `field` of the mapping gave `reason`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def failure(self, expression: str) -> Failure:
+        """Return it as the mapping's failure."""
+        return Failure(self.field, expression, self.reason)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a blueprint asks of its entities, as far as it is checked here."""
+
+    dates: frozenset[str]
+    """Properties of format date-time."""
+    required: tuple[str, ...]
+    required_relations: tuple[str, ...]
+
+    @classmethod
+    def of(cls, blueprint: Mapping[str, Any]) -> Rules:
+        """Return a blueprint's rules."""
+        schema = blueprint.get("schema") or {}
+        properties, relations = schema.get("properties") or {}, blueprint.get("relations") or {}
+        return cls(
+            frozenset(name for name, rule in properties.items() if rule.get("format") == "date-time"),
+            tuple(schema.get("required") or ()),
+            tuple(name for name, rule in relations.items() if rule.get("required")),
+        )
+
+
+def rules(blueprints: Mapping[str, Mapping[str, Any]]) -> dict[str, Rules]:
+    """Return the rules of blueprints, by identifier."""
+    return {name: Rules.of(blueprint) for name, blueprint in blueprints.items()}
+
+
+def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
+    """Return the entity that a mapping gave for a row.
+
+    What is put right: characters Port refuses in identifiers, also in relations (`identifiers.encode`); a day or a time
+    without zone where the blueprint wants a date-time (taken as UTC); digits that only floats make.
+
+    Raises:
+        Unmappable: no identifier, no such blueprint known, or a required property or relation is null.
+
+    """
+    name = _text(raw.get("blueprint"), "blueprint")
+    blueprint = known.get(name)
+    if blueprint is None:
+        raise Unmappable("blueprint", f"Port has no blueprint {name!r}")
+    identifier = encode(_text(raw.get("identifier"), "identifier"))
+    body: dict[str, Any] = {"identifier": identifier}
+    for field in ("title", "icon"):
+        if raw.get(field) is not None:
+            body[field] = raw[field] if isinstance(raw[field], str) else str(raw[field])
+    if raw.get("team") is not None:
+        body["team"] = raw["team"]
+    properties = body["properties"] = {
+        key: value if type(value) in _SIMPLE else _tidy(value, row)
+        for key, value in (raw.get("properties") or {}).items()
+    }
+    for key in blueprint.dates:
+        if isinstance(properties.get(key), str):
+            properties[key] = _whole_date(properties[key])
+    relations = {key: _relation(value, key) for key, value in (raw.get("relations") or {}).items()}
+    if relations:
+        body["relations"] = relations
+    for required in blueprint.required:
+        if properties.get(required) is None:
+            raise Unmappable(f"properties.{required}", "the blueprint requires it and it is null")
+    for required in blueprint.required_relations:
+        if not relations.get(required):
+            raise Unmappable(f"relations.{required}", "the blueprint requires it and it is null")
+    text = orjson.dumps(body)
+    digest = blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
+    return Entity(EntityKey(name, identifier), body, text, digest)
+
+
+def _text(value: Any, field: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise Unmappable(field, f"must give a text, gave {'an empty one' if value == '' else _shown(value)}")
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    return orjson.dumps(value).decode()[:60]
+
+
+def _whole_date(value: str) -> str:
+    if _DAY.fullmatch(value):
+        return f"{value}T00:00:00Z"
+    return f"{value}Z" if _NO_ZONE.fullmatch(value) else value
+
+
+def _tidy(value: Any, row: Any) -> Any:
+    """Round what JQ calculated to 15 digits; a number that is in the row as it is stays as it is."""
+    if isinstance(value, float):
+        short = float(f"{value:.{DIGITS}g}")
+        return value if short == value or any(value == one for one in _floats(row)) else short
+    if isinstance(value, dict):
+        return {key: _tidy(item, row) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_tidy(item, row) for item in value]
+    return value
+
+
+def _floats(value: Any) -> Iterator[float]:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _floats(item)
+    elif value is not None and not isinstance(value, str | bool | int):
+        yield float(value)
+
+
+def _relation(value: Any, name: str) -> Any:
+    if isinstance(value, str):
+        return encode(value) if value else None
+    if isinstance(value, list):
+        if not all(isinstance(item, str) for item in value):
+            raise Unmappable(f"relations.{name}", f"must give identifiers, gave {_shown(value)}")
+        return [encode(item) for item in value if item]
+    if value is None or isinstance(value, dict):
+        return value
+    raise Unmappable(f"relations.{name}", f"must give an identifier, gave {_shown(value)}")

@@ -1,0 +1,1 @@
+"""A changed document becomes an entity: backlog, transform, send queue, sender; resync and samples beside them."""

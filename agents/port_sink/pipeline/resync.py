@@ -1,0 +1,121 @@
+"""Everything compared with what was sent, now and then; and the one rule by which entities are ever deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+import structlog
+
+from tallystream.agents.port_sink.documents import Kind
+from tallystream.agents.port_sink.mapping.entities import EntityKey
+from tallystream.agents.port_sink.metrics import SinkMetrics
+from tallystream.agents.port_sink.pipeline.backlog import Backlog
+from tallystream.agents.port_sink.port import api
+from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.errors import PortError, Why
+from tallystream.agents.port_sink.port.rate import Pace
+from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.streams.kafka.global_table import GlobalTable
+from tallystream.streams.leader_election import Fence
+from tallystream.streams.service.clock import Clock
+
+log = structlog.get_logger()
+CHUNK = 500
+LOW = 2_000
+"""Swept documents that may wait: a sweep never piles up more, so that it costs no memory."""
+TICK = 0.05
+RETRY = 60.0
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Puts every document into the backlog, at the start of a term and then every `interval` seconds."""
+
+    table: GlobalTable
+    kinds: Mapping[str, Kind]
+    backlog: Backlog
+    metrics: SinkMetrics
+    clock: Clock
+    interval: float
+    asked: asyncio.Event
+    """Set when somebody wants a sweep now."""
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            self.asked.clear()
+            self.metrics.sweeping.set(1)
+            for kind, documents in self.kinds.items():
+                await self._kind(kind, documents)
+            self.metrics.sweeps.inc()
+            self.metrics.sweeping.set(0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.interval):
+                    await self.asked.wait()
+
+    async def _kind(self, kind: str, documents: Kind) -> None:
+        every = documents.every(self.table)
+        while chunk := list(islice(every, CHUNK)):
+            while self.backlog.swept >= LOW:  # noqa: ASYNC110 - many take from it, nobody waits for long
+                await asyncio.sleep(TICK)
+            self.backlog.sweep(kind, chunk, self.clock.now_ns() // 1_000_000)
+            self.metrics.swept.inc(len(chunk))
+            await asyncio.sleep(0)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Deletes entities whose document's own time is longer than `seconds` ago: nothing else ever deletes.
+
+    Only what was noted as sent by us is looked at, so an entity of somebody else's is safe. A document that has been
+    active since has a younger time, and so is its entity.
+    """
+
+    client: Client
+    pace: Pace
+    fence: Fence
+    ledger: Ledger
+    metrics: SinkMetrics
+    clock: Clock
+    seconds: float
+    interval: float
+    dependents: bool
+
+    async def run(self) -> None:
+        """Delete what is due, until cancelled.
+
+        Raises:
+            Lost: another sink writes, or may.
+
+        """
+        while True:
+            pause = self.interval
+            for blueprint in sorted({key.blueprint for key in self._due()}):
+                due = (key.identifier for key in self._due() if key.blueprint == blueprint)
+                while chunk := list(islice(due, api.BULK_DELETE)):
+                    try:
+                        await self._delete(blueprint, chunk)
+                    except PortError as exc:
+                        log.warning("not_deleted", blueprint=blueprint, why=exc.message, hint=exc.hint)
+                        pause = min(pause, RETRY)
+            await asyncio.sleep(pause)
+
+    def _due(self) -> Iterator[EntityKey]:
+        oldest = self.clock.now_ns() / 1e6 - self.seconds * 1000
+        return (key for key, sent in self.ledger.sent() if sent.at_ms is not None and sent.at_ms < oldest)
+
+    async def _delete(self, blueprint: str, identifiers: list[str]) -> None:
+        await self.pace.wait()
+        await self.fence.ensure()
+        try:
+            self.pace.heard(await api.delete(self.client, blueprint, identifiers, dependents=self.dependents))
+        except Refusal as exc:
+            if exc.why is not Why.NOT_FOUND:  # the blueprint is gone, and its entities with it
+                raise
+        await self.ledger.forget(EntityKey(blueprint, identifier) for identifier in identifiers)
+        self.metrics.deleted.labels(blueprint).inc(len(identifiers))
+        log.info("deleted", blueprint=blueprint, entities=len(identifiers), rule=f"older than {self.seconds:g} s")

@@ -1,0 +1,195 @@
+"""Batches to Port: planned, sent, noted; retried for as long as retrying can help."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from tallystream.agents.port_sink.dead_letters import Letters
+from tallystream.agents.port_sink.metrics import SinkMetrics
+from tallystream.agents.port_sink.pipeline.send_queue import Item, Outbox
+from tallystream.agents.port_sink.port import api
+from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.errors import PortError, Why
+from tallystream.agents.port_sink.port.rate import Pace
+from tallystream.agents.port_sink.state.in_doubt import Doubts
+from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.streams.leader_election import Fence
+from tallystream.streams.service.clock import Clock
+
+log = structlog.get_logger()
+ATTEMPTS = 12
+"""Attempts of an entity that Port does not take yet; with the pauses between them that is an hour."""
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 2_000, 600_000
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
+IDLE = 0.05
+UNSURE = frozenset({Why.UNANSWERED, Why.SERVER})
+"""After these it is not known whether the request was, or will be, carried out."""
+
+
+class Closing(Exception):  # noqa: N818 - an event, not a mistake
+    """The term ends."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The senders of one term."""
+
+    client: Client
+    pace: Pace
+    fence: Fence
+    ledger: Ledger
+    letters: Letters
+    outbox: Outbox
+    doubts: Doubts
+    metrics: SinkMetrics
+    clock: Clock
+    said: Callable[[str | None], None]
+    merge: bool = True
+    create_missing: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the outbox has been given something."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when no further request may begin."""
+
+    async def send(self, slot: int) -> None:
+        """Take batches and deliver them, until `closing`. A sender has one request under way; `slot` is its number.
+
+        Raises:
+            Lost: another sink writes, or may.
+
+        """
+        while not self.closing.is_set():
+            taken = self.outbox.take(self.now_ms())
+            if taken is not None:
+                with suppress(Closing):
+                    await self._deliver(slot, *taken)
+                continue
+            # A batch may become due by mere waiting, so the event alone would not do.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE):
+                    await self.wake.wait()
+            self.wake.clear()
+
+    def now_ms(self) -> int:
+        """Return the time in ms since the epoch."""
+        return self.clock.now_ns() // 1_000_000
+
+    async def _deliver(self, slot: int, blueprint: str, items: Sequence[Item]) -> None:
+        attempt = 0
+        while True:
+            try:
+                headers, results = await self._request(slot, blueprint, items)
+            except PortError as exc:
+                self.metrics.requests.labels(exc.why.value).inc()
+                if exc.why in UNSURE:
+                    # It may be on its way still when its repetition has long landed, and land on something newer.
+                    plan = self.ledger.retire(slot)
+                    if plan is not None:
+                        self.doubts.add(plan, self.now_ms() + int(self.client.config.timeout * 1000))
+                else:
+                    self.ledger.answered(slot)
+                if not exc.retryable:
+                    await self._rejected(slot, blueprint, items, exc)
+                    return
+                await self._pause(exc, attempt)
+                attempt += 1
+                items = self.outbox.newest(items)
+                continue
+            self.pace.heard(headers)
+            self.metrics.paced(self.pace.rate, self.pace.remaining)
+            self.said(None)
+            await self._settle(blueprint, items, results)
+            self.ledger.answered(slot)
+            return
+
+    async def _request(
+        self, slot: int, blueprint: str, items: Sequence[Item]
+    ) -> tuple[Mapping[str, str], list[api.Failed | None]]:
+        await self.pace.wait()
+        await self.client.tokens.get()
+        await self.fence.ensure()
+        if self.closing.is_set():
+            raise Closing
+        await self.ledger.plan(slot, items, self.now_ms() + int(self.client.tokens.longest * 1000))
+        await self.fence.ensure()
+        entities = [item.entity for item in items]
+        return await api.upsert(self.client, blueprint, entities, merge=self.merge, create_missing=self.create_missing)
+
+    async def _pause(self, exc: PortError, attempt: int) -> None:
+        """Wait until the same request may be accepted."""
+        headers = exc.headers if isinstance(exc, Refusal) else {}
+        if exc.why is Why.THROTTLED:
+            self.metrics.throttled.inc()
+            seconds = self.pace.throttled(headers, exc.retry_after, attempt)
+            self.metrics.paced(self.pace.rate, self.pace.remaining)
+            log.warning("throttled", seconds=round(seconds, 1), hint=exc.hint)
+            return
+        self.said(exc.message)
+        seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(attempt, 10))
+        if exc.retry_after is not None:
+            seconds = min(max(seconds, exc.retry_after), 10 * LONGEST_BACKOFF)
+        if attempt in (0, 5) or attempt % 20 == 0:
+            log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=round(seconds, 1))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.closing.wait()
+                raise Closing
+
+    async def _rejected(self, slot: int, blueprint: str, items: Sequence[Item], exc: PortError) -> None:
+        """Deal with a request that Port refuses as a whole."""
+        now = self.now_ms()
+        if exc.why is Why.NOT_FOUND:
+            log.warning("blueprint_missing", blueprint=blueprint, hint=exc.hint)
+            for item in items:
+                await self._again(item, f"{exc.message} (blueprint {blueprint})", now)
+            return
+        if len(items) > 1:
+            # One of them spoils it for the others: halve until it is alone.
+            middle = len(items) // 2
+            await self._deliver(slot, blueprint, items[:middle])
+            await self._deliver(slot, blueprint, items[middle:])
+            return
+        await self._dead(items[0], exc.message, now)
+
+    async def _settle(self, blueprint: str, items: Sequence[Item], results: Sequence[api.Failed | None]) -> None:
+        """Note what was written; what was not is tried again, or given up."""
+        written = [item for item, failed in zip(items, results, strict=True) if failed is None]
+        if written:
+            await self.ledger.note(written)
+            self.metrics.upserted.labels(blueprint).inc(len(written))
+        now = self.now_ms()
+        for item in written:
+            if item.appended_ms is not None:
+                self.metrics.row_to_port.observe(max(0, now - item.appended_ms) / 1000)
+            self.doubts.forced.discard(item.entity.key)
+            self.outbox.landed(item, now)
+        self.metrics.requests.labels("ok" if len(written) == len(items) else "partial").inc()
+        for item, failed in zip(items, results, strict=True):
+            if failed is None:
+                continue
+            if failed.missing or failed.retryable:
+                if failed.missing:
+                    self.metrics.missing.labels(blueprint).inc()
+                await self._again(item, f"Port answered {failed.status}: {failed.message}", now)
+            else:
+                await self._dead(item, f"Port answered {failed.status}: {failed.message}", now)
+        self.outbox.wake((item.entity.key.identifier for item in written), now)
+
+    async def _again(self, item: Item, why: str, now_ms: int) -> None:
+        """Try an entity again later, for a bounded number of times."""
+        if item.attempts + 1 >= ATTEMPTS:
+            await self._dead(item, f"given up after {ATTEMPTS} attempts: {why}", now_ms)
+            return
+        pause = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2**item.attempts)
+        self.outbox.park(item, now_ms + pause, now_ms)
+
+    async def _dead(self, item: Item, why: str, now_ms: int) -> None:
+        await self.letters.refused(item, why)
+        self.metrics.failed.labels(item.entity.key.blueprint).inc()
+        self.doubts.forced.discard(item.entity.key)
+        self.outbox.landed(item, now_ms)

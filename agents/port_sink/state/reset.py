@@ -1,0 +1,45 @@
+"""Forgetting what was sent: the sink then finds that Port has nothing of it, and sends it again."""
+
+from __future__ import annotations
+
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from tallystream.agents.port_sink.state.sent import HEADERS, SWEEP
+from tallystream.schemas import keys
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.reader import latest
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+
+
+async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) -> int:
+    """Forget the entities of a blueprint, or all, and ask the active sink for a sweep; return how many there were.
+
+    Raises:
+        Unreachable: Kafka does not answer.
+
+    """
+    await ensure(kafka, (topics.port_sent,))
+    sent = [key for key in await latest(kafka, topics.port_sent.name) if _is(key, blueprint)]
+    made = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
+    try:
+        async with opened(made, within=None) as producer:
+            for key in sent:
+                await producer.send(topics.port_sent.name, None, key=key, headers=HEADERS["entity"])
+            await producer.flush()
+            value = orjson.dumps({"blueprint": blueprint})
+            await producer.send_and_wait(topics.port_sent.name, value, key=SWEEP, headers=HEADERS["sweep"])
+    except (KafkaError, OSError) as exc:
+        raise Unreachable(
+            f"Kafka at {kafka.bootstrap} did not take it: {type(exc).__name__}",
+            "is it running and reachable from here?",
+        ) from exc
+    return len(sent)
+
+
+def _is(key: bytes, blueprint: str | None) -> bool:
+    parts = keys.split(key)
+    return parts[0] == "entity" and len(parts) == 3 and blueprint in (None, parts[1])

@@ -1,0 +1,60 @@
+"""Dead letters of usage messages: `schemas.deadletters.DeadLetter` rows, the same for the same message every time.
+
+The key is `usage|partition|offset|index`. A refused event is kept as a UsageBatch of its own (`record`), complete, so
+that it can be produced to `usage` again as it is. What does not fit the schema is kept as size and hash only: it might
+be anything, content too.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from tallystream.agents.session_cost.parse import Batch
+from tallystream.schemas import keys
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.hours import hour_iso, hour_of
+from tallystream.streams.service.clock import utc
+
+Row = tuple[bytes, bytes]
+
+DETAILS = {
+    Reason.TOO_LATE: "its hour ended longer than the lateness before its message was appended",
+    Reason.FROM_THE_FUTURE: "it lies 24 h or more after the time its message was appended",
+    Reason.CLOSED: "its hour has been removed from the state for good",
+    Reason.BEYOND_DEDUPE: "it is not newer than ids its hour has forgotten: it may have been counted already",
+    Reason.ROW_FULL: "its hour has as many models, tiers and attributions as a row can hold",
+}
+
+
+def _letter(p: int, offset: int, index: int, append_ms: int, reason: Reason, detail: str, **fields: Any) -> Row:
+    source = keys.join("usage", str(p), str(offset), str(index))
+    at = utc(append_ms * 1_000_000)
+    letter = {"source": source.decode(), "reason": reason.value, "detail": detail, "at": at, **fields}
+    return source, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
+
+
+def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, detail: str, index: int = 0) -> Row:
+    """Return the letter of a message that cannot be counted, or of the event at `index` in it that cannot.
+
+    Size and hash are the whole message's: they find it again in the topic, and nothing of it is looked at twice.
+    """
+    raw = value or b""
+    digest = sha256(raw).hexdigest()
+    return _letter(p, offset, index, append_ms, Reason.INVALID_MESSAGE, detail, size=len(raw), sha256=digest)
+
+
+def refused_event(p: int, offset: int, append_ms: int, batch: Batch, index: int, reason: Reason) -> Row:
+    """Return the letter of an event that fits but may not be counted."""
+    event = batch.raw[index]
+    head = {"connection_id": batch.connection_id, "client": batch.client, "session_id": batch.session_id}
+    record = {
+        **head,
+        "provider": batch.provider,
+        "attribution": orjson.Fragment(batch.attribution),
+        "events": [event],
+    }
+    detail = f"{DETAILS[reason]} (hour {hour_iso(hour_of(event['occurred_at']))})"
+    return _letter(p, offset, index, append_ms, reason, detail, **head, record=record)

@@ -1,0 +1,305 @@
+"""The state of one session in one UTC hour, and its laws: pure functions of a state and an event.
+
+- An event counts once: its id is remembered, and what is too old for the ids that are remembered does not count at all.
+- Totals do not depend on the order in which events come, nor on how messages split them, nor on how often they come.
+- A state knows the offset of the last message in it (`version`): a message up to that offset is in it already.
+- `load(dump(state))` is the state.
+
+Which events may still be counted depends on nothing but the event and its own message (`Window.verdict`) and on the
+partition's closed marker: not on other clients' clocks, nor on ours.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from tallystream.agents.session_cost import sums as s
+from tallystream.agents.session_cost.parse import Event
+from tallystream.schemas import keys
+from tallystream.schemas.errors import Reason, Unfit
+from tallystream.schemas.hours import HOUR_MS, hour_iso
+
+GRACE_MS = HOUR_MS
+"""An event that is appended later than this after its hour's end made a final row change: it counts as late."""
+FUTURE_MS = 24 * HOUR_MS
+GENERATION = 0
+"""First part of a row's version, until a deliberate rebuild."""
+
+BLOCK = 512
+"""Event ids are forgotten in blocks; of each the newest event time is kept."""
+BLOCKS = 8
+"""Full blocks that are remembered: at least the last 4,096 ids are."""
+MAX_BUCKET_BYTES = 600_000
+"""What the buckets of one row may take, so that neither row nor state outgrows a Kafka message (900 kB)."""
+_BUCKET_BYTES = 640
+"""The numbers and field names of one bucket in a row, at most."""
+
+BucketKey = tuple[str, str | None, str | None, str, str]
+"""model, service_tier, speed, book, attribution (canonical JSON)."""
+
+_FORMAT = 1
+_HEAD = struct.Struct("<BqI")
+"""Format, version, length of the JSON; the ids follow it, 8 bytes each, little-endian."""
+
+
+class Outcome(Enum):
+    """What became of an event."""
+
+    COUNTED = "counted"
+    DUPLICATE = "duplicate"
+    BEYOND_DEDUPE = "beyond_dedupe"
+    ROW_FULL = "row_full"
+
+
+REASONS = {Outcome.BEYOND_DEDUPE: Reason.BEYOND_DEDUPE, Outcome.ROW_FULL: Reason.ROW_FULL}
+"""Outcomes that make a dead letter."""
+COUNTED, DUPLICATE, BEYOND_DEDUPE, ROW_FULL = Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which hours an event may be counted in: `lateness_ms` after an hour's end, it is too late."""
+
+    lateness_ms: int
+
+    def first_open_hour(self, append_ms: int) -> int:
+        """Return the oldest hour that a message appended at this time may still change."""
+        return (append_ms - self.lateness_ms) // HOUR_MS
+
+    def future_ns(self, append_ms: int) -> int:
+        """Return the event time from which on a message appended at this time is not believed."""
+        return (append_ms + FUTURE_MS) * 1_000_000
+
+    def verdict(self, occurred_at: int, hour: int, append_ms: int, closed_hour: int) -> Reason | None:
+        """Return why an event is not counted, None when it may be; `closed_hour` is the first one not closed."""
+        if hour < self.first_open_hour(append_ms):
+            return Reason.TOO_LATE
+        if occurred_at >= self.future_ns(append_ms):
+            return Reason.FROM_THE_FUTURE
+        return Reason.CLOSED if hour < closed_hour else None
+
+    def marker(self, append_ms: int) -> bytes:
+        """Return the closed marker: hours before it can get no event from any message appended from now on.
+
+        Hours as `hour_iso` writes them, which compare bytewise as they do in time.
+        """
+        return hour_iso(max(0, self.first_open_hour(append_ms))).encode()
+
+
+def is_late(hour: int, append_ms: int) -> bool:
+    """Tell whether the hour's row was final when the message was appended."""
+    return append_ms >= (hour + 1) * HOUR_MS + GRACE_MS
+
+
+class State:
+    """One session-hour.
+
+    `version` is the offset of the last message in it, -1 when there is none. `ids` are the remembered event ids in
+    order of arrival, `seen` the same as a set; `newest[i]` is the newest event time of block i (the last one is open),
+    `floor` that of everything forgotten. `size` bounds the bytes of the buckets. `carried` is what of the buckets the
+    hours have already (`rollups`): of a state just read, all of it.
+    """
+
+    __slots__ = (
+        "buckets", "carried", "client", "duplicates", "floor", "ids", "newest", "provider", "seen", "size", "version",
+    )  # fmt: skip
+
+    def __init__(self, client: str, provider: str) -> None:
+        self.version = -1
+        self.client = client
+        self.provider = provider
+        self.duplicates = 0
+        self.buckets: dict[BucketKey, list[int]] = {}
+        self.carried: dict[BucketKey, tuple[int, ...]] = {}
+        self.size = 0
+        self.ids = array("Q")
+        self.seen: set[int] = set()
+        self.newest = [-1]
+        self.floor = -1
+
+
+def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
+    state: State, event: Event, cost: int | None, book: str, attribution: str, late: bool
+) -> Outcome:
+    """Count an event in its hour's state; `cost` is in pico-dollars, None when it has no price.
+
+    Leaves the state as it was unless the outcome is COUNTED (or DUPLICATE, which counts the copy). The caller sets
+    `state.version` once all events of a message are applied.
+    """
+    ident, at, model, tier, speed, plain, read, write_5m, write_1h, output, reasoning, tool, reported, _ = event
+    seen = state.seen
+    if ident in seen:
+        state.duplicates += 1
+        return DUPLICATE
+    if at <= state.floor:
+        return BEYOND_DEDUPE
+    sums = state.buckets.get((model, tier, speed, book, attribution))
+    if sums is None:
+        sums = _open(state, (model, tier, speed, book, attribution))
+        if sums is None:
+            return ROW_FULL
+
+    ids = state.ids
+    ids.append(ident)
+    seen.add(ident)
+    newest = state.newest
+    if at > newest[-1]:
+        newest[-1] = at
+    if not len(ids) % BLOCK:
+        _roll(state)
+
+    sums[0] += 1  # in the order of agents.sums; most of these are 0, and adding costs more than asking
+    if plain:
+        sums[1] += plain
+    if read:
+        sums[2] += read
+    if write_5m:
+        sums[3] += write_5m
+    if write_1h:
+        sums[4] += write_1h
+    if output:
+        sums[5] += output
+    if reasoning:
+        sums[6] += reasoning
+    if tool:
+        sums[7] += tool
+    if cost is None:
+        sums[9] += 1
+    else:
+        sums[8] += cost
+    if reported is not None:
+        sums[10] += reported
+        sums[11] += 1
+    if late:
+        sums[12] += 1
+    return COUNTED
+
+
+def _open(state: State, key: BucketKey) -> list[int] | None:
+    """Add a bucket, unless the row would grow too large."""
+    size = state.size + len(orjson.dumps(key)) + _BUCKET_BYTES
+    if size > MAX_BUCKET_BYTES and state.buckets:
+        return None
+    state.size = size
+    sums = state.buckets[key] = s.zero()
+    return sums
+
+
+def _roll(state: State) -> None:
+    """Start a new block of ids, and forget the oldest when there are enough."""
+    state.newest.append(-1)
+    if len(state.newest) > BLOCKS + 1:
+        state.floor = max(state.floor, state.newest.pop(0))
+        state.seen.difference_update(state.ids[:BLOCK])
+        del state.ids[:BLOCK]
+
+
+def dump(state: State) -> bytes:
+    """Return the row of the changelog and the store."""
+    # Money as text: it may exceed the 64 bits that orjson writes.
+    buckets = [
+        (*key, *sums[: s.COST], str(sums[s.COST]), sums[s.UNPRICED], str(sums[s.REPORTED]), *sums[s.REPORTS :])
+        for key, sums in state.buckets.items()
+    ]
+    head = orjson.dumps((state.client, state.provider, state.duplicates, state.floor, state.newest, buckets))
+    return b"%b%b%b" % (_HEAD.pack(_FORMAT, state.version, len(head)), head, _little(state.ids).tobytes())
+
+
+def load(raw: bytes) -> State:
+    """Return the state that `dump` wrote.
+
+    Raises:
+        Unfit: another format, such as that of a newer version.
+
+    """
+    version, (client, provider, duplicates, floor, newest, buckets), end = _head(raw)
+    state = State(client, provider)
+    state.version, state.duplicates, state.floor, state.newest = version, duplicates, floor, newest
+    state.buckets = _buckets(buckets)
+    state.carried = {key: tuple(sums) for key, sums in state.buckets.items()}
+    state.size = sum(len(orjson.dumps(key)) + _BUCKET_BYTES for key in state.buckets)
+    ids = array("Q")
+    ids.frombytes(raw[end:])
+    state.ids = _little(ids)
+    state.seen = set(state.ids)
+    return state
+
+
+def load_buckets(raw: bytes) -> dict[BucketKey, list[int]]:
+    """Return only the buckets of a row: what a rollup needs, without the ids."""
+    return _buckets(_head(raw)[1][5])
+
+
+def version_of(raw: bytes) -> int:
+    """Return the offset of the last message in a row."""
+    version: int = _HEAD.unpack_from(raw)[1]
+    return version
+
+
+def row_version(row: bytes | None) -> tuple[int, int]:
+    """Return a public row's version, one below all others where there is none."""
+    try:
+        generation, offset = orjson.loads(row or b"")["version"]
+        return int(generation), int(offset)
+    except (ValueError, TypeError, KeyError):
+        return -1, -1
+
+
+def _head(raw: bytes) -> tuple[int, Any, int]:
+    """Return version, decoded JSON and where the ids begin."""
+    form, version, length = _HEAD.unpack_from(raw)
+    if form != _FORMAT:
+        raise Unfit(
+            f"the table session_hours holds rows of format {form}, this version reads {_FORMAT}",
+            "run the version that wrote them, or a newer one",
+        )
+    end = _HEAD.size + length
+    return version, orjson.loads(raw[_HEAD.size : end]), end
+
+
+def _buckets(rows: list[list[Any]]) -> dict[BucketKey, list[int]]:
+    # int() turns the two that are text back, and leaves the others
+    return {(row[0], row[1], row[2], row[3], row[4]): list(map(int, row[5:])) for row in rows}
+
+
+def _little(ids: array[int]) -> array[int]:
+    if sys.byteorder == "little":
+        return ids
+    swapped = array("Q", ids)
+    swapped.byteswap()
+    return swapped
+
+
+def to_row(key: bytes, state: State) -> bytes:
+    """Return the public row, a `schemas.rows.SessionHourCost`; `key` is `connection|session|hour`."""
+    connection, session, hour = keys.split(key)
+    buckets = [
+        {
+            "model": model,
+            "service_tier": tier,
+            "speed": speed,
+            "book": book,
+            "attribution": orjson.Fragment(attribution),
+            **s.to_fields(sums),
+        }
+        for (model, tier, speed, book, attribution), sums in state.buckets.items()
+    ]
+    return orjson.dumps(
+        {
+            "connection_id": connection,
+            "client": state.client,
+            "provider": state.provider,
+            "session_id": session,
+            "hour": hour,
+            "version": (GENERATION, state.version),
+            "duplicates": state.duplicates,
+            "buckets": buckets,
+        }
+    )

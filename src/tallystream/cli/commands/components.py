@@ -1,0 +1,107 @@
+"""`tallystream gateway | worker | exporter | kafka`: one component each, until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tallystream.cli.options import DataDir, KafkaOption, cluster, settings_from
+
+if TYPE_CHECKING:
+    from tallystream.settings.settings import Settings
+    from tallystream.streams.kafka.settings import KafkaSettings
+
+Embedded = Annotated[
+    str | None, typer.Option("--embedded", hidden=True, help="The embedded broker of `up`, which starts this command.")
+]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")]
+OpsPort = Annotated[
+    int,
+    typer.Option("--ops-port", min=0, max=65535, help="Port of /healthz, /readyz and /metrics; 0 picks a free one."),
+]
+
+
+def gateway(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="OTLP/HTTP port.")] = 4318,
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+    embedded: Embedded = None,
+    run_file: Annotated[
+        Path | None, typer.Option("--run-file", hidden=True, help="/readyz on --port is red until this file exists.")
+    ] = None,
+) -> None:
+    """Take telemetry over OTLP/HTTP and put it on Kafka.
+
+    Answers 200 only for what Kafka has acknowledged or the local spool has on disk. SIGTERM finishes what is in flight.
+    """
+    from tallystream.components import gateway as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, _cluster(settings, embedded), host=host, port=port, ops_port=ops_port, run_file=run_file)
+
+
+def worker(
+    ops_port: OpsPort = 0,
+    instance: Annotated[
+        str,
+        typer.Option("--instance", help="Name of this worker, stable across restarts and unlike every other's."),
+    ] = "",
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+    embedded: Embedded = None,
+) -> None:
+    """Fold usage into cost rows. Run as many as you like: they share the partitions."""
+    from tallystream.components import worker as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, _cluster(settings, embedded), ops_port=ops_port, instance=instance or socket.gethostname())
+
+
+def exporter(
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+    embedded: Embedded = None,
+) -> None:
+    """Show lag, tokens, cost and freshness to Prometheus, on /metrics of --ops-port. Run one a deployment.
+
+    It reads Kafka alone, so it is right while every worker is dead. Its counters are kept in DATA_DIR/exporter: with
+    that on a persistent volume they never fall.
+    """
+    from tallystream.components import exporter as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, _cluster(settings, embedded), ops_port=ops_port)
+
+
+def _cluster(settings: Settings, embedded: str | None) -> KafkaSettings:
+    return settings.kafka_settings(embedded) if embedded else cluster(settings)
+
+
+def kafka(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes the last one, else a free one.")
+    ] = 0,
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the embedded Apache Kafka alone, on loopback, its data in DATA_DIR/kafka.
+
+    For development. The first run downloads it (45 MB); TALLYSTREAM_MAVEN_MIRROR names another Maven repository.
+    """
+    from tallystream.components import kafka as component
+
+    component.run(settings_from(data_dir), port=port, ops_port=ops_port)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the component commands."""
+    app.command("gateway")(gateway)
+    app.command("worker")(worker)
+    app.command("exporter")(exporter)
+    app.command("kafka")(kafka)

@@ -1,0 +1,312 @@
+"""`tallystream connections create | list | test | rotate | revoke`: who may send, and when they last did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from tallystream.cli.options import (
+    DataDir,
+    JsonOption,
+    KafkaOption,
+    cluster,
+    console,
+    emit_json,
+    err_console,
+    settings_from,
+)
+from tallystream.cli.output.connection_table import entry_document, issued_document, listing_table
+from tallystream.cli.output.text import stamp, visible
+from tallystream.schemas.errors import Mismatch, Unreachable
+
+if TYPE_CHECKING:
+    from tallystream.cli.output.client_config import Endpoints
+    from tallystream.schemas.connections import Connection, Signal
+    from tallystream.settings.settings import Settings
+    from tallystream.streams.connections.registry import Connections, Issued, Listing, Synced
+
+HELP = """
+Who may send telemetry, and when they last did.
+
+A connection is one team's, machine's or CI's way in. Its id (codex-7f3a) is public and appears in rows and labels; its
+ingest id is the secret part of its URLs, shown once. Whoever has the URL can send, nobody can read with it.
+"""
+
+ConnectionId = Annotated[
+    str,
+    typer.Argument(metavar="CONNECTION", help="A connection id, as `connections list` shows it.", show_default=False),
+]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint-url",
+        envvar="TALLYSTREAM_ENDPOINT_URL",
+        metavar="URL",
+        help="Where clients reach the gateway, when that is not this machine.",
+        show_default="the gateway `tallystream up` runs",
+    ),
+]
+
+
+def create(
+    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="codex, claude or gemini.", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option("--name", help="For people: laptop, ci, team-a.", show_default="the provider")
+    ] = None,
+    ingest_id: Annotated[
+        str | None,
+        typer.Option("--id", help="Use this secret instead of a random one, e.g. to keep URLs that are in use."),
+    ] = None,
+    bearer: Annotated[
+        bool, typer.Option("--bearer", help="Also require a bearer secret, which is made and shown once.")
+    ] = False,
+    endpoint_url: EndpointUrl = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Create a connection and print what to paste into the client."""
+    from tallystream.cli.output.progress import run
+
+    settings = settings_from(data_dir, kafka)
+    registry = _registry(settings)
+    issued = run(registry.create(provider, name=name, ingest_id=ingest_id, bearer=bearer))
+    _show_issued(settings, issued, endpoint_url, json=json)
+
+
+def rotate(
+    connection_id: ConnectionId,
+    grace: Annotated[str, typer.Option("--grace", help="How long the old ingest id still works: 0s, 24h, 7d.")] = "7d",
+    endpoint_url: EndpointUrl = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Issue a new ingest id; the old one works on for the grace, so that clients can be changed one by one."""
+    from tallystream.cli.output.progress import run
+    from tallystream.cli.output.times import parse_duration
+
+    settings = settings_from(data_dir, kafka)
+    period = parse_duration(grace, "--grace")
+    issued = run(_registry(settings).rotate(connection_id, period))
+    _show_issued(settings, issued, endpoint_url, json=json)
+
+
+def revoke(
+    connection_id: ConnectionId, json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None
+) -> None:
+    """Refuse a connection from now on. Its cost rows stay."""
+    from tallystream.cli.output.progress import run
+
+    connection = run(_registry(settings_from(data_dir, kafka)).revoke(connection_id))
+    at = connection.revoked_at
+    assert at is not None
+    if json:
+        emit_json({"connection_id": connection.connection_id, "state": "revoked", "revoked_at": stamp(at)})
+        return
+    console.print(f"{connection.connection_id} is revoked since {stamp(at)}: gateways refuse it within seconds.")
+    console.print("Its cost rows stay.", style="dim")
+
+
+def list_(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None) -> None:
+    """List the connections with the time each signal last came in. Never shows a secret."""
+    from tallystream.cli.output.progress import run
+
+    settings = settings_from(data_dir, kafka)
+    listing, synced = run(_both(_registry(settings)))
+    now = _now()
+    for key in listing.unreadable:
+        err_console.print(Text(f"a record of the registry cannot be read: {visible(key)}", style="yellow"))
+    if json:
+        emit_json(
+            {
+                "as_of": stamp(now),
+                "connections": [entry_document(one, synced, now) for one in listing.connections.values()],
+            }
+        )
+    elif not listing.connections:
+        console.print("No connections yet. Make one: [bold]tallystream connections create codex --name laptop[/]")
+    else:
+        console.print(listing_table(listing, synced, now))
+
+
+def check(
+    which: Annotated[
+        str, typer.Argument(metavar="ID", help="A connection id, or the ingest id itself.", show_default=False)
+    ],
+    ingest_id: Annotated[
+        str | None, typer.Option("--id", help="The ingest id to test, when ID is a connection id.")
+    ] = None,
+    bearer: Annotated[
+        str | None, typer.Option("--bearer", envvar="TALLYSTREAM_BEARER", help="The connection's bearer secret.")
+    ] = None,
+    endpoint_url: EndpointUrl = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Send an empty request the way a client would and say what came back (exit 4 when it was refused).
+
+    A connection id alone cannot be tested, for its secret is stored nowhere: you are told when it last sent instead.
+    """
+    from tallystream.cli.output.client_config import Endpoints
+    from tallystream.cli.output.progress import run
+
+    settings = settings_from(data_dir, kafka)
+    listing, synced = run(_both(_registry(settings)))
+    secret, connection = ingest_id, None
+    if which in listing.connections:
+        connection = listing.get(which)
+    elif ingest_id is None:
+        secret = which
+    else:
+        listing.get(which)
+    if secret is None and connection is not None:
+        _show_last(connection, synced, json=json)
+        return
+    assert secret is not None
+    owner = listing.by_ingest_id(secret)
+    if connection is not None and (owner is None or owner.connection_id != connection.connection_id):
+        raise Mismatch(
+            f"this ingest id was not issued for {connection.connection_id}",
+            "`tallystream connections rotate` issues a new one",
+        )
+    provider = owner.provider if owner is not None else "codex"
+    at = Endpoints(_gateway(settings, endpoint_url), None, provider, secret, bearer)
+    status, said = _post_empty(at)
+    name = owner.connection_id if owner is not None else None
+    if json:
+        emit_json({"connection_id": name, "ok": status == 200, "status": status, "message": said})
+        if status != 200:
+            raise typer.Exit(Mismatch.exit_code)
+        return
+    if status != 200:
+        raise Mismatch(
+            f"the gateway at {at.http} answered {status}: {visible(said) or 'no reason given'}", _why(status, owner)
+        )
+    console.print(f"[green]works[/]: the gateway at {at.http} takes logs for {name or 'this ingest id'}.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add `connections` and its commands."""
+    group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
+    group.command("create")(create)
+    group.command("list")(list_)
+    group.command("test")(check)
+    group.command("rotate")(rotate)
+    group.command("revoke")(revoke)
+    app.add_typer(group, name="connections")
+
+
+def _registry(settings: Settings) -> Connections:
+    from tallystream.streams.connections.registry import Connections
+
+    return Connections(cluster(settings), settings.topics())
+
+
+async def _both(registry: Connections) -> tuple[Listing, dict[str, dict[Signal, Synced]]]:
+    return await registry.list(), await registry.synced()
+
+
+def _now() -> datetime:
+    from tallystream.streams.service.clock import SystemClock, utc
+
+    return utc(SystemClock().now_ns())
+
+
+def _endpoints(settings: Settings, endpoint_url: str | None) -> tuple[str, str | None, bool]:
+    """Return (http, grpc, whether that is known rather than assumed) of the gateway for this cluster."""
+    from tallystream.cli.options import read_run
+    from tallystream.cli.output.client_config import DEFAULT_HTTP
+
+    if endpoint_url is not None:
+        return endpoint_url.rstrip("/"), None, True
+    try:
+        found = read_run(settings.data_dir)
+    except Unreachable:
+        return DEFAULT_HTTP, None, False
+    if settings.kafka is not None and found.kafka != settings.kafka:
+        return DEFAULT_HTTP, None, False
+    return found.http, found.grpc, True
+
+
+def _gateway(settings: Settings, endpoint_url: str | None) -> str:
+    http, _, known = _endpoints(settings, endpoint_url)
+    if not known:
+        raise Unreachable("no gateway runs here", "say where it listens: --endpoint-url http://HOST:4318")
+    return http
+
+
+def _show_issued(settings: Settings, issued: Issued, endpoint_url: str | None, *, json: bool) -> None:
+    """Print what was made. This is the only time the secrets are shown."""
+    from tallystream.cli.output.client_config import Endpoints
+
+    http, grpc, known = _endpoints(settings, endpoint_url)
+    connection = issued.connection
+    at = Endpoints(http, grpc, connection.provider, issued.ingest_id, issued.bearer)
+    if not known:
+        err_console.print(
+            f"The gateway's address is not known here: the URLs say {http}. Give --endpoint-url.", style="yellow"
+        )
+    if json:
+        emit_json(issued_document(connection.connection_id, at))
+        return
+    console.print(Text(f"{connection.connection_id}  ({visible(connection.name)})", style="bold"))
+    console.print("The ingest id in these URLs is a secret, stored nowhere: this is the only time it is shown.\n")
+    for label, url in (("logs", at.url("logs")), ("metrics", at.url("metrics")), ("traces", at.url("traces"))):
+        console.print(Text(f"  {label:<8} {url}"), soft_wrap=True)
+    console.print(Text(f"  {'base URL':<8} {at.base_url}"), soft_wrap=True)
+    console.print(f"\nPaste into {at.paste_into}:\n")
+    console.print(Text(at.config), soft_wrap=True)
+    if connection.bearer_sha256 and issued.bearer is None:
+        console.print("Keep its bearer secret: rotating changes the ingest id only.\n", style="dim")
+    until = max((key.expires_at for key in connection.ingest if key.expires_at), default=None)
+    if until is not None:
+        console.print(f"The old ingest id works until {stamp(until)}.\n")
+    console.print("Then run the client, and see what it cost: [bold]tallystream cost sessions[/]")
+
+
+def _show_last(connection: Connection, synced: Mapping[str, Mapping[Signal, Synced]], *, json: bool) -> None:
+    now = _now()
+    entry = entry_document(connection, synced, now)
+    if json:
+        emit_json(
+            {"connection_id": connection.connection_id, "ok": None, "status": None, "message": "not tested"} | entry
+        )
+        return
+    last = entry["last_synced_at"]
+    console.print(f"{connection.connection_id} is {entry['state']}; last synced: {last or 'never'}")
+    console.print(
+        "To send a test request its ingest id is needed, and that is stored nowhere:"
+        f" `tallystream connections test {connection.connection_id} --id INGEST_ID`",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+def _post_empty(at: Endpoints) -> tuple[int, str]:
+    """Send an empty logs request; return the status and what the gateway said with it."""
+    import orjson
+
+    from tallystream.cli.http_client import request
+
+    status, body = request("POST", at.url("logs"), b'{"resourceLogs":[]}', at.authorization)
+    try:
+        said = orjson.loads(body).get("message", "")
+    except (ValueError, AttributeError):
+        said = body[:200].decode(errors="replace")
+    return status, said if isinstance(said, str) else ""
+
+
+def _why(status: int, owner: Connection | None) -> str:
+    if owner is not None and owner.revoked_at is not None:
+        return f"{owner.connection_id} was revoked: `tallystream connections create {owner.provider}` makes a new one"
+    return {
+        401: "the connection needs its bearer secret: --bearer SECRET",
+        404: "no connection has this ingest id (any more): `tallystream connections list`",
+        503: "the gateway cannot take requests now: `tallystream status`",
+    }.get(status, "`tallystream status` shows whether the gateway is well")

@@ -1,0 +1,153 @@
+"""`tallystream cost sessions | session-hours | hours | models`: the cost tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tallystream.cli.options import DataDir, KafkaOption, cluster, console, err_console, settings_from
+from tallystream.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from tallystream.agents.cost_query import Query, Table
+    from tallystream.settings.settings import Settings
+
+HELP = """
+What it cost: tokens and dollars, by session, hour or model.
+
+Times are UTC. A row is final once its last hour ended more than an hour ago; until then, and when late events come in,
+it can still grow. Tables are read anew from Kafka, up to what was there when the command began.
+"""
+
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="KEY[,KEY]",
+        help="Group by team, user, repo, branch, env, host, cost_center, connection, client, provider, model,"
+        " service_tier, book, hour or session; everything else is added up.",
+    ),
+]
+OnlyConnection = Annotated[str | None, typer.Option("--connection", metavar="ID", help="Only this connection.")]
+OnlySession = Annotated[
+    str | None,
+    typer.Option("--session", metavar="ID", help="Only this session; a short id copied from the table will do."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="T",
+        help="Only hours from the one with this time on: 2026-11-21, 2026-11-21T14:00Z, or 24h, 7d (ago).",
+    ),
+]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="T", help="Only hours that begin before this time (same forms).")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one document {as_of, complete, rows} with exact decimal dollars.")
+]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV (RFC 4180), safe to open in a spreadsheet.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows of the table for people; 0 shows all.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show whole ids, attribution, tier and book in the table.")]
+
+
+VIEWS = {
+    "sessions": "One row a session and model; the most expensive first.",
+    "session-hours": "One row a session, UTC hour and model; in order of time.",
+    "hours": "One row a UTC hour and model; in order of time.",
+    "models": "One row a model; the most expensive first.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add `cost` and its views."""
+    group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
+    for view, text in VIEWS.items():
+        group.command(view, help=text)(_command(view))
+    app.add_typer(group, name="cost")
+
+
+def _command(view: str) -> Callable[..., None]:
+    """Return a view's command; all take the same options."""
+
+    def command(
+        by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
+        until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
+        data_dir: DataDir = None, kafka: KafkaOption = None,
+    ) -> None:  # fmt: skip
+        from tallystream.agents.cost_query import Query
+        from tallystream.cli.output.times import parse_when
+        from tallystream.schemas.hours import HOUR_NS, hour_of
+        from tallystream.streams.service.clock import SystemClock
+
+        if json and csv:
+            raise UsageError("--json and --csv exclude each other", "take one")
+        now = SystemClock().now_ns()
+        query = Query(
+            view,
+            tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by else (),
+            connection,
+            session,
+            None if since is None else hour_of(parse_when(since, now, "--since")),
+            None if until is None else -(-parse_when(until, now, "--until") // HOUR_NS),
+        )
+        form = "json" if json else "csv" if csv else "wide" if wide else "people"
+        _show(query, settings_from(data_dir, kafka), now, form, limit)
+
+    return command
+
+
+def _show(query: Query, settings: Settings, now: int, form: str, limit: int) -> None:
+    from tallystream.cli.output.cost_table import cost_csv, cost_json, cost_table, people
+    from tallystream.cli.output.progress import no_collector, run
+
+    if form == "people":
+        query = people(query)
+    with no_collector():
+        table, complete = run(collect(settings, query))
+        if not complete:
+            err_console.print(
+                f"There is no topic {settings.topics().session_hour_rows.name}: has a worker ever run here with"
+                " this TALLYSTREAM_PREFIX?",
+                style="yellow",
+            )
+        if table.skipped:
+            err_console.print(f"{table.skipped} records are no cost rows and were left out.", style="yellow")
+        if form == "json":
+            cost_json(table, now, complete=complete)
+        elif form == "csv":
+            cost_csv(table, now)
+        else:
+            cost_table(table, now, limit=limit, wide=form == "wide", console=console)
+
+
+async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
+    """Read the rows topic and return the table, and whether it was there to be read to its end.
+
+    Raises:
+        Unreachable: Kafka did not answer, or the end offsets taken at the start were not reached.
+
+    """
+    from tallystream.agents.cost_query import Table, keep_newest
+    from tallystream.cli.output.progress import bar
+    from tallystream.streams.kafka.reader import TopicReader
+
+    table = Table(query)
+    async with TopicReader(cluster(settings), settings.topics().session_hour_rows.name) as reader:
+        with bar("reading cost rows") as progress:
+            newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
+            at = -1
+            async with aclosing(reader.batches(progress)) as batches:
+                async for partition, records in batches:
+                    if partition != at:
+                        # A key lives in one partition: what has been read of the one before is settled.
+                        table.add(value for _, value in newest.values())
+                        newest.clear()
+                        at = partition
+                    table.skipped += keep_newest(newest, records)
+            table.add(value for _, value in newest.values())
+        return table, reader.extent.exists

@@ -1,0 +1,250 @@
+"""`tallystream deadletters list | show | replay`: what did not count, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from tallystream.cli.commands.deadletters_replay import replay
+from tallystream.cli.options import (
+    DataDir,
+    JsonOption,
+    KafkaOption,
+    cluster,
+    console,
+    emit_json,
+    err_console,
+    settings_from,
+)
+from tallystream.cli.output.text import count, short_id, stamp, visible
+from tallystream.schemas.errors import Reason, UsageError
+
+HELP = """
+What did not count, and why.
+
+A record that cannot be counted is never dropped in silence: it is kept for 30 days with the reason. Content of prompts
+and tools is not: a record's allow-listed fields are, and of an undecodable body only its size and hash.
+"""
+
+WORDS: dict[Reason, tuple[str, str]] = {
+    Reason.UNDECODABLE: (
+        "A request body was not OTLP; the client was answered 400.",
+        'Check the exporter: the codex block needs protocol = "binary" or "json", and nothing may rewrite bodies.',
+    ),
+    Reason.UNRECOGNISED_USAGE: (
+        "A record carries token counts, but not in a shape we know: a client may have renamed something.",
+        "Nothing of it was counted. Compare the client's version with the README's list and report it.",
+    ),
+    Reason.INVALID_COUNTS: (
+        "A count is negative, not a number, or the parts exceed the whole.",
+        "The client wrote it so; `deadletters show` has its fields. Report it with the client's version.",
+    ),
+    Reason.NO_SESSION: (
+        "A usage record names no session, so its cost belongs to nothing.",
+        "Check that nothing between client and gateway strips attributes (a collector's filter, say).",
+    ),
+    Reason.NO_TIME: (
+        "A usage record has no time of its own, and ours is never used instead.",
+        "Check that nothing between client and gateway strips timestamps.",
+    ),
+    Reason.TOO_LATE: (
+        "The event's hour ended longer ago than the lateness when it arrived.",
+        "For old recordings start with a longer TALLYSTREAM_LATENESS (P365D, say) in a deployment of its own.",
+    ),
+    Reason.FROM_THE_FUTURE: (
+        "The event lies a day or more ahead of the time it arrived.",
+        "Set the clock of the machine that sent it.",
+    ),
+    Reason.BEYOND_DEDUPE: (
+        "Too old for the ids its session-hour remembers: it may have been counted already, so it was not.",
+        "A client resent very old requests; if it is not in the table, report it with the session.",
+    ),
+    Reason.CLOSED: (
+        "The event's hour has been removed from the state for good.",
+        "It came later than the lateness allows; the row of that hour stands as it is.",
+    ),
+    Reason.ROW_FULL: (
+        "Its session-hour has as many models, tiers and attributions as one row can hold.",
+        "A session that changes branch or team hundreds of times an hour is a mistake: look at its attributes.",
+    ),
+    Reason.INVALID_MESSAGE: (
+        "A message on the usage topic does not fit its schema.",
+        "Somebody else writes to the topic, or versions are mixed: only gateways should produce to it.",
+    ),
+    Reason.UNKNOWN_CONNECTION: (
+        "The ingest id came while Kafka was away, and belongs to no connection.",
+        "`tallystream connections list`, and give the client the URLs of one of them.",
+    ),
+    Reason.MAPPING_FAILED: (
+        "An expression of the Port mapping fails on the record, or gives no entity; the record's others went on.",
+        "Try it: `tallystream port mapping test FILE --input SAMPLE`. The sink maps everything anew when it starts.",
+    ),
+    Reason.PORT_REFUSED: (
+        "Port does not take the entity, or what it relates to never came.",
+        "`tallystream port blueprints diff`; the sink offers it again when it changes, and when the sink starts.",
+    ),
+}
+"""Each reason in words, and the next step."""
+
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", metavar="REASON", help="Only this reason, as the list names them.")
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="T", help="Only from then on: 2026-11-21, or 24h, 7d (ago).")
+]
+
+
+def list_(
+    reason: ReasonOption = None,
+    since: Since = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=0, help="Newest ones to list; 0 is all.", show_default="20; all in JSON"),
+    ] = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """List what did not count: a summary by reason, then the newest ones."""
+    from tallystream.cli.output.times import parse_when
+    from tallystream.streams.service.clock import SystemClock, utc
+
+    if reason is not None and reason not in list(Reason):
+        raise UsageError(f"there is no reason {reason!r}", f"reasons: {', '.join(Reason)}")
+    now = SystemClock().now_ns()
+    first = None if since is None else parse_when(since, now, "--since")
+    letters = [
+        letter
+        for letter in _read(data_dir, kafka)
+        if (reason is None or letter["reason"] == reason) and (first is None or _ns(letter["at"]) >= first)
+    ]
+    letters.sort(key=lambda letter: letter["at"], reverse=True)
+    by_reason = Counter(letter["reason"] for letter in letters)
+    most = (0 if json else 20) if limit is None else limit
+    shown = letters[:most] if most else letters
+    if json:
+        document = {"as_of": stamp(utc(now)), "complete": True, "total": len(letters), "by_reason": dict(by_reason)}
+        emit_json(document | {"deadletters": shown})
+        return
+    if not letters:
+        console.print(
+            "Nothing: every record that came in was counted." if reason is None and since is None else "None."
+        )
+        return
+    console.print(_summary(by_reason))
+    console.print(_newest(shown))
+    if len(shown) < len(letters):
+        console.print(f"… and {count(len(letters) - len(shown))} older ones: --limit 0 shows all.")
+    console.print("One in full: tallystream deadletters show SOURCE", style="dim")
+
+
+def show(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As the list names it.", show_default=False)],
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Show one in full, with what its reason means and what to do."""
+    letter = next((letter for letter in _read(data_dir, kafka) if letter["source"] == source), None)
+    if letter is None:
+        raise UsageError(f"there is no dead letter {source!r}", "`tallystream deadletters list` shows their sources")
+    if json:
+        emit_json(letter)
+        return
+    meaning, step = _words(letter["reason"])
+    console.print(Text(f"{visible(letter['reason'])}: {meaning}", style="bold"))
+    console.print(Text(f"Next: {step}\n"))
+    for name, value in letter.items():
+        if name not in ("reason", "record"):
+            console.print(Text(f"  {name:<14} {visible(str(value))}"), soft_wrap=True)
+    for name, value in letter.get("record", {}).items():
+        console.print(Text(f"  record.{visible(name)}  {visible(str(value))}"), soft_wrap=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `deadletters` and its commands."""
+    group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
+    group.command("list")(list_)
+    group.command("show")(show)
+    group.command("replay")(replay)
+    app.add_typer(group, name="deadletters")
+
+
+def _read(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
+    """Return all dead letters, of those with one source the latest: a replayed source repeats itself."""
+    from tallystream.cli.output.progress import bar, run
+    from tallystream.streams.kafka.reader import latest
+
+    settings = settings_from(data_dir, kafka)
+    with bar("reading dead letters") as progress:
+        values = run(latest(cluster(settings), settings.topics().deadletters.name, progress=progress))
+    letters, unreadable = parse(values.values())
+    if unreadable:
+        err_console.print(f"{unreadable} records are no dead letters and were left out.", style="yellow")
+    return letters
+
+
+def parse(values: Iterable[bytes]) -> tuple[list[dict[str, Any]], int]:
+    """Return the dead letters as documents (times as `2026-11-21T14:03:22Z`), and how many values were none."""
+    from pydantic import ValidationError
+
+    from tallystream.schemas.deadletters import DeadLetter
+
+    letters, unreadable = [], 0
+    for value in values:
+        try:
+            letter = DeadLetter.model_validate_json(value)
+        except ValidationError:
+            unreadable += 1
+            continue
+        letters.append(letter.model_dump(mode="json", exclude_none=True) | {"at": stamp(letter.at)})
+    return letters, unreadable
+
+
+def _ns(at: str) -> int:
+    return int(datetime.fromisoformat(at).astimezone(UTC).timestamp()) * 1_000_000_000
+
+
+def _words(reason: str) -> tuple[str, str]:
+    try:
+        return WORDS[Reason(reason)]
+    except (ValueError, KeyError):
+        return "Written by a newer version.", "Use that version to read it."
+
+
+def _grid(*columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        grid.add_column(column, justify="right" if column == "Records" else "left", overflow="fold")
+    return grid
+
+
+def _summary(by_reason: Counter[str]) -> RenderableType:
+    grid = _grid("Reason", "Records", "What it means, and what to do")
+    for reason, number in by_reason.most_common():
+        meaning, step = _words(reason)
+        grid.add_row(Text(visible(reason)), count(number), Text(f"{meaning} {step}"))
+    return grid  # type: ignore[no-any-return]  # rich is imported where it is used
+
+
+def _newest(letters: list[dict[str, Any]]) -> RenderableType:
+    grid = _grid("Source", "When (UTC)", "Reason", "Connection", "Session", "Detail")
+    for letter in letters:
+        grid.add_row(
+            Text(visible(letter["source"])),
+            letter["at"][:16].replace("T", " "),
+            Text(visible(letter["reason"])),
+            Text(visible(letter.get("connection_id", ""))),
+            Text(short_id(letter.get("session_id", ""))),
+            Text(visible(letter["detail"])),
+        )
+    return grid  # type: ignore[no-any-return]

@@ -1,0 +1,82 @@
+"""`tallystream doctor`: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from tallystream.cli.options import (
+    DataDir,
+    GatewayOps,
+    JsonOption,
+    KafkaOption,
+    cluster,
+    console,
+    emit_json,
+    settings_from,
+)
+from tallystream.cli.output.text import visible
+from tallystream.schemas.errors import Unreachable
+
+
+def doctor(
+    watch: Annotated[
+        float, typer.Option("--watch", min=2, max=60, help="Seconds between two looks at what moves.")
+    ] = 3.0,
+    gateway_ops: GatewayOps = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Say what is wrong and what to do about it. Looks at everything, touches nothing.
+
+    Exits 0 when all is well, 1 when something is not, 3 when nothing runs here and no cluster is named.
+    """
+    from tallystream.cli.options import read_run
+    from tallystream.cli.output.progress import run
+    from tallystream.doctor import Context, examine
+
+    settings = settings_from(data_dir, kafka)
+    reach = cluster(settings)
+    try:
+        running = read_run(settings.data_dir)
+    except Unreachable:
+        running = None
+    if running is not None and settings.kafka is not None and running.kafka != settings.kafka:
+        running = None  # what runs here belongs to another cluster
+    context = Context(
+        kafka=reach,
+        topics=settings.topics(),
+        lateness=settings.lateness,
+        data_dir=settings.data_dir,
+        run=running,
+        gateways=tuple(gateway_ops or ()),
+        watch=watch,
+    )
+    done = run(examine(context))
+    if json:
+        emit_json(
+            {
+                "ok": not done.findings,
+                "findings": [{"check": one.check, "finding": one.what, "next": one.step} for one in done.findings],
+                "checks": done.made,
+                "left_out": done.left_out,
+            }
+        )
+    else:
+        for one in done.findings:
+            console.print(Text.assemble((f"{one.check}: ", "bold red"), visible(one.what)), soft_wrap=True)
+            console.print(Text(f"  {visible(one.step)}", style="dim"), soft_wrap=True)
+        if not done.findings:
+            console.print(f"All is well: {', '.join(done.made)}.")
+        elif done.left_out:
+            console.print(f"Not looked at without Kafka: {', '.join(done.left_out)}.", style="dim")
+    if done.findings:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `doctor`."""
+    app.command("doctor")(doctor)

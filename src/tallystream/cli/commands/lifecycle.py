@@ -1,0 +1,181 @@
+"""`tallystream up | status | down`: everything on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, console, emit_json, err_console, settings_from
+from tallystream.schemas.errors import Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from tallystream.schemas.run import Run
+    from tallystream.settings.settings import Settings
+
+POLL_SECONDS = 0.05
+
+
+def up(
+    kafka: KafkaOption = None,
+    data_dir: DataDir = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="OTLP/HTTP port, on loopback.")] = 4318,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, help="Worker processes; they share the partitions.")
+    ] = 1,
+) -> None:
+    """Start everything on this machine and keep it running: Kafka, gateway, worker.
+
+    The first start downloads Apache Kafka (45 MB). Whatever ends is started again. Ctrl-C or `tallystream down` stops
+    it all, cleanly; a second Ctrl-C hurries. Logs are in DATA_DIR/logs.
+    """
+    import asyncio
+    import logging
+
+    from tallystream.streams.kafka import topics
+    from tallystream.streams.process import tcp_ports
+    from tallystream.supervisor.runfile import SupervisorLock
+    from tallystream.supervisor.specs import plan
+    from tallystream.supervisor.supervisor import Supervisor
+
+    # It logs each refused connection; what people need to know of it is in our own error.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    settings = settings_from(data_dir, kafka)
+    with SupervisorLock(settings.data_dir):
+        if not tcp_ports.is_free(port):
+            raise UsageError(
+                f"port {port} is taken by another program (an OpenTelemetry collector listens on 4318, too)",
+                f"stop it, or choose another port: tallystream up --port {port + 2}",
+            )
+        embedded_port = None if settings.kafka else _embedded(settings)
+        planned = plan(settings, port=port, workers=workers, embedded_port=embedded_port)
+        names = ", ".join(spec.name for spec in planned.specs)
+        screen = _Screen(f"starting {names}")
+
+        async def prepare() -> None:
+            cluster = settings.kafka_settings(planned.kafka)
+            await topics.ensure(cluster, settings.topics().all(), seconds=30.0)
+
+        supervisor = Supervisor(planned, prepare=prepare, say=screen.say, started=screen.started)
+        with screen:
+            asyncio.run(supervisor.run())
+        screen.say("up", "stopped")
+
+
+def _embedded(settings: Settings) -> int:
+    """Download the embedded Kafka where that is still to do, while people can watch, and choose its port."""
+    from tallystream.streams.embedded import jars, usable_port
+
+    jars.java()
+    jars.resolve(settings.cache_dir, mirror=settings.maven_mirror)
+    return usable_port(settings.data_dir / "kafka")
+
+
+class _Screen:
+    """What `up` shows: a spinner until all is ready, then what to do next, then only what matters."""
+
+    def __init__(self, starting: str) -> None:
+        self._status = console.status(starting)
+        self._began = time.monotonic()
+        self._starting = starting
+
+    def __enter__(self) -> None:
+        if console.is_terminal:
+            self._status.start()
+        else:
+            self.say("up", self._starting)
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def say(self, component: str, text: str) -> None:
+        # Whoever watched may have gone (`| head`, a closed terminal): no reason to stop working.
+        with contextlib.suppress(OSError):
+            console.print(f"[bold]{escape(component)}[/] {escape(text)}", soft_wrap=True)
+
+    def started(self, run: Run) -> None:
+        self._status.stop()
+        seconds = time.monotonic() - self._began
+        with contextlib.suppress(OSError):
+            console.print(
+                f"\n[bold green]tallystream is ready[/] after {seconds:.1f} s\n\n"
+                f"  OTLP endpoint   {run.http}\n"
+                f"  Kafka           {run.kafka}\n\n"
+                "In another terminal:\n\n"
+                "  [bold]tallystream connections create codex --name laptop[/]   where Codex shall send its telemetry\n"
+                "  [bold]tallystream cost sessions[/]                            what its sessions cost\n\n"
+                "Ctrl-C or [bold]tallystream down[/] stops it; [bold]tallystream status[/] shows how it is.\n",
+                soft_wrap=True,
+            )
+
+
+def down(
+    data_dir: DataDir = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the end.")] = 60.0,
+) -> None:
+    """Stop what `tallystream up` runs: the gateway first, Kafka last. Returns when all of it has ended."""
+    from tallystream.supervisor import runfile
+
+    settings = settings_from(data_dir)
+    pid = runfile.owner(settings.data_dir)
+    if pid is None:
+        runfile.remove(settings.data_dir)
+        err_console.print(f"nothing runs in {escape(str(settings.data_dir))}", soft_wrap=True)
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # one that was stopped with Ctrl-Z learns of it only then
+    deadline = time.monotonic() + timeout
+    with err_console.status("stopping"):
+        while runfile.owner(settings.data_dir) == pid:
+            if time.monotonic() > deadline:
+                raise Unreachable(
+                    f"tallystream (pid {pid}) has not stopped within {timeout:g} s",
+                    f"its logs are in {settings.data_dir / 'logs'}; `kill -9 {pid}` ends all of it and loses nothing",
+                )
+            time.sleep(POLL_SECONDS)
+    err_console.print("stopped")
+
+
+def status(data_dir: DataDir = None, as_json: JsonOption = False) -> None:
+    """Show what runs in the data dir and how it is.
+
+    Exits 0 when all is ready, 1 when something is not, 3 when nothing runs.
+    """
+    import asyncio
+
+    from rich.table import Table
+
+    from tallystream.supervisor.status import collect
+
+    settings = settings_from(data_dir)
+    state = asyncio.run(collect(settings.data_dir))
+    if as_json:
+        emit_json(state.document())
+    else:
+        console.print(f"tallystream (pid {state.pid}) in {escape(str(settings.data_dir))}", soft_wrap=True)
+        if state.run is None:
+            console.print("still starting; its logs: " + escape(str(settings.data_dir / "logs")), soft_wrap=True)
+        else:
+            table = Table("component", "pid", "up for", "state", "ops", box=None, pad_edge=False)
+            for row in state.components:
+                colour = "green" if row.ready else "red"
+                table.add_row(
+                    row.name, str(row.pid), row.uptime, f"[{colour}]{escape(row.state)}[/]", row.ops_url or "-"
+                )
+            console.print(table)
+            console.print(f"OTLP endpoint {state.run.http}, Kafka {state.run.kafka}; `tallystream down` stops it")
+    if not state.ready:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up")(up)
+    app.command("status")(status)
+    app.command("down")(down)

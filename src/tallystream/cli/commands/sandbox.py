@@ -1,0 +1,73 @@
+"""`tallystream sandbox`: OpenAI and Port without an account."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tallystream.cli.options import JsonOption, emit_json
+
+if TYPE_CHECKING:
+    from tallystream.sandbox import SandboxConfig
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4390,
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless you say otherwise.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(help="Of the usage that is made up: one seed, one organisation.")] = 1,
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Usage out of the truth file of `tallystream simulate` instead."),
+    ] = None,
+    client_id: Annotated[
+        str | None, typer.Option(help="Port client id to accept; unset: any.", show_default=False)
+    ] = None,
+    client_secret: Annotated[str | None, typer.Option(help="Its secret.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve stand-ins for OpenAI (/openai/v1) and Port (/port/v1), judged by the APIs' own OpenAPI.
+
+    Faults can be ordered and state looked at below /sandbox. OpenAI keys begin with sk-sandbox.
+    """
+    from tallystream.sandbox import SandboxConfig
+    from tallystream.schemas.errors import UsageError
+
+    if (client_id is None) != (client_secret is None):
+        raise UsageError("a client id needs its secret", "give both --client-id and --client-secret, or neither")
+    credentials = (client_id, client_secret) if client_id is not None and client_secret is not None else None
+    config = SandboxConfig(seed=seed, truth=truth, credentials=credentials, host=host, port=port)
+    asyncio.run(_serve(config, as_json=as_json))
+
+
+async def _serve(config: SandboxConfig, *, as_json: bool) -> None:
+    from tallystream.sandbox import Sandbox
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    served = Sandbox(config)
+    await served.start()
+    try:
+        if as_json:
+            emit_json({"url": served.url, "openai": f"{served.url}/openai/v1", "port": f"{served.url}/port"})
+        else:
+            typer.echo(
+                f"sandbox at {served.url}/sandbox\n\n"
+                f"export TALLYSTREAM_OPENAI_BASE_URL={served.url}/openai/v1\n"
+                "export TALLYSTREAM_OPENAI_API_TOKEN=sk-sandbox\n"
+                f"export TALLYSTREAM_PORT_BASE_URL={served.url}/port\n"
+                f"export TALLYSTREAM_PORT_CLIENT_ID={(config.credentials or ('sandbox',))[0]}\n"
+                f"export TALLYSTREAM_PORT_CLIENT_SECRET={'THE_ONE_YOU_GAVE' if config.credentials else 'sandbox'}"
+            )
+        await stop.wait()
+    finally:
+        await served.stop()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sandbox")(sandbox)

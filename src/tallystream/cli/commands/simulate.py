@@ -1,0 +1,322 @@
+"""`tallystream simulate`: a seeded fleet of coding agents against a real gateway, and the truth about what it cost."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tallystream.cli.options import DataDir, JsonOption, console, emit_json, err_console, read_run, settings_from
+from tallystream.schemas.errors import Unreachable, UsageError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from rich.progress import Progress
+
+    from tallystream.simulator import FleetConfig, Load, Report, Target, Truth
+
+HELP = """
+Play a fleet of coding agents against a gateway, and write down what it must have cost.
+
+The fleet speaks what Codex, Claude Code and Gemini CLI speak, noise and all, over real HTTP: one of them, or with
+--client mixed all three. Each record tells whose it is, so any connection takes any fleet. The same --seed and --start
+give the same bodies, byte for byte. Say where to send it with --endpoint, or with --connection when `tallystream up`
+runs here:
+
+    tallystream connections create codex --json > conn.json
+    tallystream simulate --connection conn.json --agents 20 --requests 2000 --seed 7 --client mixed --truth truth.json
+    tallystream wait --caught-up && tallystream cost models
+
+The truth file holds the rows that `cost session-hours` must show for what was acknowledged (answered 200), and apart
+from them what is unknown: sent without such an answer, it may count once or not at all. Its dollars come from
+genai-prices itself; reported_cost_usd is what Claude Code believes it costs. Ctrl-C stops cleanly, and the truth is
+written all the same.
+"""
+
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="URL", help="Base URL or logs URL that `connections create` printed."),
+]
+Connection = Annotated[
+    str | None,
+    typer.Option(
+        "--connection",
+        metavar="C",
+        help="An ingest id, sent as the header x-tallystream-connection to the gateway of --data-dir (or of --endpoint)"
+        "; or a file with the output of `connections create --json`, or - to read that from stdin.",
+    ),
+]
+Agents = Annotated[
+    int, typer.Option("--agents", min=1, max=100_000, help="Agents; each has at most one request in flight.")
+]
+Requests = Annotated[
+    int,
+    typer.Option(
+        "--requests",
+        min=1,
+        help="Model responses the whole fleet is billed for: what the column `requests` of the cost tables counts."
+        " One OTLP request reports about two of them.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes everything but the time.")]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start", metavar="T", help="When the fleet began: 2026-11-21T14:00Z, or 3h (ago).", show_default="--span ago"
+    ),
+]
+Span = Annotated[str, typer.Option("--span", metavar="D", help="The fleet's time its work is spread over.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate",
+        min=0.001,
+        metavar="R",
+        help="OTLP requests a second, sent when they are due whether or not others were answered.",
+        show_default="as fast as they are answered",
+    ),
+]
+Client = Annotated[
+    str,
+    typer.Option(
+        "--client",
+        metavar="codex|claude|gemini|mixed",
+        help="Who speaks. mixed: of ten agents five are Codex, three Claude Code, two Gemini CLI.",
+    ),
+]
+Duplicates = Annotated[
+    float, typer.Option("--duplicates", metavar="P", help="Share of the token records sent again in a later body.")
+]
+Late = Annotated[
+    float, typer.Option("--late", metavar="P", help="Share of the bodies that report what happened hours before.")
+]
+LateMax = Annotated[str, typer.Option("--late-by", metavar="D", help="How late at most.")]
+Resend = Annotated[float, typer.Option("--resend", metavar="P", help="Share of the bodies posted a second time.")]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        metavar="protobuf|json|mixed",
+        help="mixed: every fourth agent of a client sends JSON. Gemini CLI has nothing else over HTTP.",
+    ),
+]
+Gzip = Annotated[bool, typer.Option("--gzip", help="Compress bodies.")]
+Retry = Annotated[
+    int,
+    typer.Option(
+        "--retry", min=0, max=20, metavar="N", help="Send again what got no answer or a retryable one; Codex does not."
+    ),
+]
+TruthFile = Annotated[
+    Path | None,
+    typer.Option("--truth", metavar="FILE", dir_okay=False, help="Where to write what the rows must be."),
+]
+
+
+def simulate(
+    agents: Agents, requests: Requests, seed: Seed, endpoint: Endpoint = None, connection: Connection = None,
+    truth: TruthFile = None, rate: Rate = None, client: Client = "codex", duplicates: Duplicates = 0.0,
+    late: Late = 0.0, late_by: LateMax = "26h", resend: Resend = 0.0, encoding: Encoding = "mixed", gzip: Gzip = False,
+    retry: Retry = 0, start: Start = None, span: Span = "1h", json: JsonOption = False, data_dir: DataDir = None,
+) -> None:  # fmt: skip
+    """Play a fleet of coding agents against a gateway."""
+    import uvloop
+
+    from tallystream.cli.output.times import parse_duration, parse_when
+    from tallystream.simulator import FleetConfig, Load, Truth
+    from tallystream.streams.service.clock import SystemClock
+
+    now_ns = SystemClock().now_ns()
+    span_ns = int(parse_duration(span, "--span").total_seconds()) * 1_000_000_000
+    config = FleetConfig(
+        agents=agents,
+        requests=requests,
+        seed=seed,
+        start_ns=now_ns - span_ns if start is None else parse_when(start, now_ns, "--start"),
+        span_ns=span_ns,
+        client=_one_of("--client", client, ("codex", "claude", "gemini", "mixed")),
+        encoding=_one_of("--encoding", encoding, ("protobuf", "json", "mixed")),
+        gzip=gzip,
+        duplicates=duplicates,
+        late=late,
+        late_max_ns=int(parse_duration(late_by, "--late-by").total_seconds()) * 1_000_000_000,
+        resend=resend,
+    )
+    where = _target(endpoint, connection, data_dir)
+    oracle = Truth(config)
+    if truth is not None:
+        _writable(truth)
+    report = uvloop.run(_play(config, where, Load(rate=rate, retries=retry), oracle, truth))
+    if truth is not None:
+        with err_console.status("pricing the truth") if err_console.is_terminal else _Quiet():
+            oracle.write(truth)
+    _check(report, where)
+    if json:
+        emit_json(report.document() | {"seed": seed, "start": config.start_iso, "truth": truth and str(truth)})
+    else:
+        _show(report, config, truth)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `simulate`."""
+    app.command("simulate", help=HELP)(simulate)
+
+
+class _Quiet:
+    """Says nothing."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise UsageError(f"{option} is {' or '.join(choices)}, not {value!r}")
+    return value
+
+
+def _target(endpoint: str | None, connection: str | None, data_dir: Path | None) -> Target:
+    from tallystream.simulator import target
+
+    if endpoint is None and connection is None:
+        raise UsageError("where to?", "name --endpoint URL or --connection C, both printed by `connections create`")
+    base, ingest_id, headers = _connection(connection) if connection is not None else (None, None, {})
+    if endpoint is not None:
+        to = target(endpoint, ingest_id)
+    elif base is not None:
+        to = target(base)
+    else:
+        to = target(read_run(settings_from(data_dir).data_dir).http, ingest_id)
+    return replace(to, headers=to.headers | headers)
+
+
+def _connection(value: str) -> tuple[str | None, str, dict[str, str]]:
+    """Return base URL, if it is known, ingest id and bearer header of what --connection names: secrets, never shown."""
+    import orjson
+
+    try:
+        if value == "-":
+            text = sys.stdin.read()
+        elif len(value) < 1024 and Path(value).is_file():
+            text = Path(value).read_text(encoding="utf-8")
+        else:
+            return None, value, {}
+        document = orjson.loads(text)
+        bearer = {name: str(value) for name, value in document.get("headers", {}).items() if name == "authorization"}
+        return str(document["base_url"]), str(document["ingest_id"]), bearer
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise UsageError(
+            f"--connection names nothing that `connections create --json` wrote: {type(exc).__name__}",
+            "save it with `tallystream connections create codex --json > conn.json`",
+        ) from None
+
+
+def _writable(path: Path) -> None:
+    """Complain before the load, not after it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.try").touch()
+        path.with_name(f".{path.name}.try").unlink()
+    except OSError as exc:
+        raise UsageError(f"--truth {path} cannot be written: {exc.strerror}") from exc
+
+
+async def _play(config: FleetConfig, where: Target, load: Load, oracle: Truth, truth: Path | None) -> Report:
+    """Run until done or until SIGINT or SIGTERM; a second signal ends it at once."""
+    import asyncio
+    import signal
+
+    from tallystream.simulator import run
+
+    await _answers(where)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, loop, number, stop)
+    if not err_console.is_terminal:
+        return await run(config, where, load, truth=oracle, truth_file=truth, stop=stop)
+    with _bar() as bar:
+        task = bar.add_task("simulating", total=config.requests, answers="")
+
+        def watch(report: Report) -> None:
+            answers = ", ".join(f"{count:,} x {status}" for status, count in sorted(report.answers.items()))
+            done = config.requests if report.complete else min(report.responses, config.requests)
+            bar.update(task, completed=done, answers=answers)
+
+        return await run(config, where, load, truth=oracle, truth_file=truth, stop=stop, watch=watch)
+
+
+def _stop(loop: asyncio.AbstractEventLoop, number: int, stop: asyncio.Event) -> None:
+    loop.remove_signal_handler(number)
+    stop.set()
+
+
+async def _answers(where: Target) -> None:
+    """Ask for a connection first: a fleet that talks to nobody learns nothing."""
+    import asyncio
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(where.base)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(5):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+            writer.close()
+    except (OSError, TimeoutError) as exc:
+        raise Unreachable(
+            f"{where.where} does not answer: {str(exc) or type(exc).__name__}",
+            "is the gateway up? `tallystream status` shows what runs on this machine",
+        ) from exc
+
+
+def _bar() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[answers]}"), console=err_console, transient=True,
+    )  # fmt: skip
+
+
+def _check(report: Report, where: Target) -> None:
+    """Complain when nothing at all was accepted."""
+    if not report.bodies or report.answers["200"]:
+        return
+    refused = [status for status in report.answers if status in ("401", "403", "404")]
+    if refused:
+        raise UsageError(
+            f"{where.where} refused every request with {', '.join(refused)}",
+            "is the ingest id right and not revoked? `tallystream connections list` shows the connections",
+        )
+    answers = ", ".join(f"{count} x {status}" for status, count in sorted(report.answers.items()))
+    raise Unreachable(f"{where.where} accepted nothing: {answers}", "`tallystream status` shows what is wrong")
+
+
+def _show(report: Report, config: FleetConfig, truth: Path | None) -> None:
+    """Print the report for people."""
+    seconds = max(report.seconds, 1e-9)
+    latency = report.percentiles()
+    answers = ", ".join(f"{count:,} x {status}" for status, count in sorted(report.answers.items()))
+    if not report.complete:
+        console.print("[yellow]stopped[/] before all was sent; the truth holds what was")
+    console.print(
+        f"{report.responses:,} token records in {report.bodies:,} OTLP requests, {report.bytes / 1e6:,.1f} MB"
+    )
+    console.print(
+        f"{seconds:,.1f} s: {report.bodies / seconds:,.0f} requests/s, {report.records / seconds:,.0f} records/s,"
+        f" {report.responses / seconds:,.0f} token records/s"
+    )
+    console.print(f"answers: {answers or 'none'}" + (f", {report.partial} partial" if report.partial else ""))
+    if latency:
+        console.print(
+            f"latency: p50 {latency['p50_ms']:,.1f} ms, p99 {latency['p99_ms']:,.1f} ms,"
+            f" max {latency['max_ms']:,.1f} ms"
+        )
+    console.print(f"seed {config.seed}, start {config.start_iso}" + (f", truth in {truth}" if truth else ""))

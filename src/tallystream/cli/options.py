@@ -1,0 +1,142 @@
+"""What every command needs: options, settings, the cluster to talk to, and how to say something.
+
+Nothing slow is imported at the top: this module is part of every start, `--help` included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from tallystream.cli.output.text import escape_json
+from tallystream.schemas.errors import Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from tallystream.schemas.run import Run
+    from tallystream.settings.settings import Settings
+    from tallystream.streams.kafka.settings import KafkaSettings
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="State of this machine: embedded Kafka, stores, spools, run.json. [env: TALLYSTREAM_DATA_DIR]",
+        show_default="~/.local/share/tallystream",
+    ),
+]
+KafkaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka",
+        metavar="HOST:PORT",
+        help="A Kafka cluster to use instead of the embedded one. [env: TALLYSTREAM_KAFKA]",
+        show_default="the one `tallystream up` runs",
+    ),
+]
+GatewayOps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gateway-ops",
+        metavar="URL",
+        help="Ops URL of a gateway that does not run on this machine; may be repeated.",
+        show_default="those of run.json",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document; errors are {code, message, hint} on stderr."),
+]
+
+console = Console(highlight=False)
+"""For results."""
+err_console = Console(stderr=True, highlight=False)
+"""For progress and errors."""
+
+
+def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Settings:
+    """Return the settings, flags first.
+
+    Raises:
+        UsageError: a setting is not valid, or the file TALLYSTREAM_CONFIG names cannot be read.
+
+    """
+    from pydantic import ValidationError
+
+    from tallystream.settings.settings import Settings
+
+    flags: dict[str, Any] = {"data_dir": data_dir, "kafka": kafka}
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as exc:
+        # Only the name and the rule are shown, never the value: it may be a secret.
+        wrong = "; ".join(
+            f"{'.'.join(map(str, error['loc'])) or 'settings'}: {error['msg']}"
+            for error in exc.errors(include_input=False, include_url=False)
+        )
+        raise UsageError(
+            f"a setting is not valid: {wrong}",
+            "settings come from flags, TALLYSTREAM_* and the TOML file TALLYSTREAM_CONFIG names",
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise UsageError(
+            f"the settings file cannot be read: {exc}", "TALLYSTREAM_CONFIG must name a TOML file"
+        ) from exc
+
+
+def read_run(data_dir: Path) -> Run:
+    """Return what `tallystream up` runs in this data dir now.
+
+    Raises:
+        Unreachable: nothing runs there; a file left by a supervisor that was killed does not count.
+
+    """
+    from tallystream.supervisor.runfile import read_live
+
+    run = read_live(data_dir)
+    if run is None:
+        raise Unreachable(
+            f"nothing runs in {data_dir}",
+            "start it with `tallystream up`, or name another place with --data-dir or --kafka",
+        )
+    return run
+
+
+def cluster(settings: Settings) -> KafkaSettings:
+    """Return how to reach Kafka: the cluster that is set, else the one `tallystream up` runs in the data dir.
+
+    Raises:
+        Unreachable: no cluster is set and nothing runs in the data dir.
+
+    """
+    return settings.kafka_settings(settings.kafka or read_run(settings.data_dir).kafka)
+
+
+def emit_json(document: Any) -> None:
+    """Print one JSON document on stdout; what could steer a terminal in it is escaped."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write(escape_json(text) + "\n")
+    sys.stdout.flush()
+
+
+def fail(code: str, message: str, hint: str, *, as_json: bool, defect: Exception | None = None) -> None:
+    """Say on stderr what went wrong: one line and, where there is one, the next step. `defect`: it is ours."""
+    logs = sys.modules.get("tallystream.components.logs")
+    if logs is not None and not as_json and logs.failed(code, message, hint, defect):
+        return
+    if defect is not None and os.environ.get("TALLYSTREAM_TRACEBACK"):
+        traceback.print_exception(defect)
+    if as_json:
+        sys.stderr.write(json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False) + "\n")
+        return
+    err_console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    if hint:
+        err_console.print(f"  {escape(hint)}", style="dim", soft_wrap=True)

@@ -1,0 +1,240 @@
+"""Cost tables for programs (one JSON document, CSV) and for people."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table as Grid
+from rich.text import Text
+
+from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table
+from tallystream.cli.output.text import count, csv_text, dollars, escape_json, short_id, stamp, visible
+from tallystream.schemas.usage import ATTRIBUTION_KEYS
+from tallystream.streams.service.clock import utc
+
+Row = Mapping[str, Any]
+COARSE = (*ATTRIBUTION_KEYS, "book")
+"""What the table for people adds up unless it is wide."""
+
+
+def people(query: Query) -> Query:
+    """Return the query for the narrow table: the view's dimensions without attribution and book."""
+    return replace(query, coarse=tuple(name for name in VIEWS[query.view] if name not in COARSE))
+
+
+def cost_json(table: Table, now_ns: int, *, complete: bool) -> None:
+    """Print {as_of, complete, rows} on stdout, row by row: a million rows are never text in memory at once."""
+    out = sys.stdout
+    out.write(f'{{"as_of": "{stamp(utc(now_ns))}", "complete": {"true" if complete else "false"}, "rows": [')
+    before = "\n"
+    for row in table.rows(now_ns):
+        out.write(before)
+        out.write(escape_json(orjson.dumps(row).decode()))
+        before = ",\n"
+    out.write("\n]}\n")
+    out.flush()
+
+
+def csv_header(query: Query) -> list[str]:
+    """Return the columns: always the same ones of a view, the attribution's keys in place of the attribution."""
+    own = [name for name in FIELDS if name != "hour" or "hour" in query.fields]
+    at = own.index("attribution")
+    columns = [*own[:at], *ATTRIBUTION_KEYS, *own[at + 1 :]]
+    return [*(name for name in query.by if name not in columns), *columns, *(["sessions"] if query.by else [])]
+
+
+def cost_csv(table: Table, now_ns: int) -> None:
+    """Print CSV (RFC 4180) on stdout; absent values are empty, the version is `generation:offset`."""
+    header = csv_header(table.query)
+    writer = csv.writer(sys.stdout, lineterminator="\r\n")
+    writer.writerow(header)
+    for row in table.rows(now_ns):
+        cells = {**row, **(row["attribution"] or {}), "version": ":".join(map(str, row["version"]))}
+        writer.writerow([_cell(cells.get(name)) for name in header])
+    sys.stdout.flush()
+
+
+def _cell(value: Any) -> str | int:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, int) else csv_text(value)
+
+
+def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Console, notes: bool = True) -> None:
+    """Print the table for people: numbers to the right, totals below, and what has no price, with what to do.
+
+    A wide table is as wide as it needs to be, whatever the terminal, for `less -S` and the like. `notes=False` leaves
+    out what stands below a table.
+    """
+    rows = list(table.rows(now_ns))
+    if not rows:
+        console.print(_nothing(table.query))
+        return
+    shown = rows[:limit] if limit else rows
+    total = table.totals(now_ns)
+    columns = [*_names(table.query, rows, wide=wide), *_numbers(total)]
+    grid, hidden = _grid(columns, shown, total, len(rows)), list[str]()
+    for name in () if wide else _DROP:
+        if _width(grid, console) <= console.width:
+            break
+        hidden += [column.head for column in columns if column.name == name]
+        columns = [column for column in columns if column.name != name]
+        grid = _grid(columns, shown, total, len(rows))
+    below = _notes(table, rows, len(shown), now_ns)
+    if hidden:
+        below.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
+    paper = console
+    if wide:
+        paper = Console(file=console.file, width=max(console.width, _width(grid, console)), highlight=False)
+    paper.print(grid)
+    if notes:
+        console.print(*below, sep="\n")
+
+
+def _width(grid: Grid, console: Console) -> int:
+    """Return the width at which nothing is folded."""
+    return Measurement.get(console, console.options.update(width=10_000), grid).maximum
+
+
+@dataclass(frozen=True)
+class _Column:
+    """`cell` renders a row, and the totals when it is a number."""
+
+    name: str
+    head: str
+    cell: Callable[[Row], str]
+    number: bool = False
+
+
+_DROP = ("reported", "total_tokens", "tool", "cache_write", "requests", "connection_id", "cached")
+"""Columns that go, in this order, until the table fits the terminal."""
+_HEADS = {"connection_id": "Connection", "session_id": "Session", "hour": "Hour (UTC)", "service_tier": "Tier"}
+
+
+def _names(query: Query, rows: Sequence[Row], *, wide: bool) -> list[_Column]:
+    """Return the columns that say what a row is about."""
+    if query.by:
+        names = list(dict.fromkeys((*query.dimensions, *(["sessions"] if "session" not in query.by else []))))
+    elif wide:
+        present = {name for row in rows for name in row["attribution"] or ()}
+        names = [name for name in query.dimensions if name not in ATTRIBUTION_KEYS or name in present]
+    else:
+        names = [name for name in query.dimensions if name not in ("client", "service_tier")]
+    if "hour" in names:
+        names = ["hour", *(name for name in names if name != "hour")]
+    elif query.view == "models" and not query.by:
+        names = ["model", *(name for name in names if name != "model")]
+    elif "session_id" in names and not query.by:
+        names = ["session_id", *(name for name in names if name != "session_id")]
+    if "connection_id" in names and not wide and not query.by and len({row["connection_id"] for row in rows}) == 1:
+        names.remove("connection_id")
+    alias = {dimension: name for name, dimension in GROUPINGS.items() if name in query.by}
+    return [
+        _Column(name, _HEADS.get(name, name.replace("_", " ").capitalize()), _namer(alias.get(name, name), query, wide))
+        for name in names
+    ]
+
+
+def _namer(name: str, query: Query, wide: bool) -> Callable[[Row], str]:
+    """Return what renders one of a row's names."""
+    if name in ATTRIBUTION_KEYS and not query.by:
+        return lambda row: visible(row["attribution"].get(name) or "")
+    if name == "sessions":
+        return lambda row: count(row["sessions"])
+    if name == "hour":
+        return lambda row: row["hour"][:16].replace("T", " ")
+    if name in ("session_id", "session") and not wide:
+        return lambda row: short_id(row["session_id"])
+    if name == "model" and not wide and not query.by:
+        return lambda row: visible(row["model"]) + (f" ({visible(row['service_tier'])})" if row["service_tier"] else "")
+    return lambda row: "(none)" if row[name] is None else visible(row[name])
+
+
+def _numbers(total: Row) -> list[_Column]:
+    """Return the columns of counts and dollars; those that hold nothing are left out."""
+    columns = [
+        _Column("requests", "Requests", lambda row: count(row["requests"]), True),
+        _Column("input", "Input", lambda row: count(row["input_uncached"]), True),
+        _Column("cached", "Cached", lambda row: count(row["cache_read"]), True),
+    ]
+    if total["cache_write_5m"] or total["cache_write_1h"]:
+        written = _Column(
+            "cache_write", "Written", lambda row: count(row["cache_write_5m"] + row["cache_write_1h"]), True
+        )
+        columns.append(written)
+    columns.append(_Column("output", "Output", lambda row: count(row["output"]), True))
+    if total["tool"]:
+        columns.append(_Column("tool", "Tool", lambda row: count(row["tool"]), True))
+    columns.append(_Column("total_tokens", "Tokens", lambda row: count(row["total_tokens"]), True))
+    if total["reported_cost_usd"] is not None:
+        columns.append(_Column("reported", "Reported", lambda row: dollars(row["reported_cost_usd"]), True))
+    columns.append(_Column("cost", "Cost", _cost, True))
+    return columns
+
+
+def _cost(row: Row) -> str:
+    """Say so when requests are left out."""
+    if row["cost_usd"] is None:
+        return "no price"
+    return dollars(row["cost_usd"]) + (" *" if row["unpriced_requests"] else "")
+
+
+def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, column in enumerate(columns):
+        footer = column.cell(total) if column.number else f"{count(of)} row{'s' * (of != 1)}" if place == 0 else ""
+        right = column.number or column.name == "sessions"
+        grid.add_column(
+            column.head,
+            Text(footer, style="bold"),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=right or column.name in ("hour", "session_id"),
+        )
+    for row in rows:
+        grid.add_row(*(Text(column.cell(row)) for column in columns))
+    return grid
+
+
+def _notes(table: Table, rows: Sequence[Row], shown: int, now_ns: int) -> list[Text]:
+    """Return what people must know to read the table."""
+    notes = []
+    if shown < len(rows):
+        notes.append(Text(f"… and {count(len(rows) - shown)} more rows: --limit 0 shows all. Totals are of all rows."))
+    if table.unpriced:
+        what = ", ".join(
+            visible(f"{model}{f' ({tier})' if tier else ''} of {provider}: {count(requests)} requests")
+            for (provider, model, tier), requests in sorted(table.unpriced.items(), key=lambda item: -item[1])
+        )
+        notes.append(Text(f"* no price is known for {what}", style="yellow"))
+        notes.append(
+            Text("  Their tokens are counted, their dollars are not: docs/pricing.md tells how to add prices.")
+        )
+    still = sum(not row["final"] for row in rows)
+    moving = f"; {count(still)} of the rows can still grow (hour not over for 1 h)" if still else ""
+    notes.append(
+        Text(f"As of {stamp(utc(now_ns))}{moving}. Input is uncached; output includes reasoning.", style="dim")
+    )
+    return notes
+
+
+def _nothing(query: Query) -> RenderableType:
+    """Say why a table may be empty, and what to do."""
+    if query.connection or query.session or query.since is not None or query.until is not None:
+        return Text("No rows match these filters. `tallystream cost sessions` without filters shows what there is.")
+    return Group(
+        Text("No rows yet: no usage has been counted on this Kafka. Either"),
+        Text("  tallystream connections create codex   then run Codex with what it prints, or"),
+        Text("  tallystream demo                       to see it work without an agent."),
+        Text("`tallystream connections list` shows what came in, `tallystream deadletters list` what did not count."),
+    )

@@ -1,0 +1,84 @@
+"""When a record was written, by its offset: the timestamp of the first record at or after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.settings import KafkaSettings
+
+Place = tuple[TopicPartition, int]
+POLL_MS = 200
+FETCH_BYTES = 16 << 10
+"""Kafka always sends the first record batch whole; more than that is read for nothing."""
+
+
+class Stamps:
+    """Reads timestamps from a fixed set of partitions, over one connection; remembers those still asked for.
+
+    Raises, from everything: KafkaError, OSError, TimeoutError when Kafka does not answer within `timeout` seconds.
+    """
+
+    def __init__(self, kafka: KafkaSettings, partitions: Sequence[TopicPartition], *, timeout: float) -> None:
+        self.partitions = tuple(partitions)
+        self._timeout = timeout
+        self._known: dict[Place, int | None] = {}
+        self._consumer = AIOKafkaConsumer(
+            **kafka.client(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+
+    async def open(self) -> None:
+        """Connect."""
+        async with asyncio.timeout(self._timeout):
+            await start(self._consumer)
+            self._consumer.assign(self.partitions)
+            self._consumer.pause(*self.partitions)
+            await self._consumer.end_offsets(self.partitions)
+
+    async def close(self) -> None:
+        """Disconnect, without waiting long for it."""
+        await close(self._consumer)
+
+    async def extent(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Return the first offsets and the ends of all partitions."""
+        async with asyncio.timeout(self._timeout):
+            ends = await self._consumer.end_offsets(self.partitions)
+            return await self._consumer.beginning_offsets(self.partitions), ends
+
+    async def read(self, places: Iterable[Place], ends: dict[TopicPartition, int]) -> dict[Place, int | None]:
+        """Return the timestamp (ms) of the record at each place; None where nothing is left from there to the end."""
+        wanted = set(places)
+        self._known = {place: stamp for place, stamp in self._known.items() if place in wanted}
+        async with asyncio.timeout(self._timeout):
+            while missing := dict(wanted - self._known.keys()):  # one place a partition and round
+                await self._round(missing, ends)
+        return self._known
+
+    async def _round(self, places: dict[TopicPartition, int], ends: dict[TopicPartition, int]) -> None:
+        consumer = self._consumer
+        for at, offset in places.items():
+            consumer.seek(at, offset)
+        consumer.resume(*places)
+        waiting = dict(places)
+        try:
+            while waiting:
+                found = await consumer.getmany(*waiting, timeout_ms=POLL_MS, max_records=1)
+                for at, records in found.items():
+                    self._known[at, waiting.pop(at)] = records[0].timestamp
+                    consumer.pause(at)
+                if not found:
+                    for at in list(waiting):
+                        # Compaction may have removed all that lies between here and the end.
+                        if await consumer.position(at) >= ends[at]:
+                            self._known[at, waiting.pop(at)] = None
+                            consumer.pause(at)
+        finally:
+            consumer.pause(*places)

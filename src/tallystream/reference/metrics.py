@@ -1,0 +1,189 @@
+"""Every metric of the product: named and explained where it is counted, gathered here, written to docs/metrics.md.
+
+    python -m tallystream.reference.metrics > docs/metrics.md     (`make docs`; a test holds the two equal)
+
+Each label is explained here, with what bounds the number of its values: a label that is not in LABELS fails a test.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry, Info
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tallystream.agents.port_sink import metrics as sink
+from tallystream.agents.session_cost.metrics import MAX_UNPRICED, FoldMetrics, RuntimeCollector
+from tallystream.components import worker
+from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
+from tallystream.exporter.lag import MAX_GROUPS
+from tallystream.exporter.metrics import ExporterCollector, View
+from tallystream.streams.gateway import metrics as gateway
+from tallystream.streams.poller import metrics as poller
+from tallystream.streams.runtime import FoldTable
+from tallystream.streams.runtime.progress import Counters, Progress
+
+LABELS = {
+    "blueprint": "a Port blueprint of the mapping",
+    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
+    "client": "codex, claude or gemini",
+    "cluster_name": "the topic prefix",
+    "code": "the HTTP statuses the gateway answers",
+    "connection": f"a connection's public id; at most {MAX_CONNECTIONS}, then `other`",
+    "consumergroup": f"a consumer group; at most {MAX_GROUPS}",
+    "encoding": "protobuf, json or unknown",
+    "group": f"a consumer group; at most {MAX_GROUPS}",
+    "hash": "the hash of a price book",
+    "hour": "current or previous",
+    "kind": "of tokens: input_uncached, cache_read, cache_write_5m, cache_write_1h, output, tool; of rows:"
+    " session_hours, hours; of a mapping: its name",
+    "model": f"a model as the client calls it; at most {MAX_MODELS} models and {MAX_SERIES} of (connection, client,"
+    f" model), {MAX_UNPRICED} of unpriced (provider, model, tier); then `other`",
+    "name": "what the operator called the connection, 80 characters at most",
+    "outcome": "caught_up or failed",
+    "partition": "a partition's number; as many as configured",
+    "provider": "codex, claude, gemini or unknown; of unpriced requests: openai, anthropic, google",
+    "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of `streams.poller.errors.Why`",
+    "resource": "a declared OpenAI resource",
+    "result": "ok, partial, or the kind of an error",
+    "signal": "logs, metrics, traces or unknown",
+    "status": "active or revoked",
+    "team": f"a team as the client's attributes name it, `none` without; at most {MAX_TEAMS}, then `other`",
+    "tier": "a service tier or speed, as `model` is bounded",
+    "topic": "one of our topics",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric. `name` is what PromQL calls it: a counter with `_total`, an info with `_info`."""
+
+    component: str
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Return the names its series have."""
+        if self.kind == "histogram":
+            return tuple(f"{self.name}_{suffix}" for suffix in ("bucket", "count", "sum"))
+        return (self.name,)
+
+
+class _Recording(CollectorRegistry):
+    """Remembers what is registered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.collectors: list[Any] = []
+
+    def register(self, collector: Collector) -> None:
+        self.collectors.append(collector)
+        super().register(collector)
+
+
+class _NoTable:
+    """As a table that has not begun."""
+
+    counters = Counters()
+
+    def progress(self) -> Progress:
+        return Progress({}, 0, 0.0)
+
+
+def _gateway(registry: CollectorRegistry) -> None:
+    gateway.Metrics(registry).watch(**dict.fromkeys(gateway.GAUGES, _zero))
+
+
+def _worker(registry: CollectorRegistry) -> None:
+    FoldMetrics(registry)
+    registry.register(RuntimeCollector(cast(FoldTable, _NoTable()), lambda: 0))
+    Info(*worker.BOOK, registry=registry).info({"hash": ""})
+
+
+def _exporter(registry: CollectorRegistry) -> None:
+    registry.register(ExporterCollector(lambda: View(0)))
+
+
+def _poller(registry: CollectorRegistry) -> None:
+    poller.Metrics(registry, ())
+
+
+def _sink(registry: CollectorRegistry) -> None:
+    sink.SinkMetrics(registry).watch(defaultdict(lambda: _zero), lambda: {("", 0): 0})
+
+
+def _zero() -> float:
+    return 0.0
+
+
+COMPONENTS: dict[str, Callable[[CollectorRegistry], None]] = {
+    "gateway": _gateway,
+    "worker": _worker,
+    "exporter": _exporter,
+    "poller": _poller,
+    "sink": _sink,
+}
+
+
+def registry_of(component: str) -> CollectorRegistry:
+    """Return a registry with a component's metrics, as they are before anything has happened."""
+    registry = _Recording()
+    COMPONENTS[component](registry)
+    return registry
+
+
+def families() -> list[Family]:
+    """Return every metric of every component."""
+    return [family for component in COMPONENTS for family in _families(component)]
+
+
+def _families(component: str) -> Iterator[Family]:
+    registry = _Recording()
+    COMPONENTS[component](registry)
+    for collector in registry.collectors:
+        own = tuple(getattr(collector, "_labelnames", ()))  # the library tells label names nowhere else
+        for metric in collector.collect():
+            labels = own or tuple(getattr(metric, "_labelnames", ()))
+            yield Family(component, _shown(metric), metric.type, _of_info(metric) or labels, metric.documentation)
+
+
+def _shown(metric: Metric) -> str:
+    return metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
+
+
+def _of_info(metric: Metric) -> tuple[str, ...]:
+    return tuple(metric.samples[0].labels) if metric.type == "info" else ()
+
+
+def render() -> str:
+    """Return docs/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `make docs`; the explanations stand where the metrics are counted. Each component shows its own on",
+        "`/metrics` of its ops port, beside the process metrics of the Python client (`process_*`, `python_*`).",
+        "",
+        "Never in a label: a session, an ingest id, a user, a prompt.",
+        "",
+    ]
+    for component in COMPONENTS:
+        lines += [f"## {component}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+        for family in _families(component):
+            text = family.text.replace("|", "\\|")
+            lines.append(f"| `{family.name}` | {family.kind} | {', '.join(family.labels)} | {text} |")
+        lines.append("")
+    lines += ["## Labels", "", "What each holds, and what bounds the number of its values.", ""]
+    lines += ["| label | values |", "|---|---|", *(f"| {name} | {text} |" for name, text in LABELS.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,311 @@
+"""What the topics hold, written for whoever reads them: `asyncapi.yaml` and `docs/topics.md`, out of the models.
+
+Everything comes from where it is decided: fields and rules from the models, keys and versions from the catalogue,
+partitions and retention from the topics. A test holds the committed files equal to what is made here.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from tallystream import __version__
+from tallystream.schemas.catalogue import CATALOGUE, MessageSchema
+from tallystream.streams.kafka.topics import DAY_MS, Topics, TopicSpec
+
+DEFAULT_PREFIX = Topics().prefix
+INTRODUCTION = """\
+Every value is JSON, every key is text. The header `schema` says what a value is and in which version, such as
+`session-hour-cost/1`. A version stays readable for ever: fields are only added, and what is added is optional.
+
+Parts of a key are joined by `|`; a `%` or `|` inside a part is written `%25` or `%7C`.
+"""
+READING = """\
+## Reading rows rightly
+
+`examples/cost_consumer.py` does all of this in one file; a test runs it.
+
+- **Rows are absolute.** A row is the whole truth about its key so far, never a change to add. Keep one row a key.
+- **The higher `version` wins**, compared as a list (`[generation, offset]`); of equal ones the later. After a crash
+  a row may come again, and one with a lower version may come after a higher one: pass over it. Versions of different
+  keys have nothing to do with each other.
+- **A value of null is a tombstone**: the key is gone. Forget the row, and its version with it.
+- **`cost.hours` holds partials**: a key begins with a partition, and the hour's cost is the sum of its partials. Each
+  partial is itself absolute and has a version of its own.
+- **Money is a decimal string in dollars, exact**; `null` means that nothing could be priced, which is not `"0"`. Add
+  with decimals, never with binary floating point. `unpriced_requests` counts what a sum of money leaves out.
+- **Final is for you to derive**: an hour is final one hour after it ended. A row may still change after that
+  (`late_events` counts why), with a higher version.
+- **Commit offsets after your own write is durable**, and read from the beginning the first time: the topics are
+  compacted, so the beginning is everything.
+"""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A topic for readers. `kinds` are the catalogue's names of what it holds; `internal`: not a contract."""
+
+    spec: TopicSpec
+    name: str
+    """Without the prefix."""
+    about: str
+    kinds: tuple[MessageSchema, ...]
+    internal: bool
+
+
+ABOUT = {
+    "usage": "What was used: usage events, one session's of one request a message. Tokens are counted from here.",
+    "cost.session-hours": "What each session cost in each hour, by model, tier and attribution. The rows to read.",
+    "cost.hours": "What each hour cost by connection, model and team: one partial a partition, to be added up.",
+    "connections": "Who may send: a connection, with hashes of its secrets, never the secrets.",
+    "activity": "When each connection last sent what, by gateway.",
+    "deadletters": "What could not be counted or delivered, each with its reason.",
+    "openai.records": "What OpenAI itself reports: one complete bucket of one query a message.",
+    "openai.days": "What OpenAI itself says a day cost and used, by model and project.",
+    "openai.control": "The pollers' own: how far each query is; the group on it elects the active poller.",
+    "port.sent": "The sinks' own: what was written to Port, so that nothing is written twice.",
+    "port.control": "The sinks' own, empty: the group on it elects the active sink.",
+}
+INTERNAL = {"openai.control", "port.sent", "port.control"}
+
+
+def channels() -> list[Channel]:
+    """Return every topic with what it holds."""
+    topics = Topics()
+    found = []
+    for spec in topics.all():
+        name = spec.name.removeprefix(f"{topics.prefix}.")
+        kinds = tuple(kind for kind in CATALOGUE.values() if kind.topic == name)
+        if spec == topics.session_hours_changelog:
+            about = "The worker's own state. Its format may change with any release."
+            found.append(Channel(spec, "session_hours changelog", about, (), True))
+        else:
+            found.append(Channel(spec, name, ABOUT[name], kinds, name in INTERNAL))
+    return found
+
+
+def docstring(model: type[BaseModel]) -> str:
+    """Return a model's docstring, unwrapped."""
+    return " ".join(inspect.cleandoc(model.__doc__ or "").split())
+
+
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """Return what stands under each field of a model, its bases included; the source is the documentation."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if not issubclass(base, BaseModel) or base is BaseModel:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+                and isinstance(text.value.value, str)
+            ):
+                found[field.target.id] = " ".join(inspect.cleandoc(text.value.value).split())
+    return found
+
+
+def models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """Return a model and those it is made of, by name."""
+    found = {model.__name__: model}
+    for field in model.model_fields.values():
+        for part in _parts(field.annotation):
+            if part.__name__ not in found:
+                found |= models(part)
+    return found
+
+
+def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _parts(inner)
+
+
+def component_schemas(kind: MessageSchema) -> dict[str, Any]:
+    """Return the JSON Schemas of a kind's model and its parts, which refer to each other as AsyncAPI components."""
+    whole = kind.model.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = whole.pop("$defs", {})
+    parts[kind.model.__name__] = whole
+    for name, model in models(kind.model).items():
+        texts = field_docs(model)
+        for field, schema in parts[name].get("properties", {}).items():
+            if field in texts:
+                schema["description"] = texts[field]
+    return parts
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI 3 document; its application is tallystream, which sends to each channel."""
+    shown = [channel for channel in channels() if channel.kinds and not channel.internal]
+    kinds = [kind for channel in shown for kind in channel.kinds]
+    schemas: dict[str, Any] = {}
+    for kind in kinds:
+        schemas |= component_schemas(kind)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "tallystream",
+            "version": __version__,
+            "description": INTRODUCTION,
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "kafka": {
+                "host": "{bootstrap}",
+                "protocol": "kafka",
+                "description": "The cluster that TALLYSTREAM_KAFKA names.",
+                "variables": {"bootstrap": {"default": "127.0.0.1:9092", "description": "host:port of a broker"}},
+            }
+        },
+        "channels": {_id(channel.name): _channel(channel) for channel in shown},
+        "operations": {
+            f"send-{_id(channel.name)}": {
+                "action": "send",
+                "channel": {"$ref": f"#/channels/{_id(channel.name)}"},
+                "summary": channel.about,
+                "messages": [
+                    {"$ref": f"#/channels/{_id(channel.name)}/messages/{kind.name}"} for kind in channel.kinds
+                ],
+            }
+            for channel in shown
+        },
+        "components": {
+            "messages": {kind.name: _message(kind) for kind in kinds},
+            "schemas": dict(sorted(schemas.items())),
+        },
+    }
+
+
+def _id(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name)
+
+
+def _channel(channel: Channel) -> dict[str, Any]:
+    config = channel.spec.config
+    kept: dict[str, Any] = {"cleanup.policy": config.get("cleanup.policy", "delete").split(",")}
+    if "retention.ms" in config:
+        kept["retention.ms"] = int(config["retention.ms"])
+    return {
+        "address": f"{{prefix}}.{channel.name}",
+        "description": channel.about,
+        "parameters": {"prefix": {"default": DEFAULT_PREFIX, "description": "TALLYSTREAM_PREFIX of the deployment."}},
+        "messages": {kind.name: {"$ref": f"#/components/messages/{kind.name}"} for kind in channel.kinds},
+        "bindings": {
+            "kafka": {
+                "topic": channel.spec.name,
+                "partitions": channel.spec.partitions,
+                "topicConfiguration": kept,
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def _message(kind: MessageSchema) -> dict[str, Any]:
+    return {
+        "name": kind.name,
+        "title": kind.model.__name__,
+        "summary": docstring(kind.model),
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "properties": {"schema": {"type": "string", "const": kind.header.decode()}},
+            "required": ["schema"],
+        },
+        "payload": {"$ref": f"#/components/schemas/{kind.model.__name__}"},
+        "bindings": {
+            "kafka": {"key": {"type": "string", "description": f"`{kind.key}`"}, "bindingVersion": "0.5.0"},
+        },
+    }
+
+
+def asyncapi_yaml() -> str:
+    """Return the AsyncAPI document as its file holds it."""
+    import yaml
+
+    text: str = yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120)
+    return "# Made by `tallystream schemas --asyncapi asyncapi.yaml`; a test holds both equal.\n" + text
+
+
+def markdown() -> str:
+    """Return docs/topics.md."""
+    public = [channel for channel in channels() if not channel.internal]
+    lines = ["<!-- Made by `tallystream schemas --topics docs/topics.md`; a test holds both equal. -->", "# Topics", ""]
+    lines += ["For machines: [asyncapi.yaml](../asyncapi.yaml), [schemas/json](../schemas/json).", ""]
+    lines += [f"`{DEFAULT_PREFIX}` is the default of `TALLYSTREAM_PREFIX`. {INTRODUCTION}", READING]
+    lines += ["## All topics", "", "| topic | holds | key | kept | partitions |", "|---|---|---|---|---|"]
+    for channel in channels():
+        keys = "<br>".join(_code(kind.key) for kind in channel.kinds) or "-"
+        kept = _kept(channel.spec)
+        lines.append(f"| `{channel.spec.name}` | {channel.about} | {keys} | {kept} | {channel.spec.partitions} |")
+    lines += ["", "Partitions of `usage` and its rows are `TALLYSTREAM_PARTITIONS`, fixed when they are created."]
+    for channel in public:
+        lines += ["", f"## {channel.spec.name}", "", channel.about]
+        described: set[str] = set()
+        for kind in channel.kinds:
+            lines += ["", f"Header `schema: {kind.header.decode()}`, key `{kind.key}`."]
+            for name, model in models(kind.model).items():
+                if name not in described:
+                    described.add(name)
+                    lines += ["", f"### {name}", "", docstring(model), "", *_table(model)]
+    return "\n".join(lines) + "\n"
+
+
+def _kept(spec: TopicSpec) -> str:
+    policy = spec.config.get("cleanup.policy", "delete")
+    days = f", {int(spec.config['retention.ms']) // DAY_MS} days" if "retention.ms" in spec.config else ""
+    return policy.replace(",", " and ") + days
+
+
+def _table(model: type[BaseModel]) -> Iterator[str]:
+    schema = model.model_json_schema()
+    texts = field_docs(model)
+    required = set(schema.get("required", ()))
+    yield "| field | type | |"
+    yield "|---|---|---|"
+    for name, field in schema.get("properties", {}).items():
+        optional = "" if name in required else "optional"
+        about = ". ".join(part for part in (optional, _cell(texts.get(name, ""))) if part)
+        yield f"| `{name}` | {_type(field)} | {about} |"
+
+
+def _code(text: str) -> str:
+    return f"`{_cell(text)}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """Return a JSON Schema's type in words: `list of CostBucket`, `string or null`."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    for several in ("anyOf", "oneOf"):
+        if several in schema:
+            return " or ".join(dict.fromkeys(_type(one) for one in schema[several]))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if kind == "string" and "format" in schema:
+        return str(schema["format"])
+    if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {_type(schema['additionalProperties'])}"
+    return str(kind or "any")

@@ -1,0 +1,216 @@
+"""Settings, read once at the edge: flags, then `TALLYSTREAM_*`, then the TOML file `TALLYSTREAM_CONFIG` names."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from tallystream.schemas.errors import UsageError
+from tallystream.settings.ocean_names import PageNames, TomlWithout
+from tallystream.streams.embedded.jars import default_cache_dir
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+
+
+def default_data_dir() -> Path:
+    """Return `$XDG_DATA_HOME/tallystream`, by default `~/.local/share/tallystream`."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tallystream"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Each field's description is its documentation."""
+
+    # A variable that is empty is not set: files of variables list what may be set, with nothing behind the `=`.
+    model_config = SettingsConfigDict(env_prefix="TALLYSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir)
+    """State of this machine: embedded Kafka, stores, spools, run.json."""
+    cache_dir: Path = Field(default_factory=default_cache_dir)
+    """Downloads: Kafka's jars."""
+    maven_mirror: str | None = None
+    """URL of the Maven repository that the embedded Kafka's jars come from; unset: jgo's default."""
+    kafka: str | None = None
+    """`host:port[,...]` of a Kafka cluster; unset: the embedded one that `tallystream up` runs in `data_dir`."""
+    kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the cluster."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """SASL mechanism."""
+    kafka_username: str | None = None
+    """SASL user."""
+    kafka_password: SecretStr | None = None
+    """SASL password."""
+    kafka_ca: Path | None = None
+    """PEM file of the CA to trust; unset: the system's."""
+    kafka_cert: Path | None = None
+    """PEM file of our client certificate (mutual TLS)."""
+    kafka_key: Path | None = None
+    """PEM file of its key."""
+    prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
+    """First part of every topic, group and app id."""
+    partitions: int = Field(default=12, ge=1, le=1000)
+    """Partitions of `usage`, its table and its rows; fixed when they are created."""
+    lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
+    """How long after its hour ended an event is still counted (ISO 8601 duration)."""
+    user_key: SecretStr | None = None
+    """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
+    user_names: bool = False
+    """Keep user names as they come instead of their hash."""
+    ops_host: str = "127.0.0.1"
+    """Address for /healthz, /readyz and /metrics of a component started by itself; `up` keeps its own on loopback."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate chain the gateway serves; unset: plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file of its key. Both are read again when they change."""
+    prices: Path | None = None
+    """TOML file of private, dated prices that go before the book's."""
+    worker_membership: Literal["static", "dynamic"] = "static"
+    """`static`: a worker that restarts under its instance name takes its partitions back at once; those of one that
+    stops for good move after the session timeout. `dynamic`: a worker that stops hands over at once; after a crash it
+    takes that time, too."""
+    worker_session_timeout: timedelta = Field(
+        default=timedelta(seconds=6), ge=timedelta(seconds=1), le=timedelta(minutes=30)
+    )
+    """How long the group waits for a worker that is silent (ISO 8601 duration; brokers allow 6 s to 30 min unless they
+    are told otherwise). Longer than a restart takes, and a restart moves nothing; shorter, and the partitions of a
+    worker that hangs move sooner."""
+    spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Bytes the gateway's spool may hold before it answers 503."""
+    max_body_bytes: int = Field(default=64 << 20, ge=1024)
+    """Largest request body, after decompression."""
+    openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
+    """Base URL of OpenAI's API."""
+    openai_api_token: SecretStr | None = None
+    """OpenAI API key (`sk-...`); `tallystream up` starts the poller when it is set."""
+    openai_api_token_file: Path | None = None
+    """File that holds the API key instead; read again at every poll, so that it can be rotated."""
+    openai_admin_token: SecretStr | None = None
+    """Admin key (`sk-admin-...`) for `/organization/*`; unset: the API key is tried."""
+    openai_admin_token_file: Path | None = None
+    """File that holds the admin key instead."""
+    openai_session_token: SecretStr | None = None
+    """Browser session key (`sess-...`) for `/dashboard/billing/usage`; unset: the API key is tried."""
+    openai_session_token_file: Path | None = None
+    """File that holds the session key instead."""
+    openai_organization: str | None = Field(default=None, pattern=r"^[\x21-\x7e]+$")
+    """Sent as `OpenAI-Organization`, for keys of several organisations."""
+    openai_project: str | None = Field(default=None, pattern=r"^[\x21-\x7e]+$")
+    """Sent as `OpenAI-Project`."""
+    openai_interval: timedelta = Field(default=timedelta(minutes=120), ge=timedelta(seconds=1))
+    """Time between two polls (ISO 8601 duration)."""
+    openai_backfill: int = Field(default=0, ge=0, le=3650)
+    """Days of history to fetch once; 0: what each resource fetches by itself (30 days)."""
+    openai_resources: Path | None = None
+    """TOML or YAML file of further resources to poll, and of built-in ones to change or leave out."""
+    openai_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
+    """How long one request to OpenAI may take (ISO 8601 duration)."""
+    openai_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """A standby poller takes over this long after the active one was last heard of (ISO 8601 duration); Kafka's own
+    minimum is 6 s unless the brokers allow less."""
+    openai_proxy: SecretStr | None = None
+    """Proxy URL for OpenAI; a secret, for it may hold a password."""
+    openai_ca: Path | None = None
+    """PEM file of the CA that OpenAI's (or the proxy's) certificate must be signed by; unset: the system's."""
+    port_client_id: str | None = None
+    """Port's client id; `tallystream up` starts the sink when it and its secret are set."""
+    port_client_secret: SecretStr | None = None
+    """Port's client secret."""
+    port_client_secret_file: Path | None = None
+    """File that holds the client secret instead; read when the sink starts."""
+    port_base_url: str = Field(default="https://api.getport.io", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
+    """Base URL of Port's API; `https://api.us.getport.io` for accounts in the US."""
+    port_identifier: str = Field(default="tallystream", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Name of this integration, part of the User-Agent: Port shows it as the source of our entities."""
+    port_mapping: Path | None = None
+    """YAML file that says what becomes which entity; unset: the one of `tallystream port mapping show`."""
+    port_session_hours: bool = False
+    """Also make an entity of each hour of each session; a mapping of one's own says by itself whether it does."""
+    port_initialize: bool = True
+    """Create our blueprints where Port lacks them; they are changed by `tallystream port blueprints apply` only."""
+    port_resync: timedelta = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
+    """Time between two comparisons of everything with what was sent (ISO 8601 duration)."""
+    port_retention: timedelta | None = Field(default=None, ge=timedelta(days=1))
+    """Delete entities of hours, days and sessions that ended longer ago (ISO 8601 duration); unset: delete nothing."""
+    port_samples: bool = False
+    """Keep a sample of each kind of records in `data_dir`/samples, for `tallystream port mapping test`."""
+    port_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
+    """How long one request to Port may take (ISO 8601 duration)."""
+    port_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """A standby sink takes over this long after the active one was last heard of (ISO 8601 duration); Kafka's own
+    minimum is 6 s unless the brokers allow less."""
+    port_proxy: SecretStr | None = None
+    """Proxy URL for Port; a secret, for it may hold a password."""
+    port_ca: Path | None = None
+    """PEM file of the CA that Port's (or the proxy's) certificate must be signed by; unset: the system's."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put flags before the environment before the file, and the names of Port's page last."""
+        file = os.environ.get("TALLYSTREAM_CONFIG")
+        toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
+        page = PageNames(settings_cls, os.environ, Path(file) if file else None)
+        return (init_settings, env_settings, *toml, page)
+
+    def kafka_settings(self, bootstrap: str) -> KafkaSettings:
+        """Return how to reach the cluster at `bootstrap`: with our credentials when it is the one of `kafka`."""
+        if bootstrap != self.kafka:
+            return KafkaSettings(bootstrap)
+        return KafkaSettings(
+            bootstrap,
+            self.kafka_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_username,
+            self.kafka_password.get_secret_value() if self.kafka_password else None,
+            self.kafka_ca,
+            self.kafka_cert,
+            self.kafka_key,
+        )
+
+    @property
+    def polls_openai(self) -> bool:
+        """Whether there is a key to poll OpenAI with."""
+        keys = (self.openai_api_token, self.openai_admin_token, self.openai_session_token)
+        files = (self.openai_api_token_file, self.openai_admin_token_file, self.openai_session_token_file)
+        return any(one is not None for one in (*keys, *files))
+
+    @property
+    def writes_to_port(self) -> bool:
+        """Whether there are credentials for Port."""
+        secret = self.port_client_secret or self.port_client_secret_file
+        return self.port_client_id is not None and secret is not None
+
+    def port_secret(self) -> str | None:
+        """Return Port's client secret, None when none is set.
+
+        Raises:
+            UsageError: its file cannot be read.
+
+        """
+        if self.port_client_secret_file is None:
+            return self.port_client_secret.get_secret_value() if self.port_client_secret else None
+        try:
+            return self.port_client_secret_file.read_text().strip()
+        except (OSError, ValueError) as exc:
+            raise UsageError(
+                f"the file {self.port_client_secret_file} of Port's client secret cannot be read: {type(exc).__name__}",
+                "is it mounted?",
+            ) from None
+
+    def topics(self) -> Topics:
+        """Return the topics of this deployment."""
+        return Topics(self.prefix, self.partitions)

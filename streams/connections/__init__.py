@@ -1,0 +1,1 @@
+"""Connections: who may send. `registry` reads and writes their compacted topic."""

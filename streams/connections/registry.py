@@ -1,0 +1,262 @@
+"""Connections: who may send. The registry is the compacted topic `connections`; here it is written and listed.
+
+The ingest id is a secret: it is given back once, when it is made, and only its SHA-256 is written. An id that was ever
+issued is never issued again, a revoked connection's included.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import get_args
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from pydantic import ValidationError
+
+from tallystream.schemas import keys
+from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal
+from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.reader import latest
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.service.clock import Clock, SystemClock, utc
+
+PROVIDERS: tuple[str, ...] = get_args(Provider)
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
+SCHEMA = ("schema", b"connection/1")
+INGEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+"""What an ingest id may be: long enough not to be guessed, and needs no escaping in a URL."""
+MAX_NAME = 100
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def new_ingest_id() -> str:
+    """Return 128 random bits as 22 base62 characters."""
+    number, digits = secrets.randbits(128), ""
+    for _ in range(22):
+        number, digit = divmod(number, 62)
+        digits = _BASE62[digit] + digits
+    return digits
+
+
+def hash_secret(secret: str) -> str:
+    """Return what is stored of an ingest id or a bearer secret: SHA-256, hex."""
+    return sha256(secret.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A connection with the secrets that were just made for it; they are known nowhere else."""
+
+    connection: Connection
+    ingest_id: str = field(repr=False)
+    bearer: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What one connection sent on one signal, over all gateways."""
+
+    last_synced_at: datetime
+    requests: int
+    records: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """`unreadable` are the keys of records that this version cannot read; the rest is complete without them."""
+
+    connections: Mapping[str, Connection]
+    unreadable: tuple[str, ...] = ()
+
+    def get(self, connection_id: str) -> Connection:
+        """Return a connection.
+
+        Raises:
+            UsageError: there is none of that id.
+
+        """
+        found = self.connections.get(connection_id)
+        if found is None:
+            raise UsageError(f"there is no connection {connection_id!r}", "`tallystream connections list` shows them")
+        return found
+
+    def by_ingest_id(self, ingest_id: str) -> Connection | None:
+        """Return the connection that this ingest id was issued for, expired and revoked ones too."""
+        wanted = hash_secret(ingest_id)
+        for connection in self.connections.values():
+            if any(key.sha256 == wanted for key in connection.ingest):
+                return connection
+        return None
+
+
+class Connections:
+    """The registry of one deployment. Every method reads it anew.
+
+    Raises, from every method:
+        Unreachable: Kafka did not answer within `timeout` seconds.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, topics: Topics, *, clock: Clock | None = None, timeout: float = 30.0
+    ) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._clock = clock or SystemClock()
+        self._timeout = timeout
+
+    async def list(self) -> Listing:
+        """Return all connections by id, revoked ones too."""
+        values = await latest(self._kafka, self._topics.connections.name, stall=self._timeout)
+        connections: dict[str, Connection] = {}
+        unreadable: list[str] = []
+        for key, value in values.items():
+            try:
+                connection = Connection.model_validate_json(value)
+                connections[connection.connection_id] = connection
+            except ValidationError:
+                unreadable.append(key.decode(errors="replace"))
+        return Listing(dict(sorted(connections.items(), key=lambda item: item[1].created_at)), tuple(unreadable))
+
+    async def synced(self) -> dict[str, dict[Signal, Synced]]:
+        """Return when each connection last sent what, by connection and signal; gateways count for themselves."""
+        values = await latest(self._kafka, self._topics.activity.name, stall=self._timeout)
+        return fold_activity(values.values())
+
+    async def create(
+        self, provider: str, *, name: str | None = None, ingest_id: str | None = None, bearer: bool = False
+    ) -> Issued:
+        """Create a connection and return it with its secrets once Kafka has it.
+
+        Raises:
+            UsageError: unknown provider, unfit name, unfit or already issued ingest id.
+
+        """
+        if provider not in PROVIDERS:
+            raise UsageError(f"there is no provider {provider!r}", f"providers: {', '.join(PROVIDERS)}")
+        label = provider if name is None else name.strip()
+        if not label or len(label) > MAX_NAME or not label.isprintable():
+            raise UsageError(f"a name is 1 to {MAX_NAME} printable characters", "try --name laptop")
+        if ingest_id is not None and not INGEST_ID.fullmatch(ingest_id):
+            raise UsageError(
+                "an ingest id is 16 to 64 characters out of A-Z a-z 0-9 _ -",
+                "leave --id out to have one made: it is a secret and should be random",
+            )
+        await ensure(self._kafka, (self._topics.connections,), self._timeout)
+        listing = await self.list()
+        if ingest_id is not None and listing.by_ingest_id(ingest_id) is not None:
+            raise UsageError("this ingest id has been issued before", "leave --id out to have one made")
+        secret = ingest_id or new_ingest_id()
+        token = new_ingest_id() if bearer else None
+        connection = Connection.model_validate(
+            {
+                "connection_id": _new_id(provider, listing.connections),
+                "provider": provider,
+                "name": label,
+                "created_at": utc(self._clock.now_ns()),
+                "ingest": [IngestKey(sha256=hash_secret(secret))],
+                "bearer_sha256": hash_secret(token) if token else None,
+            }
+        )
+        await self._write(connection)
+        return Issued(connection, secret, token)
+
+    async def rotate(self, connection_id: str, grace: timedelta) -> Issued:
+        """Issue a new ingest id; the present one works on for `grace`. The bearer secret stays.
+
+        Raises:
+            UsageError: no such connection, or it is revoked.
+
+        """
+        now = utc(self._clock.now_ns())
+        connection = (await self.list()).get(connection_id)
+        if connection.revoked_at is not None:
+            raise UsageError(
+                f"{connection_id} was revoked on {connection.revoked_at:%Y-%m-%d}",
+                f"`tallystream connections create {connection.provider}` makes a new one",
+            )
+        until = now + grace
+        old = [key.model_copy(update={"expires_at": min(until, key.expires_at or until)}) for key in connection.ingest]
+        secret = new_ingest_id()
+        rotated = connection.model_copy(update={"ingest": [IngestKey(sha256=hash_secret(secret)), *old]})
+        await self._write(rotated)
+        return Issued(rotated, secret)
+
+    async def revoke(self, connection_id: str) -> Connection:
+        """Refuse the connection from now on; revoking twice changes nothing. Its rows stay.
+
+        Raises:
+            UsageError: no such connection.
+
+        """
+        connection = (await self.list()).get(connection_id)
+        if connection.revoked_at is None:
+            connection = connection.model_copy(update={"revoked_at": utc(self._clock.now_ns())})
+            await self._write(connection)
+        return connection
+
+    async def _write(self, connection: Connection) -> None:
+        """Write, and return once all in-sync replicas have it."""
+        producer = AIOKafkaProducer(
+            **self._kafka.client(), acks="all", enable_idempotence=True, request_timeout_ms=int(self._timeout * 1000)
+        )
+        try:
+            await start(producer)
+            await producer.send_and_wait(
+                self._topics.connections.name,
+                connection.model_dump_json().encode(),
+                key=keys.join(connection.connection_id),
+                headers=[SCHEMA],
+            )
+        except (KafkaError, OSError) as exc:
+            raise Unreachable(
+                f"Kafka at {self._kafka.bootstrap} did not take the connection: {str(exc) or type(exc).__name__}",
+                "run `tallystream connections list` before you try again: it may have been written",
+            ) from exc
+        finally:
+            await close(producer, within=None)
+
+
+def state_of(connection: Connection, now: datetime) -> str:
+    """Return active, rotating (an old ingest id still works) or revoked."""
+    if connection.revoked_at is not None:
+        return "revoked"
+    return "rotating" if old_until(connection, now) else "active"
+
+
+def old_until(connection: Connection, now: datetime) -> datetime | None:
+    """Return until when an old ingest id works, None when none does."""
+    return max((key.expires_at for key in connection.ingest if key.expires_at and key.expires_at > now), default=None)
+
+
+def fold_activity(values: Iterable[bytes]) -> dict[str, dict[Signal, Synced]]:
+    """Add up the gateways: the newest time, the sums. What is no Activity is left out: it is for people's eyes only."""
+    found: dict[str, dict[Signal, Synced]] = {}
+    for value in values:
+        try:
+            one = Activity.model_validate_json(value)
+        except ValidationError:
+            continue
+        signals = found.setdefault(one.connection_id, {})
+        have = signals.get(one.signal)
+        signals[one.signal] = Synced(
+            max(one.last_synced_at, have.last_synced_at) if have else one.last_synced_at,
+            one.requests + (have.requests if have else 0),
+            one.records + (have.records if have else 0),
+        )
+    return found
+
+
+def _new_id(provider: str, taken: Mapping[str, Connection]) -> str:
+    """Return `<provider>-<hex>` that nobody has: four digits, longer ones as they run out."""
+    for attempt in range(1000):
+        connection_id = f"{provider}-{secrets.token_hex(2 + attempt // 20)}"
+        if connection_id not in taken:
+            return connection_id
+    raise UsageError("no free connection id was found", "try again")

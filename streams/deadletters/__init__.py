@@ -1,0 +1,1 @@
+"""Dead letters: `replay` sends them through the pipeline again."""

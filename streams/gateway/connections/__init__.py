@@ -1,0 +1,1 @@
+"""The gateway's copy of the connections: cache, snapshot on disk, and activity (last synced)."""

@@ -1,0 +1,101 @@
+"""When each connection last sent what: absolute counts on the topic `activity`, about once a second.
+
+Counts live in the spool file too, so that they go on after a restart instead of falling; a crash forgets at most the
+last second of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import get_args
+
+import structlog
+
+from tallystream.schemas import keys
+from tallystream.schemas.connections import Activity, Signal
+from tallystream.streams.gateway.delivery.producer import Link
+from tallystream.streams.gateway.errors import LinkLost, SpoolFailed
+from tallystream.streams.gateway.message import ACTIVITY_SCHEMA, Message
+from tallystream.streams.gateway.spool.file import ActivityRow
+from tallystream.streams.gateway.spool.spool import Spool
+from tallystream.streams.service.clock import Clock, utc
+
+EVERY = 1.0
+_SIGNALS: dict[str, Signal] = {signal: signal for signal in get_args(Signal)}
+log = structlog.get_logger()
+
+
+class ActivityLog:
+    """`note` every accepted request; run `run()` as a task; `flush` once more at the end."""
+
+    def __init__(self, topic: str, link: Link, spool: Spool, clock: Clock) -> None:
+        self._topic = topic
+        self._link = link
+        self._spool = spool
+        self._clock = clock
+        self._gateway = ""
+        self._rows: dict[tuple[str, Signal], list[int]] = {}
+        self._unsaved: set[tuple[str, Signal]] = set()
+        self._unpublished: set[tuple[str, Signal]] = set()
+
+    async def load(self, gateway: str) -> None:
+        """Go on where the spool's last owner stopped. `gateway` names this gateway in the topic's keys."""
+        self._gateway = gateway
+        for row in await self._spool.load_activity():
+            signal = _SIGNALS.get(row.signal)
+            if signal is None:
+                continue
+            key = (row.connection_id, signal)
+            self._rows[key] = [row.last_synced_ns, row.requests, row.records]
+            self._unpublished.add(key)
+
+    def note(self, connection_id: str, signal: Signal, records: int) -> None:
+        """Count an accepted request."""
+        key = (connection_id, signal)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = [0, 0, 0]
+        row[0] = self._clock.now_ns()
+        row[1] += 1
+        row[2] += records
+        self._unsaved.add(key)
+
+    async def run(self) -> None:
+        """Flush about once a second until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.flush()
+
+    async def flush(self, within: float = 10.0) -> None:
+        """Save what changed, then publish it if Kafka answers; what it does not take is published next time."""
+        unsaved, self._unsaved = self._unsaved, set()
+        self._unpublished |= unsaved
+        if unsaved:
+            try:
+                await self._spool.save_activity([ActivityRow(*key, *self._rows[key]) for key in sorted(unsaved)])
+            except SpoolFailed as exc:
+                log.warning("activity_not_saved", error=str(exc))
+        if not self._unpublished or not self._link.live:
+            return
+        publishing, self._unpublished = self._unpublished, set()
+        try:
+            batches = self._link.send([self._message(key) for key in sorted(publishing)])
+            done, _ = await asyncio.wait([batch.acked for batch in batches], timeout=within)
+            if len(done) < len(batches) or any(acked.exception() for acked in done):
+                self._unpublished |= publishing
+        except LinkLost:
+            self._unpublished |= publishing
+
+    def _message(self, key: tuple[str, Signal]) -> Message:
+        connection_id, signal = key
+        at, requests, records = self._rows[key]
+        value = Activity(
+            connection_id=connection_id,
+            signal=signal,
+            gateway=self._gateway,
+            last_synced_at=utc(at),
+            requests=requests,
+            records=records,
+        )
+        name = keys.join(connection_id, signal, self._gateway)
+        return Message(self._topic, name, value.model_dump_json().encode(), ACTIVITY_SCHEMA)

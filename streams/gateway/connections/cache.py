@@ -1,0 +1,239 @@
+"""Who may send: the compacted topic `connections`, kept in memory by its hashes, with a snapshot on disk.
+
+Known ids are answered from memory, Kafka or not. Only a cache that has just caught up with the topic's end may say that
+an id is unknown; so an unknown id asks for a refresh. All requests that wait share refreshes, and refreshes keep a
+distance: guessing ids costs Kafka at most one small request every `REFRESH_EVERY` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from pydantic import ValidationError
+
+from tallystream.schemas.connections import Connection
+from tallystream.streams.gateway.config import GatewayConfig
+from tallystream.streams.gateway.connections import snapshot
+from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.service.clock import Clock
+
+REFRESH_EVERY = 0.05
+AWAY_FOR = 1.0
+"""After a refresh that failed the next one is tried this much later; until then nobody waits."""
+FETCH_WAIT_MS = 100
+"""A broker answers one connection's requests in turn: asking for the end waits behind an idle fetch this long."""
+SAVE_EVERY = 1.0
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An ingest id's hash opens this connection, until `expires_at` if it has been rotated away."""
+
+    connection: Connection
+    expires_at: datetime | None
+
+
+class Cache:
+    """Connections by the SHA-256 of each of their ingest ids."""
+
+    def __init__(self) -> None:
+        self.connections: dict[str, Connection] = {}
+        self._grants: dict[str, Grant] = {}
+
+    def __len__(self) -> int:
+        return len(self.connections)
+
+    def find(self, ingest_sha256: str) -> Grant | None:
+        """Return what the id opens."""
+        return self._grants.get(ingest_sha256)
+
+    def apply(self, connection_id: str, connection: Connection | None) -> None:
+        """Put a connection's newest record in force; None removes it."""
+        before = self.connections.pop(connection_id, None)
+        if before is not None:
+            for key in before.ingest:
+                self._grants.pop(key.sha256, None)
+        if connection is not None:
+            self.connections[connection_id] = connection
+            for key in connection.ingest:
+                self._grants[key.sha256] = Grant(connection, key.expires_at)
+
+
+class Registry:
+    """Run `run()` as a task. `known` says whether there is anything to judge by: a snapshot, or the whole topic."""
+
+    def __init__(self, config: GatewayConfig, metrics: Metrics, clock: Clock) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._clock = clock
+        self._partition = TopicPartition(config.topics.connections.name, 0)
+        self._path = config.directory / "connections.json"
+        self._consumer: AIOKafkaConsumer | None = None
+        self._position = 0
+        self._moved = asyncio.Event()
+        self._refreshing: asyncio.Task[bool] | None = None
+        self._next: asyncio.Task[bool] | None = None
+        self._not_before = 0.0
+        self._away_until = 0.0
+        self._dirty = False
+        self.cache = Cache()
+        self.known = False
+        self.caught_up_once = False
+        self.following = asyncio.Event()
+        """Set while the topic is followed, which begins with having read all of it."""
+        self.kafka_answers: Callable[[], bool] = lambda: True
+        """Asked before a refresh: nobody waits for a Kafka that is known to be away."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called whenever the cache has caught up with the topic's end."""
+
+    def load(self) -> None:
+        """Read the snapshot, if there is one."""
+        found = snapshot.load(self._path, self._partition.topic)
+        if found is not None:
+            for connection in found:
+                self.cache.apply(connection.connection_id, connection)
+            self.known = True
+            log.info("registry_snapshot_loaded", connections=len(self.cache))
+
+    def find(self, ingest_sha256: str) -> Grant | None:
+        """Return what the id opens, as far as is known here."""
+        return self.cache.find(ingest_sha256)
+
+    async def refresh(self) -> bool:
+        """Catch up with the topic's end as of now; return whether that worked within `refresh_timeout`.
+
+        A refresh that began before this call may not have seen what was written since, so callers that find one
+        running share the next.
+        """
+        if self._clock.monotonic() < self._away_until or not self.kafka_answers():
+            return False
+        running = self._refreshing
+        if running is None or running.done():
+            self._refreshing = asyncio.create_task(self._refresh(None))
+            return await asyncio.shield(self._refreshing)
+        if self._next is None or self._next.done():
+            self._next = asyncio.create_task(self._refresh(running))
+        return await asyncio.shield(self._next)
+
+    async def _refresh(self, after: asyncio.Task[bool] | None) -> bool:
+        if after is not None:
+            await asyncio.wait([after])
+            self._refreshing, self._next = self._next, None
+            if self._clock.monotonic() < self._away_until:
+                return False
+        if (wait := self._not_before - self._clock.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        try:
+            async with asyncio.timeout(self._config.refresh_timeout):
+                await self._catch_up()
+        except (KafkaError, OSError, TimeoutError) as exc:
+            self._away_until = self._clock.monotonic() + AWAY_FOR
+            self._metrics.refreshes.labels("failed").inc()
+            log.warning("registry_not_refreshed", error=type(exc).__name__)
+            return False
+        finally:
+            self._not_before = self._clock.monotonic() + REFRESH_EVERY
+        self._metrics.refreshes.labels("caught_up").inc()
+        return True
+
+    async def _catch_up(self) -> None:
+        await self.following.wait()
+        consumer = self._consumer
+        if consumer is None:
+            raise TimeoutError
+        end = (await consumer.end_offsets([self._partition]))[self._partition]
+        while self._consumer is consumer and self._position < end:
+            self._moved.clear()
+            await self._moved.wait()
+        if self._consumer is not consumer:
+            raise TimeoutError
+
+    async def run(self) -> None:
+        """Follow the topic until cancelled, whatever happens to Kafka."""
+        saver = asyncio.create_task(self._save_often())
+        try:
+            while True:
+                try:
+                    await self._follow()
+                except (KafkaError, OSError, TimeoutError) as exc:
+                    log.debug("registry_interrupted", error=type(exc).__name__)
+                await asyncio.sleep(0.5)
+        finally:
+            await cancel(saver)
+            self.save()
+
+    async def _follow(self) -> None:
+        """Read the topic from its beginning into a new cache, put that in force at the end, then keep up."""
+        consumer = AIOKafkaConsumer(
+            **self._config.kafka.client(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=15_000,
+        )
+        try:
+            async with asyncio.timeout(20.0):
+                await start(consumer)
+                consumer.assign([self._partition])
+                await consumer.seek_to_beginning(self._partition)
+                end = (await consumer.end_offsets([self._partition]))[self._partition]
+                fresh = Cache()
+                position = await consumer.position(self._partition)
+                while position < end:
+                    position = await self._fetch(consumer, fresh)
+            self.cache = fresh
+            self._position = position
+            self._consumer = consumer
+            self.following.set()
+            self._away_until = 0.0
+            self.known = self.caught_up_once = self._dirty = True
+            log.info("registry_caught_up", connections=len(fresh), offset=position)
+            self.changed()
+            while True:
+                self._position = await self._fetch(consumer, fresh)
+                self._moved.set()
+        finally:
+            self.following.clear()
+            self._consumer = None
+            self._moved.set()
+            with contextlib.suppress(Exception):
+                await close(consumer)
+
+    async def _fetch(self, consumer: AIOKafkaConsumer, cache: Cache) -> int:
+        fetched = await consumer.getmany(self._partition, timeout_ms=1000)
+        for record in fetched.get(self._partition, ()):
+            self._dirty = True
+            connection_id = (record.key or b"").decode(errors="replace")
+            try:
+                cache.apply(connection_id, Connection.model_validate_json(record.value) if record.value else None)
+            except ValidationError as exc:
+                # Never let one bad record shut everybody out; the connection keeps what it had.
+                log.error("connection_unreadable", offset=record.offset, errors=exc.error_count())  # noqa: TRY400
+        position: int = await consumer.position(self._partition)
+        return position
+
+    async def _save_often(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY)
+            if self._dirty and self.caught_up_once:
+                self.save()
+
+    def save(self) -> None:
+        """Write the snapshot; a failure is logged and tried again."""
+        if not self.caught_up_once or not self._dirty:
+            return
+        try:
+            snapshot.save(self._path, self._partition.topic, list(self.cache.connections.values()))
+            self._dirty = False
+        except OSError as exc:
+            log.warning("registry_snapshot_not_written", error=str(exc))

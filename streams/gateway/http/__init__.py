@@ -1,0 +1,1 @@
+"""The HTTP surface of the gateway: server, handler, body, responses, TLS."""

@@ -1,0 +1,1 @@
+"""The Kafka client kit: settings, client lifecycle, topics, readers, followers and lag."""

@@ -1,0 +1,278 @@
+"""A local copy of compacted topics: the newest row of each key, whole on every machine that wants it.
+
+What Kafka Streams calls a global table. It is a cache: rows and the positions up to which the topics are in them are
+written in one batch, so a crash leaves an older whole copy, and a directory that is lost, or belongs to another cluster
+or to topics that were made anew, is filled again from the topics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import rocksdict
+import structlog
+from aiokafka import ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.follower import Batch, Position, Recreated, Tail
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.settings import KafkaSettings
+
+log = structlog.get_logger()
+FORMAT = b"1"
+_HEAD = struct.Struct(">qqq")
+_META = b"\0"
+_CLUSTER = _META + b"cluster"
+
+
+class Row(NamedTuple):
+    """A row to keep when its `version` is not lower than the one kept. `value` None removes the key, whatever the
+    version. Keys begin with a byte above 0.
+    """
+
+    key: bytes
+    version: tuple[int, int]
+    value: bytes | None
+
+
+class Kept(NamedTuple):
+    """A row as it is kept; `timestamp` is its record's, in ms."""
+
+    version: tuple[int, int]
+    timestamp: int
+    value: bytes
+
+
+class Feed(Protocol):
+    """A topic, and what its records are in the table."""
+
+    @property
+    def topic(self) -> str:
+        """The topic."""
+        ...
+
+    def rows(self, record: ConsumerRecord) -> Iterable[Row]:
+        """Return the rows of a record; several where it is kept in several ways.
+
+        Raises:
+            ValueError: the record is not what the topic should hold.
+
+        """
+        ...
+
+
+OnRows = Callable[[Feed, Sequence[tuple[bytes, int]]], None]
+"""Called with the keys of a batch that were changed and their records' timestamps (ms), after they are stored."""
+
+
+class GlobalTable:
+    """Rows of several feeds in one RocksDB. `start`, then `run` in a task; `stop` at the end.
+
+    One process at a time may have `directory`: RocksDB locks it.
+    """
+
+    def __init__(self, kafka: KafkaSettings, directory: Path, feeds: Sequence[Feed]) -> None:
+        self._kafka = kafka
+        self._directory = directory
+        self._feeds = {feed.topic: feed for feed in feeds}
+        self._db: Any = None
+        self._tail: Tail | None = None
+        self._paused: set[str] = set()
+        self.read: Mapping[tuple[str, int], int] = {}
+        """By topic and partition, the offset up to which its rows are here and `on_rows` was told of them."""
+        self.caught_up = asyncio.Event()
+        """Set while the rows hold everything that the topics held when they were opened last."""
+        self.unreadable = 0
+        """Records left out because they are not what their topic should hold."""
+
+    # -- rows
+
+    def get(self, key: bytes) -> Kept | None:
+        """Return a row."""
+        raw = self._db.get(key)
+        return None if raw is None else _unpack(raw)
+
+    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, Kept]]:
+        """Iterate over the rows whose keys begin with `prefix`, in the order of keys, those after `after` if given."""
+        for key, raw in self._db.items(from_key=after or prefix):
+            if not key.startswith(prefix):
+                if after is not None and key < prefix:
+                    continue
+                return
+            if key != after:
+                yield key, _unpack(raw)
+
+    def put(self, row: Row, timestamp: int) -> None:
+        """Keep a row that is known to be in its topic already, without waiting for it to come back."""
+        self._write([(row, timestamp)], None)
+
+    # -- following the topics
+
+    async def start(self) -> None:
+        """Open the directory; what does not fit is thrown away.
+
+        Raises:
+            Unreachable: Kafka does not answer.
+
+        """
+        cluster = await self._cluster()
+        self._open()
+        if self._db.get(_CLUSTER) != cluster:
+            self._wipe("it is of another cluster or version" if self._db.get(_CLUSTER) else "")
+        self._db[_CLUSTER] = cluster
+
+    async def run(self, on_rows: OnRows) -> None:
+        """Follow the topics until cancelled.
+
+        Raises:
+            Unreachable: Kafka does not answer; the rows stay, `run` may be called again.
+
+        """
+        while True:
+            try:
+                await self._follow(on_rows)
+            except Recreated as exc:
+                self._tail = None
+                cluster = self._db.get(_CLUSTER)
+                self._wipe(str(exc))
+                self._db[_CLUSTER] = cluster
+
+    def pause(self, topics: Iterable[str]) -> None:
+        """Follow these topics no further until `resume`."""
+        self._paused |= set(topics)
+        if self._tail is not None:
+            self._tail.pause(self._paused)
+
+    def resume(self) -> None:
+        """Follow all topics again."""
+        if self._paused and self._tail is not None:
+            self._tail.resume(self._paused)
+        self._paused = set()
+
+    @property
+    def behind(self) -> int:
+        """Return how many offsets are still to be read before the table has caught up."""
+        return self._tail.behind if self._tail is not None else 0
+
+    async def stop(self) -> None:
+        """Close the directory."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    async def _follow(self, on_rows: OnRows) -> None:
+        self.caught_up.clear()
+        self.read = {}
+        async with Tail(self._kafka, self._feeds, self._positions()) as tail:
+            self._tail = tail
+            try:
+                tail.pause(self._paused)
+                while True:
+                    for batch in await tail.poll():
+                        feed = self._feeds[batch.topic]
+                        if changed := self._apply(feed, batch):
+                            on_rows(feed, changed)
+                        await asyncio.sleep(0)
+                    self.read = tail.positions()
+                    if not self.caught_up.is_set() and tail.behind == 0:
+                        self.caught_up.set()
+            finally:
+                self._tail = None
+
+    def _apply(self, feed: Feed, batch: Batch) -> list[tuple[bytes, int]]:
+        rows: list[tuple[Row, int]] = []
+        for record in batch.records:
+            try:
+                rows.extend((row, record.timestamp) for row in feed.rows(record))
+            except (ValueError, TypeError, KeyError, AttributeError) as exc:
+                self.unreadable += 1
+                log.warning(
+                    "unreadable_row", topic=batch.topic, partition=batch.partition, offset=record.offset,
+                    why=type(exc).__name__,
+                )  # fmt: skip
+        return self._write(rows, batch)
+
+    def _write(self, rows: Iterable[tuple[Row, int]], batch: Batch | None) -> list[tuple[bytes, int]]:
+        """Write rows that are not older than what is kept, and the position; return what changed."""
+        written: dict[bytes, tuple[tuple[int, int], int, bytes | None]] = {}
+        for row, timestamp in rows:
+            if row.value is not None:
+                have = written.get(row.key)
+                if have is not None and have[2] is not None:
+                    newest: tuple[int, int] | None = have[0]
+                elif have is not None:
+                    newest = None
+                else:
+                    raw = self._db.get(row.key)
+                    newest = None if raw is None else _HEAD.unpack_from(raw)[:2]
+                if newest is not None and row.version < newest:
+                    continue
+            written[row.key] = row.version, timestamp, row.value
+        changes = rocksdict.WriteBatch(raw_mode=True)
+        for key, (version, timestamp, value) in written.items():
+            if value is None:
+                changes.delete(key)
+            else:
+                changes.put(key, _HEAD.pack(*version, timestamp) + value)
+        if batch is not None:
+            name = _META + f"{batch.topic}|{batch.partition}".encode()
+            changes.put(name, b"%d %d" % batch.after)
+        self._db.write(changes)
+        return [(key, timestamp) for key, (_, timestamp, _) in written.items()]
+
+    def _positions(self) -> dict[tuple[str, int], Position]:
+        found = {}
+        for key, raw in self._db.items(from_key=_META):
+            if not key.startswith(_META):
+                break
+            topic, bar, partition = key[1:].decode().rpartition("|")
+            if bar:
+                offset, timestamp = raw.split(b" ")
+                found[topic, int(partition)] = Position(int(offset), int(timestamp))
+        return found
+
+    def _open(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(16 << 20)
+        options.set_max_write_buffer_number(2)
+        try:
+            self._db = rocksdict.Rdict(str(self._directory / "rows"), options)
+        except Exception as exc:
+            if not str(exc).startswith("Corruption"):
+                raise
+            log.warning("local_copy_damaged", why=str(exc)[:200], next="it is filled again from the topics")
+            shutil.rmtree(self._directory / "rows")
+            self._db = rocksdict.Rdict(str(self._directory / "rows"), options)
+
+    def _wipe(self, why: str) -> None:
+        if why:
+            log.warning("local_copy_discarded", why=why, next="it is filled again from the topics")
+        self._db.close()
+        shutil.rmtree(self._directory / "rows")
+        self._open()
+
+    async def _cluster(self) -> bytes:
+        """Return what the directory must have been made for: this format, and this cluster."""
+        try:
+            async with opened(AIOKafkaAdminClient(**self._kafka.client())) as admin:
+                described = await admin.describe_cluster()
+        except (KafkaError, OSError) as exc:
+            raise Unreachable(
+                f"Kafka at {self._kafka.bootstrap} did not answer: {str(exc) or type(exc).__name__}",
+                "is it running and reachable from here? `tallystream status` shows the embedded one",
+            ) from exc
+        return FORMAT + b" " + str(described.get("cluster_id")).encode()
+
+
+def _unpack(raw: bytes) -> Kept:
+    major, minor, timestamp = _HEAD.unpack_from(raw)
+    return Kept((major, minor), timestamp, raw[_HEAD.size :])

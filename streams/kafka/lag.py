@@ -1,0 +1,115 @@
+"""How far a consumer group is behind, in records a partition: committed positions against end offsets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.reader import partitions_of
+from tallystream.streams.kafka.settings import KafkaSettings
+
+
+@dataclass(frozen=True)
+class PartitionLag:
+    """Offsets of one partition; `committed` is None when the group has no position there."""
+
+    partition: int
+    committed: int | None
+    begin: int
+    end: int
+
+    @property
+    def behind(self) -> int:
+        """Records not yet counted. Without a position that is everything the partition still holds."""
+        if self.committed is None:
+            return self.end - self.begin
+        return max(0, self.end - max(self.committed, self.begin))
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the position lies past the end: the topic is not the one the group has read."""
+        return self.committed is not None and self.committed > self.end
+
+
+class GroupLag:
+    """Asks for the lag of one group on one topic, as often as wanted over the same connections.
+
+    Raises, from entering and from `read`:
+        Unreachable: Kafka did not answer within `timeout` seconds.
+    """
+
+    def __init__(self, kafka: KafkaSettings, group: str, topic: str, *, timeout: float = 10.0) -> None:
+        self._kafka = kafka
+        self._group = group
+        self._topic = topic
+        self._timeout = timeout
+        self._partitions: list[TopicPartition] = []
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with self._answers():
+                found = await partitions_of(self._kafka, self._topic)
+                self._partitions = [TopicPartition(self._topic, partition) for partition in found]
+                if self._partitions:
+                    await self._open()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._close()
+
+    async def read(self) -> list[PartitionLag]:
+        """Return the lag of every partition, none when there is no such topic.
+
+        The end offsets are asked for before the positions, so a lag of 0 means: all that was there when this was
+        called is counted. A group that never committed is behind by everything.
+        """
+        if self._consumer is None or self._admin is None:
+            return []
+        async with self._answers():
+            begin = await self._consumer.beginning_offsets(self._partitions)
+            end = await self._consumer.end_offsets(self._partitions)
+            # Unlike the committed offsets of all partitions at once, those of named ones do not fail with the group
+            # unknown: each is -1 then.
+            found = await self._admin.list_consumer_group_offsets(self._group, partitions=self._partitions)
+        positions = {at: position.offset for at, position in found.items() if position.offset >= 0}
+        return [PartitionLag(at.partition, positions.get(at), begin[at], end[at]) for at in self._partitions]
+
+    async def _open(self) -> None:
+        self._consumer = AIOKafkaConsumer(**self._kafka.client(), group_id=None, enable_auto_commit=False)
+        await start(self._consumer)
+        self._consumer.assign(self._partitions)
+        self._consumer.pause(*self._partitions)
+        # Also lets the consumer's tasks begin: one that is stopped before they do raises (aiokafka 0.14).
+        await self._consumer.end_offsets(self._partitions)
+        self._admin = AIOKafkaAdminClient(**self._kafka.client())
+        await start(self._admin)
+
+    async def _close(self) -> None:
+        for client in (self._consumer, self._admin):
+            if client is not None:
+                await close(client)
+
+    @asynccontextmanager
+    async def _answers(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except (KafkaError, OSError, TimeoutError) as exc:
+            raise Unreachable(
+                f"Kafka at {self._kafka.bootstrap} did not tell its offsets: {str(exc) or type(exc).__name__}",
+                "is it running and reachable from here? `tallystream status` shows the embedded one",
+            ) from exc

@@ -1,0 +1,222 @@
+"""Reading a topic as it stands: every partition, from its beginning to the end offsets taken when the read began.
+
+For the tables people look at (`cost`, `connections list`, `deadletters`): no consumer group, nothing committed. Offsets
+may have holes (compaction, retention, transaction markers) and need not begin at 0. Partitions are read one after the
+other, so that a reader that keeps the newest record of each key holds one partition in memory, not the topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, NodeNotReadyError
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.lifecycle import close, opened, start
+from tallystream.streams.kafka.settings import KafkaSettings
+
+STALL = 30.0
+"""Default seconds without any progress after which a read gives up."""
+POLL_MS = 200
+FETCH_BYTES = 16 << 20
+FETCH_WAIT_MS = 50
+"""An empty fetch is how a hole at a partition's end shows itself: do not wait long for one."""
+
+
+class Batch(NamedTuple):
+    """Records of one partition in offset order; all batches of a partition come before those of the next."""
+
+    partition: int
+    records: Sequence[ConsumerRecord]
+    """`key`, `value` (None: a tombstone), `offset`, `timestamp` (ms since the epoch)."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a topic's partitions begin and end, by partition; empty when the topic does not exist."""
+
+    topic: str
+    begin: Mapping[int, int]
+    end: Mapping[int, int]
+
+    @property
+    def exists(self) -> bool:
+        """Return whether the topic exists."""
+        return bool(self.end)
+
+    @property
+    def offsets(self) -> int:
+        """Return how many offsets lie between the beginnings and the ends: an upper bound of the records."""
+        return sum(self.end[partition] - self.begin[partition] for partition in self.end)
+
+
+Progress = Callable[[int, int], None]
+"""Called with (offsets passed, offsets in all), after every batch."""
+
+
+class TopicReader:
+    """Reads one topic once. `extent` is known once entered; then iterate over `batches()`.
+
+    Raises, from entering and from iterating:
+        Unreachable: Kafka did not answer, or a read made no progress for `stall` seconds.
+    """
+
+    extent: Extent
+
+    def __init__(self, kafka: KafkaSettings, topic: str, *, stall: float = STALL) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._stall = stall
+        self._partitions: list[TopicPartition] = []
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with asyncio.timeout(self._stall):
+                while not await self._entered():  # noqa: ASYNC110 - nothing would set an event
+                    await asyncio.sleep(POLL_MS / 1000)
+        except BaseException as exc:
+            await self._close()
+            if isinstance(exc, KafkaError | OSError | TimeoutError):
+                raise self._unreachable(exc) from exc
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._close()
+
+    async def _entered(self) -> bool:
+        """Learn what there is; False when the connection was lost meanwhile, which is worth another try."""
+        try:
+            partitions = await partitions_of(self._kafka, self._topic)
+            self._partitions = [TopicPartition(self._topic, partition) for partition in partitions]
+            self.extent = await self._open() if partitions else Extent(self._topic, {}, {})
+        except NodeNotReadyError:
+            await self._close()
+            return False
+        return True
+
+    async def _open(self) -> Extent:
+        """Ask for the offsets. The ends first: a beginning that moves in between only makes the stretch shorter."""
+        self._consumer = AIOKafkaConsumer(
+            **self._kafka.client(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_max_bytes=2 * FETCH_BYTES,
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+        await start(self._consumer)
+        # Once only: a consumer that is stopped while its fetcher changes assignments may hang (aiokafka 0.14).
+        self._consumer.assign(self._partitions)
+        self._consumer.pause(*self._partitions)
+        end = await self._consumer.end_offsets(self._partitions)
+        begin = await self._consumer.beginning_offsets(self._partitions)
+        return Extent(
+            self._topic,
+            {at.partition: offset for at, offset in begin.items()},
+            {at.partition: offset for at, offset in end.items()},
+        )
+
+    async def _close(self) -> None:
+        if self._consumer is not None:
+            consumer, self._consumer = self._consumer, None
+            await close(consumer)
+
+    async def batches(self, progress: Progress | None = None) -> AsyncGenerator[Batch, None]:
+        """Yield what the topic held when it was entered, partition by partition."""
+        extent, passed, total = self.extent, 0, self.extent.offsets
+        if self._consumer is None:
+            return
+        for at in self._partitions:
+            self._consumer.seek(at, extent.begin[at.partition])
+        for at in self._partitions:
+            begin, end = extent.begin[at.partition], extent.end[at.partition]
+            if begin >= end:
+                continue
+            async with aclosing(self._partition(self._consumer, at, end)) as records:
+                async for position, batch in records:
+                    if progress is not None:
+                        progress(passed + min(position, end) - begin, total)
+                    if batch:
+                        yield Batch(at.partition, batch)
+            passed += end - begin
+
+    async def _partition(
+        self, consumer: AIOKafkaConsumer, at: TopicPartition, end: int
+    ) -> AsyncGenerator[tuple[int, list[ConsumerRecord]], None]:
+        """Yield (position after the batch, batch) until the position reaches the end, or nothing is left before it."""
+        consumer.resume(at)
+        moved, position = time.monotonic(), await consumer.position(at)
+        rested = consumer.last_poll_timestamp(at)
+        try:
+            while position < end:
+                # A fetch that was answered after the position came to rest, whose answer is not in the next batch,
+                # found nothing from here on: the rest up to the end was removed.
+                answered = consumer.last_poll_timestamp(at)
+                try:
+                    found = await consumer.getmany(at, timeout_ms=POLL_MS)
+                except KafkaError as exc:
+                    raise self._unreachable(exc) from exc
+                before, position = position, await consumer.position(at)
+                if position != before:
+                    moved, rested = time.monotonic(), consumer.last_poll_timestamp(at)
+                    records = found.get(at, [])
+                    if position >= end:
+                        # Before the next await, or the fetcher long-polls this partition while the next one waits.
+                        consumer.pause(at)
+                        records = [record for record in records if record.offset < end]
+                    yield position, records
+                elif answered != rested and (consumer.highwater(at) or 0) >= end:
+                    yield end, []
+                    return
+                elif time.monotonic() - moved > self._stall:
+                    raise self._unreachable(f"no records of {self._topic} for {self._stall:g} s")
+        finally:
+            consumer.pause(at)
+
+    def _unreachable(self, why: object) -> Unreachable:
+        return Unreachable(
+            f"Kafka at {self._kafka.bootstrap} did not answer: {str(why) or type(why).__name__}",
+            "is it running and reachable from here? `tallystream status` shows the embedded one",
+        )
+
+
+async def latest(
+    kafka: KafkaSettings, topic: str, *, stall: float = STALL, progress: Progress | None = None
+) -> dict[bytes, bytes]:
+    """Return the newest value of each key, as compaction would leave them: a later record wins, a tombstone removes.
+
+    For topics that fit in memory. A topic that does not exist is empty.
+
+    Raises:
+        Unreachable: Kafka did not answer, or made no progress for `stall` seconds.
+
+    """
+    values: dict[bytes, bytes] = {}
+    async with TopicReader(kafka, topic, stall=stall) as reader, aclosing(reader.batches(progress)) as batches:
+        async for batch in batches:
+            for record in batch.records:
+                key = record.key or b""
+                if record.value is None:
+                    values.pop(key, None)
+                else:
+                    values[key] = record.value
+    return values
+
+
+async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
+    """Return the topic's partitions, none when it does not exist: asking for it by name first might create it."""
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+        if topic not in await admin.list_topics():
+            return []
+        found = await admin.describe_topics([topic])
+        return sorted(partition["partition"] for partition in found[0]["partitions"])

@@ -1,0 +1,142 @@
+"""Which member of a consumer group leads: the one that has the one partition of its control topic.
+
+The group's coordinator gives the partition to exactly one member, and to another when the owner leaves or has not been
+heard of for `session_timeout`. A member that was stopped does not know that it has been replaced, so before anything is
+written it asks the coordinator (`confirm`): an offset commit is refused once the member or its generation is not the
+current one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Self
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service.clock import boottime
+
+log = structlog.get_logger()
+
+
+class Election:
+    """A member of the group, as an async context manager.
+
+    `term` is the number of the present ownership, None while we have none; it changes with every rebalance, so work
+    that began in one term can tell that it is in another.
+    """
+
+    def __init__(self, kafka: KafkaSettings, group: str, topic: str, session_timeout: float) -> None:
+        self._kafka = kafka
+        self._group = group
+        self._partition = TopicPartition(topic, 0)
+        self.session_timeout = session_timeout
+        """Seconds."""
+        self._term = 0
+        self._leading = False
+        self._changed = asyncio.Event()
+        self.joined = False
+        """Whether the group has told us our part at least once."""
+        self.polled_at = boottime()
+        """When the member's loop last ran; it stands still only in a process that is stuck."""
+
+    async def __aenter__(self) -> Self:
+        # The assignor keeps its state in its class: a class of our own keeps two members in one process apart. Sticky,
+        # for a standby that joins must not take the work from the one who has it.
+        assignor = type("LeaderAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
+        self._consumer = AIOKafkaConsumer(
+            **self._kafka.client(),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            session_timeout_ms=int(self.session_timeout * 1000),
+            # Also how soon we learn that another member has left.
+            heartbeat_interval_ms=int(min(1.0, self.session_timeout / 4) * 1000),
+            max_poll_interval_ms=max(60_000, int(self.session_timeout * 2000)),
+            partition_assignment_strategy=(assignor,),
+        )
+        self._consumer.subscribe([self._partition.topic], listener=_Listener(self))
+        await start(self._consumer)
+        self._loop = asyncio.create_task(self._stay())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await cancel(self._loop)
+        # Leaves the group at once, so that a standby need not wait for the session to time out.
+        await close(self._consumer, within=None)
+
+    @property
+    def term(self) -> int | None:
+        """The present term, None while another member may lead."""
+        return self._term if self._leading else None
+
+    async def wait(self, seconds: float) -> None:
+        """Return when `term` has changed, or after `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        self._changed.clear()
+
+    async def over(self, term: int) -> None:
+        """Return when a term is over."""
+        while self.term == term:
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def confirm(self, term: int) -> float | None:
+        """Return until when (CLOCK_BOOTTIME) we lead for certain; None when we may not.
+
+        The coordinator hears from us by this, so that nobody else can be elected within a session timeout of its start.
+        """
+        if self.term != term:
+            return None
+        asked = boottime()
+        try:
+            async with asyncio.timeout(self.session_timeout):
+                await self._consumer.commit({self._partition: OffsetAndMetadata(0, f"term {term}")})
+        except (CommitFailedError, IllegalStateError, TimeoutError):
+            return None
+        except KafkaError as exc:
+            log.warning("not_confirmed", why=type(exc).__name__)
+            return None
+        return asked + self.session_timeout if self.term == term else None
+
+    async def _stay(self) -> None:
+        """Poll, which is what keeps us in the group; nobody reads the topic's records this way."""
+        while True:
+            self.polled_at = boottime()
+            try:
+                await self._consumer.getmany(timeout_ms=1000)
+            except KafkaError as exc:
+                log.warning("election_poll_failed", why=type(exc).__name__)
+                await asyncio.sleep(1)
+
+    def revoked(self) -> None:
+        """Note that the group rebalances: until it is over, another member may come to lead."""
+        self._leading = False
+        self._changed.set()
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Note our part in the group's new generation."""
+        self.joined = True
+        self._term += 1
+        self._leading = self._partition in set(partitions)
+        self._changed.set()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(self, election: Election) -> None:
+        self._election = election
+
+    def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002
+        self._election.revoked()
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self._election.assigned(assigned)

@@ -1,0 +1,76 @@
+"""The loop of every elected process: stand by, lead, stand by again; and begin anew when Kafka was away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.lifecycle import cancel
+from tallystream.streams.leader_election.election import Election
+from tallystream.streams.leader_election.fence import Lost
+from tallystream.streams.service.backoff import Pauses
+
+log = structlog.get_logger()
+T = TypeVar("T")
+TICK = 1.0
+
+
+async def persist(work: Callable[[], Awaitable[T]], away: Callable[[float], None] = lambda _: None) -> T:
+    """Do the work from its beginning whenever Kafka was away, later each time; return what it returns.
+
+    `away` is told the seconds until the next attempt.
+    """
+    pauses = Pauses()
+    while True:
+        try:
+            return await work()
+        except (Unreachable, KafkaError, OSError) as exc:
+            why = exc.message if isinstance(exc, Unreachable) else type(exc).__name__
+        pause = pauses.after_failure()
+        log.warning("kafka_away", why=why, retry_in_s=pause)
+        away(pause)
+        await asyncio.sleep(pause)
+
+
+async def alternate(
+    election: Election,
+    lead: Callable[[int], Awaitable[T | None]],
+    standing_by: Callable[[], None],
+    tick: float = TICK,
+) -> T:
+    """Stand by, and lead whenever it is our turn; return what `lead` returns once that is not None.
+
+    `lead(term)` is cancelled when its term is over, may raise Lost when it finds out by itself, and has cleaned up
+    when it ends: the next term may follow at once. `standing_by` is called every `tick` seconds meanwhile, and may
+    raise.
+    """
+    while True:
+        number = election.term
+        if number is None:
+            standing_by()
+        else:
+            try:
+                result = await _lead(election, lead, number)
+            except Lost:
+                log.warning("standing_by", why="another member leads, or may")
+            else:
+                if result is not None:
+                    return result
+                continue
+        await election.wait(tick)
+
+
+async def _lead(election: Election, lead: Callable[[int], Awaitable[T | None]], number: int) -> T | None:
+    """Lead until that ends by itself or the term is over (None)."""
+    leading = asyncio.ensure_future(lead(number))
+    over = asyncio.ensure_future(election.over(number))
+    try:
+        await asyncio.wait({leading, over}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel(leading, over)
+    return None if leading.cancelled() else leading.result()

@@ -1,0 +1,125 @@
+"""What `openai.records` holds: for each key the newest poll and the digest of its rows.
+
+Read once when a poller becomes the active one, then what was added since. A record that an older one follows has been
+overtaken: a poller that was stopped woke up and wrote late. Compaction would keep the wrong one, so the active poller
+writes the right one again (`overtaken`); the topic's compaction lag gives it a day to do so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+from aiokafka import ConsumerRecord
+from pydantic import ValidationError
+
+from tallystream.schemas.openai import OpenAIRecord, PollCursor
+from tallystream.streams.kafka.reader import TopicReader, latest
+from tallystream.streams.kafka.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The newest record of a key."""
+
+    polled_at: datetime
+    digest: str
+
+
+class Ledger:
+    """The view of one poller on the topic. Every method raises Unreachable when Kafka does not answer."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._position = 0
+        self._entries: dict[bytes, Entry] = {}
+        self._overtaken: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes) -> Entry | None:
+        """Return what the topic holds of a key."""
+        return self._entries.get(key)
+
+    def note(self, record: OpenAIRecord) -> None:
+        """Take in a record that Kafka has acknowledged."""
+        self._entries[record.key] = Entry(record.polled_at, record.digest)
+        self._overtaken.discard(record.key)
+
+    async def refresh(self) -> None:
+        """Take in what was written since the last time."""
+        async with TopicReader(self._kafka, self._topic) as reader:
+            begin, end = reader.extent.begin.get(0, 0), reader.extent.end.get(0, 0)
+            if end < self._position:
+                # The topic was made anew: what it held is gone, and so is what we knew.
+                self._entries.clear()
+                self._overtaken.clear()
+                self._position = begin
+            reader.extent = replace(reader.extent, begin={0: max(begin, self._position)})
+            async with aclosing(reader.batches()) as batches:
+                async for batch in batches:
+                    self._apply(batch.records)
+            self._position = end
+
+    async def overtaken(self) -> list[OpenAIRecord]:
+        """Return the right records of the keys whose last record in the topic is not the newest one."""
+        if not self._overtaken:
+            return []
+        found: dict[bytes, OpenAIRecord] = {}
+        async with TopicReader(self._kafka, self._topic) as reader, aclosing(reader.batches()) as batches:
+            async for batch in batches:
+                for message in batch.records:
+                    if message.key in self._overtaken and (record := _record(message)):
+                        have = found.get(record.key)
+                        if have is None or record.polled_at >= have.polled_at:
+                            found[record.key] = record
+        return list(found.values())
+
+    def _apply(self, messages: Iterable[ConsumerRecord]) -> None:
+        for message in messages:
+            key = message.key or b""
+            if message.value is None:
+                self._entries.pop(key, None)
+                self._overtaken.discard(key)
+                continue
+            record = _record(message)
+            if record is None:
+                continue
+            have = self._entries.get(key)
+            if have is not None and record.polled_at < have.polled_at:
+                self._overtaken.add(key)
+                continue
+            self._entries[key] = Entry(record.polled_at, record.digest)
+            self._overtaken.discard(key)
+
+
+async def read_cursors(kafka: KafkaSettings, topic: str) -> dict[bytes, PollCursor]:
+    """Return the cursor of each query.
+
+    Raises:
+        Unreachable: Kafka did not answer.
+
+    """
+    cursors = {}
+    for key, value in (await latest(kafka, topic)).items():
+        try:
+            cursors[key] = PollCursor.model_validate_json(value)
+        except ValidationError:
+            log.warning("unreadable_cursor", key=key.decode(errors="replace"), next="its query is polled from scratch")
+    return cursors
+
+
+def _record(message: ConsumerRecord) -> OpenAIRecord | None:
+    """Return the record; what this version cannot read is left alone, and polled anew where it is asked for."""
+    try:
+        return OpenAIRecord.model_validate_json(message.value or b"")
+    except ValidationError:
+        log.warning("unreadable_record", key=(message.key or b"").decode(errors="replace"), offset=message.offset)
+        return None

@@ -1,0 +1,110 @@
+"""Buckets and cursors to Kafka, behind the fence: only while this poller is the active one, for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from tallystream.schemas.openai import OpenAIRecord, PollCursor
+from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.leader_election import Fence
+from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.published import Ledger
+
+RECORD = [("schema", b"openai-record/1")]
+CURSOR = [("schema", b"poll-cursor/1")]
+MAX_MESSAGE = 32 << 20
+"""Bytes of a record before compression. Rows compress 10 to 20 times; what is still over Kafka's limit is refused."""
+GROUP = 64
+"""Records sent before their acknowledgements are waited for."""
+TICK = timedelta(microseconds=1)
+Messages = Sequence[tuple[bytes, bytes]]
+
+
+class Publisher:
+    """Writes with acks from all in-sync replicas, each message once. An async context manager."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Topics, timeout: float = 10.0) -> None:
+        self._kafka = kafka
+        self._records = topics.openai_records.name
+        self._control = topics.poller_control.name
+        self._timeout = timeout
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._producer = AIOKafkaProducer(
+            **self._kafka.client(),
+            acks="all",
+            enable_idempotence=True,
+            compression_type="gzip",
+            max_request_size=MAX_MESSAGE,
+            request_timeout_ms=int(self._timeout * 1000),
+        )
+        await start(self._producer)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await close(self._producer, within=None)
+
+    async def publish(
+        self, fence: Fence, ledger: Ledger, records: Sequence[OpenAIRecord], cursor: PollCursor | None
+    ) -> None:
+        """Write the records, then, once all of them are acknowledged, the cursor that says so.
+
+        Raises:
+            Lost: another poller may be the active one; nothing (more) was written.
+            PollFailure: Kafka did not take a record, or not within the timeout.
+
+        """
+        async with self._turn:
+            for start in range(0, len(records), GROUP):
+                group = [_after(record, ledger) for record in records[start : start + GROUP]]
+                await fence.ensure()
+                await self._send(
+                    self._records, [(record.key, record.model_dump_json().encode()) for record in group], RECORD
+                )
+                for record in group:
+                    ledger.note(record)
+            if cursor is not None:
+                await fence.ensure()
+                await self._send(self._control, [(cursor.key, cursor.model_dump_json().encode())], CURSOR)
+
+    async def _send(self, topic: str, messages: Messages, headers: list[tuple[str, bytes]]) -> None:
+        """Return once every message is acknowledged; (key, value) each."""
+        key = b""
+        try:
+            async with asyncio.timeout(2 * self._timeout):
+                acks = []
+                for key, value in messages:
+                    acks.append(await self._producer.send(topic, value, key=key, headers=headers))
+                for (key, _), ack in zip(messages, acks, strict=True):  # noqa: B007 - named in an error
+                    await ack
+        except MessageSizeTooLargeError:
+            raise PollFailure(
+                Why.TOO_LARGE,
+                f"the bucket {key.decode()} is larger than Kafka accepts",
+                "declare the resource with fewer groups or narrower buckets",
+            ) from None
+        except (KafkaError, OSError, TimeoutError) as exc:
+            raise PollFailure(
+                Why.KAFKA, f"Kafka did not take a record ({type(exc).__name__})", "is Kafka up and reachable?"
+            ) from exc
+
+
+def _after(record: OpenAIRecord, ledger: Ledger) -> OpenAIRecord:
+    """Return the record with a `polled_at` above that of the one it replaces.
+
+    Terms follow one another, so what we fetched in ours is newer than what the topic held when it began, even when the
+    clock of the machine that wrote that was ahead of ours.
+    """
+    have = ledger.get(record.key)
+    if have is None or record.polled_at > have.polled_at:
+        return record
+    return record.model_copy(update={"polled_at": have.polled_at + TICK})

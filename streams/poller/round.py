@@ -1,0 +1,247 @@
+"""One round over all resources: each query fetched whole, compared, published; a failure is that resource's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from tallystream.schemas import exact, keys
+from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.openai import CURRENT, OpenAIRecord, PollCursor, at, bucket_name, digest, seconds
+from tallystream.streams.leader_election import Fence, Lost
+from tallystream.streams.poller.config import PollerConfig
+from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.extract import Row
+from tallystream.streams.poller.metrics import Metrics
+from tallystream.streams.poller.published import Ledger
+from tallystream.streams.poller.publisher import Publisher
+from tallystream.streams.poller.query import Getter, fetch_buckets, fetch_current
+from tallystream.streams.poller.resources import Resource
+from tallystream.streams.poller.schedule import Coverage, Span, Window
+from tallystream.streams.service.clock import Clock, utc
+
+log = structlog.get_logger()
+
+
+class Progress(Protocol):
+    """Is told how a round goes on."""
+
+    def planned(self, resource: str, spans: int) -> None:
+        """So many queries will be made of a resource."""
+
+    def done(self, resource: str) -> None:
+        """One of them has been published."""
+
+    def failed(self, resource: str, failure: PollFailure) -> None:
+        """One failed, and the rest are left for the next round."""
+
+
+class Quiet:
+    """Tells nobody."""
+
+    def planned(self, resource: str, spans: int) -> None:
+        """Ignore."""
+
+    def done(self, resource: str) -> None:
+        """Ignore."""
+
+    def failed(self, resource: str, failure: PollFailure) -> None:
+        """Ignore."""
+
+
+@dataclass
+class Term:
+    """What one ownership works with: its fence, the view on the topic, the cursors."""
+
+    fence: Fence
+    ledger: Ledger
+    cursors: dict[bytes, PollCursor]
+
+
+@dataclass
+class Round:
+    """What a round did."""
+
+    published: int = 0
+    restated: int = 0
+    unchanged: int = 0
+    failures: dict[str, PollFailure] = field(default_factory=dict)
+
+
+class Engine:
+    """Polls. Holds no state between rounds except which resources failed, to say so once."""
+
+    def __init__(
+        self, config: PollerConfig, getter: Getter, publisher: Publisher, metrics: Metrics, clock: Clock,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._getter = getter
+        self._publisher = publisher
+        self._metrics = metrics
+        self._clock = clock
+        self._progress = progress
+        self._failing: dict[str, Why] = {}
+
+    async def round(self, term: Term) -> Round:
+        """Poll every resource once.
+
+        Raises:
+            Lost: another poller may be the active one now.
+            Unreachable: Kafka did not answer when the topic was read.
+
+        """
+        await term.ledger.refresh()
+        if repairs := await term.ledger.overtaken():
+            await self._publisher.publish(term.fence, term.ledger, repairs, None)
+            self._metrics.repaired.inc(len(repairs))
+            log.warning("records_repaired", records=len(repairs), why="a replaced poller wrote after its successor")
+        result = Round()
+        turns = asyncio.Semaphore(self._config.concurrency)
+
+        async def one(resource: Resource) -> None:
+            async with turns:
+                await self._guarded(resource, term, result)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for resource in self._config.resources:
+                    group.create_task(one(resource))
+        except* Lost:
+            self._metrics.discarded.inc()
+            raise Lost from None
+        return result
+
+    async def _guarded(self, resource: Resource, term: Term, result: Round) -> None:
+        name = resource.name
+        try:
+            with self._metrics.duration.labels(name).time():
+                await self._poll(resource, term, result)
+        except PollFailure as failure:
+            self._failed(name, failure, result)
+        except InvalidBody as exc:
+            self._failed(name, PollFailure(Why.SHAPE, exc.message, "the rows cannot be kept exactly"), result)
+        except Lost:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a defect in one resource must not stop the others
+            trace = self._config.tokens.scrub(traceback.format_exc())
+            log.error("poll_defect", resource=name, trace=trace)  # noqa: TRY400 - the trace is scrubbed first
+            defect = PollFailure(Why.INTERNAL, f"a defect: {type(exc).__name__}", "report it with the log's trace")
+            self._failed(name, defect, result)
+        else:
+            self._metrics.last_success.labels(name).set(self._now())
+            if self._failing.pop(name, None):
+                log.info("poll_recovered", resource=name)
+
+    def _failed(self, name: str, failure: PollFailure, result: Round) -> None:
+        result.failures[name] = failure
+        self._metrics.failures.labels(name, failure.why.value).inc()
+        self._progress.failed(name, failure)
+        level = log.info if self._failing.get(name) == failure.why else log.warning
+        level("poll_failed", resource=name, reason=failure.why.value, why=failure.message, next=failure.hint)
+        self._failing[name] = failure.why
+
+    async def _poll(self, resource: Resource, term: Term, result: Round) -> None:
+        query = _Query(resource, resource.fingerprint(self._config.account), resource.fixed_params())
+        if resource.window is None:
+            self._progress.planned(resource.name, 1)
+            began = self._clock.now_ns()
+            rows = await fetch_current(self._getter, resource, began / 1e9)
+            record = await asyncio.to_thread(query.record, CURRENT, None, utc(began), rows)
+            await self._publish(term, [record], None, resource, result)
+            self._progress.done(resource.name)
+        else:
+            await self._poll_window(query, resource.window, term, result)
+
+    async def _poll_window(self, query: _Query, window: Window, term: Term, result: Round) -> None:
+        resource = query.resource
+        planned_at = self._now()
+        cursor = term.cursors.get(query.cursor_key)
+        coverage = Coverage(seconds(cursor.first), seconds(cursor.settled)) if cursor else window.begin(planned_at)
+        spans = window.plan(planned_at, coverage, int(self._config.backfill))
+        self._progress.planned(resource.name, len(spans))
+        opens = window.opens(planned_at)
+        self._metrics.open_buckets.labels(resource.name).set((window.ends(planned_at) - opens) // window.width)
+        for span in spans:
+            began = self._clock.now_ns()
+            found = await fetch_buckets(self._getter, resource, span, began / 1e9)
+            records = await asyncio.to_thread(query.records, window.width, utc(began), found)
+            coverage = coverage.with_span(span, opens)
+            after = query.cursor(coverage, utc(began))
+            await self._publish(term, records, after, resource, result)
+            term.cursors[after.key] = after
+            self._metrics.missing.labels(resource.name).inc((span.end - span.start) // window.width - len(found))
+            self._metrics.settled.labels(resource.name).set(coverage.settled)
+            self._metrics.first.labels(resource.name).set(coverage.first)
+            self._progress.done(resource.name)
+
+    async def _publish(
+        self, term: Term, records: list[OpenAIRecord], cursor: PollCursor | None, resource: Resource, result: Round
+    ) -> None:
+        """Publish what differs from what the topic holds, and the cursor."""
+        changed, restated = [], 0
+        for record in records:
+            have = term.ledger.get(record.key)
+            if have is None or have.digest != record.digest:
+                changed.append(record)
+                restated += have is not None
+        await self._publisher.publish(term.fence, term.ledger, changed, cursor)
+        result.published += len(changed)
+        result.restated += restated
+        result.unchanged += len(records) - len(changed)
+        self._metrics.published.labels(resource.name).inc(len(changed))
+        self._metrics.restated.labels(resource.name).inc(restated)
+        self._metrics.unchanged.labels(resource.name).inc(len(records) - len(changed))
+
+    def _now(self) -> float:
+        return self._clock.now_ns() / 1e9
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A resource as it is asked here: makes its records and cursors."""
+
+    resource: Resource
+    fingerprint: str
+    params: Mapping[str, object]
+
+    @property
+    def cursor_key(self) -> bytes:
+        return keys.join(self.resource.name, self.fingerprint)
+
+    def record(self, bucket: str, span: Span | None, polled_at: datetime, rows: list[Row]) -> OpenAIRecord:
+        packed, decimals = exact.pack(rows)
+        return OpenAIRecord(
+            resource=self.resource.name,
+            query=self.fingerprint,
+            params=dict(self.params),
+            bucket=bucket,
+            starts_at=at(span.start) if span else None,
+            ends_at=at(span.end) if span else None,
+            polled_at=polled_at,
+            digest=digest(rows),
+            rows=packed,
+            decimals=decimals,
+        )
+
+    def records(self, width: int, polled_at: datetime, found: Mapping[int, list[Row]]) -> list[OpenAIRecord]:
+        """Return the records of the buckets found, oldest first."""
+        return [
+            self.record(bucket_name(start, width), Span(start, start + width), polled_at, rows)
+            for start, rows in sorted(found.items())
+        ]
+
+    def cursor(self, coverage: Coverage, polled_at: datetime) -> PollCursor:
+        return PollCursor(
+            resource=self.resource.name,
+            query=self.fingerprint,
+            first=at(coverage.first),
+            settled=at(coverage.settled),
+            polled_at=polled_at,
+        )

@@ -1,0 +1,1 @@
+"""The runtime's host on Faust: app, consumer, producer, table and stores."""

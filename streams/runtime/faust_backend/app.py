@@ -1,0 +1,174 @@
+"""The Faust app of a worker, on the runtime's transport and stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import faust
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.types import TP
+from faust.types.auth import CredentialsT
+
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.runtime.crash import Exit
+from tallystream.streams.runtime.faust_backend.batches import BatchScheduler
+from tallystream.streams.runtime.faust_backend.table_manager import PromptTableManager
+from tallystream.streams.runtime.faust_backend.transport import register
+from tallystream.streams.runtime.membership import Membership
+from tallystream.streams.service.ops import Health
+
+if TYPE_CHECKING:
+    from tallystream.streams.runtime.faust_backend.table import FoldTable
+
+DRAIN_TIMEOUT = 5.0
+STUCK_AFTER = 30.0
+
+
+class App(faust.App):
+    """faust.App with the settings the runtime needs. All its agents are folds: the consumer commits nothing else.
+
+    `id` is the consumer group and the first part of the changelogs' names; `instance` makes a static member of it.
+    Times are in seconds. `exit` ends the process (tests pass their own); it must not return.
+
+    Promise: any failure ends the process with code 70, before anything else is written.
+
+    Relies on `App._consumer` (faust/app/base.py) and, to see a rebalance that has begun, on the thread's `_consumer`
+    and aiokafka's `_subscription.reassignment_in_progress` (consumer/subscription_state.py).
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - Faust's name
+        kafka: KafkaSettings,
+        *,
+        datadir: Path,
+        partitions: int,
+        store: Literal["rocksdb", "memory"] = "rocksdb",
+        instance: str | None = None,
+        session_timeout: float = 10.0,
+        rebalance_timeout: float = 30.0,
+        heartbeat_interval: float = 2.0,
+        exit: Callable[[int], NoReturn] = os._exit,  # noqa: A002 - the documented name
+        **settings: Any,
+    ) -> None:
+        register()
+        self.kafka = kafka
+        self.folds: list[FoldTable] = []
+        self.rebalances = 0
+        """Rebalances seen, the first join included."""
+        self.die = Exit(exit)
+        self.membership = Membership(session_timeout)
+        defaults: dict[str, Any] = {
+            "broker": [f"exact://{server}" for server in kafka.bootstrap.split(",")],
+            "broker_credentials": credentials(kafka),
+            "store": f"exact-{store}://",
+            "datadir": datadir,
+            "topic_partitions": partitions,
+            "consumer_group_instance_id": instance,
+            "broker_session_timeout": session_timeout,
+            "broker_rebalance_timeout": rebalance_timeout,
+            "broker_heartbeat_interval": heartbeat_interval,
+            "broker_request_timeout": max(30.0, session_timeout),
+            "broker_commit_interval": 1.0,
+            "processing_guarantee": "at_least_once",
+            "stream_wait_empty": False,
+            "stream_recovery_delay": 0.0,
+            "stream_buffer_maxsize": 128,  # in batches; when it is full, the consumer sleeps for 1 s
+            "ConsumerScheduler": BatchScheduler,
+            "TableManager": PromptTableManager,
+            "topic_disable_leader": True,  # its idle partition's long poll would stall the busy ones
+            "table_standby_replicas": 0,
+            "producer_linger": 0.0,
+            "producer_max_batch_size": 900_000,
+            "web_enabled": False,
+        }
+        super().__init__(id, **{**defaults, **settings})
+
+    def must_be_member(self) -> None:
+        """Before every write: end the process when another worker may own our partitions."""
+        if (why := self.membership.lost()) is not None:
+            self.die(f"{why}; the next process reads what it has missed")
+
+    @property
+    def rebalance_pending(self) -> bool:
+        """Tell whether partitions have been revoked and not assigned again yet."""
+        consumer: Any = self.consumer
+        thread = consumer._thread._consumer  # noqa: SLF001 - named above
+        return thread is None or bool(thread._subscription.reassignment_in_progress)  # noqa: SLF001 - named above
+
+    def source_end(self, tp: TP) -> int | None:
+        """Return the end of a source partition as last seen by the consumer, None when it is not known."""
+        try:
+            return self.consumer.highwater(tp)
+        except Exception:  # noqa: BLE001 - not assigned, or the consumer has not started
+            return None
+
+    # -- health
+
+    def healthy(self, stuck_after: float = STUCK_AFTER) -> Health:
+        """Tell whether work goes on: not while work waits and nothing has moved for `stuck_after` seconds."""
+        silence = self.membership.silence()
+        if silence > stuck_after + self.conf.broker_rebalance_timeout:
+            return Health(False, f"no heartbeat accepted for {silence:.0f} s: Kafka is away, or the consumer hangs")
+        for table in self.folds:
+            if (why := table.progress().stuck(stuck_after)) is not None:
+                return Health(False, f"{table.name}: {why}")
+        return Health(True)
+
+    def ready(self) -> Health:
+        """Tell whether this worker folds all that is assigned to it."""
+        if (why := self.membership.lost()) is not None:
+            return Health(False, why)
+        if self.rebalancing:
+            return Health(False, "rebalancing")
+        for table in self.folds:
+            if pending := table.progress().pending:
+                return Health(False, f"{table.name}: {pending} partitions to recover")
+        return Health(True)
+
+    # -- life
+
+    async def on_first_start(self) -> None:
+        """Create the data directory."""
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
+
+    async def drain(self) -> None:
+        """Fold no more, wait for what was folded to be acknowledged, and commit the positions."""
+        owned = [table for table in self.folds if table.applied()]
+        for table in owned:
+            await table.drain(DRAIN_TIMEOUT)
+        if owned:
+            await self.consumer.commit()
+
+    async def stop(self) -> None:
+        """Stop cleanly: what was folded is acknowledged and the group's offsets say so."""
+        if self.started and not self.should_stop:
+            await self.drain()
+        await super().stop()
+
+    async def crash(self, reason: BaseException) -> None:
+        """End the process: Faust calls this for what went wrong in any of its services and threads."""
+        if self.should_stop:
+            await super().crash(reason)
+        else:
+            self.die(reason)
+
+
+def credentials(kafka: KafkaSettings) -> CredentialsT | None:
+    """Return how to authenticate, in Faust's terms; None for PLAINTEXT.
+
+    Raises:
+        OSError: a file that `kafka` names cannot be read.
+        ssl.SSLError: a file that `kafka` names is not what it should be.
+
+    """
+    context = kafka.ssl_context()
+    if kafka.protocol.startswith("SASL"):
+        return SASLCredentials(
+            username=kafka.username, password=kafka.password, ssl_context=context, mechanism=kafka.sasl_mechanism
+        )
+    return SSLCredentials(context) if context is not None else None

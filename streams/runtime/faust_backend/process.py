@@ -1,0 +1,38 @@
+"""Running an app inside a process of ours: no command line, logging or standard streams of Faust's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tallystream.streams.runtime.faust_backend.app import App
+
+
+async def run(app: App, stop: asyncio.Event | None = None) -> None:
+    """Run `app` until `stop` is set, then stop it cleanly; without `stop`, until SIGTERM or SIGINT.
+
+    Call it in the main thread's event loop. Whatever goes wrong ends the process by `app.die`, code 70.
+    """
+    loop = asyncio.get_running_loop()
+    signals = () if stop is not None else (signal.SIGTERM, signal.SIGINT)
+    stop = stop or asyncio.Event()
+    for signum in signals:
+        loop.add_signal_handler(signum, stop.set)
+    app.in_worker = True
+    starting = asyncio.ensure_future(app.start())
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
+        await app.stop()
+        # A start that was overtaken may wait for ever: for an answer to a request whose connection `stop` has closed.
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+    except Exception as exc:  # noqa: BLE001 - one way out for all
+        app.die(exc)
+    finally:
+        stopping.cancel()
+        for signum in signals:
+            loop.remove_signal_handler(signum)

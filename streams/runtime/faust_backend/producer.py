@@ -1,0 +1,158 @@
+"""Writing rows: groups in few record batches, acknowledged in order, never while another worker may own them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
+from faust.transport.drivers import aiokafka as driver
+
+from tallystream.schemas.errors import Unfit
+from tallystream.streams.runtime.changelog import Row
+
+if TYPE_CHECKING:
+    from tallystream.streams.runtime.faust_backend.app import App
+
+ACK_TIMEOUT = 20.0
+"""Seconds without an ack after which the worker ends: aiokafka's idempotent producer can hang for good."""
+
+
+RECORD_OVERHEAD = 128
+"""Bytes a record may need beside its key and value (lengths, deltas, a header)."""
+
+
+class Outgoing(NamedTuple):
+    """Rows of one topic partition, serialised: `batches` are aiokafka's, closed and not yet sent.
+
+    `landed` tells, once they are written, the offset and the number of records of each.
+    """
+
+    topic: str
+    partition: int
+    batches: Sequence[Any]
+    landed: list[tuple[int, int]]
+
+
+class Producer(driver.Producer):
+    """Faust's producer, idempotent, with `pack` and `write`.
+
+    Promise: what `write` returns for has been acknowledged by all in-sync replicas, in order; with `expect` it stands
+    at exactly the offsets given, else the process ends. No produce request leaves while the heartbeat guard says no;
+    the guard sits on `client.send` so that it covers what aiokafka has queued and what it retries.
+
+    Relies on `Producer._settings_extra`, `_new_producer`, `_ensure_producer` of faust/transport/drivers/aiokafka.py (no
+    setting turns on idempotence outside transactions) and, in aiokafka, on every request going through
+    `AIOKafkaProducer.client.send(node_id, request)` (producer/sender.py).
+    """
+
+    app: App
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {**super()._settings_extra(), "acks": "all", "enable_idempotence": True}
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        send, app = producer.client.send, self.app
+
+        async def guarded(node_id: Any, request: Any, **kwargs: Any) -> Any:
+            if type(request).__name__.startswith("Produce"):
+                app.must_be_member()
+            return await send(node_id, request, **kwargs)
+
+        producer.client.send = guarded
+        return producer
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_kwargs: Any) -> None:
+        """Do nothing: topics are created, with the settings they need, by `streams.topics.ensure`."""
+
+    def pack(
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[Row],
+        *,
+        opening: Row | None = None,
+        closing: Sequence[Row] = (),
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Outgoing:
+        """Serialise rows into as few record batches as hold them; sends nothing.
+
+        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka.
+
+        Raises:
+            Unfit: a row does not fit a batch.
+
+        """
+        producer = self._ensure_producer()
+        head = list(headers)
+        batches = []
+
+        def new() -> Any:
+            batch = producer.create_batch()
+            batches.append(batch)
+            if opening is not None:
+                batch.append(timestamp=None, key=opening[0], value=opening[1], headers=head)
+            return batch
+
+        batch = new()
+        for key, value in rows:
+            if batch.append(timestamp=None, key=key, value=value, headers=head) is None:
+                batch = new()
+                if batch.append(timestamp=None, key=key, value=value, headers=head) is None:
+                    raise self._too_large(topic, key, value)
+        if closing:
+            # one batch holds all of `closing`, or a torn group could keep a part of it
+            need = sum(len(key) + len(value or b"") + RECORD_OVERHEAD for key, value in closing)
+            if batch.size() + need > self.max_batch_size:
+                batch = new()
+            for key, value in closing:
+                if batch.append(timestamp=None, key=key, value=value, headers=head) is None:
+                    raise self._too_large(topic, key, value)
+        for full in batches:
+            full.close()
+        return Outgoing(topic, partition, batches, [])
+
+    def _too_large(self, topic: str, key: bytes, value: bytes | None) -> Unfit:
+        return Unfit(
+            f"a row of {len(value or b'')} bytes does not fit a record batch for {topic}: key {key!r}",
+            f"batches hold {self.max_batch_size} bytes",
+        )
+
+    async def write(self, outs: Sequence[Outgoing], expect: int | None = None) -> int:
+        """Send the batches and wait for all acks; return the offset of the last record.
+
+        `expect` is the offset the first record must get: anything else means that somebody else writes this partition,
+        and a store that jumped over their rows would miss them for good.
+        """
+        app = self.app
+        producer = self._ensure_producer()
+        pending: list[tuple[Outgoing, asyncio.Future[RecordMetadata], int]] = []
+        for out in outs:
+            for batch in out.batches:
+                app.must_be_member()
+                acked = await producer.send_batch(batch, out.topic, partition=out.partition)
+                pending.append((out, acked, batch.record_count()))
+        if pending:
+            await asyncio.wait(
+                [acked for _, acked, _ in pending], timeout=ACK_TIMEOUT, return_when=asyncio.FIRST_EXCEPTION
+            )
+        pending.sort(key=lambda one: not one[1].done())  # a failure first, then what is only late
+        end = -1
+        for out, acked, count in pending:
+            where = f"{out.topic}-{out.partition}"
+            if not acked.done():
+                app.die(f"{where}: no acknowledgement for {ACK_TIMEOUT:.0f} s")
+            try:
+                offset = acked.result().offset
+            except KafkaError as exc:
+                app.die(f"{where}: not written: {exc!r}")
+            if expect is not None:
+                if offset != expect:
+                    app.die(f"{where}: my rows landed at {offset}, expected {expect}: somebody else writes this")
+                expect += count
+            out.landed.append((offset, count))
+            end = offset + count - 1
+        return end

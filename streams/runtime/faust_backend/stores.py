@@ -1,0 +1,182 @@
+"""Local stores, addressed by partition: a rebuildable copy of the changelog, never ahead of it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn, Protocol
+
+import rocksdict
+from faust.stores import base as faust_base
+from faust.stores import rocksdb as faust_rocksdb
+from faust.types import TP
+
+from tallystream.streams.runtime.changelog import Row
+
+log = logging.getLogger(__name__)
+
+
+class Rows(Protocol):
+    """What the runtime needs of a store.
+
+    Promise: `write` is atomic (rows, and the changelog offset they were acknowledged at, or nothing), so what survives
+    a crash is always the changelog's state at `changelog_offset`.
+    """
+
+    def read(self, p: int, key: bytes) -> bytes | None:
+        """Return the row of `key` in partition `p`."""
+        ...
+
+    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:
+        """Iterate over all rows of a partition, reserved ones included."""
+        ...
+
+    def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
+        """Yield all keys of a partition, `size` at a time; nothing stays open between two chunks."""
+        ...
+
+    def changelog_offset(self, p: int) -> int:
+        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        ...
+
+    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+        """Write rows (None deletes) and the changelog offset, in one step."""
+        ...
+
+    def drop(self, p: int) -> None:
+        """Let go of a partition that has been revoked."""
+        ...
+
+
+def _by_table_only(*_args: Any, **_kwargs: Any) -> NoReturn:
+    raise TypeError("rows are reached through FoldTable")
+
+
+class MemoryRows(faust_base.Store):  # type: ignore[type-arg]  # keys and values are bytes, not Faust's types
+    """Rows in memory: recovered from the changelog at every assignment."""
+
+    def __post_init__(self) -> None:
+        self._parts: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self._offsets: dict[int, int] = {}
+
+    def read(self, p: int, key: bytes) -> bytes | None:
+        """Return the row of `key` in partition `p`."""
+        return self._parts[p].get(key)
+
+    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override]
+        """Iterate over all rows of a partition, reserved ones included."""
+        return self._parts[p].items()
+
+    def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
+        """Yield all keys of a partition, `size` at a time."""
+        keys = list(self._parts[p])
+        return (keys[start : start + size] for start in range(0, len(keys), size))
+
+    def changelog_offset(self, p: int) -> int:
+        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        return self._offsets.get(p, -1)
+
+    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+        """Write rows (None deletes) and the changelog offset."""
+        part = self._parts[p]
+        for key, value in rows:
+            if value is None:
+                part.pop(key, None)
+            else:
+                part[key] = value
+        self._offsets[p] = offset
+
+    def drop(self, p: int) -> None:
+        """Forget a partition."""
+        self._parts.pop(p, None)
+        self._offsets.pop(p, None)
+
+    def reset_state(self) -> None:
+        """Forget everything."""
+        self._parts.clear()
+        self._offsets.clear()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts.values()))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (key for part in self._parts.values() for key in part)
+
+    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust's signature
+        """Tell Faust's recovery nothing: the table recovers itself."""
+        return None
+
+    # abstract in faust.types.stores.StoreT, which is a mutable mapping
+    __getitem__ = __setitem__ = __delitem__ = _by_table_only
+    apply_changelog_batch = backup_partition = restore_backup = _by_table_only
+
+
+class RocksRows(faust_rocksdb.Store):
+    """Rows in RocksDB, one database a partition, kept across restarts.
+
+    A crash of the machine may lose the tail of RocksDB's log; what is left is an older, whole state, and the
+    changelog has the rest. A database that RocksDB calls corrupt is removed and rebuilt from the changelog.
+
+    Relies on `Store._db_for_partition` of faust/stores/rocksdb.py (opens and caches the database), on its calling
+    `_open_for_partition`, and on `Store.on_rebalance`, which closes the databases of revoked partitions.
+    """
+
+    def _open_for_partition(self, partition: int) -> Any:
+        try:
+            return super()._open_for_partition(partition)
+        except Exception as exc:
+            if not str(exc).startswith("Corruption"):
+                raise
+            path = self.partition_path(partition)
+            log.warning("the store of partition %d is damaged (%s): rebuilding it from the changelog", partition, exc)
+            shutil.rmtree(path)
+            return super()._open_for_partition(partition)
+
+    def read(self, p: int, key: bytes) -> bytes | None:
+        """Return the row of `key` in partition `p`."""
+        row: bytes | None = self._db_for_partition(p).get(key)
+        return row
+
+    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override]
+        """Iterate over all rows of a partition, reserved ones included."""
+        return ((key, value) for key, value in self._db_for_partition(p).items() if key != self.offset_key)
+
+    def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
+        """Yield all keys of a partition, `size` at a time; each chunk seeks anew, so no iterator pins the database."""
+        last: bytes | None = None
+        while True:
+            chunk: list[bytes] = []
+            for key in self._db_for_partition(p).keys(from_key=last):
+                if key != last:
+                    chunk.append(key)
+                if len(chunk) >= size:
+                    break
+            if not chunk:
+                return
+            last = chunk[-1]
+            yield [key for key in chunk if key != self.offset_key]
+
+    def changelog_offset(self, p: int) -> int:
+        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        raw = self.read(p, self.offset_key)
+        return -1 if raw is None else int(raw)
+
+    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+        """Write rows (None deletes) and the changelog offset, in one RocksDB write batch."""
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(self.offset_key, b"%d" % offset)
+        self._db_for_partition(p).write(batch)
+
+    def drop(self, p: int) -> None:
+        """Keep the files: `on_rebalance` of Faust's store closes them."""
+
+    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust's signature
+        """Tell Faust's recovery nothing: the table recovers itself."""
+        return None

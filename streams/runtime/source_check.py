@@ -1,0 +1,60 @@
+"""The source must be the one that was counted: what says that it is not, and that the process must not go on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tallystream.schemas.errors import Unfit
+from tallystream.streams.runtime.changelog import Position
+
+
+class Partition(Protocol):
+    """A topic partition, Faust's or aiokafka's."""
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition's number."""
+        ...
+
+
+def check_offset(source: Partition, position: int, begin: int, end: int) -> None:
+    """Refuse a source that begins after the position, or ends before it.
+
+    Raises:
+        Unfit: always when it does.
+
+    """
+    if position > end:
+        raise _recreated(source, f"counted up to offset {position}, the topic ends at {end}")
+    if position < begin:
+        raise Unfit(
+            f"{source.topic}-{source.partition}: retention deleted {position} to {begin - 1} before they were counted",
+            "they are gone: raise the topic's retention.ms above the longest outage; restore the topic or start over",
+        )
+
+
+def check_record(source: Partition, position: Position, offset: int, append_ms: int) -> None:
+    """Refuse a source where the record before the position is another than the one that was counted.
+
+    Raises:
+        Unfit: the record now found there, at `offset`, or its append time, is not what the position says.
+
+    """
+    if position.append_ms >= 0 and (offset, append_ms) != (position.offset - 1, position.append_ms):
+        raise _recreated(
+            source,
+            f"the record at offset {position.offset - 1} was appended at {position.append_ms} ms when it was counted,"
+            f" now {offset} is there, appended at {append_ms} ms",
+        )
+
+
+def _recreated(source: Partition, what: str) -> Unfit:
+    return Unfit(
+        f"{source.topic}-{source.partition}: {what}: the topic was deleted and created again, or cut",
+        "start over with another TALLYSTREAM_PREFIX, or remove this table's changelog and the worker's data directory",
+    )

@@ -1,0 +1,36 @@
+"""What every HTTP client of ours does alike: whom it trusts, and how long a server asks it to wait."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from tallystream.schemas.errors import UsageError
+from tallystream.streams.service.clock import Clock
+
+
+def trust(ca: Path | None, setting: str) -> ssl.SSLContext:
+    """Return a TLS context that trusts the CAs of a PEM file, the system's when there is none; `setting` names it.
+
+    Raises:
+        UsageError: the CA file cannot be read or is none.
+
+    """
+    try:
+        return ssl.create_default_context(cafile=str(ca) if ca else None)
+    except (OSError, ssl.SSLError) as exc:
+        raise UsageError(f"the CA file {ca} cannot be used: {exc.strerror or exc}", f"{setting}: a PEM file") from exc
+
+
+def retry_after(text: str, clock: Clock) -> float | None:
+    """Return a Retry-After header in seconds: a number, or an HTTP date (RFC 9110); None when it is neither."""
+    try:
+        value = float(text)
+    except ValueError:
+        try:
+            value = parsedate_to_datetime(text).timestamp() - clock.now_ns() / 1e9
+        except ValueError:
+            return None
+    return max(0.0, value) if math.isfinite(value) else None

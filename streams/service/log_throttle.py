@@ -1,0 +1,31 @@
+"""Logging what a stranger can cause as often as they like: the first time, then at most every few seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from tallystream.streams.service.clock import Clock
+
+EVERY = 5.0
+log = structlog.get_logger()
+
+
+class Seldom:
+    """One kind of event. `suppressed` in a line says how many there were since the one before."""
+
+    def __init__(self, clock: Clock, event: str) -> None:
+        self._clock = clock
+        self._event = event
+        self._next = float("-inf")
+        self._suppressed = 0
+
+    def warning(self, **fields: Any) -> None:
+        """Log the event, unless it has been logged a moment ago."""
+        now = self._clock.monotonic()
+        if now < self._next:
+            self._suppressed += 1
+            return
+        log.warning(self._event, suppressed=self._suppressed, **fields)
+        self._next, self._suppressed = now + EVERY, 0

@@ -1,0 +1,157 @@
+"""The local copy of compacted topics, on real Kafka: newest rows, holes, restarts, topics made anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from tests.support.waiting import until
+
+from tallystream.streams.kafka.global_table import GlobalTable, Row
+from tallystream.streams.kafka.settings import KafkaSettings
+
+pytestmark = pytest.mark.kafka
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """Records `version value`; a key is its own row."""
+
+    topic: str
+
+    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+        if record.value is None:
+            yield Row(b"r|" + record.key, (0, 0), None)
+            return
+        version, value = record.value.split(b" ", 1)
+        yield Row(b"r|" + record.key, (0, int(version)), value)
+
+
+@asynccontextmanager
+async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(**kafka.client())
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create(kafka: KafkaSettings, topic: str) -> None:
+    async with admin(kafka) as client:
+        await client.create_topics([NewTopic(topic, 2, 1, topic_configs={"cleanup.policy": "compact,delete"})])
+
+
+async def write(kafka: KafkaSettings, topic: str, *records: tuple[str, str | None]) -> None:
+    producer = AIOKafkaProducer(**kafka.client())
+    await producer.start()
+    try:
+        for key, value in records:
+            raw = None if value is None else value.encode()
+            await producer.send_and_wait(topic, raw, key=key.encode(), partition=sum(key.encode()) % 2)
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def table(kafka: KafkaSettings, topic: str, directory: Path) -> AsyncIterator[tuple[GlobalTable, list[bytes]]]:
+    """Give a table that has caught up, and the keys it says have changed."""
+    changed: list[bytes] = []
+    made = GlobalTable(kafka, directory, [Versioned(topic)])
+    await made.start()
+    following = made.run(lambda _, keys: changed.extend(key for key, _ in keys))
+    running = asyncio.create_task(following)
+    waiting = asyncio.create_task(made.caught_up.wait())
+    try:
+        await asyncio.wait([waiting, running], timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        assert made.caught_up.is_set(), running
+        yield made, changed
+    finally:
+        waiting.cancel()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await made.stop()
+
+
+def rows(one: GlobalTable) -> dict[str, str]:
+    return {key[2:].decode(): kept.value.decode() for key, kept in one.scan(b"r|")}
+
+
+async def test_the_highest_version_is_kept_and_a_restart_reads_on(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    await create(kafka, prefix)
+    await write(
+        kafka, prefix, ("a", "5 new"), ("a", "4 late"), ("b", "1 x"), ("b", "1 y"), ("c", "1 gone"), ("c", None)
+    )
+    async with table(kafka, prefix, tmp_path) as (one, changed):
+        assert rows(one) == {"a": "new", "b": "y"}
+        changed.clear()
+        await write(kafka, prefix, ("a", "3 late"), ("d", "1 d"), ("a", "6 newest"))
+        await until(lambda: rows(one) == {"a": "newest", "b": "y", "d": "d"}, "news come in")
+        assert sorted(changed) == [b"r|a", b"r|d"], "each once, and nothing of what came late"
+        assert one.unreadable == 0
+        await write(kafka, prefix, ("e", "no version"), ("f", "1 f"))
+        await until(lambda: "f" in rows(one), "it goes on")
+        assert one.unreadable == 1
+    await write(kafka, prefix, ("b", "2 z"))
+    async with table(kafka, prefix, tmp_path) as (one, changed):
+        assert rows(one) == {"a": "newest", "b": "z", "d": "d", "f": "f"}
+        assert changed == [b"r|b"], "what was read before is not read again"
+        assert [key for key, _ in one.scan(b"r|", after=b"r|b")] == [b"r|d", b"r|f"]
+
+
+async def test_what_retention_removed_is_passed_over(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    await create(kafka, prefix)
+    await write(kafka, prefix, *((f"k{number}", "1 x") for number in range(10)))
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        assert len(rows(one)) == 10
+    await write(kafka, prefix, *((f"k{number}", "2 removed") for number in range(10)))
+    async with admin(kafka) as client:
+        everything = {TopicPartition(prefix, number): RecordsToDelete(before_offset=-1) for number in range(2)}
+        await client.delete_records(everything)
+    async with table(kafka, prefix, tmp_path) as (one, changed):
+        assert set(rows(one).values()) == {"x"}, "what is gone from the topic stays in the copy"
+        assert changed == []
+        await write(kafka, prefix, ("k1", "3 y"))
+        await until(lambda: rows(one)["k1"] == "y", "it goes on")
+
+
+@pytest.mark.parametrize("more", [1, 30])
+async def test_a_topic_made_anew_is_copied_anew(kafka: KafkaSettings, prefix: str, tmp_path: Path, more: int) -> None:
+    """Whether it is shorter than it was, or longer already."""
+    await create(kafka, prefix)
+    await write(kafka, prefix, *((f"old{number}", "1 x") for number in range(10)))
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        assert len(rows(one)) == 10
+    async with admin(kafka) as client:
+        await client.delete_topics([prefix])
+
+        async def gone() -> bool:
+            return prefix not in await client.list_topics()
+
+        await until(gone, "the topic is gone")
+    await create(kafka, prefix)
+    await write(kafka, prefix, *((f"new{number}", "1 y") for number in range(more)))
+    async with table(kafka, prefix, tmp_path) as (one, changed):
+        wanted: Any = {f"new{number}": "y" for number in range(more)}
+        await until(lambda: rows(one) == wanted and one.caught_up.is_set(), "only the new topic's rows are there")
+        assert changed
+
+
+async def test_a_damaged_copy_is_made_again(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    await create(kafka, prefix)
+    await write(kafka, prefix, ("a", "1 x"))
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        assert rows(one) == {"a": "x"}
+    (tmp_path / "rows" / "CURRENT").write_text("nonsense\n")
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        assert rows(one) == {"a": "x"}

@@ -1,0 +1,68 @@
+"""A cancel that arrives while a client of Kafka says goodbye is heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tallystream.streams.kafka.lifecycle import close, opened
+from tallystream.streams.kafka.settings import KafkaSettings
+
+pytestmark = pytest.mark.kafka
+CLIENTS = (AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient)
+
+
+async def cancelled_after(steps: int, client: Any, closing: Callable[[Any], Coroutine[Any, Any, None]]) -> bool | None:
+    """Tell whether a task that closes a client, and is cancelled after so many turns of the loop, ends cancelled.
+
+    None when it had ended before.
+    """
+    await client.start()
+    task = asyncio.create_task(closing(client))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if task.done():
+        return None
+    task.cancel()
+    await asyncio.wait((task,))
+    return task.cancelled()
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_a_cancel_while_a_client_closes_is_heard(kafka: KafkaSettings, kind: Callable[..., Any]) -> None:
+    found = [await cancelled_after(steps, kind(**kafka.client()), close) for steps in range(1, 12)]
+    assert found[0] is True
+    assert False not in found
+
+
+async def test_it_is_what_aiokafka_itself_does_not_hear(kafka: KafkaSettings) -> None:
+    """What `close` is for. When this fails, aiokafka hears it: `streams/kafka/lifecycle.py` has nothing left to do."""
+    found = [
+        await cancelled_after(steps, AIOKafkaAdminClient(**kafka.client()), AIOKafkaAdminClient.close)
+        for steps in range(1, 12)
+    ]
+    assert False in found
+
+
+async def test_a_client_that_does_not_start_is_closed_too(kafka: KafkaSettings) -> None:
+    class Halfway(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types
+        closed = False
+
+        async def start(self) -> None:
+            await super().start()
+            raise OSError("half way")
+
+        async def close(self) -> None:
+            await super().close()
+            self.closed = True
+
+    client = Halfway(**kafka.client())
+    with pytest.raises(OSError, match="half way"):
+        async with opened(client):
+            raise AssertionError("it has not started")
+    assert client.closed

@@ -1,0 +1,59 @@
+"""What each client is told to paste."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from urllib.parse import unquote
+
+import pytest
+
+from tallystream.cli.output.client_config import Endpoints
+
+AT = Endpoints("http://127.0.0.1:4318", "127.0.0.1:4317", "codex", "SecretSecretSecret0001")
+BASE = "http://127.0.0.1:4318/api/v1/public/ingest/otel/codex/SecretSecretSecret0001"
+
+
+def exports(config: str) -> dict[str, str]:
+    words = [shlex.split(line) for line in config.splitlines()]
+    assert all(word[0] == "export" for word in words)
+    return dict(word[1].split("=", 1) for word in words)
+
+
+def test_urls_have_the_documented_shape() -> None:
+    assert AT.base_url == BASE
+    assert AT.url("logs") == f"{BASE}/v1/logs"
+    assert Endpoints("https://x.example/", None, "claude", "i").base_url.startswith("https://x.example/api/v1/")
+
+
+def test_codex_block_is_toml_with_one_verbatim_endpoint_a_signal() -> None:
+    otel = tomllib.loads(AT.config)["otel"]
+    exporters = {"logs": "exporter", "traces": "trace_exporter", "metrics": "metrics_exporter"}
+    for signal, name in exporters.items():
+        http = otel[name]["otlp-http"]
+        assert http == {"endpoint": f"{BASE}/v1/{signal}", "protocol": "binary", "headers": {}}
+
+
+def test_bearer_secrets_are_part_of_every_block() -> None:
+    codex = tomllib.loads(Endpoints("http://h:1", None, "codex", "id", "s3cret").config)["otel"]
+    assert codex["metrics_exporter"]["otlp-http"]["headers"] == {"authorization": "Bearer s3cret"}
+    claude = exports(Endpoints("http://h:1", None, "claude", "id", "s3cret").config)
+    assert unquote(claude["OTEL_EXPORTER_OTLP_HEADERS"]) == "authorization=Bearer s3cret"
+    assert Endpoints("http://h:1", None, "codex", "id", "s3cret").headers == {
+        "x-tallystream-connection": "id",
+        "authorization": "Bearer s3cret",
+    }
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [("claude", "OTEL_EXPORTER_OTLP_ENDPOINT"), ("gemini", "GEMINI_TELEMETRY_OTLP_ENDPOINT")],
+)
+def test_environment_blocks_name_the_base_url(provider: str, name: str) -> None:
+    at = Endpoints("http://h:1", None, provider, "id")
+    assert exports(at.config)[name] == at.base_url
+    assert at.paste_into
+
+
+def test_secrets_are_not_in_a_repr() -> None:
+    assert "Secret" not in repr(AT)

@@ -1,0 +1,19 @@
+"""What the link relies on inside aiokafka: a new version that moves it must fail here first."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import AIOKafkaProducer
+
+from tallystream.streams.gateway.delivery.producer import abandon
+
+
+async def test_the_names_that_abandoning_a_producer_needs() -> None:
+    producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
+    assert producer._sender.sender_task is None
+    assert not producer._message_accumulator._batches
+    assert producer._message_accumulator._pending_batches == set()
+    async with asyncio.timeout(5):
+        await abandon(producer)
+    assert producer._closed

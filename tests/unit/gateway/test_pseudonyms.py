@@ -1,0 +1,60 @@
+"""User names are replaced: always by the same, never by anything that can be turned back without the key."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystream.components.gateway import user_names
+from tallystream.schemas.errors import Unfit, UsageError
+from tallystream.settings.settings import Settings
+from tallystream.streams.gateway.pseudonyms import own_key, pseudonyms
+
+
+@given(st.text(min_size=1), st.binary(min_size=1, max_size=100))
+def test_a_name_always_gets_the_same_pseudonym_and_another_key_gives_another(name: str, key: bytes) -> None:
+    one = pseudonyms(key)(name)
+    assert one == pseudonyms(key)(name)
+    assert len(one) == 18
+    assert one.startswith("u_")
+    assert set(one[2:]) <= set("0123456789abcdef")
+    assert pseudonyms(key + b"!")(name) != one
+
+
+def test_the_key_of_this_machine_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "user.key"
+    with ThreadPoolExecutor(8) as threads:
+        keys = set(threads.map(lambda _: own_key(path), range(16)))
+    assert len(keys) == 1
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == ["user.key"]
+
+
+@pytest.mark.parametrize("content", ["", "not hex", "abcd"])
+def test_a_damaged_key_stops_the_start(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "user.key"
+    path.write_text(content)
+    with pytest.raises(Unfit):
+        own_key(path)
+
+
+def test_a_cluster_needs_a_word_on_user_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TALLYSTREAM_USER_KEY", raising=False)
+    with pytest.raises(UsageError, match="user names"):
+        user_names(Settings(data_dir=tmp_path, kafka="kafka:9092"))
+    named = user_names(Settings(data_dir=tmp_path, kafka="kafka:9092", user_names=True))
+    assert named("ada@example.com") == "ada@example.com"
+    monkeypatch.setenv("TALLYSTREAM_USER_KEY", "shared")
+    assert user_names(Settings(data_dir=tmp_path, kafka="kafka:9092"))("ada") == pseudonyms(b"shared")("ada")
+
+
+def test_on_one_machine_the_key_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TALLYSTREAM_USER_KEY", raising=False)
+    settings = Settings(data_dir=tmp_path, kafka=None)
+    assert (
+        user_names(settings)("ada") == user_names(settings)("ada") == pseudonyms(own_key(tmp_path / "user.key"))("ada")
+    )

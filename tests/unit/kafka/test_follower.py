@@ -1,0 +1,66 @@
+"""The end of a partition may be a hole: nothing left before the end offset, and the position stands still.
+
+Compaction keeps the newest segment, so no broker makes such a hole on request: a stand-in for aiokafka's consumer does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.reader import TopicReader
+from tallystream.streams.kafka.settings import KafkaSettings
+
+AT = TopicPartition("t", 0)
+
+
+class Standing:
+    """A consumer whose position never moves. `answers`: whether fetches are answered, with nothing in them."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self._answers = answers
+        self._stamp: int | None = None
+        self.fetches = 0
+
+    async def position(self, at: TopicPartition) -> int:
+        return 5
+
+    def last_poll_timestamp(self, at: TopicPartition) -> int | None:
+        return self._stamp
+
+    def highwater(self, at: TopicPartition) -> int:
+        return 9
+
+    async def getmany(self, *at: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        self.fetches += 1
+        await asyncio.sleep(0.002)
+        if self._answers:
+            self._stamp = int(time.time() * 1000)
+        return {}
+
+    def pause(self, *at: TopicPartition) -> None:
+        pass
+
+    def resume(self, *at: TopicPartition) -> None:
+        pass
+
+
+async def walk(consumer: Standing, stall: float) -> list[tuple[int, list[Any]]]:
+    reader = TopicReader(KafkaSettings("127.0.0.1:9"), "t", stall=stall)
+    return [found async for found in reader._partition(consumer, AT, 9)]
+
+
+async def test_an_answered_fetch_without_records_ends_the_partition() -> None:
+    consumer = Standing(answers=True)
+    assert await walk(consumer, stall=30.0) == [(9, [])]
+    assert consumer.fetches >= 2, "the answer must be older than the fetch that found nothing in it"
+
+
+async def test_unanswered_fetches_are_no_proof() -> None:
+    with pytest.raises(Unreachable, match="no records"):
+        await walk(Standing(answers=False), stall=0.1)

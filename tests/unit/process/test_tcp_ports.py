@@ -1,0 +1,45 @@
+"""Ports that several processes pick at the same time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tallystream.schemas.errors import Unreachable
+from tallystream.streams.process import tcp_ports
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(tcp_ports, "BELOW_EPHEMERAL", range(19_990, 19_996))
+
+
+def test_what_was_picked_just_now_is_not_picked_again() -> None:
+    found = {tcp_ports.pick() for _ in tcp_ports.BELOW_EPHEMERAL}
+    assert found == set(tcp_ports.BELOW_EPHEMERAL)
+    with pytest.raises(Unreachable, match="no free port"):
+        tcp_ports.pick()
+
+
+def test_a_reservation_ends(tmp_path: Path) -> None:
+    first, *_ = [tcp_ports.pick() for _ in tcp_ports.BELOW_EPHEMERAL]
+    (kept,) = tmp_path.glob(f"tallystream-ports-*/{first}")
+    long_ago = time.time() - tcp_ports.RESERVED_FOR - 1
+    os.utime(kept, (long_ago, long_ago))
+    assert tcp_ports.pick() == first
+
+
+def test_what_somebody_listens_on_and_what_is_taken_is_left_out() -> None:
+    with socket.create_server(("127.0.0.1", 19_990)):
+        found = {tcp_ports.pick(19_991) for _ in range(len(tcp_ports.BELOW_EPHEMERAL) - 2)}
+    assert found == set(tcp_ports.BELOW_EPHEMERAL) - {19_990, 19_991}
+
+
+def test_without_a_place_for_files_free_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    assert tcp_ports.is_free(tcp_ports.pick())

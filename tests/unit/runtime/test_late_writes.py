@@ -1,0 +1,68 @@
+"""Which stretches of a topic an owner looks at: what others wrote between, behind and shortly before its own rows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka.structs import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystream.streams.runtime.late_writes import LOOK_BACK, Overtaken
+
+ROWS, SUMS = TopicPartition("rows", 0), TopicPartition("sums", 0)
+
+
+def made() -> Overtaken:
+    table: Any = SimpleNamespace(owned_topics=("rows", "sums"), derived_topics=("sums",))
+    return Overtaken(table)
+
+
+def taken(one: Overtaken, end: int) -> None:
+    one.taken(0, {ROWS: 0, SUMS: 0}, {ROWS: end, SUMS: end})
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=30))
+def test_whatever_others_write_before_our_last_row_is_looked_at(writes: list[tuple[bool, int]]) -> None:
+    one, end, foreign, last = made(), 7, set[int](), 0
+    taken(one, end)
+    one._ranges.clear()
+    for ours, count in writes:
+        if ours:
+            one.landed(ROWS, [(end, count)])
+            last = end
+        else:
+            foreign |= set(range(end, end + count))
+        end += count
+    first, stop = one._ranges.get(ROWS, (0, 0))
+    assert {offset for offset in foreign if offset < last} <= set(range(first, stop))
+    if not foreign:
+        assert (first, stop) == (0, 0)
+
+
+def test_a_new_owner_looks_back_but_not_at_what_it_writes_again_anyhow() -> None:
+    one = made()
+    taken(one, 3 * LOOK_BACK)
+    assert one._ranges == {ROWS: (2 * LOOK_BACK, 3 * LOOK_BACK)}
+
+
+def test_an_owner_that_returns_looks_at_what_came_while_it_was_away() -> None:
+    one = made()
+    taken(one, 10)
+    one._ranges.clear()
+    one.landed(ROWS, [(10, 5)])
+    one.lost(0)
+    taken(one, 40)
+    assert one._ranges == {ROWS: (15, 40)}
+
+
+def test_what_was_not_looked_at_before_a_loss_is_looked_at_after_it() -> None:
+    one = made()
+    taken(one, 10)
+    one._ranges.clear()
+    one.landed(ROWS, [(12, 5)])
+    one.lost(0)
+    assert one._ranges == {}
+    taken(one, 40)
+    assert one._ranges == {ROWS: (10, 40)}

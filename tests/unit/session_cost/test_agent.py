@@ -1,0 +1,269 @@
+"""The fold with its real table on a store in memory, without Kafka: crashes at any moment, splits of any kind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest import mock
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from tests.support.usage import COUNTS, HOUR, Session, Truth, event, fleet
+
+from tallystream.agents.pricing import Book
+from tallystream.agents.session_cost import agent
+from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.hour_state import Window
+from tallystream.agents.session_cost.metrics import MAX_UNPRICED, FoldMetrics, RuntimeCollector
+from tallystream.schemas import keys
+from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.rows import HourCost, SessionHourCost
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.runtime import App, Part
+from tallystream.streams.runtime.changelog import Closed, Position
+
+NOW = datetime(2026, 11, 21, 14, 20, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp()) * 1000
+TOPICS = Topics("unit", 3)
+BOOK = Book()
+NEVER_RUN = mock.Mock(spec=asyncio.AbstractEventLoop)
+LAPTOP = Session("codex-7f3a", "one", "platform", "acme/app")
+
+
+@dataclass
+class Message:
+    """A source record."""
+
+    offset: int
+    value: bytes | None
+    key: bytes | None
+    timestamp: int = NOW_MS
+    partition: int = 0
+    topic: str = TOPICS.usage.name
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def no_exit(code: int) -> NoReturn:
+    raise AssertionError(f"the worker ended with {code}")
+
+
+def table(lateness_ms: int = 7 * 24 * 3_600_000, registry: CollectorRegistry | None = None) -> SessionCost:
+    app = App("unit", KafkaSettings("127.0.0.1:1"), datadir=Path("nowhere"), partitions=3, store="memory", exit=no_exit)
+    made = SessionCost(app, TOPICS, BOOK, Window(lateness_ms), FoldMetrics(registry or CollectorRegistry()))
+    made.loop = NEVER_RUN
+    return made
+
+
+@dataclass
+class Partition:
+    """What the runtime does with a partition, one step at a time; `published` is what readers see."""
+
+    p: int
+    table: SessionCost
+    part: Part = field(init=False)
+    published: dict[str, dict[bytes, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
+    changelog: int = 0
+
+    def __post_init__(self) -> None:
+        self.recover()
+
+    def recover(self, closed: Closed | None = None) -> None:
+        """Lose what is in memory, and read the store again."""
+        self.table.lost_partition(self.p)
+        self.table._parts.pop(self.p, None)
+        self.part = Part(Position(0), closed)
+        self.table.recovered_partition(self.p)
+        self.table._parts[self.p] = self.part
+
+    def fold(self, messages: Sequence[Message]) -> None:
+        self.table.fold(self.p, self.part, messages)
+        self.version = messages[-1].offset
+
+    def commit(self, *, stored: int | None = None) -> None:
+        """Publish a group and store it, or only its first `stored` rows: a torn group, after which memory is lost."""
+        states, self.part.dirty = self.part.dirty, {}
+        rows = [(key, self.table.dump(state)) for key, state in states.items()]
+        for out in self.table.public(self.p, states, self.version):
+            for key, value in out.rows:
+                assert value is not None
+                self.publish(out.topic, key, orjson.loads(value))
+        self.changelog += 1
+        self.table.store.write(self.p, rows[:stored], self.changelog)
+
+    def publish(self, topic: str, key: bytes, row: dict[str, Any]) -> None:
+        before = self.published[topic].get(key)
+        if topic == TOPICS.deadletters.name:
+            assert before is None or before == row, "a dead letter repeats itself"
+        elif before is not None and before["version"] == row["version"]:
+            assert before == row, "one version is one row"
+        if before is None or "version" not in row or before["version"] <= row["version"]:
+            self.published[topic][key] = row
+
+    @property
+    def rows(self) -> dict[bytes, dict[str, Any]]:
+        return self.published[TOPICS.session_hour_rows.name]
+
+    @property
+    def hours(self) -> dict[bytes, dict[str, Any]]:
+        return self.published[TOPICS.hour_rows.name]
+
+    @property
+    def letters(self) -> list[DeadLetter]:
+        return [DeadLetter.model_validate(row) for row in self.published[TOPICS.deadletters.name].values()]
+
+
+@pytest.fixture(scope="module")
+def shared_table() -> SessionCost:
+    return table()
+
+
+def messages_of(seed: int, sessions: int) -> tuple[list[Message], Truth]:
+    truth = Truth()
+    made: list[Message] = []
+    for session, events in fleet(random.Random(seed), sessions, NOW):
+        truth.add(session, events, NOW)
+        made.append(Message(len(made), session.message(events), session.key))
+    return made, truth
+
+
+def totals(rows: dict[bytes, dict[str, Any]]) -> dict[str, int]:
+    buckets = [b for row in rows.values() for b in row["buckets"]]
+    return {name: sum(b[name] for b in buckets) for name in COUNTS}
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.data())
+def test_any_split_crash_and_torn_group_gives_the_truth(
+    shared_table: SessionCost, seed: int, data: st.DataObject
+) -> None:
+    messages, truth = messages_of(seed, 6)
+    shared_table.store.drop(0)
+    shared_table.data.reset_state()
+    partition = Partition(0, shared_table)
+    position = at = 0
+    while position < len(messages):
+        step = data.draw(st.integers(1, 7), label="messages folded at once")
+        partition.fold(messages[at : at + step])
+        at = min(len(messages), at + step)
+        match data.draw(st.sampled_from(("fold", "commit", "commit", "torn", "crash")), label="then"):
+            case "commit":
+                partition.commit()
+                position = at
+            case "torn":
+                partition.commit(stored=data.draw(st.integers(0, 3), label="rows stored"))
+                partition.recover()
+                at = position
+            case "crash":
+                partition.recover()
+                at = position
+            case _ if at == len(messages):
+                partition.commit()
+                position = at
+    wanted = {name: sum(line.counts[name] for line in truth.lines.values()) for name in COUNTS}
+    assert totals(partition.rows) == wanted
+    assert sum(row["duplicates"] for row in partition.rows.values()) == truth.copies
+    assert {name: sum(row[name] for row in partition.hours.values()) for name in COUNTS} == wanted
+    stored = dict(shared_table.rows(0))
+    assert {key: orjson.loads(_row(shared_table, key, raw)) for key, raw in stored.items()} == partition.rows
+    for row in partition.rows.values():
+        SessionHourCost.model_validate(row, strict=True)
+    for row in partition.hours.values():
+        HourCost.model_validate(row, strict=True)
+
+
+def _row(of: SessionCost, key: bytes, raw: bytes) -> bytes:
+    from tallystream.agents.session_cost.hour_state import to_row
+
+    return to_row(key, of.load(raw))
+
+
+def test_hours_are_the_sum_of_session_hours_over_partitions() -> None:
+    messages, truth = messages_of(5, 40)
+    one = table()
+    partitions = [Partition(p, one) for p in range(3)]
+    for n in range(0, len(messages), 10):
+        for p, partition in enumerate(partitions):
+            mine = [m for m in messages[n : n + 10] if sum(m.key or b"") % 3 == p]
+            if mine:
+                partition.fold(mine)
+                partition.commit()
+    by_hour: dict[tuple[str, str, str | None], dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    for partition in partitions:
+        for key, row in partition.hours.items():
+            parts = keys.split(key)
+            team = row["team"] or ""
+            assert parts == (str(partition.p), row["connection_id"], row["hour"], row["model"], team)
+            for name in COUNTS:
+                by_hour[row["hour"], row["model"], row["team"]][name] += row[name]
+    assert by_hour == {key: line.counts for key, line in truth.hours.items()}
+
+
+def test_a_trimmed_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "MAX_CACHE_IDS", 200)
+    messages, truth = messages_of(8, 30)
+    partition = Partition(0, table())
+    for n in range(0, len(messages), 4):
+        partition.fold(messages[n : n + 4])
+        partition.commit()
+        assert len(partition.part.cache) <= 30
+    assert totals(partition.rows)["output"] == sum(line.counts["output"] for line in truth.lines.values())
+
+
+def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
+    partition = Partition(0, table())
+    rng = random.Random(1)
+    old, new = event(rng, NOW - 2 * HOUR, "o3", "default"), event(rng, NOW, "o3", "default")
+    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])
+    partition.part.closed = b"2026-11-21T13:00:00Z"  # in force from the moment the group is serialised
+    partition.commit()
+    assert len(partition.hours) == len(partition.rows) == 2
+    before = dict(partition.hours)
+    partition.fold([Message(1, LAPTOP.message([event(rng, NOW - 2 * HOUR), event(rng, NOW, "o3")]), LAPTOP.key)])
+    partition.commit()
+    changed = {row["hour"] for key, row in partition.hours.items() if before.get(key) != row}
+    assert changed == {"2026-11-21T14:00:00Z"}
+    assert [letter.reason for letter in partition.letters] == [Reason.CLOSED]
+    seen = len(partition.letters)
+    partition.recover(Closed(b"2026-11-21T13:00:00Z", 2))
+    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])  # seen again: below where the marker came in
+    assert not partition.table._derived[0].letters
+    partition.fold([Message(2, LAPTOP.message([old]), LAPTOP.key)])
+    partition.commit()
+    assert len(partition.letters) == seen + 1
+    assert partition.table.is_closed(b"codex|s|2026-11-21T12:00:00Z", b"2026-11-21T13:00:00Z")
+    assert not partition.table.is_closed(b"codex|s|2026-11-21T13:00:00Z", b"2026-11-21T13:00:00Z")
+
+
+def test_metrics_name_what_happened_and_stay_bounded() -> None:
+    registry = CollectorRegistry()
+    one = table(registry=registry)
+    registry.register(RuntimeCollector(one, lambda: 3))
+    partition, rng = Partition(0, one), random.Random(2)
+    late, fine = event(rng, NOW - 3 * HOUR, "o3", "default"), event(rng, NOW, "o3", "default")
+    odd = [event(rng, NOW, f"model-{n}", "default") for n in range(MAX_UNPRICED + 20)]
+    partition.fold([Message(0, LAPTOP.message([late, fine, fine, *odd]), LAPTOP.key), Message(1, b"?", b"?")])
+    partition.commit()
+    one._parts.clear()  # a partition's lag is asked of the consumer, and there is none
+    shown = generate_latest(registry).decode()
+    for line in (
+        f"tallystream_usage_events_total {2 + len(odd)}.0",
+        "tallystream_duplicate_events_total 1.0",
+        "tallystream_late_events_total 1.0",
+        'tallystream_worker_dead_letters_total{reason="invalid_message"} 1.0',
+        'tallystream_unpriced_requests_total{model="other",provider="other",tier="other"} 20.0',
+        "tallystream_worker_rebalances_total 3.0",
+        'tallystream_public_rows_total{kind="session_hours"} 2.0',
+    ):
+        assert line in shown.splitlines()
+    assert shown.count("tallystream_unpriced_requests_total{") == MAX_UNPRICED + 1

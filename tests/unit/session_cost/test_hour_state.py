@@ -1,0 +1,273 @@
+"""The laws of a session-hour."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost import sums as s
+from tallystream.agents.session_cost.hour_state import (
+    BLOCK,
+    BLOCKS,
+    Outcome,
+    State,
+    Window,
+    apply,
+    dump,
+    is_late,
+    load,
+    load_buckets,
+    to_row,
+    version_of,
+)
+from tallystream.agents.session_cost.parse import Event
+from tallystream.schemas.errors import Reason, Unfit
+from tallystream.schemas.hours import HOUR_MS, HOUR_NS, hour_iso
+from tallystream.schemas.rows import SessionHourCost
+
+HOUR = 498_000
+KEY = f"codex-7f3a|s%7C1|{hour_iso(HOUR)}".encode()
+START = HOUR * HOUR_NS
+ATTRIBUTIONS = ("{}", '{"team":"a"}', '{"repo":"r","team":"b"}')
+
+
+@st.composite
+def made(draw: st.DrawFn) -> tuple[Event, int | None, str, bool]:
+    """Draw an event, its cost, its attribution and whether it is late."""
+    output = draw(st.integers(0, 2**30))
+    plain, read, write_5m, write_1h = (draw(st.integers(0, 2**30)) for _ in range(4))
+    event: Event = (
+        draw(st.integers(0, 2**64 - 1)),
+        START + draw(st.integers(0, HOUR_NS - 1)),
+        draw(st.sampled_from(("gpt-5-codex", "o3", "m"))),
+        draw(st.sampled_from((None, "flex"))),
+        draw(st.sampled_from((None, "fast"))),
+        plain,
+        read,
+        write_5m,
+        write_1h,
+        output,
+        draw(st.integers(0, output)),
+        draw(st.integers(0, 5)),
+        draw(st.one_of(st.none(), st.integers(0, 10**18))),
+        0,
+    )
+    cost = draw(st.one_of(st.none(), st.integers(0, 10**20)))
+    return event, cost, draw(st.sampled_from(ATTRIBUTIONS)), draw(st.booleans())
+
+
+Made = tuple[Event, int | None, str, bool]
+many = st.lists(made(), min_size=1, max_size=30, unique_by=lambda m: m[0][0])
+
+
+def fold(state: State, events: list[Made]) -> Counter[Outcome]:
+    return Counter(apply(state, event, cost, "book", attribution, late) for event, cost, attribution, late in events)
+
+
+def fresh() -> State:
+    return State("codex", "openai")
+
+
+@given(many, st.randoms(use_true_random=False))
+def test_totals_do_not_depend_on_order_nor_on_copies(events: list[Made], rng: random.Random) -> None:
+    one, other = fresh(), fresh()
+    fold(one, events)
+    shuffled = events + rng.choices(events, k=len(events))
+    rng.shuffle(shuffled)
+    outcomes = fold(other, shuffled)
+    assert one.buckets == other.buckets
+    assert one.seen == other.seen
+    assert outcomes == {Outcome.COUNTED: len(events), Outcome.DUPLICATE: len(events)}
+    assert (one.duplicates, other.duplicates) == (0, len(events))
+
+
+@given(many)
+def test_sums_are_what_was_put_in(events: list[Made]) -> None:
+    state = fresh()
+    fold(state, events)
+    total = [sum(column) for column in zip(*state.buckets.values(), strict=True)]
+    assert total[s.INPUT] == sum(event[5] for event, *_ in events)
+    assert total[s.READ] == sum(event[6] for event, *_ in events)
+    assert total[s.WRITE_5M] == sum(event[7] for event, *_ in events)
+    assert total[s.WRITE_1H] == sum(event[8] for event, *_ in events)
+    assert total[s.OUTPUT] == sum(event[9] for event, *_ in events)
+    assert total[s.REASONING] == sum(event[10] for event, *_ in events)
+    assert total[s.TOOL] == sum(event[11] for event, *_ in events)
+    assert total[s.REQUESTS] == len(events)
+    assert total[s.COST] == sum(cost or 0 for _, cost, *_ in events)
+    assert total[s.UNPRICED] == sum(cost is None for _, cost, *_ in events)
+    assert total[s.REPORTED] == sum(event[12] or 0 for event, *_ in events)
+    assert total[s.REPORTS] == sum(event[12] is not None for event, *_ in events)
+    assert total[s.LATE] == sum(late for *_, late in events)
+
+
+@given(many, st.integers(0, 2**62))
+def test_load_gives_back_what_dump_took(events: list[Made], version: int) -> None:
+    state = fresh()
+    fold(state, events)
+    state.version = version
+    raw = dump(state)
+    back = load(raw)
+    assert dump(back) == raw
+    assert version_of(raw) == version
+    assert load_buckets(raw) == state.buckets == back.buckets
+    assert (back.seen, back.size) == (state.seen, state.size)
+    assert back.carried == {key: tuple(sums) for key, sums in state.buckets.items()}
+
+
+@given(st.lists(made(), min_size=1, max_size=30), st.sets(st.integers(0, 29)))
+def test_a_state_that_was_put_away_goes_on_as_if_it_had_not(events: list[Made], stops: set[int]) -> None:
+    with blocks_of(4, 2):
+        straight, stopping = fresh(), fresh()
+        for n, event in enumerate(events):
+            if n in stops:
+                stopping = load(dump(stopping))
+            assert fold(straight, [event]) == fold(stopping, [event])
+    assert dump(straight) == dump(stopping)
+
+
+@contextmanager
+def blocks_of(size: int, number: int) -> Iterator[None]:
+    with mock.patch.object(hour_state, "BLOCK", size), mock.patch.object(hour_state, "BLOCKS", number):
+        yield
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=200))
+def test_nothing_counts_twice_however_little_is_remembered(offers: list[tuple[int, int]]) -> None:
+    at = {ident: START + time for ident, time in reversed(offers)}  # an event has one time
+    with blocks_of(4, 3):
+        state = fresh()
+        counted: list[int] = []
+        for ident, _ in offers:
+            event: Event = (ident, at[ident], "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0)
+            outcome = apply(state, event, 1, "b", "{}", False)
+            if ident in counted[-12:]:
+                assert outcome is Outcome.DUPLICATE, "the last ids are remembered"
+            elif ident in counted:
+                assert outcome is not Outcome.COUNTED
+            elif outcome is not Outcome.COUNTED:
+                assert outcome is Outcome.BEYOND_DEDUPE
+                assert len(counted) > 12, "nothing is beyond before anything is forgotten"
+            if outcome is Outcome.COUNTED:
+                counted.append(ident)
+        assert len(counted) == len(set(counted)) == sum(sums[s.REQUESTS] for sums in state.buckets.values())
+        assert len(state.ids) < 16
+        assert set(state.ids) == state.seen
+
+
+def test_at_least_4096_ids_are_remembered_and_memory_is_bounded() -> None:
+    assert BLOCK * BLOCKS == 4096
+    state = fresh()
+
+    def offer(n: int) -> Outcome:
+        return apply(state, (n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0), 1, "b", "{}", False)
+
+    for n in range(20_000):
+        assert offer(n) is Outcome.COUNTED
+    assert {offer(n) for n in range(20_000 - 4096, 20_000)} == {Outcome.DUPLICATE}
+    assert {offer(n) for n in range(10_000)} == {Outcome.BEYOND_DEDUPE}
+    assert state.buckets["m", None, None, "b", "{}"][s.REQUESTS] == 20_000
+    assert len(dump(state)) < 40_000
+
+
+def test_a_row_that_is_full_takes_no_new_bucket_and_stays_small_enough() -> None:
+    state, refused = fresh(), 0
+    nasty = '"\\\x01' * 85
+    attribution = orjson.dumps({"team": nasty, "repo": nasty}).decode()
+    for n in range(3000):
+        event: Event = (n, START, f"{n:04d}{nasty}"[:256], nasty, nasty, 1, 0, 0, 0, 0, 0, 0, None, 0)
+        before = state.size
+        outcome = apply(state, event, 2**80, "b", attribution, False)
+        if outcome is Outcome.ROW_FULL:
+            refused += 1
+            assert state.size == before
+            assert n not in state.seen
+    counted = len(state.buckets)
+    assert counted > 50
+    assert refused == 3000 - counted
+    assert len(to_row(KEY, state)) < 800_000
+    assert len(dump(state)) < 800_000
+    full: Event = (10**6, START, f"0000{nasty}"[:256], nasty, nasty, 1, 0, 0, 0, 0, 0, 0, None, 0)
+    assert apply(state, full, 1, "b", attribution, False) is Outcome.COUNTED, "buckets that are there go on counting"
+    assert load(dump(state)).size == state.size
+
+
+def test_sums_larger_than_64_bits_are_kept() -> None:
+    state = fresh()
+    event: Event = (1, START, "m", None, None, 2**39, 0, 0, 0, 0, 0, 0, 10**21, 0)
+    apply(state, event, 10**40, "b", "{}", False)
+    assert load(dump(state)).buckets == state.buckets
+    (bucket,) = orjson.loads(to_row(KEY, state))["buckets"]
+    assert bucket["cost_usd"] == str(10**28)
+    assert bucket["reported_cost_usd"] == "1000000000"
+
+
+def test_counts_stop_where_readers_do() -> None:
+    sums = s.zero()
+    sums[s.REQUESTS], sums[s.INPUT], sums[s.COST] = 3, 2**60, 10**30
+    fields = s.to_fields(sums)
+    assert fields["input_uncached"] == fields["total_tokens"] == 2**53 - 1
+    assert fields["cost_usd"] == str(10**18)
+
+
+@given(many)
+def test_rows_are_what_their_model_says(events: list[Made]) -> None:
+    state = fresh()
+    fold(state, events)
+    state.version = 7
+    row = SessionHourCost.model_validate_json(to_row(KEY, state), strict=True)
+    assert (row.connection_id, row.session_id, row.hour, row.version) == ("codex-7f3a", "s|1", hour_iso(HOUR), [0, 7])
+    for bucket in row.buckets:
+        counts = bucket.input_uncached + bucket.cache_read + bucket.cache_write_5m + bucket.cache_write_1h
+        assert bucket.total_tokens == counts + bucket.output + bucket.tool
+        assert (bucket.cost_usd is None) == (bucket.unpriced_requests == bucket.requests)
+
+
+WEEK = 7 * 24 * HOUR_MS
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**42), st.integers(0, 400 * 24 * HOUR_MS), st.integers(0, 2_562_047))
+def test_verdicts_follow_the_message_alone(at: int, append_ms: int, lateness: int, closed: int) -> None:
+    window, hour = Window(lateness), at // HOUR_NS
+    verdict = window.verdict(at, hour, append_ms, closed)
+    too_late = (hour + 1) * HOUR_MS + lateness <= append_ms
+    future = at >= (append_ms + 24 * HOUR_MS) * 10**6
+    expected = (
+        Reason.TOO_LATE if too_late else Reason.FROM_THE_FUTURE if future else Reason.CLOSED if hour < closed else None
+    )
+    assert verdict is expected
+    marker = window.marker(append_ms)
+    assert (hour_iso(hour).encode() < marker) == (too_late and hour < window.first_open_hour(append_ms))
+
+
+@given(st.integers(0, 2**43), st.integers(0, 2**43), st.integers(0, WEEK))
+def test_markers_rise_with_append_time(one: int, other: int, lateness: int) -> None:
+    window = Window(lateness)
+    assert (one <= other) <= (window.marker(one) <= window.marker(other))
+
+
+def test_the_edges_of_an_hour() -> None:
+    window, end = Window(WEEK), (HOUR + 1) * HOUR_MS
+    assert window.verdict(START, HOUR, end + WEEK - 1, 0) is None
+    assert window.verdict(START, HOUR, end + WEEK, 0) is Reason.TOO_LATE
+    assert window.verdict(START, HOUR, HOUR * HOUR_MS - 24 * HOUR_MS + 1, 0) is None
+    assert window.verdict(START, HOUR, HOUR * HOUR_MS - 24 * HOUR_MS, 0) is Reason.FROM_THE_FUTURE
+    assert window.verdict(START, HOUR, end, HOUR) is None
+    assert window.verdict(START, HOUR, end, HOUR + 1) is Reason.CLOSED
+    assert not is_late(HOUR, end + HOUR_MS - 1)
+    assert is_late(HOUR, end + HOUR_MS)
+
+
+def test_a_row_of_another_format_is_refused() -> None:
+    with pytest.raises(Unfit, match="format 9"):
+        load(b"\x09" + dump(fresh())[1:])
