@@ -25,6 +25,8 @@ class Reason(StrEnum):
     """A record carries token counts but no normaliser knows it: a client may have renamed something."""
     INVALID_COUNTS = "invalid_counts"
     """A count is negative, not a number, or the parts exceed the whole."""
+    CONFLICTING_COUNTS = "conflicting_counts"
+    """Two records of one request have different counts: the larger counts, this one is shown beside it."""
     NO_SESSION = "no_session"
     """A usage record names no session."""
     NO_TIME = "no_time"

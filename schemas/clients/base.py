@@ -29,8 +29,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"[0-9]{9,20}(?:\.[0-9]{1,9})?", re.ASCII)
 _PLACEHOLDER: Final = re.compile(
     r"(?:req(?:uest)?[_.:-]?)?(?:id[_.:-]?)?"
-    r"(?:|[0f]+(?:-[0f]+)*|[x*._?#-]+|unknown|undefined|none|null|nil|nan|n/?a|empty|missing|redacted|default|test|todo|tbd"
-    r"|(?:no|not)[ _-]?(?:set|available|provided|applicable|id|request[ _-]?id|found)|object object|true|false|placeholder)",
+    r"(?:|[0f]+(?:-[0f]+)*|[x*._?#-]+|unknown|undefined|none|null|nil|nan|n/?a|empty|missing|redacted|default|test|todo"
+    r"|placeholder|object object|true|false"
+    r"|(?:no|not)[ _-]?(?:set|available|provided|applicable|id|request[ _-]?id|found))",
     re.ASCII,
 )
 """What stands where an id should: all zeros, `unknown`, `<nil>`, `[object Object]`, `req_unknown`."""
@@ -134,7 +135,9 @@ def count(record: LogRecord, name: str) -> int:
     value = record.attributes.get(name)
     if value is None:
         return 0
-    if (type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20) or (type(value) is float and value.is_integer()):
+    if (type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20) or (
+        type(value) is float and value.is_integer()
+    ):
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**53:
         raise InvalidRecord(Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1")
@@ -189,7 +192,7 @@ def _timestamp(value: Value) -> int:
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value) if "." in value else int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return next((at for unit in _UNITS if _possible(at := int(value * unit))), 0)
+        return next((ns for unit in _UNITS if _possible(ns := int(value * unit))), 0)
     if not isinstance(value, str):
         return 0
     # datetime holds microseconds: the fraction is read apart

@@ -63,6 +63,7 @@ class LogsResult:
         return len(self.rejected) + sum(rejected.folded for rejected in self.rejected)
 
 
+_COUNTS: Final = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
 MOST_REJECTED: Final = 256
 """Records of one body that are set aside one by one; of what goes beyond, each reason's last one says how many."""
 
@@ -76,6 +77,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
     """
     logs = read_logs(body, encoding, limits)
     packs: dict[tuple[Any, ...], Pack] = {}
+    places: dict[str, tuple[Pack, int]] = {}
     aside = _Aside()
     resource: dict[str, Value] | None = None
     found: dict[str, str] = {}
@@ -91,7 +93,11 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
             try:
                 usage = normaliser.normalise(record)
                 if usage is not None:
-                    _pack(packs, normaliser, found, usage)
+                    pack = _pack(packs, normaliser, found, usage)
+                    if (lesser := _add(pack, usage.event, places)) is not None:
+                        owner, place = places[usage.event["event_id"]]
+                        counted = owner.events[place]
+                        aside.add(_conflicting(record, normaliser, found, usage.session_id, counted, lesser))
                     continue
             except InvalidRecord as verdict:
                 aside.add(_rejected(record, normaliser, found, verdict))
@@ -115,7 +121,7 @@ def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:
     packs: dict[tuple[Any, ...], Pack] = {}
     usage = normaliser.normalise(record)
     if usage is not None:
-        _pack(packs, normaliser, whose, usage)
+        _pack(packs, normaliser, whose, usage).events.append(usage.event)
     return next(iter(packs.values()), None)
 
 
@@ -135,7 +141,8 @@ class _Aside:
             self.kept[place] = replace(self.kept[place], folded=self.kept[place].folded + 1)
 
 
-def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> None:
+def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> Pack:
+    """Return the pack an event belongs to."""
     session = usage.session_id
     if not session:
         raise InvalidRecord(Reason.NO_SESSION, "the record names no session")
@@ -148,7 +155,51 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
     pack = packs.get(key)
     if pack is None:
         pack = packs[key] = Pack(normaliser.client, normaliser.provider, session, whose, [])
-    pack.events.append(usage.event)
+    return pack
+
+
+def _add(pack: Pack, event: dict[str, Any], places: dict[str, tuple[Pack, int]]) -> dict[str, Any] | None:
+    """Add an event to its pack; return the event that does not count because another of its identity is larger.
+
+    A copy is a copy: the fold knows it by its identity. But a client that tells of one request twice, with different
+    counts, has told of it before it was finished, and the fold would count what came first.
+    """
+    identity = event["event_id"]
+    earlier = places.get(identity)
+    if earlier is not None:
+        owner, place = earlier
+        before = owner.events[place]
+        if _counts(before) != _counts(event):
+            if sum(_counts(event)) <= sum(_counts(before)):
+                return event
+            owner.events[place] = event
+            return before
+    places[identity] = pack, len(pack.events)
+    pack.events.append(event)
+    return None
+
+
+def _counts(event: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(event[name] for name in _COUNTS)
+
+
+def _conflicting(
+    record: LogRecord,
+    normaliser: Normaliser,
+    whose: dict[str, str],
+    session: str,
+    counted: dict[str, Any],
+    lesser: dict[str, Any],
+) -> Rejected:
+    return Rejected(
+        Reason.CONFLICTING_COUNTS,
+        f"two records of one request: {sum(_counts(counted))} tokens counted, the other says {sum(_counts(lesser))}",
+        record.index,
+        normaliser.client,
+        bounded(session),
+        {"counted": counted, "other": lesser},
+        with_user(whose, normaliser.user(record)),
+    )
 
 
 def _broken(record: BrokenRecord) -> Rejected:

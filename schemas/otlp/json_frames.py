@@ -37,11 +37,12 @@ _KINDS: Final = {b"{": "an object", b"[": "an array", b'"': "a string", b"n": "n
 class Part:
     """A value in a body that was not parsed whole."""
 
-    __slots__ = ("_body", "_most", "start", "stop")
+    __slots__ = ("_body", "_most", "cut", "start", "stop")
 
     def __init__(self, body: bytes, span: Span, most: int) -> None:
         self._body = body
         self._most = most
+        self.cut = span.cut
         self.start = span.start
         self.stop = span.stop
 
@@ -162,7 +163,7 @@ def _not_an_object(tally: Tally, key: str, kind: str) -> BrokenRecord:
 class _Walk:
     """A body that is taken apart: frames first, then record by record."""
 
-    __slots__ = ("_body", "_keys", "_scanner", "_signal", "_tally")
+    __slots__ = ("_body", "_keys", "_scanner", "_signal", "_tally", "_told")
 
     def __init__(self, body: bytes, signal: Signal, tally: Tally) -> None:
         self._body = body
@@ -170,6 +171,8 @@ class _Walk:
         self._keys = KEYS[signal]
         self._tally = tally
         self._scanner = Scanner(body)
+        self._told = False
+        """Whether a record was cut off, which tells of the damage by itself."""
 
     def top(self) -> dict[str, Span]:
         """Return the request's members."""
@@ -190,7 +193,7 @@ class _Walk:
         for resource in self._list(parts, self._keys[0]):
             self._tally.frame()
             yield from self._resource(resource)
-        if self._scanner.damaged:
+        if self._scanner.damaged and not self._told:
             self._tally.record()
             why = "a part of the body is not JSON: its quotes and brackets do not pair; it may have been cut off"
             yield {}, {}, BrokenRecord(self._tally.records - 1, why)
@@ -224,6 +227,7 @@ class _Walk:
                     yield resource, scope, _not_an_object(self._tally, bottom, kind)
                     continue
                 self._tally.record()
+                self._told |= record.cut
                 yield resource, scope, Part(self._body, record, self._tally.limits.record_bytes)
 
     def _members(self, span: Span) -> dict[str, Span]:

@@ -70,7 +70,7 @@ def _candidates(body: bytes, tally: Tally) -> Iterator[LogRecord | BrokenRecord]
             yield record
             continue
         if isinstance(record, Part):
-            if not marks.within(record):
+            if not record.cut and not marks.within(record):
                 continue
             found, whole = record.parsed()
             if type(found) is not dict:

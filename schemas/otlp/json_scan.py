@@ -33,6 +33,7 @@ _SCALAR: Final = re.compile(rb"[^\s,\]}:]++")
 _BLANK: Final = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*+")
 _WINDOW: Final = 256 << 10
 """Bytes that are searched in one go: longer values are passed over in steps, between which others may run."""
+_SMALL_WINDOW: Final = 32 << 10
 _MOST_STEPS: Final = 2_000_000
 """Values and brackets that are looked at one by one: a second's work."""
 _DEEPEST: Final = 1_000
@@ -47,6 +48,8 @@ class Span(NamedTuple):
 
     start: int
     stop: int
+    cut: bool = False
+    """Whether it does not end: `stop` is where what it lies in does."""
 
 
 class Scanner:
@@ -67,13 +70,13 @@ class Scanner:
         """Return the outermost value, taken to reach to the text's end."""
         return Span(self._blank(0), len(self.text))
 
-    def _end(self, position: int, end: int) -> int:
-        """Return where the value that begins at `position` ends."""
+    def _span(self, position: int, end: int) -> Span:
+        """Return the value that begins at `position`."""
         try:
-            return self._skip(position, end)
+            return Span(position, self._skip(position, end))
         except _UnpairedError:
             self.damaged = True
-            return end
+            return Span(position, end, cut=True)
 
     def _skip(self, position: int, end: int) -> int:
         if position >= end:
@@ -101,9 +104,9 @@ class Scanner:
                 position += 1
                 continue
             self._step()
-            stop = self._end(position, array.stop)
-            yield Span(position, stop)
-            position = stop
+            element = self._span(position, array.stop)
+            yield element
+            position = element.stop
         self.damaged = True
 
     def members(self, obj: Span) -> Iterator[tuple[bytes, Span]]:
@@ -119,14 +122,13 @@ class Scanner:
             if byte != 0x22:
                 break
             self._step()
-            stop = self._end(position, obj.stop)
-            key = text[position + 1 : stop - 1]
-            colon = self._blank(stop)
+            name = self._span(position, obj.stop)
+            colon = self._blank(name.stop)
             if text[colon : colon + 1] != b":":
                 break
-            start = self._blank(colon + 1)
-            position = self._end(start, obj.stop)
-            yield key, Span(start, position)
+            value = self._span(self._blank(colon + 1), obj.stop)
+            yield text[position + 1 : name.stop - 1], value
+            position = value.stop
         self.damaged = True
 
     def _blank(self, position: int) -> int:
@@ -148,6 +150,10 @@ class Scanner:
             if token == 0x22:
                 position = self._skip_string(position - 1, end)
             elif token in b"{[":
+                inner = _SHALLOW.match(text, position - 1, min(end, position + _SMALL_WINDOW)) if depth else None
+                if inner is not None:
+                    position = inner.end()
+                    continue
                 depth += 1
                 if depth > _DEEPEST:
                     raise TooManyElements(f"the body nests values more than {_DEEPEST} deep")
