@@ -31,6 +31,19 @@ class Refused(Exception):  # noqa: N818 - it is the answer, not a fault of ours
             self.headers["Retry-After"] = str(retry_after)
 
 
+MAX_HEAD = 64 << 10
+"""Bytes of a request's line and headers together, and so of each."""
+
+
+def head_too_long() -> Refused:
+    """Return the 431."""
+    return Refused(
+        431,
+        f"the request's line and headers may have {MAX_HEAD} bytes, together and each",
+        headers={"Connection": "close"},
+    )
+
+
 class Undecodable(Refused):
     """The body is not what its headers say: answered 400, and kept as a dead letter of size, hash and reason."""
 

@@ -19,7 +19,7 @@ from tallystream.streams.gateway.acceptance import Acceptance, Body
 from tallystream.streams.gateway.auth import credentials
 from tallystream.streams.gateway.budget import Budget, Lease
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import NotDurable, Refused
+from tallystream.streams.gateway.errors import MAX_HEAD, NotDurable, Refused, head_too_long
 from tallystream.streams.gateway.http import body as bodies
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.metrics import Metrics
@@ -105,6 +105,8 @@ class Handler:
         if path == "/readyz" and request.method in ("GET", "HEAD"):
             return self._health()
         known.encoding = _encoding(request)
+        if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEAD:
+            raise head_too_long()
         target = routes.parse(path)
         known.provider = target.provider or "unknown"
         known.signal = target.signal or "unknown"

@@ -19,7 +19,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import MAX_HEAD, Refused, head_too_long
 from tallystream.streams.gateway.http.acceptor import Acceptor, connection_limit
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
@@ -35,8 +35,6 @@ FIRST_REQUEST: Final = 30.0
 """Within so many seconds a connection must have sent the head of a request."""
 CLOSE: Final = 1.0
 """For connections that are still busy after all that."""
-MAX_HEAD: Final = 64 << 10
-"""Bytes of a request's line and headers together, and so of each."""
 _PROTOBUF: Final = re.compile(rb"(?im)^content-type:[ \t]*application/x-protobuf")
 _silent = logging.getLogger("tallystream.http")
 _silent.addHandler(logging.NullHandler())
@@ -81,7 +79,9 @@ class _Connection(web.RequestHandler):
     @property
     def idle(self) -> bool:
         """Whether no request is being answered or read."""
-        return self._current_request is None and not self._messages
+        # between two requests aiohttp waits; while one is being answered it does not
+        waiting = self._waiter is not None and not self._waiter.done()
+        return not self._messages and (waiting or not self.requested)
 
     def drop(self) -> None:
         """Close it at once."""
@@ -126,7 +126,7 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionResetError
         if isinstance(exc, LineTooLong | _HeadTooLongError):
-            refused = Refused(431, f"the request's line and headers may have {MAX_HEAD} bytes, together and each")
+            refused = head_too_long()
         elif status < 500:
             refused = Refused(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
         else:

@@ -192,7 +192,7 @@ async def test_beyond_the_cap_the_silent_make_room_and_those_at_work_stay(
         for _, silent in crowd:
             silent.write(b"P")
         evicted = "tallystream_gateway_connections_evicted_total"
-        await until(lambda: (own.metrics.registry.get_sample_value(evicted) or 0) >= 45)
+        await until(lambda: (own.metrics.registry.get_sample_value(evicted) or 0) >= 45, "nobody made room")
         assert (own.metrics.registry.get_sample_value("tallystream_gateway_http_connections") or 0) <= 16
         writer.write(content[10:])
         assert (await answer(reader))[0] == 200
