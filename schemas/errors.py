@@ -1,13 +1,13 @@
 """The error tree. What an error is decides, everywhere, what happens next.
 
 TallystreamError              code, message, hint: one line for people, the same three fields for programs
-├── InvalidRecord             a record cannot be counted: it is kept as a dead letter with its `reason`
-├── InvalidBody               a request body cannot be decoded: the client gets a 400
-│   └── TooManyElements       it holds more than one body may: the client gets a 413
+├── InvalidRecordError             a record cannot be counted: it is kept as a dead letter with its `reason`
+├── InvalidBodyError               a request body cannot be decoded: the client gets a 400
+│   └── TooManyElementsError       it holds more than one body may: the client gets a 413
 ├── UsageError                the caller asked for something impossible (exit 2)
-├── Unreachable               something needed did not answer in time (exit 3)
-├── Mismatch                  a check found a difference (exit 4)
-└── Unfit                     what exists does not fit what we need (a topic's settings, a store's format)
+├── UnreachableError               something needed did not answer in time (exit 3)
+├── MismatchError                  a check found a difference (exit 4)
+└── UnfitError                     what exists does not fit what we need (a topic's settings, a store's format)
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class TallystreamError(Exception):
         self.hint = hint
 
 
-class InvalidRecord(TallystreamError):  # noqa: N818 - a verdict on a record, as its callers read it
+class InvalidRecordError(TallystreamError):  # noqa: N818 - a verdict on a record, as its callers read it
     """A record that must be kept as a dead letter."""
 
     code = "invalid_record"
@@ -73,13 +73,13 @@ class InvalidRecord(TallystreamError):  # noqa: N818 - a verdict on a record, as
         self.reason = reason
 
 
-class InvalidBody(TallystreamError):  # noqa: N818
+class InvalidBodyError(TallystreamError):  # noqa: N818
     """A request body that is not what its Content-Type says."""
 
     code = "invalid_body"
 
 
-class TooManyElements(InvalidBody):
+class TooManyElementsError(InvalidBodyError):
     """A request body that holds more resources, scopes or records than one body may."""
 
     code = "too_many_elements"
@@ -95,21 +95,21 @@ class UsageError(TallystreamError):
     exit_code = 2
 
 
-class Unreachable(TallystreamError):  # noqa: N818
+class UnreachableError(TallystreamError):  # noqa: N818
     """Something needed is away, or did not answer within the time given."""
 
     code = "unreachable"
     exit_code = 3
 
 
-class Mismatch(TallystreamError):  # noqa: N818
+class MismatchError(TallystreamError):  # noqa: N818
     """Two things that must be equal are not."""
 
     code = "mismatch"
     exit_code = 4
 
 
-class Unfit(TallystreamError):  # noqa: N818
+class UnfitError(TallystreamError):  # noqa: N818
     """Something exists but does not fit: starting anyway could lose or double data."""
 
     code = "unfit"

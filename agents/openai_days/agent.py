@@ -8,9 +8,9 @@ from collections.abc import Callable
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from tallystream.agents.openai_days.days import Anew, Days
+from tallystream.agents.openai_days.days import TopicRecreatedError, Days
 from tallystream.schemas.openai import OpenAIRecord
-from tallystream.streams.kafka.follower import Recreated, Tail
+from tallystream.streams.kafka.follower import TopicRecreatedError, Tail
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
@@ -38,7 +38,7 @@ class OpenAIDays:
         """Keep `openai.days` true.
 
         Raises:
-            Unfit: a topic exists that is not as it must be.
+            UnfitError: a topic exists that is not as it must be.
 
         """
         await persist(self._anew)
@@ -53,7 +53,7 @@ class OpenAIDays:
             try:
                 await start(producer)
                 await self._follow(producer)
-            except (Recreated, Anew) as exc:
+            except (TopicRecreatedError, TopicRecreatedError) as exc:
                 pause = pauses.after_failure()
                 log.warning("reading_anew", why=str(exc), in_s=pause)
             finally:
@@ -68,7 +68,7 @@ class OpenAIDays:
             while True:
                 batches = await tail.poll()
                 if (silent := boottime() - looked) > GAP:
-                    raise Anew(f"nothing was read for {silent:.0f} s")
+                    raise TopicRecreatedError(f"nothing was read for {silent:.0f} s")
                 for batch in batches:
                     for message in batch.records:
                         _apply(days, message, own=batch.topic == rows)

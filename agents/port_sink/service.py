@@ -92,7 +92,7 @@ class Sink:
 
         Raises:
             UsageError: the CA file cannot be used.
-            Unfit: a topic exists that is not as it must be.
+            UnfitError: a topic exists that is not as it must be.
 
         """
         await persist(self._run, self._kafka_away)
@@ -165,7 +165,7 @@ class Sink:
         """Write to Port until cancelled, for as long as Port lets us begin.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
 
         """
         term = Term(self._parts, client, ledger, Fence(election, number))

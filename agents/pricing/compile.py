@@ -36,7 +36,7 @@ PICO_PER_MTOK = 10**6
 _EPOCH = date(1970, 1, 1)
 
 
-class NotWhole(ValueError):  # noqa: N818 - what is wrong with a price
+class InexactPriceError(ValueError):  # noqa: N818 - what is wrong with a price
     """A price is not a whole number of pico-dollars, so integers cannot hold it exactly."""
 
 
@@ -57,7 +57,7 @@ def compile_model(model: ModelInfo, context: Mapping[str, str], *, variants: boo
     `variants=False` is a model offered by another provider than its own, whose variants do not apply there.
 
     Raises:
-        NotWhole: a price cannot be held exactly.
+        InexactPriceError: a price cannot be held exactly.
 
     """
     conditional = model.prices if isinstance(model.prices, list) else [ConditionalPrice(prices=model.prices)]
@@ -105,7 +105,7 @@ def card_of(prices: ModelPrice) -> Card | None:
     """Return the card of one set of prices; None when it has none for text tokens.
 
     Raises:
-        NotWhole: a price cannot be held exactly.
+        InexactPriceError: a price cannot be held exactly.
 
     """
     plain, read = prices.input_mtok, prices.cache_read_mtok
@@ -146,5 +146,5 @@ def _rate(price: Decimal | TieredPrices | None, size: int) -> int | None:
 
 def _whole(pico: Decimal) -> int:
     if pico != pico.to_integral_value():
-        raise NotWhole(f"{pico} pico-dollars is not a whole number")
+        raise InexactPriceError(f"{pico} pico-dollars is not a whole number")
     return int(pico)

@@ -19,7 +19,7 @@ from tallystream.agents.session_cost import dead_letters, hour_state
 from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import Batch, InvalidMessage, parse
+from tallystream.agents.session_cost.parse import Batch, InvalidMessageError, parse
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.streams.kafka.topics import Topics
@@ -124,7 +124,7 @@ class SessionCost(FoldTable):
         for record in records:
             try:
                 batch = parse(record.key, record.value)
-            except InvalidMessage as exc:
+            except InvalidMessageError as exc:
                 letter = dead_letters.invalid_message(p, record.offset, record.timestamp, record.value, exc.detail)
                 self._refuse(derived, Reason.INVALID_MESSAGE, letter)
                 continue

@@ -23,7 +23,7 @@ import orjson
 from tallystream.agents.session_cost import sums as s
 from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
-from tallystream.schemas.errors import Reason, Unfit
+from tallystream.schemas.errors import Reason, UnfitError
 from tallystream.schemas.hours import HOUR_MS, hour_iso
 
 GRACE_MS = HOUR_MS
@@ -216,7 +216,7 @@ def load(raw: bytes) -> State:
     """Return the state that `dump` wrote.
 
     Raises:
-        Unfit: another format, such as that of a newer version.
+        UnfitError: another format, such as that of a newer version.
 
     """
     version, (client, provider, duplicates, floor, newest, buckets), end = _head(raw)
@@ -256,7 +256,7 @@ def _head(raw: bytes) -> tuple[int, Any, int]:
     """Return version, decoded JSON and where the ids begin."""
     form, version, length = _HEAD.unpack_from(raw)
     if form != _FORMAT:
-        raise Unfit(
+        raise UnfitError(
             f"the table session_hours holds rows of format {form}, this version reads {_FORMAT}",
             "run the version that wrote them, or a newer one",
         )

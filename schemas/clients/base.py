@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import OPAQUE, LogRecord, Value
 from tallystream.schemas.usage import Client
 
@@ -75,7 +75,7 @@ class Normaliser:
     signature: frozenset[str]
     """Attributes that together only `event` has: they name it where a pipeline dropped its name."""
     normalise: Callable[[LogRecord], Usage | None]
-    """Return the usage, or None when the record costs nothing. Raises InvalidRecord when it cannot be counted."""
+    """Return the usage, or None when the record costs nothing. Raises InvalidRecordError when it cannot be counted."""
     user: Callable[[LogRecord], str | None]
     """Whom the client itself says it works for."""
     repeats: frozenset[str]
@@ -128,7 +128,7 @@ def count(record: LogRecord, name: str) -> int:
     """Return a token count, 0 when it is absent.
 
     Raises:
-        InvalidRecord: it is negative, 2**53 or more, or no whole number. A double that is whole is one: that is what
+        InvalidRecordError: it is negative, 2**53 or more, or no whole number. A double that is whole is one: that is what
             some pipelines make of integers.
 
     """
@@ -140,7 +140,7 @@ def count(record: LogRecord, name: str) -> int:
     ):
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**53:
-        raise InvalidRecord(Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1")
+        raise InvalidRecordError(Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1")
     return value
 
 
@@ -148,7 +148,7 @@ def side_count(record: LogRecord, name: str) -> int | None:
     """Return a count that only breaks down another one, None when it is no count: that costs nobody the other."""
     try:
         return count(record, name)
-    except InvalidRecord:
+    except InvalidRecordError:
         return None
 
 
@@ -164,7 +164,7 @@ def occurred_at(record: LogRecord) -> int:
     unit than nanoseconds is taken for what it must mean.
 
     Raises:
-        InvalidRecord: it has no time; our own clock is never used instead.
+        InvalidRecordError: it has no time; our own clock is never used instead.
 
     """
     told = (record.time_ns, _timestamp(first(record, "event.timestamp", "event_timestamp")), record.observed_ns)
@@ -176,8 +176,8 @@ def occurred_at(record: LogRecord) -> int:
             if _possible(at * unit):
                 return at * unit
     if not any(told):
-        raise InvalidRecord(Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano")
-    raise InvalidRecord(Reason.NO_TIME, f"the record's time, {next(filter(None, told))} ns, is no time")
+        raise InvalidRecordError(Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano")
+    raise InvalidRecordError(Reason.NO_TIME, f"the record's time, {next(filter(None, told))} ns, is no time")
 
 
 def _possible(at_ns: int) -> bool:

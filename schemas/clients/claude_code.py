@@ -41,7 +41,7 @@ def normalise(record: LogRecord) -> Usage | None:
     """Return the response's usage, or None when the event is none.
 
     Raises:
-        InvalidRecord: `invalid_counts` or `no_time`.
+        InvalidRecordError: `invalid_counts` or `no_time`.
 
     """
     attributes = record.attributes

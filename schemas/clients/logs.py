@@ -11,7 +11,7 @@ from tallystream.schemas.clients.attribution import attribution, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
 from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
 
@@ -72,7 +72,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
     """Normalise a logs request.
 
     Raises:
-        InvalidBody: it is no such request, or holds too much. Then nothing of it counts.
+        InvalidBodyError: it is no such request, or holds too much. Then nothing of it counts.
 
     """
     logs = read_logs(body, encoding, limits)
@@ -99,7 +99,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
                         counted = owner.events[place]
                         aside.add(_conflicting(record, normaliser, found, usage.session_id, counted, lesser))
                     continue
-            except InvalidRecord as verdict:
+            except InvalidRecordError as verdict:
                 aside.add(_rejected(record, normaliser, found, verdict))
                 continue
         lost = unrecognised(record, normaliser)
@@ -112,7 +112,7 @@ def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:
     """Normalise one record alone, None when it costs nothing or is nobody's.
 
     Raises:
-        InvalidRecord: it cannot be counted.
+        InvalidRecordError: it cannot be counted.
 
     """
     normaliser = select(record)
@@ -145,9 +145,9 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
     """Return the pack an event belongs to."""
     session = usage.session_id
     if not session:
-        raise InvalidRecord(Reason.NO_SESSION, "the record names no session")
+        raise InvalidRecordError(Reason.NO_SESSION, "the record names no session")
     if len(session) * 4 > MAX_SESSION_BYTES and (size := len(session.encode())) > MAX_SESSION_BYTES:
-        raise InvalidRecord(
+        raise InvalidRecordError(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"
         )
     whose = with_user(found, usage.user)
@@ -212,7 +212,7 @@ def _broken(record: BrokenRecord) -> Rejected:
     return Rejected(Reason.UNDECODABLE, record.why, record.index, client, _session(fields), fields, whose)
 
 
-def _rejected(record: LogRecord, normaliser: Normaliser, whose: dict[str, str], verdict: InvalidRecord) -> Rejected:
+def _rejected(record: LogRecord, normaliser: Normaliser, whose: dict[str, str], verdict: InvalidRecordError) -> Rejected:
     fields = kept(record, normaliser.fields)
     return Rejected(
         verdict.reason,

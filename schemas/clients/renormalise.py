@@ -34,7 +34,7 @@ def renormalise(letter: dict[str, Any]) -> Pack | None:
     """Return the usage of the record in a gateway's dead letter, None when it still is none that we know to cost.
 
     Raises:
-        InvalidRecord: it still cannot be counted.
+        InvalidRecordError: it still cannot be counted.
 
     """
     named, hint = _text(letter, "event.name"), _text(letter, "event.hint")

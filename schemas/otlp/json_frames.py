@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from tallystream.schemas.connections import Signal
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.json_scan import Scanner, Span
 from tallystream.schemas.otlp.json_values import entries, get, invalid, kind_of, name_of, parse_parts, snake
 from tallystream.schemas.otlp.limits import LIMITS, Tally
@@ -51,7 +51,7 @@ class Part:
         is too large to be looked at.
 
         Raises:
-            TooManyElements: it is made of more parts than any client sends.
+            TooManyElementsError: it is made of more parts than any client sends.
 
         """
         if self.stop - self.start > self._most:
@@ -79,7 +79,7 @@ def walk(body: bytes, signal: Signal, tally: Tally) -> Iterator[Item]:
     """Yield each record of a request with its resource and scope; what is no record is a BrokenRecord.
 
     Raises:
-        InvalidBody: it is no such request, or holds too much.
+        InvalidBodyError: it is no such request, or holds too much.
 
     """
     document = _whole(body)
@@ -110,7 +110,7 @@ def signal_of(body: bytes) -> Signal:
     """Return the signal of a request that came without one. An empty one is taken for logs.
 
     Raises:
-        InvalidBody: it is no request.
+        InvalidBodyError: it is no request.
 
     """
     document = _whole(body)
@@ -122,7 +122,7 @@ def signal_of(body: bytes) -> Signal:
 
 
 def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
-    """Raise InvalidBody when a request is another signal's, or none."""
+    """Raise InvalidBodyError when a request is another signal's, or none."""
     if get(document, KEYS[signal][0]) is not None:
         return
     for other, keys in KEYS.items():
@@ -134,9 +134,9 @@ def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
         raise invalid(f"it has no {KEYS[signal][0]}, but {shown}", "names of fields are lowerCamelCase or snake_case")
 
 
-def misplaced(found: Signal, wanted: Signal) -> InvalidBody:
+def misplaced(found: Signal, wanted: Signal) -> InvalidBodyError:
     """Return the error for a request of another signal."""
-    return InvalidBody(
+    return InvalidBodyError(
         f"the body holds {found}, but came to the endpoint for {wanted}",
         f"set the client's endpoint for {found} to the URL that ends in /v1/{found}",
     )
@@ -199,8 +199,8 @@ class _Walk:
             yield {}, {}, BrokenRecord(self._tally.records - 1, why)
 
     @staticmethod
-    def _not_json() -> InvalidBody:
-        return InvalidBody(
+    def _not_json() -> InvalidBodyError:
+        return InvalidBodyError(
             "the body is not JSON: it does not begin like an object, or ends within its first name",
             "is it protobuf? then send Content-Type: application/x-protobuf",
         )

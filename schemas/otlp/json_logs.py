@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.json_frames import Part, walk
 from tallystream.schemas.otlp.json_values import (
     any_value,
@@ -54,7 +54,7 @@ class DictAttributes:
 
 
 def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
-    """Decode an ExportLogsServiceRequest. Walking the candidates may raise InvalidBody."""
+    """Decode an ExportLogsServiceRequest. Walking the candidates may raise InvalidBodyError."""
     tally = Tally(limits)
     return LogsBody(tally, _candidates(utf8(body), tally))
 
@@ -83,7 +83,7 @@ def _candidates(body: bytes, tally: Tally) -> Iterator[LogRecord | BrokenRecord]
         try:
             if whole and not NAMES_HINT.search(attribute_names(record)):
                 continue
-        except InvalidBody:
+        except InvalidBodyError:
             pass
         if owner is not resource:
             owner = resource
@@ -99,7 +99,7 @@ def _record(
     why = ""
     try:
         values = attributes(record)
-    except InvalidBody as exc:
+    except InvalidBodyError as exc:
         why, values = exc.message, _sound_attributes(record)
     if len(values) > limits.attributes:
         return BrokenRecord(index, f"it has more than {limits.attributes} attributes")

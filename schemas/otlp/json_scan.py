@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tallystream.schemas.errors import TooManyElements
+from tallystream.schemas.errors import TooManyElementsError
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT: Final = rb'[^"{}\[\]]*+(?:' + _STRING + rb'[^"{}\[\]]*+)*+'
@@ -55,7 +55,7 @@ class Span(NamedTuple):
 class Scanner:
     """One JSON text. What is left of it after a part that does not end is taken for that part.
 
-    Every method raises TooManyElements when the text is made of more parts than any client sends.
+    Every method raises TooManyElementsError when the text is made of more parts than any client sends.
     """
 
     __slots__ = ("_steps", "damaged", "text")
@@ -139,7 +139,7 @@ class Scanner:
     def _step(self) -> None:
         self._steps += 1
         if self._steps > _MOST_STEPS:
-            raise TooManyElements("the body is made of more values than any client sends")
+            raise TooManyElementsError("the body is made of more values than any client sends")
 
     def _skip_deep(self, position: int, end: int) -> int:
         text, depth = self.text, 0
@@ -156,7 +156,7 @@ class Scanner:
                     continue
                 depth += 1
                 if depth > _DEEPEST:
-                    raise TooManyElements(f"the body nests values more than {_DEEPEST} deep")
+                    raise TooManyElementsError(f"the body nests values more than {_DEEPEST} deep")
             else:
                 depth -= 1
                 if not depth:

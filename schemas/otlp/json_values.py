@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.json_scan import Scanner, Span
 from tallystream.schemas.otlp.records import OPAQUE, Broken, Value
 
@@ -43,9 +43,9 @@ _KINDS: Final = {
 }  # fmt: skip
 
 
-def invalid(what: str, hint: str = "see the OTLP/JSON examples of opentelemetry-proto") -> InvalidBody:
+def invalid(what: str, hint: str = "see the OTLP/JSON examples of opentelemetry-proto") -> InvalidBodyError:
     """Return the error for JSON that is no OTLP."""
-    return InvalidBody(f"the body is not valid OTLP/JSON: {what}", hint)
+    return InvalidBodyError(f"the body is not valid OTLP/JSON: {what}", hint)
 
 
 def utf8(body: bytes) -> bytes:
@@ -59,7 +59,7 @@ def load(body: bytes) -> dict[str, Any]:
     """Parse a body.
 
     Raises:
-        InvalidBody: it is no JSON, or no object.
+        InvalidBodyError: it is no JSON, or no object.
 
     """
     body = utf8(body)
@@ -68,7 +68,7 @@ def load(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as exc:
         document = parse(body)
         if isinstance(document, Broken):
-            raise InvalidBody(
+            raise InvalidBodyError(
                 f"the body is not JSON: {exc}",
                 "is it protobuf? then send Content-Type: application/x-protobuf",
             ) from exc
@@ -97,7 +97,7 @@ def parse_parts(raw: bytes) -> tuple[Any, bool]:
     """Return a JSON value and whether it is whole in its brackets; parts of it that are no JSON are NOT_JSON.
 
     Raises:
-        TooManyElements: it is made of more parts than any client sends.
+        TooManyElementsError: it is made of more parts than any client sends.
 
     """
     value = parse(raw)
@@ -146,7 +146,7 @@ def objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """Return the list of objects under `key`, empty when it is absent or null.
 
     Raises:
-        InvalidBody: it is something else.
+        InvalidBodyError: it is something else.
 
     """
     found = get(parent, key)
@@ -212,7 +212,7 @@ def attributes(parent: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes under `attributes` as key -> undecoded AnyValue; of two with one key the last one.
 
     Raises:
-        InvalidBody: they are no list of keys and values.
+        InvalidBodyError: they are no list of keys and values.
 
     """
     found = {}
@@ -237,7 +237,7 @@ def attribute_names(parent: dict[str, Any]) -> str:
     """Return the keys of the attributes, a line each, at the least cost: most records are read no further.
 
     Raises:
-        InvalidBody: they are no list of keys and values.
+        InvalidBodyError: they are no list of keys and values.
 
     """
     found = parent.get("attributes")

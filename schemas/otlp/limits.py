@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tallystream.schemas.errors import TooManyElements
+from tallystream.schemas.errors import TooManyElementsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +51,31 @@ class Tally:
         """Count a resource or a scope.
 
         Raises:
-            TooManyElements: there are more than the limit allows.
+            TooManyElementsError: there are more than the limit allows.
 
         """
         self.frames += 1
         if self.frames > self.limits.frames:
-            raise TooManyElements(f"the body has more than {self.limits.frames} resources and scopes")
+            raise TooManyElementsError(f"the body has more than {self.limits.frames} resources and scopes")
 
     def record(self, number: int = 1) -> None:
         """Count records.
 
         Raises:
-            TooManyElements: there are more than the limit allows.
+            TooManyElementsError: there are more than the limit allows.
 
         """
         self.records += number
         if self.records > self.limits.records:
-            raise TooManyElements(f"the body has more than {self.limits.records} records")
+            raise TooManyElementsError(f"the body has more than {self.limits.records} records")
 
     def usage_record(self) -> None:
         """Count a record that may carry token counts.
 
         Raises:
-            TooManyElements: there are more than the limit allows.
+            TooManyElementsError: there are more than the limit allows.
 
         """
         self.usage_records += 1
         if self.usage_records > self.limits.usage_records:
-            raise TooManyElements(f"the body has more than {self.limits.usage_records} records with token counts")
+            raise TooManyElementsError(f"the body has more than {self.limits.usage_records} records with token counts")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import json_logs, protobuf_logs
 from tallystream.schemas.otlp.encoding import Encoding
 from tallystream.schemas.otlp.limits import LIMITS, Limits
@@ -15,7 +15,7 @@ def read_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> LogsB
     """Decode a logs request as far as usage needs it.
 
     Raises:
-        InvalidBody: now, or while walking the candidates: it is no such request, holds too much, or not one of its
+        InvalidBodyError: now, or while walking the candidates: it is no such request, holds too much, or not one of its
             records can be told apart.
 
     """
@@ -31,4 +31,4 @@ def _some_sound(logs: LogsBody, candidates: Iterator[LogRecord | BrokenRecord]) 
             lost, why = lost + 1, why or found.why
         yield found
     if lost and lost == logs.records:
-        raise InvalidBody(f"the body is not a valid OTLP request: {why}", "see the examples of opentelemetry-proto")
+        raise InvalidBodyError(f"the body is not a valid OTLP request: {why}", "see the examples of opentelemetry-proto")

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from tallystream.schemas.connections import Signal
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import wire
 from tallystream.schemas.otlp.json_frames import misplaced
 from tallystream.schemas.otlp.limits import Limits, Tally
@@ -59,7 +59,7 @@ class Frames:
         """Yield the records in order.
 
         Raises:
-            TooManyElements: there are more frames or records than the limits allow.
+            TooManyElementsError: there are more frames or records than the limits allow.
 
         """
         tally = self._tally
@@ -92,7 +92,7 @@ def shape(body: bytes, preferred: Signal, limits: Limits) -> Signal:
     """Return whose records the first ones look like, `preferred` when nothing speaks against it.
 
     Raises:
-        InvalidBody: they look like nobody's.
+        InvalidBodyError: they look like nobody's.
 
     """
     frames = Frames(body, Tally(limits))
@@ -120,15 +120,15 @@ def _top(body: bytes) -> Iterator[wire.Field]:
 
 
 def refuse_other_shapes(body: bytes, signal: Signal, limits: Limits) -> None:
-    """Raise InvalidBody when a request looks like another signal's, or like none."""
+    """Raise InvalidBodyError when a request looks like another signal's, or like none."""
     found = shape(body, signal, limits)
     if found != signal:
         raise misplaced(found, signal)
 
 
-def not_otlp(why: str) -> InvalidBody:
+def not_otlp(why: str) -> InvalidBodyError:
     """Return the error for bytes that are no protobuf of the kind expected."""
-    return InvalidBody(f"the body is not a valid OTLP request in protobuf: {why}", _HINT)
+    return InvalidBodyError(f"the body is not a valid OTLP request in protobuf: {why}", _HINT)
 
 
 def points(body: bytes, metric: wire.Field) -> int:

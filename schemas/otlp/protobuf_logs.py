@@ -27,7 +27,7 @@ def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
     """Decode an ExportLogsServiceRequest.
 
     Raises:
-        InvalidBody: now, or while walking the candidates: nothing in it can be told apart, or it is too much.
+        InvalidBodyError: now, or while walking the candidates: nothing in it can be told apart, or it is too much.
 
     """
     tally = Tally(limits)

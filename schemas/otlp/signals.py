@@ -24,7 +24,7 @@ def inspect(body: bytes, encoding: Encoding, signal: Signal, limits: Limits = LI
     """Return how many log records, metric points or spans the body holds; what cannot be decoded is left out.
 
     Raises:
-        InvalidBody: it is not OTLP, or plainly another signal's, or holds too much.
+        InvalidBodyError: it is not OTLP, or plainly another signal's, or holds too much.
 
     """
     if encoding is Encoding.JSON:
@@ -40,7 +40,7 @@ def detect_signal(body: bytes, encoding: Encoding) -> Signal:
     """Return the signal of a body that came without one. An empty request is taken for logs.
 
     Raises:
-        InvalidBody: it is not OTLP.
+        InvalidBodyError: it is not OTLP.
 
     """
     if encoding is Encoding.JSON:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal
-from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -100,7 +100,7 @@ class Connections:
     """The registry of one deployment. Every method reads it anew.
 
     Raises, from every method:
-        Unreachable: Kafka did not answer within `timeout` seconds.
+        UnreachableError: Kafka did not answer within `timeout` seconds.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Connections:
                 headers=[SCHEMA],
             )
         except (KafkaError, OSError) as exc:
-            raise Unreachable(
+            raise UnreachableError(
                 f"Kafka at {self._kafka.bootstrap} did not take the connection: {str(exc) or type(exc).__name__}",
                 "run `tallystream connections list` before you try again: it may have been written",
             ) from exc

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from tallystream.schemas import keys
 from tallystream.schemas.clients.registry import NORMALISERS
 from tallystream.schemas.deadletters import DeadLetter
-from tallystream.schemas.errors import Reason, Unreachable
+from tallystream.schemas.errors import Reason, UnreachableError
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.gateway.message import USAGE_SCHEMA, partition_of
@@ -98,14 +98,14 @@ async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
     """Append usage messages, each where its session's others are; returns when all are acknowledged.
 
     Raises:
-        Unreachable: Kafka did not take them, or there is no such topic; sending all of them again does no harm.
+        UnreachableError: Kafka did not take them, or there is no such topic; sending all of them again does no harm.
 
     """
     producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True)
     try:
         partitions = len(await partitions_of(kafka, topic))
         if not partitions:
-            raise Unreachable(f"there is no topic {topic}", "start a worker or a gateway of that deployment first")
+            raise UnreachableError(f"there is no topic {topic}", "start a worker or a gateway of that deployment first")
         await start(producer)
         headers = [("schema", USAGE_SCHEMA.encode())]
         pending = [
@@ -115,6 +115,6 @@ async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
         for sent in pending:
             await sent
     except (KafkaError, OSError) as exc:
-        raise Unreachable(f"Kafka did not take the messages: {exc}", "run it again: nothing is counted twice") from exc
+        raise UnreachableError(f"Kafka did not take the messages: {exc}", "run it again: nothing is counted twice") from exc
     finally:
         await close(producer, within=None)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from tallystream.schemas.errors import Unfit, Unreachable, UsageError
+from tallystream.schemas.errors import UnfitError, UnreachableError, UsageError
 from tallystream.streams.embedded import progress
 
 DOWNLOADS_AT_ONCE = 4
@@ -77,8 +77,8 @@ def resolve(cache_dir: Path, *, mirror: str | None = None, lock: Lock | None = N
     `mirror` is the URL of a Maven repository; without one, jgo's default and the repositories of jgo's own settings.
 
     Raises:
-        Unreachable: a jar could not be downloaded.
-        Unfit: a downloaded jar is not the one of the lock.
+        UnreachableError: a jar could not be downloaded.
+        UnfitError: a downloaded jar is not the one of the lock.
         UsageError: the extra `embedded` is not installed, or the cache cannot be written.
 
     """
@@ -185,7 +185,7 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
 
     # jgo raises RuntimeError for anything but a 200, so for a repository that is busy for a moment, too.
     retrying = Retrying(
-        retry=retry_if_exception_type((requests.RequestException, RuntimeError, _WrongFile)),
+        retry=retry_if_exception_type((requests.RequestException, RuntimeError, _WrongFileError)),
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=0.5, max=5),
         reraise=True,
@@ -194,13 +194,13 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
     def fetch(jar: Jar, target: Path) -> None:
         try:
             retrying.copy()(attempt, jar).replace(target)
-        except _WrongFile as exc:
-            raise Unfit(
+        except _WrongFileError as exc:
+            raise UnfitError(
                 f"{jar.coordinate} was downloaded {ATTEMPTS} times and is not the file we know: {exc}",
                 "if TALLYSTREAM_MAVEN_MIRROR is set, its repository is not a true copy",
             ) from exc
         except (requests.RequestException, RuntimeError) as exc:
-            raise Unreachable(
+            raise UnreachableError(
                 f"{jar.coordinate} could not be downloaded: {str(exc)[:300] or type(exc).__name__}",
                 "check the network; HTTPS_PROXY and TALLYSTREAM_MAVEN_MIRROR are honoured;"
                 " or use a Kafka of your own with --kafka",
@@ -209,7 +209,7 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
     return fetch
 
 
-class _WrongFile(Exception):  # noqa: N818 - never leaves this module
+class _WrongFileError(Exception):  # noqa: N818 - never leaves this module
     """A downloaded file is not the one of the lock."""
 
 
@@ -217,7 +217,7 @@ def _verify(path: Path, jar: Jar) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != jar.sha256:
-        raise _WrongFile(f"SHA-256 {digest} instead of {jar.sha256}")
+        raise _WrongFileError(f"SHA-256 {digest} instead of {jar.sha256}")
 
 
 def java() -> Path:

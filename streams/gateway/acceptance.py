@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from tallystream.schemas.clients import Rejected
 from tallystream.schemas.connections import Connection, Signal
-from tallystream.schemas.errors import InvalidBody, Reason, TooManyElements
+from tallystream.schemas.errors import InvalidBodyError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import Encoding
 from tallystream.schemas.otlp.records import MARK
 from tallystream.streams.gateway.auth import Authenticator, Credentials, Undetermined
@@ -25,7 +25,7 @@ from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.decompress import decompress
 from tallystream.streams.gateway.delivery.group_commit import Delivery
 from tallystream.streams.gateway.destination import ConnectionDestination, Destination
-from tallystream.streams.gateway.errors import Refused, Undecodable
+from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
 from tallystream.streams.gateway.ingest import Decoded, Messages, decode, digest_of
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
@@ -95,7 +95,7 @@ class Acceptance:
         """Return where these credentials lead.
 
         Raises:
-            Refused: 404 or 401, to nowhere.
+            RequestRefusedError: 404 or 401, to nowhere.
 
         """
         admitted = await self._authenticator.admit(shown)
@@ -117,21 +117,21 @@ class Acceptance:
         """Return once what the body holds is durable.
 
         Raises:
-            Undecodable: nothing in it can be told apart; a dead letter says so.
-            Refused: 413, it holds too much; 503, all requests together do.
-            NotDurable: it cannot be kept now.
+            UndecodableError: nothing in it can be told apart; a dead letter says so.
+            RequestRefusedError: 413, it holds too much; 503, all requests together do.
+            NotDurableError: it cannot be kept now.
 
         """
         limit = self.limit(destination)
         try:
             size, decoded, built = await self._process(body, encoding, signal, destination, limit, lease)
-        except InvalidBody as exc:
+        except InvalidBodyError as exc:
             detail = f"{exc.message}; {exc.hint}" if exc.hint else exc.message
             await self._undecodable(destination, detail, body.raw)
-            if isinstance(exc, TooManyElements):
-                raise Refused(413, detail) from None
-            raise Undecodable(detail) from None
-        except Undecodable as refused:
+            if isinstance(exc, TooManyElementsError):
+                raise RequestRefusedError(413, detail) from None
+            raise UndecodableError(detail) from None
+        except UndecodableError as refused:
             await self._undecodable(destination, refused.message, body.raw)
             raise
         self._metrics.took(destination.provider, decoded.signal, size, decoded.records)
@@ -174,7 +174,7 @@ class Acceptance:
         if body.coding:
             try:
                 plain = decompress(plain, body.coding, min(limit, LIGHT_BYTES))
-            except Refused as refused:
+            except RequestRefusedError as refused:
                 if refused.status == 413 and limit > LIGHT_BYTES:
                     return None
                 raise

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from tallystream.schemas.connections import Connection
 from tallystream.streams.gateway.connections.cache import Grant, Registry
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.routes import HEADER, Target
 from tallystream.streams.service.clock import Clock, utc
 
@@ -40,12 +40,12 @@ def credentials(target: Target, headers_id: str | None, authorization: str | Non
     """Return the credentials of a request.
 
     Raises:
-        Refused: 401, there are none.
+        RequestRefusedError: 401, there are none.
 
     """
     ingest_id = target.ingest_id or headers_id
     if not ingest_id:
-        raise Refused(401, f"no ingest id: use the URL that `connections create` printed, or the header {HEADER}")
+        raise RequestRefusedError(401, f"no ingest id: use the URL that `connections create` printed, or the header {HEADER}")
     bearer = None
     if authorization is not None:
         scheme, _, secret = authorization.partition(" ")
@@ -70,7 +70,7 @@ class Authenticator:
         """Return the connection the credentials open; refreshes the registry once when the id is unknown.
 
         Raises:
-            Refused: 404 (no such connection, or another provider's) or 401 (its bearer secret is missing or wrong).
+            RequestRefusedError: 404 (no such connection, or another provider's) or 401 (its bearer secret is missing or wrong).
 
         """
         grant = self._registry.find(shown.ingest_sha256)
@@ -85,22 +85,22 @@ def authorize(grant: Grant | None, shown: Credentials, at: datetime) -> Connecti
     """Return the connection, by what was known of it and when the request came.
 
     Raises:
-        Refused: as `Authenticator.admit`.
+        RequestRefusedError: as `Authenticator.admit`.
 
     """
     if grant is None:
-        raise Refused(404, "this ingest id belongs to no connection: `tallystream connections list` shows them all")
+        raise RequestRefusedError(404, "this ingest id belongs to no connection: `tallystream connections list` shows them all")
     connection = grant.connection
     if connection.revoked_at is not None and connection.revoked_at <= at:
-        raise Refused(404, "this connection has been revoked")
+        raise RequestRefusedError(404, "this connection has been revoked")
     if grant.expires_at is not None and grant.expires_at <= at:
-        raise Refused(404, "this ingest id was rotated and its grace is over: use the new one")
+        raise RequestRefusedError(404, "this ingest id was rotated and its grace is over: use the new one")
     if shown.provider and shown.provider != connection.provider:
-        raise Refused(
+        raise RequestRefusedError(
             404, f"this ingest id belongs to a {connection.provider} connection: correct the provider in the path"
         )
     if connection.bearer_sha256 is not None and not hmac.compare_digest(
         shown.bearer_sha256 or "", connection.bearer_sha256
     ):
-        raise Refused(401, "this connection needs its bearer secret in the header Authorization", headers=_BEARER)
+        raise RequestRefusedError(401, "this connection needs its bearer secret in the header Authorization", headers=_BEARER)
     return connection

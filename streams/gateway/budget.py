@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 
 
 class Budget:
@@ -29,11 +29,11 @@ class Budget:
         """Count bytes in.
 
         Raises:
-            Refused: 503, the limit is reached.
+            RequestRefusedError: 503, the limit is reached.
 
         """
         if self.bytes + size > self._limit:
-            raise Refused(
+            raise RequestRefusedError(
                 503, "the gateway holds as many request bytes as it may, send again", retry_after=self._retry_after
             )
         self.bytes += size

@@ -12,7 +12,7 @@ from typing import Final
 
 import zstandard
 
-from tallystream.streams.gateway.errors import Refused, Undecodable
+from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
 
 CODINGS: Final = ("gzip", "zstd", "deflate")
 """Content-Encodings we take, beside none. `x-gzip` and `zlib` are old names of two of them."""
@@ -35,7 +35,7 @@ def coding_named(header: str | None) -> str:
     """Return the coding a Content-Encoding header names, "" for identity.
 
     Raises:
-        Refused: 400, it is none of ours.
+        RequestRefusedError: 400, it is none of ours.
 
     """
     coding = (header or "").strip().lower()
@@ -43,21 +43,21 @@ def coding_named(header: str | None) -> str:
         return ""
     coding = _NAMES.get(coding, coding)
     if coding not in CODINGS:
-        raise Refused(400, f"unknown Content-Encoding: use {', '.join(CODINGS)} or none")
+        raise RequestRefusedError(400, f"unknown Content-Encoding: use {', '.join(CODINGS)} or none")
     return coding
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> RequestRefusedError:
     """Return the 413."""
-    return Refused(413, f"the body is larger than {limit} bytes")
+    return RequestRefusedError(413, f"the body is larger than {limit} bytes")
 
 
 def decompress(raw: bytes, coding: str, limit: int) -> bytes:
     """Return the body decompressed; never makes more than a piece beyond `limit` bytes, however many parts there are.
 
     Raises:
-        Undecodable: garbage, truncated, or with something after its end.
-        Refused: 413, more than `limit` bytes come out, or too many parts.
+        UndecodableError: garbage, truncated, or with something after its end.
+        RequestRefusedError: 413, more than `limit` bytes come out, or too many parts.
 
     """
     if not coding:
@@ -77,20 +77,20 @@ def _gzip(raw: bytes, out: io.BytesIO, limit: int) -> None:
     while position < len(raw) or not parts:
         parts += 1
         if parts > _MOST_PARTS:
-            raise Refused(413, f"the gzip body has more than {_MOST_PARTS} members")
+            raise RequestRefusedError(413, f"the gzip body has more than {_MOST_PARTS} members")
         position = _member(raw, position, "gzip", _WBITS["gzip"], out, limit)
 
 
 def _deflate(raw: bytes, out: io.BytesIO, limit: int) -> None:
     try:
         end = _member(raw, 0, "deflate", _WBITS["deflate"], out, limit)
-    except Undecodable:
+    except UndecodableError:
         # Some clients mean raw deflate by it, as browsers once did.
         out.seek(0)
         out.truncate()
         end = _member(raw, 0, "deflate", _RAW_DEFLATE, out, limit)
     if end < len(raw):
-        raise Undecodable("there is something after the end of the deflate body")
+        raise UndecodableError("there is something after the end of the deflate body")
 
 
 def _member(raw: bytes, position: int, coding: str, wbits: int, out: io.BytesIO, limit: int) -> int:
@@ -100,11 +100,11 @@ def _member(raw: bytes, position: int, coding: str, wbits: int, out: io.BytesIO,
         # what it did not take comes again, from where `position` says
         fed = raw[position : position + _SLICE]
         if not fed:
-            raise Undecodable(f"the {coding} body is truncated")
+            raise UndecodableError(f"the {coding} body is truncated")
         try:
             piece = member.decompress(fed, min(_PIECE, limit - out.tell() + 1))
         except zlib.error:
-            raise Undecodable(f"the body is not {coding}") from None
+            raise UndecodableError(f"the body is not {coding}") from None
         _put(piece, out, limit)
         if member.eof:
             return position + len(fed) - len(member.unused_data)
@@ -126,15 +126,15 @@ def _zstd(raw: bytes, out: io.BytesIO, limit: int) -> None:
             while piece := read.read(_PIECE):
                 _put(piece, out, limit)
     except zstandard.ZstdError:
-        raise Undecodable("the body is not zstd, or asks for a window of more than 8 MiB") from None
+        raise UndecodableError("the body is not zstd, or asks for a window of more than 8 MiB") from None
 
 
 def _check_zstd(raw: bytes) -> None:
     """Walk frames and blocks (RFC 8878, 3.1): the library passes a truncated body off as a whole one.
 
     Raises:
-        Undecodable: it is no sequence of whole frames.
-        Refused: 413, it has too many parts.
+        UndecodableError: it is no sequence of whole frames.
+        RequestRefusedError: 413, it has too many parts.
 
     """
     position = parts = 0
@@ -147,11 +147,11 @@ def _check_zstd(raw: bytes) -> None:
             position, blocks = _zstd_frame(raw, position)
             parts += blocks
         else:
-            raise Undecodable("the body is not zstd")
+            raise UndecodableError("the body is not zstd")
         if position > len(raw):
-            raise Undecodable("the zstd body is truncated")
+            raise UndecodableError("the zstd body is truncated")
         if parts > _MOST_BLOCKS:
-            raise Refused(413, f"the zstd body has more than {_MOST_BLOCKS} frames and blocks")
+            raise RequestRefusedError(413, f"the zstd body has more than {_MOST_BLOCKS} frames and blocks")
 
 
 def _zstd_frame(raw: bytes, position: int) -> tuple[int, int]:

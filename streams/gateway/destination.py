@@ -33,7 +33,7 @@ class Destination(Protocol):
         """Return once it is durable.
 
         Raises:
-            NotDurable: the client must be told to send it again.
+            NotDurableError: the client must be told to send it again.
 
         """
         ...

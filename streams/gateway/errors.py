@@ -11,7 +11,7 @@ GRPC_CODES = MappingProxyType(
 """google.rpc.Code by HTTP status."""
 
 
-class Refused(Exception):  # noqa: N818 - it is the answer, not a fault of ours
+class RequestRefusedError(Exception):  # noqa: N818 - it is the answer, not a fault of ours
     """The request is answered with `status`; `message` goes to the client and holds nothing secret."""
 
     def __init__(
@@ -35,35 +35,35 @@ MAX_HEAD = 64 << 10
 """Bytes of a request's line and headers together, and so of each."""
 
 
-def head_too_long() -> Refused:
+def head_too_long() -> RequestRefusedError:
     """Return the 431."""
-    return Refused(
+    return RequestRefusedError(
         431,
         f"the request's line and headers may have {MAX_HEAD} bytes, together and each",
         headers={"Connection": "close"},
     )
 
 
-class Undecodable(Refused):
+class UndecodableError(RequestRefusedError):
     """The body is not what its headers say: answered 400, and kept as a dead letter of size, hash and reason."""
 
     def __init__(self, message: str) -> None:
         super().__init__(400, message)
 
 
-class NotDurable(Exception):  # noqa: N818 - what failed is the promise, whatever the cause
+class NotDurableError(Exception):  # noqa: N818 - what failed is the promise, whatever the cause
     """Neither Kafka nor the spool has taken the messages: the client must send them again."""
 
 
-class SpoolFull(NotDurable):
+class SpoolFullError(NotDurableError):
     """The spool holds as many bytes as it may."""
 
 
-class SpoolFailed(NotDurable):
+class SpoolWriteError(NotDurableError):
     """SQLite could not write: full disk, I/O error."""
 
 
-class LinkLost(Exception):  # noqa: N818 - an event of the link's life
+class ProducerLostError(Exception):  # noqa: N818 - an event of the link's life
     """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
 
     `rejected` is Kafka's reason when it refused this very batch, and would again.

@@ -31,7 +31,7 @@ def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limit
     """Decode a body.
 
     Raises:
-        InvalidBody: it is not what the request says it is, or holds too much.
+        InvalidBodyError: it is not what the request says it is, or holds too much.
 
     """
     if signal is None:

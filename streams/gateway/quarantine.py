@@ -21,7 +21,7 @@ from tallystream.schemas.otlp import LIMITS
 from tallystream.streams.gateway.auth import Credentials, Undetermined, authorize
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
-from tallystream.streams.gateway.errors import Refused, SpoolFailed
+from tallystream.streams.gateway.errors import RequestRefusedError, SpoolWriteError
 from tallystream.streams.gateway.ingest import Decoded, Messages
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
@@ -105,7 +105,7 @@ class Quarantine:
         """Keep what a request held.
 
         Raises:
-            NotDurable: the quarantine is full or the spool fails.
+            NotDurableError: the quarantine is full or the spool fails.
 
         """
         await self._spool.hold(shown.ingest_sha256, shown.provider, shown.bearer_sha256, document)
@@ -120,7 +120,7 @@ class Quarantine:
                 await self._wake.wait()
             try:
                 done = await self._registry.refresh() and await self._authorize_some()
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.error("quarantine_not_authorized", error=str(exc))  # noqa: TRY400
                 done = False
             if not done:
@@ -138,7 +138,7 @@ class Quarantine:
         connection_id = None
         try:
             connection_id = authorize(self._registry.find(held.ingest_sha256), shown, utc(held.at)).connection_id
-        except Refused as exc:
+        except RequestRefusedError as exc:
             refusal = exc.message
         if undecodable := document.get("undecodable"):
             return [

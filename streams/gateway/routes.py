@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from tallystream.schemas.connections import Provider
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 
 BASE: Final = "/api/v1/public/ingest/otel/"
 HEADER: Final = "x-tallystream-connection"
@@ -39,7 +39,7 @@ def parse(path: str) -> Target:
     """Return what a decoded path says.
 
     Raises:
-        Refused: 404, it is none of ours; names the path that was probably meant, without the ingest id.
+        RequestRefusedError: 404, it is none of ours; names the path that was probably meant, without the ingest id.
 
     """
     parts = [part for part in path.split("/") if part]
@@ -51,10 +51,10 @@ def parse(path: str) -> Target:
 def _ingest(parts: list[str]) -> Target:
     provider, ingest_id, *rest = [*parts, "", ""] if len(parts) < 2 else parts
     if provider not in PROVIDERS:
-        raise Refused(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
+        raise RequestRefusedError(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
     rest = [part for part in rest if part]
     if not ingest_id or len(ingest_id) > MAX_ID or (ingest_id == "v1" and len(rest) == 1):
-        raise Refused(404, f"the path has no ingest id: {BASE}{provider}/{{ingestId}}/v1/logs")
+        raise RequestRefusedError(404, f"the path has no ingest id: {BASE}{provider}/{{ingestId}}/v1/logs")
     return Target(provider, ingest_id, _signal(rest, f"{BASE}{provider}/{{ingestId}}"))
 
 
@@ -67,5 +67,5 @@ def _signal(parts: list[str], base: str) -> str | None:
     meant = next((signal for part, signal in _MEANT.items() if part in last), None)
     if meant is None:
         ends = ", ".join(f"{base}/v1/{signal}" for signal in SIGNALS)
-        raise Refused(404, f"the path does not end in a signal: telemetry goes to {ends}")
-    raise Refused(404, f"the path does not end in a signal: {meant} go to {base}/v1/{meant}")
+        raise RequestRefusedError(404, f"the path does not end in a signal: telemetry goes to {ends}")
+    raise RequestRefusedError(404, f"the path does not end in a signal: {meant} go to {base}/v1/{meant}")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -45,7 +45,7 @@ class Batch:
     after: Position
 
 
-class Recreated(Exception):  # noqa: N818 - what was found, not a mistake
+class TopicRecreatedError(Exception):  # noqa: N818 - what was found, not a mistake
     """A topic is not the one that was read up to the given position: it was deleted and made again, or cut."""
 
 
@@ -53,8 +53,8 @@ class Tail:
     """Reads topics from `positions` (by topic and partition; the beginning where there is none), as a context manager.
 
     Raises, from entering and from polling:
-        Unreachable: Kafka did not answer within `timeout` seconds.
-        Recreated: a position lies behind the end, or the record before it is another one.
+        UnreachableError: Kafka did not answer within `timeout` seconds.
+        TopicRecreatedError: a position lies behind the end, or the record before it is another one.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Tail:
         for at, end in self._ends.items():
             position = await consumer.position(at)
             if position > end:
-                raise Recreated(f"{at.topic}-{at.partition}: read up to {position}, it ends at {end}")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition}: read up to {position}, it ends at {end}")
             if position > self._rest[at][0]:
                 self._rest[at] = (position, _now_ms())
 
@@ -166,7 +166,7 @@ class Tail:
             given = self._given.get((at.topic, at.partition))
             first = begins[at]
             if given is not None and given.offset > self._ends[at]:
-                raise Recreated(f"{at.topic}-{at.partition}: read up to {given.offset}, it ends at {self._ends[at]}")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition}: read up to {given.offset}, it ends at {self._ends[at]}")
             if given is not None and given.offset > begins[at]:
                 # One record earlier: if it is still there it must be the one that was read.
                 first = given.offset - 1
@@ -178,7 +178,7 @@ class Tail:
         given = self._check.pop(at, None)
         if given is not None and records[0].offset < given.offset:
             if given.timestamp not in (-1, records[0].timestamp):
-                raise Recreated(f"{at.topic}-{at.partition}: the record at {given.offset - 1} is another one")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition}: the record at {given.offset - 1} is another one")
             records = records[1:]
         if not records:
             return None
@@ -206,7 +206,7 @@ class Tail:
             if await consumer.position(at) < begins[at]:
                 consumer.seek(at, begins[at])
             else:
-                raise Recreated(f"{at.topic}-{at.partition} ends before the position")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition} ends before the position")
 
     def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         wanted = set(topics)
@@ -221,8 +221,8 @@ class Tail:
             consumer, self._consumer = self._consumer, None
             await close(consumer)
 
-    def _unreachable(self, why: object) -> Unreachable:
-        return Unreachable(
+    def _unreachable(self, why: object) -> UnreachableError:
+        return UnreachableError(
             f"Kafka at {self._kafka.bootstrap} did not answer: {str(why) or type(why).__name__}",
             "is it running and reachable from here? `tallystream status` shows the embedded one",
         )

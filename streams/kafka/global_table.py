@@ -20,8 +20,8 @@ from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unreachable
-from tallystream.streams.kafka.follower import Batch, Position, Recreated, Tail
+from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.kafka.follower import Batch, Position, TopicRecreatedError, Tail
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -119,7 +119,7 @@ class GlobalTable:
         """Open the directory; what does not fit is thrown away.
 
         Raises:
-            Unreachable: Kafka does not answer.
+            UnreachableError: Kafka does not answer.
 
         """
         cluster = await self._cluster()
@@ -132,13 +132,13 @@ class GlobalTable:
         """Follow the topics until cancelled.
 
         Raises:
-            Unreachable: Kafka does not answer; the rows stay, `run` may be called again.
+            UnreachableError: Kafka does not answer; the rows stay, `run` may be called again.
 
         """
         while True:
             try:
                 await self._follow(on_rows)
-            except Recreated as exc:
+            except TopicRecreatedError as exc:
                 self._tail = None
                 cluster = self._db.get(_CLUSTER)
                 self._wipe(str(exc))
@@ -266,7 +266,7 @@ class GlobalTable:
             async with opened(AIOKafkaAdminClient(**self._kafka.client())) as admin:
                 described = await admin.describe_cluster()
         except (KafkaError, OSError) as exc:
-            raise Unreachable(
+            raise UnreachableError(
                 f"Kafka at {self._kafka.bootstrap} did not answer: {str(exc) or type(exc).__name__}",
                 "is it running and reachable from here? `tallystream status` shows the embedded one",
             ) from exc

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -44,7 +44,7 @@ class GroupLag:
     """Asks for the lag of one group on one topic, as often as wanted over the same connections.
 
     Raises, from entering and from `read`:
-        Unreachable: Kafka did not answer within `timeout` seconds.
+        UnreachableError: Kafka did not answer within `timeout` seconds.
     """
 
     def __init__(self, kafka: KafkaSettings, group: str, topic: str, *, timeout: float = 10.0) -> None:
@@ -109,7 +109,7 @@ class GroupLag:
             async with asyncio.timeout(self._timeout):
                 yield
         except (KafkaError, OSError, TimeoutError) as exc:
-            raise Unreachable(
+            raise UnreachableError(
                 f"Kafka at {self._kafka.bootstrap} did not tell its offsets: {str(exc) or type(exc).__name__}",
                 "is it running and reachable from here? `tallystream status` shows the embedded one",
             ) from exc

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NodeNotReadyError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lifecycle import close, opened, start
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -65,7 +65,7 @@ class TopicReader:
     """Reads one topic once. `extent` is known once entered; then iterate over `batches()`.
 
     Raises, from entering and from iterating:
-        Unreachable: Kafka did not answer, or a read made no progress for `stall` seconds.
+        UnreachableError: Kafka did not answer, or a read made no progress for `stall` seconds.
     """
 
     extent: Extent
@@ -183,8 +183,8 @@ class TopicReader:
         finally:
             consumer.pause(at)
 
-    def _unreachable(self, why: object) -> Unreachable:
-        return Unreachable(
+    def _unreachable(self, why: object) -> UnreachableError:
+        return UnreachableError(
             f"Kafka at {self._kafka.bootstrap} did not answer: {str(why) or type(why).__name__}",
             "is it running and reachable from here? `tallystream status` shows the embedded one",
         )
@@ -198,7 +198,7 @@ async def latest(
     For topics that fit in memory. A topic that does not exist is empty.
 
     Raises:
-        Unreachable: Kafka did not answer, or made no progress for `stall` seconds.
+        UnreachableError: Kafka did not answer, or made no progress for `stall` seconds.
 
     """
     values: dict[bytes, bytes] = {}

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -153,15 +153,15 @@ async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: fl
     """Create what is missing and check what exists. Safe to call from many processes at once.
 
     Raises:
-        Unfit: a topic exists with other partitions or another configuration than ours.
-        Unreachable: Kafka did not answer, or not all topics were there, within `seconds`.
+        UnfitError: a topic exists with other partitions or another configuration than ours.
+        UnreachableError: Kafka did not answer, or not all topics were there, within `seconds`.
 
     """
     try:
         async with asyncio.timeout(seconds):
             await _ensure(kafka, specs)
     except (KafkaError, OSError, TimeoutError) as exc:
-        raise Unreachable(
+        raise UnreachableError(
             f"Kafka at {kafka.bootstrap} did not let us create its topics: {str(exc) or type(exc).__name__}",
             "is it running and reachable from here? `tallystream status` shows the embedded one",
         ) from exc
@@ -204,7 +204,7 @@ async def _await_leaders(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...
             for spec in specs:
                 count = len(found[spec.name]["partitions"])
                 if count != spec.partitions:
-                    raise Unfit(
+                    raise UnfitError(
                         f"topic {spec.name} has {count} partitions, we need {spec.partitions}",
                         "a partition count is fixed when the topic is created: set TALLYSTREAM_PARTITIONS to it,"
                         " or use another TALLYSTREAM_PREFIX",
@@ -224,7 +224,7 @@ async def _check(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...]) -> No
         }
         for name, want in spec.config.items():
             if set(have.get(name, "").split(",")) != set(want.split(",")):
-                raise Unfit(
+                raise UnfitError(
                     f"topic {spec.name} has {name}={have.get(name)!r}, we need {want!r}",
                     f"alter the topic (kafka-configs --alter --topic {spec.name} --add-config {name}=[{want}])"
                     " or use another TALLYSTREAM_PREFIX",

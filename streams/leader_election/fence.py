@@ -11,7 +11,7 @@ MARGIN = 0.5
 """Seconds before the end of certainty at which it is asked for again, at the least."""
 
 
-class Lost(Exception):  # noqa: N818 - an event, not a mistake
+class NotLeaderError(Exception):  # noqa: N818 - an event, not a mistake
     """Another member leads, or may."""
 
 
@@ -33,7 +33,7 @@ class Fence:
         """Return while no other member can have been given our place.
 
         Raises:
-            Lost: one may have been.
+            NotLeaderError: one may have been.
 
         """
         if self._good():
@@ -43,7 +43,7 @@ class Fence:
                 return
             until = await self._election.confirm(self._term)
             if until is None or until - MARGIN <= boottime():
-                raise Lost
+                raise NotLeaderError
             self._until = until
 
     def _good(self) -> bool:

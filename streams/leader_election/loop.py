@@ -9,10 +9,10 @@ from typing import TypeVar
 import structlog
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.leader_election.election import Election
-from tallystream.streams.leader_election.fence import Lost
+from tallystream.streams.leader_election.fence import NotLeaderError
 from tallystream.streams.service.backoff import Pauses
 
 log = structlog.get_logger()
@@ -29,8 +29,8 @@ async def persist(work: Callable[[], Awaitable[T]], away: Callable[[float], None
     while True:
         try:
             return await work()
-        except (Unreachable, KafkaError, OSError) as exc:
-            why = exc.message if isinstance(exc, Unreachable) else type(exc).__name__
+        except (UnreachableError, KafkaError, OSError) as exc:
+            why = exc.message if isinstance(exc, UnreachableError) else type(exc).__name__
         pause = pauses.after_failure()
         log.warning("kafka_away", why=why, retry_in_s=pause)
         away(pause)
@@ -45,7 +45,7 @@ async def alternate(
 ) -> T:
     """Stand by, and lead whenever it is our turn; return what `lead` returns once that is not None.
 
-    `lead(term)` is cancelled when its term is over, may raise Lost when it finds out by itself, and has cleaned up
+    `lead(term)` is cancelled when its term is over, may raise NotLeaderError when it finds out by itself, and has cleaned up
     when it ends: the next term may follow at once. `standing_by` is called every `tick` seconds meanwhile, and may
     raise.
     """
@@ -56,7 +56,7 @@ async def alternate(
         else:
             try:
                 result = await _lead(election, lead, number)
-            except Lost:
+            except NotLeaderError:
                 log.warning("standing_by", why="another member leads, or may")
             else:
                 if result is not None:

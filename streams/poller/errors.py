@@ -48,7 +48,7 @@ class Why(StrEnum):
 RETRYABLE = frozenset({Why.RATE_LIMITED, Why.SERVER_ERROR, Why.TIMEOUT, Why.CONNECTION})
 
 
-class PollFailure(TallystreamError):  # noqa: N818 - a verdict on a poll
+class PollError(TallystreamError):  # noqa: N818 - a verdict on a poll
     """A poll that published nothing. Never holds a key, a header or a body."""
 
     code: ClassVar[str] = "poll_failed"

@@ -15,7 +15,7 @@ from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import Fence
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.published import Ledger
 
 RECORD = [("schema", b"openai-record/1")]
@@ -59,8 +59,8 @@ class Publisher:
         """Write the records, then, once all of them are acknowledged, the cursor that says so.
 
         Raises:
-            Lost: another poller may be the active one; nothing (more) was written.
-            PollFailure: Kafka did not take a record, or not within the timeout.
+            NotLeaderError: another poller may be the active one; nothing (more) was written.
+            PollError: Kafka did not take a record, or not within the timeout.
 
         """
         async with self._turn:
@@ -87,13 +87,13 @@ class Publisher:
                 for (key, _), ack in zip(messages, acks, strict=True):  # noqa: B007 - named in an error
                     await ack
         except MessageSizeTooLargeError:
-            raise PollFailure(
+            raise PollError(
                 Why.TOO_LARGE,
                 f"the bucket {key.decode()} is larger than Kafka accepts",
                 "declare the resource with fewer groups or narrower buckets",
             ) from None
         except (KafkaError, OSError, TimeoutError) as exc:
-            raise PollFailure(
+            raise PollError(
                 Why.KAFKA, f"Kafka did not take a record ({type(exc).__name__})", "is Kafka up and reachable?"
             ) from exc
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from faust.types import TP
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.partition import Part
 from tallystream.streams.runtime.source_check import check_offset
 from tallystream.streams.service.clock import boottime
@@ -61,7 +61,7 @@ class Repair:
                 consumer.resume_partitions({tp})
                 await consumer.seek_wait({tp: part.expected})
             table.counters.repairs += 1
-        except Unfit as exc:
+        except UnfitError as exc:
             table.app.die(exc)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the watch tries again
             log.warning("repair of %s-%d: %r, trying again", tp.topic, p, exc)
@@ -98,7 +98,7 @@ class Repair:
                 end = (await table.app.consumer.highwaters(tp))[tp]
             if table.part(tp.partition) is part:
                 check_offset(tp, part.expected, 0, end)
-        except Unfit as exc:
+        except UnfitError as exc:
             table.app.die(exc)
         except Exception as exc:  # noqa: BLE001 - rebalancing, or no broker: the next tick asks again
             log.info("end of %s-%d: %r", tp.topic, tp.partition, exc)

@@ -10,7 +10,7 @@ import aiokafka
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay
@@ -50,7 +50,7 @@ class Recovery:
         """Recover and install the partitions, or return early when another rebalance has begun.
 
         Raises:
-            Unfit: see `_check_log` and `_check_source`.
+            UnfitError: see `_check_log` and `_check_source`.
             KafkaError: Kafka does not answer.
             TimeoutError: Kafka answers with nothing.
 
@@ -89,7 +89,7 @@ class Recovery:
         for p, log in self._logs.items():
             have = store.changelog_offset(p) + 1
             if have > ends[log]:
-                raise Unfit(
+                raise UnfitError(
                     f"{log.topic}-{p}: the local store has read up to {have}, the changelog ends at {ends[log]}:"
                     " was it deleted?",
                     "if it was, on purpose: remove the worker's data directory",

@@ -13,7 +13,7 @@ from tallystream.agents.port_sink.dead_letters import Letters
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.send_queue import Item, Outbox
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.client import Client, PortAnswerError
 from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.state.in_doubt import Doubts
@@ -31,7 +31,7 @@ UNSURE = frozenset({Why.UNANSWERED, Why.SERVER})
 """After these it is not known whether the request was, or will be, carried out."""
 
 
-class Closing(Exception):  # noqa: N818 - an event, not a mistake
+class WriterClosingError(Exception):  # noqa: N818 - an event, not a mistake
     """The term ends."""
 
 
@@ -60,13 +60,13 @@ class Delivery:
         """Take batches and deliver them, until `closing`. A sender has one request under way; `slot` is its number.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
 
         """
         while not self.closing.is_set():
             taken = self.outbox.take(self.now_ms())
             if taken is not None:
-                with suppress(Closing):
+                with suppress(WriterClosingError):
                     await self._deliver(slot, *taken)
                 continue
             # A batch may become due by mere waiting, so the event alone would not do.
@@ -114,7 +114,7 @@ class Delivery:
         await self.client.tokens.get()
         await self.fence.ensure()
         if self.closing.is_set():
-            raise Closing
+            raise WriterClosingError
         await self.ledger.plan(slot, items, self.now_ms() + int(self.client.tokens.longest * 1000))
         await self.fence.ensure()
         entities = [item.entity for item in items]
@@ -122,7 +122,7 @@ class Delivery:
 
     async def _pause(self, exc: PortError, attempt: int) -> None:
         """Wait until the same request may be accepted."""
-        headers = exc.headers if isinstance(exc, Refusal) else {}
+        headers = exc.headers if isinstance(exc, PortAnswerError) else {}
         if exc.why is Why.THROTTLED:
             self.metrics.throttled.inc()
             seconds = self.pace.throttled(headers, exc.retry_after, attempt)
@@ -138,7 +138,7 @@ class Delivery:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.closing.wait()
-                raise Closing
+                raise WriterClosingError
 
     async def _rejected(self, slot: int, blueprint: str, items: Sequence[Item], exc: PortError) -> None:
         """Deal with a request that Port refuses as a whole."""

@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError
 
 from tallystream.agents.port_sink.state.sent import HEADERS, SWEEP
 from tallystream.schemas import keys
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -19,7 +19,7 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
     """Forget the entities of a blueprint, or all, and ask the active sink for a sweep; return how many there were.
 
     Raises:
-        Unreachable: Kafka does not answer.
+        UnreachableError: Kafka does not answer.
 
     """
     await ensure(kafka, (topics.port_sent,))
@@ -33,7 +33,7 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
             value = orjson.dumps({"blueprint": blueprint})
             await producer.send_and_wait(topics.port_sent.name, value, key=SWEEP, headers=HEADERS["sweep"])
     except (KafkaError, OSError) as exc:
-        raise Unreachable(
+        raise UnreachableError(
             f"Kafka at {kafka.bootstrap} did not take it: {type(exc).__name__}",
             "is it running and reachable from here?",
         ) from exc

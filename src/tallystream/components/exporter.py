@@ -37,7 +37,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
 
     Raises:
         UsageError: the ops port is taken, or another exporter has the data directory.
-        Unfit: the counters' file is damaged, or a topic is not as it must be.
+        UnfitError: the counters' file is damaged, or a topic is not as it must be.
 
     """
     logs.configure()

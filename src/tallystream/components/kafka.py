@@ -12,7 +12,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tallystream.components import logs
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
@@ -38,8 +38,8 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
 
     Raises:
         UsageError: the extra `embedded` is missing, the data dir is in use, a port is taken.
-        Unreachable: the jars could not be downloaded, the broker was not ready in time, or it ended by itself.
-        Unfit: the broker does not start on this data.
+        UnreachableError: the jars could not be downloaded, the broker was not ready in time, or it ended by itself.
+        UnfitError: the broker does not start on this data.
 
     """
     logs.configure()
@@ -72,7 +72,7 @@ async def _serve(broker: EmbeddedKafka, ops_at: tuple[str, int]) -> None:
     try:
         while not stop.is_set():
             if (code := broker.poll()) is not None:
-                raise Unreachable(f"Kafka ended by itself with {code}", "its log says why; starting it again is safe")
+                raise UnreachableError(f"Kafka ended by itself with {code}", "its log says why; starting it again is safe")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await stop.wait()

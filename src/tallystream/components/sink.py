@@ -40,7 +40,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
 
     Raises:
         UsageError: there are no credentials, the mapping or the CA file cannot be used, or the ops port is taken.
-        Unfit: a topic exists that is not as it must be.
+        UnfitError: a topic exists that is not as it must be.
 
     """
     logs.configure()

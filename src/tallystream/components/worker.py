@@ -63,8 +63,8 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
 
     Raises:
         UsageError: the prices, the instance name or the ops port are not usable, or the instance runs already.
-        Unreachable: Kafka does not answer.
-        Unfit: a topic is not as it must be.
+        UnreachableError: Kafka does not answer.
+        UnfitError: a topic is not as it must be.
 
     """
     logs.configure()

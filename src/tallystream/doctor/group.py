@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lag import GroupLag, PartitionLag
 from tallystream.streams.kafka.lifecycle import opened
 
@@ -25,7 +25,7 @@ async def look(context: Context) -> list[Finding]:
             before = await lag.read()
             await asyncio.sleep(context.watch)
             after = await lag.read()
-    except Unreachable as exc:
+    except UnreachableError as exc:
         return [Finding("group", exc.message, exc.hint)]
     return judge(before, after, await _state(context, group), context.watch)
 

@@ -20,7 +20,7 @@ import orjson
 
 from tallystream.agents.cost_query import keep_newest
 from tallystream.exporter.labels import FIELDS, OTHER, ZERO, Label, Labels, Sums, add, change, parts
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_from_iso
 from tallystream.streams.kafka.follower import Batch, Position
 
@@ -67,7 +67,7 @@ class Ledger:
     """One file, for one exporter at a time and one thread at a time; `published` may be read from any.
 
     Raises, from opening:
-        Unfit: the file is damaged or of another version.
+        UnfitError: the file is damaged or of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,7 +85,7 @@ class Ledger:
                 self._load()
                 opened.pop_all()
         except (sqlite3.DatabaseError, ValueError) as exc:
-            raise Unfit(
+            raise UnfitError(
                 f"the exporter's counters in {path} cannot be read: {exc}",
                 "move the file away: counters then begin again with what the rows topic still holds",
             ) from exc

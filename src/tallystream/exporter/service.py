@@ -17,10 +17,10 @@ from tallystream.exporter.connections import Registers
 from tallystream.exporter.counters import Ledger, file_name
 from tallystream.exporter.lag import LagReader, Lags
 from tallystream.exporter.metrics import View
-from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.schemas.hours import hour_of
 from tallystream.streams.kafka import topics as topic_admin
-from tallystream.streams.kafka.follower import Batch, Recreated, Tail
+from tallystream.streams.kafka.follower import Batch, TopicRecreatedError, Tail
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
@@ -78,7 +78,7 @@ class Exporter:
         """Run until cancelled.
 
         Raises:
-            Unfit: the counters' file is damaged or cannot be written, or a topic is not as it must be.
+            UnfitError: the counters' file is damaged or cannot be written, or a topic is not as it must be.
 
         """
         config = self._config
@@ -102,7 +102,7 @@ class Exporter:
                 await work()
                 if once:
                     return
-            except Unreachable as exc:
+            except UnreachableError as exc:
                 self._failures += 1
                 now = self._clock.monotonic()
                 if told is None or now - told > TELL_EVERY:
@@ -115,7 +115,7 @@ class Exporter:
             async with opened(AIOKafkaAdminClient(**self._config.kafka.client())) as admin:
                 cluster = str((await admin.describe_cluster())["cluster_id"])
         except (KafkaError, OSError) as exc:
-            raise Unreachable(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
+            raise UnreachableError(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
         name = file_name(cluster, self._config.topics.session_hour_rows.name)
         self._ledger = Ledger(self._config.directory / name)
         # What the last process published is what this one begins with.
@@ -147,7 +147,7 @@ class Exporter:
                         self._caught_up = True
                         log.info("caught_up", labels=len(self._ledger.published.sums))
                     self._rows_at, self._rows_moved = self._clock.now_ns(), self._clock.monotonic()
-        except Recreated as exc:
+        except TopicRecreatedError as exc:
             log.warning("topic_made_anew", why=str(exc))
             self._ledger.forget_positions(rows)
             self._rows_up_to.clear()
@@ -176,7 +176,7 @@ class Exporter:
                 await applying
                 raise
             except sqlite3.Error as exc:
-                raise Unfit(
+                raise UnfitError(
                     f"the exporter's counters in {self._ledger.path} cannot be written: {exc}",
                     "make room on that disk; nothing is lost, it goes on where it stopped",
                 ) from exc

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from tallystream.sandbox.faults import Fault
 from tallystream.sandbox.openai_data import Seeded, day_of
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 
 if TYPE_CHECKING:
     from tallystream.sandbox.server import Sandbox
@@ -58,7 +58,7 @@ def _json(body: Any, status: int = 200) -> web.Response:
 async def _body(request: web.Request) -> Any:
     try:
         return exact.loads(await request.read() or b"{}")
-    except InvalidBody as exc:
+    except InvalidBodyError as exc:
         raise web.HTTPBadRequest(text=exc.message) from None
 
 

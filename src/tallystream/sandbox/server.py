@@ -21,7 +21,7 @@ from tallystream.sandbox.openai_data import FromTruth, Seeded
 from tallystream.sandbox.port_store import Store
 from tallystream.sandbox.reply import Call, Reply
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody, UsageError
+from tallystream.schemas.errors import InvalidBodyError, UsageError
 from tallystream.streams.service.clock import Clock, SystemClock
 
 OPENAI, PORT = "/openai/v1", "/port"
@@ -195,7 +195,7 @@ class Sandbox:
         query, problems = operation.query({name: request.query.getall(name) for name in request.query})
         try:
             body = exact.loads(raw) if raw else None
-        except InvalidBody as exc:
+        except InvalidBodyError as exc:
             return self._error(api, 400, "bad_request", exc.message)
         problems += operation.path_problems(names) + operation.body_problems(body)
         if problems:

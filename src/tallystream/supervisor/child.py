@@ -34,7 +34,7 @@ OWN_ENVIRONMENT = {
 }
 
 
-class FirstStartFailed(Exception):  # noqa: N818 - it becomes the error that people see
+class FirstStartError(Exception):  # noqa: N818 - it becomes the error that people see
     """A component did not become ready at the first start; `message` and `hint` are its own last words."""
 
     def __init__(self, name: str, code: int | None, message: str, hint: str) -> None:
@@ -98,7 +98,7 @@ class Child:
         """Keep it running, until cancelled; the process is left to `stop`.
 
         Raises:
-            FirstStartFailed: it never became ready.
+            FirstStartError: it never became ready.
 
         """
         attempts = 0
@@ -111,7 +111,7 @@ class Child:
             code = self._process.returncode if self._process is not None else None
             if not self._was_ready and (code == USAGE_EXIT or attempts >= FIRST_START_ATTEMPTS):
                 message, hint = self._log.last_error()
-                raise FirstStartFailed(self.spec.name, code, message, hint or f"its log: {self._log.path}")
+                raise FirstStartError(self.spec.name, code, message, hint or f"its log: {self._log.path}")
             delay = self._backoff.after(time.monotonic() - began)
             self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)

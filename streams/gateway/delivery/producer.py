@@ -17,9 +17,9 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import LinkLost
+from tallystream.streams.gateway.errors import ProducerLostError
 from tallystream.streams.gateway.message import Message, partition_counts, partition_of
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.kafka.lifecycle import close, start
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Batch:
-    """Messages of one partition on their way. `acked` resolves to None, or raises LinkLost."""
+    """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError."""
 
     __slots__ = ("acked", "messages", "partition", "since", "topic")
 
@@ -64,7 +64,7 @@ class Link:
         self._transmissions: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
         self.live = False
-        self.unfit: Unfit | None = None
+        self.unfit: UnfitError | None = None
         """Set while the topics of the cluster do not fit: nothing is sent there then."""
         self.first_attempt = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
@@ -95,12 +95,12 @@ class Link:
         """Send the messages, one record batch a partition (more when they are large), without waiting.
 
         Raises:
-            LinkLost: there is no producer.
+            ProducerLostError: there is no producer.
 
         """
         producer = self._producer
         if producer is None:
-            raise LinkLost
+            raise ProducerLostError
         now = self._clock.monotonic()
         loop = asyncio.get_running_loop()
         groups: dict[tuple[str, int], list[Message]] = {}
@@ -143,7 +143,7 @@ class Link:
         self._outstanding.pop(batch, None)
         if exc is not None:
             # An idempotent batch is retried unless the broker says that this is no use.
-            batch.acked.set_exception(LinkLost(rejected=type(exc).__name__))
+            batch.acked.set_exception(ProducerLostError(rejected=type(exc).__name__))
             batch.acked.exception()
             self._break(producer, exc)
             return
@@ -173,8 +173,8 @@ class Link:
         while True:
             try:
                 producer = await self._connect()
-            except (KafkaError, OSError, TimeoutError, Unreachable, Unfit) as exc:
-                self.unfit = exc if isinstance(exc, Unfit) else None
+            except (KafkaError, OSError, TimeoutError, UnreachableError, UnfitError) as exc:
+                self.unfit = exc if isinstance(exc, UnfitError) else None
                 if attempt % 15 == 0:
                     log.warning("kafka_unreachable", error=type(exc).__name__, detail=str(exc))
                 await self._pause(attempt)
@@ -243,7 +243,7 @@ class Link:
         outstanding, self._outstanding = self._outstanding, {}
         for batch in outstanding:
             if not batch.acked.done():
-                batch.acked.set_exception(LinkLost())
+                batch.acked.set_exception(ProducerLostError())
                 batch.acked.exception()
 
 

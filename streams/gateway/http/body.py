@@ -11,14 +11,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 from tallystream.streams.gateway.acceptance import Body
 from tallystream.streams.gateway.budget import Lease
 from tallystream.streams.gateway.decompress import coding_named, too_large
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 
 
 async def read(request: web.BaseRequest, *, limit: int, idle: float, within: float, lease: Lease) -> Body:
     """Read the body as sent: every part of it within `idle` seconds of the one before, all within `within`.
 
     Raises:
-        Refused: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large, 503 too much at once.
+        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large, 503 too much at once.
 
     """
     coding = coding_named(request.headers.get("Content-Encoding"))
@@ -42,13 +42,13 @@ async def read(request: web.BaseRequest, *, limit: int, idle: float, within: flo
                     parts.append(part)
             raw = b"".join(parts)
     except TimeoutError:
-        raise Refused(
+        raise RequestRefusedError(
             408,
             f"nothing of the body came for {idle:.0f} s, or not all of it within {within:.0f} s",
             headers={"Connection": "close"},
         ) from None
     except (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError):
-        raise Refused(400, "the body ended before it was complete") from None
+        raise RequestRefusedError(400, "the body ended before it was complete") from None
     if len(raw) > limit:
         raise too_large(limit)
     return Body(raw, coding)

@@ -19,7 +19,7 @@ from tallystream.streams.gateway.acceptance import Acceptance, Body
 from tallystream.streams.gateway.auth import credentials
 from tallystream.streams.gateway.budget import Budget, Lease
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import MAX_HEAD, NotDurable, Refused, head_too_long
+from tallystream.streams.gateway.errors import MAX_HEAD, NotDurableError, RequestRefusedError, head_too_long
 from tallystream.streams.gateway.http import body as bodies
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.metrics import Metrics
@@ -77,9 +77,9 @@ class Handler:
         self.in_progress += 1
         try:
             response = await self._answer(request, known)
-        except Refused as refused:
+        except RequestRefusedError as refused:
             response = self._replies.refusal(refused, known.encoding)
-        except NotDurable:
+        except NotDurableError:
             response = self._replies.refusal(
                 self._unavailable("the gateway cannot store this now, send it again"), known.encoding
             )
@@ -97,8 +97,8 @@ class Handler:
         )
         return response
 
-    def _unavailable(self, message: str) -> Refused:
-        return Refused(503, message, retry_after=self._config.retry_after)
+    def _unavailable(self, message: str) -> RequestRefusedError:
+        return RequestRefusedError(503, message, retry_after=self._config.retry_after)
 
     async def _answer(self, request: web.BaseRequest, known: _Request) -> web.StreamResponse:
         path = _path(request)
@@ -111,9 +111,9 @@ class Handler:
         known.provider = target.provider or "unknown"
         known.signal = target.signal or "unknown"
         if request.method != "POST":
-            raise Refused(405, "only POST is allowed here", headers={"Allow": "POST"})
+            raise RequestRefusedError(405, "only POST is allowed here", headers={"Allow": "POST"})
         if known.encoding is None:
-            raise Refused(415, "Content-Type must be application/x-protobuf or application/json")
+            raise RequestRefusedError(415, "Content-Type must be application/x-protobuf or application/json")
         _check_framing(request)
         shown = credentials(target, request.headers.get(routes.HEADER), request.headers.get("Authorization"))
         destination = await self._acceptance.destination(shown)
@@ -151,15 +151,15 @@ def _path(request: web.BaseRequest) -> str:
 
 
 def _check_framing(request: web.BaseRequest) -> None:
-    """Raise Refused when the body comes in a way that we do not read."""
+    """Raise RequestRefusedError when the body comes in a way that we do not read."""
     coding = request.headers.get("Transfer-Encoding", "").strip().lower()
     if coding not in ("", "chunked"):
-        raise Refused(
+        raise RequestRefusedError(
             400, "unknown Transfer-Encoding: use chunked or none, and Content-Encoding for compression", headers=_CLOSE
         )
     expected = request.headers.get("Expect", "").strip().lower()
     if expected not in ("", "100-continue"):
-        raise Refused(417, "unknown Expect: use 100-continue or none")
+        raise RequestRefusedError(417, "unknown Expect: use 100-continue or none")
 
 
 def _encoding(request: web.BaseRequest) -> Encoding | None:

@@ -19,7 +19,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import MAX_HEAD, Refused, head_too_long
+from tallystream.streams.gateway.errors import MAX_HEAD, RequestRefusedError, head_too_long
 from tallystream.streams.gateway.http.acceptor import Acceptor, connection_limit
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
@@ -128,9 +128,9 @@ class _Connection(web.RequestHandler):
         if isinstance(exc, LineTooLong | _HeadTooLongError):
             refused = head_too_long()
         elif status < 500:
-            refused = Refused(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
+            refused = RequestRefusedError(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
         else:
-            refused = Refused(503, "the gateway failed, send it again", retry_after=5)
+            refused = RequestRefusedError(503, "the gateway failed, send it again", retry_after=5)
         encoding = Encoding.PROTOBUF if self._looks_protobuf else None
         response = self.replies.refusal(refused, encoding)
         response.force_close()

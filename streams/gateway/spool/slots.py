@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 
 MAX_SLOTS = 1024
 
@@ -49,7 +49,7 @@ class Slot:
         """Lock the lowest slot that no live process holds.
 
         Raises:
-            Unfit: the directory cannot be used, or all slots are held.
+            UnfitError: the directory cannot be used, or all slots are held.
 
         """
         try:
@@ -58,11 +58,11 @@ class Slot:
                 if slot := cls.take(directory, number):
                     return slot
         except OSError as exc:
-            raise Unfit(
+            raise UnfitError(
                 f"the spool directory {directory} cannot be used: {exc}",
                 "it must be writable and on a file system with locks: set TALLYSTREAM_DATA_DIR",
             ) from exc
-        raise Unfit(f"{MAX_SLOTS} gateways share the spool directory {directory}", "give some another data directory")
+        raise UnfitError(f"{MAX_SLOTS} gateways share the spool directory {directory}", "give some another data directory")
 
     @classmethod
     def abandoned(cls, directory: Path, but: Slot) -> Iterator[Slot]:

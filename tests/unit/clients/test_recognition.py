@@ -11,7 +11,7 @@ from tests.unit.clients.test_gemini_cli import response as gemini_response
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.clients.renormalise import renormalise
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp import Encoding
 
 BOTH = pytest.mark.parametrize("encoding", list(Encoding))
@@ -80,7 +80,7 @@ def test_a_count_that_was_no_count_can_be_mended_too(encoding: Encoding) -> None
     (lost,) = normalise_logs(
         encode([Group([codex_response().having(input_token_count="many")])], encoding), encoding
     ).rejected
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(InvalidRecordError):
         renormalise(lost.record)
     mended = renormalise(lost.record | {"input_token_count": "1000"})
     (wanted,) = normalise_logs(encode([Group([codex_response()])], encoding), encoding).packs

@@ -11,7 +11,7 @@ from tests.support.gateway import BEARER, INGEST_ID, NOW, connection
 from tallystream.schemas.connections import Connection, IngestKey
 from tallystream.streams.gateway.auth import Credentials, authorize, credentials, sha256
 from tallystream.streams.gateway.connections.cache import Cache, Grant
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.routes import Target
 
 HOUR = timedelta(hours=1)
@@ -37,7 +37,7 @@ def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
 
     assert ask(rotated(HOUR), "old").connection_id == ask(rotated(HOUR), "new").connection_id
     assert ask(rotated(-HOUR), "new").connection_id == "codex-7f3a"
-    with pytest.raises(Refused, match="rotated") as refused:
+    with pytest.raises(RequestRefusedError, match="rotated") as refused:
         ask(rotated(timedelta()), "old")
     assert refused.value.status == 404
 
@@ -56,7 +56,7 @@ def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
 def test_refusals_say_why_and_nothing_secret(
     fields: dict[str, Any], asked: dict[str, Any], status: int, says: str
 ) -> None:
-    with pytest.raises(Refused, match=says) as refused:
+    with pytest.raises(RequestRefusedError, match=says) as refused:
         ask(connection(**fields), **asked)
     assert refused.value.status == status
     assert not any(secret in refused.value.message for secret in (INGEST_ID, "guessed", BEARER))
@@ -76,7 +76,7 @@ def test_credentials_come_from_path_or_header_and_are_hashed() -> None:
     assert from_path == Credentials(sha256(INGEST_ID), "codex", sha256(BEARER))
     assert credentials(Target(None, None, "logs"), INGEST_ID, "Basic eA==") == Credentials(sha256(INGEST_ID), "", None)
     for nothing in (None, ""):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestRefusedError) as refused:
             credentials(Target(None, None, "logs"), nothing, None)
         assert refused.value.status == 401
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tallystream.streams.gateway.budget import Budget
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 
 
 def test_the_budget_refuses_what_is_too_much_at_once_and_gets_everything_back() -> None:
     budget = Budget(100, 7)
     with budget.lease() as first:
         first.take(60)
-        with budget.lease() as second, pytest.raises(Refused) as refused:
+        with budget.lease() as second, pytest.raises(RequestRefusedError) as refused:
             second.take(41)
         assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "7")
         assert budget.bytes == 60

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystream.streams.gateway.decompress import coding_named, decompress
-from tallystream.streams.gateway.errors import Refused, Undecodable
+from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
 
 LIMIT = 8 << 20
 PLAIN = random.Random(1).randbytes(150_000) + b"a" * 3_000_000
@@ -55,19 +55,19 @@ def test_what_was_packed_comes_out(coding: str, pack: Callable[[bytes], bytes], 
 def test_what_is_cut_off_is_refused(coding: str, pack: Callable[[bytes], bytes]) -> None:
     packed = pack(PLAIN)
     for cut in (1, 2, 3, 4, 5, 8, 9, 100, len(packed) // 2, len(packed) - 5, len(packed) - 1, len(packed)):
-        with pytest.raises(Undecodable):
+        with pytest.raises(UndecodableError):
             decompress(packed[:-cut], coding, LIMIT)
 
 
 @EACH
 def test_what_follows_the_end_is_refused(coding: str, pack: Callable[[bytes], bytes]) -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         decompress(pack(b"abc") + b"more", coding, LIMIT)
 
 
 @EACH
 def test_more_than_the_limit_is_too_large(coding: str, pack: Callable[[bytes], bytes]) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         decompress(pack(PLAIN), coding, len(PLAIN) - 1)
     assert refused.value.status == 413
     assert decompress(pack(PLAIN), coding, len(PLAIN)) == PLAIN
@@ -83,7 +83,7 @@ def test_parts_that_follow_each_other_are_one_body(
 
 @pytest.mark.parametrize(("coding", "pack"), [PACKERS[0], PACKERS[3]])
 def test_too_many_parts_are_too_large(coding: str, pack: Callable[[bytes], bytes]) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         decompress(pack(b"") * 70_000, coding, LIMIT)
     assert refused.value.status == 413
 
@@ -91,14 +91,14 @@ def test_too_many_parts_are_too_large(coding: str, pack: Callable[[bytes], bytes
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "zstd"]))
 def test_garbage(raw: bytes, coding: str) -> None:
     for body in (raw, gzip.compress(raw)[:-3] + raw, zstd_with_checksum(raw)[:6] + raw):
-        with contextlib.suppress(Undecodable):
+        with contextlib.suppress(UndecodableError):
             assert len(decompress(body, coding, LIMIT)) <= LIMIT
 
 
 def test_a_zstd_frame_that_asks_for_much_memory_is_refused() -> None:
     params = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
     packed = zstandard.ZstdCompressor(compression_params=params).stream_reader(PLAIN * 10).read()
-    with pytest.raises(Undecodable, match="window"):
+    with pytest.raises(UndecodableError, match="window"):
         decompress(packed, "zstd", 64 << 20)
 
 
@@ -120,7 +120,7 @@ def test_codings(header: str | None, coding: str) -> None:
 
 @pytest.mark.parametrize("header", ["br", "gzip, gzip", "snappy", "*"])
 def test_other_codings_are_refused(header: str) -> None:
-    with pytest.raises(Refused, match="gzip, zstd, deflate or none"):
+    with pytest.raises(RequestRefusedError, match="gzip, zstd, deflate or none"):
         coding_named(header)
 
 
@@ -129,7 +129,7 @@ def test_a_bomb_costs_no_more_memory_than_the_limit() -> None:
     bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(256)) + squeeze.flush()
     tracemalloc.start()
     try:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestRefusedError) as refused:
             decompress(bomb, "gzip", 1 << 20)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.routes import BASE, MAX_ID, Target, parse
 
 ID = "Zq3v0000000000000000AB"
@@ -37,7 +37,7 @@ def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
     ],
 )
 def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         parse(path)
     assert refused.value.status == 404
     assert says in refused.value.message
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
     ],
 )
 def test_a_wrong_path_names_the_right_one(path: str, meant: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         parse(path)
     assert refused.value.status == 404
     assert meant in refused.value.message
@@ -88,6 +88,6 @@ def test_what_exporters_make_of_a_base_url_is_taken(base: str, end: str, signal:
 @given(st.text(max_size=200))
 def test_no_path_is_a_surprise(text: str) -> None:
     for path in (text, f"/{text}", BASE + text, f"{BASE}codex/{text}"):
-        with suppress(Refused):
+        with suppress(RequestRefusedError):
             target = parse(path)
             assert target.signal in (None, "logs", "metrics", "traces")

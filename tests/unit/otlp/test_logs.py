@@ -10,7 +10,7 @@ import pytest
 from tests.support.otlp_bodies import AT_NS, Group, Record, as_json, codex_noise, codex_response, document, encode
 
 from tallystream.schemas.clients import normalise_logs
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import Broken, BrokenRecord, Encoding, LogRecord, read_logs
 
 BOTH = pytest.mark.parametrize("encoding", list(Encoding))
@@ -144,7 +144,7 @@ def changed(path: tuple[str | int, ...], value: Any) -> bytes:
     ],
 )
 def test_json_in_which_nothing_can_be_told_apart_is_refused_with_the_reason(body: bytes, says: str) -> None:
-    with pytest.raises(InvalidBody) as refused:
+    with pytest.raises(InvalidBodyError) as refused:
         list(read_logs(body, Encoding.JSON).candidates)
     assert says in refused.value.message
     assert refused.value.hint

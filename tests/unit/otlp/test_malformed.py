@@ -1,4 +1,4 @@
-"""Whatever bytes arrive: an answer or InvalidBody, never anything else."""
+"""Whatever bytes arrive: an answer or InvalidBodyError, never anything else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.otlp_bodies import AT_NS, Group, Record, as_json, codex_noise
 
 from tallystream.schemas.clients import LogsResult, normalise_logs
 from tallystream.schemas.clients.logs import MOST_REJECTED
-from tallystream.schemas.errors import InvalidBody, Reason, TooManyElements
+from tallystream.schemas.errors import InvalidBodyError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect, json_frames, protobuf_logs
 from tallystream.schemas.packing import messages
 
@@ -35,7 +35,7 @@ def survives(body: bytes, encoding: Encoding) -> None:
         lambda: inspect(body, encoding, "traces"),
     ]
     for read in readers:
-        with contextlib.suppress(InvalidBody):
+        with contextlib.suppress(InvalidBodyError):
             assert isinstance(read(), LogsResult | int | str)
 
 
@@ -86,7 +86,7 @@ def test_any_json_in_any_place(key: str, found: Any) -> None:
     ],
 )
 def test_protobuf_in_which_nothing_can_be_told_apart_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidBody) as refused:
+    with pytest.raises(InvalidBodyError) as refused:
         normalise_logs(body, Encoding.PROTOBUF)
     assert "protobuf" in refused.value.message
 
@@ -220,12 +220,12 @@ def test_a_byte_order_mark_is_passed_over(mark: bytes) -> None:
 
 
 def test_too_many_of_anything_is_too_large() -> None:
-    with pytest.raises(TooManyElements, match="resources and scopes"):
+    with pytest.raises(TooManyElementsError, match="resources and scopes"):
         normalise_logs(b"\x0a\x00" * 40_000, Encoding.PROTOBUF)
     many = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + b"{}," * 300_000 + b"{}]}]}]}"
-    with pytest.raises(TooManyElements):
+    with pytest.raises(TooManyElementsError):
         normalise_logs(many, Encoding.JSON)
-    with pytest.raises(TooManyElements, match="scopes"):
+    with pytest.raises(TooManyElementsError, match="scopes"):
         normalise_logs(b'{"resourceLogs":[' + b"{}," * 40_000 + b"{}]}", Encoding.JSON)
 
 

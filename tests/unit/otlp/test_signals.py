@@ -13,7 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.connections import Signal
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
 
 SIGNALS: tuple[Signal, ...] = ("logs", "metrics", "traces")
@@ -84,7 +84,7 @@ def test_a_body_at_another_signals_endpoint_is_refused(
 ) -> None:
     for other in SIGNALS:
         if other != signal:
-            with pytest.raises(InvalidBody) as refused:
+            with pytest.raises(InvalidBodyError) as refused:
                 inspect(body, encoding, other)
             assert f"holds {signal}" in refused.value.message
             assert f"/v1/{signal}" in refused.value.hint
@@ -95,7 +95,7 @@ def test_logs_alone_are_normalised(signal: Signal, body: bytes, encoding: Encodi
     if signal == "logs":
         assert normalise_logs(body, encoding).records == size
     else:
-        with pytest.raises(InvalidBody, match=f"holds {signal}"):
+        with pytest.raises(InvalidBodyError, match=f"holds {signal}"):
             normalise_logs(body, encoding)
 
 
@@ -120,7 +120,7 @@ def test_names_of_fields_may_be_in_snake_case(signal: Signal) -> None:
 def test_an_object_without_any_name_of_otlp_gets_a_reason(signal: Signal, key: str) -> None:
     body = f'{{"{key}": [{{}}]}}'.encode()
     for read in (lambda: inspect(body, Encoding.JSON, signal), lambda: detect_signal(body, Encoding.JSON)):
-        with pytest.raises(InvalidBody, match=key):
+        with pytest.raises(InvalidBodyError, match=key):
             read()
 
 

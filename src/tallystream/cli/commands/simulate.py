@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tallystream.cli.options import DataDir, JsonOption, console, emit_json, err_console, read_run, settings_from
-from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.schemas.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -270,7 +270,7 @@ async def _answers(where: Target) -> None:
             _, writer = await asyncio.open_connection(parts.hostname, port)
             writer.close()
     except (OSError, TimeoutError) as exc:
-        raise Unreachable(
+        raise UnreachableError(
             f"{where.where} does not answer: {str(exc) or type(exc).__name__}",
             "is the gateway up? `tallystream status` shows what runs on this machine",
         ) from exc
@@ -296,7 +296,7 @@ def _check(report: Report, where: Target) -> None:
             "is the ingest id right and not revoked? `tallystream connections list` shows the connections",
         )
     answers = ", ".join(f"{count} x {status}" for status, count in sorted(report.answers.items()))
-    raise Unreachable(f"{where.where} accepted nothing: {answers}", "`tallystream status` shows what is wrong")
+    raise UnreachableError(f"{where.where} accepted nothing: {answers}", "`tallystream status` shows what is wrong")
 
 
 def _show(report: Report, config: FleetConfig, truth: Path | None) -> None:
