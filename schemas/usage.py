@@ -16,6 +16,11 @@ from tallystream.schemas.money import reported_pico
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Client = Literal["codex", "claude", "gemini"]
 
+DISJOINT_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
+"""Token counts of an event that may be added to one another: each token is in one of them."""
+TOKEN_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
+"""All token counts of an event; `reasoning` is a part of `output`."""
+
 MAX_EVENTS = 512
 """Events a message holds at most."""
 MAX_BYTES = 512 * 1024
@@ -79,9 +84,7 @@ class UsageEvent(BaseModel):
     @property
     def total_tokens(self) -> int:
         """Sum of the disjoint counts."""
-        return (
-            self.input_uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.output + self.tool
-        )
+        return sum(getattr(self, name) for name in DISJOINT_COUNTS)
 
 
 class UsageBatch(BaseModel):

@@ -20,10 +20,7 @@ import orjson
 from tallystream.agents.openai_days.rows import Lines, Said, as_row, concerns, content, day_of, day_rows
 from tallystream.schemas import keys
 from tallystream.schemas.openai import CURRENT, BilledDay, OpenAIRecord
-
-
-class TopicRecreatedError(Exception):  # noqa: N818 - what was found, not a mistake
-    """What was read so far may be of a topic that is no more: both are to be read from their beginnings."""
+from tallystream.streams.kafka.errors import TopicRecreatedError
 
 
 class Days:
@@ -106,7 +103,8 @@ class Days:
         removed one would leave them with the old. Days without any record stay as they are.
 
         Raises:
-            TopicRecreatedError: a published row is of a record that we have not seen, or is another one of the same records.
+            TopicRecreatedError: a published row is of a record that was not seen here, or the same records
+                gave another row.
 
         """
         out: list[tuple[bytes, bytes]] = []
@@ -132,7 +130,9 @@ class Days:
         if offset > last or (offset == last and (self._fresh or overtaken)):
             return [generation, offset]
         if not self._fresh:
-            raise TopicRecreatedError(f"{key.decode(errors='replace')} was published for offset {last}, its day ends at {offset}")
+            raise TopicRecreatedError(
+                f"{key.decode(errors='replace')} was published for offset {last}, its day ends at {offset}"
+            )
         return [generation + 1, offset]
 
     def _pass(self, day: str, offset: int) -> None:

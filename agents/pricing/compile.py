@@ -25,6 +25,7 @@ from genai_prices.types import (
 )
 
 from tallystream.agents.pricing.rates import BEGINNING, DAY_NS, Card, Day, Rates, Schedule, Segment
+from tallystream.schemas.errors import PermanentError
 
 STANDARD_TIERS = frozenset({"", "default", "standard"})
 """Names of the standard tier: OpenAI says `default`, Anthropic `standard`. `auto` is not among them: it is what a
@@ -36,8 +37,10 @@ PICO_PER_MTOK = 10**6
 _EPOCH = date(1970, 1, 1)
 
 
-class InexactPriceError(ValueError):  # noqa: N818 - what is wrong with a price
+class InexactPriceError(PermanentError):
     """A price is not a whole number of pico-dollars, so integers cannot hold it exactly."""
+
+    code = "inexact_price"
 
 
 def context_of(tier: str | None, speed: str | None) -> dict[str, str]:

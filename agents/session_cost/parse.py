@@ -16,12 +16,14 @@ from typing import Any, get_args
 import orjson
 
 from tallystream.schemas import keys
+from tallystream.schemas.errors import PermanentError
 from tallystream.schemas.money import reported_pico
 from tallystream.schemas.usage import (
     ATTRIBUTION_KEYS,
     MAX_BYTES,
     MAX_EVENTS,
     MAX_SESSION_BYTES,
+    TOKEN_COUNTS,
     Client,
     UsageBatch,
     UsageEvent,
@@ -42,19 +44,16 @@ _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
 _ATTRIBUTION_KEYS = frozenset(ATTRIBUTION_KEYS)
 _CLIENTS = frozenset(get_args(Client))
-_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
-_ZERO = dict.fromkeys(_COUNTS, 0)
-_MAIN = itemgetter("event_id", "occurred_at", "model", *_COUNTS)
-_MAIN_LENGTH = 3 + len(_COUNTS)
+_ZERO = dict.fromkeys(TOKEN_COUNTS, 0)
+_MAIN = itemgetter("event_id", "occurred_at", "model", *TOKEN_COUNTS)
+_MAIN_LENGTH = 3 + len(TOKEN_COUNTS)
 _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 
-class InvalidMessageError(Exception):  # noqa: N818 - a verdict on a message
-    """A message that cannot be counted; `detail` says why, without any of its values."""
+class InvalidMessageError(PermanentError):
+    """A message that cannot be counted; `message` says why, without any of its values."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    code = "invalid_message"
 
 
 @dataclass(slots=True)
@@ -156,7 +155,7 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
             try:
                 tier, speed, reported = _extras(event)
             except InvalidMessageError as exc:
-                bad.append((index, exc.detail))
+                bad.append((index, exc.message))
                 continue
         # An `or` of numbers is negative if one of them is, and reaches 2**53 if one of them does.
         if not (

@@ -128,8 +128,8 @@ def count(record: LogRecord, name: str) -> int:
     """Return a token count, 0 when it is absent.
 
     Raises:
-        InvalidRecordError: it is negative, 2**53 or more, or no whole number. A double that is whole is one: that is what
-            some pipelines make of integers.
+        InvalidRecordError: it is negative, 2**53 or more, or no whole number. A double that is whole is one: some
+            pipelines make that of integers.
 
     """
     value = record.attributes.get(name)
@@ -140,7 +140,9 @@ def count(record: LogRecord, name: str) -> int:
     ):
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**53:
-        raise InvalidRecordError(Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1")
+        raise InvalidRecordError(
+            Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1"
+        )
     return value
 
 
@@ -176,7 +178,9 @@ def occurred_at(record: LogRecord) -> int:
             if _possible(at * unit):
                 return at * unit
     if not any(told):
-        raise InvalidRecordError(Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano")
+        raise InvalidRecordError(
+            Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano"
+        )
     raise InvalidRecordError(Reason.NO_TIME, f"the record's time, {next(filter(None, told))} ns, is no time")
 
 

@@ -212,7 +212,9 @@ def _broken(record: BrokenRecord) -> Rejected:
     return Rejected(Reason.UNDECODABLE, record.why, record.index, client, _session(fields), fields, whose)
 
 
-def _rejected(record: LogRecord, normaliser: Normaliser, whose: dict[str, str], verdict: InvalidRecordError) -> Rejected:
+def _rejected(
+    record: LogRecord, normaliser: Normaliser, whose: dict[str, str], verdict: InvalidRecordError
+) -> Rejected:
     fields = kept(record, normaliser.fields)
     return Rejected(
         verdict.reason,

@@ -31,4 +31,6 @@ def _some_sound(logs: LogsBody, candidates: Iterator[LogRecord | BrokenRecord]) 
             lost, why = lost + 1, why or found.why
         yield found
     if lost and lost == logs.records:
-        raise InvalidBodyError(f"the body is not a valid OTLP request: {why}", "see the examples of opentelemetry-proto")
+        raise InvalidBodyError(
+            f"the body is not a valid OTLP request: {why}", "see the examples of opentelemetry-proto"
+        )

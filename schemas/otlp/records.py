@@ -97,7 +97,7 @@ class LogsBody:
     def __init__(self, tally: Tally, candidates: Iterator[LogRecord | BrokenRecord]) -> None:
         self.tally = tally
         self.candidates = candidates
-        """Those that may carry token counts. Any step may raise InvalidBodyError: nothing could be told apart at all."""
+        """Those that may carry token counts. Any step may raise InvalidBodyError: nothing could be told apart."""
 
     @property
     def records(self) -> int:

@@ -6,15 +6,15 @@ hash of a 128-bit random id gives an attacker's stopwatch nothing to work with; 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
-from tallystream.schemas.connections import Connection
+from tallystream.schemas.connections import Connection, hash_secret
+from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.streams.gateway.connections.cache import Grant, Registry
 from tallystream.streams.gateway.errors import RequestRefusedError
-from tallystream.streams.gateway.routes import HEADER, Target
+from tallystream.streams.gateway.routes import Target
 from tallystream.streams.service.clock import Clock, utc
 
 _BEARER = {"WWW-Authenticate": 'Bearer realm="tallystream"'}
@@ -45,18 +45,15 @@ def credentials(target: Target, headers_id: str | None, authorization: str | Non
     """
     ingest_id = target.ingest_id or headers_id
     if not ingest_id:
-        raise RequestRefusedError(401, f"no ingest id: use the URL that `connections create` printed, or the header {HEADER}")
+        raise RequestRefusedError(
+            401, f"no ingest id: use the URL that `connections create` printed, or the header {CONNECTION_HEADER}"
+        )
     bearer = None
     if authorization is not None:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() == "bearer":
-            bearer = sha256(secret.strip())
-    return Credentials(sha256(ingest_id), target.provider or "", bearer)
-
-
-def sha256(secret: str) -> str:
-    """Return the hash by which a secret is known."""
-    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
+            bearer = hash_secret(secret.strip())
+    return Credentials(hash_secret(ingest_id), target.provider or "", bearer)
 
 
 class Authenticator:
@@ -70,7 +67,8 @@ class Authenticator:
         """Return the connection the credentials open; refreshes the registry once when the id is unknown.
 
         Raises:
-            RequestRefusedError: 404 (no such connection, or another provider's) or 401 (its bearer secret is missing or wrong).
+            RequestRefusedError: 404 (no such connection, or another provider's) or 401 (its bearer secret is
+                missing or wrong).
 
         """
         grant = self._registry.find(shown.ingest_sha256)
@@ -89,7 +87,9 @@ def authorize(grant: Grant | None, shown: Credentials, at: datetime) -> Connecti
 
     """
     if grant is None:
-        raise RequestRefusedError(404, "this ingest id belongs to no connection: `tallystream connections list` shows them all")
+        raise RequestRefusedError(
+            404, "this ingest id belongs to no connection: `tallystream connections list` shows them all"
+        )
     connection = grant.connection
     if connection.revoked_at is not None and connection.revoked_at <= at:
         raise RequestRefusedError(404, "this connection has been revoked")
@@ -102,5 +102,7 @@ def authorize(grant: Grant | None, shown: Credentials, at: datetime) -> Connecti
     if connection.bearer_sha256 is not None and not hmac.compare_digest(
         shown.bearer_sha256 or "", connection.bearer_sha256
     ):
-        raise RequestRefusedError(401, "this connection needs its bearer secret in the header Authorization", headers=_BEARER)
+        raise RequestRefusedError(
+            401, "this connection needs its bearer secret in the header Authorization", headers=_BEARER
+        )
     return connection

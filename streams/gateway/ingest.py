@@ -10,7 +10,7 @@ from typing import Any
 from tallystream.schemas import packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.connections import Signal
-from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.otlp import LIMITS, Encoding, Limits, detect_signal, inspect
 from tallystream.streams.gateway.message import DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
@@ -73,7 +73,7 @@ class Messages:
         """Return the records that did not count as dead letters. A body sent again makes the same keys."""
         return [
             self.dead_letter(
-                f"gateway|{digest[:16]}|{record.index}",
+                ("gateway", digest[:16], str(record.index)),
                 record.reason,
                 record.detail,
                 connection_id=connection_id,
@@ -94,7 +94,7 @@ class Messages:
     def undecodable(self, detail: str, size: int, digest: str, connection_id: str | None) -> Message:
         """Return the dead letter of a whole body: its size, hash and what was wrong, nothing of it."""
         return self.dead_letter(
-            f"gateway|{digest[:16]}|0",
+            ("gateway", digest[:16], "0"),
             Reason.UNDECODABLE,
             detail,
             connection_id=connection_id,
@@ -102,8 +102,7 @@ class Messages:
             sha256=digest,
         )
 
-    def dead_letter(self, source: str, reason: Reason, detail: str, **fields: Any) -> Message:
-        """Return any dead letter."""
-        letter = DeadLetter(source=source, reason=reason, detail=detail, at=utc(self._clock.now_ns()), **fields)
-        value = letter.model_dump_json(exclude_none=True).encode()
-        return Message(self._deadletters, source.encode(), value, DEAD_LETTER_SCHEMA)
+    def dead_letter(self, source: tuple[str, ...], reason: Reason, detail: str, **fields: Any) -> Message:
+        """Return any dead letter; see `schemas.dead_letter_builder`."""
+        key, value = dead_letter(source, reason, detail, utc(self._clock.now_ns()), **fields)
+        return Message(self._deadletters, key, value, DEAD_LETTER_SCHEMA)

@@ -61,5 +61,7 @@ def own_key(path: Path) -> bytes:
             "set TALLYSTREAM_USER_KEY, or restore the file: with another key every user gets another name",
         ) from exc
     if len(key) != KEY_BYTES:
-        raise UnfitError(f"the key for user names at {path} has {len(key)} bytes instead of {KEY_BYTES}", "restore the file")
+        raise UnfitError(
+            f"the key for user names at {path} has {len(key)} bytes instead of {KEY_BYTES}", "restore the file"
+        )
     return key

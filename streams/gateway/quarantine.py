@@ -161,7 +161,7 @@ class Quarantine:
         events = [(pack, event) for pack in packs for event in pack.events]
         return [
             self._messages.dead_letter(
-                f"gateway|{digest[:16]}|q{number}",
+                ("gateway", digest[:16], f"q{number}"),
                 Reason.UNKNOWN_CONNECTION,
                 f"sent while Kafka was away; judged since: {refusal}",
                 client=pack.client,

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from tallystream.schemas.connections import Provider
+from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway.errors import RequestRefusedError
 
-BASE: Final = "/api/v1/public/ingest/otel/"
-HEADER: Final = "x-tallystream-connection"
 PROVIDERS: tuple[str, ...] = get_args(Provider)
 SIGNALS: Final = ("logs", "metrics", "traces")
 MAX_ID: Final = 128
 """Longest ingest id looked at; ours have 22 characters."""
-_BASE_PARTS: Final = BASE.strip("/").split("/")
+_BASE_PARTS: Final = INGEST_PATH.strip("/").split("/")
 _MEANT: Final = {"log": "logs", "metric": "metrics", "trac": "traces", "span": "traces", "event": "logs"}
 
 
@@ -54,8 +53,8 @@ def _ingest(parts: list[str]) -> Target:
         raise RequestRefusedError(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
     rest = [part for part in rest if part]
     if not ingest_id or len(ingest_id) > MAX_ID or (ingest_id == "v1" and len(rest) == 1):
-        raise RequestRefusedError(404, f"the path has no ingest id: {BASE}{provider}/{{ingestId}}/v1/logs")
-    return Target(provider, ingest_id, _signal(rest, f"{BASE}{provider}/{{ingestId}}"))
+        raise RequestRefusedError(404, f"the path has no ingest id: {INGEST_PATH}{provider}/{{ingestId}}/v1/logs")
+    return Target(provider, ingest_id, _signal(rest, f"{INGEST_PATH}{provider}/{{ingestId}}"))
 
 
 def _signal(parts: list[str], base: str) -> str | None:

@@ -9,4 +9,4 @@ from tallystream.streams.leader_election.election import Election
 from tallystream.streams.leader_election.fence import Fence, NotLeaderError
 from tallystream.streams.leader_election.loop import alternate, persist
 
-__all__ = ["Election", "Fence", "Lost", "alternate", "persist"]
+__all__ = ["Election", "Fence", "NotLeaderError", "alternate", "persist"]

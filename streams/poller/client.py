@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,9 +18,12 @@ from tallystream.schemas.errors import InvalidBodyError
 from tallystream.streams.poller.credentials import NEEDS, Tokens
 from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.params import Pairs
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.http import retry_after, trust
 
+BEYOND_RETRY_AFTER = Backoff(first=0.1, jitter=True)
+"""Waited on top of a Retry-After, for clocks differ."""
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -184,11 +186,10 @@ class Client:
         exc = state.outcome.exception() if state.outcome else None
         assert isinstance(exc, PollError)
         self._retried(exc.why)
-        spread = 1 + random.random()  # noqa: S311 - no secret
         if exc.retry_after is not None:
-            return exc.retry_after + 0.05 * spread
-        grown: float = self._config.first_wait * 2.0 ** (state.attempt_number - 1)
-        return min(self._config.longest_wait, grown) * spread / 2
+            return exc.retry_after + BEYOND_RETRY_AFTER.delay(0)
+        backoff = Backoff(self._config.first_wait, self._config.longest_wait, jitter=True)
+        return backoff.delay(state.attempt_number - 1)
 
     async def _pause(self, seconds: float) -> None:
         self._expect(seconds)

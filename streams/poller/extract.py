@@ -81,9 +81,7 @@ class Expression:
         return _unmark(found)
 
     def _failed(self, why: str) -> PollError:
-        return PollError(
-            Why.SHAPE, f"the answer does not have the declared shape: {self._source}: {why}", _SHAPE_HINT
-        )
+        return PollError(Why.SHAPE, f"the answer does not have the declared shape: {self._source}: {why}", _SHAPE_HINT)
 
 
 class Extractor:

@@ -132,7 +132,9 @@ class Poller:
         self._expect(TICK)
         self._stood_since = self._stood_since or time.monotonic()
         if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
-            raise UnreachableError("another poller is the active one", "it polls already; `--once` is for when none runs")
+            raise UnreachableError(
+                "another poller is the active one", "it polls already; `--once` is for when none runs"
+            )
 
     async def _lead(self, election: Election, engine: Engine, number: int, *, once: bool) -> Round | None:
         """Poll until cancelled, or once."""

@@ -44,7 +44,9 @@ def pick(*taken: int) -> int:
         # Reserved before it is tried: trying is listening for a moment, which could meet the one who has picked it.
         if port not in taken and _reserve(port) and is_free(port):
             return port
-    raise UnreachableError(f"no free port between {BELOW_EPHEMERAL.start} and {BELOW_EPHEMERAL.stop}", "what listens there?")
+    raise UnreachableError(
+        f"no free port between {BELOW_EPHEMERAL.start} and {BELOW_EPHEMERAL.stop}", "what listens there?"
+    )
 
 
 def _reserve(port: int) -> bool:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import aiokafka
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay
@@ -71,13 +71,7 @@ class Recovery:
                         self._table.overtaken.taken(p, begins, ends)
 
     def _reader(self, fetch_bytes: int) -> Any:
-        return aiokafka.AIOKafkaConsumer(
-            **self._table.app.kafka.client(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=fetch_bytes,
-        )
+        return new_consumer(self._table.app.kafka, beyond="none", partition_bytes=fetch_bytes)
 
     async def _read_logs(
         self, reader: Any, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]

@@ -12,6 +12,7 @@ import orjson
 
 from tallystream.agents.port_sink.mapping.identifiers import encode
 from tallystream.agents.port_sink.mapping.program import Failure, RawEntity
+from tallystream.schemas.errors import PermanentError
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?")
@@ -44,8 +45,10 @@ class Entity:
                     yield target
 
 
-class UnmappableError(Exception):  # noqa: N818 - a verdict on a record
-    """What the mapping gave is no entity: `field` of the mapping gave `reason`."""
+class UnmappableError(PermanentError):
+    """What the mapping gave is not an entity: `field` of the mapping gave `reason`."""
+
+    code = "unmappable"
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")

@@ -66,7 +66,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
 
-class PortAnswerError(PortError):  # noqa: N818 - an answer
+class PortAnswerError(PortError):
     """An answer of 400 and above, with its headers."""
 
     headers: Mapping[str, str] = {}

@@ -16,7 +16,9 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
+from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.ops import Health, OpsServer
 
 log = structlog.get_logger()
@@ -25,10 +27,6 @@ POLL_SECONDS = 0.1
 PROBE_SECONDS = 1.0
 SILENT_SECONDS = 15.0
 """A broker that answers nothing for that long is not busy, it hangs."""
-
-
-class _StoppedWhileStarting(BaseException):
-    """Told to stop before the broker was ready; no error, so it must pass every `except Exception`."""
 
 
 def run(settings: Settings, *, port: int, ops_port: int) -> None:
@@ -45,7 +43,8 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
     logs.configure()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise _StoppedWhileStarting
+        # Told to stop before the broker is ready: it passes every `except Exception` on its way out.
+        raise SystemExit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -55,7 +54,7 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
     try:
         with broker:
             asyncio.run(_serve(broker, (settings.ops_host, ops_port)))
-    except _StoppedWhileStarting:
+    except SystemExit:
         return
 
 
@@ -72,7 +71,9 @@ async def _serve(broker: EmbeddedKafka, ops_at: tuple[str, int]) -> None:
     try:
         while not stop.is_set():
             if (code := broker.poll()) is not None:
-                raise UnreachableError(f"Kafka ended by itself with {code}", "its log says why; starting it again is safe")
+                raise UnreachableError(
+                    f"Kafka ended by itself with {code}", "its log says why; starting it again is safe"
+                )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await stop.wait()
@@ -101,7 +102,7 @@ class _Probe:
         try:
             async with asyncio.timeout(SILENT_SECONDS):
                 if self._admin is None:
-                    self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+                    self._admin = new_admin(KafkaSettings(self._bootstrap))
                     await start(self._admin)
                 self._last = await can_join(self._admin)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is an answer that did not come

@@ -22,6 +22,7 @@ from tallystream.agents.cost_query import keep_newest
 from tallystream.exporter.labels import FIELDS, OTHER, ZERO, Label, Labels, Sums, add, change, parts
 from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_from_iso
+from tallystream.schemas.versions import supersedes
 from tallystream.streams.kafka.follower import Batch, Position
 
 FORMAT = 1
@@ -150,7 +151,7 @@ class Ledger:
         touched: set[tuple[int, str]] = set()
         for row in rows:
             known = db.execute("SELECT generation, offset, parts FROM rows WHERE key = ?", (row.key,)).fetchone()
-            if known is not None and row.version < (known[0], known[1]):
+            if not supersedes(row.version, known and (known[0], known[1])):
                 continue
             old = {} if known is None else self._decode(known[2])
             changed = change(old, row.parts)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tallystream.sandbox.port_search import UnsupportedQueryError, matches
-from tallystream.sandbox.port_store import Entity, How, ChangeRefusedError, Store
+from tallystream.sandbox.port_store import ChangeRefusedError, Entity, How, Store
 from tallystream.sandbox.reply import Call, Reply
 
 TOKEN_SECONDS = 10_800

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from tallystream.schemas.errors import PermanentError
+
 Entity = Mapping[str, Any]
 META = {
     "$identifier": "identifier", "$title": "title", "$blueprint": "blueprint", "$team": "team", "$icon": "icon",
@@ -19,8 +21,10 @@ PRESET_DAYS = {
 }  # fmt: skip
 
 
-class UnsupportedQueryError(Exception):  # noqa: N818 - an answer, not a mistake
-    """The sandbox does not know a rule that Port does know; said aloud, never taken for `matches nothing`."""
+class UnsupportedQueryError(PermanentError):
+    """The sandbox does not know a rule that Port knows: an error, never taken for `matches nothing`."""
+
+    code = "unsupported_query"
 
 
 def matches(query: Mapping[str, Any], entity: Entity, now: float) -> bool:

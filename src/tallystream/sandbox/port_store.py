@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tallystream.sandbox.port_rules import EntityRules, blueprint_problem
+from tallystream.schemas.errors import PermanentError
 
 Entity = dict[str, Any]
 
 
-class ChangeRefusedError(Exception):  # noqa: N818 - an answer, not a mistake
+class ChangeRefusedError(PermanentError):
     """A change Port does not accept: `status`, `error` (a word) and a message."""
+
+    code = "change_refused"
 
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.error = error
-        self.message = message
 
 
 def not_found(what: str, identifier: str) -> ChangeRefusedError:
@@ -74,7 +76,9 @@ class Store:
         """
         identifier = definition["identifier"]
         if identifier in self._blueprints:
-            raise ChangeRefusedError(409, "identifier_taken", f"a blueprint with identifier '{identifier}' already exists")
+            raise ChangeRefusedError(
+                409, "identifier_taken", f"a blueprint with identifier '{identifier}' already exists"
+            )
         made = {"createdAt": _moment(now), "createdBy": agent or "unknown"}
         return self._put(definition, made, {}, agent, now)
 
@@ -137,7 +141,8 @@ class Store:
         """Create or update an entity; return it and whether it is new.
 
         Raises:
-            ChangeRefusedError: it exists and `upsert` is not set, does not fit its blueprint, or relates to what does not exist.
+            ChangeRefusedError: it exists and `upsert` is not set, it does not fit its blueprint, or it relates to
+                something that does not exist.
 
         """
         kept = self._one(blueprint)
@@ -148,7 +153,9 @@ class Store:
             raise ChangeRefusedError(422, "unsupported", "the sandbox takes an identifier, not a search query for one")
         have = kept.entities.get(identifier)
         if have is not None and not how.upsert:
-            raise ChangeRefusedError(409, "identifier_taken", f"an entity with identifier '{identifier}' already exists")
+            raise ChangeRefusedError(
+                409, "identifier_taken", f"an entity with identifier '{identifier}' already exists"
+            )
         entity = _merged(have, given, merge=how.merge) if have else _fresh(blueprint, given)
         self._check(kept, entity, how, agent, now)
         if not how.validation_only:
@@ -243,7 +250,9 @@ def _targets(rules: EntityRules, entity: Entity) -> Iterator[tuple[str, str, str
         for target in value if isinstance(value, list) else [value]:
             if rule is not None and target is not None:
                 if not isinstance(target, str):
-                    raise ChangeRefusedError(422, "unsupported", "the sandbox takes identifiers in relations, not search queries")
+                    raise ChangeRefusedError(
+                        422, "unsupported", "the sandbox takes identifiers in relations, not search queries"
+                    )
                 yield name, target, rule["target"]
 
 

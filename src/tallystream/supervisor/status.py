@@ -94,7 +94,9 @@ async def collect(data_dir: Path) -> Status:
     """
     pid = runfile.owner(data_dir)
     if pid is None:
-        raise UnreachableError(f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir")
+        raise UnreachableError(
+            f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir"
+        )
     run = runfile.read_live(data_dir)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as http:
         asked = await asyncio.gather(*(_ask(http, component) for component in (run.components if run else [])))

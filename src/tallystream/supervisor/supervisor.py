@@ -9,7 +9,6 @@ from itertools import groupby
 
 import aiohttp
 
-from tallystream.schemas.errors import TallystreamError, UnfitError, UnreachableError, UsageError
 from tallystream.schemas.run import Run
 from tallystream.supervisor import runfile
 from tallystream.supervisor.child import Child, Events, FirstStartError
@@ -17,8 +16,6 @@ from tallystream.supervisor.logfile import LogFile
 from tallystream.supervisor.specs import ComponentSpec, Plan
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-ERRORS: dict[int | None, type[TallystreamError]] = {2: UsageError, 3: UnreachableError}
-"""A component's exit code tells what kind of error it had; everything else is UnfitError."""
 
 
 class Supervisor:
@@ -112,8 +109,7 @@ class Supervisor:
         except BaseExceptionGroup as exc:
             first = exc.exceptions[0]
             if isinstance(first, FirstStartError):
-                kind = ERRORS.get(first.code, UnfitError)
-                raise kind(f"{first.name} did not start: {first.message}", first.hint) from first
+                raise first.cause(f"{first.name} did not start: {first.message}", first.hint) from first
             raise first from exc
 
     def _publish(self) -> None:

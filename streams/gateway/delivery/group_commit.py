@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import structlog
 
 from tallystream.streams.gateway.delivery.producer import Batch, Link
-from tallystream.streams.gateway.errors import ProducerLostError, NotDurableError, SpoolWriteError
+from tallystream.streams.gateway.errors import NotDurableError, ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.spool import Spool

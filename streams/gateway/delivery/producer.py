@@ -17,20 +17,22 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from tallystream.schemas.catalogue import SCHEMA_HEADER
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.errors import ProducerLostError
 from tallystream.streams.gateway.message import Message, partition_counts, partition_of
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.producer import GATEWAY, new_producer
 from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
-BATCH_BYTES = 768 << 10
+BATCH_BYTES = GATEWAY.batch_bytes
 """Of one Kafka record batch: below every broker's default limit of 1 MiB."""
-REQUEST_TIMEOUT_MS = 15_000
 CONNECT_TIMEOUT = 15.0
-BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0)
+BACKOFF = Backoff(first=0.1, longest=2.0)
 log = structlog.get_logger()
 
 
@@ -112,7 +114,7 @@ class Link:
         for (topic, partition), group in groups.items():
             builder = None
             for message in group:
-                headers = [("schema", message.schema.encode())]
+                headers = [(SCHEMA_HEADER, message.schema.encode())]
                 if builder is None or not builder.append(
                     timestamp=None, key=message.key, value=message.value, headers=headers
                 ):
@@ -195,7 +197,7 @@ class Link:
             await self._pause(0)
 
     async def _pause(self, attempt: int) -> None:
-        await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
+        await asyncio.sleep(BACKOFF.delay(attempt))
 
     async def _connect(self) -> AIOKafkaProducer:
         """Create what is missing in the cluster, check what is there, and start a producer."""
@@ -204,14 +206,7 @@ class Link:
         await ensure(
             kafka, (topics.usage, topics.connections, topics.activity, topics.deadletters), seconds=CONNECT_TIMEOUT
         )
-        producer = AIOKafkaProducer(
-            **kafka.client(),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
+        producer = new_producer(kafka, GATEWAY)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await start(producer)

@@ -18,7 +18,8 @@ async def read(request: web.BaseRequest, *, limit: int, idle: float, within: flo
     """Read the body as sent: every part of it within `idle` seconds of the one before, all within `within`.
 
     Raises:
-        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large, 503 too much at once.
+        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large,
+            503 too much at once.
 
     """
     coding = coding_named(request.headers.get("Content-Encoding"))

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import HttpVersion11, web
 
 from tallystream.schemas.connections import Signal
+from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.schemas.otlp import Encoding, partial_success
 from tallystream.streams.gateway import routes
 from tallystream.streams.gateway.acceptance import Acceptance, Body
@@ -115,7 +116,7 @@ class Handler:
         if known.encoding is None:
             raise RequestRefusedError(415, "Content-Type must be application/x-protobuf or application/json")
         _check_framing(request)
-        shown = credentials(target, request.headers.get(routes.HEADER), request.headers.get("Authorization"))
+        shown = credentials(target, request.headers.get(CONNECTION_HEADER), request.headers.get("Authorization"))
         destination = await self._acceptance.destination(shown)
         known.provider = destination.provider
         signal = _SIGNALS[target.signal] if target.signal else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tallystream.streams.gateway.errors import SpoolWriteError, SpoolFullError
+from tallystream.streams.gateway.errors import SpoolFullError, SpoolWriteError
 from tallystream.streams.gateway.message import Message
 
 FORMAT = 1
@@ -218,7 +218,9 @@ class SpoolFile:
         """
         size = len(request.payload)
         if self.quarantine_level.bytes + size > self._quarantine_max_bytes:
-            raise SpoolFullError(f"the quarantine holds {self.quarantine_level.bytes} of {self._quarantine_max_bytes} bytes")
+            raise SpoolFullError(
+                f"the quarantine holds {self.quarantine_level.bytes} of {self._quarantine_max_bytes} bytes"
+            )
         with self._transaction() as db:
             db.execute(_HOLD, request[1:])
         self._held(request)

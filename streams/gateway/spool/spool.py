@@ -24,7 +24,8 @@ log = structlog.get_logger()
 class Spool:
     """Owns one slot of `directory`. Create it with `Spool.open`, `close` it at the end.
 
-    Methods raise SpoolWriteError when SQLite fails, `put` and `hold` also SpoolFullError: nothing of that call is then stored.
+    Methods raise SpoolWriteError when SQLite fails, `put` and `hold` also SpoolFullError: nothing of that call is
+    then stored.
     """
 
     def __init__(self, slot: Slot, file: SpoolFile, executor: ThreadPoolExecutor, clock: Clock) -> None:

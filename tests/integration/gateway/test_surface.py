@@ -17,9 +17,9 @@ from tests.integration.gateway.test_http import JSON, PROTOBUF, body, usage
 from tests.support.gateway import INGEST_ID, config_of, logs_path, running
 from tests.support.waiting import until
 
+from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway import Gateway
-from tallystream.streams.gateway.routes import BASE, HEADER
 
 pytestmark = pytest.mark.kafka
 
@@ -51,12 +51,12 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
-        ("//v1/logs", {HEADER: INGEST_ID}),
-        ("/v1/logs/", {HEADER: INGEST_ID}),
-        ("/v1/logs/v1/logs", {HEADER: INGEST_ID}),
-        (f"{BASE}codex/{INGEST_ID}//v1/logs", {}),
-        (f"/{BASE}codex/{INGEST_ID}/v1/logs", {}),
-        (f"{BASE}codex/{INGEST_ID}/v1/logs/v1/logs", {}),
+        ("//v1/logs", {CONNECTION_HEADER: INGEST_ID}),
+        ("/v1/logs/", {CONNECTION_HEADER: INGEST_ID}),
+        ("/v1/logs/v1/logs", {CONNECTION_HEADER: INGEST_ID}),
+        (f"{INGEST_PATH}codex/{INGEST_ID}//v1/logs", {}),
+        (f"/{INGEST_PATH}codex/{INGEST_ID}/v1/logs", {}),
+        (f"{INGEST_PATH}codex/{INGEST_ID}/v1/logs/v1/logs", {}),
     ],
 )
 async def test_odd_forms_of_the_address(

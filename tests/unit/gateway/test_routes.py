@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway.errors import RequestRefusedError
-from tallystream.streams.gateway.routes import BASE, MAX_ID, Target, parse
+from tallystream.streams.gateway.routes import MAX_ID, Target, parse
 
 ID = "Zq3v0000000000000000AB"
 
@@ -18,8 +19,8 @@ ID = "Zq3v0000000000000000AB"
 @pytest.mark.parametrize("signal", ["logs", "metrics", "traces"])
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
 def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
-    assert parse(f"{BASE}{provider}/{ID}/v1/{signal}{slashes}") == Target(provider, ID, signal)
-    assert parse(f"{BASE}{provider}/{ID}{slashes}") == Target(provider, ID, None)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}/v1/{signal}{slashes}") == Target(provider, ID, signal)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}{slashes}") == Target(provider, ID, None)
     assert parse(f"/v1/{signal}{slashes}") == Target(None, None, signal)
     assert parse(slashes) == Target(None, None, None)
 
@@ -27,13 +28,13 @@ def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        (f"{BASE}copilot/{ID}/v1/logs", "provider"),
-        (f"{BASE}codex", "ingest id"),
-        (f"{BASE}codex//v1/logs", "ingest id"),
-        (f"{BASE}codex/{'x' * (MAX_ID + 1)}/v1/logs", "ingest id"),
-        (f"{BASE}codex/{ID}/v1/profiles", "signal"),
-        (f"{BASE}codex/{ID}/v2/logs", "signal"),
-        (f"{BASE}codex/{ID}/v1/logs/more", "signal"),
+        (f"{INGEST_PATH}copilot/{ID}/v1/logs", "provider"),
+        (f"{INGEST_PATH}codex", "ingest id"),
+        (f"{INGEST_PATH}codex//v1/logs", "ingest id"),
+        (f"{INGEST_PATH}codex/{'x' * (MAX_ID + 1)}/v1/logs", "ingest id"),
+        (f"{INGEST_PATH}codex/{ID}/v1/profiles", "signal"),
+        (f"{INGEST_PATH}codex/{ID}/v2/logs", "signal"),
+        (f"{INGEST_PATH}codex/{ID}/v1/logs/more", "signal"),
     ],
 )
 def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
@@ -56,8 +57,8 @@ def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
         ("/V1/Traces", "traces go to /v1/traces"),
         ("/otlp/v1/metrics", "metrics go to /v1/metrics"),
         ("/v1/spans", "traces go to /v1/traces"),
-        (f"{BASE}codex/{ID}/logs", f"logs go to {BASE}codex/{{ingestId}}/v1/logs"),
-        (f"{BASE}codex/{ID}/v1/trace/", f"traces go to {BASE}codex/{{ingestId}}/v1/traces"),
+        (f"{INGEST_PATH}codex/{ID}/logs", f"logs go to {INGEST_PATH}codex/{{ingestId}}/v1/logs"),
+        (f"{INGEST_PATH}codex/{ID}/v1/trace/", f"traces go to {INGEST_PATH}codex/{{ingestId}}/v1/traces"),
     ],
 )
 def test_a_wrong_path_names_the_right_one(path: str, meant: str) -> None:
@@ -67,7 +68,7 @@ def test_a_wrong_path_names_the_right_one(path: str, meant: str) -> None:
     assert meant in refused.value.message
 
 
-@pytest.mark.parametrize("base", ["", f"{BASE}codex/{ID}"])
+@pytest.mark.parametrize("base", ["", f"{INGEST_PATH}codex/{ID}"])
 @pytest.mark.parametrize(
     ("end", "signal"),
     [
@@ -87,7 +88,7 @@ def test_what_exporters_make_of_a_base_url_is_taken(base: str, end: str, signal:
 
 @given(st.text(max_size=200))
 def test_no_path_is_a_surprise(text: str) -> None:
-    for path in (text, f"/{text}", BASE + text, f"{BASE}codex/{text}"):
+    for path in (text, f"/{text}", INGEST_PATH + text, f"{INGEST_PATH}codex/{text}"):
         with suppress(RequestRefusedError):
             target = parse(path)
             assert target.signal in (None, "logs", "metrics", "traces")

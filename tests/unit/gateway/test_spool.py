@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tallystream.streams.gateway.errors import SpoolWriteError, SpoolFullError
+from tallystream.streams.gateway.errors import SpoolFullError, SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, SpoolFile
 

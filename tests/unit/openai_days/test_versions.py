@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystream.agents.openai_days import TopicRecreatedError, Days
+from tallystream.agents.openai_days import Days
 from tallystream.schemas import exact
 from tallystream.schemas.openai import OpenAIRecord, digest
+from tallystream.streams.kafka.errors import TopicRecreatedError
 
 COSTS = "/organization/costs"
 FIRST = datetime(2026, 11, 21, tzinfo=UTC)

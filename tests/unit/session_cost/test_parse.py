@@ -168,7 +168,7 @@ def test_nothing_but_invalid_message_is_ever_raised(value: bytes, key: bytes | N
     try:
         parse(key, value)
     except InvalidMessageError as exc:
-        DeadLetter.model_validate_json(invalid_message(3, 5, 1_795_290_579_000, value, exc.detail)[1])
+        DeadLetter.model_validate_json(invalid_message(3, 5, 1_795_290_579_000, value, exc.message)[1])
 
 
 @settings(max_examples=300)
@@ -208,7 +208,7 @@ def test_faults_are_named_without_their_values(change: dict[str, Any], detail: s
     batch = BATCH | change
     with pytest.raises(InvalidMessageError) as caught:
         parse(key_of(batch), orjson.dumps(batch))
-    assert caught.value.detail == detail
+    assert caught.value.message == detail
 
 
 def test_a_message_under_another_key_does_not_count() -> None:

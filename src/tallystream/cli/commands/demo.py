@@ -26,7 +26,7 @@ from tallystream.cli.options import (
     err_console,
     settings_from,
 )
-from tallystream.schemas.errors import MismatchError, TallystreamError, UnfitError, UnreachableError, UsageError
+from tallystream.schemas.errors import MismatchError, TallystreamError, UnreachableError, UsageError, error_of_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,8 +166,7 @@ def _why(code: int, log: Path) -> TallystreamError:
     at = max((i for i, line in enumerate(lines) if line.startswith("error:")), default=None)
     message = lines[at].removeprefix("error:").strip() if at is not None else f"`tallystream up` ended with {code}"
     hint = " ".join(lines[at + 1 :]) if at is not None else f"its output is in {log}"
-    kind = {2: UsageError, 3: UnreachableError}.get(code, UnfitError)
-    return kind(message, hint)
+    return error_of_exit(code)(message, hint)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
