@@ -11,7 +11,7 @@ from tallystream.schemas.clients.attribution import attribution, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
-from tallystream.schemas.errors import InvalidRecordError, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
 from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
 
@@ -94,6 +94,8 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
                 usage = normaliser.normalise(record)
                 if usage is not None:
                     pack = _pack(packs, normaliser, found, usage)
+                    if len(packs) > limits.sessions:
+                        raise TooManyElementsError(f"the body has more than {limits.sessions} sessions")
                     if (lesser := _add(pack, usage.event, places)) is not None:
                         owner, place = places[usage.event["event_id"]]
                         counted = owner.events[place]
