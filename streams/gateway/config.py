@@ -19,6 +19,10 @@ class GatewayConfig:
     """Spools, the registry's snapshot: must survive a restart. Several gateways on one volume may share it."""
     host: str = "127.0.0.1"
     port: int = 4318
+    grpc_port: int | None = None
+    """Of OTLP/gRPC; None: not served; 0: any free one."""
+    grpc_required: bool = True
+    """Whether a gRPC port that is taken stops the start; else it is said, and HTTP is served alone."""
     tls_cert: Path | None = None
     """PEM file of the certificate chain to serve; None: plain HTTP."""
     tls_key: Path | None = None

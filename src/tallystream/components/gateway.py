@@ -35,10 +35,13 @@ def run(
     host: str,
     port: int,
     ops_port: int,
+    grpc_port: int | None = None,
     reuse_port: bool = False,
     run_file: Path | None = None,
 ) -> None:
     """Run the gateway on `host:port` until SIGTERM or SIGINT.
+
+    gRPC is on `grpc_port` (0: not at all), or where the settings say, or else on the port before.
 
     `run_file` is written once the components beside this one are ready: until then `/readyz` on `port` is red.
 
@@ -56,6 +59,8 @@ def run(
         directory=settings.data_dir / "gateway",
         host=host,
         port=port,
+        grpc_port=(wanted_grpc_port(settings, port) if grpc_port is None else grpc_port) or None,
+        grpc_required=grpc_port is not None or settings.grpc_port is not None,
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         reuse_port=reuse_port,
@@ -66,6 +71,11 @@ def run(
     user = user_names(settings)
     raise_file_limit()
     uvloop.run(_serve(config, user, (settings.ops_host, ops_port), run_file))
+
+
+def wanted_grpc_port(settings: Settings, port: int) -> int:
+    """Return the port of gRPC beside an HTTP port, 0 for none: a port that is picked free has no neighbour."""
+    return max(0, port - 1) if settings.grpc_port is None else settings.grpc_port
 
 
 def user_names(settings: Settings) -> Callable[[str], str]:

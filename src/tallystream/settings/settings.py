@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     worker that hangs move sooner."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of OTLP/gRPC: the one before the HTTP port when this is not set; 0 turns gRPC off."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     """Largest request body, after decompression."""
     openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")

@@ -9,7 +9,7 @@ import pytest
 from tests.support.otlp_bodies import AT_NS, Group, Record, codex_response, encode
 
 from tallystream.schemas.clients import normalise_logs
-from tallystream.schemas.clients.registry import CODEX
+from tallystream.schemas.clients.codex import CODEX
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.otlp import Encoding
 from tallystream.schemas.packing import messages
