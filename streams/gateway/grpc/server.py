@@ -2,12 +2,17 @@
 
 The ingest id comes in the metadata (`x-tallystream-connection`), a bearer as in HTTP. Messages stay bytes: what they
 hold is decoded by the same code as a body that came over HTTP, and the same promise stands behind an OK.
+
+The library reads and decompresses a message when it is asked for it, and a message of 60 kB may become 64 MiB, three
+times. So `Export` is served as a method that takes a stream, which on the wire is the same: whoever is not let in is
+refused before the message is read, and only a few are read at one time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +41,9 @@ CONCURRENT_CALLS: Final = 1_024
 """Calls that are answered at one time; beyond that the library itself answers RESOURCE_EXHAUSTED."""
 CONCURRENT_STREAMS: Final = 128
 """Calls of one connection at one time."""
+READING: Final = 16
+READING_OF_ONE: Final = 4
+"""Messages that are read at one time, of all senders and of one."""
 MAX_METADATA: Final = 64 << 10
 _DETAILS: Final = "grpc-status-details-bin"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
@@ -49,14 +57,14 @@ class _Service:
         self._server = server
         self._signal: Signal = signal
 
-    async def export(self, raw: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def export(self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         """Answer one call: never an error that makes a client drop what it may send again."""
         started = time.perf_counter()
         shown = {key.lower(): value for key, value in context.invocation_metadata() or ()}
         provider, refused, answer = "unknown", None, b""
         self._server.in_progress += 1
         try:
-            provider, answer = await self._server.take(raw, self._signal, shown)
+            provider, answer = await self._server.take(messages, self._signal, shown)
         except RequestRefusedError as exc:
             refused = exc
         except NotDurableError:
@@ -82,6 +90,14 @@ async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], refused: Reque
     await context.abort(_CODES[number], refused.message, trailing)
 
 
+class _Turns:
+    """One sender's calls that wait for their message, or read it."""
+
+    def __init__(self) -> None:
+        self.semaphore = asyncio.Semaphore(READING_OF_ONE)
+        self.users = 0
+
+
 class GrpcServer:
     """Listens beside the HTTP server; `stop` lets calls in progress finish."""
 
@@ -93,6 +109,8 @@ class GrpcServer:
         self.in_progress = 0
         self._server: grpc.aio.Server | None = None
         self._health = health.aio.HealthServicer()
+        self._reading = asyncio.Semaphore(READING)
+        self._senders: dict[str, _Turns] = {}
         self.port: int | None = None
         """The real port, None while it does not listen."""
 
@@ -122,7 +140,7 @@ class GrpcServer:
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CONCURRENT_CALLS)
         for name, signal in SERVICES.items():
             # no (de)serializer: bytes come, bytes go
-            method = grpc.unary_unary_rpc_method_handler(_Service(self, signal).export)
+            method = grpc.stream_unary_rpc_method_handler(_Service(self, signal).export)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for name in ("", *SERVICES):
@@ -147,7 +165,7 @@ class GrpcServer:
             await self._server.stop(self._config.stop_timeout)
             self._server = None
 
-    async def take(self, raw: bytes, signal: Signal, shown: Mapping[str, Any]) -> tuple[str, bytes]:
+    async def take(self, messages: AsyncIterator[bytes], signal: Signal, shown: Mapping[str, Any]) -> tuple[str, bytes]:
         """Return the provider and the answer's bytes; raises what `Acceptance` raises."""
         header, authorization = shown.get(CONNECTION_HEADER), shown.get("authorization")
         found = credentials(
@@ -156,6 +174,7 @@ class GrpcServer:
             authorization if isinstance(authorization, str) else None,
         )
         destination = await self._acceptance.destination(found)
+        raw = await self._read(messages, found.ingest_sha256)
         if len(raw) > (limit := self._acceptance.limit(destination)):
             raise too_large(limit)
         with self._budget.lease() as lease:
@@ -165,6 +184,22 @@ class GrpcServer:
             return destination.provider, success(Encoding.PROTOBUF)
         answer = partial_success(signal, accepted.rejected, accepted.why, Encoding.PROTOBUF)
         return destination.provider, answer
+
+    async def _read(self, messages: AsyncIterator[bytes], sender: str) -> bytes:
+        """Return the call's message, read in its turn: a few senders' at one time, of each sender fewer."""
+        own = self._senders[sender] = self._senders.get(sender) or _Turns()
+        own.users += 1
+        try:
+            async with own.semaphore, self._reading, asyncio.timeout(self._config.upload_timeout):
+                return await anext(messages)
+        except StopAsyncIteration:
+            raise RequestRefusedError(400, "the call has no message") from None
+        except TimeoutError:
+            raise RequestRefusedError(408, "the message did not arrive in time") from None
+        finally:
+            own.users -= 1
+            if not own.users:
+                del self._senders[sender]
 
 
 def _credentials(cert: Path, key: Path) -> grpc.ServerCredentials:
