@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tallystream.schemas.connections import Quota
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -48,6 +49,8 @@ class GatewayConfig:
     """A producer that has had records waiting this long without an ack is thrown away."""
     refresh_timeout: float = 1.0
     """How long an unknown ingest id may wait for the registry to catch up."""
+    quota: Quota = field(default_factory=Quota)
+    """Of each connection that has none of its own."""
     stop_timeout: float = 10.0
     """For requests in progress at SIGTERM, and again for the spool's last drain."""
     first_contact: float = 10.0

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from tallystream.schemas.errors import RetryableError, TallystreamError
 
 GRPC_CODES = MappingProxyType(
-    {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 417: 3, 431: 8, 503: 14},
+    {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 417: 3, 429: 8, 431: 8, 503: 14},
 )
 """google.rpc.Code by HTTP status."""
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})

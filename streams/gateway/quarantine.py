@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from tallystream.schemas.clients import Pack, Rejected
+from tallystream.schemas.connections import Quota
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.otlp import LIMITS
 from tallystream.streams.gateway.auth import Credentials, Undetermined, authorize
@@ -43,6 +44,8 @@ class QuarantineDestination:
     provider = "unknown"
     limits = LIMITS.share(STRANGERS_SHARE)
     share = STRANGERS_SHARE
+    quota: Quota | None = None
+    key = "strangers"
 
     def __init__(self, quarantine: Quarantine, shown: Credentials, messages: Messages) -> None:
         self._quarantine = quarantine

@@ -29,6 +29,7 @@ from tallystream.streams.gateway.http.server import HttpServer
 from tallystream.streams.gateway.ingest import Messages
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.quarantine import Quarantine
+from tallystream.streams.gateway.quotas import Quotas, Turns
 from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -193,6 +194,8 @@ class Gateway:
             self._quarantine,
             self._activity,
             messages,
+            Quotas(config.quota, self._clock),
+            Turns(self._clock),
             self.metrics,
         )
         budget = Budget(config.max_held_bytes, config.retry_after)

@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 
 from tallystream.components import logs
+from tallystream.schemas.connections import Quota
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.gateway import Gateway, GatewayConfig
@@ -67,6 +68,12 @@ def run(
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=max(settings.max_body_bytes * 4, 256 << 20),
         spool_max_bytes=settings.spool_max_bytes,
+        quota=Quota(
+            requests=settings.quota_requests,
+            bytes=settings.quota_bytes,
+            held_bytes=settings.quota_held_bytes,
+            dead_letters=settings.quota_dead_letters,
+        ),
     )
     user = user_names(settings)
     raise_file_limit()
