@@ -14,19 +14,19 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.documents import feeds, kinds
+from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import BEHIND, DOCUMENTS, ENTITIES, PARKED, REPETITIONS, SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.pipeline.send_queue import Outbox
 from tallystream.agents.port_sink.port.client import Client
-from tallystream.agents.port_sink.port.errors import PortError
 from tallystream.agents.port_sink.state.in_doubt import Doubts
 from tallystream.agents.port_sink.state.sent import PREFIX, SWEEP, Ledger
 from tallystream.agents.port_sink.writer import Parts, Term
+from tallystream.schemas.status import ReadPosition, SinkStatus
 from tallystream.streams.kafka.global_table import Feed, GlobalTable
 from tallystream.streams.kafka.lifecycle import cancel
-from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.leader_election import Election, Fence, alternate, persist
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -41,15 +41,8 @@ TICK = 0.25
 class Sink:
     """One sink process's work: `run` until it is cancelled."""
 
-    def __init__(
-        self,
-        kafka: KafkaSettings,
-        topics: Topics,
-        config: SinkConfig,
-        *,
-        registry: CollectorRegistry | None = None,
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, config: SinkConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
+        kafka, topics = config.kafka, config.topics
         self._kafka = kafka
         self._topics = topics
         self._config = config
@@ -65,7 +58,7 @@ class Sink:
         self.backlog = Backlog(self._kinds)
         self.outbox = Outbox(linger_ms=int(config.linger * 1000))
         self.doubts = Doubts()
-        self.metrics = SinkMetrics(registry or CollectorRegistry())
+        self.metrics = SinkMetrics(registry)
         self.metrics.paced(0, None)
         self.metrics.watch(
             {
@@ -83,6 +76,7 @@ class Sink:
         )  # fmt: skip
         self._ledger: Ledger | None = None
         self._writing = False
+        self._active = False
         self._role = "starting"
         self._problem: str | None = None
         self._moved = time.monotonic()
@@ -102,7 +96,7 @@ class Sink:
         oldest = [one for one in (self.backlog.since_ms(), self.outbox.since_ms()) if one]
         return max(0.0, self._clock.now_ns() / 1e9 - min(oldest) / 1e3) if oldest else 0.0
 
-    def health(self) -> Health:
+    def healthy(self) -> Health:
         """Return whether the process moves on. A Port that is away is a metric and a log, not a sick sink."""
         silent = time.monotonic() - self._moved
         if silent > STUCK:
@@ -114,6 +108,21 @@ class Sink:
         if self._problem is not None:
             return Health(False, f"{self._role}; {self._problem}")
         return Health(self._role in ("active", "standby"), self._role)
+
+    def status(self) -> SinkStatus:
+        """Return what is not in Port yet, and how far the sources are in the local copy."""
+        return SinkStatus(
+            active=self._active,
+            sweep_running=self.metrics.sweep_running,
+            repetitions_due=self.doubts.soon,
+            backlog_documents=len(self.backlog),
+            backlog_entities=len(self.outbox),
+            behind_seconds=self.behind(),
+            read=[
+                ReadPosition(topic=topic, partition=partition, offset=offset)
+                for (topic, partition), offset in self.table.read.items()
+            ],
+        )
 
     def port_said(self, problem: str | None) -> None:
         """Take in what is wrong with Port as a whole, None when it answers well."""
@@ -170,12 +179,13 @@ class Sink:
         """
         term = Term(self._parts, client, ledger, Fence(election, number))
         self._role, pauses = "taking over", FailureBackoff(Backoff(longest=LONGEST_PAUSE))
-        self.metrics.sweeping.set(1)
+        self.metrics.sweeps_run(running=True)
         try:
             while True:
                 try:
                     await term.prepare()
                     self._role, self._writing = "active", True
+                    self._active = True
                     self.metrics.active.set(1)
                     log.info("active", writer=self.writer)
                     await term.run()
@@ -186,8 +196,9 @@ class Sink:
                     await asyncio.sleep(pause)
         finally:
             self._writing = False
+            self._active = False
             self.metrics.active.set(0)
-            self.metrics.sweeping.set(0)
+            self.metrics.sweeps_run(running=False)
             self.metrics.paced(0, None)
             self.backlog.clear()
             self.outbox.clear()

@@ -14,6 +14,7 @@ from tallystream.agents.port_sink.blueprints import sync
 from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.dead_letters import Letters
 from tallystream.agents.port_sink.documents import Kind
+from tallystream.agents.port_sink.errors import PortError, Why
 from tallystream.agents.port_sink.mapping.entities import rules
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
@@ -24,7 +25,6 @@ from tallystream.agents.port_sink.pipeline.sender import Delivery
 from tallystream.agents.port_sink.pipeline.transform import Assembly
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import Client
-from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.state.in_doubt import Doubts
 from tallystream.agents.port_sink.state.sent import Ledger

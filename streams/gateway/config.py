@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,8 @@ class GatewayConfig:
     topics: Topics
     directory: Path
     """Spools, the registry's snapshot: must survive a restart. Several gateways on one volume may share it."""
+    user: Callable[[str], str] = field(repr=False)
+    """Returns what replaces a user's name; it may hold a key."""
     host: str = "127.0.0.1"
     port: int = 4318
     grpc_port: int | None = None
@@ -57,6 +60,9 @@ class GatewayConfig:
     """How long a starting gateway waits for Kafka's first word: with it, topics that do not fit stop the start."""
     retry_after: int = 5
     """Told to clients with every 503."""
+    ready_file: Path | None = None
+    """`/readyz` on the telemetry port is red until this file exists, which `up` writes once all components are ready.
+    The ops port's `/readyz` is about this gateway alone."""
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import UnfitError, UsageError
+from tallystream.schemas.status import GatewayStatus
 from tallystream.streams.gateway.acceptance import Acceptance
 from tallystream.streams.gateway.auth import Authenticator
 from tallystream.streams.gateway.budget import Budget
@@ -44,23 +45,10 @@ log = structlog.get_logger()
 
 
 class Gateway:
-    """`await start()`, serve until `stop()`. `user` replaces user names.
+    """One gateway process's work: `run` until it is cancelled, or `start`, and `stop` in the end."""
 
-    `others` tells of components beside this one: `/readyz` on the telemetry port is about all of them, `ready` is not.
-    """
-
-    def __init__(
-        self,
-        config: GatewayConfig,
-        *,
-        user: Callable[[str], str],
-        registry: CollectorRegistry,
-        clock: Clock | None = None,
-        others: Callable[[], Health] = lambda: Health(ok=True),
-    ) -> None:
+    def __init__(self, config: GatewayConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
         self._config = config
-        self._user = user
-        self._others = others
         self._clock = clock or SystemClock()
         self.metrics = Metrics(registry)
         self._tasks: list[asyncio.Task[None]] = []
@@ -76,7 +64,22 @@ class Gateway:
         self._activity: ActivityLog
         self._acceptance: Acceptance
         self._grpc: GrpcServer
+        self._handler: Handler
         self._http: HttpServer
+
+    async def run(self) -> None:
+        """Serve until cancelled; then what has been accepted is answered before this returns.
+
+        Raises:
+            UnfitError: the spool's directory, or the topics of a cluster that answers, do not fit.
+            UsageError: the address cannot be listened on, or the certificate not be used.
+
+        """
+        await self.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.stop()
 
     @property
     def url(self) -> str:
@@ -180,7 +183,7 @@ class Gateway:
         self.delivery = Delivery(self.link, self.spool, self.metrics, self._clock, ack_timeout=config.ack_timeout)
         self._drain = Drain(self.spool, self.link, self.delivery, self.metrics)
         self._activity = ActivityLog(topics.activity.name, self.link, self.spool, self._clock)
-        messages = Messages(topics, self._user, self._clock)
+        messages = Messages(topics, config.user, self._clock)
         self._quarantine = Quarantine(self.spool, self.registry, messages, self._activity, self.metrics)
         self.link.may_go_live_at_once = lambda: not self.spool.filled.is_set()
         self.link.changed = self._drain.wake
@@ -199,7 +202,7 @@ class Gateway:
             self.metrics,
         )
         budget = Budget(config.max_held_bytes, config.retry_after)
-        handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)
+        self._handler = handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)
         self._grpc = GrpcServer(config, self._acceptance, budget, self.metrics)
         self._http = HttpServer(config, handler, replies, self.metrics, self._clock)
         self._gauges(handler)
@@ -274,8 +277,27 @@ class Gateway:
         return self.healthy()
 
     def _all_ready(self) -> Health:
-        own = self.ready()
-        return self._others() if own.ok else own
+        own, file = self.ready(), self._config.ready_file
+        if own.ok and file is not None and not file.exists():
+            return Health(ok=False, why="other components are not ready yet")
+        return own
+
+    def status(self) -> GatewayStatus | None:
+        """Return what is not in Kafka yet; None until the spool, which may hold something, has been opened."""
+        if not self._opened:
+            return None
+        level, held = self.spool.level, self.spool.quarantine_level
+        return GatewayStatus(
+            requests_in_progress=self._handler.in_progress + self._grpc.in_progress,
+            quarantine_requests=held.rows,
+            quarantine_bytes=held.bytes,
+            spool_messages=level.rows,
+            spool_bytes=level.bytes,
+            spool_max_bytes=self._config.spool_max_bytes,
+            spool_oldest_age_seconds=self._age(level.oldest_ns),
+            kafka_live=self.link.live,
+            connections=len(self.registry.cache),
+        )
 
     async def stop(self) -> None:
         """Answer what has been accepted, drain to Kafka within a bound, and leave the rest in the spool."""

@@ -180,7 +180,12 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
         if missing:
             response = await admin.create_topics(
                 [
-                    NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config | spec.at_creation | extra)
+                    NewTopic(
+                        spec.name,
+                        spec.partitions,
+                        replication,
+                        topic_configs=spec.config | spec.at_creation | extra,
+                    )
                     for spec in missing
                 ]
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.poller.client import ClientConfig
 from tallystream.streams.poller.credentials import Tokens
 from tallystream.streams.poller.resources import Resource
@@ -13,6 +15,8 @@ from tallystream.streams.poller.resources import Resource
 class PollerConfig:
     """Durations in seconds."""
 
+    kafka: KafkaSettings
+    topics: Topics
     resources: tuple[Resource, ...]
     tokens: Tokens = field(repr=False)
     client: ClientConfig = field(default_factory=ClientConfig)

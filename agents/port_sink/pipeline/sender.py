@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from tallystream.agents.port_sink.dead_letters import Letters
+from tallystream.agents.port_sink.errors import PortError, Why
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.send_queue import Item, Outbox
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import Client, PortAnswerError
-from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.state.in_doubt import Doubts
 from tallystream.agents.port_sink.state.sent import Ledger

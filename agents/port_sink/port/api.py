@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import orjson
 
+from tallystream.agents.port_sink.errors import PortError, Why
 from tallystream.agents.port_sink.mapping.entities import Entity
 from tallystream.agents.port_sink.port.client import Client, PortAnswerError
-from tallystream.agents.port_sink.port.errors import PortError, Why
 
 BULK = 20
 """Entities a bulk request takes."""

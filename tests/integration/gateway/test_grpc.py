@@ -32,7 +32,6 @@ from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway import Gateway
-from tallystream.streams.gateway.pseudonyms import pseudonyms
 
 pytestmark = pytest.mark.kafka
 EXPORT = {
@@ -174,7 +173,7 @@ async def test_health_and_no_reflection(served: Gateway) -> None:
 async def test_a_call_in_progress_is_answered_while_it_stops(fresh: Deployment, tmp_path: Path) -> None:
     content = body("grpc-last", Encoding.PROTOBUF, events=200)
     config = config_of(fresh.kafka, fresh.prefix, tmp_path, grpc_port=0)
-    own = Gateway(config, user=pseudonyms(b"test key"), registry=CollectorRegistry())
+    own = Gateway(config, CollectorRegistry())
     await own.start()
     async with export(own) as send:
         await send(b"", metadata=WHO)
