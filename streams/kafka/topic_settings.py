@@ -31,6 +31,8 @@ class TopicSpec:
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
     promised: bool = False
+    at_creation: dict[str, str] = field(default_factory=dict)
+    """Settings that an existing topic need not have."""
     replication: int | None = None
     """Replicas to create it with; None: what the cluster is made for, three at most."""
 
@@ -41,7 +43,8 @@ class TopicSpec:
         is worth what the broker's disk is worth, so a promised message is on it before it is acknowledged.
         """
         wanted = {"max.message.bytes": str(MIN_MESSAGE_BYTES), **self.config}
-        if "delete" in self.config.get("cleanup.policy", "").split(","):
+        deletes = "delete" in self.config.get("cleanup.policy", "").split(",")
+        if deletes and "retention.bytes" not in self.at_creation:
             wanted["retention.bytes"] = "-1"
         if replicas >= REPLICAS:
             wanted |= {"min.insync.replicas": str(IN_SYNC), "unclean.leader.election.enable": "false"}
@@ -51,7 +54,8 @@ class TopicSpec:
 
     def creation(self, replicas: int) -> dict[str, str]:
         """Return the settings to create it with; the limit of a batch is left to the broker, whose default is more."""
-        return {name: value for name, value in self.wanted(replicas).items() if name != "max.message.bytes"}
+        wanted = {name: value for name, value in self.wanted(replicas).items() if name != "max.message.bytes"}
+        return wanted | self.at_creation
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -42,6 +42,8 @@ TOPIC_SETTING = 1
 """Where a setting comes from: the topic's own (DescribeConfigs, config_source)."""
 DAY_MS = 86_400_000
 COMPACT = {"cleanup.policy": "compact"}
+DEAD_LETTER_BYTES = {"retention.bytes": str(1 << 30), "segment.bytes": str(64 << 20)}
+"""Dead letters are what strangers and broken clients can make most of: the oldest go when there are too many bytes."""
 ROWS = {
     "cleanup.policy": "compact,delete",
     "min.compaction.lag.ms": str(DAY_MS),
@@ -59,7 +61,7 @@ class Topics:
     """Replicas of new topics; None: three where the cluster is made for three brokers, one otherwise."""
 
     def _spec(self, name: str, partitions: int, config: dict[str, str], *, promised: bool = False) -> TopicSpec:
-        return TopicSpec(f"{self.prefix}.{name}", partitions, config, promised, self.replication)
+        return TopicSpec(f"{self.prefix}.{name}", partitions, config, promised, replication=self.replication)
 
     @property
     def usage(self) -> TopicSpec:
@@ -105,7 +107,8 @@ class Topics:
     def deadletters(self) -> TopicSpec:
         """DeadLetter by `source`."""
         config = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
-        return self._spec(topic_names.DEADLETTERS, 1, config, promised=True)
+        spec = self._spec(topic_names.DEADLETTERS, 1, config, promised=True)
+        return replace(spec, at_creation=DEAD_LETTER_BYTES)
 
     @property
     def openai_records(self) -> TopicSpec:

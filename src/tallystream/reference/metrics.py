@@ -18,14 +18,13 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.port_sink import metrics as sink
-from tallystream.agents.session_cost.metrics import MAX_UNPRICED, FoldMetrics, RuntimeCollector
-from tallystream.components import worker
+from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
 from tallystream.exporter.lag import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
 from tallystream.streams.gateway import metrics as gateway
 from tallystream.streams.poller import metrics as poller
-from tallystream.streams.runtime import FoldTable
+from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
@@ -104,8 +103,8 @@ def _gateway(registry: CollectorRegistry) -> None:
 
 def _worker(registry: CollectorRegistry) -> None:
     FoldMetrics(registry)
-    registry.register(RuntimeCollector(cast(FoldTable, _NoTable()), lambda: 0))
-    Info(*worker.BOOK, registry=registry).info({"hash": ""})
+    registry.register(RuntimeCollector(cast(Engine, _NoTable()), lambda: 0))
+    Info(*BOOK, registry=registry).info({"hash": ""})
 
 
 def _exporter(registry: CollectorRegistry) -> None:
@@ -113,7 +112,7 @@ def _exporter(registry: CollectorRegistry) -> None:
 
 
 def _poller(registry: CollectorRegistry) -> None:
-    poller.Metrics(registry, ())
+    poller.PollerMetrics(registry, ())
 
 
 def _sink(registry: CollectorRegistry) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from tallystream.sandbox import openai_api, port_api
+from tallystream.sandbox.admin import routes
 from tallystream.sandbox.contract import Contract, Operation
 from tallystream.sandbox.faults import Fault, Faults
 from tallystream.sandbox.limits import Limits
@@ -93,8 +94,6 @@ class Sandbox:
             UsageError: the port is taken.
 
         """
-        from tallystream.sandbox.admin import routes
-
         app = web.Application(client_max_size=64 << 20)
         app.add_routes(routes(self))
         for api in self._apis:

@@ -22,7 +22,7 @@ from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.spool import RowId, Spool
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock
-from tallystream.streams.service.log_throttle import Seldom
+from tallystream.streams.service.log_throttle import LogThrottle
 
 log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ class Delivery:
         self._following: set[asyncio.Task[None]] = set()
         self._late: Counter[Place] = Counter()
         self._since = 0.0
-        self._not_durable = Seldom(clock, "not_durable")
+        self._not_durable = LogThrottle(clock, "not_durable")
 
     def late(self, place: Place) -> bool:
         """Return whether spooled messages are still on their way to Kafka too: their rows may yet be deleted."""

@@ -14,11 +14,11 @@ from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.blueprints import sync
 from tallystream.agents.port_sink.mapping import default_text
 from tallystream.agents.port_sink.mapping.entities import EntityKey
-from tallystream.agents.port_sink.pipeline.backlog import Backlog, Since
-from tallystream.agents.port_sink.port.client import ClientConfig
-from tallystream.agents.port_sink.port.rate import Pace
-from tallystream.agents.port_sink.port.token import Tokens
-from tallystream.agents.port_sink.state.in_doubt import MARGIN_MS, Doubts
+from tallystream.agents.port_sink.pipeline.backlog import Backlog, Waiting
+from tallystream.agents.port_sink.port.client import PortClientConfig
+from tallystream.agents.port_sink.port.rate import RateLimiter
+from tallystream.agents.port_sink.port.token import AccessTokens
+from tallystream.agents.port_sink.state.in_doubt import MARGIN_MS, InDoubt
 from tallystream.cli.options import settings_from
 from tallystream.components.sink import read_mapper
 from tallystream.sandbox.contract import Contract
@@ -56,11 +56,11 @@ class TestPace:
     async def test_a_limit_is_never_met_however_much_there_is_to_send(self) -> None:
         """A bucket as Port has one: a burst of 20, filled at the limit's rate; each call is counted in it."""
         clock = Clock()
-        pace = Pace(clock, clock.sleep)
+        limiter = RateLimiter(clock, clock.sleep)
         limit, burst = 3_000, 20
         tokens, filled, began, used = float(burst), clock.at, clock.at, 0
         for _ in range(4_000):
-            await pace.wait()
+            await limiter.wait()
             tokens = min(burst, tokens + (clock.at - filled) * limit / 300)
             filled = clock.at
             if clock.at - began >= 300:
@@ -68,38 +68,38 @@ class TestPace:
             assert tokens >= 1, "throttled"
             assert used < limit, "throttled"
             tokens, used = tokens - 1, used + 1
-            pace.heard(said(clock, limit, limit - used, 300 - (clock.at - began)))
+            limiter.observe(said(clock, limit, limit - used, 300 - (clock.at - began)))
         assert clock.at - 1_000 < 4_000 / (limit / 300) * 1.25, "and little of it is left unused"
 
     async def test_it_makes_room_when_others_use_the_limit_up(self) -> None:
         clock = Clock()
-        pace = Pace(clock, clock.sleep)
-        pace.heard(said(clock, 35_000, 34_000))
-        assert pace.rate > 90
-        pace.heard(said(clock, 35_000, 300, 100.0))
-        assert 2 < pace.rate <= 3
+        limiter = RateLimiter(clock, clock.sleep)
+        limiter.observe(said(clock, 35_000, 34_000))
+        assert limiter.rate > 90
+        limiter.observe(said(clock, 35_000, 300, 100.0))
+        assert 2 < limiter.rate <= 3
 
     async def test_a_429_stops_everybody_for_as_long_as_port_says(self) -> None:
         clock = Clock()
-        pace = Pace(clock, clock.sleep)
-        pace.throttled({}, 7.0, 0)
-        await pace.wait()
+        limiter = RateLimiter(clock, clock.sleep)
+        limiter.throttled({}, 7.0, 0)
+        await limiter.wait()
         assert clock.at >= 1_007
         before = clock.at
-        pace.throttled(said(clock, 100, 0, 42.0), None, 0)
-        await pace.wait()
+        limiter.throttled(said(clock, 100, 0, 42.0), None, 0)
+        await limiter.wait()
         assert clock.at - before >= 42
         before = clock.at
-        pace.throttled({}, None, 3)
-        await pace.wait()
+        limiter.throttled({}, None, 3)
+        await limiter.wait()
         assert clock.at - before >= 8
 
     def test_headers_that_say_nothing_change_nothing(self) -> None:
         clock = Clock()
-        pace = Pace(clock, clock.sleep)
+        limiter = RateLimiter(clock, clock.sleep)
         for headers in ({}, {"x-ratelimit-limit": "many"}, said(clock, 0, 0)):
-            pace.heard(headers)
-        assert pace.rate == 5
+            limiter.observe(headers)
+        assert limiter.rate == 5
 
 
 async def test_a_token_is_renewed_ahead_of_its_end_and_when_it_is_refused() -> None:
@@ -110,7 +110,7 @@ async def test_a_token_is_renewed_ahead_of_its_end_and_when_it_is_refused() -> N
         asked += 1
         return f"token {asked}", 10_800.0
 
-    tokens = Tokens(ask, clock)
+    tokens = AccessTokens(ask, clock)
     first = await tokens.get()
     clock.at += 10_400
     assert await tokens.get() is first
@@ -134,48 +134,50 @@ class TestDoubts:
     KEY = EntityKey("b", "i")
 
     def test_what_another_sink_planned_is_sent_until_its_token_has_expired(self) -> None:
-        doubts, sent = Doubts(), []
-        doubts.add_foreign(plan(10_000_000), 0, 8_000)
+        in_doubt, sent = InDoubt(), []
+        in_doubt.add_foreign(plan(10_000_000), 0, 8_000)
         for now in range(0, 10_200_000, 1_000):
-            assert doubts.soon == (2 if now == 0 else 1 if now <= 8_000 else 0), "the last one is hours away"
-            if doubts.due(now):
+            assert in_doubt.soon == (2 if now == 0 else 1 if now <= 8_000 else 0), "the last one is hours away"
+            if in_doubt.due(now):
                 sent.append(now)
-                assert not doubts.settled(now), "not before it has been sent"
-                assert self.KEY in doubts.forced
-                doubts.forced.discard(self.KEY)
+                assert not in_doubt.settled(now), "not before it has been sent"
+                assert self.KEY in in_doubt.forced
+                in_doubt.forced.discard(self.KEY)
         assert sent == [0, 8_000, 10_000_000 + MARGIN_MS]
-        assert [one.slot for one in doubts.settled(10_200_000)] == [1]
-        assert not doubts.settled(10_200_000)
+        assert [one.slot for one in in_doubt.settled(10_200_000)] == [1]
+        assert not in_doubt.settled(10_200_000)
 
     def test_a_request_of_ours_is_doubted_once(self) -> None:
-        doubts = Doubts()
-        doubts.add(plan(), 5_000)
-        assert doubts.soon == 1
-        assert not doubts.due(4_999)
-        assert [doubt.entity for doubt in doubts.due(5_000)] == [self.KEY]
-        assert not doubts.due(6_000)
-        assert not doubts.settled(6_000)
-        doubts.forced.clear()
-        assert doubts.settled(6_000)
-        assert len(doubts) == 0
+        in_doubt = InDoubt()
+        in_doubt.add(plan(), 5_000)
+        assert in_doubt.soon == 1
+        assert not in_doubt.due(4_999)
+        assert [doubt.entity for doubt in in_doubt.due(5_000)] == [self.KEY]
+        assert not in_doubt.due(6_000)
+        assert not in_doubt.settled(6_000)
+        in_doubt.forced.clear()
+        assert in_doubt.settled(6_000)
+        assert len(in_doubt) == 0
 
 
 def test_news_go_before_sweeps_and_nothing_is_in_it_twice() -> None:
     backlog = Backlog(["connection", "session"])
-    backlog.sweep("connection", [b"c1", b"c2"], 10)
+    backlog.resync("connection", [b"c1", b"c2"], 10)
     backlog.add("session", b"s1", 20)
     backlog.add("session", b"s1", 30)
     backlog.again("session", b"s1", 5)
     assert (len(backlog), backlog.since_ms()) == (3, 10)
-    assert backlog.take(5) == ("session", [(b"s1", Since(20, 20))])
+    assert backlog.take(5) == ("session", [(b"s1", Waiting(20, 20))])
     assert len(backlog) == 3, "what was taken is not mapped yet"
-    assert backlog.take(1) == ("connection", [(b"c1", Since(10, None))])
-    assert backlog.take(1) == ("connection", [(b"c2", Since(10, None))])
+    assert backlog.take(1) == ("connection", [(b"c1", Waiting(10, None))])
+    assert backlog.take(1) == ("connection", [(b"c2", Waiting(10, None))])
     backlog.mapped()
     assert len(backlog) == 0
     backlog.again("session", b"s2", 40)
     backlog.add("session", b"s2", 30)
-    assert backlog.take(1) == ("session", [(b"s2", Since(40, 30))]), "a change is one, though it was to be sent anyway"
+    assert backlog.take(1) == ("session", [(b"s2", Waiting(40, 30))]), (
+        "a change is one, though it was to be sent anyway"
+    )
     assert backlog.take(1) is None
 
 
@@ -230,7 +232,7 @@ class TestBlueprints:
 
 @given(st.sampled_from(["https://api.getport.io", "https://api.getport.io/", "https://api.getport.io/v1/"]))
 def test_the_base_url_may_have_the_version_or_not(url: str) -> None:
-    config = ClientConfig("id", "the-secret", base_url=url)
+    config = PortClientConfig("id", "the-secret", base_url=url)
     assert config.url == "https://api.getport.io/v1"
     assert "the-secret" not in repr(config)
 
