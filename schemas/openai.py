@@ -137,6 +137,15 @@ class BilledDay(BaseModel):
         return keys.join(self.day, self.model or "", self.project_id or "")
 
 
+BUCKETED = "/organization/"
+"""Endpoints below it answer with buckets, `{object, start_time, end_time, results}`, whose rows are the `results`."""
+
+
+def bucket_of(start: int, end: int, rows: list[Any]) -> dict[str, Any]:
+    """Return a bucket as the endpoint wrote it; times in seconds since the epoch."""
+    return {"object": "bucket", "start_time": start, "end_time": end, "results": rows}
+
+
 def digest(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return 64 bits of SHA-256 over the exact rows as a set: their order and the order of keys do not matter."""
     whole = sha256()

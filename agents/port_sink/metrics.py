@@ -59,6 +59,12 @@ class SinkMetrics:
             "1 for a kind that is not written because Port lacks a blueprint its mapping names; 0 once it has it.",
             "kind",
         )
+        self.unmatched = gauge(
+            "tallystream_port_unmatched_kinds",
+            "1 for a kind that has records of which its mapping has made nothing at all: its query or itemsToParse"
+            " may be wrong.",
+            "kind",
+        )
         self.deleted = counter(
             "tallystream_port_entities_deleted_total", "Entities deleted by the retention rule.", "blueprint"
         )

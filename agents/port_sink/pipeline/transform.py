@@ -83,6 +83,7 @@ class Transform:
             documents.append((key, since, document))
         self.samples.keep(kind, [record for record, _ in rows])
         found = self.mapper.run(kind, rows, self.rules)
+        self.result.note_mapped(kind, len(rows), len({row for row, _ in (*found.entities, *found.failures)}))
         entities: dict[int, list[tuple[int, Entity]]] = {}
         failures: dict[int, list[tuple[int, Failure]]] = {}
         for row, entity in found.entities:
