@@ -22,7 +22,7 @@ from tallystream.schemas.versions import Version
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
 CURRENT = "current"
-"""The bucket of a resource without time, such as `/models`: what it is now."""
+"""Name of the bucket of a resource without time, such as `/models`: its present state."""
 DAY_S = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -124,7 +124,7 @@ class BilledDay(BaseModel):
 
     day: Day
     model: str | None
-    """As the resource names it; null where it does not say (a line item that is no model's)."""
+    """As the resource names it; null where it does not say (a line item that does not belong to a model)."""
     project_id: str | None
     """Null where the resource does not say."""
     billed: list[Billed] = Field(default_factory=list)

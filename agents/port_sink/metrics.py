@@ -85,7 +85,7 @@ class SinkMetrics:
         )
         self.throttled = counter(
             "tallystream_port_throttled_total",
-            "429 answers. The pace is planned so that there are none: others use up the organisation's limit.",
+            "429 answers. The pace is planned to avoid them: something else uses up the organisation's limit.",
         )
         self.resent = counter(
             "tallystream_port_entities_resent_total",

@@ -298,7 +298,7 @@ class Sink:
             self.backlog.again(kind, key, self._clock.now_ns() // 1_000_000)
 
     async def _tick(self) -> None:
-        """Look after what nobody calls: pauses that can end, doubts that are due, signs of life."""
+        """Do what only time brings about: resume reading, send again what is in doubt, note that the loop runs."""
         while True:
             await asyncio.sleep(TICK)
             self._moved = max(self._moved, time.monotonic())

@@ -36,14 +36,14 @@ class Mapper:
     """A mapping file, compiled. `repairs` says what was changed in it to make it work.
 
     Raises:
-        UsageError: the text is no mapping; the message says where and why.
+        UsageError: the text is not a mapping; the message says where and why.
 
     """
 
     def __init__(self, text: str, *, without: Sequence[str] = ()) -> None:
         raw, self.repairs = parse(text)
         if not isinstance(raw, dict):
-            raise UsageError("the mapping is empty or no YAML object", "it begins with `resources:`")
+            raise UsageError("the mapping is empty or not a YAML object", "it begins with `resources:`")
         try:
             file = MappingFile.model_validate(raw)
         except ValidationError as exc:

@@ -112,7 +112,7 @@ class Transform:
                 if sent.digest == entity.digest:
                     if entity.key not in self.in_doubt.forced:
                         self.metrics.unchanged.labels(entity.key.blueprint).inc()
-                        # A newer version that was on its way, and is no more what is right, must not arrive after all.
+                        # A newer version on its way, which has become wrong since, must not arrive after all.
                         if not self.send_queue.holds(entity.key):
                             continue
                     else:
