@@ -97,6 +97,7 @@ class SinkMetrics:
         self.sweeps = counter(
             "tallystream_port_sweeps_total", "Comparisons of everything with what was sent, finished."
         )
+        self.sweep_running = False
         self.sweeping = gauge(
             SWEEPING,
             "1 while everything is compared with what was sent: when a sink begins to write, and now and then.",
@@ -114,6 +115,11 @@ class SinkMetrics:
         self.remaining = gauge(
             "tallystream_port_rate_limit_remaining", "Calls Port says are left of the period; -1: it has not said yet."
         )
+
+    def sweeps_run(self, *, running: bool) -> None:
+        """Note that everything is being compared with what was sent, or no longer."""
+        self.sweep_running = running
+        self.sweeping.set(running)
 
     def paced(self, rate: float, remaining: int | None) -> None:
         """Note the pace, and what Port has last said is left (None: nothing yet)."""

@@ -15,22 +15,22 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.documents import feeds, kinds
+from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import BEHIND, DOCUMENTS, ENTITIES, PARKED, REPETITIONS, SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.pipeline.send_queue import SendQueue
 from tallystream.agents.port_sink.port.client import PortClient
-from tallystream.agents.port_sink.port.errors import PortError
 from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.state.in_doubt import InDoubt
 from tallystream.agents.port_sink.state.sent import PREFIX, SWEEP, SentIndex
 from tallystream.agents.port_sink.writer import ActiveWriter, SinkContext
 from tallystream.schemas.errors import UnreachableError
+from tallystream.schemas.status import ReadPosition, SinkStatus
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.global_table import Feed, GlobalTable
 from tallystream.streams.kafka.lifecycle import cancel
-from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -45,15 +45,8 @@ TICK = 0.25
 class Sink:
     """One sink process's work: `run` until it is cancelled."""
 
-    def __init__(
-        self,
-        kafka: KafkaSettings,
-        topics: Topics,
-        config: SinkConfig,
-        *,
-        registry: CollectorRegistry | None = None,
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, config: SinkConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
+        kafka, topics = config.kafka, config.topics
         self._kafka = kafka
         self._topics = topics
         self._config = config
@@ -70,7 +63,7 @@ class Sink:
         self.backlog = Backlog(self._kinds)
         self.send_queue = SendQueue(linger_ms=int(config.linger * 1000))
         self.in_doubt = InDoubt()
-        self.metrics = SinkMetrics(registry or CollectorRegistry())
+        self.metrics = SinkMetrics(registry)
         self.metrics.paced(0, None)
         self.metrics.watch(
             {
@@ -88,6 +81,7 @@ class Sink:
         )  # fmt: skip
         self._sent_index: SentIndex | None = None
         self._writing = False
+        self._active = False
         self._role = "starting"
         self._problem: str | None = None
         self._moved = time.monotonic()
@@ -127,7 +121,7 @@ class Sink:
         oldest = [one for one in (self.backlog.since_ms(), self.send_queue.since_ms()) if one]
         return max(0.0, self._clock.now_ns() / 1e9 - min(oldest) / 1e3) if oldest else 0.0
 
-    def health(self) -> Health:
+    def healthy(self) -> Health:
         """Return whether the process moves on. A Port that is away is a metric and a log, not a sick sink."""
         silent = time.monotonic() - self._moved
         if silent > STUCK:
@@ -144,6 +138,21 @@ class Sink:
             why += f"; {kind} is not written: Port has no blueprint {', '.join(missing)}"
         some = not stopped or len(stopped) < len(self._kinds)
         return Health(self._role in ("active", "standby") and some, why)
+
+    def status(self) -> SinkStatus:
+        """Return what is not in Port yet, and how far the sources are in the local copy."""
+        return SinkStatus(
+            active=self._active,
+            sweep_running=self.metrics.sweep_running,
+            repetitions_due=self.in_doubt.soon,
+            backlog_documents=len(self.backlog),
+            backlog_entities=len(self.send_queue),
+            behind_seconds=self.behind(),
+            read=[
+                ReadPosition(topic=topic, partition=partition, offset=offset)
+                for (topic, partition), offset in self.table.read.items()
+            ],
+        )
 
     def on_port_status(self, problem: str | None) -> None:
         """Take in what is wrong with Port as a whole, None when it answers well."""
@@ -209,12 +218,13 @@ class Sink:
         """
         term = ActiveWriter(self._context, client, sent_index, Fence(election, number))
         self._role, pauses = "taking over", FailureBackoff(Backoff(longest=LONGEST_PAUSE))
-        self.metrics.sweeping.set(1)
+        self.metrics.sweeps_run(running=True)
         try:
             while True:
                 try:
                     await term.prepare()
                     self._role, self._writing = "active", True
+                    self._active = True
                     self.metrics.active.set(1)
                     log.info("active", writer=self.writer)
                     if once:
@@ -229,8 +239,9 @@ class Sink:
                     await asyncio.sleep(pause)
         finally:
             self._writing = False
+            self._active = False
             self.metrics.active.set(0)
-            self.metrics.sweeping.set(0)
+            self.metrics.sweeps_run(running=False)
             self.metrics.paced(0, None)
             self.backlog.clear()
             self.send_queue.clear()

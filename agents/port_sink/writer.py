@@ -15,6 +15,7 @@ from tallystream.agents.port_sink.blueprints import sync
 from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
 from tallystream.agents.port_sink.documents import DocumentKind
+from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.mapping.entities import Rules, rules
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
@@ -25,7 +26,6 @@ from tallystream.agents.port_sink.pipeline.sender import Sender
 from tallystream.agents.port_sink.pipeline.transform import Transform
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortClient
-from tallystream.agents.port_sink.port.errors import PortError
 from tallystream.agents.port_sink.port.rate import RateLimiter
 from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.state.in_doubt import InDoubt

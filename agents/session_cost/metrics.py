@@ -16,6 +16,7 @@ from tallystream.streams.runtime import Engine
 
 MAX_UNPRICED = 50
 """Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
+BOOK = ("tallystream_book", "The price book requests are priced with.")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
 
 
@@ -98,7 +99,11 @@ class RuntimeCollector(Collector):
 
     COUNTERS = (
         ("folded", "folded", "Usage messages folded."),
-        ("skipped", "skipped", "Messages delivered again after they had been counted: after a rebalance or a seek."),
+        (
+            "skipped",
+            "skipped",
+            "Messages delivered again after they had been counted: after a rebalance or a seek back.",
+        ),
         ("gaps", "gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
         ("tails", "tail_stalls", "Times nothing came although the topic had more; each is followed by a seek back."),
         ("repairs", "repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
@@ -117,8 +122,16 @@ class RuntimeCollector(Collector):
         ("expired", "expired", "Tombstones of hours past their lateness."),
         ("recovered", "recovered", "Changelog records read at assignments."),
         ("stale", "zombie_records", "Changelog records of a worker that had lost its partition, ignored."),
-        ("overtaken", "late_writes", "Public rows written again because a replaced worker's had come after them."),
-        ("foreign", "unknown_records", "Changelog records not of the table, ignored: somebody else writes the topic."),
+        (
+            "overtaken",
+            "late_writes",
+            "Public rows written again because a replaced worker's older ones had come after them.",
+        ),
+        (
+            "foreign",
+            "unknown_records",
+            "Changelog records that are not the table's, ignored: somebody else writes to the topic.",
+        ),
     )
     """What the metric is called, the attribute of `Counters`, and what it means."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.credentials import ApiKeys
 from tallystream.streams.poller.resources import Resource
@@ -13,6 +15,8 @@ from tallystream.streams.poller.resources import Resource
 class PollerConfig:
     """Durations in seconds."""
 
+    kafka: KafkaSettings
+    topics: Topics
     resources: tuple[Resource, ...]
     tokens: ApiKeys = field(repr=False)
     client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)

@@ -13,8 +13,8 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import UnreachableError
-from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.schemas.status import PollerStatus
+from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.poller.agenda import Agenda
 from tallystream.streams.poller.client import OpenAIClient
@@ -38,24 +38,24 @@ class Poller:
 
     def __init__(
         self,
-        kafka: KafkaSettings,
-        topics: Topics,
         config: PollerConfig,
-        *,
-        registry: CollectorRegistry | None = None,
+        registry: CollectorRegistry,
         clock: Clock | None = None,
+        *,
         progress: PollProgress | None = None,
     ) -> None:
-        self._kafka = kafka
-        self._topics = topics
+        self._kafka = config.kafka
+        self._topics = config.topics
         self._config = config
         self._clock = clock or SystemClock()
         self._progress = progress or NullProgress()
-        self.metrics = PollerMetrics(registry or CollectorRegistry(), (resource.name for resource in config.resources))
+        self.metrics = PollerMetrics(registry, (resource.name for resource in config.resources))
         self.metrics.interval.set(config.interval)
         self._election: Election | None = None
         self._due = time.monotonic() + SLACK
         self._stood_since = 0.0
+        self._active = False
+        self._days_offset = 0
 
     async def run(self) -> None:
         """Poll or stand by until cancelled.
@@ -82,7 +82,7 @@ class Poller:
                 f"Kafka at {self._kafka.bootstrap} did not answer: {type(exc).__name__}", "is it running?"
             ) from exc
 
-    def health(self) -> Health:
+    def healthy(self) -> Health:
         """Return whether the process moves on. A remote that fails is a metric, not a sick poller."""
         late = time.monotonic() - self._due
         if late > SLACK:
@@ -94,6 +94,15 @@ class Poller:
     def ready(self) -> Health:
         """Return whether this poller has joined its group, as the active one or on standby."""
         return Health(bool(self._election and self._election.joined), self._role())
+
+    def status(self) -> PollerStatus:
+        """Return whether it polls, and how far the days beside it are."""
+        return PollerStatus(active=self._active, days_offset=self._days_offset)
+
+    def days_done(self, offset: int) -> None:
+        """Note up to which offset of openai.records the days are true: the agent that keeps them runs beside us."""
+        self._days_offset = offset
+        self.metrics.days_offset.set(offset)
 
     def _role(self) -> str:
         if self._election is None or not self._election.joined:
@@ -142,6 +151,7 @@ class Poller:
         """Poll until cancelled, or once."""
         log.info("active", term=number)
         self._stood_since = 0.0
+        self._active = True
         self.metrics.active.set(1)
         try:
             self._expect(SLACK)
@@ -162,6 +172,7 @@ class Poller:
                 agenda.note(due, result, boottime())
                 await self._idle(agenda.next_at())
         finally:
+            self._active = False
             self.metrics.active.set(0)
 
     async def _poll(

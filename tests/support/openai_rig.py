@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry
 
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas import exact
@@ -55,7 +56,7 @@ class Rig:
     pollers: list[Poller] = field(default_factory=list)
 
     async def poll(self, **changes: Any) -> PollResult:
-        poller = Poller(self.kafka, self.topics, replace(self.config, **changes), clock=self.clock)
+        poller = Poller(replace(self.config, **changes), CollectorRegistry(), self.clock)
         self.pollers.append(poller)
         return await poller.once()
 
@@ -105,14 +106,17 @@ async def rig(
     clock = Hands()
     sandbox = Sandbox(SandboxConfig(seed=seed), clock)
     await sandbox.start()
+    topics = Topics(prefix, 1)
     config = PollerConfig(
+        kafka=kafka,
+        topics=topics,
         resources=resources or builtin(),
         tokens=ApiKeys({"api": ApiKey(TOKEN)}),
         client=OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=5.0, attempts=3, first_wait=0.02),
         session_timeout=2.0,
     )
     try:
-        yield Rig(kafka, Topics(prefix, 1), sandbox, clock, config)
+        yield Rig(kafka, topics, sandbox, clock, config)
         assert sandbox.violations() == []
     finally:
         await sandbox.stop()

@@ -11,12 +11,12 @@ from itertools import islice
 import structlog
 
 from tallystream.agents.port_sink.documents import DocumentKind
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.port.rate import RateLimiter
 from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
@@ -52,13 +52,13 @@ class Resync:
         """Sweep until cancelled."""
         while True:
             self.asked.clear()
-            self.metrics.sweeping.set(1)
+            self.metrics.sweeps_run(running=True)
             for kind, documents in self.kinds.items():
                 if kind in self.stopped:
                     continue
                 await self._kind(kind, documents)
             self.metrics.sweeps.inc()
-            self.metrics.sweeping.set(0)
+            self.metrics.sweeps_run(running=False)
             self.done.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.interval):

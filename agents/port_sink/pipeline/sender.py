@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity, SendQueue
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.port.rate import RateLimiter
 from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.state.in_doubt import InDoubt

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import orjson
 
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.mapping.entities import Entity
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
 
 BULK = 20
 """Entities a bulk request takes."""

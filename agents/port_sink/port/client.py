@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from tallystream import __version__
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.port.token import AccessTokens
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.http import retry_after, trust

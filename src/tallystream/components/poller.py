@@ -6,20 +6,16 @@ import asyncio
 import signal
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import uvloop
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry
 
 from tallystream.agents.openai_days import OpenAIDays
-from tallystream.components import logs
+from tallystream.components import harness, logs
 from tallystream.schemas.errors import UsageError
+from tallystream.schemas.status import PollerStatus
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -29,7 +25,8 @@ from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.poll_run import PollProgress, PollResult
 from tallystream.streams.poller.resources import load, select
 from tallystream.streams.poller.service import Poller
-from tallystream.streams.service.ops import OpsServer
+from tallystream.streams.service.clock import Clock
+from tallystream.streams.service.ops import Health
 
 DAY = 86_400
 T = TypeVar("T")
@@ -44,7 +41,8 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
 
     """
     logs.configure()
-    uvloop.run(_serve(settings, kafka, ops_port, progress))
+    service = partial(PollerWithDays, progress=progress)
+    harness.run("poller", service, poller_config(settings, kafka), ops=(settings.ops_host, ops_port))
 
 
 def run_once(
@@ -58,13 +56,13 @@ def run_once(
 
     """
     logs.configure()
-    config = poller_config(settings)
+    config = poller_config(settings, kafka)
     config = replace(config, resources=select(config.resources, resources))
-    poller = Poller(kafka, settings.topics(), config, progress=progress)
+    poller = Poller(config, CollectorRegistry(), progress=progress)
     return uvloop.run(_until_told(poller.once()))
 
 
-def poller_config(settings: Settings) -> PollerConfig:
+def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     """Return the poller's configuration.
 
     Raises:
@@ -72,6 +70,8 @@ def poller_config(settings: Settings) -> PollerConfig:
 
     """
     config = PollerConfig(
+        kafka=kafka,
+        topics=settings.topics(),
         resources=load(settings.openai_resources),
         tokens=tokens(settings),
         client=client_config(settings),
@@ -116,31 +116,42 @@ def client_config(settings: Settings) -> OpenAIClientConfig:
     )
 
 
-async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progress: PollProgress | None) -> None:
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    poller = Poller(kafka, settings.topics(), poller_config(settings), registry=registry, progress=progress)
-    ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
-    await ops.listen()
-    try:
-        days = OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set, poller.metrics.note_held)
-        await _until_told(_with_days(poller, days))
-    finally:
-        await ops.stop()
+class PollerWithDays:
+    """The poller, and beside it the agent that keeps what the records add up to per day."""
 
+    def __init__(
+        self, config: PollerConfig, registry: CollectorRegistry, clock: Clock, *, progress: PollProgress | None = None
+    ) -> None:
+        self._poller = Poller(config, registry, clock, progress=progress)
+        self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
 
-async def _with_days(poller: Poller, days: OpenAIDays) -> None:
-    """Poll, and keep what the records add up to per day; whoever ends with an error ends both."""
-    tasks = [asyncio.ensure_future(poller.run()), asyncio.ensure_future(days.run())]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await cancel(*tasks)
+    async def run(self) -> None:
+        """Run both until cancelled; whichever ends with an error ends both.
+
+        Raises:
+            UsageError: the CA file cannot be used.
+            UnfitError: a topic exists that is not as it must be.
+
+        """
+        tasks = [asyncio.ensure_future(self._poller.run()), asyncio.ensure_future(self._days.run())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await cancel(*tasks)
+
+    def healthy(self) -> Health:
+        """Return whether the poller moves on."""
+        return self._poller.healthy()
+
+    def ready(self) -> Health:
+        """Return whether the poller has joined its group."""
+        return self._poller.ready()
+
+    def status(self) -> PollerStatus:
+        """Return whether it polls, and how far the days are."""
+        return self._poller.status()
 
 
 async def _until_told(work: Coroutine[None, None, T]) -> T | None:

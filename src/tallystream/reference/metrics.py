@@ -18,8 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.port_sink import metrics as sink
-from tallystream.agents.session_cost.metrics import MAX_UNPRICED, FoldMetrics, RuntimeCollector
-from tallystream.components import worker
+from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
 from tallystream.exporter.lag import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
@@ -105,7 +104,7 @@ def _gateway(registry: CollectorRegistry) -> None:
 def _worker(registry: CollectorRegistry) -> None:
     FoldMetrics(registry)
     registry.register(RuntimeCollector(cast(Engine, _NoTable()), lambda: 0))
-    Info(*worker.BOOK, registry=registry).info({"hash": ""})
+    Info(*BOOK, registry=registry).info({"hash": ""})
 
 
 def _exporter(registry: CollectorRegistry) -> None:

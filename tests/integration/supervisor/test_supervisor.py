@@ -193,7 +193,7 @@ def test_a_second_supervisor_is_refused(supervised: Supervised) -> None:
     supervised.up()
     assert supervised.process is not None
     with (
-        pytest.raises(UsageError, match=f"already runs in .*pid {supervised.process.pid}"),
+        pytest.raises(UsageError, match=f"already runs in .*process {supervised.process.pid}"),
         SupervisorLock(supervised.state),
     ):
         pass

@@ -4,23 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tallystream.cli.commands.catch_up import samples, still_behind
+from tallystream.cli.commands.catch_up import still_behind
 from tallystream.streams.kafka.lag import PartitionLag
-
-PAGE = """
-# HELP tallystream_gateway_spool_messages Messages in the spool.
-# TYPE tallystream_gateway_spool_messages gauge
-tallystream_gateway_spool_messages 1.2e+03
-tallystream_gateway_requests_in_progress{slot="a"} 2.0
-tallystream_gateway_requests_in_progress{slot="b"} 1.0
-tallystream_gateway_spool_messages_total 9.0
-"""
-
-
-def test_gauges_are_read_and_missing_ones_are_not_zero() -> None:
-    assert samples(PAGE, "tallystream_gateway_spool_messages") == {"": 1200}
-    assert samples(PAGE, "tallystream_gateway_requests_in_progress") == {'slot="a"': 2, 'slot="b"': 1}
-    assert samples(PAGE, "tallystream_gateway_quarantine_requests") == {}
 
 
 @pytest.mark.parametrize(

@@ -7,30 +7,31 @@ from typing import Any
 import pytest
 
 from tallystream.doctor import clocks, group, spool, topics
+from tallystream.schemas.status import GatewayStatus
 from tallystream.streams.kafka.lag import PartitionLag
 
 WEEK = 7 * 86_400.0
-WELL = {
-    "spool_messages": 0.0, "spool_bytes": 0.0, "spool_max_bytes": 1e9, "spool_oldest_age_seconds": 0.0,
-    "quarantine_requests": 0.0, "kafka_live": 1.0,
-}  # fmt: skip
+WELL = GatewayStatus(
+    requests_in_progress=0, quarantine_requests=0, quarantine_bytes=0, spool_messages=0, spool_bytes=0,
+    spool_max_bytes=1_000_000_000, spool_oldest_age_seconds=0.0, kafka_live=True, connections=3,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("gauges", "words"),
+    ("held", "words"),
     [
         ({}, []),
-        ({"kafka_live": 0.0}, []),
-        ({"spool_messages": 5.0, "spool_bytes": 1e4}, []),
-        ({"spool_messages": 5.0, "kafka_live": 0.0}, ["Kafka does not acknowledge"]),
-        ({"spool_messages": 5.0, "spool_bytes": 6e8}, ["60% full"]),
-        ({"spool_messages": 5.0, "spool_oldest_age_seconds": 4 * 86_400.0}, ["96 h old"]),
-        ({"quarantine_requests": 2.0}, ["does not know yet"]),
-        ({"spool_messages": 5.0, "kafka_live": 0.0, "spool_bytes": 9e8}, ["does not acknowledge", "90% full"]),
+        ({"kafka_live": False}, []),
+        ({"spool_messages": 5, "spool_bytes": 10_000}, []),
+        ({"spool_messages": 5, "kafka_live": False}, ["Kafka does not acknowledge"]),
+        ({"spool_messages": 5, "spool_bytes": 600_000_000}, ["60% full"]),
+        ({"spool_messages": 5, "spool_oldest_age_seconds": 4 * 86_400.0}, ["96 h old"]),
+        ({"quarantine_requests": 2}, ["does not know yet"]),
+        ({"spool_messages": 5, "kafka_live": False, "spool_bytes": 900_000_000}, ["does not acknowledge", "90% full"]),
     ],
 )
-def test_spool(gauges: dict[str, float], words: list[str]) -> None:
-    found = spool.judge("gateway", WELL | gauges, WEEK)
+def test_spool(held: dict[str, Any], words: list[str]) -> None:
+    found = spool.judge("gateway", WELL.model_copy(update=held), WEEK)
     assert [one.check for one in found] == ["spool"] * len(words)
     assert all(word in one.what for word, one in zip(words, found, strict=True))
     assert all(one.step for one in found)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.poller.agenda import TOGETHER, Agenda
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKeys
@@ -15,7 +17,15 @@ from tallystream.streams.poller.poll_run import PollResult
 from tallystream.streams.poller.resources import Resource
 
 A, B = Resource(path="/a"), Resource(path="/b")
-CONFIG = PollerConfig(resources=(A, B), tokens=ApiKeys({}), interval=7200.0, jitter=0.0, retry=60.0)
+CONFIG = PollerConfig(
+    kafka=KafkaSettings("127.0.0.1:9092"),
+    topics=Topics("t", 1),
+    resources=(A, B),
+    tokens=ApiKeys({}),
+    interval=7200.0,
+    jitter=0.0,
+    retry=60.0,
+)
 
 
 def failed(*names: str, retry_after: float | None = None) -> PollResult:

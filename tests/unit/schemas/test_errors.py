@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import tallystream
-from tallystream.agents.port_sink.port.errors import PortError
-from tallystream.agents.port_sink.port.errors import PortFailureReason as PortWhy
+from tallystream.agents.port_sink.errors import PortError
+from tallystream.agents.port_sink.errors import PortFailureReason as PortWhy
 from tallystream.schemas import errors
 from tallystream.schemas.errors import (
     InvalidBodyError,
