@@ -1,6 +1,6 @@
-"""Following compacted topics from positions of one's own, without a consumer group.
+"""Following compacted topics from positions that the reader keeps, without a consumer group.
 
-Offsets of a compacted topic have holes, and one consumer that assigns its partitions itself steps over them rightly:
+Offsets of a compacted topic have holes, and one consumer that assigns its partitions itself steps over them correctly:
 it was asked for "from here on", so what it delivers next is what comes next. Positions are therefore the reader's, not
 a group's; nobody can revoke a partition, and nothing is committed.
 """
