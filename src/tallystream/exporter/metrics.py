@@ -62,11 +62,11 @@ class ExporterCollector(Collector):
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"tallystream_{name}", text, labels=labels)
+    return GaugeMetricFamily(f"tallystream_exporter_{name}", text, labels=labels)
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"tallystream_{name}", text, labels=labels)
+    return CounterMetricFamily(f"tallystream_exporter_{name}", text, labels=labels)
 
 
 def _seconds(one: GroupPartition, now_ns: int) -> float:
@@ -87,7 +87,7 @@ def _lag(view: View) -> Iterator[Metric]:
         " The age of what waits, not an estimate.",
         *labels,
     )
-    position = _gauge("consumer_position", "Offset the group goes on at; not shown before its first commit.", *labels)
+    position = _gauge("consumer_offset", "Offset the group goes on at; not shown before its first commit.", *labels)
     end = _gauge("topic_end_offset", "Offset the next record of the partition will get.", "topic", "partition")
     ends: dict[tuple[str, int], int] = {}
     for one in view.lags.partitions if view.lags is not None else ():
@@ -241,7 +241,7 @@ def _connections(view: View) -> Iterator[Metric]:
 
 def _own(view: View) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "tallystream_lateness_seconds",
+        "tallystream_exporter_lateness_seconds",
         "How long after its hour ended an event is still counted, as the exporter is configured.",
         value=view.lateness,
     )
