@@ -74,7 +74,7 @@ class Metrics:
             "resource",
         )
         self.days_offset = gauge(
-            "tallystream_poller_days_offset",
+            "tallystream_poller_billed_offset",
             "Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning.",
         )
         self.duration = Histogram(

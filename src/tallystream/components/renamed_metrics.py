@@ -76,7 +76,7 @@ _RENAMED = {
     "poller_settled_timestamp_seconds": "openai_settled_timestamp_seconds",
     "poller_history_start_timestamp_seconds": "openai_history_start_timestamp_seconds",
     "poller_open_buckets": "openai_open_window_buckets",
-    "poller_days_offset": "openai_billed_offset",
+    "poller_billed_offset": "openai_billed_offset",
     "poller_poll_duration_seconds": "openai_poll_duration_seconds",
     "sink_active": "port_sink_active",
     "sink_throttled_requests": "port_throttled",
