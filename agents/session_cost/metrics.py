@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tallystream.schemas.errors import Reason
-from tallystream.streams.runtime import FoldTable
+from tallystream.streams.runtime import Engine
 
 MAX_UNPRICED = 50
 """Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
@@ -102,10 +102,14 @@ class RuntimeCollector(Collector):
         (
             "skipped_messages",
             "skipped",
-            "Messages delivered again after they had been counted: after a rebalance or a seek back.",
+            "Messages delivered again after they had been counted: after a rebalance or a seek.",
         ),
         ("gaps", "gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
-        ("tail_stalls", "tails", "Times nothing came although the topic had more; each is followed by a seek back."),
+        (
+            "tail_stalls",
+            "tail_stalls",
+            "Times nothing came although the topic had more; each is followed by a seek back.",
+        ),
         ("repairs", "repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
         ("groups", "groups", "Groups of rows acknowledged and stored."),
         (
@@ -121,21 +125,17 @@ class RuntimeCollector(Collector):
         ("changelog_rows", "rows", "Rows and tombstones written to the changelog."),
         ("expired_rows", "expired", "Tombstones of hours past their lateness."),
         ("recovered_records", "recovered", "Changelog records read at assignments."),
-        ("zombie_records", "stale", "Changelog records of a worker that had lost its partition, ignored."),
-        (
-            "late_writes",
-            "overtaken",
-            "Public rows written again because a replaced worker's older ones had come after them.",
-        ),
+        ("zombie_records", "zombie_records", "Changelog records of a worker that had lost its partition, ignored."),
+        ("late_writes", "late_writes", "Public rows written again because a replaced worker's had come after them."),
         (
             "unknown_records",
-            "foreign",
-            "Changelog records that are not the table's, ignored: somebody else writes to the topic.",
+            "unknown_records",
+            "Changelog records not of the table, ignored: somebody else writes the topic.",
         ),
     )
     """What the metric is called, the attribute of `Counters`, and what it means."""
 
-    def __init__(self, table: FoldTable, rebalances: Callable[[], int]) -> None:
+    def __init__(self, table: Engine, rebalances: Callable[[], int]) -> None:
         self._table = table
         self._rebalances = rebalances
 
@@ -149,7 +149,7 @@ class RuntimeCollector(Collector):
         )
         progress = self._table.progress()
         yield GaugeMetricFamily(
-            "tallystream_worker_partitions", "Partitions owned and recovered.", value=len(progress.parts)
+            "tallystream_worker_partitions", "Partitions owned and recovered.", value=len(progress.partitions)
         )
         yield GaugeMetricFamily(
             "tallystream_worker_recovering_partitions",
@@ -159,7 +159,7 @@ class RuntimeCollector(Collector):
         lag = GaugeMetricFamily(
             "tallystream_worker_lag_messages", "Messages not yet acknowledged in the changelog.", labels=["partition"]
         )
-        for p, part in progress.parts.items():
-            if part.end is not None:
-                lag.add_metric([str(p)], max(0, part.end - part.applied))
+        for p, partition in progress.partitions.items():
+            if partition.end is not None:
+                lag.add_metric([str(p)], max(0, partition.end - partition.applied))
         yield lag

@@ -12,8 +12,8 @@ from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.metrics import BOOK, FoldMetrics, RuntimeCollector
 from tallystream.schemas.status import PartitionStatus, WorkerStatus
 from tallystream.streams.kafka import topics as topic_admin
-from tallystream.streams.runtime import App
-from tallystream.streams.runtime import run as run_app
+from tallystream.streams.runtime.faust_backend import App, FoldTable
+from tallystream.streams.runtime.faust_backend import run as run_app
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
@@ -71,7 +71,7 @@ class Worker:
         """Return its partitions and how far they are folded; None before it has joined."""
         if self._app is None:
             return None
-        (table,) = self._app.folds
+        (table,) = self._app.context.engines
         progress = table.progress()
         return WorkerStatus(
             book=self._config.book.hash,
@@ -79,7 +79,7 @@ class Worker:
             recovering=progress.pending,
             partitions=[
                 PartitionStatus(partition=p, expected=part.expected, applied=part.applied, end=part.end)
-                for p, part in sorted(progress.parts.items())
+                for p, part in sorted(progress.partitions.items())
             ],
         )
 
@@ -96,6 +96,7 @@ def build(config: WorkerConfig, registry: CollectorRegistry, clock: Clock | None
         heartbeat_interval=min(config.session_timeout / HEARTBEATS, HEARTBEAT_MOST),
         rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
-    table = SessionCost(app, config.topics, config.book, config.window, FoldMetrics(registry), clock)
-    registry.register(RuntimeCollector(table, lambda: app.rebalances))
+    fold = SessionCost(config.topics, config.book, config.window, FoldMetrics(registry), clock)
+    table = FoldTable(app, fold, source=config.topics.usage.name, partitions=config.topics.partitions)
+    registry.register(RuntimeCollector(table.engine, lambda: app.rebalances))
     return app
