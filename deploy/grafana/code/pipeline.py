@@ -240,7 +240,7 @@ def _spool(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             lines(
-                "Oldest in the spool", "Beyond the lateness it is no longer counted.",
+                "Oldest in the spool", "Once it is older than the lateness, it will not be counted any more.",
                 Query("max by (instance) (tallystream_gateway_spool_oldest_age_seconds)", "{{instance}}"), unit="s", span=THIRD, top=60,
             )
         )

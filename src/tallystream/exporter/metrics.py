@@ -250,7 +250,7 @@ def _own(view: View) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "tallystream_exporter_skipped_rows",
-        "Records on the rows topic that are no rows: somebody else writes there.",
+        "Records on the rows topic that are not rows: somebody else writes there.",
         value=view.published.skipped if view.published is not None else 0,
     )
     yield GaugeMetricFamily(

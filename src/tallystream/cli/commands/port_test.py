@@ -73,7 +73,7 @@ def run(file: Path, sample: Path, kind: str | None) -> Outcome:
     known = blueprints.load(session_hours=True)
     for name in sorted(mapper.blueprints() - known.keys()):
         known[name] = {"identifier": name, "schema": {"properties": {}}}
-        notes.append(f"{name} is no blueprint of ours: required properties and dates are not checked here")
+        notes.append(f"{name} is not one of our blueprints: required properties and dates are not checked here")
     meta = {"resource": resource.kind, "query": "0" * 16, "bucket": "current"}
     mapped = mapper.run(resource.kind, [(row, meta) for row in rows], rules(known))
     found = collisions(mapped.entities, mapped.failures)
