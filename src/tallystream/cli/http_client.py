@@ -21,7 +21,9 @@ def request(
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{parts.scheme or 'the address'} is not a valid http URL", "URLs look like http://127.0.0.1:4318")
+        raise UsageError(
+            f"{parts.scheme or 'the address'} is not a valid http URL", "URLs look like http://127.0.0.1:4318"
+        )
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     try:
         connection = kind(parts.hostname, parts.port, timeout=timeout)

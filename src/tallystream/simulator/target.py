@@ -42,7 +42,9 @@ def target(endpoint: str, ingest_id: str | None = None) -> Target:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError("the endpoint is not a valid http URL", "take base_url or logs_url of `tallystream connections create`")
+        raise UsageError(
+            "the endpoint is not a valid http URL", "take base_url or logs_url of `tallystream connections create`"
+        )
     path = parts.path.rstrip("/")
     for signal in _SIGNALS:
         path = path.removesuffix(f"/v1/{signal}")

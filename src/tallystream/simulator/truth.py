@@ -265,7 +265,9 @@ class Truth:
             truth.http.update(document["http"])
             truth.sent = Sent(**document["sent"] | {"bodies": Counter(document["sent"]["bodies"])})
         except (OSError, ValueError, KeyError, TypeError, zlib.error) as exc:
-            raise UsageError(f"{path} is not a valid truth file: {exc!r}", "`tallystream simulate --truth` writes one") from exc
+            raise UsageError(
+                f"{path} is not a valid truth file: {exc!r}", "`tallystream simulate --truth` writes one"
+            ) from exc
         for request in Fleet(truth.config):
             for response in request.responses:
                 if states[response.n] == _ACKNOWLEDGED and truth._states[response.n] != _ACKNOWLEDGED:
