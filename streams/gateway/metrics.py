@@ -80,7 +80,7 @@ class Metrics:
             ("provider",),
         )
         self.event_to_durable = Histogram(
-            "tallystream_event_to_durable_seconds",
+            "tallystream_gateway_event_to_durable_seconds",
             "From an event (client's clock) to the answer that promises it is kept, of the newest event of a request:"
             " the client's own batching, the way here, and us.",
             buckets=AGES,
@@ -92,7 +92,7 @@ class Metrics:
             ("reason",),
         )
         self.unrecognised = counter(
-            "tallystream_unrecognised_usage_records_total",
+            "tallystream_gateway_unrecognised_usage_records_total",
             "Records that carry token counts and that no normaliser knows: a client has probably renamed something,"
             " and its usage is missing from the tables until we know the new name.",
             ("provider",),
@@ -130,7 +130,7 @@ class Metrics:
             "Spooled messages that Kafka refuses (size limit, authorization); they stay in the spool.",
         )
         self.refusals = counter(
-            "tallystream_gateway_not_durable_total",
+            "tallystream_gateway_not_durable_rounds_total",
             "Rounds of requests answered 503 because neither Kafka nor the spool took them, by cause.",
             ("cause",),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
+from tests.support.clock import WallHandClock
 
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas import exact
@@ -32,26 +32,13 @@ TOKEN = "sk-sandbox-7d1f0c5e9b"
 
 
 @dataclass
-class Hands:
-    """A clock that a test turns; `monotonic` is real, for nothing here measures by it."""
-
-    seconds: float = NOON
-
-    def now_ns(self) -> int:
-        return int(self.seconds * 1e9)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-@dataclass
 class Rig:
     """One deployment. Polls run one after the other, each by a poller of its own, as restarts do."""
 
     kafka: KafkaSettings
     topics: Topics
     sandbox: Sandbox
-    clock: Hands
+    clock: WallHandClock
     config: PollerConfig
     pollers: list[Poller] = field(default_factory=list)
 
@@ -103,7 +90,7 @@ async def rig(
     kafka: KafkaSettings, prefix: str, resources: tuple[Resource, ...] | None = None, seed: int = 1
 ) -> AsyncIterator[Rig]:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    clock = Hands()
+    clock = WallHandClock(NOON)
     sandbox = Sandbox(SandboxConfig(seed=seed), clock)
     await sandbox.start()
     topics = Topics(prefix, 1)

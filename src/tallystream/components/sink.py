@@ -103,7 +103,7 @@ def read_mapper(settings: Settings) -> Mapper:
     """Return the mapping, compiled.
 
     Raises:
-        UsageError: the file cannot be read, or is no mapping.
+        UsageError: the file cannot be read, or is not a valid mapping.
 
     """
     # A mapping of the user's own says by itself what is wanted.

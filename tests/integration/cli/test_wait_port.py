@@ -104,7 +104,7 @@ async def test_the_command_asks_sinks_it_is_told_of(
 ) -> None:
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path) as running:
-            await until(lambda: running.metric("tallystream_port_sweeps_total"), "it writes")
+            await until(lambda: running.metric("tallystream_sink_sweeps_total"), "it writes")
             said = await asyncio.to_thread(cli, "wait", "--caught-up", "--json")
             assert said.document["sinks"] == 0
             assert "A Port sink runs elsewhere" in said.err

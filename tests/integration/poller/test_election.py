@@ -101,7 +101,7 @@ async def test_a_poll_that_a_rebalance_interrupts_is_thrown_away_and_made_again(
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
             async with member(kafka, one.topics, 6.0) as standby:
                 await joined(standby)
-                await until(lambda: one.metric("tallystream_openai_polls_discarded_total"), "it is thrown away")
+                await until(lambda: one.metric("tallystream_poller_polls_discarded_total"), "it is thrown away")
                 await until(one.records, "it was made again")
                 assert poller.ready().why == "active"
         finally:

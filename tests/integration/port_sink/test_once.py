@@ -181,7 +181,7 @@ async def test_a_mapping_that_never_matches_is_said(kafka: KafkaSettings, prefix
         await one.append(one.topics.openai_records.name, record.key, record.model_dump_json().encode())
         with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)) as running:
             await until(lambda: "mapping_never_matches" in running.said(), "the log says so")
-            assert await running.metric("tallystream_port_unmatched_kinds") == 1
+            assert await running.metric("tallystream_sink_unmatched_kinds") == 1
 
 
 async def _says(running: SinkProcess, what: str) -> bool:

@@ -124,7 +124,7 @@ def list_(
     from tallystream.streams.service.clock import SystemClock, utc
 
     if reason is not None and reason not in list(Reason):
-        raise UsageError(f"there is no reason {reason!r}", f"reasons: {', '.join(Reason)}")
+        raise UsageError(f"{reason!r} is not a valid reason", f"reasons: {', '.join(Reason)}")
     now = SystemClock().now_ns()
     first = None if since is None else parse_when(since, now, "--since")
     letters = [
@@ -194,7 +194,7 @@ def _read(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
         values = run(latest(cluster(settings), settings.topics().deadletters.name, progress=progress))
     letters, unreadable = parse(values.values())
     if unreadable:
-        err_console.print(f"{unreadable} records are no dead letters and were left out.", style="yellow")
+        err_console.print(f"{unreadable} records are not dead letters and were left out.", style="yellow")
     return letters
 
 

@@ -80,7 +80,7 @@ def run(file: Path, sample: Path, kind: str | None) -> MappingTest:
     known = blueprints.load(session_hours=True)
     for name in sorted(mapper.blueprints() - known.keys()):
         known[name] = {"identifier": name, "schema": {"properties": {}}}
-        notes.append(f"{name} is no blueprint of ours: required properties and dates are not checked here")
+        notes.append(f"{name} is not one of our blueprints: required properties and dates are not checked here")
     mapped = mapper.run(resource.kind, list(zip(rows, metas, strict=True)), rules(known))
     found = collisions(mapped.entities, mapped.failures)
     params, wrong = _params(resource)
