@@ -24,10 +24,11 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.schemas.rows import HourCost, SessionHourCost
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
 from tallystream.streams.runtime.changelog import Row
-from tallystream.streams.runtime.fold import Replacement
+from tallystream.streams.runtime.fold import Loss, Replacement
 from tallystream.streams.service.clock import Clock, SystemClock
 
 NAME = "session_hours"
@@ -103,6 +104,16 @@ class SessionCost(Fold):
         """Return the hours' partials that these session-hours change."""
         return hours.derive(number, replaced, read)
 
+    def records_lost(self, partition: Partition, loss: Loss) -> None:
+        """Keep a dead letter that names what is gone."""
+        letter = dead_letters.records_lost(partition.number, loss)
+        self._refuse(self._derived[partition.number], Reason.RECORDS_LOST, letter)
+
+    def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - both have it alike
+        """Return the generation of a public row."""
+        version = find_version(row)
+        return -1 if version is None else version[0]
+
     def lost(self, number: int) -> None:
         """Forget what is not acknowledged."""
         self._derived.pop(number, None)
@@ -142,6 +153,7 @@ class SessionCost(Fold):
     def _count(self, partition: Partition, derived: Derived, record: Record, batch: Batch) -> tuple[int, int, int]:
         """Count the events of one message; return how many were counted, copies, and counted late."""
         p, offset, append_ms = partition.number, record.offset, record.timestamp
+        version = partition.version(offset)
         window, price, book = self._window, self._book.price, self._book.hash
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
@@ -157,13 +169,13 @@ class SessionCost(Fold):
             if hour != last or at >= future:
                 reason = window.verdict(at, hour, append_ms, derived.closed_hour)
                 last = None if reason is Reason.FROM_THE_FUTURE else hour
-                if reason is Reason.CLOSED and offset < partition.settled:
+                if reason is Reason.CLOSED and version < partition.settled:
                     reason, state = None, None  # seen again: it was counted or refused before its hour was closed
                 elif reason is None:
                     late = hour_state.is_late(hour, append_ms)
                     key = prefix + self._hour(hour)
                     state = self._state(partition, derived, key, batch)
-                    if state.version >= offset:
+                    if state.version >= version:
                         state = None
                     else:
                         touched[key] = state
@@ -200,7 +212,7 @@ class SessionCost(Fold):
                     derived, refused, dead_letters.refused_event(p, offset, append_ms, batch, event[13], refused)
                 )
         for state in touched.values():
-            state.version = offset
+            state.version = version
         partition.dirty.update(touched)
         derived.weight += len(events)
         derived.newest = (append_ms, events[-1][1])

@@ -25,10 +25,9 @@ from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Reason, UnfitError
 from tallystream.schemas.hours import HOUR_MS, hour_iso, is_final
+from tallystream.streams.runtime.changelog import split_version
 
 FUTURE_MS = 24 * HOUR_MS
-GENERATION = 0
-"""First part of a row's version, until a deliberate rebuild."""
 
 BLOCK = 512
 """Event ids are forgotten in blocks; of each the newest event time is kept."""
@@ -295,7 +294,7 @@ def to_row(key: bytes, state: State) -> bytes:
             "provider": state.provider,
             "session_id": session,
             "hour": hour,
-            "version": (GENERATION, state.version),
+            "version": split_version(state.version),
             "duplicates": state.duplicates,
             "buckets": buckets,
         }

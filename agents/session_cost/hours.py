@@ -14,9 +14,9 @@ from operator import add, sub
 import orjson
 
 from tallystream.agents.session_cost import sums as s
-from tallystream.agents.session_cost.hour_state import GENERATION, BucketKey, State, load_buckets, version_of
+from tallystream.agents.session_cost.hour_state import BucketKey, State, load_buckets, version_of
 from tallystream.schemas import keys
-from tallystream.streams.runtime.changelog import DERIVED, Row
+from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
 from tallystream.streams.runtime.fold import Replacement
 
 FORMAT = b"hours/1"
@@ -29,7 +29,7 @@ Read = Callable[[bytes], bytes | None]
 
 
 class Partial:
-    """One partial: `sums` in the order of `sums`, `version` the offset of the message that changed it last."""
+    """One partial: `sums` in the order of `sums`, `version` that of the message that changed it last."""
 
     __slots__ = ("sums", "version")
 
@@ -150,7 +150,7 @@ def to_row(p: int, key: HourKey, partial: Partial) -> bytes:
             "hour": hour,
             "model": model,
             "team": team or None,
-            "version": (GENERATION, partial.version),
+            "version": split_version(partial.version),
             **s.to_fields(partial.sums),
         }
     )

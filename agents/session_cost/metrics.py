@@ -117,6 +117,11 @@ class RuntimeCollector(Collector):
             "changelog_seconds",
             "Seconds groups waited for the changelog's acknowledgement; divide by the groups.",
         ),
+        (
+            "lost",
+            "lost_records",
+            "Usage messages that Kafka no longer has: lost by a broker, or deleted uncounted. Dead letters name them.",
+        ),
         ("rows", "rows", "Rows and tombstones written to the changelog."),
         ("expired", "expired", "Tombstones of hours past their lateness."),
         ("recovered", "recovered", "Changelog records read at assignments."),

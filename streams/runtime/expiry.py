@@ -36,8 +36,8 @@ class Expiry:
         value = self._fold.watermark(at.append_ms)
         if value <= (partition.watermark or b""):
             return None
-        partition.watermark, partition.settled = value, at.offset
-        return Watermark(value, at.offset)
+        partition.watermark, partition.settled = value, partition.version(at.offset)
+        return Watermark(value, partition.settled)
 
     def start(self, partition: Partition) -> None:
         """Sweep the partition unless a sweep is under way (which then goes on to the new watermark)."""

@@ -58,6 +58,10 @@ class Reader(Protocol):
         """Return the offset that is read next; compaction makes it skip."""
         ...
 
+    async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
+        """Return the offset of the first record that was appended after `append_ms`, None when there is none."""
+        ...
+
 
 class Host(Protocol):
     """The process an engine lives in. Errors of Kafka are aiokafka's, or `TimeoutError`."""

@@ -22,7 +22,7 @@ from tests.support.counting import EndedError
 from tests.support.rig import Rig
 from tests.support.waiting import until
 
-from tallystream.schemas.errors import Reason
+from tallystream.schemas.errors import Reason, UnfitError
 from tallystream.schemas.hours import HOUR_MS, hour_from_iso
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import TopicSpec, ensure
@@ -141,7 +141,7 @@ async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_t
         await heir.assign()
         await heir.engine.late_writes.look()
         await heir.commit()
-        assert heir.engine.counters.late_writes == 2
+        assert heir.engine.counters.late_writes >= 2
         assert await here.problems() == []
 
 
@@ -247,9 +247,12 @@ async def test_a_usage_topic_made_anew_is_refused(
         await admin.close()
         await ensure(kafka, (spec,))
         await here.send(*(f"n{n}" for n in range(messages)))
-        with pytest.raises(Exception, match="deleted and created again") as refusal:
+        with pytest.raises(EndedError) as ended:
             await (await here.hand()).assign()
-        assert "TALLYSTREAM_PREFIX" in getattr(refusal.value, "hint", "")
+        refusal = ended.value.__context__
+        assert isinstance(refusal, UnfitError)
+        assert "deleted and created again" in refusal.message
+        assert "TALLYSTREAM_PREFIX" in refusal.hint
         rows = (await here.ledger()).rows
         assert rows == before
         assert not [key for key in rows if reserved(key)]

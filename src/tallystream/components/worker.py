@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tallystream.agents.session_cost.metrics import FoldMetrics, RuntimeCollecto
 from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
+from tallystream.streams.identity import Identity, claim_directory, read_identity
 from tallystream.streams.kafka import topics as topic_admin
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
@@ -30,6 +31,8 @@ from tallystream.streams.runtime.faust_backend import run as run_app
 from tallystream.streams.service import locks
 from tallystream.streams.service.ops import Health, OpsServer
 
+STORE = "v1"
+"""Where Faust keeps the tables' stores, in the worker's directory."""
 HEARTBEATS = 4
 """In a session timeout, at least."""
 HEARTBEAT_MOST = 2.0
@@ -52,9 +55,11 @@ class WorkerConfig:
     static: bool
     session_timeout: float = 6.0
     """Seconds without a heartbeat after which the group gives the worker's partitions away."""
+    accept_loss: bool = False
+    """Go on where usage messages are gone that were not counted, or when it cannot be told whether they were."""
 
 
-def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str) -> None:
+def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str, accept_loss: bool = False) -> None:
     """Run a worker until SIGTERM or SIGINT. `instance` is its name, stable over restarts and unlike any other's.
 
     Any failure once it runs ends the process with code 70, before anything wrong is written; start it again.
@@ -79,6 +84,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         instance=instance,
         static=settings.worker_membership == "static",
         session_timeout=settings.worker_session_timeout.total_seconds(),
+        accept_loss=accept_loss,
     )
     lock = locks.held(
         config.directory / "lock",
@@ -112,7 +118,8 @@ async def _serve(config: WorkerConfig, ops_at: tuple[str, int]) -> None:
     await ops.listen()
     try:
         if await _unless(stop, topic_admin.ensure(config.kafka, config.topics.all())):
-            app = build(config, registry)
+            identity = await claim_store(config)
+            app = build(config, registry, identity.topic_ids)
             log.info("started", instance=config.instance, book=config.book.hash, ops=ops.url)
             await run_app(app, stop)
         log.info("stopped", instance=config.instance)
@@ -132,8 +139,25 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     return False
 
 
-def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
-    """Return the app with its one table; call it in the running loop."""
+async def claim_store(config: WorkerConfig) -> Identity:
+    """Make sure that the local store was made from these topics of this cluster; another's is set aside.
+
+    Raises:
+        UnreachableError: Kafka does not answer.
+
+    """
+    topics = config.topics
+    wanted = (topics.usage.name, topics.session_hours_changelog.name)
+    identity = await read_identity(config.kafka, topics.prefix, wanted)
+    await asyncio.to_thread(claim_directory, config.directory / STORE, identity)
+    return identity
+
+
+def build(config: WorkerConfig, registry: CollectorRegistry, topic_ids: Mapping[str, str] | None = None) -> App:
+    """Return the app with its one table; call it in the running loop.
+
+    `topic_ids` are those of `claim_store`, without which a worker cannot tell a loss from a topic created again.
+    """
     app = App(
         config.topics.worker_app,
         config.kafka,
@@ -145,6 +169,13 @@ def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
         rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
     fold = SessionCost(config.topics, config.book, config.window, FoldMetrics(registry))
-    table = FoldTable(app, fold, source=config.topics.usage.name, partitions=config.topics.partitions)
+    table = FoldTable(
+        app,
+        fold,
+        source=config.topics.usage.name,
+        partitions=config.topics.partitions,
+        topic_ids=topic_ids,
+        accept_loss=config.accept_loss,
+    )
     registry.register(RuntimeCollector(table.engine, lambda: app.rebalances))
     return app

@@ -75,6 +75,11 @@ class MemoryReader:
         """Return the offset that is read next."""
         return self._positions[partition]
 
+    async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
+        """Return the offset of the first record that was appended after `append_ms`."""
+        records = self._broker.fetch(partition, self._broker.begin(partition))
+        return next((record.offset for record in records if record.timestamp > append_ms), None)
+
 
 class MemoryHost:
     """The process of one worker.
