@@ -72,6 +72,10 @@ class Host(Protocol):
         """Return seconds for durations of work; they stop while the machine sleeps."""
         ...
 
+    def now_ms(self) -> int:
+        """Return UTC time in ms since the epoch."""
+        ...
+
     def boottime(self) -> float:
         """Return seconds that go on while the machine sleeps."""
         ...

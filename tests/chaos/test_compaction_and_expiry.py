@@ -145,7 +145,7 @@ async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_t
         assert await here.problems() == []
 
 
-async def test_a_broker_clock_that_jumps_closes_hours_for_good_and_restarts_no_total(
+async def test_a_broker_clock_that_jumps_ahead_closes_no_hour(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     """Append times are the test's own: the topic takes the producer's. Ten days ahead, and back again."""
@@ -155,7 +155,6 @@ async def test_a_broker_clock_that_jumps_closes_hours_for_good_and_restarts_no_t
         await here.send("s1", "s2")
         worker = await here.hand()
         await worker.work()
-        before = (await here.ledger()).rows
         await here.append(timedelta(days=10), "s3")  # its event lies 10 days back by then
         await worker.fold()
         await worker.commit()
@@ -163,16 +162,11 @@ async def test_a_broker_clock_that_jumps_closes_hours_for_good_and_restarts_no_t
         await worker.fold()
         await worker.commit()
         book = await here.ledger()
-        assert {letter.session_id: letter.reason for letter in book.letters.values()} == {
-            "s3": Reason.TOO_LATE, "s1": Reason.CLOSED, "s4": Reason.CLOSED,
-        }  # fmt: skip
-        assert book.rows == before, "what was published stands"
+        assert {letter.session_id: letter.reason for letter in book.letters.values()} == {"s3": Reason.TOO_LATE}
+        requests = {row["session_id"]: sum(b["requests"] for b in row["buckets"]) for row in book.rows.values()}
+        assert requests == {"s1": 2, "s2": 1, "s4": 1}
         closed_until = hour_from_iso(book.closed.decode()) * HOUR_MS
-        assert closed_until > (time.time() + 2 * 86_400) * 1000
-        # a longer lateness opens nothing again, on an empty disk neither
-        await here.append(timedelta(0), "s1")
-        await (await here.hand(lateness=3650 * DAY)).work()
-        assert (await here.ledger()).rows == before
+        assert closed_until < time.time() * 1000
         assert await here.problems() == []
 
 

@@ -107,6 +107,10 @@ class MemoryHost:
         """Return the broker's clock."""
         return self.broker.clock.monotonic()
 
+    def now_ms(self) -> int:
+        """Return the broker's clock."""
+        return self.broker.clock.now_ms()
+
     def boottime(self) -> float:
         """Return the broker's clock."""
         return self.broker.clock.boottime()
