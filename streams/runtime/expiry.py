@@ -1,9 +1,9 @@
 """Removing closed keys without ever letting their totals start again from zero.
 
-A partition's watermark says which keys are closed. It comes from the append time of the newest applied source record, or
-from our own clock where that is behind: a broker whose clock jumps ahead must not close hours for good. It never falls,
-whatever a setting or a clock says later. It is in force for `fold` from the moment its group is serialised, and acknowledged in the changelog before the
-first tombstone: a key that is gone can only be one whose events are refused.
+A partition's watermark says which keys are closed. It comes from the append time of the newest applied source record,
+or from our own clock where that is behind: a broker whose clock jumps ahead must not close hours for good. It never
+falls, whatever a setting or a clock says later. It is in force for `fold` from the moment its group is serialised, and
+acknowledged in the changelog before the first tombstone: a key that is gone can only be one whose events are refused.
 """
 
 from __future__ import annotations
