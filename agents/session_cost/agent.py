@@ -9,12 +9,12 @@ The runtime (streams.runtime) sees to it that each message is folded exactly onc
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import dead_letters, hour_state, hours
+from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
 from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
@@ -48,6 +48,8 @@ class Derived:
 
     hours: HourSums
     letters: list[dead_letters.Row]
+    again: list[Row] = field(default_factory=list)
+    """Rows other than heads that have to be written again."""
     weight: int = 0
     """Event ids in the cached states, STATE_IDS for each state."""
     newest: tuple[int, int] | None = None
@@ -84,7 +86,7 @@ class SessionCost(Fold):
 
     def version(self, raw: bytes) -> int:
         """Return the offset of the last message in a row."""
-        return hour_state.version_of(raw)
+        return state_rows.version_of(raw)
 
     def watermark(self, append_ms: int) -> bytes:
         """Return the watermark: the hours before it no message appended from now on may change."""
@@ -230,7 +232,7 @@ class SessionCost(Fold):
         state: State | None = partition.cache.get(key)
         if state is None:
             raw = partition.stored(key)
-            state = State(batch.client, batch.provider) if raw is None else hour_state.load(raw)
+            state = State(batch.client, batch.provider) if raw is None else state_rows.load(key, raw, partition.stored)
             partition.cache[key] = state
             derived.weight += STATE_IDS + len(state.ids)
         return state
@@ -258,8 +260,14 @@ class SessionCost(Fold):
         self._metrics.rows.labels("session_hours").inc(len(rows))
         self._metrics.rows.labels("hours").inc(len(hour_rows))
         topics = self._topics
+        written, derived.again = derived.again, []
+        forgotten: list[Row] = []
+        for key, state in states.items():
+            its_rows, its_tombstones = state_rows.dump(key, state)
+            written += its_rows
+            forgotten += its_tombstones
         return Group(
-            [(key, hour_state.dump(state)) for key, state in states.items()],
+            [*written, *forgotten],
             (
                 PublicRows(topics.session_hour_rows.name, p, rows, _ROW_HEADERS),
                 PublicRows(topics.hour_rows.name, p, hour_rows, _HOUR_HEADERS),
@@ -279,7 +287,7 @@ class SessionCost(Fold):
         if partition.watermark is not None and self.is_closed(key, partition.watermark):
             return True
         raw = partition.stored(key)
-        return raw is None or row == hour_state.stored_row(key, raw)
+        return raw is None or row == state_rows.public_row(key, raw, partition.stored)
 
     def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         """Write session-hours, or partials of hours, again."""
@@ -289,8 +297,12 @@ class SessionCost(Fold):
             return
         for key in keys:
             state, raw = partition.cache.get(key), partition.stored(key)
+            if not state_rows.is_head(key):
+                if raw is not None:
+                    derived.again.append((key, raw))
+                continue
             if state is None and raw is not None:  # a tombstone may have come meanwhile
-                state = hour_state.load(raw)
+                state = state_rows.load(key, raw, partition.stored)
                 derived.weight += STATE_IDS + len(state.ids)
             if state is not None:
                 partition.cache[key] = partition.dirty[key] = state

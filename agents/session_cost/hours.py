@@ -13,8 +13,9 @@ from operator import add, sub
 
 import orjson
 
+from tallystream.agents.session_cost import state_rows
 from tallystream.agents.session_cost import sums as s
-from tallystream.agents.session_cost.hour_state import BucketKey, State, load_buckets, version_of
+from tallystream.agents.session_cost.hour_state import BucketKey, State
 from tallystream.schemas import keys
 from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
 from tallystream.streams.runtime.fold import Replacement
@@ -110,10 +111,19 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
     A session-hour that is gone has been closed, and its hours with it: they are removed as they are.
     """
     hours = HourSums(p, read)
+    now = {key: new for key, _, new in replaced if new is not None}
+
+    def read_now(key: bytes) -> bytes | None:
+        """Rows that a head needs may have come with it."""
+        return now[key] if key in now else read(key)
+
     for key, old, new in replaced:
-        if new is not None:
-            before = {} if old is None else {bucket: tuple(sums) for bucket, sums in load_buckets(old).items()}
-            hours.replace(key, load_buckets(new), before, version_of(new))
+        if new is not None and state_rows.is_head(key):
+            before: dict[BucketKey, tuple[int, ...]] = {}
+            if old is not None:
+                buckets = state_rows.load_buckets(key, old, read_now)
+                before = {bucket: tuple(sums) for bucket, sums in buckets.items()}
+            hours.replace(key, state_rows.load_buckets(key, new, read_now), before, state_rows.version_of(new))
     return hours.take()[1]
 
 

@@ -9,7 +9,8 @@ Row = tuple[bytes, bytes | None]
 """A key and its value; None is a tombstone."""
 
 POSITION = b"\0position"
-"""Reserved row: what of the source has been folded. Opens every record batch of a group and ends its last one."""
+"""Reserved row: what of the source has been folded. Opens every record batch of a group of several, and
+ends the last one."""
 
 WATERMARK = b"\0closed"
 """Reserved row: the watermark below which keys have been removed for good. It never falls."""

@@ -64,9 +64,9 @@ class GroupCommit:
         Promise: all rows of the group are serialised from one snapshot before the first is sent, so what the topics
         hold is one moment's state. Public rows are acknowledged before the changelog is written, and the changelog
         before the store: what the changelog holds has been published, and what the store holds is in the changelog.
-        Each changelog batch opens with the position before the group; the last one ends with the watermark, when it
-        rises, and the position after it, both in that one batch: of a torn group only rows remain, which the position
-        read back folds over.
+        Each changelog batch, unless it is the only one, opens with the position before the group; the last one ends
+        with the watermark, when it rises, and the position after it, both in that one batch: of a torn group only rows
+        remain, which the position read back folds over.
 
         Raises:
             UnfitError: a row does not fit a record batch; nothing has been sent.

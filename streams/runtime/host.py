@@ -98,7 +98,8 @@ class Host(Protocol):
     ) -> Packed:
         """Serialise rows into as few record batches as hold them; sends nothing.
 
-        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka.
+        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. Rows
+        that fit one batch may go without the opening, which what ends it overrides.
 
         Raises:
             UnfitError: a row does not fit a batch.

@@ -147,13 +147,14 @@ class MemoryHost:
         closing: Sequence[Row] = (),
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Packed:
-        """Split rows into batches of at most `batch_bytes` of keys and values.
+        """Split rows into batches of at most `batch_bytes` of keys and values; a single one has no opening.
 
         Raises:
             UnfitError: a row does not fit a batch.
 
         """
-        head = [] if opening is None else [opening]
+        whole = bool(closing) and _size([*rows, *closing]) <= self.batch_bytes
+        head = [] if opening is None or whole else [opening]
         batches = [_Batch(list(head), headers)]
         for row in rows:
             if _size([*batches[-1].rows, row]) > self.batch_bytes:
