@@ -27,3 +27,5 @@ class WorkerConfig:
     """Whether the group knows it by `instance`, so that a restart gives it its own partitions back."""
     session_timeout: float = 6.0
     """Without a heartbeat for this long, the group gives the worker's partitions to others."""
+    accept_loss: bool = False
+    """Go on where usage messages are gone that were not counted, or when it cannot be told whether they were."""

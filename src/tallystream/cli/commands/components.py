@@ -63,6 +63,13 @@ def worker(
         str,
         typer.Option("--instance", help="Name of this worker, stable across restarts and unlike every other's."),
     ] = "",
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Go on although usage messages are gone that were not counted: they are counted as lost.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
     embedded: Embedded = None,
@@ -71,7 +78,13 @@ def worker(
     from tallystream.components import worker as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, _cluster(settings, embedded), ops_port=ops_port, instance=instance or socket.gethostname())
+    component.run(
+        settings,
+        _cluster(settings, embedded),
+        ops_port=ops_port,
+        instance=instance or socket.gethostname(),
+        accept_loss=accept_loss,
+    )
 
 
 def exporter(
