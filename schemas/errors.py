@@ -76,6 +76,8 @@ class Reason(StrEnum):
     """The ingest id was in quarantine while Kafka was away and turned out to belong to no connection."""
     MAPPING_FAILED = "mapping_failed"
     """An expression of a Port mapping fails on the record, or gives no entity."""
+    INVALID_BILL = "invalid_bill"
+    """A provider's answer has an amount that cannot be added up: none, not a number, or in another currency."""
     PORT_REFUSED = "port_refused"
     """Port does not take the entity, and will not."""
 

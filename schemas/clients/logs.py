@@ -13,7 +13,7 @@ from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
 from tallystream.schemas.errors import InvalidRecordError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
-from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
+from tallystream.schemas.usage import DISJOINT_COUNTS, MAX_SESSION_BYTES, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class LogsResult:
         return len(self.rejected) + sum(rejected.folded for rejected in self.rejected)
 
 
-_COUNTS: Final = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
+_COUNTS: Final = DISJOINT_COUNTS
 MOST_REJECTED: Final = 256
 """Records of one body that are set aside one by one; of what goes beyond, each reason's last one says how many."""
 

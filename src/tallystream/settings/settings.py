@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
     """First part of every topic, group and app id."""
     partitions: int = Field(default=12, ge=1, le=1000)
+    replication: int | None = Field(default=None, ge=1, le=15)
+    """Replicas of new topics; by default three where the cluster is made for three brokers, one otherwise."""
     """Partitions of `usage`, its table and its rows; fixed when they are created."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
@@ -240,4 +242,4 @@ class Settings(BaseSettings):
 
     def topics(self) -> Topics:
         """Return the topics of this deployment."""
-        return Topics(self.prefix, self.partitions)
+        return Topics(self.prefix, self.partitions, self.replication)

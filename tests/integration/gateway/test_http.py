@@ -228,7 +228,7 @@ async def test_records_that_cannot_count_are_a_partial_success_and_dead_letters(
             said = (await response.json())["partialSuccess"]
         letters = [letter for _, letter in await read_topic(fresh.kafka, fresh.topics.deadletters)]
         shown = own.metrics.registry.get_sample_value(
-            "tallystream_unrecognised_usage_records_total", {"provider": "codex"}
+            "tallystream_gateway_unrecognised_usage_records_total", {"provider": "codex"}
         )
     assert said["rejectedLogRecords"] == "2"
     assert {letter["reason"] for letter in letters} == {"no_session", "unrecognised_usage"}
