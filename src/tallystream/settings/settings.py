@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -175,9 +175,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put flags before the environment before the file, and the names of Port's page last."""
         file = os.environ.get("TALLYSTREAM_CONFIG")
+        if file and not Path(file).is_file():
+            # a typo here would drop what the file says: a certificate, a bearer, a limit
+            raise FileNotFoundError(f"TALLYSTREAM_CONFIG names {file}, where there is no file")
         toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
         page = PageNames(settings_cls, os.environ, Path(file) if file else None)
         return (init_settings, env_settings, *toml, page)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listener_url(cls, given: Any) -> Any:
+        """Take `PLAINTEXT://host:port`, as brokers write their listeners, for the protocol and the address it means."""
+        kafka = given.get("kafka") if isinstance(given, dict) else None
+        if not isinstance(kafka, str) or "://" not in kafka:
+            return given
+        parts = [part.strip().rpartition("://") for part in kafka.split(",")]
+        protocols = {protocol.upper() for protocol, _, _ in parts if protocol}
+        if len(protocols) > 1 or protocols - {str(given.get("kafka_protocol") or next(iter(protocols)))}:
+            raise ValueError("kafka names another protocol than kafka_protocol: write host:port, and set the protocol")
+        return given | {"kafka": ",".join(host for _, _, host in parts), "kafka_protocol": protocols.pop()}
 
     def kafka_settings(self, bootstrap: str) -> KafkaSettings:
         """Return how to reach the cluster at `bootstrap`: with our credentials when it is the one of `kafka`."""
