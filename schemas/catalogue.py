@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel
 
+from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
@@ -59,6 +60,7 @@ CATALOGUE: Final = {
     schema.name: schema
     for schema in (
         MessageSchema("usage-batch", 1, UsageBatch, "usage", "connection_id|session_id"),
+        MessageSchema("call-batch", 1, CallBatch, "calls", "'calls'"),
         MessageSchema("session-hour-cost", 1, SessionHourCost, "cost.session-hours", "connection_id|session_id|hour"),
         MessageSchema("hour-cost", 1, HourCost, "cost.hours", "partition|connection_id|hour|model|team"),
         MessageSchema("connection", 1, Connection, "connections", "connection_id"),

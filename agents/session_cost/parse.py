@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 
@@ -21,16 +21,16 @@ from tallystream.schemas.usage import (
     ATTRIBUTION_KEYS,
     MAX_BYTES,
     MAX_EVENTS,
+    MAX_SEEN_BY,
     MAX_SESSION_BYTES,
-    Client,
     UsageBatch,
     UsageEvent,
 )
 
 MAX_TEXT_BYTES = 256
 """UTF-8 bytes of a model, tier, speed or connection id at most."""
-MAX_ATTRIBUTION_BYTES = 12 * 1024
-"""Bytes of the attribution's JSON at most: seven texts of 256 bytes, each of them escaped, fit."""
+MAX_ATTRIBUTION_BYTES = 14 * 1024
+"""Bytes of the attribution's JSON at most: eight texts of 256 bytes, each of them escaped, fit."""
 MAX_EVENT_TOKENS = 2**40
 """No model response has so many tokens; sums of what is below stay countable."""
 
@@ -41,7 +41,6 @@ output, reasoning, tool, reported cost in pico-dollars, index in the message."""
 _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
 _ATTRIBUTION_KEYS = frozenset(ATTRIBUTION_KEYS)
-_CLIENTS = frozenset(get_args(Client))
 _COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 _ZERO = dict.fromkeys(_COUNTS, 0)
 _MAIN = itemgetter("event_id", "occurred_at", "model", *_COUNTS)
@@ -97,9 +96,7 @@ def parse(key: bytes | None, value: bytes | None) -> Batch:
         raise InvalidMessage("session_id is empty")
     if key != keys.join(connection, session):
         raise InvalidMessage("the message's key is not connection_id|session_id")
-    client = message.get("client")
-    if type(client) is not str or client not in _CLIENTS:
-        raise InvalidMessage("client is none that we know")
+    client = _text(message, "client")
     raw = message.get("events")
     if type(raw) is not list or not 1 <= len(raw) <= MAX_EVENTS:
         raise InvalidMessage(f"events is not a list of 1 to {MAX_EVENTS}")
@@ -195,7 +192,21 @@ def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
     for name, text in (("service_tier", tier), ("speed", speed), ("turn_id", turn), ("reported_cost_usd", usd)):
         if text is not None and (type(text) is not str or (name != "turn_id" and _long(text))):
             raise InvalidMessage(f"{name} is not a text of at most {MAX_TEXT_BYTES} bytes")
+    if "basis" in event or "seen_by" in event:
+        _evidence(get("basis"), get("seen_by"))
     try:
         return tier or None, speed or None, None if usd is None else reported_pico(usd)
     except ValueError as exc:
         raise InvalidMessage(str(exc)) from None
+
+
+def _evidence(basis: object, seen_by: object) -> None:
+    """Check what says how an event was found; it changes no sum."""
+    if basis not in (None, "aggregate"):
+        raise InvalidMessage("basis is none that we know")
+    if seen_by is not None and (
+        type(seen_by) is not list
+        or len(seen_by) > MAX_SEEN_BY
+        or any(type(name) is not str or len(name) > MAX_TEXT_BYTES for name in seen_by)
+    ):
+        raise InvalidMessage(f"seen_by is not a list of at most {MAX_SEEN_BY} texts")

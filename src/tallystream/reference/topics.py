@@ -62,6 +62,7 @@ class Channel:
 
 ABOUT = {
     "usage": "What was used: usage events, one session's of one request a message. Tokens are counted from here.",
+    "calls": "The gateways' and the workers' own: what spans saw of model calls, until it is known which saw the same one.",
     "cost.session-hours": "What each session cost in each hour, by model, tier and attribution. The rows to read.",
     "cost.hours": "What each hour cost by connection, model and team: one partial a partition, to be added up.",
     "connections": "Who may send: a connection, with hashes of its secrets, never the secrets.",
@@ -73,7 +74,7 @@ ABOUT = {
     "port.sent": "The sinks' own: what was written to Port, so that nothing is written twice.",
     "port.control": "The sinks' own, empty: the group on it elects the active sink.",
 }
-INTERNAL = {"openai.control", "port.sent", "port.control"}
+INTERNAL = {"calls", "openai.control", "port.sent", "port.control"}
 
 
 def channels() -> list[Channel]:
@@ -83,9 +84,10 @@ def channels() -> list[Channel]:
     for spec in topics.all():
         name = spec.name.removeprefix(f"{topics.prefix}.")
         kinds = tuple(kind for kind in CATALOGUE.values() if kind.topic == name)
-        if spec == topics.session_hours_changelog:
+        if spec in (topics.session_hours_changelog, topics.calls_changelog):
             about = "The worker's own state. Its format may change with any release."
-            found.append(Channel(spec, "session_hours changelog", about, (), True))
+            table = spec.name.removeprefix(f"{topics.worker_app}-").replace("-changelog", " changelog")
+            found.append(Channel(spec, table, about, (), True))
         else:
             found.append(Channel(spec, name, ABOUT[name], kinds, name in INTERNAL))
     return found
