@@ -62,7 +62,7 @@ class Channel:
 
 ABOUT = {
     "usage": "What was used: usage events, one session's of one request a message. Tokens are counted from here.",
-    "calls": "The gateways' and the workers' own: what spans saw of model calls, until it is known which saw the same one.",
+    "calls": "The workers' own: what spans saw of model calls, until it is known which saw the same call.",
     "cost.session-hours": "What each session cost in each hour, by model, tier and attribution. The rows to read.",
     "cost.hours": "What each hour cost by connection, model and team: one partial a partition, to be added up.",
     "connections": "Who may send: a connection, with hashes of its secrets, never the secrets.",
