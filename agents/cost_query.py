@@ -7,7 +7,6 @@ the row could be priced. Rows are read as plain dicts, not models: that takes li
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add, itemgetter
@@ -16,19 +15,16 @@ from typing import Any, Protocol
 import orjson
 
 from tallystream.schemas.errors import UsageError
-from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
+from tallystream.schemas.hours import hour_from_iso, hour_iso, last_final_hour
 from tallystream.schemas.money import PICO, to_pico, to_usd
-from tallystream.schemas.usage import ATTRIBUTION_KEYS
+from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.usage import ATTRIBUTION_KEYS, TOKEN_COUNTS
+from tallystream.schemas.versions import find_version, supersedes
 
-COUNTS = (
-    "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool",
-    "total_tokens", "unpriced_requests", "late_events",
-)  # fmt: skip
 FIELDS = (
     "connection_id", "client", "session_id", "hour", "model", "service_tier",
-    "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool",
-    "total_tokens", "cost_usd", "reported_cost_usd", "unpriced_requests", "book", "final", "late_events",
-    "attribution", "version",
+    "requests", *TOKEN_COUNTS, "total_tokens", "cost_usd", "reported_cost_usd", "unpriced_requests", "book", "final",
+    "late_events", "attribution", "version",
 )  # fmt: skip
 """Fields of a table row, in their order; `hour` only where the view has hours."""
 
@@ -53,10 +49,6 @@ GROUPINGS: Mapping[str, str] = {
 """What `by` takes, and the dimension it stands for."""
 
 _ROW = frozenset({"connection_id", "client", "provider", "session_id", "hour"})
-GRACE_HOURS = 1
-"""An hour is final when it ended longer than this ago; what arrives later makes a higher version and counts as late."""
-
-_VERSION = re.compile(rb'"version":\[(\d+),(\d+)\]')
 
 
 class Keyed(Protocol):
@@ -124,18 +116,12 @@ def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Ite
         if value is None:
             newest.pop(key, None)
             continue
-        found = _VERSION.search(value)
-        if found is not None:
-            version = (int(found[1]), int(found[2]))
-        else:
-            try:
-                generation, offset = orjson.loads(value)["version"]
-                version = (int(generation), int(offset))
-            except (ValueError, TypeError, KeyError):
-                broken += 1
-                continue
+        version = find_version(value)
+        if version is None:
+            broken += 1
+            continue
         have = newest.get(key)
-        if have is None or version >= have[0]:
+        if supersedes(version, have and have[0]):
             newest[key] = version, value
     return broken
 
@@ -184,7 +170,7 @@ class Sums:
 
     def fill(self, row: dict[str, Any], last_final: str) -> dict[str, Any]:
         """Set the summed fields of a row and return it; `last_final` is the newest hour that is final."""
-        row.update(zip(COUNTS, self.counts, strict=True))
+        row.update(zip(SUM_COUNTS, self.counts, strict=True))
         row["cost_usd"] = to_usd(self.cost) if self.priced else None
         row["reported_cost_usd"] = to_usd(self.reported) if self.reports else None
         row["final"] = self.hour <= last_final
@@ -302,17 +288,17 @@ class Table:
 
 _Part = tuple[tuple[Any, ...], tuple[int, ...], int | None, int | None]
 """What a bucket adds: key of its group, counts, cost and reported cost in pico-dollars."""
-_ZEROS = (0,) * len(COUNTS)
+_ZEROS = (0,) * len(SUM_COUNTS)
 _OLDEST = [-1, -1]
 _ATTRIBUTION = frozenset(ATTRIBUTION_KEYS)
 _LAST_HOUR = hour_from_iso("9999-12-31T23:00:00Z")
-_TOTAL = COUNTS.index("total_tokens")
-_UNPRICED = COUNTS.index("unpriced_requests")
-_counts = itemgetter(*COUNTS)
+_TOTAL = SUM_COUNTS.index("total_tokens")
+_UNPRICED = SUM_COUNTS.index("unpriced_requests")
+_counts = itemgetter(*SUM_COUNTS)
 
 
 def _last_final(now_ns: int) -> str:
-    return hour_iso((now_ns - 1) // HOUR_NS - 1 - GRACE_HOURS)
+    return hour_iso(last_final_hour(now_ns))
 
 
 def _bound(hour: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel
 
+from tallystream.schemas import topic_names as topics
 from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
@@ -19,6 +20,9 @@ from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
 from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm, SweepRequest
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
+
+SCHEMA_HEADER: Final = "schema"
+"""The message header that names a message's schema and its version: `usage-batch/1`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class MessageSchema:
         return f"{self.name}/{self.version}".encode()
 
     @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """All headers of a message of this kind, as Kafka's clients take them."""
+        return [(SCHEMA_HEADER, self.header)]
+
+    @property
     def file(self) -> str:
         """Name of its file in `schemas/json/`."""
         return f"{self.name}.json"
@@ -59,20 +68,26 @@ class MessageSchema:
 CATALOGUE: Final = {
     schema.name: schema
     for schema in (
-        MessageSchema("usage-batch", 1, UsageBatch, "usage", "connection_id|session_id"),
-        MessageSchema("call-batch", 1, CallBatch, "calls", "'calls'"),
-        MessageSchema("session-hour-cost", 1, SessionHourCost, "cost.session-hours", "connection_id|session_id|hour"),
-        MessageSchema("hour-cost", 1, HourCost, "cost.hours", "partition|connection_id|hour|model|team"),
-        MessageSchema("connection", 1, Connection, "connections", "connection_id"),
-        MessageSchema("activity", 1, Activity, "activity", "connection_id|signal|gateway"),
-        MessageSchema("dead-letter", 1, DeadLetter, "deadletters", "source"),
-        MessageSchema("openai-record", 1, OpenAIRecord, "openai.records", "resource|query|bucket"),
-        MessageSchema("billed-day", 1, BilledDay, "openai.days", "day|model|project_id"),
-        MessageSchema("poll-cursor", 1, PollCursor, "openai.control", "resource|query"),
-        MessageSchema("port-entity", 1, SentEntity, "port.sent", "'entity'|blueprint|identifier"),
-        MessageSchema("port-request", 1, PlannedRequest, "port.sent", "'plan'|writer|slot"),
-        MessageSchema("port-term", 1, SinkTerm, "port.sent", "'term'"),
-        MessageSchema("port-sweep", 1, SweepRequest, "port.sent", "'sweep'"),
+        MessageSchema("usage-batch", 1, UsageBatch, topics.USAGE, "connection_id|session_id"),
+        MessageSchema("call-batch", 1, CallBatch, topics.CALLS, "'calls'"),
+        MessageSchema("session-hour-cost", 1, SessionHourCost, topics.SESSION_HOURS, "connection_id|session_id|hour"),
+        MessageSchema("hour-cost", 1, HourCost, topics.HOURS, "partition|connection_id|hour|model|team"),
+        MessageSchema("connection", 1, Connection, topics.CONNECTIONS, "connection_id"),
+        MessageSchema("activity", 1, Activity, topics.ACTIVITY, "connection_id|signal|gateway"),
+        MessageSchema("dead-letter", 1, DeadLetter, topics.DEADLETTERS, "source"),
+        MessageSchema("openai-record", 1, OpenAIRecord, topics.OPENAI_RECORDS, "resource|query|bucket"),
+        MessageSchema("billed-day", 1, BilledDay, topics.OPENAI_DAYS, "day|model|project_id"),
+        MessageSchema("poll-cursor", 1, PollCursor, topics.POLLER_CONTROL, "resource|query"),
+        MessageSchema("port-entity", 1, SentEntity, topics.PORT_SENT, "'entity'|blueprint|identifier"),
+        MessageSchema("port-request", 1, PlannedRequest, topics.PORT_SENT, "'plan'|writer|slot"),
+        MessageSchema("port-term", 1, SinkTerm, topics.PORT_SENT, "'term'"),
+        MessageSchema("port-sweep", 1, SweepRequest, topics.PORT_SENT, "'sweep'"),
     )
 }
 """By name."""
+_BY_MODEL: Final = {schema.model: schema for schema in CATALOGUE.values()}
+
+
+def schema_of(model: type[BaseModel]) -> MessageSchema:
+    """Return the schema of the messages whose value is this model."""
+    return _BY_MODEL[model]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,14 @@ from tallystream.schemas.usage import Count
 
 Provider = Literal["codex", "claude", "gemini"]
 Signal = Literal["logs", "metrics", "traces"]
+
+
+def hash_secret(secret: str) -> str:
+    """Return what is kept of an ingest id or a bearer secret, and looked up by: its SHA-256, hex.
+
+    A secret out of a request may hold bytes that are not UTF-8, as surrogates: they are hashed as the bytes they were.
+    """
+    return sha256(secret.encode(errors="surrogateescape")).hexdigest()
 
 
 class IngestKey(BaseModel):

@@ -1,17 +1,44 @@
-"""The error tree. What an error is decides, everywhere, what happens next.
+"""The error tree: what an error is decides, everywhere, what happens next.
 
-TallystreamError              code, message, hint: one line for people, the same three fields for programs
-├── InvalidRecord             a record cannot be counted: it is kept as a dead letter with its `reason`
-├── InvalidBody               a request body cannot be decoded: the client gets a 400
-├── UsageError                the caller asked for something impossible (exit 2)
-├── Unreachable               something needed did not answer in time (exit 3)
-├── Mismatch                  a check found a difference (exit 4)
-└── Unfit                     what exists does not fit what we need (a topic's settings, a store's format)
+Every exception of ours is one of these, ends in `Error` and says whether it is retryable: whether the same work may
+succeed later without anybody changing it. That flag decides between trying again and giving up (a dead letter, an exit,
+an answer to the client); `message` says what is wrong and `hint` what to do about it.
+
+TallystreamError                code, message, hint: one line for people, the same three fields for programs
+├── RetryableError              work that failed on its surroundings: it is tried again, with a backoff
+│   ├── UnreachableError        something needed did not answer in time (exit 3)
+│   ├── NotLeaderError          streams.leader_election: another member leads, or may; stand by
+│   ├── TopicRecreatedError     streams.kafka: a topic was deleted and created again, or cut; read it from its beginning
+│   ├── NotDurableError         streams.gateway: neither Kafka nor the spool has the messages; the client sends again
+│   │   ├── SpoolFullError      the spool holds as many bytes as it may
+│   │   └── SpoolWriteError     SQLite could not write
+│   ├── ProducerLostError       streams.gateway: the producer was closed with messages under way
+│   ├── WriterClosingError      agents.port_sink: this sink stops; what it has not sent is sent by the next one
+│   └── WrongFileError          streams.embedded: a mirror served another file than the one that is locked
+├── PermanentError              work that fails again however often it is tried
+│   ├── InvalidRecordError      a record cannot be counted: it is kept as a dead letter with its `reason`
+│   ├── InvalidBodyError        a body cannot be decoded: the client gets a 400
+│   ├── InvalidMessageError     agents.session_cost: a message does not fit its schema; a dead letter
+│   ├── UnmappableError         agents.port_sink: a mapping gave something that is not an entity; a dead letter
+│   ├── InexactPriceError       agents.pricing: a price is not a whole number of pico-dollars
+│   ├── UsageError              the caller asked for something impossible (exit 2)
+│   ├── MismatchError           a check found a difference (exit 4)
+│   ├── UnfitError              what exists does not fit what is needed: a topic's settings, a store's format
+│   ├── UnsupportedQueryError   tallystream.sandbox: a search that the stand-in for Port does not know
+│   └── ChangeRefusedError      tallystream.sandbox: a change that Port would not accept
+├── RequestRefusedError         streams.gateway: the answer to a request; its status decides
+│   └── UndecodableError        the body is not what its headers say (400)
+├── FirstStartError             tallystream.supervisor: a component never became ready; its exit code decides
+├── PollError                   streams.poller: a poll that published nothing; its reason decides
+└── PortError                   agents.port_sink: a request to Port that was not carried out; its reason decides
+    └── PortAnswerError         Port answered 400 or above
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -49,10 +76,13 @@ class Reason(StrEnum):
 
 
 class TallystreamError(Exception):
-    """Base of all: `message` says what is wrong, `hint` what to do next."""
+    """Base of all. `message` says what is wrong, `hint` what to do next."""
 
     code: ClassVar[str] = "error"
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
+    """What a command that it ends exits with."""
+    retryable: bool
+    """Whether the same work may succeed later without anybody changing it. Set by the class, or by its reason."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -60,7 +90,22 @@ class TallystreamError(Exception):
         self.hint = hint
 
 
-class InvalidRecord(TallystreamError):  # noqa: N818 - a verdict on a record, as its callers read it
+class RetryableError(TallystreamError):
+    """The surroundings failed, not the work: it is tried again."""
+
+    code = "retryable"
+    exit_code = 3
+    retryable = True
+
+
+class PermanentError(TallystreamError):
+    """The work fails again however often it is tried: it is given up, and the reason kept."""
+
+    code = "permanent"
+    retryable = False
+
+
+class InvalidRecordError(PermanentError):
     """A record that must be kept as a dead letter."""
 
     code = "invalid_record"
@@ -70,34 +115,43 @@ class InvalidRecord(TallystreamError):  # noqa: N818 - a verdict on a record, as
         self.reason = reason
 
 
-class InvalidBody(TallystreamError):  # noqa: N818
-    """A request body that is not what its Content-Type says."""
+class InvalidBodyError(PermanentError):
+    """A body that is not what its Content-Type says."""
 
     code = "invalid_body"
 
 
-class UsageError(TallystreamError):
+class UsageError(PermanentError):
     """The command as given cannot be carried out."""
 
     code = "usage"
     exit_code = 2
 
 
-class Unreachable(TallystreamError):  # noqa: N818
+class UnreachableError(RetryableError):
     """Something needed is away, or did not answer within the time given."""
 
     code = "unreachable"
-    exit_code = 3
 
 
-class Mismatch(TallystreamError):  # noqa: N818
+class MismatchError(PermanentError):
     """Two things that must be equal are not."""
 
     code = "mismatch"
     exit_code = 4
 
 
-class Unfit(TallystreamError):  # noqa: N818
+class UnfitError(PermanentError):
     """Something exists but does not fit: starting anyway could lose or double data."""
 
     code = "unfit"
+
+
+_BY_EXIT_CODE: Mapping[int | None, type[TallystreamError]] = MappingProxyType(
+    {kind.exit_code: kind for kind in (UsageError, UnreachableError, MismatchError)}
+)
+
+
+def error_of_exit(code: int | None) -> type[TallystreamError]:
+    """Return the kind of error that a process of ours ended with: UnfitError unless its exit code says otherwise."""
+    return _BY_EXIT_CODE.get(code, UnfitError)

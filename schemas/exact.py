@@ -13,7 +13,7 @@ from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 
 MAX_DIGITS = 60
 """Digits a number may have before or after the point; money and counts need a third of that."""
@@ -25,13 +25,13 @@ def loads(text: str | bytes) -> Any:
     """Parse JSON exactly.
 
     Raises:
-        InvalidBody: not JSON, not UTF-8, a number that is none (`NaN`), or one beyond `MAX_DIGITS`.
+        InvalidBodyError: not JSON, not UTF-8, a number that is none (`NaN`), or one beyond `MAX_DIGITS`.
 
     """
     try:
         return json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_constant)
     except (ValueError, RecursionError) as exc:
-        raise InvalidBody(f"not JSON: {exc}"[:200]) from exc
+        raise InvalidBodyError(f"not JSON: {exc}"[:200]) from exc
 
 
 def dumps(value: Any) -> str:
@@ -71,14 +71,14 @@ def pack(value: Any) -> tuple[Any, list[str]]:
     """Return the value with each Decimal as a string, and the sorted paths of those strings.
 
     Raises:
-        InvalidBody: one path holds a Decimal here and a text of digits there, which could not be told apart again.
+        InvalidBodyError: one path holds a Decimal here and a text of digits there, which could not be told apart again.
 
     """
     paths: set[str] = set()
     texts: set[str] = set()
     packed = _pack(value, "", paths, texts)
     if both := paths & texts:
-        raise InvalidBody(f"{min(both)} is a number in one place and a text of digits in another")
+        raise InvalidBodyError(f"{min(both)} is a number in one place and a text of digits in another")
     return packed, sorted(paths)
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 HOUR_NS = 3_600_000_000_000
 HOUR_MS = 3_600_000
+GRACE_NS = HOUR_NS
+"""An hour is final this long after its end: what arrives from then on makes a higher version and counts as late."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -23,3 +25,13 @@ def hour_from_iso(text: str) -> int:
     """Return the hour that `hour_iso` wrote."""
     at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     return int((at - _EPOCH).total_seconds()) // 3600
+
+
+def last_final_hour(now_ns: int) -> int:
+    """Return the newest hour that is final at a time in ns since the epoch."""
+    return (now_ns - GRACE_NS) // HOUR_NS - 1
+
+
+def is_final(hour: int, now_ns: int) -> bool:
+    """Tell whether an hour is final at a time in ns since the epoch."""
+    return hour <= last_final_hour(now_ns)

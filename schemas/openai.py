@@ -15,8 +15,9 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from tallystream.schemas import exact, keys
-from tallystream.schemas.rows import Usd, Version
+from tallystream.schemas.rows import Usd
 from tallystream.schemas.usage import Count
+from tallystream.schemas.versions import Version
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]

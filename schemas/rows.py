@@ -10,10 +10,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tallystream.schemas.usage import Attribution, Client, Count
+from tallystream.schemas.usage import TOKEN_COUNTS, Attribution, Client, Count
+from tallystream.schemas.versions import Version
 
-Version = Annotated[list[int], Field(min_length=2, max_length=2)]
-"""`[generation, offset]`, compared lexicographically: the offset of the last `usage` message that is in the row."""
 Hour = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:00:00Z$")]
 Usd = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$")]
 
@@ -37,11 +36,15 @@ class Sums(BaseModel):
     cost_usd: Usd | None
     """By the price book; null when no request could be priced."""
     reported_cost_usd: Usd | None
-    """By the client itself; null when it says none."""
+    """By the client itself; null when it does not say one."""
     unpriced_requests: Count
     """Requests that `cost_usd` leaves out, because the book does not know the model or the tier."""
     late_events: Count
     """Events that arrived after the hour was final (its end and a grace of 1 h)."""
+
+
+SUM_COUNTS = ("requests", *TOKEN_COUNTS, "total_tokens", "unpriced_requests", "late_events")
+"""The whole numbers of `Sums`, in the order in which tables show them."""
 
 
 class CostBucket(Sums):

@@ -19,6 +19,11 @@ Client = str
 copilot, vscode, opencode, cline, goose, litellm and the names of frameworks (docs/agents.md) from their spans;
 `genai` is a span of a program that says no more."""
 
+DISJOINT_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
+"""Token counts of an event that may be added to one another: each token is in one of them."""
+TOKEN_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
+"""All token counts of an event; `reasoning` is a part of `output`."""
+
 MAX_EVENTS = 512
 """Events a message holds at most."""
 MAX_BYTES = 512 * 1024
@@ -88,9 +93,7 @@ class UsageEvent(BaseModel):
     @property
     def total_tokens(self) -> int:
         """Sum of the disjoint counts."""
-        return (
-            self.input_uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.output + self.tool
-        )
+        return sum(getattr(self, name) for name in DISJOINT_COUNTS)
 
 
 class UsageBatch(BaseModel):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -35,11 +35,11 @@ def version_of(row: bytes) -> int:
     """Return the offset of the message that made a row.
 
     Raises:
-        Unfit: the row is in another format, such as that of a newer version.
+        UnfitError: the row is in another format, such as that of a newer version.
 
     """
     if row[:1] != _FORMAT:
-        raise Unfit("the table calls holds rows of a format that this version does not read", "run the newer version")
+        raise UnfitError("the table calls holds rows of a format that this version does not read", "run the newer version")
     return int.from_bytes(row[1 : 1 + _VERSION_BYTES], "big")
 
 

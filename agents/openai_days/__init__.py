@@ -10,6 +10,6 @@ Nothing is counted here, and any number of agents may run at once: docs/adr/0006
 """
 
 from tallystream.agents.openai_days.agent import OpenAIDays
-from tallystream.agents.openai_days.days import Anew, Days
+from tallystream.agents.openai_days.days import Days
 
-__all__ = ["Anew", "Days", "OpenAIDays"]
+__all__ = ["Days", "OpenAIDays"]

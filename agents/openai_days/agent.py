@@ -8,18 +8,20 @@ from collections.abc import Callable
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from tallystream.agents.openai_days.days import Anew, Days
-from tallystream.schemas.openai import OpenAIRecord
-from tallystream.streams.kafka.follower import Recreated, Tail
-from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.agents.openai_days.days import Days
+from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.openai import BilledDay, OpenAIRecord
+from tallystream.streams.kafka.errors import TopicRecreatedError
+from tallystream.streams.kafka.follower import Tail
+from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.leader_election import persist
-from tallystream.streams.service.backoff import Pauses
+from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import boottime
 
 log = structlog.get_logger()
-HEADERS = [("schema", b"billed-day/1")]
+HEADERS = schema_of(BilledDay).headers
 GAP = 10.0
 """Seconds without a look at the topics after which they are read anew: a topic may have been made anew meanwhile, and
 have grown past the position.
@@ -38,7 +40,7 @@ class OpenAIDays:
         """Keep `openai.days` true.
 
         Raises:
-            Unfit: a topic exists that is not as it must be.
+            UnfitError: a topic exists that is not as it must be.
 
         """
         await persist(self._anew)
@@ -46,18 +48,15 @@ class OpenAIDays:
     async def _anew(self) -> None:
         """Follow the topics, from their beginnings again whenever that is the only way to be sure."""
         await ensure(self._kafka, (self._topics.openai_records, self._topics.openai_days))
-        pauses = Pauses()
+        failures = FailureBackoff()
         while True:
             self._done(0)
-            producer = AIOKafkaProducer(**self._kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
             try:
-                await start(producer)
-                await self._follow(producer)
-            except (Recreated, Anew) as exc:
-                pause = pauses.after_failure()
-                log.warning("reading_anew", why=str(exc), in_s=pause)
-            finally:
-                await close(producer, within=None)
+                async with producing(self._kafka, MANY) as producer:
+                    await self._follow(producer)
+            except TopicRecreatedError as exc:
+                pause = failures.after_failure()
+                log.warning("reading_again", why=exc.message, in_s=pause)
             await asyncio.sleep(pause)
 
     async def _follow(self, producer: AIOKafkaProducer) -> None:
@@ -68,7 +67,7 @@ class OpenAIDays:
             while True:
                 batches = await tail.poll()
                 if (silent := boottime() - looked) > GAP:
-                    raise Anew(f"nothing was read for {silent:.0f} s")
+                    raise TopicRecreatedError(f"nothing was read for {silent:.0f} s")
                 for batch in batches:
                     for message in batch.records:
                         _apply(days, message, own=batch.topic == rows)

@@ -7,7 +7,7 @@ highest version, would keep the old row for ever. So the row goes out in the nex
 topics comes to the same version.
 
 Only who has just read everything from the beginning may conclude that. Anybody else may be the one who is wrong, for
-having read on in the new topic where the old one was left: that raises Anew.
+having read on in the new topic where the old one was left: that raises TopicRecreatedError.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ import orjson
 from tallystream.agents.openai_days.rows import Lines, Said, as_row, concerns, content, day_of, day_rows
 from tallystream.schemas import keys
 from tallystream.schemas.openai import CURRENT, BilledDay, OpenAIRecord
-
-
-class Anew(Exception):  # noqa: N818 - what was found, not a mistake
-    """What was read so far may be of a topic that is no more: both are to be read from their beginnings."""
+from tallystream.streams.kafka.errors import TopicRecreatedError
 
 
 class Days:
@@ -48,7 +45,7 @@ class Days:
         newer one is published again. One that says something else than ours is looked into by the next `take`.
 
         Raises:
-            Anew: another agent has found that the records' topic was made anew, which we have missed.
+            TopicRecreatedError: another agent has found that the records' topic was made anew, which we have missed.
             ValueError: this is no row, or not the one of its key; nothing is changed.
 
         """
@@ -64,7 +61,7 @@ class Days:
             return
         if not self._fresh:
             if version[0] > (0 if known is None else known[0]):
-                raise Anew(f"generation {version[0]} of {key.decode(errors='replace')}")
+                raise TopicRecreatedError(f"generation {version[0]} of {key.decode(errors='replace')}")
             if self._rows.get(key) != says:
                 self._changed.add(day)
         self._rows[key], self._versions[key] = says, version
@@ -106,7 +103,8 @@ class Days:
         removed one would leave them with the old. Days without any record stay as they are.
 
         Raises:
-            Anew: a published row is of a record that we have not seen, or is another one of the same records.
+            TopicRecreatedError: a published row is of a record that was not seen here, or the same records
+                gave another row.
 
         """
         out: list[tuple[bytes, bytes]] = []
@@ -132,7 +130,9 @@ class Days:
         if offset > last or (offset == last and (self._fresh or overtaken)):
             return [generation, offset]
         if not self._fresh:
-            raise Anew(f"{key.decode(errors='replace')} was published for offset {last}, its day ends at {offset}")
+            raise TopicRecreatedError(
+                f"{key.decode(errors='replace')} was published for offset {last}, its day ends at {offset}"
+            )
         return [generation + 1, offset]
 
     def _pass(self, day: str, offset: int) -> None:

@@ -28,7 +28,7 @@ from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.leader_election import Election, Fence, alternate, persist
-from tallystream.streams.service.backoff import Pauses
+from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
@@ -92,7 +92,7 @@ class Sink:
 
         Raises:
             UsageError: the CA file cannot be used.
-            Unfit: a topic exists that is not as it must be.
+            UnfitError: a topic exists that is not as it must be.
 
         """
         await persist(self._run, self._kafka_away)
@@ -165,11 +165,11 @@ class Sink:
         """Write to Port until cancelled, for as long as Port lets us begin.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
 
         """
         term = Term(self._parts, client, ledger, Fence(election, number))
-        self._role, pauses = "taking over", Pauses(longest=LONGEST_PAUSE)
+        self._role, pauses = "taking over", FailureBackoff(Backoff(longest=LONGEST_PAUSE))
         self.metrics.sweeping.set(1)
         try:
             while True:

@@ -61,7 +61,7 @@ class Parts:
 
 
 class Term:
-    """`prepare`, then `run` until cancelled or Lost."""
+    """`prepare`, then `run` until cancelled or NotLeaderError."""
 
     def __init__(self, parts: Parts, client: Client, ledger: Ledger, fence: Fence) -> None:
         self._parts = parts
@@ -75,7 +75,7 @@ class Term:
         """Find out how things stand; nothing is written to Port but blueprints it lacks.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
             PortError: Port does not answer, refuses a blueprint, or lacks one that the mapping names.
 
         """
@@ -95,7 +95,7 @@ class Term:
         """Write.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
 
         """
         parts, config = self._parts, self._parts.config

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from genai_prices.types import ModelInfo, Provider
 
-from tallystream.agents.pricing.compile import NotWhole, compile_model, context_of
+from tallystream.agents.pricing.compile import InexactPriceError, compile_model, context_of
 from tallystream.agents.pricing.overlay import Overlay
 from tallystream.agents.pricing.rates import NO_PRICE, Counts, Day, Schedule, overlaid
 
@@ -136,5 +136,5 @@ class Book:
         own = any(found is one for one in self._by_id[provider].models)
         try:
             return compile_model(found, context_of(tier, speed), variants=own)
-        except NotWhole:
+        except InexactPriceError:
             return NO_PRICE

@@ -25,6 +25,7 @@ from genai_prices.types import (
 )
 
 from tallystream.agents.pricing.rates import BEGINNING, DAY_NS, Card, Day, Rates, Schedule, Segment
+from tallystream.schemas.errors import PermanentError
 
 STANDARD_TIERS = frozenset({"", "default", "standard"})
 """Names of the standard tier: OpenAI says `default`, Anthropic `standard`. `auto` is not among them: it is what a
@@ -36,8 +37,10 @@ PICO_PER_MTOK = 10**6
 _EPOCH = date(1970, 1, 1)
 
 
-class NotWhole(ValueError):  # noqa: N818 - what is wrong with a price
+class InexactPriceError(PermanentError):
     """A price is not a whole number of pico-dollars, so integers cannot hold it exactly."""
+
+    code = "inexact_price"
 
 
 def context_of(tier: str | None, speed: str | None) -> dict[str, str]:
@@ -57,7 +60,7 @@ def compile_model(model: ModelInfo, context: Mapping[str, str], *, variants: boo
     `variants=False` is a model offered by another provider than its own, whose variants do not apply there.
 
     Raises:
-        NotWhole: a price cannot be held exactly.
+        InexactPriceError: a price cannot be held exactly.
 
     """
     conditional = model.prices if isinstance(model.prices, list) else [ConditionalPrice(prices=model.prices)]
@@ -105,7 +108,7 @@ def card_of(prices: ModelPrice) -> Card | None:
     """Return the card of one set of prices; None when it has none for text tokens.
 
     Raises:
-        NotWhole: a price cannot be held exactly.
+        InexactPriceError: a price cannot be held exactly.
 
     """
     plain, read = prices.input_mtok, prices.cache_read_mtok
@@ -146,5 +149,5 @@ def _rate(price: Decimal | TieredPrices | None, size: int) -> int | None:
 
 def _whole(pico: Decimal) -> int:
     if pico != pico.to_integral_value():
-        raise NotWhole(f"{pico} pico-dollars is not a whole number")
+        raise InexactPriceError(f"{pico} pico-dollars is not a whole number")
     return int(pico)

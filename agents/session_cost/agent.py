@@ -19,9 +19,12 @@ from tallystream.agents.session_cost import dead_letters, hour_state
 from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import Batch, InvalidMessage, parse
+from tallystream.agents.session_cost.parse import Batch, InvalidMessageError, parse
+from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
+from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record, Version
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -32,7 +35,9 @@ MAX_CACHE_IDS = 1_000_000
 set. States that are not being written are then dropped, and read from the store when they are needed again."""
 STATE_IDS = 30
 """What a decoded state weighs beside its ids."""
-_HEADER = "schema"
+_ROW_HEADERS, _HOUR_HEADERS, _LETTER_HEADERS = (
+    tuple(schema_of(model).headers) for model in (SessionHourCost, HourCost, DeadLetter)
+)
 
 
 @dataclass
@@ -124,8 +129,8 @@ class SessionCost(FoldTable):
         for record in records:
             try:
                 batch = parse(record.key, record.value)
-            except InvalidMessage as exc:
-                letter = dead_letters.invalid_message(p, record.offset, record.timestamp, record.value, exc.detail)
+            except InvalidMessageError as exc:
+                letter = dead_letters.invalid_message(p, record.offset, record.timestamp, record.value, exc.message)
                 self._refuse(derived, Reason.INVALID_MESSAGE, letter)
                 continue
             if batch.bad:
@@ -253,9 +258,9 @@ class SessionCost(FoldTable):
         self._metrics.rows.labels("hours").inc(len(hours))
         topics = self._topics
         return (
-            PublicRows(topics.session_hour_rows.name, p, rows, ((_HEADER, b"session-hour-cost/1"),)),
-            PublicRows(topics.hour_rows.name, p, hours, ((_HEADER, b"hour-cost/1"),)),
-            PublicRows(topics.deadletters.name, 0, refused, ((_HEADER, b"dead-letter/1"),)),
+            PublicRows(topics.session_hour_rows.name, p, rows, _ROW_HEADERS),
+            PublicRows(topics.hour_rows.name, p, hours, _HOUR_HEADERS),
+            PublicRows(topics.deadletters.name, 0, refused, _LETTER_HEADERS),
         )
 
     def newest(self, p: int, topic: str, key: bytes) -> Version | None:

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from tallystream.agents.session_cost.parse import Batch
-from tallystream.schemas import keys
+from tallystream.schemas import topic_names
+from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import hour_iso, hour_of
 from tallystream.streams.service.clock import utc
@@ -30,10 +31,8 @@ DETAILS = {
 
 
 def _letter(p: int, offset: int, index: int, append_ms: int, reason: Reason, detail: str, **fields: Any) -> Row:
-    source = keys.join("usage", str(p), str(offset), str(index))
-    at = utc(append_ms * 1_000_000)
-    letter = {"source": source.decode(), "reason": reason.value, "detail": detail, "at": at, **fields}
-    return source, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
+    source = (topic_names.USAGE, str(p), str(offset), str(index))
+    return dead_letter(source, reason, detail, utc(append_ms * 1_000_000), **fields)
 
 
 def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, detail: str, index: int = 0) -> Row:

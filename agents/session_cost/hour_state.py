@@ -23,11 +23,10 @@ import orjson
 from tallystream.agents.session_cost import sums as s
 from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
-from tallystream.schemas.errors import Reason, Unfit
-from tallystream.schemas.hours import HOUR_MS, hour_iso
+from tallystream.schemas.errors import Reason, UnfitError
+from tallystream.schemas.hours import HOUR_MS, hour_iso, is_final
+from tallystream.schemas.versions import OLDEST, find_version
 
-GRACE_MS = HOUR_MS
-"""An event that is appended later than this after its hour's end made a final row change: it counts as late."""
 FUTURE_MS = 24 * HOUR_MS
 GENERATION = 0
 """First part of a row's version, until a deliberate rebuild."""
@@ -95,7 +94,7 @@ class Window:
 
 def is_late(hour: int, append_ms: int) -> bool:
     """Tell whether the hour's row was final when the message was appended."""
-    return append_ms >= (hour + 1) * HOUR_MS + GRACE_MS
+    return is_final(hour, append_ms * 1_000_000)
 
 
 class State:
@@ -216,7 +215,7 @@ def load(raw: bytes) -> State:
     """Return the state that `dump` wrote.
 
     Raises:
-        Unfit: another format, such as that of a newer version.
+        UnfitError: another format, such as that of a newer version.
 
     """
     version, (client, provider, duplicates, floor, newest, buckets), end = _head(raw)
@@ -245,18 +244,14 @@ def version_of(raw: bytes) -> int:
 
 def row_version(row: bytes | None) -> tuple[int, int]:
     """Return a public row's version, one below all others where there is none."""
-    try:
-        generation, offset = orjson.loads(row or b"")["version"]
-        return int(generation), int(offset)
-    except (ValueError, TypeError, KeyError):
-        return -1, -1
+    return find_version(row) or OLDEST
 
 
 def _head(raw: bytes) -> tuple[int, Any, int]:
     """Return version, decoded JSON and where the ids begin."""
     form, version, length = _HEAD.unpack_from(raw)
     if form != _FORMAT:
-        raise Unfit(
+        raise UnfitError(
             f"the table session_hours holds rows of format {form}, this version reads {_FORMAT}",
             "run the version that wrote them, or a newer one",
         )

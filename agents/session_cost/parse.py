@@ -1,6 +1,6 @@
 """A `usage` message becomes a Batch of plain tuples: checked as the models of `schemas.usage` would, much faster.
 
-Nothing a message holds can make `parse` raise anything but InvalidMessage. One event that does not fit leaves the
+Nothing a message holds can make `parse` raise anything but InvalidMessageError. One event that does not fit leaves the
 others of its message as they are: it is listed in `Batch.bad` by its index. What is said about a fault names fields
 and rules, never a value, for a value might be content. A property test holds `parse` and `UsageBatch` equal; beyond the
 models it bounds texts and sizes, so that no row made of them can outgrow a Kafka message.
@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from tallystream.schemas import keys
+from tallystream.schemas.errors import PermanentError
 from tallystream.schemas.money import reported_pico
 from tallystream.schemas.usage import (
     ATTRIBUTION_KEYS,
@@ -23,6 +24,7 @@ from tallystream.schemas.usage import (
     MAX_EVENTS,
     MAX_SEEN_BY,
     MAX_SESSION_BYTES,
+    TOKEN_COUNTS,
     UsageBatch,
     UsageEvent,
 )
@@ -41,19 +43,16 @@ output, reasoning, tool, reported cost in pico-dollars, index in the message."""
 _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
 _ATTRIBUTION_KEYS = frozenset(ATTRIBUTION_KEYS)
-_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
-_ZERO = dict.fromkeys(_COUNTS, 0)
-_MAIN = itemgetter("event_id", "occurred_at", "model", *_COUNTS)
-_MAIN_LENGTH = 3 + len(_COUNTS)
+_ZERO = dict.fromkeys(TOKEN_COUNTS, 0)
+_MAIN = itemgetter("event_id", "occurred_at", "model", *TOKEN_COUNTS)
+_MAIN_LENGTH = 3 + len(TOKEN_COUNTS)
 _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 
-class InvalidMessage(Exception):  # noqa: N818 - a verdict on a message
-    """A message that cannot be counted; `detail` says why, without any of its values."""
+class InvalidMessageError(PermanentError):
+    """A message that cannot be counted; `message` says why, without any of its values."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    code = "invalid_message"
 
 
 @dataclass(slots=True)
@@ -78,28 +77,28 @@ def parse(key: bytes | None, value: bytes | None) -> Batch:
     """Return the batch a message holds.
 
     Raises:
-        InvalidMessage: the message as a whole cannot be counted.
+        InvalidMessageError: the message as a whole cannot be counted.
 
     """
     if value is None or len(value) > MAX_BYTES:
-        raise InvalidMessage("the message is empty" if value is None else f"the message exceeds {MAX_BYTES} bytes")
+        raise InvalidMessageError("the message is empty" if value is None else f"the message exceeds {MAX_BYTES} bytes")
     try:
         message = orjson.loads(value)
     except orjson.JSONDecodeError:
-        raise InvalidMessage("the message is not JSON") from None
+        raise InvalidMessageError("the message is not JSON") from None
     if type(message) is not dict:
-        raise InvalidMessage("the message is not an object")
+        raise InvalidMessageError("the message is not an object")
     if not message.keys() <= _BATCH_KEYS:
-        raise InvalidMessage("the message has fields that UsageBatch has not")
+        raise InvalidMessageError("the message has fields that UsageBatch has not")
     connection, session = _text(message, "connection_id"), _text(message, "session_id", MAX_SESSION_BYTES)
     if not session:
-        raise InvalidMessage("session_id is empty")
+        raise InvalidMessageError("session_id is empty")
     if key != keys.join(connection, session):
-        raise InvalidMessage("the message's key is not connection_id|session_id")
+        raise InvalidMessageError("the message's key is not connection_id|session_id")
     client = _text(message, "client")
     raw = message.get("events")
     if type(raw) is not list or not 1 <= len(raw) <= MAX_EVENTS:
-        raise InvalidMessage(f"events is not a list of 1 to {MAX_EVENTS}")
+        raise InvalidMessageError(f"events is not a list of 1 to {MAX_EVENTS}")
     attribution, team = _attribution(message.get("attribution", {}))
     batch = Batch(connection, client, _text(message, "provider"), session, attribution, team, [], [], raw)
     _events(raw, batch.events, batch.bad)
@@ -109,9 +108,9 @@ def parse(key: bytes | None, value: bytes | None) -> Batch:
 def _text(message: dict[str, Any], name: str, limit: int = MAX_TEXT_BYTES) -> str:
     value = message.get(name)
     if type(value) is not str:
-        raise InvalidMessage(f"{name} is not a text")
+        raise InvalidMessageError(f"{name} is not a text")
     if _long(value, limit):
-        raise InvalidMessage(f"{name} exceeds {limit} bytes")
+        raise InvalidMessageError(f"{name} exceeds {limit} bytes")
     return value
 
 
@@ -122,15 +121,15 @@ def _long(text: str, limit: int = MAX_TEXT_BYTES) -> bool:
 def _attribution(value: object) -> tuple[str, str | None]:
     """Return the canonical JSON and the team; an empty value is none."""
     if type(value) is not dict or not value.keys() <= _ATTRIBUTION_KEYS:
-        raise InvalidMessage("attribution is not an object of the fields that Attribution has")
+        raise InvalidMessageError("attribution is not an object of the fields that Attribution has")
     for text in value.values():
         if type(text) is not str and text is not None:
-            raise InvalidMessage("attribution has a value that is not a text")
+            raise InvalidMessageError("attribution has a value that is not a text")
     if not all(value.values()):
         value = {name: text for name, text in value.items() if text}
     canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     if len(canonical) > MAX_ATTRIBUTION_BYTES:
-        raise InvalidMessage(f"attribution exceeds {MAX_ATTRIBUTION_BYTES} bytes")
+        raise InvalidMessageError(f"attribution exceeds {MAX_ATTRIBUTION_BYTES} bytes")
     return canonical.decode(), value.get("team")
 
 
@@ -152,8 +151,8 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
         if len(event) != _MAIN_LENGTH:
             try:
                 tier, speed, reported = _extras(event)
-            except InvalidMessage as exc:
-                bad.append((index, exc.detail))
+            except InvalidMessageError as exc:
+                bad.append((index, exc.message))
                 continue
         # An `or` of numbers is negative if one of them is, and reaches 2**53 if one of them does.
         if not (
@@ -186,27 +185,27 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
 def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
     """Return tier, speed and reported cost; an empty tier or speed is none."""
     if not event.keys() <= _EVENT_KEYS:
-        raise InvalidMessage("the event has fields that UsageEvent has not")
+        raise InvalidMessageError("the event has fields that UsageEvent has not")
     get = event.get
     tier, speed, turn, usd = get("service_tier"), get("speed"), get("turn_id"), get("reported_cost_usd")
     for name, text in (("service_tier", tier), ("speed", speed), ("turn_id", turn), ("reported_cost_usd", usd)):
         if text is not None and (type(text) is not str or (name != "turn_id" and _long(text))):
-            raise InvalidMessage(f"{name} is not a text of at most {MAX_TEXT_BYTES} bytes")
+            raise InvalidMessageError(f"{name} is not a text of at most {MAX_TEXT_BYTES} bytes")
     if "basis" in event or "seen_by" in event:
         _evidence(get("basis"), get("seen_by"))
     try:
         return tier or None, speed or None, None if usd is None else reported_pico(usd)
     except ValueError as exc:
-        raise InvalidMessage(str(exc)) from None
+        raise InvalidMessageError(str(exc)) from None
 
 
 def _evidence(basis: object, seen_by: object) -> None:
     """Check what says how an event was found; it changes no sum."""
     if basis not in (None, "aggregate"):
-        raise InvalidMessage("basis is none that we know")
+        raise InvalidMessageError("basis is none that we know")
     if seen_by is not None and (
         type(seen_by) is not list
         or len(seen_by) > MAX_SEEN_BY
         or any(type(name) is not str or len(name) > MAX_TEXT_BYTES for name in seen_by)
     ):
-        raise InvalidMessage(f"seen_by is not a list of at most {MAX_SEEN_BY} texts")
+        raise InvalidMessageError(f"seen_by is not a list of at most {MAX_SEEN_BY} texts")

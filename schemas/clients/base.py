@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord, Value
 from tallystream.schemas.usage import Client
 
@@ -49,7 +49,7 @@ class Normaliser:
     recognises: Callable[[LogRecord], bool]
     """Whether a record of some event is this client's."""
     normalise: Callable[[LogRecord], Usage | None]
-    """Return the usage, or None when the record costs nothing. Raises InvalidRecord when it cannot be counted."""
+    """Return the usage, or None when the record costs nothing. Raises InvalidRecordError when it cannot be counted."""
     repeats: frozenset[str]
     """Events that carry token counts which `event` already has, or that are no usage at all."""
     fields: tuple[str, ...]
@@ -77,7 +77,7 @@ def count(record: LogRecord, name: str) -> int:
     """Return a token count, 0 when it is absent.
 
     Raises:
-        InvalidRecord: it is negative, 2**53 or more, or no whole number; a float is none, whatever its value.
+        InvalidRecordError: it is negative, 2**53 or more, or no whole number; a float is none, whatever its value.
 
     """
     value = record.attributes.get(name)
@@ -86,7 +86,9 @@ def count(record: LogRecord, name: str) -> int:
     if type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
     if type(value) is not int or not 0 <= value < 2**53:
-        raise InvalidRecord(Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1")
+        raise InvalidRecordError(
+            Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1"
+        )
     return value
 
 
@@ -99,14 +101,16 @@ def occurred_at(record: LogRecord) -> int:
     """Return the event time in ns: the record's time, else `event.timestamp`, else when it was observed.
 
     Raises:
-        InvalidRecord: it has none of them; our own clock is never used instead.
+        InvalidRecordError: it has none of them; our own clock is never used instead.
 
     """
     at = record.time_ns or _timestamp(record.attributes.get("event.timestamp")) or record.observed_ns
     if not at:
-        raise InvalidRecord(Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano")
+        raise InvalidRecordError(
+            Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano"
+        )
     if at >= 2**63:
-        raise InvalidRecord(Reason.NO_TIME, f"the record's time, {at} ns, is no time")
+        raise InvalidRecordError(Reason.NO_TIME, f"the record's time, {at} ns, is no time")
     return at
 
 

@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.money import to_pico, to_usd
 from tallystream.schemas.otlp.records import LogRecord, Value
 
@@ -30,7 +30,7 @@ def normalise(record: LogRecord) -> Usage | None:
     """Return the response's usage, or None when the event is none.
 
     Raises:
-        InvalidRecord: `invalid_counts` or `no_time`.
+        InvalidRecordError: `invalid_counts` or `no_time`.
 
     """
     attributes = record.attributes
@@ -94,7 +94,7 @@ def _written(record: LogRecord) -> tuple[int, int]:
         return short, long
     whole = count(record, "cache_creation_tokens")
     if short + long > whole:
-        raise InvalidRecord(
+        raise InvalidRecordError(
             Reason.INVALID_COUNTS, f"cache creation of 5 min ({short}) and 1 h ({long}) exceeds the whole ({whole})"
         )
     return whole - long, long

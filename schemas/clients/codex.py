@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "codex.sse_event"
@@ -26,7 +26,7 @@ def normalise(record: LogRecord) -> Usage | None:
     """Return the response's usage, or None when the event is none.
 
     Raises:
-        InvalidRecord: `invalid_counts` or `no_time`.
+        InvalidRecordError: `invalid_counts` or `no_time`.
 
     """
     attributes = record.attributes
@@ -40,11 +40,11 @@ def normalise(record: LogRecord) -> Usage | None:
     if not (whole or cached or written or output or reasoning):
         return None
     if cached + written > whole:
-        raise InvalidRecord(
+        raise InvalidRecordError(
             Reason.INVALID_COUNTS, f"cached ({cached}) and cache write ({written}) exceed the input ({whole})"
         )
     if reasoning > output:
-        raise InvalidRecord(Reason.INVALID_COUNTS, f"reasoning ({reasoning}) exceeds the output ({output})")
+        raise InvalidRecordError(Reason.INVALID_COUNTS, f"reasoning ({reasoning}) exceeds the output ({output})")
     session = attributes.get("conversation.id")
     session = session if isinstance(session, str) else ""
     model = text(attributes.get("model")) or text(attributes.get("slug")) or "unknown"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "gemini_cli.api_response"
@@ -27,7 +27,7 @@ def normalise(record: LogRecord) -> Usage | None:
     """Return the response's usage, or None when the event is none.
 
     Raises:
-        InvalidRecord: `invalid_counts` or `no_time`.
+        InvalidRecordError: `invalid_counts` or `no_time`.
 
     """
     attributes = record.attributes
@@ -39,9 +39,9 @@ def normalise(record: LogRecord) -> Usage | None:
     if not (whole or cached or output or thoughts or tool):
         return None
     if cached > whole:
-        raise InvalidRecord(Reason.INVALID_COUNTS, f"cached ({cached}) exceeds the input ({whole})")
+        raise InvalidRecordError(Reason.INVALID_COUNTS, f"cached ({cached}) exceeds the input ({whole})")
     if output + thoughts >= 2**53:
-        raise InvalidRecord(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")
+        raise InvalidRecordError(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")
     session = attributes.get("session.id") or record.resource.get("session.id")
     session = session if isinstance(session, str) else ""
     model = text(attributes.get("model")) or "unknown"

@@ -11,7 +11,7 @@ from tallystream.schemas.clients.attribution import attribution, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import select
 from tallystream.schemas.clients.unrecognised import unrecognised
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp import Encoding, LogRecord, Value, read_logs
 from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
 
@@ -58,7 +58,7 @@ def normalise_logs(body: bytes, encoding: Encoding) -> LogsResult:
     """Normalise a logs request.
 
     Raises:
-        InvalidBody: it is no such request. Then nothing of it counts.
+        InvalidBodyError: it is no such request. Then nothing of it counts.
 
     """
     logs = read_logs(body, encoding)
@@ -78,7 +78,7 @@ def normalise_logs(body: bytes, encoding: Encoding) -> LogsResult:
                 if usage is not None:
                     _pack(packs, normaliser, found, usage)
                     continue
-            except InvalidRecord as verdict:
+            except InvalidRecordError as verdict:
                 result.rejected.append(_rejected(record, normaliser, usage, verdict))
                 continue
         lost = unrecognised(record, normaliser)
@@ -91,9 +91,9 @@ def normalise_logs(body: bytes, encoding: Encoding) -> LogsResult:
 def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> None:
     session = usage.session_id
     if not session:
-        raise InvalidRecord(Reason.NO_SESSION, "the record names no session")
+        raise InvalidRecordError(Reason.NO_SESSION, "the record names no session")
     if len(session) * 4 > MAX_SESSION_BYTES and (size := len(session.encode())) > MAX_SESSION_BYTES:
-        raise InvalidRecord(
+        raise InvalidRecordError(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"
         )
     whose = with_user(found, usage.user)
@@ -104,7 +104,7 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
     pack.events.append(usage.event)
 
 
-def _rejected(record: LogRecord, normaliser: Normaliser, usage: Usage | None, verdict: InvalidRecord) -> Rejected:
+def _rejected(record: LogRecord, normaliser: Normaliser, usage: Usage | None, verdict: InvalidRecordError) -> Rejected:
     fields = kept(record, normaliser.fields)
     return Rejected(
         verdict.reason,

@@ -42,7 +42,7 @@ def read_logs(body: bytes) -> LogsBody:
     """Decode an ExportLogsServiceRequest.
 
     Raises:
-        InvalidBody: now for what is no such request, while walking the candidates for a broken record.
+        InvalidBodyError: now for what is no such request, while walking the candidates for a broken record.
 
     """
     document = load(body)

@@ -27,7 +27,7 @@ def read_spans(body: bytes, hint: re.Pattern[str]) -> SpansBody:
     """Decode an ExportTraceServiceRequest; `hint` is found in the attribute names of every span that matters.
 
     Raises:
-        InvalidBody: now for what is no such request, while walking the spans for a broken one.
+        InvalidBodyError: now for what is no such request, while walking the spans for a broken one.
 
     """
     document = load(body)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.records import OPAQUE, Value
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
@@ -19,22 +19,22 @@ _NUMBER: Final = re.compile(r"NaN|-?Infinity|-?[0-9]{1,400}(\.[0-9]{1,400})?([eE
 _SNAKE: Final = re.compile(r"(?<=[a-z])([A-Z])")
 
 
-def invalid(what: str, hint: str = "see the OTLP/JSON examples of opentelemetry-proto") -> InvalidBody:
+def invalid(what: str, hint: str = "see the OTLP/JSON examples of opentelemetry-proto") -> InvalidBodyError:
     """Return the error for JSON that is no OTLP."""
-    return InvalidBody(f"the body is not valid OTLP/JSON: {what}", hint)
+    return InvalidBodyError(f"the body is not valid OTLP/JSON: {what}", hint)
 
 
 def load(body: bytes) -> dict[str, Any]:
     """Parse the body.
 
     Raises:
-        InvalidBody: it is no JSON, or no object.
+        InvalidBodyError: it is no JSON, or no object.
 
     """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise InvalidBody(
+        raise InvalidBodyError(
             f"the body is not JSON: {exc}",
             "is it protobuf? then send Content-Type: application/x-protobuf",
         ) from exc
@@ -47,7 +47,7 @@ def objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """Return the list of objects under `key`, empty when it is absent or null.
 
     Raises:
-        InvalidBody: it is something else, or the key is there in snake_case, which OTLP/JSON does not allow and
+        InvalidBodyError: it is something else, or the key is there in snake_case, which OTLP/JSON does not allow and
             which would otherwise be an unknown field: silence where there is data.
 
     """
@@ -119,7 +119,7 @@ def any_value(value: Any) -> Value:
     """Return what an AnyValue holds.
 
     Raises:
-        InvalidBody: it is no AnyValue.
+        InvalidBodyError: it is no AnyValue.
 
     """
     if value is None:

@@ -11,7 +11,7 @@ def read_logs(body: bytes, encoding: Encoding) -> LogsBody:
     """Decode a logs request as far as usage needs it.
 
     Raises:
-        InvalidBody: it is no such request.
+        InvalidBodyError: it is no such request.
 
     """
     return json_logs.read_logs(body) if encoding is Encoding.JSON else protobuf_logs.read_logs(body)

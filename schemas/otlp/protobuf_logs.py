@@ -44,7 +44,7 @@ def read_logs(body: bytes) -> LogsBody:
     """Decode an ExportLogsServiceRequest.
 
     Raises:
-        InvalidBody: now for a broken frame, while walking the candidates for a broken record.
+        InvalidBodyError: now for a broken frame, while walking the candidates for a broken record.
 
     """
     try:

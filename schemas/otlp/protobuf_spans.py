@@ -19,7 +19,7 @@ def read_spans(body: bytes, hint: re.Pattern[bytes]) -> SpansBody:
     """Decode an ExportTraceServiceRequest; `hint` is found in the bytes of every span that matters.
 
     Raises:
-        InvalidBody: now for a broken frame, while walking the spans for a broken one.
+        InvalidBodyError: now for a broken frame, while walking the spans for a broken one.
 
     """
     try:

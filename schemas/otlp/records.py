@@ -65,7 +65,7 @@ class LogsBody:
 
     records: int
     candidates: Iterator[LogRecord]
-    """Decoded while it is walked: any step may raise InvalidBody."""
+    """Decoded while it is walked: any step may raise InvalidBodyError."""
 
 
 def event_name(attributes: Attributes, field: str) -> str:

@@ -17,7 +17,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tallystream.schemas.connections import Signal
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.encoding import Encoding
 from tallystream.schemas.otlp.json_values import load, member, objects
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest, MetricsRequest, SpansRequest
@@ -37,7 +37,7 @@ def inspect(body: bytes, encoding: Encoding, signal: Signal) -> int:
     """Return how many log records, metric points or spans the body holds.
 
     Raises:
-        InvalidBody: it is not OTLP, or plainly another signal's.
+        InvalidBodyError: it is not OTLP, or plainly another signal's.
 
     """
     if encoding is Encoding.JSON:
@@ -51,7 +51,7 @@ def detect_signal(body: bytes, encoding: Encoding) -> Signal:
     """Return the signal of a body that came without one. An empty request is taken for logs.
 
     Raises:
-        InvalidBody: it is not OTLP.
+        InvalidBodyError: it is not OTLP.
 
     """
     if encoding is Encoding.JSON:
@@ -65,7 +65,7 @@ def detect_signal(body: bytes, encoding: Encoding) -> Signal:
 
 
 def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
-    """Raise InvalidBody when a JSON request is another signal's."""
+    """Raise InvalidBodyError when a JSON request is another signal's."""
     for other, keys in _KEYS.items():
         objects(document, keys[0])
         if other != signal and keys[0] in document and _KEYS[signal][0] not in document:
@@ -73,19 +73,19 @@ def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
 
 
 def refuse_other_shapes(body: bytes, signal: Signal) -> None:
-    """Raise InvalidBody when a protobuf request looks like another signal's."""
+    """Raise InvalidBodyError when a protobuf request looks like another signal's."""
     found = _shape(body, signal)
     if found != signal:
         raise _misplaced(found, signal)
 
 
-def undecodable(exc: DecodeError, where: str = "") -> InvalidBody:
+def undecodable(exc: DecodeError, where: str = "") -> InvalidBodyError:
     """Return the error for bytes that are no protobuf of the kind expected."""
-    return InvalidBody(f"the body is not a valid OTLP request in protobuf{where}: {exc}", _HINT)
+    return InvalidBodyError(f"the body is not a valid OTLP request in protobuf{where}: {exc}", _HINT)
 
 
-def _misplaced(found: Signal, wanted: Signal) -> InvalidBody:
-    return InvalidBody(
+def _misplaced(found: Signal, wanted: Signal) -> InvalidBodyError:
+    return InvalidBodyError(
         f"the body holds {found}, but came to the endpoint for {wanted}",
         f"set the client's endpoint for {found} to the URL that ends in /v1/{found}",
     )
@@ -133,12 +133,12 @@ def _shape(body: bytes, preferred: Signal) -> Signal:
     if first is None:
         frame = ((request, 1), *((part, 2) for part in (*request.resources, *scopes)))
         if (body and not request.resources) or any(_has_unknown(part, number) for part, number in frame):
-            raise InvalidBody("the body is not an OTLP request in protobuf: its fields are of other types", _HINT)
+            raise InvalidBodyError("the body is not an OTLP request in protobuf: its fields are of other types", _HINT)
         return preferred
     strangeness = {signal: _strangeness(first, signal) for signal in _KEYS}
     best = min(strangeness, key=lambda signal: (strangeness[signal], signal != preferred))
     if strangeness[best] >= _NEVER:
-        raise InvalidBody(
+        raise InvalidBodyError(
             "the body is not an OTLP request in protobuf: its records are no logs, metrics or spans", _HINT
         )
     return best

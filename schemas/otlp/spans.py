@@ -41,7 +41,7 @@ class SpansBody:
 
     records: int
     spans: Iterator[Span]
-    """Decoded while it is walked: any step may raise InvalidBody. Without any when nothing in the body matters."""
+    """Decoded while it is walked: any step may raise InvalidBodyError. Without any when nothing in the body matters."""
 
 
 def is_identified(span: Span) -> bool:

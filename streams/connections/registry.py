@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import get_args
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from tallystream.schemas import keys
-from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal
-from tallystream.schemas.errors import Unreachable, UsageError
-from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal, hash_secret
+from tallystream.schemas.errors import UsageError
+from tallystream.streams.kafka.errors import unreachable
+from tallystream.streams.kafka.producer import SINGLE, producing
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
@@ -29,7 +29,6 @@ from tallystream.streams.service.clock import Clock, SystemClock, utc
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
-SCHEMA = ("schema", b"connection/1")
 INGEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 """What an ingest id may be: long enough not to be guessed, and needs no escaping in a URL."""
 MAX_NAME = 100
@@ -43,11 +42,6 @@ def new_ingest_id() -> str:
         number, digit = divmod(number, 62)
         digits = _BASE62[digit] + digits
     return digits
-
-
-def hash_secret(secret: str) -> str:
-    """Return what is stored of an ingest id or a bearer secret: SHA-256, hex."""
-    return sha256(secret.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class Connections:
     """The registry of one deployment. Every method reads it anew.
 
     Raises, from every method:
-        Unreachable: Kafka did not answer within `timeout` seconds.
+        UnreachableError: Kafka did not answer within `timeout` seconds.
     """
 
     def __init__(
@@ -203,24 +197,17 @@ class Connections:
 
     async def _write(self, connection: Connection) -> None:
         """Write, and return once all in-sync replicas have it."""
-        producer = AIOKafkaProducer(
-            **self._kafka.client(), acks="all", enable_idempotence=True, request_timeout_ms=int(self._timeout * 1000)
-        )
         try:
-            await start(producer)
-            await producer.send_and_wait(
-                self._topics.connections.name,
-                connection.model_dump_json().encode(),
-                key=keys.join(connection.connection_id),
-                headers=[SCHEMA],
-            )
+            async with producing(self._kafka, replace(SINGLE, request_timeout=self._timeout)) as producer:
+                await producer.send_and_wait(
+                    self._topics.connections.name,
+                    connection.model_dump_json().encode(),
+                    key=keys.join(connection.connection_id),
+                    headers=schema_of(Connection).headers,
+                )
         except (KafkaError, OSError) as exc:
-            raise Unreachable(
-                f"Kafka at {self._kafka.bootstrap} did not take the connection: {str(exc) or type(exc).__name__}",
-                "run `tallystream connections list` before you try again: it may have been written",
-            ) from exc
-        finally:
-            await close(producer, within=None)
+            hint = "run `tallystream connections list` before you try again: it may have been written"
+            raise unreachable(self._kafka, exc, "take the connection", hint) from exc
 
 
 def state_of(connection: Connection, now: datetime) -> str:

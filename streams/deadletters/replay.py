@@ -19,18 +19,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from tallystream.schemas import keys
+from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.clients.registry import NORMALISERS
 from tallystream.schemas.deadletters import DeadLetter
-from tallystream.schemas.errors import Reason, Unreachable
+from tallystream.schemas.errors import Reason, UnreachableError
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.usage import UsageBatch
-from tallystream.streams.gateway.message import USAGE_SCHEMA, partition_of
-from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.gateway.message import partition_of
+from tallystream.streams.kafka.errors import unreachable
+from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.clock import utc
@@ -98,23 +99,20 @@ async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
     """Append usage messages, each where its session's others are; returns when all are acknowledged.
 
     Raises:
-        Unreachable: Kafka did not take them, or there is no such topic; sending all of them again does no harm.
+        UnreachableError: Kafka did not take them, or there is no such topic; sending all of them again does no harm.
 
     """
-    producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True)
     try:
         partitions = len(await partitions_of(kafka, topic))
         if not partitions:
-            raise Unreachable(f"there is no topic {topic}", "start a worker or a gateway of that deployment first")
-        await start(producer)
-        headers = [("schema", USAGE_SCHEMA.encode())]
-        pending = [
-            await producer.send(topic, value, key=key, partition=partition_of(key, partitions), headers=headers)
-            for key, value in rows
-        ]
-        for sent in pending:
-            await sent
+            raise UnreachableError(f"there is no topic {topic}", "start a worker or a gateway of that deployment first")
+        headers = schema_of(UsageBatch).headers
+        async with producing(kafka, MANY) as producer:
+            pending = [
+                await producer.send(topic, value, key=key, partition=partition_of(key, partitions), headers=headers)
+                for key, value in rows
+            ]
+            for sent in pending:
+                await sent
     except (KafkaError, OSError) as exc:
-        raise Unreachable(f"Kafka did not take the messages: {exc}", "run it again: nothing is counted twice") from exc
-    finally:
-        await close(producer, within=None)
+        raise unreachable(kafka, exc, "take the messages", "run it again: nothing is counted twice") from exc

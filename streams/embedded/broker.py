@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from tallystream.schemas.errors import Unfit, Unreachable, UsageError
+from tallystream.schemas.errors import UnfitError, UnreachableError, UsageError
 from tallystream.streams.embedded import jars, readiness
 from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener, render
 from tallystream.streams.embedded.dirlock import DirLock
@@ -102,8 +102,8 @@ class EmbeddedKafka:
 
         Raises:
             UsageError: the extra `embedded` is missing, the data dir is in use, the port is taken.
-            Unreachable: the jars could not be downloaded, or the broker was not ready in time.
-            Unfit: the broker does not start on this data.
+            UnreachableError: the jars could not be downloaded, or the broker was not ready in time.
+            UnfitError: the broker does not start on this data.
 
         """
         class_path = os.pathsep.join(map(str, jars.resolve(self._cache_dir, mirror=self._mirror)))
@@ -164,7 +164,7 @@ class EmbeddedKafka:
             process.communicate()
             raise
         if process.returncode != 0:
-            raise Unfit(
+            raise UnfitError(
                 f"Kafka could not format {self._dir}: {_last_line(output.decode(errors='replace'))}",
                 "is the disk full, or the data of another Kafka there? Another --data-dir starts afresh",
             )
@@ -193,10 +193,10 @@ class EmbeddedKafka:
             return
         where = f"; see {self._output}" if self._output else ""
         if ended():
-            raise Unfit(
+            raise UnfitError(
                 f"Kafka ended with {self.poll()} while it started: {self._tail()}", f"its data: {self._dir}{where}"
             )
-        raise Unreachable(f"Kafka was not ready within {START_SECONDS:.0f} s", f"its data: {self._dir}{where}")
+        raise UnreachableError(f"Kafka was not ready within {START_SECONDS:.0f} s", f"its data: {self._dir}{where}")
 
     def _tail(self) -> str:
         if self._output is None:

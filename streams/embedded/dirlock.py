@@ -16,7 +16,10 @@ FORK_SECONDS = 2.0
 
 
 class DirLock:
-    """`flock` on a file. The descriptor is handed to the JVM, so the lock lasts until owner and JVM have both ended."""
+    """`flock` on a file. The descriptor is handed to the JVM, so the lock lasts until owner and JVM have both ended.
+
+    Not a `streams.service.locks.ProcessLock`: that unlocks when it is released, for everybody who has the descriptor.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

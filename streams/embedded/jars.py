@@ -5,7 +5,6 @@ A jar gets its name in the cache only after its SHA-256 was found right, so a st
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -21,8 +20,9 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from tallystream.schemas.errors import Unfit, Unreachable, UsageError
+from tallystream.schemas.errors import RetryableError, UnfitError, UnreachableError, UsageError
 from tallystream.streams.embedded import progress
+from tallystream.streams.service.locks import ProcessLock
 
 DOWNLOADS_AT_ONCE = 4
 ATTEMPTS = 4
@@ -77,8 +77,8 @@ def resolve(cache_dir: Path, *, mirror: str | None = None, lock: Lock | None = N
     `mirror` is the URL of a Maven repository; without one, jgo's default and the repositories of jgo's own settings.
 
     Raises:
-        Unreachable: a jar could not be downloaded.
-        Unfit: a downloaded jar is not the one of the lock.
+        UnreachableError: a jar could not be downloaded.
+        UnfitError: a downloaded jar is not the one of the lock.
         UsageError: the extra `embedded` is not installed, or the cache cannot be written.
 
     """
@@ -111,13 +111,14 @@ def _right_size(path: Path, jar: Jar) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold `path` locked; says so when another process has it, which is downloading the same jars."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with progress.waiting("another process downloads Apache Kafka, waiting for it"):
-                fcntl.flock(file, fcntl.LOCK_EX)
+    lock = ProcessLock(path)
+    if not lock.acquire():
+        with progress.waiting("another process downloads Apache Kafka, waiting for it"):
+            lock.acquire(wait=-1)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _download(jars: list[Jar], folder: Path, what: str, mirror: str | None) -> None:
@@ -185,7 +186,7 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
 
     # jgo raises RuntimeError for anything but a 200, so for a repository that is busy for a moment, too.
     retrying = Retrying(
-        retry=retry_if_exception_type((requests.RequestException, RuntimeError, _WrongFile)),
+        retry=retry_if_exception_type((requests.RequestException, RuntimeError, WrongFileError)),
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=0.5, max=5),
         reraise=True,
@@ -194,13 +195,13 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
     def fetch(jar: Jar, target: Path) -> None:
         try:
             retrying.copy()(attempt, jar).replace(target)
-        except _WrongFile as exc:
-            raise Unfit(
-                f"{jar.coordinate} was downloaded {ATTEMPTS} times and is not the file we know: {exc}",
+        except WrongFileError as exc:
+            raise UnfitError(
+                f"{jar.coordinate} was downloaded {ATTEMPTS} times and is not the file we know: {exc.message}",
                 "if TALLYSTREAM_MAVEN_MIRROR is set, its repository is not a true copy",
             ) from exc
         except (requests.RequestException, RuntimeError) as exc:
-            raise Unreachable(
+            raise UnreachableError(
                 f"{jar.coordinate} could not be downloaded: {str(exc)[:300] or type(exc).__name__}",
                 "check the network; HTTPS_PROXY and TALLYSTREAM_MAVEN_MIRROR are honoured;"
                 " or use a Kafka of your own with --kafka",
@@ -209,15 +210,17 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
     return fetch
 
 
-class _WrongFile(Exception):  # noqa: N818 - never leaves this module
-    """A downloaded file is not the one of the lock."""
+class WrongFileError(RetryableError):
+    """A downloaded file is not the one of the lock: the next download may be."""
+
+    code = "wrong_file"
 
 
 def _verify(path: Path, jar: Jar) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != jar.sha256:
-        raise _WrongFile(f"SHA-256 {digest} instead of {jar.sha256}")
+        raise WrongFileError(f"SHA-256 {digest} instead of {jar.sha256}")
 
 
 def java() -> Path:

@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.settings import KafkaSettings
 
 POLL_SECONDS = 0.05
 GROUP = "tallystream-readiness"
@@ -48,7 +50,7 @@ async def can_join(admin: AIOKafkaAdminClient) -> bool:
 
 async def _poll(bootstrap: str, deadline: float, ended: Callable[[], bool]) -> bool:
     while time.monotonic() < deadline and not ended():
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
+        admin = new_admin(KafkaSettings(bootstrap), request_timeout=5.0)
         try:
             await start(admin)
             while time.monotonic() < deadline and not ended():

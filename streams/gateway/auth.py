@@ -6,15 +6,15 @@ hash of a 128-bit random id gives an attacker's stopwatch nothing to work with; 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
-from tallystream.schemas.connections import Connection
+from tallystream.schemas.connections import Connection, hash_secret
+from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.streams.gateway.connections.cache import Grant, Registry
-from tallystream.streams.gateway.errors import Refused
-from tallystream.streams.gateway.routes import HEADER, Target
+from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.gateway.routes import Target
 from tallystream.streams.service.clock import Clock, utc
 
 _BEARER = {"WWW-Authenticate": 'Bearer realm="tallystream"'}
@@ -40,23 +40,20 @@ def credentials(target: Target, headers_id: str | None, authorization: str | Non
     """Return the credentials of a request.
 
     Raises:
-        Refused: 401, there are none.
+        RequestRefusedError: 401, there are none.
 
     """
     ingest_id = target.ingest_id or headers_id
     if not ingest_id:
-        raise Refused(401, f"no ingest id: use the URL that `connections create` printed, or the header {HEADER}")
+        raise RequestRefusedError(
+            401, f"no ingest id: use the URL that `connections create` printed, or the header {CONNECTION_HEADER}"
+        )
     bearer = None
     if authorization is not None:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() == "bearer":
-            bearer = sha256(secret.strip())
-    return Credentials(sha256(ingest_id), target.provider or "", bearer)
-
-
-def sha256(secret: str) -> str:
-    """Return the hash by which a secret is known."""
-    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
+            bearer = hash_secret(secret.strip())
+    return Credentials(hash_secret(ingest_id), target.provider or "", bearer)
 
 
 class Gatekeeper:
@@ -70,7 +67,8 @@ class Gatekeeper:
         """Return the connection the credentials open; refreshes the registry once when the id is unknown.
 
         Raises:
-            Refused: 404 (no such connection, or another provider's) or 401 (its bearer secret is missing or wrong).
+            RequestRefusedError: 404 (no such connection, or another provider's) or 401 (its bearer secret is
+                missing or wrong).
 
         """
         grant = self._registry.find(shown.ingest_sha256)
@@ -85,22 +83,26 @@ def judge(grant: Grant | None, shown: Credentials, at: datetime) -> Connection:
     """Return the connection, by what was known of it and when the request came.
 
     Raises:
-        Refused: as `Gatekeeper.admit`.
+        RequestRefusedError: as `Gatekeeper.admit`.
 
     """
     if grant is None:
-        raise Refused(404, "this ingest id belongs to no connection: `tallystream connections list` shows them all")
+        raise RequestRefusedError(
+            404, "this ingest id belongs to no connection: `tallystream connections list` shows them all"
+        )
     connection = grant.connection
     if connection.revoked_at is not None and connection.revoked_at <= at:
-        raise Refused(404, "this connection has been revoked")
+        raise RequestRefusedError(404, "this connection has been revoked")
     if grant.expires_at is not None and grant.expires_at <= at:
-        raise Refused(404, "this ingest id was rotated and its grace is over: use the new one")
+        raise RequestRefusedError(404, "this ingest id was rotated and its grace is over: use the new one")
     if shown.provider and shown.provider != connection.provider:
-        raise Refused(
+        raise RequestRefusedError(
             404, f"this ingest id belongs to a {connection.provider} connection: correct the provider in the path"
         )
     if connection.bearer_sha256 is not None and not hmac.compare_digest(
         shown.bearer_sha256 or "", connection.bearer_sha256
     ):
-        raise Refused(401, "this connection needs its bearer secret in the header Authorization", headers=_BEARER)
+        raise RequestRefusedError(
+            401, "this connection needs its bearer secret in the header Authorization", headers=_BEARER
+        )
     return connection

@@ -11,10 +11,10 @@ from typing import Any
 from tallystream.schemas import packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.connections import Signal
-from tallystream.schemas.deadletters import DeadLetter
-from tallystream.schemas.errors import InvalidBody, Reason
+from tallystream.schemas.dead_letter_builder import dead_letter
+from tallystream.schemas.errors import InvalidBodyError, Reason
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
-from tallystream.streams.gateway.errors import Undecodable
+from tallystream.streams.gateway.errors import UndecodableError
 from tallystream.streams.gateway.message import DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, utc
@@ -36,15 +36,15 @@ async def decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Deco
     """Decode a body, in a thread when it is large.
 
     Raises:
-        Undecodable: it is not what the request says it is.
+        UndecodableError: it is not what the request says it is.
 
     """
     try:
         if len(body) > THREAD_BYTES:
             return await asyncio.to_thread(_decode, body, encoding, signal)
         return _decode(body, encoding, signal)
-    except InvalidBody as exc:
-        raise Undecodable(f"{exc.message}; {exc.hint}" if exc.hint else exc.message) from None
+    except InvalidBodyError as exc:
+        raise UndecodableError(f"{exc.message}; {exc.hint}" if exc.hint else exc.message) from None
 
 
 def _decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Decoded:
@@ -87,7 +87,7 @@ class Messages:
         """Return the records that did not count as dead letters. A body sent again makes the same keys."""
         return [
             self.dead_letter(
-                f"gateway|{digest[:16]}|{record.index}",
+                ("gateway", digest[:16], str(record.index)),
                 record.reason,
                 record.detail,
                 connection_id=connection_id,
@@ -101,7 +101,7 @@ class Messages:
     def undecodable(self, detail: str, size: int, digest: str, connection_id: str | None) -> Message:
         """Return the dead letter of a whole body: its size, hash and what was wrong, nothing of it."""
         return self.dead_letter(
-            f"gateway|{digest[:16]}|0",
+            ("gateway", digest[:16], "0"),
             Reason.UNDECODABLE,
             detail,
             connection_id=connection_id,
@@ -109,8 +109,7 @@ class Messages:
             sha256=digest,
         )
 
-    def dead_letter(self, source: str, reason: Reason, detail: str, **fields: Any) -> Message:
-        """Return any dead letter."""
-        letter = DeadLetter(source=source, reason=reason, detail=detail, at=utc(self._clock.now_ns()), **fields)
-        value = letter.model_dump_json(exclude_none=True).encode()
-        return Message(self._deadletters, source.encode(), value, DEAD_LETTER_SCHEMA)
+    def dead_letter(self, source: tuple[str, ...], reason: Reason, detail: str, **fields: Any) -> Message:
+        """Return any dead letter; see `schemas.dead_letter_builder`."""
+        key, value = dead_letter(source, reason, detail, utc(self._clock.now_ns()), **fields)
+        return Message(self._deadletters, key, value, DEAD_LETTER_SCHEMA)

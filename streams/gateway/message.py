@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 from aiokafka.partitioner import murmur2
 
+from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.connections import Activity
+from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka.topics import Topics
 
 
@@ -25,9 +29,9 @@ class Message(NamedTuple):
         return len(self.key) + len(self.value) + 64
 
 
-USAGE_SCHEMA = "usage-batch/1"
-ACTIVITY_SCHEMA = "activity/1"
-DEAD_LETTER_SCHEMA = "dead-letter/1"
+USAGE_SCHEMA = schema_of(UsageBatch).header.decode()
+ACTIVITY_SCHEMA = schema_of(Activity).header.decode()
+DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
 
 
 @lru_cache(maxsize=65_536)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 
 KEY_BYTES = 32
 
@@ -37,7 +37,7 @@ def own_key(path: Path) -> bytes:
     Safe for several processes at once: it appears whole, by link, and the first one wins.
 
     Raises:
-        Unfit: it cannot be made or read, or is not what we wrote.
+        UnfitError: it cannot be made or read, or is not what we wrote.
 
     """
     try:
@@ -56,10 +56,12 @@ def own_key(path: Path) -> bytes:
                 temporary.unlink()
         key = bytes.fromhex(path.read_text().strip())
     except (OSError, ValueError) as exc:
-        raise Unfit(
+        raise UnfitError(
             f"the key for user names at {path} cannot be used: {type(exc).__name__}",
             "set TALLYSTREAM_USER_KEY, or restore the file: with another key every user gets another name",
         ) from exc
     if len(key) != KEY_BYTES:
-        raise Unfit(f"the key for user names at {path} has {len(key)} bytes instead of {KEY_BYTES}", "restore the file")
+        raise UnfitError(
+            f"the key for user names at {path} has {len(key)} bytes instead of {KEY_BYTES}", "restore the file"
+        )
     return key

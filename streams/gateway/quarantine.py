@@ -19,7 +19,7 @@ from tallystream.schemas.errors import Reason
 from tallystream.streams.gateway.auth import Credentials, Unjudged, judge
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
-from tallystream.streams.gateway.errors import Refused, SpoolFailed
+from tallystream.streams.gateway.errors import RequestRefusedError, SpoolWriteError
 from tallystream.streams.gateway.ingest import Decoded, Messages, digest_of
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
@@ -52,7 +52,7 @@ class Quarantine:
         """Keep a decoded request.
 
         Raises:
-            NotDurable: the quarantine is full or the spool fails.
+            NotDurableError: the quarantine is full or the spool fails.
 
         """
         if decoded.logs is None or not (decoded.logs.packs or decoded.logs.rejected):
@@ -75,7 +75,7 @@ class Quarantine:
         """Keep that there was a body that could not be decoded.
 
         Raises:
-            NotDurable: as `hold`.
+            NotDurableError: as `hold`.
 
         """
         await self._hold(
@@ -95,7 +95,7 @@ class Quarantine:
                 await self._wake.wait()
             try:
                 done = await self._registry.refresh() and await self._judge_some()
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.error("quarantine_not_judged", error=str(exc))  # noqa: TRY400
                 done = False
             if not done:
@@ -113,7 +113,7 @@ class Quarantine:
         connection_id = None
         try:
             connection_id = judge(self._registry.find(held.ingest_sha256), shown, utc(held.at)).connection_id
-        except Refused as exc:
+        except RequestRefusedError as exc:
             refusal = exc.message
         if undecodable := document.get("undecodable"):
             return [
@@ -136,7 +136,7 @@ class Quarantine:
         events = [(pack, event) for pack in packs for event in pack.events]
         return [
             self._messages.dead_letter(
-                f"gateway|{digest[:16]}|q{number}",
+                ("gateway", digest[:16], f"q{number}"),
                 Reason.UNKNOWN_CONNECTION,
                 f"sent while Kafka was away; judged since: {refusal}",
                 client=pack.client,

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from tallystream.schemas.errors import Unfit, UsageError
+from tallystream.schemas.errors import UnfitError, UsageError
 from tallystream.streams.gateway.auth import Gatekeeper
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections.activity import ActivityLog
@@ -19,7 +19,7 @@ from tallystream.streams.gateway.connections.cache import Registry
 from tallystream.streams.gateway.delivery.drain import Drain
 from tallystream.streams.gateway.delivery.group_commit import Delivery
 from tallystream.streams.gateway.delivery.producer import Link
-from tallystream.streams.gateway.errors import SpoolFailed
+from tallystream.streams.gateway.errors import SpoolWriteError
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.server import HttpServer
@@ -82,7 +82,7 @@ class Gateway:
         """Listen as soon as nothing acknowledged can be lost; Kafka may be away.
 
         Raises:
-            Unfit: the spool's directory, or the topics of a cluster that answers, do not fit.
+            UnfitError: the spool's directory, or the topics of a cluster that answers, do not fit.
             UsageError: the address cannot be listened on, or the certificate not be used.
 
         """
@@ -94,8 +94,8 @@ class Gateway:
                 quarantine_max_bytes=config.quarantine_max_bytes,
                 clock=self._clock,
             )
-        except SpoolFailed as exc:
-            raise Unfit(
+        except SpoolWriteError as exc:
+            raise UnfitError(
                 str(exc), "the gateway must be able to keep what Kafka cannot take: free or repair the disk"
             ) from exc
         self._build()

@@ -16,13 +16,15 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.consumer import new_consumer
+from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
 
 POLL_MS = 200
-FETCH_WAIT_MS = 100
+FETCH_WAIT = 0.1
+"""Seconds."""
 MAX_RECORDS = 2000
 """Records in one answer of `poll`: bounds how long applying them may block the event loop."""
 FETCH_BYTES = 8 << 20
@@ -45,16 +47,12 @@ class Batch:
     after: Position
 
 
-class Recreated(Exception):  # noqa: N818 - what was found, not a mistake
-    """A topic is not the one that was read up to the given position: it was deleted and made again, or cut."""
-
-
 class Tail:
     """Reads topics from `positions` (by topic and partition; the beginning where there is none), as a context manager.
 
     Raises, from entering and from polling:
-        Unreachable: Kafka did not answer within `timeout` seconds.
-        Recreated: a position lies behind the end, or the record before it is another one.
+        UnreachableError: Kafka did not answer within `timeout` seconds.
+        TopicRecreatedError: a position lies behind the end, or the record before it is another one.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class Tail:
         except BaseException as exc:
             await self._close()
             if isinstance(exc, KafkaError | OSError | TimeoutError):
-                raise self._unreachable(exc) from exc
+                raise unreachable(self._kafka, exc) from exc
             raise
         return self
 
@@ -104,7 +102,7 @@ class Tail:
             await self._skip(exc)
             return []
         except (KafkaError, OSError) as exc:
-            raise self._unreachable(exc) from exc
+            raise unreachable(self._kafka, exc) from exc
         batches = [batch for at, records in found.items() if (batch := self._batch(at, records)) is not None]
         await self._note(asked)
         for batch in batches:
@@ -119,11 +117,11 @@ class Tail:
         try:
             self._ends = await consumer.end_offsets(list(self._ends)) if self._ends else {}
         except (KafkaError, OSError) as exc:
-            raise self._unreachable(exc) from exc
+            raise unreachable(self._kafka, exc) from exc
         for at, end in self._ends.items():
             position = await consumer.position(at)
             if position > end:
-                raise Recreated(f"{at.topic}-{at.partition}: read up to {position}, it ends at {end}")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition}: read up to {position}, it ends at {end}")
             if position > self._rest[at][0]:
                 self._rest[at] = (position, _now_ms())
 
@@ -147,14 +145,12 @@ class Tail:
         partitions = [
             TopicPartition(topic, p) for topic in self._topics for p in await partitions_of(self._kafka, topic)
         ]
-        consumer = self._consumer = AIOKafkaConsumer(
-            **self._kafka.client(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            fetch_max_bytes=2 * FETCH_BYTES,
-            max_partition_fetch_bytes=FETCH_BYTES,
+        consumer = self._consumer = new_consumer(
+            self._kafka,
+            beyond="none",
+            fetch_wait=FETCH_WAIT,
+            partition_bytes=FETCH_BYTES,
+            answer_bytes=2 * FETCH_BYTES,
         )
         await start(consumer)
         if not partitions:
@@ -166,7 +162,9 @@ class Tail:
             given = self._given.get((at.topic, at.partition))
             first = begins[at]
             if given is not None and given.offset > self._ends[at]:
-                raise Recreated(f"{at.topic}-{at.partition}: read up to {given.offset}, it ends at {self._ends[at]}")
+                raise TopicRecreatedError(
+                    f"{at.topic}-{at.partition}: read up to {given.offset}, it ends at {self._ends[at]}"
+                )
             if given is not None and given.offset > begins[at]:
                 # One record earlier: if it is still there it must be the one that was read.
                 first = given.offset - 1
@@ -178,7 +176,7 @@ class Tail:
         given = self._check.pop(at, None)
         if given is not None and records[0].offset < given.offset:
             if given.timestamp not in (-1, records[0].timestamp):
-                raise Recreated(f"{at.topic}-{at.partition}: the record at {given.offset - 1} is another one")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition}: the record at {given.offset - 1} is another one")
             records = records[1:]
         if not records:
             return None
@@ -206,7 +204,7 @@ class Tail:
             if await consumer.position(at) < begins[at]:
                 consumer.seek(at, begins[at])
             else:
-                raise Recreated(f"{at.topic}-{at.partition} ends before the position")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition} ends before the position")
 
     def _partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
         wanted = set(topics)
@@ -220,12 +218,6 @@ class Tail:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             await close(consumer)
-
-    def _unreachable(self, why: object) -> Unreachable:
-        return Unreachable(
-            f"Kafka at {self._kafka.bootstrap} did not answer: {str(why) or type(why).__name__}",
-            "is it running and reachable from here? `tallystream status` shows the embedded one",
-        )
 
 
 def _now_ms() -> int:

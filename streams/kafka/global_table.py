@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, Protocol
 import rocksdict
 import structlog
 from aiokafka import ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unreachable
-from tallystream.streams.kafka.follower import Batch, Position, Recreated, Tail
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.schemas.versions import supersedes
+from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
+from tallystream.streams.kafka.follower import Batch, Position, Tail
 from tallystream.streams.kafka.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -119,7 +119,7 @@ class GlobalTable:
         """Open the directory; what does not fit is thrown away.
 
         Raises:
-            Unreachable: Kafka does not answer.
+            UnreachableError: Kafka does not answer.
 
         """
         cluster = await self._cluster()
@@ -132,13 +132,13 @@ class GlobalTable:
         """Follow the topics until cancelled.
 
         Raises:
-            Unreachable: Kafka does not answer; the rows stay, `run` may be called again.
+            UnreachableError: Kafka does not answer; the rows stay, `run` may be called again.
 
         """
         while True:
             try:
                 await self._follow(on_rows)
-            except Recreated as exc:
+            except TopicRecreatedError as exc:
                 self._tail = None
                 cluster = self._db.get(_CLUSTER)
                 self._wipe(str(exc))
@@ -212,7 +212,7 @@ class GlobalTable:
                 else:
                     raw = self._db.get(row.key)
                     newest = None if raw is None else _HEAD.unpack_from(raw)[:2]
-                if newest is not None and row.version < newest:
+                if not supersedes(row.version, newest):
                     continue
             written[row.key] = row.version, timestamp, row.value
         changes = rocksdict.WriteBatch(raw_mode=True)
@@ -263,13 +263,10 @@ class GlobalTable:
     async def _cluster(self) -> bytes:
         """Return what the directory must have been made for: this format, and this cluster."""
         try:
-            async with opened(AIOKafkaAdminClient(**self._kafka.client())) as admin:
+            async with administering(self._kafka) as admin:
                 described = await admin.describe_cluster()
         except (KafkaError, OSError) as exc:
-            raise Unreachable(
-                f"Kafka at {self._kafka.bootstrap} did not answer: {str(exc) or type(exc).__name__}",
-                "is it running and reachable from here? `tallystream status` shows the embedded one",
-            ) from exc
+            raise unreachable(self._kafka, exc) from exc
         return FORMAT + b" " + str(described.get("cluster_id")).encode()
 
 

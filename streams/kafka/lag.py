@@ -12,7 +12,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.streams.kafka.admin import new_admin
+from tallystream.streams.kafka.consumer import new_consumer
+from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -44,7 +46,7 @@ class GroupLag:
     """Asks for the lag of one group on one topic, as often as wanted over the same connections.
 
     Raises, from entering and from `read`:
-        Unreachable: Kafka did not answer within `timeout` seconds.
+        UnreachableError: Kafka did not answer within `timeout` seconds.
     """
 
     def __init__(self, kafka: KafkaSettings, group: str, topic: str, *, timeout: float = 10.0) -> None:
@@ -89,13 +91,13 @@ class GroupLag:
         return [PartitionLag(at.partition, positions.get(at), begin[at], end[at]) for at in self._partitions]
 
     async def _open(self) -> None:
-        self._consumer = AIOKafkaConsumer(**self._kafka.client(), group_id=None, enable_auto_commit=False)
+        self._consumer = new_consumer(self._kafka, beyond="latest")
         await start(self._consumer)
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)
         # Also lets the consumer's tasks begin: one that is stopped before they do raises (aiokafka 0.14).
         await self._consumer.end_offsets(self._partitions)
-        self._admin = AIOKafkaAdminClient(**self._kafka.client())
+        self._admin = new_admin(self._kafka)
         await start(self._admin)
 
     async def _close(self) -> None:
@@ -109,7 +111,4 @@ class GroupLag:
             async with asyncio.timeout(self._timeout):
                 yield
         except (KafkaError, OSError, TimeoutError) as exc:
-            raise Unreachable(
-                f"Kafka at {self._kafka.bootstrap} did not tell its offsets: {str(exc) or type(exc).__name__}",
-                "is it running and reachable from here? `tallystream status` shows the embedded one",
-            ) from exc
+            raise unreachable(self._kafka, exc, "tell its offsets") from exc

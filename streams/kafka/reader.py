@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NodeNotReadyError
 
-from tallystream.schemas.errors import Unreachable
-from tallystream.streams.kafka.lifecycle import close, opened, start
+from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.consumer import new_consumer
+from tallystream.streams.kafka.errors import unreachable
+from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.settings import KafkaSettings
 
 STALL = 30.0
 """Default seconds without any progress after which a read gives up."""
 POLL_MS = 200
 FETCH_BYTES = 16 << 20
-FETCH_WAIT_MS = 50
-"""An empty fetch is how a hole at a partition's end shows itself: do not wait long for one."""
+FETCH_WAIT = 0.05
+"""Seconds. An empty fetch is how a hole at a partition's end shows itself: do not wait long for one."""
 
 
 class Batch(NamedTuple):
@@ -65,7 +66,7 @@ class TopicReader:
     """Reads one topic once. `extent` is known once entered; then iterate over `batches()`.
 
     Raises, from entering and from iterating:
-        Unreachable: Kafka did not answer, or a read made no progress for `stall` seconds.
+        UnreachableError: Kafka did not answer, or a read made no progress for `stall` seconds.
     """
 
     extent: Extent
@@ -85,7 +86,7 @@ class TopicReader:
         except BaseException as exc:
             await self._close()
             if isinstance(exc, KafkaError | OSError | TimeoutError):
-                raise self._unreachable(exc) from exc
+                raise unreachable(self._kafka, exc) from exc
             raise
         return self
 
@@ -105,14 +106,8 @@ class TopicReader:
 
     async def _open(self) -> Extent:
         """Ask for the offsets. The ends first: a beginning that moves in between only makes the stretch shorter."""
-        self._consumer = AIOKafkaConsumer(
-            **self._kafka.client(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            fetch_max_bytes=2 * FETCH_BYTES,
-            max_partition_fetch_bytes=FETCH_BYTES,
+        self._consumer = new_consumer(
+            self._kafka, fetch_wait=FETCH_WAIT, partition_bytes=FETCH_BYTES, answer_bytes=2 * FETCH_BYTES
         )
         await start(self._consumer)
         # Once only: a consumer that is stopped while its fetcher changes assignments may hang (aiokafka 0.14).
@@ -165,7 +160,7 @@ class TopicReader:
                 try:
                     found = await consumer.getmany(at, timeout_ms=POLL_MS)
                 except KafkaError as exc:
-                    raise self._unreachable(exc) from exc
+                    raise unreachable(self._kafka, exc) from exc
                 before, position = position, await consumer.position(at)
                 if position != before:
                     moved, rested = time.monotonic(), consumer.last_poll_timestamp(at)
@@ -179,15 +174,9 @@ class TopicReader:
                     yield end, []
                     return
                 elif time.monotonic() - moved > self._stall:
-                    raise self._unreachable(f"no records of {self._topic} for {self._stall:g} s")
+                    raise unreachable(self._kafka, f"no records of {self._topic} for {self._stall:g} s")
         finally:
             consumer.pause(at)
-
-    def _unreachable(self, why: object) -> Unreachable:
-        return Unreachable(
-            f"Kafka at {self._kafka.bootstrap} did not answer: {str(why) or type(why).__name__}",
-            "is it running and reachable from here? `tallystream status` shows the embedded one",
-        )
 
 
 async def latest(
@@ -198,7 +187,7 @@ async def latest(
     For topics that fit in memory. A topic that does not exist is empty.
 
     Raises:
-        Unreachable: Kafka did not answer, or made no progress for `stall` seconds.
+        UnreachableError: Kafka did not answer, or made no progress for `stall` seconds.
 
     """
     values: dict[bytes, bytes] = {}
@@ -215,7 +204,7 @@ async def latest(
 
 async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
     """Return the topic's partitions, none when it does not exist: asking for it by name first might create it."""
-    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+    async with administering(kafka) as admin:
         if topic not in await admin.list_topics():
             return []
         found = await admin.describe_topics([topic])

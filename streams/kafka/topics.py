@@ -13,8 +13,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from tallystream.schemas.errors import Unfit, Unreachable
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.schemas import topic_names
+from tallystream.schemas.errors import UnfitError
+from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.settings import KafkaSettings
 
 DAY_MS = 86_400_000
@@ -53,7 +55,7 @@ class Topics:
             "retention.ms": str(14 * DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         }
-        return self._spec("usage", self.partitions, config)
+        return self._spec(topic_names.USAGE, self.partitions, config)
 
     @property
     def calls(self) -> TopicSpec:
@@ -66,7 +68,7 @@ class Topics:
             "retention.ms": str(14 * DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         }
-        return self._spec("calls", self.partitions, config)
+        return self._spec(topic_names.CALLS, self.partitions, config)
 
     @property
     def calls_changelog(self) -> TopicSpec:
@@ -89,54 +91,54 @@ class Topics:
     @property
     def session_hour_rows(self) -> TopicSpec:
         """SessionHourCost by `connection|session|hour`, co-partitioned with `usage`."""
-        return self._spec("cost.session-hours", self.partitions, ROWS)
+        return self._spec(topic_names.SESSION_HOURS, self.partitions, ROWS)
 
     @property
     def hour_rows(self) -> TopicSpec:
         """HourCost partials, co-partitioned with `usage`."""
-        return self._spec("cost.hours", self.partitions, ROWS)
+        return self._spec(topic_names.HOURS, self.partitions, ROWS)
 
     @property
     def connections(self) -> TopicSpec:
         """Connection by `connection`."""
-        return self._spec("connections", 1, COMPACT)
+        return self._spec(topic_names.CONNECTIONS, 1, COMPACT)
 
     @property
     def activity(self) -> TopicSpec:
         """Activity by `connection|signal|gateway`."""
-        return self._spec("activity", 1, COMPACT)
+        return self._spec(topic_names.ACTIVITY, 1, COMPACT)
 
     @property
     def deadletters(self) -> TopicSpec:
         """DeadLetter by `source`."""
-        return self._spec("deadletters", 1, {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)})
+        return self._spec(topic_names.DEADLETTERS, 1, {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)})
 
     @property
     def openai_records(self) -> TopicSpec:
         """OpenAIRecord by `resource|query|bucket`; the lag lets the poller put right what a late writer overtook."""
-        return self._spec("openai.records", 1, COMPACT | {"min.compaction.lag.ms": str(DAY_MS)})
+        return self._spec(topic_names.OPENAI_RECORDS, 1, COMPACT | {"min.compaction.lag.ms": str(DAY_MS)})
 
     @property
     def openai_days(self) -> TopicSpec:
         """BilledDay by `day|model|project`."""
-        return self._spec("openai.days", 1, COMPACT)
+        return self._spec(topic_names.OPENAI_DAYS, 1, COMPACT)
 
     @property
     def poller_control(self) -> TopicSpec:
         """PollCursor by `resource|query`; who has its one partition is the active poller."""
-        return self._spec("openai.control", 1, COMPACT)
+        return self._spec(topic_names.POLLER_CONTROL, 1, COMPACT)
 
     @property
     def port_sent(self) -> TopicSpec:
         """SentEntity, PlannedRequest and SinkTerm: what the Port sink wrote. One partition, for one order of all notes,
         and the broker's time, for writers' clocks may differ.
         """
-        return self._spec("port.sent", 1, COMPACT | {"message.timestamp.type": "LogAppendTime"})
+        return self._spec(topic_names.PORT_SENT, 1, COMPACT | {"message.timestamp.type": "LogAppendTime"})
 
     @property
     def port_control(self) -> TopicSpec:
         """Empty; who has its one partition is the active sink."""
-        return self._spec("port.control", 1, COMPACT)
+        return self._spec(topic_names.PORT_CONTROL, 1, COMPACT)
 
     @property
     def sink_group(self) -> str:
@@ -177,22 +179,19 @@ async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: fl
     """Create what is missing and check what exists. Safe to call from many processes at once.
 
     Raises:
-        Unfit: a topic exists with other partitions or another configuration than ours.
-        Unreachable: Kafka did not answer, or not all topics were there, within `seconds`.
+        UnfitError: a topic exists with other partitions or another configuration than ours.
+        UnreachableError: Kafka did not answer, or not all topics were there, within `seconds`.
 
     """
     try:
         async with asyncio.timeout(seconds):
             await _ensure(kafka, specs)
     except (KafkaError, OSError, TimeoutError) as exc:
-        raise Unreachable(
-            f"Kafka at {kafka.bootstrap} did not let us create its topics: {str(exc) or type(exc).__name__}",
-            "is it running and reachable from here? `tallystream status` shows the embedded one",
-        ) from exc
+        raise unreachable(kafka, exc, "let us create its topics") from exc
 
 
 async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
-    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+    async with administering(kafka) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         replication = 3 if brokers >= 3 else 1
         extra = {"min.insync.replicas": "2"} if replication == 3 else {}
@@ -228,7 +227,7 @@ async def _await_leaders(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...
             for spec in specs:
                 count = len(found[spec.name]["partitions"])
                 if count != spec.partitions:
-                    raise Unfit(
+                    raise UnfitError(
                         f"topic {spec.name} has {count} partitions, we need {spec.partitions}",
                         "a partition count is fixed when the topic is created: set TALLYSTREAM_PARTITIONS to it,"
                         " or use another TALLYSTREAM_PREFIX",
@@ -248,7 +247,7 @@ async def _check(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...]) -> No
         }
         for name, want in spec.config.items():
             if set(have.get(name, "").split(",")) != set(want.split(",")):
-                raise Unfit(
+                raise UnfitError(
                     f"topic {spec.name} has {name}={have.get(name)!r}, we need {want!r}",
                     f"alter the topic (kafka-configs --alter --topic {spec.name} --add-config {name}=[{want}])"
                     " or use another TALLYSTREAM_PREFIX",

@@ -6,7 +6,7 @@ turns     the loop: stand by, and lead whenever it is our turn
 """
 
 from tallystream.streams.leader_election.election import Election
-from tallystream.streams.leader_election.fence import Fence, Lost
+from tallystream.streams.leader_election.fence import Fence, NotLeaderError
 from tallystream.streams.leader_election.loop import alternate, persist
 
-__all__ = ["Election", "Fence", "Lost", "alternate", "persist"]
+__all__ = ["Election", "Fence", "NotLeaderError", "alternate", "persist"]

@@ -14,11 +14,12 @@ from contextlib import suppress
 from typing import Any, Self
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from tallystream.streams.kafka.consumer import new_member
 from tallystream.streams.kafka.lifecycle import cancel, close, start
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.clock import boottime
@@ -51,17 +52,7 @@ class Election:
         # The assignor keeps its state in its class: a class of our own keeps two members in one process apart. Sticky,
         # for a standby that joins must not take the work from the one who has it.
         assignor = type("LeaderAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
-        self._consumer = AIOKafkaConsumer(
-            **self._kafka.client(),
-            group_id=self._group,
-            enable_auto_commit=False,
-            auto_offset_reset="latest",
-            session_timeout_ms=int(self.session_timeout * 1000),
-            # Also how soon we learn that another member has left.
-            heartbeat_interval_ms=int(min(1.0, self.session_timeout / 4) * 1000),
-            max_poll_interval_ms=max(60_000, int(self.session_timeout * 2000)),
-            partition_assignment_strategy=(assignor,),
-        )
+        self._consumer = new_member(self._kafka, self._group, self.session_timeout, assignor)
         self._consumer.subscribe([self._partition.topic], listener=_Listener(self))
         await start(self._consumer)
         self._loop = asyncio.create_task(self._stay())

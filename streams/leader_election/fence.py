@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tallystream.schemas.errors import RetryableError
 from tallystream.streams.leader_election.election import Election
 from tallystream.streams.service.clock import boottime
 
@@ -11,8 +12,13 @@ MARGIN = 0.5
 """Seconds before the end of certainty at which it is asked for again, at the least."""
 
 
-class Lost(Exception):  # noqa: N818 - an event, not a mistake
-    """Another member leads, or may."""
+class NotLeaderError(RetryableError):
+    """Another member leads, or may: what was to be written is left to it."""
+
+    code = "not_leader"
+
+    def __init__(self) -> None:
+        super().__init__("another member leads, or may")
 
 
 class Fence:
@@ -33,7 +39,7 @@ class Fence:
         """Return while no other member can have been given our place.
 
         Raises:
-            Lost: one may have been.
+            NotLeaderError: one may have been.
 
         """
         if self._good():
@@ -43,7 +49,7 @@ class Fence:
                 return
             until = await self._election.confirm(self._term)
             if until is None or until - MARGIN <= boottime():
-                raise Lost
+                raise NotLeaderError
             self._until = until
 
     def _good(self) -> bool:

@@ -9,11 +9,11 @@ from typing import TypeVar
 import structlog
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import TallystreamError
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.leader_election.election import Election
-from tallystream.streams.leader_election.fence import Lost
-from tallystream.streams.service.backoff import Pauses
+from tallystream.streams.leader_election.fence import NotLeaderError
+from tallystream.streams.service.backoff import FailureBackoff
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -25,13 +25,17 @@ async def persist(work: Callable[[], Awaitable[T]], away: Callable[[float], None
 
     `away` is told the seconds until the next attempt.
     """
-    pauses = Pauses()
+    failures = FailureBackoff()
     while True:
         try:
             return await work()
-        except (Unreachable, KafkaError, OSError) as exc:
-            why = exc.message if isinstance(exc, Unreachable) else type(exc).__name__
-        pause = pauses.after_failure()
+        except TallystreamError as exc:
+            if not exc.retryable:
+                raise
+            why = exc.message
+        except (KafkaError, OSError) as exc:
+            why = type(exc).__name__
+        pause = failures.after_failure()
         log.warning("kafka_away", why=why, retry_in_s=pause)
         away(pause)
         await asyncio.sleep(pause)
@@ -45,9 +49,9 @@ async def alternate(
 ) -> T:
     """Stand by, and lead whenever it is our turn; return what `lead` returns once that is not None.
 
-    `lead(term)` is cancelled when its term is over, may raise Lost when it finds out by itself, and has cleaned up
-    when it ends: the next term may follow at once. `standing_by` is called every `tick` seconds meanwhile, and may
-    raise.
+    `lead(term)` is cancelled when its term is over, may raise NotLeaderError when it finds out by itself, and has
+    cleaned up when it ends: the next term may follow at once. `standing_by` is called every `tick` seconds meanwhile,
+    and may raise.
     """
     while True:
         number = election.term
@@ -56,7 +60,7 @@ async def alternate(
         else:
             try:
                 result = await _lead(election, lead, number)
-            except Lost:
+            except NotLeaderError:
                 log.warning("standing_by", why="another member leads, or may")
             else:
                 if result is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,13 +14,16 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from tallystream import __version__
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.streams.poller.credentials import NEEDS, Tokens
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.params import Pairs
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.http import retry_after, trust
 
+BEYOND_RETRY_AFTER = Backoff(first=0.1, jitter=True)
+"""Waited on top of a Retry-After, for clocks differ."""
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -98,7 +100,7 @@ class Client:
         """Return the answer's JSON, exactly (see `schemas.exact`).
 
         Raises:
-            PollFailure: there is no answer of 200 with JSON in it after all attempts that make sense.
+            PollError: there is no answer of 200 with JSON in it after all attempts that make sense.
 
         """
         token = self._tokens.get(key)
@@ -127,68 +129,67 @@ class Client:
                     raise self._refused(response, body, path, key)
         # None of these errors is repeated in words: some hold the request with its headers.
         except TimeoutError:
-            raise PollFailure(Why.TIMEOUT, f"no whole answer in {self._config.timeout:g} s", _REACH) from None
+            raise PollError(Why.TIMEOUT, f"no whole answer in {self._config.timeout:g} s", _REACH) from None
         except aiohttp.ClientConnectorCertificateError:
-            raise PollFailure(
+            raise PollError(
                 Why.CONNECTION, "the server's certificate is not trusted", "TALLYSTREAM_OPENAI_CA names your CA"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise PollFailure(Why.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
+            raise PollError(Why.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
         try:
             return await asyncio.to_thread(exact.loads, body)
-        except InvalidBody as exc:
-            raise PollFailure(Why.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
+        except InvalidBodyError as exc:
+            raise PollError(Why.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > self._config.max_bytes:
-                raise PollFailure(
+                raise PollError(
                     Why.TOO_LARGE, f"the answer is larger than {self._config.max_bytes} bytes", "ask for fewer groups"
                 )
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _refused(self, response: aiohttp.ClientResponse, body: bytes, path: str, key: str) -> PollFailure:
+    def _refused(self, response: aiohttp.ClientResponse, body: bytes, path: str, key: str) -> PollError:
         status = response.status
         said = self._tokens.scrub(_message(body))
         text = f"OpenAI answered {status}" + (f": {said}" if said else "")
         if status == 401:
-            return PollFailure(Why.UNAUTHORISED, text, NEEDS[key])
+            return PollError(Why.UNAUTHORISED, text, NEEDS[key])
         if status == 403:
-            return PollFailure(Why.FORBIDDEN, text, NEEDS[key])
+            return PollError(Why.FORBIDDEN, text, NEEDS[key])
         if status == 404:
-            return PollFailure(Why.NOT_FOUND, text, f"is there a {path} at {self._config.base_url}?")
+            return PollError(Why.NOT_FOUND, text, f"is there a {path} at {self._config.base_url}?")
         if status == 429:
-            return PollFailure(
+            return PollError(
                 Why.RATE_LIMITED, text, "poll less often (TALLYSTREAM_OPENAI_INTERVAL)",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )  # fmt: skip
         if status >= 500 or status == 408:
-            return PollFailure(
+            return PollError(
                 Why.SERVER_ERROR,
                 text,
                 "OpenAI's status page may know more",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )
-        return PollFailure(Why.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?")
+        return PollError(Why.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?")
 
     def _again(self, exc: BaseException) -> bool:
-        if not isinstance(exc, PollFailure) or not exc.retryable:
+        if not isinstance(exc, PollError) or not exc.retryable:
             return False
         return exc.retry_after is None or exc.retry_after <= self._config.longest_wait
 
     def _wait(self, state: RetryCallState) -> float:
         """Wait as long as the server asks and a little more, else exponentially, with full jitter above a half."""
         exc = state.outcome.exception() if state.outcome else None
-        assert isinstance(exc, PollFailure)
+        assert isinstance(exc, PollError)
         self._retried(exc.why)
-        spread = 1 + random.random()  # noqa: S311 - no secret
         if exc.retry_after is not None:
-            return exc.retry_after + 0.05 * spread
-        grown: float = self._config.first_wait * 2.0 ** (state.attempt_number - 1)
-        return min(self._config.longest_wait, grown) * spread / 2
+            return exc.retry_after + BEYOND_RETRY_AFTER.delay(0)
+        backoff = Backoff(self._config.first_wait, self._config.longest_wait, jitter=True)
+        return backoff.delay(state.attempt_number - 1)
 
     async def _pause(self, seconds: float) -> None:
         self._expect(seconds)
@@ -202,7 +203,7 @@ def _message(body: bytes) -> str:
     """Return what an error of OpenAI's says."""
     try:
         answer = exact.loads(body)
-    except InvalidBody:
+    except InvalidBodyError:
         return ""
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else error

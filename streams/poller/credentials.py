@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 
 NEEDS = {
     "api": "set TALLYSTREAM_OPENAI_API_TOKEN to an API key of the organisation (sk-...)",
@@ -36,7 +36,7 @@ class Token:
         """Return the key, None when none is set.
 
         Raises:
-            PollFailure: the file cannot be read or holds no key.
+            PollError: the file cannot be read or holds no key.
 
         """
         if self.file is None:
@@ -44,11 +44,11 @@ class Token:
         try:
             text = self.file.read_text().strip()
         except (OSError, ValueError) as exc:
-            raise PollFailure(
+            raise PollError(
                 Why.TOKEN, f"the key file {self.file} cannot be read: {type(exc).__name__}", "is it mounted?"
             ) from None
         if not text or not text.isascii() or not text.isprintable() or " " in text:
-            raise PollFailure(Why.TOKEN, f"the key file {self.file} does not hold one key", "one line, nothing else")
+            raise PollError(Why.TOKEN, f"the key file {self.file} does not hold one key", "one line, nothing else")
         return text
 
 
@@ -63,7 +63,7 @@ class Tokens:
         """Return the key for resources of a kind.
 
         Raises:
-            PollFailure: there is none, or its file cannot be read.
+            PollError: there is none, or its file cannot be read.
 
         """
         for name in (kind, "api"):
@@ -71,7 +71,7 @@ class Tokens:
             if value:
                 self._seen.add(value)
                 return value
-        raise PollFailure(Why.TOKEN, "there is no key to ask OpenAI with", NEEDS[kind])
+        raise PollError(Why.TOKEN, "there is no key to ask OpenAI with", NEEDS[kind])
 
     def scrub(self, text: str) -> str:
         """Return the text without any key that was ever used, or anything that looks like one, in it."""

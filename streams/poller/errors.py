@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-from tallystream.schemas.errors import TallystreamError
+from tallystream.schemas.errors import TallystreamError, UnreachableError
 
 
 class Why(StrEnum):
@@ -48,7 +48,7 @@ class Why(StrEnum):
 RETRYABLE = frozenset({Why.RATE_LIMITED, Why.SERVER_ERROR, Why.TIMEOUT, Why.CONNECTION})
 
 
-class PollFailure(TallystreamError):  # noqa: N818 - a verdict on a poll
+class PollError(TallystreamError):
     """A poll that published nothing. Never holds a key, a header or a body."""
 
     code: ClassVar[str] = "poll_failed"
@@ -57,8 +57,5 @@ class PollFailure(TallystreamError):  # noqa: N818 - a verdict on a poll
         super().__init__(message, hint)
         self.why = why
         self.retry_after = retry_after
-
-    @property
-    def retryable(self) -> bool:
-        """Whether asking again at once may help."""
-        return self.why in RETRYABLE
+        self.retryable = why in RETRYABLE
+        self.exit_code = UnreachableError.exit_code if self.retryable else 1

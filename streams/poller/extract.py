@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from tallystream.schemas.openai import seconds
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.params import compile_jq, first_line
 from tallystream.streams.poller.schedule import Span
 
@@ -61,7 +61,7 @@ class Expression:
         """Return the first result, None when there is none.
 
         Raises:
-            PollFailure: the expression fails on this value.
+            PollError: the expression fails on this value.
 
         """
         if self._path is not None:
@@ -80,10 +80,8 @@ class Expression:
             raise self._failed(first_line(exc)) from exc
         return _unmark(found)
 
-    def _failed(self, why: str) -> PollFailure:
-        return PollFailure(
-            Why.SHAPE, f"the answer does not have the declared shape: {self._source}: {why}", _SHAPE_HINT
-        )
+    def _failed(self, why: str) -> PollError:
+        return PollError(Why.SHAPE, f"the answer does not have the declared shape: {self._source}: {why}", _SHAPE_HINT)
 
 
 class Extractor:
@@ -105,12 +103,12 @@ class Extractor:
         """Return what a response (exact JSON) holds.
 
         Raises:
-            PollFailure: the response does not have the declared shape, or says there is more but not where.
+            PollError: the response does not have the declared shape, or says there is more but not where.
 
         """
         data = self._data(response)
         if not isinstance(data, list):
-            raise PollFailure(Why.SHAPE, "the answer has no list where its items should be", _SHAPE_HINT)
+            raise PollError(Why.SHAPE, "the answer has no list where its items should be", _SHAPE_HINT)
         items = [self._item(item) for item in data]
         token = self._next(response) if self._next else None
         more = self._more(response) if self._more else None
@@ -119,13 +117,13 @@ class Extractor:
         if not more:
             return Page(items, None)
         if not isinstance(token, str) or not token:
-            raise PollFailure(Why.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT)
+            raise PollError(Why.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT)
         return Page(items, token)
 
     def _item(self, item: Any) -> Item:
         rows = self._rows(item) if self._rows else [item]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise PollFailure(Why.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
+            raise PollError(Why.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
         return Item(bucket_start(self._at(item)) if self._at else None, rows)
 
 
@@ -138,7 +136,7 @@ def buckets(items: Iterable[Item], span: Span, width: int) -> dict[int, list[Row
     A bucket without an item is unknown, not empty: it is not in the result.
 
     Raises:
-        PollFailure: two items are of one bucket, so that neither is the whole of it.
+        PollError: two items are of one bucket, so that neither is the whole of it.
 
     """
     found: dict[int, list[Row]] = {}
@@ -148,7 +146,7 @@ def buckets(items: Iterable[Item], span: Span, width: int) -> dict[int, list[Row
         if not span.start <= start < span.end:
             continue
         if start in found:
-            raise PollFailure(Why.SHAPE, f"two items of one answer are of the bucket at {start}", _SHAPE_HINT)
+            raise PollError(Why.SHAPE, f"two items of one answer are of the bucket at {start}", _SHAPE_HINT)
         found[start] = item.rows
     return found
 
@@ -157,7 +155,7 @@ def bucket_start(value: Any) -> int:
     """Return seconds since the epoch out of a number, a date or an RFC 3339 time.
 
     Raises:
-        PollFailure: it is none of these.
+        PollError: it is none of these.
 
     """
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
@@ -169,7 +167,7 @@ def bucket_start(value: Any) -> int:
             at = None
         if at is not None:
             return seconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
-    raise PollFailure(Why.SHAPE, f"an item's time is {str(value)[:40]!r}, not a number or a date", _SHAPE_HINT)
+    raise PollError(Why.SHAPE, f"an item's time is {str(value)[:40]!r}, not a number or a date", _SHAPE_HINT)
 
 
 def _mark(value: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import jq
 
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 
 PRELUDE = (
     ". as {now: $now, from: $from, to: $to} | {} as $ENV"
@@ -67,7 +67,7 @@ class Params:
         """Return each parameter's value; a null is left out.
 
         Raises:
-            PollFailure: an expression fails, or gives none or several values, or an object.
+            PollError: an expression fails, or gives none or several values, or an object.
 
         """
         given = {"now": moment.now, "from": moment.start, "to": moment.end}
@@ -82,7 +82,7 @@ class Params:
         """Return the parameters that do not move with time: with the path, they are the query's identity.
 
         Raises:
-            PollFailure: as `evaluate`.
+            PollError: as `evaluate`.
 
         """
         one, other = map(self.evaluate, _PROBES)
@@ -93,12 +93,12 @@ class Params:
         try:
             results = self._programs[name].input_value(given).all()
         except ValueError as exc:
-            raise PollFailure(
+            raise PollError(
                 Why.EXPRESSION, f"parameter {name} = {source!r} failed: {first_line(exc)}", "correct the expression"
             ) from exc
         items = results[0] if len(results) == 1 else None
         if len(results) != 1 or any(isinstance(item, dict | list) for item in _list(items)):
-            raise PollFailure(
+            raise PollError(
                 Why.EXPRESSION,
                 f"parameter {name} = {source!r} must give one text, number, true, false, null or list of these",
                 "correct the expression",

@@ -32,7 +32,7 @@ class Entry:
 
 
 class Ledger:
-    """The view of one poller on the topic. Every method raises Unreachable when Kafka does not answer."""
+    """The view of one poller on the topic. Every method raises UnreachableError when Kafka does not answer."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._kafka = kafka
@@ -104,7 +104,7 @@ async def read_cursors(kafka: KafkaSettings, topic: str) -> dict[bytes, PollCurs
     """Return the cursor of each query.
 
     Raises:
-        Unreachable: Kafka did not answer.
+        UnreachableError: Kafka did not answer.
 
     """
     cursors = {}

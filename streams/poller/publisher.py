@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Self
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.openai import OpenAIRecord, PollCursor
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.producer import BUCKETS, new_producer
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import Fence
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.published import Ledger
 
-RECORD = [("schema", b"openai-record/1")]
-CURSOR = [("schema", b"poll-cursor/1")]
-MAX_MESSAGE = 32 << 20
-"""Bytes of a record before compression. Rows compress 10 to 20 times; what is still over Kafka's limit is refused."""
+RECORD, CURSOR = schema_of(OpenAIRecord).headers, schema_of(PollCursor).headers
 GROUP = 64
 """Records sent before their acknowledgements are waited for."""
 TICK = timedelta(microseconds=1)
@@ -31,7 +30,7 @@ Messages = Sequence[tuple[bytes, bytes]]
 class Publisher:
     """Writes with acks from all in-sync replicas, each message once. An async context manager."""
 
-    def __init__(self, kafka: KafkaSettings, topics: Topics, timeout: float = 10.0) -> None:
+    def __init__(self, kafka: KafkaSettings, topics: Topics, timeout: float = BUCKETS.request_timeout) -> None:
         self._kafka = kafka
         self._records = topics.openai_records.name
         self._control = topics.poller_control.name
@@ -39,14 +38,7 @@ class Publisher:
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(
-            **self._kafka.client(),
-            acks="all",
-            enable_idempotence=True,
-            compression_type="gzip",
-            max_request_size=MAX_MESSAGE,
-            request_timeout_ms=int(self._timeout * 1000),
-        )
+        self._producer = new_producer(self._kafka, replace(BUCKETS, request_timeout=self._timeout))
         await start(self._producer)
         return self
 
@@ -59,8 +51,8 @@ class Publisher:
         """Write the records, then, once all of them are acknowledged, the cursor that says so.
 
         Raises:
-            Lost: another poller may be the active one; nothing (more) was written.
-            PollFailure: Kafka did not take a record, or not within the timeout.
+            NotLeaderError: another poller may be the active one; nothing (more) was written.
+            PollError: Kafka did not take a record, or not within the timeout.
 
         """
         async with self._turn:
@@ -87,13 +79,13 @@ class Publisher:
                 for (key, _), ack in zip(messages, acks, strict=True):  # noqa: B007 - named in an error
                     await ack
         except MessageSizeTooLargeError:
-            raise PollFailure(
+            raise PollError(
                 Why.TOO_LARGE,
                 f"the bucket {key.decode()} is larger than Kafka accepts",
                 "declare the resource with fewer groups or narrower buckets",
             ) from None
         except (KafkaError, OSError, TimeoutError) as exc:
-            raise PollFailure(
+            raise PollError(
                 Why.KAFKA, f"Kafka did not take a record ({type(exc).__name__})", "is Kafka up and reachable?"
             ) from exc
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.extract import Item, Row, buckets
 from tallystream.streams.poller.params import Moment, Pairs, pairs
 from tallystream.streams.poller.resources import Resource
@@ -25,7 +25,7 @@ async def fetch_buckets(getter: Getter, resource: Resource, span: Span, now: flo
     """Return the rows of each bucket of the span, by the bucket's start; buckets the answer leaves out are unknown.
 
     Raises:
-        PollFailure: any page failed, or does not have the declared shape.
+        PollError: any page failed, or does not have the declared shape.
 
     """
     window = resource.window
@@ -41,7 +41,7 @@ async def fetch_current(getter: Getter, resource: Resource, now: float) -> list[
     """Return all rows of a resource without buckets.
 
     Raises:
-        PollFailure: as `fetch_buckets`.
+        PollError: as `fetch_buckets`.
 
     """
     return await _rows(getter, resource, Moment(now, int(now), int(now)))
@@ -74,7 +74,7 @@ async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Ite
         if page.next is None:
             return items
         if page.next in asked:
-            raise PollFailure(Why.PAGINATION, "the pages lead in a circle", "the API may have changed")
+            raise PollError(Why.PAGINATION, "the pages lead in a circle", "the API may have changed")
         asked.add(page.next)
         values[pages.param] = page.next
-    raise PollFailure(Why.PAGINATION, f"more than {MAX_PAGES} pages", "ask for larger pages or a shorter chunk")
+    raise PollError(Why.PAGINATION, f"more than {MAX_PAGES} pages", "ask for larger pages or a shorter chunk")

@@ -126,7 +126,7 @@ class Resource(BaseModel):
         """Return the parameters that do not move with time.
 
         Raises:
-            PollFailure: an expression fails.
+            PollError: an expression fails.
 
         """
         return self.compiled.fixed()
@@ -135,7 +135,7 @@ class Resource(BaseModel):
         """Return the query's identity: the resource, its fixed parameters, and whose usage it is (`account`).
 
         Raises:
-            PollFailure: an expression fails.
+            PollError: an expression fails.
 
         """
         parts = [self.name, self.path, self.bucket or "", self.fixed_params(), [part or "" for part in account]]

@@ -12,11 +12,11 @@ from typing import Protocol
 import structlog
 
 from tallystream.schemas import exact, keys
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, PollCursor, at, bucket_name, digest, seconds
-from tallystream.streams.leader_election import Fence, Lost
+from tallystream.streams.leader_election import Fence, NotLeaderError
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.extract import Row
 from tallystream.streams.poller.metrics import Metrics
 from tallystream.streams.poller.published import Ledger
@@ -38,7 +38,7 @@ class Progress(Protocol):
     def done(self, resource: str) -> None:
         """One of them has been published."""
 
-    def failed(self, resource: str, failure: PollFailure) -> None:
+    def failed(self, resource: str, failure: PollError) -> None:
         """One failed, and the rest are left for the next round."""
 
 
@@ -51,7 +51,7 @@ class Quiet:
     def done(self, resource: str) -> None:
         """Ignore."""
 
-    def failed(self, resource: str, failure: PollFailure) -> None:
+    def failed(self, resource: str, failure: PollError) -> None:
         """Ignore."""
 
 
@@ -71,7 +71,7 @@ class Round:
     published: int = 0
     restated: int = 0
     unchanged: int = 0
-    failures: dict[str, PollFailure] = field(default_factory=dict)
+    failures: dict[str, PollError] = field(default_factory=dict)
 
 
 class Engine:
@@ -93,8 +93,8 @@ class Engine:
         """Poll every resource once.
 
         Raises:
-            Lost: another poller may be the active one now.
-            Unreachable: Kafka did not answer when the topic was read.
+            NotLeaderError: another poller may be the active one now.
+            UnreachableError: Kafka did not answer when the topic was read.
 
         """
         await term.ledger.refresh()
@@ -113,9 +113,9 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 for resource in self._config.resources:
                     group.create_task(one(resource))
-        except* Lost:
+        except* NotLeaderError:
             self._metrics.discarded.inc()
-            raise Lost from None
+            raise NotLeaderError from None
         return result
 
     async def _guarded(self, resource: Resource, term: Term, result: Round) -> None:
@@ -123,23 +123,23 @@ class Engine:
         try:
             with self._metrics.duration.labels(name).time():
                 await self._poll(resource, term, result)
-        except PollFailure as failure:
+        except PollError as failure:
             self._failed(name, failure, result)
-        except InvalidBody as exc:
-            self._failed(name, PollFailure(Why.SHAPE, exc.message, "the rows cannot be kept exactly"), result)
-        except Lost:
+        except InvalidBodyError as exc:
+            self._failed(name, PollError(Why.SHAPE, exc.message, "the rows cannot be kept exactly"), result)
+        except NotLeaderError:
             raise
         except Exception as exc:  # noqa: BLE001 - a defect in one resource must not stop the others
             trace = self._config.tokens.scrub(traceback.format_exc())
             log.error("poll_defect", resource=name, trace=trace)  # noqa: TRY400 - the trace is scrubbed first
-            defect = PollFailure(Why.INTERNAL, f"a defect: {type(exc).__name__}", "report it with the log's trace")
+            defect = PollError(Why.INTERNAL, f"a defect: {type(exc).__name__}", "report it with the log's trace")
             self._failed(name, defect, result)
         else:
             self._metrics.last_success.labels(name).set(self._now())
             if self._failing.pop(name, None):
                 log.info("poll_recovered", resource=name)
 
-    def _failed(self, name: str, failure: PollFailure, result: Round) -> None:
+    def _failed(self, name: str, failure: PollError, result: Round) -> None:
         result.failures[name] = failure
         self._metrics.failures.labels(name, failure.why.value).inc()
         self._progress.failed(name, failure)

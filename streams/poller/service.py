@@ -12,7 +12,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.leader_election import Election, Fence, alternate, persist
@@ -60,7 +60,7 @@ class Poller:
 
         Raises:
             UsageError: the CA file cannot be used.
-            Unfit: a topic exists that is not as it must be.
+            UnfitError: a topic exists that is not as it must be.
 
         """
         await persist(partial(self._member, once=False), self._expect)
@@ -69,14 +69,14 @@ class Poller:
         """Poll everything once and return what came of it.
 
         Raises:
-            Unreachable: another poller is the active one, or Kafka does not answer.
-            UsageError, Unfit: as `run`.
+            UnreachableError: another poller is the active one, or Kafka does not answer.
+            UsageError, UnfitError: as `run`.
 
         """
         try:
             return await self._member(once=True)
         except (KafkaError, OSError) as exc:
-            raise Unreachable(
+            raise UnreachableError(
                 f"Kafka at {self._kafka.bootstrap} did not answer: {type(exc).__name__}", "is it running?"
             ) from exc
 
@@ -132,7 +132,9 @@ class Poller:
         self._expect(TICK)
         self._stood_since = self._stood_since or time.monotonic()
         if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
-            raise Unreachable("another poller is the active one", "it polls already; `--once` is for when none runs")
+            raise UnreachableError(
+                "another poller is the active one", "it polls already; `--once` is for when none runs"
+            )
 
     async def _lead(self, election: Election, engine: Engine, number: int, *, once: bool) -> Round | None:
         """Poll until cancelled, or once."""

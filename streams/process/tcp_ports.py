@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 
 BELOW_EPHEMERAL = range(20_000, 32_000)
 """The kernel takes the local ports of outgoing connections from 32768 upwards (Linux' default): a port from there could
@@ -36,7 +36,7 @@ def pick(*taken: int) -> int:
     """Return a free port below the ephemeral ones that is none of `taken`, and that nobody else has picked just now.
 
     Raises:
-        Unreachable: no free port was found.
+        UnreachableError: no free port was found.
 
     """
     for _ in range(ATTEMPTS):
@@ -44,7 +44,9 @@ def pick(*taken: int) -> int:
         # Reserved before it is tried: trying is listening for a moment, which could meet the one who has picked it.
         if port not in taken and _reserve(port) and is_free(port):
             return port
-    raise Unreachable(f"no free port between {BELOW_EPHEMERAL.start} and {BELOW_EPHEMERAL.stop}", "what listens there?")
+    raise UnreachableError(
+        f"no free port between {BELOW_EPHEMERAL.start} and {BELOW_EPHEMERAL.stop}", "what listens there?"
+    )
 
 
 def _reserve(port: int) -> bool:

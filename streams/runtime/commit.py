@@ -41,7 +41,7 @@ async def commit_group(table: FoldTable, p: int, part: Part) -> None:
     after it, both in that one batch: of a torn group only rows remain, which the position read back folds over.
 
     Raises:
-        Unfit: a row does not fit a record batch; nothing has been sent.
+        UnfitError: a row does not fit a record batch; nothing has been sent.
 
     """
     producer, store = cast(Producer, table.app.producer), table.store

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import structlog
 from faust.types import TP
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.partition import Part
 from tallystream.streams.runtime.source_check import check_offset
 from tallystream.streams.service.clock import boottime
@@ -17,7 +17,7 @@ from tallystream.streams.service.clock import boottime
 if TYPE_CHECKING:
     from tallystream.streams.runtime.faust_backend.table import FoldTable
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 REPAIR_EVERY = 1.0
 """Seconds between two seeks back of a partition: what was fetched before the first is still under way."""
@@ -51,7 +51,7 @@ class Repair:
     async def _seek_back(self, p: int, part: Part, why: str) -> None:
         table = self._table
         tp, consumer = TP(table.source, p), table.app.consumer
-        log.warning("repair of %s-%d: expected %d, %s", tp.topic, p, part.expected, why)
+        log.warning("sought_back", topic=tp.topic, partition=p, expected=part.expected, why=why)
         try:
             async with asyncio.timeout(SEEK_TIMEOUT):
                 begin = (await consumer.earliest_offsets(tp))[tp]
@@ -61,10 +61,10 @@ class Repair:
                 consumer.resume_partitions({tp})
                 await consumer.seek_wait({tp: part.expected})
             table.counters.repairs += 1
-        except Unfit as exc:
+        except UnfitError as exc:
             table.app.die(exc)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the watch tries again
-            log.warning("repair of %s-%d: %r, trying again", tp.topic, p, exc)
+            log.warning("seek_back_failed", topic=tp.topic, partition=p, error=repr(exc))
 
     async def watch(self, parts: Mapping[int, Part]) -> None:
         """Look, once a second, for partitions where nothing comes although the source has more."""
@@ -98,7 +98,7 @@ class Repair:
                 end = (await table.app.consumer.highwaters(tp))[tp]
             if table.part(tp.partition) is part:
                 check_offset(tp, part.expected, 0, end)
-        except Unfit as exc:
+        except UnfitError as exc:
             table.app.die(exc)
         except Exception as exc:  # noqa: BLE001 - rebalancing, or no broker: the next tick asks again
-            log.info("end of %s-%d: %r", tp.topic, tp.partition, exc)
+            log.info("source_end_unknown", topic=tp.topic, partition=tp.partition, error=repr(exc))

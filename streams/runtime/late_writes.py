@@ -8,14 +8,14 @@ one day leave the older row. So an owner sees to it that the last row of a key i
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import aiokafka
+import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.runtime.changelog import reserved
 from tallystream.streams.runtime.partition import Part
@@ -24,7 +24,7 @@ from tallystream.streams.service.clock import boottime
 if TYPE_CHECKING:
     from tallystream.streams.runtime.faust_backend.table import FoldTable
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 CHECK_EVERY = 30.0
 """Seconds after which the end of a topic that we have no rows for is asked for; compaction waits a day."""
@@ -96,7 +96,7 @@ class Overtaken:
                 async with asyncio.timeout(PATIENCE):
                     await self.look()
             except (KafkaError, OSError, TimeoutError) as exc:
-                log.info("late rows were not looked for: %r, trying again", exc)
+                log.info("late_rows_not_looked_for", error=repr(exc), retry_in_s=AGAIN)
                 await asyncio.sleep(AGAIN)
                 self._wake.set()
             except Exception as exc:  # noqa: BLE001 - as everywhere: nothing limps on
@@ -113,10 +113,7 @@ class Overtaken:
         self._wake.clear()
         if not quiet and not self._ranges:
             return
-        reader = aiokafka.AIOKafkaConsumer(
-            **self._table.app.kafka.client(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-        )
-        async with opened(reader):
+        async with opened(new_consumer(self._table.app.kafka)) as reader:
             if quiet:
                 ends = await reader.end_offsets(list(quiet))
                 self._asked = boottime()
@@ -166,7 +163,7 @@ class Overtaken:
 
     def _mend(self, at: TopicPartition, part: Part, hidden: set[bytes]) -> None:
         if hidden:
-            log.warning("%s-%d: %d rows were hidden by a replaced worker's, written again", *at, len(hidden))
+            log.warning("hidden_rows_written_again", topic=at.topic, partition=at.partition, rows=len(hidden))
             self._table.counters.overtaken += len(hidden)
             self._table.rewrite(at.partition, part, at.topic, hidden)
             self._table.flush(part)

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import aiokafka
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.runtime import expiry
 from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay
@@ -50,7 +50,7 @@ class Recovery:
         """Recover and install the partitions, or return early when another rebalance has begun.
 
         Raises:
-            Unfit: see `_check_log` and `_check_source`.
+            UnfitError: see `_check_log` and `_check_source`.
             KafkaError: Kafka does not answer.
             TimeoutError: Kafka answers with nothing.
 
@@ -71,13 +71,7 @@ class Recovery:
                         self._table.overtaken.taken(p, begins, ends)
 
     def _reader(self, fetch_bytes: int) -> Any:
-        return aiokafka.AIOKafkaConsumer(
-            **self._table.app.kafka.client(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=fetch_bytes,
-        )
+        return new_consumer(self._table.app.kafka, beyond="none", partition_bytes=fetch_bytes)
 
     async def _read_logs(
         self, reader: Any, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
@@ -89,7 +83,7 @@ class Recovery:
         for p, log in self._logs.items():
             have = store.changelog_offset(p) + 1
             if have > ends[log]:
-                raise Unfit(
+                raise UnfitError(
                     f"{log.topic}-{p}: the local store has read up to {have}, the changelog ends at {ends[log]}:"
                     " was it deleted?",
                     "if it was, on purpose: remove the worker's data directory",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import Position
 
 
@@ -26,13 +26,13 @@ def check_offset(source: Partition, position: int, begin: int, end: int) -> None
     """Refuse a source that begins after the position, or ends before it.
 
     Raises:
-        Unfit: always when it does.
+        UnfitError: always when it does.
 
     """
     if position > end:
         raise _recreated(source, f"counted up to offset {position}, the topic ends at {end}")
     if position < begin:
-        raise Unfit(
+        raise UnfitError(
             f"{source.topic}-{source.partition}: retention deleted {position} to {begin - 1} before they were counted",
             "they are gone: raise the topic's retention.ms above the longest outage; restore the topic or start over",
         )
@@ -42,7 +42,7 @@ def check_record(source: Partition, position: Position, offset: int, append_ms: 
     """Refuse a source where the record before the position is another than the one that was counted.
 
     Raises:
-        Unfit: the record now found there, at `offset`, or its append time, is not what the position says.
+        UnfitError: the record now found there, at `offset`, or its append time, is not what the position says.
 
     """
     if position.append_ms >= 0 and (offset, append_ms) != (position.offset - 1, position.append_ms):
@@ -53,8 +53,8 @@ def check_record(source: Partition, position: Position, offset: int, append_ms: 
         )
 
 
-def _recreated(source: Partition, what: str) -> Unfit:
-    return Unfit(
+def _recreated(source: Partition, what: str) -> UnfitError:
+    return UnfitError(
         f"{source.topic}-{source.partition}: {what}: the topic was deleted and created again, or cut",
         "start over with another TALLYSTREAM_PREFIX, or remove this table's changelog and the worker's data directory",
     )

@@ -1,41 +1,62 @@
-"""How long to wait before what failed is tried again: longer each time, short again once it has held for a while."""
+"""How long to wait before what failed is tried again: longer each time, short again once it has held for a while.
+
+Retries of one call are tenacity's (`streams.poller.client`, `streams.embedded.jars`); the delays are from here.
+"""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tallystream.streams.service.clock import boottime
 
 STEADY = 60.0
-"""Seconds after which what went wrong before counts no more."""
+"""Seconds after which a failure that came before no longer counts."""
+MOST_DOUBLINGS = 62
+"""Enough for every delay there is, and few enough for a float."""
 
 
+@dataclass(frozen=True)
 class Backoff:
-    """Doubles from `first` to `most` seconds while runs are short; a run of `stable` seconds starts over."""
+    """Delays that double from `first` to `longest` seconds."""
 
-    def __init__(self, first: float, most: float, stable: float) -> None:
-        self._first = first
-        self._most = most
-        self._stable = stable
-        self._next = first
+    first: float = 1.0
+    longest: float = 30.0
+    jitter: bool = False
+    """Draw each delay from the upper half of what it would be, so that many who failed together do not return so."""
 
-    def after(self, ran: float) -> float:
-        """Return the seconds to wait after a run of `ran` seconds."""
-        if ran >= self._stable:
-            self._next = self._first
-        delay = self._next
-        self._next = min(self._next * 2, self._most)
+    def delay(self, failures: int, *, at_least: float = 0.0) -> float:
+        """Return the seconds to wait after so many failures before this one; `at_least` may exceed `longest`."""
+        delay = min(self.longest, self.first * 2.0 ** min(failures, MOST_DOUBLINGS))
+        if self.jitter:
+            delay *= (1 + random.random()) / 2  # noqa: S311 - no secret
+        return max(delay, at_least)
+
+
+class FailureBackoff:
+    """Counts the failures itself: the delay grows while runs are short, and a run of `steady` seconds starts over."""
+
+    def __init__(
+        self, backoff: Backoff | None = None, steady: float = STEADY, now: Callable[[], float] = boottime
+    ) -> None:
+        self._backoff = backoff or Backoff()
+        self._steady = steady
+        self._now = now
+        self._failures = 0
+        self._began = now()
+
+    def after_run(self, seconds: float) -> float:
+        """Return the seconds to wait after a run that failed after `seconds`."""
+        if seconds >= self._steady:
+            self._failures = 0
+        delay = self._backoff.delay(self._failures)
+        self._failures += 1
         return delay
 
-
-class Pauses:
-    """A backoff that times the runs itself: from when the last pause was over to the next failure."""
-
-    def __init__(self, first: float = 1.0, longest: float = 30.0) -> None:
-        self._backoff = Backoff(first, longest, STEADY)
-        self._began = boottime()
-
     def after_failure(self) -> float:
-        """Return how long to wait now."""
-        now = boottime()
-        pause = self._backoff.after(now - self._began)
-        self._began = now + pause
-        return pause
+        """Return the seconds to wait now; the run began when the last wait was over."""
+        now = self._now()
+        delay = self.after_run(now - self._began)
+        self._began = now + delay
+        return delay

@@ -18,7 +18,7 @@ from tests.support import oracle
 
 from tallystream.agents.pricing import Book
 from tallystream.schemas.clients import LogsResult, normalise_logs
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.money import to_pico
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
 from tallystream.schemas.packing import messages
@@ -160,7 +160,7 @@ def test_every_body_shows_its_signal_and_is_refused_elsewhere(name: str) -> None
         assert detect_signal(body, encoding) == signal
         assert inspect(body, encoding, signal) > 0
         if signal != "logs":
-            with pytest.raises(InvalidBody, match=f"holds {signal}"):
+            with pytest.raises(InvalidBodyError, match=f"holds {signal}"):
                 normalise_logs(body, encoding)
 
 

@@ -20,11 +20,10 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 from tests.support.product import free_port
 
-from tallystream.schemas.connections import Connection, IngestKey, Provider
+from tallystream.schemas.connections import Connection, IngestKey, Provider, hash_secret
+from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway import Gateway, GatewayConfig
-from tallystream.streams.gateway.auth import sha256
 from tallystream.streams.gateway.pseudonyms import pseudonyms
-from tallystream.streams.gateway.routes import BASE
 from tallystream.streams.kafka.reader import TopicReader
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, TopicSpec, ensure
@@ -36,7 +35,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def connection(provider: Provider = "codex", *ids: str, **fields: Any) -> Connection:
     """Return a connection that these ingest ids open (`INGEST_ID` when none is given)."""
-    ingest = [IngestKey(sha256=sha256(ingest_id)) for ingest_id in ids or (INGEST_ID,)]
+    ingest = [IngestKey(sha256=hash_secret(ingest_id)) for ingest_id in ids or (INGEST_ID,)]
     defaults: dict[str, Any] = {
         "connection_id": f"{provider}-7f3a",
         "provider": provider,
@@ -73,7 +72,7 @@ async def event_ids(kafka: KafkaSettings, topics: Topics) -> list[str]:
 
 def logs_path(ingest_id: str = INGEST_ID, provider: str = "codex", signal_: str = "logs") -> str:
     """Return the path that `connections create` would print."""
-    return f"{BASE}{provider}/{ingest_id}/v1/{signal_}"
+    return f"{INGEST_PATH}{provider}/{ingest_id}/v1/{signal_}"
 
 
 def config_of(kafka: KafkaSettings, prefix: str, directory: Path, **changes: Any) -> GatewayConfig:

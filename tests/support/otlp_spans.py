@@ -9,6 +9,7 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from tallystream.schemas.clients.genai import Sighting, SpansResult, read_sightings, spellings
 from tallystream.schemas.otlp import Encoding, json_spans, protobuf_spans
@@ -86,7 +87,8 @@ def protobuf(spans: Sequence[MadeSpan]) -> bytes:
             start_time_unix_nano=start,
             end_time_unix_nano=end,
         )
-        made.status.code = 2 if span.failed else 0
+        if span.failed:
+            made.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR))
         for key, value in span.attributes.items():
             made.attributes.add(key=key, value=_any(value))
     return request.SerializeToString()

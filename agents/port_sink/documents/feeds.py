@@ -22,10 +22,10 @@ from aiokafka import ConsumerRecord
 
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.global_table import Feed, Row
 from tallystream.streams.kafka.topics import Topics
 
-_VERSION = re.compile(rb'"version":\[(\d+),(\d+)\]')
 _POLLED = re.compile(rb'"polled_at":"([^"]+)"')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -142,6 +142,7 @@ def _row(prefix: bytes, record: ConsumerRecord) -> Row:
         raise ValueError("no key")
     if record.value is None:
         return Row(prefix + record.key, (0, 0), None)
-    found = _VERSION.search(record.value)
-    generation, offset = found.groups() if found else orjson.loads(record.value)["version"]
-    return Row(prefix + record.key, (int(generation), int(offset)), record.value)
+    version = find_version(record.value)
+    if version is None:
+        raise ValueError("no version")
+    return Row(prefix + record.key, version, record.value)

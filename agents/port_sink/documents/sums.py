@@ -7,25 +7,21 @@ from decimal import Decimal
 from typing import Any
 
 from tallystream.schemas.money import to_pico, to_usd
-
-COUNTS = (
-    "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool",
-    "total_tokens", "unpriced_requests", "late_events",
-)  # fmt: skip
+from tallystream.schemas.rows import SUM_COUNTS
 
 
 class Totals:
     """Sums of cost rows (`schemas.rows.Sums`)."""
 
     def __init__(self) -> None:
-        self._counts = dict.fromkeys(COUNTS, 0)
+        self._counts = dict.fromkeys(SUM_COUNTS, 0)
         self._cost: int | None = None
         self._reported: int | None = None
 
     def add(self, sums: Mapping[str, Any]) -> None:
         """Add a row's sums."""
         counts = self._counts
-        for name in COUNTS:
+        for name in SUM_COUNTS:
             counts[name] += sums[name]
         if (cost := sums["cost_usd"]) is not None:
             self._cost = (self._cost or 0) + to_pico(cost)

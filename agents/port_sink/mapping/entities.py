@@ -12,6 +12,7 @@ import orjson
 
 from tallystream.agents.port_sink.mapping.identifiers import encode
 from tallystream.agents.port_sink.mapping.program import Failure, RawEntity
+from tallystream.schemas.errors import PermanentError
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?")
@@ -44,8 +45,10 @@ class Entity:
                     yield target
 
 
-class Unmappable(Exception):  # noqa: N818 - a verdict on a record
-    """What the mapping gave is no entity: `field` of the mapping gave `reason`."""
+class UnmappableError(PermanentError):
+    """What the mapping gave is not an entity: `field` of the mapping gave `reason`."""
+
+    code = "unmappable"
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -90,13 +93,13 @@ def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
     without zone where the blueprint wants a date-time (taken as UTC); digits that only floats make.
 
     Raises:
-        Unmappable: no identifier, no such blueprint known, or a required property or relation is null.
+        UnmappableError: no identifier, no such blueprint known, or a required property or relation is null.
 
     """
     name = _text(raw.get("blueprint"), "blueprint")
     blueprint = known.get(name)
     if blueprint is None:
-        raise Unmappable("blueprint", f"Port has no blueprint {name!r}")
+        raise UnmappableError("blueprint", f"Port has no blueprint {name!r}")
     identifier = encode(_text(raw.get("identifier"), "identifier"))
     body: dict[str, Any] = {"identifier": identifier}
     for field in ("title", "icon"):
@@ -116,10 +119,10 @@ def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
         body["relations"] = relations
     for required in blueprint.required:
         if properties.get(required) is None:
-            raise Unmappable(f"properties.{required}", "the blueprint requires it and it is null")
+            raise UnmappableError(f"properties.{required}", "the blueprint requires it and it is null")
     for required in blueprint.required_relations:
         if not relations.get(required):
-            raise Unmappable(f"relations.{required}", "the blueprint requires it and it is null")
+            raise UnmappableError(f"relations.{required}", "the blueprint requires it and it is null")
     text = orjson.dumps(body)
     digest = blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
     return Entity(EntityKey(name, identifier), body, text, digest)
@@ -127,7 +130,7 @@ def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
 
 def _text(value: Any, field: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise Unmappable(field, f"must give a text, gave {'an empty one' if value == '' else _shown(value)}")
+        raise UnmappableError(field, f"must give a text, gave {'an empty one' if value == '' else _shown(value)}")
     return str(value)
 
 
@@ -166,8 +169,8 @@ def _relation(value: Any, name: str) -> Any:
         return encode(value) if value else None
     if isinstance(value, list):
         if not all(isinstance(item, str) for item in value):
-            raise Unmappable(f"relations.{name}", f"must give identifiers, gave {_shown(value)}")
+            raise UnmappableError(f"relations.{name}", f"must give identifiers, gave {_shown(value)}")
         return [encode(item) for item in value if item]
     if value is None or isinstance(value, dict):
         return value
-    raise Unmappable(f"relations.{name}", f"must give an identifier, gave {_shown(value)}")
+    raise UnmappableError(f"relations.{name}", f"must give an identifier, gave {_shown(value)}")

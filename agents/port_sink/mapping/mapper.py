@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tallystream.agents.port_sink.mapping import repairs as rules
-from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey, Rules, Unmappable, build
+from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey, Rules, UnmappableError, build
 from tallystream.agents.port_sink.mapping.model import EntityMapping, MappingFile, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
 from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, Repair
@@ -92,7 +92,7 @@ class Mapper:
             for raw in outcome.entities:
                 try:
                     found.entities.append((index, build(raw, rows[index][0], known)))
-                except Unmappable as exc:
+                except UnmappableError as exc:
                     found.failures.append((index, exc.failure(program.source(exc.field))))
 
     def _repaired(self, resource: ResourceMapping) -> ResourceMapping:

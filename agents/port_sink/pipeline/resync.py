@@ -15,7 +15,7 @@ from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.client import Client, PortAnswerError
 from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.state.sent import Ledger
@@ -89,7 +89,7 @@ class Retention:
         """Delete what is due, until cancelled.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
 
         """
         while True:
@@ -113,7 +113,7 @@ class Retention:
         await self.fence.ensure()
         try:
             self.pace.heard(await api.delete(self.client, blueprint, identifiers, dependents=self.dependents))
-        except Refusal as exc:
+        except PortAnswerError as exc:
             if exc.why is not Why.NOT_FOUND:  # the blueprint is gone, and its entities with it
                 raise
         await self.ledger.forget(EntityKey(blueprint, identifier) for identifier in identifiers)

@@ -13,26 +13,37 @@ from tallystream.agents.port_sink.dead_letters import Letters
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.send_queue import Item, Outbox
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.client import Client, PortAnswerError
 from tallystream.agents.port_sink.port.errors import PortError, Why
 from tallystream.agents.port_sink.port.rate import Pace
 from tallystream.agents.port_sink.state.in_doubt import Doubts
 from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.schemas.errors import RetryableError
 from tallystream.streams.leader_election import Fence
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
 log = structlog.get_logger()
 ATTEMPTS = 12
 """Attempts of an entity that Port does not take yet; with the pauses between them that is an hour."""
-FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 2_000, 600_000
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
+ENTITY_BACKOFF = Backoff(first=2.0, longest=600.0)
+"""Between two attempts of one entity."""
+REQUEST_BACKOFF = Backoff(first=0.5, longest=60.0)
+"""Between two attempts of a whole request, which Port did not answer or not yet."""
+MOST_RETRY_AFTER = 600.0
+"""Seconds: a Retry-After beyond it is not believed."""
 IDLE = 0.05
 UNSURE = frozenset({Why.UNANSWERED, Why.SERVER})
 """After these it is not known whether the request was, or will be, carried out."""
 
 
-class Closing(Exception):  # noqa: N818 - an event, not a mistake
-    """The term ends."""
+class WriterClosingError(RetryableError):
+    """The sink stops writing: what it has not sent is sent by the next one."""
+
+    code = "writer_closing"
+
+    def __init__(self) -> None:
+        super().__init__("the sink is closing")
 
 
 @dataclass(frozen=True)
@@ -60,13 +71,13 @@ class Delivery:
         """Take batches and deliver them, until `closing`. A sender has one request under way; `slot` is its number.
 
         Raises:
-            Lost: another sink writes, or may.
+            NotLeaderError: another sink writes, or may.
 
         """
         while not self.closing.is_set():
             taken = self.outbox.take(self.now_ms())
             if taken is not None:
-                with suppress(Closing):
+                with suppress(WriterClosingError):
                     await self._deliver(slot, *taken)
                 continue
             # A batch may become due by mere waiting, so the event alone would not do.
@@ -114,7 +125,7 @@ class Delivery:
         await self.client.tokens.get()
         await self.fence.ensure()
         if self.closing.is_set():
-            raise Closing
+            raise WriterClosingError
         await self.ledger.plan(slot, items, self.now_ms() + int(self.client.tokens.longest * 1000))
         await self.fence.ensure()
         entities = [item.entity for item in items]
@@ -122,7 +133,7 @@ class Delivery:
 
     async def _pause(self, exc: PortError, attempt: int) -> None:
         """Wait until the same request may be accepted."""
-        headers = exc.headers if isinstance(exc, Refusal) else {}
+        headers = exc.headers if isinstance(exc, PortAnswerError) else {}
         if exc.why is Why.THROTTLED:
             self.metrics.throttled.inc()
             seconds = self.pace.throttled(headers, exc.retry_after, attempt)
@@ -130,15 +141,13 @@ class Delivery:
             log.warning("throttled", seconds=round(seconds, 1), hint=exc.hint)
             return
         self.said(exc.message)
-        seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(attempt, 10))
-        if exc.retry_after is not None:
-            seconds = min(max(seconds, exc.retry_after), 10 * LONGEST_BACKOFF)
+        seconds = REQUEST_BACKOFF.delay(attempt, at_least=min(exc.retry_after or 0.0, MOST_RETRY_AFTER))
         if attempt in (0, 5) or attempt % 20 == 0:
             log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=round(seconds, 1))
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.closing.wait()
-                raise Closing
+                raise WriterClosingError
 
     async def _rejected(self, slot: int, blueprint: str, items: Sequence[Item], exc: PortError) -> None:
         """Deal with a request that Port refuses as a whole."""
@@ -185,8 +194,8 @@ class Delivery:
         if item.attempts + 1 >= ATTEMPTS:
             await self._dead(item, f"given up after {ATTEMPTS} attempts: {why}", now_ms)
             return
-        pause = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2**item.attempts)
-        self.outbox.park(item, now_ms + pause, now_ms)
+        pause_ms = int(ENTITY_BACKOFF.delay(item.attempts) * 1000)
+        self.outbox.park(item, now_ms + pause_ms, now_ms)
 
     async def _dead(self, item: Item, why: str, now_ms: int) -> None:
         await self.letters.refused(item, why)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from tallystream.agents.port_sink.mapping.entities import Entity
-from tallystream.agents.port_sink.port.client import Client, Refusal
+from tallystream.agents.port_sink.port.client import Client, PortAnswerError
 from tallystream.agents.port_sink.port.errors import PortError, Why
 
 BULK = 20
@@ -101,7 +101,7 @@ async def blueprint(client: Client, identifier: str) -> dict[str, Any] | None:
     """
     try:
         answer = await client.request("GET", f"/blueprints/{quote(identifier, safe='')}")
-    except Refusal as exc:
+    except PortAnswerError as exc:
         if exc.why is Why.NOT_FOUND:
             return None
         raise
@@ -118,7 +118,7 @@ async def create_blueprint(client: Client, definition: Mapping[str, Any]) -> boo
     """
     try:
         await client.request("POST", "/blueprints", body=orjson.dumps(definition))
-    except Refusal as exc:
+    except PortAnswerError as exc:
         if exc.status == 409:
             return False
         raise

@@ -66,7 +66,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
 
-class Refusal(PortError):  # noqa: N818 - an answer
+class PortAnswerError(PortError):
     """An answer of 400 and above, with its headers."""
 
     headers: Mapping[str, str] = {}
@@ -102,7 +102,7 @@ class Client:
         """Return the answer of one authorised request; a token that is refused is renewed once.
 
         Raises:
-            Refusal: Port answered 400 or above.
+            PortAnswerError: Port answered 400 or above.
             PortError: there is no whole answer.
 
         """
@@ -110,7 +110,7 @@ class Client:
             token = await self.tokens.get()
             try:
                 return await self._once(method, path, body, query, {"Authorization": f"Bearer {token.text}"})
-            except Refusal as exc:
+            except PortAnswerError as exc:
                 if exc.status != 401 or last:
                     raise
                 self.tokens.refused(token)
@@ -121,7 +121,7 @@ class Client:
         body = orjson.dumps({"clientId": config.client_id, "clientSecret": config.client_secret})
         try:
             answer = await self._once("POST", "/auth/access_token", body, None, {})
-        except Refusal as exc:
+        except PortAnswerError as exc:
             if exc.retryable:
                 raise
             # Not about what is to be written, but about where and as whom.
@@ -166,11 +166,11 @@ class Client:
             raise PortError(Why.UNANSWERED, "Port's answer is not whole JSON", _HINTS[Why.UNANSWERED])
         return Answer(status, answer, given)
 
-    def _refusal(self, status: int, answer: Any, headers: Mapping[str, str]) -> Refusal:
+    def _refusal(self, status: int, answer: Any, headers: Mapping[str, str]) -> PortAnswerError:
         said = answer.get("message") or answer.get("error") if isinstance(answer, dict) else None
         text = f"Port answered {status}" + (f": {self._scrubbed(said)}" if isinstance(said, str) else "")
         why = _STATUS.get(status, Why.SERVER if status >= 500 else Why.REJECTED)
-        refusal = Refusal(
+        refusal = PortAnswerError(
             why, text, _HINTS[why], status=status, retry_after=retry_after(headers.get("Retry-After", ""), self._clock)
         )
         refusal.headers = headers

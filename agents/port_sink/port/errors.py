@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-from tallystream.schemas.errors import TallystreamError
+from tallystream.schemas.errors import TallystreamError, UnreachableError
 
 
 class Why(StrEnum):
@@ -45,8 +45,5 @@ class PortError(TallystreamError):
         self.why = why
         self.status = status
         self.retry_after = retry_after
-
-    @property
-    def retryable(self) -> bool:
-        """Whether the same request may be accepted later."""
-        return self.why in RETRYABLE
+        self.retryable = why in RETRYABLE
+        self.exit_code = UnreachableError.exit_code if self.retryable else 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
 SHARE = 0.9
@@ -18,6 +19,8 @@ CAUTIOUS = 5.0
 DEPTH = 1.0
 """Seconds of pace that may be saved up."""
 SLOWEST = 1 / 60
+BACKOFF = Backoff(first=1.0, longest=60.0)
+"""After a 429 that does not say for how long."""
 WHOLE = 1 - 1e-6
 """What counts as a whole call saved up: sums of floats never quite reach 1."""
 Sleep = Callable[[float], Awaitable[None]]
@@ -73,7 +76,7 @@ class Pace:
             used_up = self.remaining <= 0
         pause = seconds
         if pause is None:
-            pause = until_reset if used_up else min(60.0, 2.0**attempt)
+            pause = until_reset if used_up else BACKOFF.delay(attempt)
         pause = min(max(pause, 0.1), 600.0)
         self._blocked_until = max(self._blocked_until, self._clock.monotonic() + pause)
         self._saved = 0.0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import orjson
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from tallystream.agents.port_sink.state.sent import HEADERS, SWEEP
 from tallystream.schemas import keys
-from tallystream.schemas.errors import Unreachable
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.schemas.port import SweepRequest
+from tallystream.streams.kafka.errors import unreachable
+from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
@@ -19,24 +18,20 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
     """Forget the entities of a blueprint, or all, and ask the active sink for a sweep; return how many there were.
 
     Raises:
-        Unreachable: Kafka does not answer.
+        UnreachableError: Kafka does not answer.
 
     """
     await ensure(kafka, (topics.port_sent,))
     sent = [key for key in await latest(kafka, topics.port_sent.name) if _is(key, blueprint)]
-    made = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
     try:
-        async with opened(made, within=None) as producer:
+        async with producing(kafka, MANY) as producer:
             for key in sent:
                 await producer.send(topics.port_sent.name, None, key=key, headers=HEADERS["entity"])
             await producer.flush()
-            value = orjson.dumps({"blueprint": blueprint})
+            value = SweepRequest(blueprint=blueprint).model_dump_json().encode()
             await producer.send_and_wait(topics.port_sent.name, value, key=SWEEP, headers=HEADERS["sweep"])
     except (KafkaError, OSError) as exc:
-        raise Unreachable(
-            f"Kafka at {kafka.bootstrap} did not take it: {type(exc).__name__}",
-            "is it running and reachable from here?",
-        ) from exc
+        raise unreachable(kafka, exc, "take the reset") from exc
     return len(sent)
 
 

@@ -14,16 +14,17 @@ from itertools import count
 from typing import Annotated, Self
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from pydantic import Field, TypeAdapter
 
 from tallystream.agents.port_sink.documents.feeds import Latest
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.pipeline.send_queue import Item
 from tallystream.schemas import keys
+from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource, SentEntity, SinkTerm, SweepRequest
 from tallystream.streams.kafka.global_table import GlobalTable, Row
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.producer import new_producer
 from tallystream.streams.kafka.settings import KafkaSettings
 
 PREFIX = b"P|"
@@ -31,10 +32,10 @@ TERM, SWEEP = b"term", b"sweep"
 """Keys of notes of which there is one."""
 _ENTITY, _PLAN = PREFIX + b"entity|", PREFIX + b"plan|"
 HEADERS = {
-    "entity": [("schema", b"port-entity/1")],
-    "plan": [("schema", b"port-request/1")],
-    "term": [("schema", b"port-term/1")],
-    "sweep": [("schema", b"port-sweep/1")],
+    "entity": schema_of(SentEntity).headers,
+    "plan": schema_of(PlannedRequest).headers,
+    "term": schema_of(SinkTerm).headers,
+    "sweep": schema_of(SweepRequest).headers,
 }
 
 
@@ -71,9 +72,7 @@ class Ledger:
         return Latest(topic, PREFIX, _key_of)
 
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(
-            **self._kafka.client(), acks="all", enable_idempotence=True, linger_ms=0, request_timeout_ms=20_000
-        )
+        self._producer = new_producer(self._kafka)
         await start(self._producer)
         return self
 

@@ -18,7 +18,7 @@ from tallystream.schemas.clients.base import bounded, shown, text
 from tallystream.schemas.clients.genai import spellings
 from tallystream.schemas.clients.genai.counts import Counts, settle
 from tallystream.schemas.clients.genai.sighting import Kind, Sighting
-from tallystream.schemas.errors import InvalidRecord, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.money import MAX_USD, to_pico, to_usd
 from tallystream.schemas.otlp.records import Attributes, Value
 from tallystream.schemas.otlp.spans import Span, SpansBody, is_identified
@@ -61,7 +61,7 @@ def read_sightings(body: SpansBody) -> SpansResult:
     """Return the sightings of a traces request, in the order of the body.
 
     Raises:
-        InvalidBody: a span is broken; nothing of the request counts then.
+        InvalidBodyError: a span is broken; nothing of the request counts then.
 
     """
     result = SpansResult(body.records)
@@ -74,7 +74,7 @@ def read_sightings(body: SpansBody) -> SpansResult:
         if span.attributes is not None and not _costed_by_logs(span):
             try:
                 seen = read_span(span, span.attributes)
-            except InvalidRecord as verdict:
+            except InvalidRecordError as verdict:
                 session = _session(span.attributes)
                 result.rejected.append(
                     UnreadableSpan(verdict.reason, verdict.message, span.index, session, _kept(span, span.attributes))
@@ -91,7 +91,7 @@ def read_span(span: Span, attributes: Attributes) -> Sighting | None:
     """Return what one span shows, None when that is nothing.
 
     Raises:
-        InvalidRecord: it has usage that cannot be counted.
+        InvalidRecordError: it has usage that cannot be counted.
 
     """
     get = attributes.get
@@ -103,9 +103,9 @@ def read_span(span: Span, attributes: Attributes) -> Sighting | None:
     if kind == "node" and session is None and agent is None and not _is_step(attributes):
         return None
     if usage and kind != "node" and not span.end_ns:
-        raise InvalidRecord(Reason.NO_TIME, "the span has no endTimeUnixNano")
+        raise InvalidRecordError(Reason.NO_TIME, "the span has no endTimeUnixNano")
     if span.end_ns >= 2**63 or span.start_ns >= 2**63:
-        raise InvalidRecord(Reason.NO_TIME, "the span's time does not fit into 63 bits")
+        raise InvalidRecordError(Reason.NO_TIME, "the span's time does not fit into 63 bits")
     return Sighting(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -212,7 +212,7 @@ def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
     """Return the first count that is there.
 
     Raises:
-        InvalidRecord: it is no whole number from 0 to 2**53 - 1. Floats that are whole are what some exporters make.
+        InvalidRecordError: it is no whole number from 0 to 2**53 - 1. Floats that are whole are what some exporters make.
 
     """
     for name in names:
@@ -224,7 +224,7 @@ def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
         if type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20:
             value = int(value)
         if type(value) is not int or not 0 <= value < 2**53:
-            raise InvalidRecord(
+            raise InvalidRecordError(
                 Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1"
             )
         return value

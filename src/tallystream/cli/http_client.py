@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.schemas.errors import UnreachableError, UsageError
 
 
 def request(
@@ -16,7 +16,7 @@ def request(
 
     Raises:
         UsageError: the URL is no http(s) URL.
-        Unreachable: nobody answered within `timeout` seconds. The URL's path, which may be secret, is not shown.
+        UnreachableError: nobody answered within `timeout` seconds. The URL's path, which may be secret, is not shown.
 
     """
     parts = urlsplit(url)
@@ -33,7 +33,7 @@ def request(
         finally:
             connection.close()
     except (OSError, HTTPException, ValueError) as exc:
-        raise Unreachable(
+        raise UnreachableError(
             f"{parts.scheme}://{parts.netloc} did not answer: {str(exc) or type(exc).__name__}",
             "`tallystream status` shows what runs on this machine",
         ) from exc

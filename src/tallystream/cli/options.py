@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tallystream.cli.output.text import escape_json
-from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.schemas.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from tallystream.schemas.run import Run
@@ -96,14 +96,14 @@ def read_run(data_dir: Path) -> Run:
     """Return what `tallystream up` runs in this data dir now.
 
     Raises:
-        Unreachable: nothing runs there; a file left by a supervisor that was killed does not count.
+        UnreachableError: nothing runs there; a file left by a supervisor that was killed does not count.
 
     """
     from tallystream.supervisor.runfile import read_live
 
     run = read_live(data_dir)
     if run is None:
-        raise Unreachable(
+        raise UnreachableError(
             f"nothing runs in {data_dir}",
             "start it with `tallystream up`, or name another place with --data-dir or --kafka",
         )
@@ -114,7 +114,7 @@ def cluster(settings: Settings) -> KafkaSettings:
     """Return how to reach Kafka: the cluster that is set, else the one `tallystream up` runs in the data dir.
 
     Raises:
-        Unreachable: no cluster is set and nothing runs in the data dir.
+        UnreachableError: no cluster is set and nothing runs in the data dir.
 
     """
     return settings.kafka_settings(settings.kafka or read_run(settings.data_dir).kafka)

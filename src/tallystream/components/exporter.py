@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import structlog
 import uvloop
@@ -27,6 +22,7 @@ from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service import locks
 from tallystream.streams.service.ops import OpsServer
 
 log = structlog.get_logger()
@@ -37,29 +33,19 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
 
     Raises:
         UsageError: the ops port is taken, or another exporter has the data directory.
-        Unfit: the counters' file is damaged, or a topic is not as it must be.
+        UnfitError: the counters' file is damaged, or a topic is not as it must be.
 
     """
     logs.configure()
     config = ExporterConfig(kafka, settings.topics(), settings.data_dir / "exporter", settings.lateness.total_seconds())
-    with _owned(config.directory):
+    lock = locks.held(
+        config.directory / "lock",
+        lambda pid: UsageError(
+            f"an exporter runs in {config.directory} already (process {pid})", "one a deployment is enough"
+        ),
+    )
+    with lock:
         uvloop.run(_serve(config, (settings.ops_host, ops_port)))
-
-
-@contextmanager
-def _owned(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock; the kernel lets go of it however the process ends."""
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(lock)
-        raise UsageError(f"an exporter runs in {directory} already", "one a deployment is enough") from exc
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 async def _serve(config: ExporterConfig, ops_at: tuple[str, int]) -> None:

@@ -44,7 +44,7 @@ def run(
 
     Raises:
         UsageError: a port is taken, or a Kafka cluster is set without a word on user names.
-        Unfit: the spool's directory, or the cluster's topics, do not fit.
+        UnfitError: the spool's directory, or the cluster's topics, do not fit.
 
     """
     logs.configure()

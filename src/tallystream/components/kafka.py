@@ -12,11 +12,13 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tallystream.components import logs
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
+from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.ops import Health, OpsServer
 
 log = structlog.get_logger()
@@ -27,10 +29,6 @@ SILENT_SECONDS = 15.0
 """A broker that answers nothing for that long is not busy, it hangs."""
 
 
-class _StoppedWhileStarting(BaseException):
-    """Told to stop before the broker was ready; no error, so it must pass every `except Exception`."""
-
-
 def run(settings: Settings, *, port: int, ops_port: int) -> None:
     """Run the broker on 127.0.0.1:`port` (0: the last one, else a free one), data in DATA_DIR/kafka.
 
@@ -38,14 +36,15 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
 
     Raises:
         UsageError: the extra `embedded` is missing, the data dir is in use, a port is taken.
-        Unreachable: the jars could not be downloaded, the broker was not ready in time, or it ended by itself.
-        Unfit: the broker does not start on this data.
+        UnreachableError: the jars could not be downloaded, the broker was not ready in time, or it ended by itself.
+        UnfitError: the broker does not start on this data.
 
     """
     logs.configure()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise _StoppedWhileStarting
+        # Told to stop before the broker is ready: it passes every `except Exception` on its way out.
+        raise SystemExit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -55,7 +54,7 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
     try:
         with broker:
             asyncio.run(_serve(broker, (settings.ops_host, ops_port)))
-    except _StoppedWhileStarting:
+    except SystemExit:
         return
 
 
@@ -72,7 +71,9 @@ async def _serve(broker: EmbeddedKafka, ops_at: tuple[str, int]) -> None:
     try:
         while not stop.is_set():
             if (code := broker.poll()) is not None:
-                raise Unreachable(f"Kafka ended by itself with {code}", "its log says why; starting it again is safe")
+                raise UnreachableError(
+                    f"Kafka ended by itself with {code}", "its log says why; starting it again is safe"
+                )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await stop.wait()
@@ -101,7 +102,7 @@ class _Probe:
         try:
             async with asyncio.timeout(SILENT_SECONDS):
                 if self._admin is None:
-                    self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+                    self._admin = new_admin(KafkaSettings(self._bootstrap))
                     await start(self._admin)
                 self._last = await can_join(self._admin)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is an answer that did not come

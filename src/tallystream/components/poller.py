@@ -39,7 +39,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Pr
 
     Raises:
         UsageError: there is no key, the resource file or the CA file cannot be used, or the ops port is taken.
-        Unfit: a topic exists that is not as it must be.
+        UnfitError: a topic exists that is not as it must be.
 
     """
     logs.configure()
@@ -50,8 +50,8 @@ def run_once(settings: Settings, kafka: KafkaSettings, progress: Progress | None
     """Poll everything once and return what came of it; None when it was told to stop.
 
     Raises:
-        Unreachable: another poller is the active one, or Kafka does not answer.
-        UsageError, Unfit: as `run`.
+        UnreachableError: another poller is the active one, or Kafka does not answer.
+        UsageError, UnfitError: as `run`.
 
     """
     logs.configure()

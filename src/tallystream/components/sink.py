@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +26,7 @@ from tallystream.components import logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service.locks import ProcessLock
 from tallystream.streams.service.ops import OpsServer
 
 log = structlog.get_logger()
@@ -40,7 +39,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
 
     Raises:
         UsageError: there are no credentials, the mapping or the CA file cannot be used, or the ops port is taken.
-        Unfit: a topic exists that is not as it must be.
+        UnfitError: a topic exists that is not as it must be.
 
     """
     logs.configure()
@@ -125,16 +124,13 @@ def _place(parent: Path) -> Iterator[Path]:
     for number in range(PLACES):
         directory = parent / str(number)
         directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
+        lock = ProcessLock(directory / "lock")
+        if not lock.acquire():
             continue
         try:
             yield directory
         finally:
-            os.close(lock)
+            lock.release()
         return
     raise UsageError(f"{PLACES} sinks run in {parent} already", "one writes and the others stand by: two are enough")
 

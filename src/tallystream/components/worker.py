@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import re
 import signal
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import App
 from tallystream.streams.runtime import run as run_app
+from tallystream.streams.service import locks
 from tallystream.streams.service.ops import Health, OpsServer
 
 HEARTBEATS = 4
@@ -63,8 +61,8 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
 
     Raises:
         UsageError: the prices, the instance name or the ops port are not usable, or the instance runs already.
-        Unreachable: Kafka does not answer.
-        Unfit: a topic is not as it must be.
+        UnreachableError: Kafka does not answer.
+        UnfitError: a topic is not as it must be.
 
     """
     logs.configure()
@@ -82,26 +80,15 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         static=settings.worker_membership == "static",
         session_timeout=settings.worker_session_timeout.total_seconds(),
     )
-    with _owned(config.directory):
+    lock = locks.held(
+        config.directory / "lock",
+        lambda pid: UsageError(
+            f"a worker runs in {config.directory} already (process {pid})",
+            "give each worker an --instance name of its own",
+        ),
+    )
+    with lock:
         uvloop.run(_serve(config, (settings.ops_host, ops_port)))
-
-
-@contextmanager
-def _owned(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock; the kernel lets go of it however the process ends."""
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(lock)
-        raise UsageError(
-            f"a worker runs in {directory} already", "give each worker an --instance name of its own"
-        ) from exc
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 async def _serve(config: WorkerConfig, ops_at: tuple[str, int]) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.admin import administering
 
 PATIENCE = 8.0
 
 
 async def look(context: Context) -> list[Finding]:
     """Ask the cluster who it is."""
-    admin = AIOKafkaAdminClient(**context.kafka.client(), request_timeout_ms=int(PATIENCE * 1000))
     try:
-        async with asyncio.timeout(PATIENCE), opened(admin):
+        async with asyncio.timeout(PATIENCE), administering(context.kafka, request_timeout=PATIENCE) as admin:
             brokers = (await admin.describe_cluster())["brokers"]
     except (KafkaError, OSError, TimeoutError) as exc:
         return [

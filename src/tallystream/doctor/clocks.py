@@ -9,10 +9,11 @@ import asyncio
 from email.utils import parsedate_to_datetime
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 
@@ -41,7 +42,7 @@ async def _gateways(context: Context) -> list[Finding]:
 async def _broker(context: Context) -> list[Finding]:
     """Look at the newest append time, and at those of messages that come while we watch."""
     topic = context.topics.usage.name
-    consumer = AIOKafkaConsumer(**context.kafka.client(), group_id=None, enable_auto_commit=False)
+    consumer = new_consumer(context.kafka, beyond="latest")
     try:
         partitions = [TopicPartition(topic, p) for p in await partitions_of(context.kafka, topic)]
         if not partitions:

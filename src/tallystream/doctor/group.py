@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.lag import GroupLag, PartitionLag
-from tallystream.streams.kafka.lifecycle import opened
 
 GROWTH = 100
 """Messages by which the lag must have grown, and been large already, to be worth a word."""
@@ -25,7 +24,7 @@ async def look(context: Context) -> list[Finding]:
             before = await lag.read()
             await asyncio.sleep(context.watch)
             after = await lag.read()
-    except Unreachable as exc:
+    except UnreachableError as exc:
         return [Finding("group", exc.message, exc.hint)]
     return judge(before, after, await _state(context, group), context.watch)
 
@@ -33,7 +32,7 @@ async def look(context: Context) -> list[Finding]:
 async def _state(context: Context, group: str) -> str:
     """Return the group's state as Kafka names it, `?` when it does not say."""
     try:
-        async with opened(AIOKafkaAdminClient(**context.kafka.client())) as admin:
+        async with administering(context.kafka) as admin:
             responses = await admin.describe_consumer_groups([group])
         return next((str(one[2]) for response in responses for one in response.groups), "?")
     except (KafkaError, OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.supervisor.status import collect
 
 
@@ -13,7 +13,7 @@ async def look(context: Context) -> list[Finding]:
         return []
     try:
         status = await collect(context.data_dir)
-    except Unreachable as exc:
+    except UnreachableError as exc:
         return [Finding("component", exc.message, exc.hint)]
     log = context.data_dir / "logs"
     return [

@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.topics import TopicSpec
 
 WANTED_REPLICAS = 3
@@ -20,7 +20,7 @@ async def look(context: Context) -> list[Finding]:
     """Compare each topic with its specification."""
     found: list[Finding] = []
     try:
-        async with opened(AIOKafkaAdminClient(**context.kafka.client())) as admin:
+        async with administering(context.kafka) as admin:
             found += await _compare(context, admin)
     except (KafkaError, OSError) as exc:
         found.append(Finding("topics", f"Kafka does not describe its topics: {exc!r}", "try again"))

@@ -74,7 +74,7 @@ async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, bluepri
 
     Raises:
         UsageError: an expression does not compile, or there are no rows to be found.
-        PollFailure: OpenAI did not answer, or refused.
+        PollError: OpenAI did not answer, or refused.
 
     """
     now = time.time()

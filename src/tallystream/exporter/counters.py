@@ -20,8 +20,9 @@ import orjson
 
 from tallystream.agents.cost_query import keep_newest
 from tallystream.exporter.labels import FIELDS, OTHER, ZERO, Label, Labels, Sums, add, change, parts
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_from_iso
+from tallystream.schemas.versions import supersedes
 from tallystream.streams.kafka.follower import Batch, Position
 
 FORMAT = 1
@@ -67,7 +68,7 @@ class Ledger:
     """One file, for one exporter at a time and one thread at a time; `published` may be read from any.
 
     Raises, from opening:
-        Unfit: the file is damaged or of another version.
+        UnfitError: the file is damaged or of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,7 +86,7 @@ class Ledger:
                 self._load()
                 opened.pop_all()
         except (sqlite3.DatabaseError, ValueError) as exc:
-            raise Unfit(
+            raise UnfitError(
                 f"the exporter's counters in {path} cannot be read: {exc}",
                 "move the file away: counters then begin again with what the rows topic still holds",
             ) from exc
@@ -150,7 +151,7 @@ class Ledger:
         touched: set[tuple[int, str]] = set()
         for row in rows:
             known = db.execute("SELECT generation, offset, parts FROM rows WHERE key = ?", (row.key,)).fetchone()
-            if known is not None and row.version < (known[0], known[1]):
+            if not supersedes(row.version, known and (known[0], known[1])):
                 continue
             old = {} if known is None else self._decode(known[2])
             changed = change(old, row.parts)

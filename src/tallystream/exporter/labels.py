@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from tallystream.schemas.money import to_pico
+from tallystream.schemas.usage import DISJOINT_COUNTS
 
 COUNTS = (
-    "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool", "reasoning",
-    "unpriced_requests",
+    "requests", *DISJOINT_COUNTS, "reasoning", "unpriced_requests",
 )  # fmt: skip
 FIELDS = (*COUNTS, "cost_pico")
 """What a counter's sums hold, in this order; money as a whole number of pico-dollars."""
 ZERO = (0,) * len(FIELDS)
-KINDS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
+KINDS = DISJOINT_COUNTS
 """Label `kind` of the tokens: disjoint counts, so that they can be added up."""
 Sums = tuple[int, ...]
 

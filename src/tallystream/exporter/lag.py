@@ -14,11 +14,12 @@ from typing import Self
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.exporter.timestamps import Place, Stamps
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.kafka.admin import new_admin
+from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lag import PartitionLag
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -59,7 +60,7 @@ class LagReader:
     """Asks as often as wanted over the same connections, as a context manager.
 
     Raises, from entering and from `read`:
-        Unreachable: Kafka did not answer within `timeout` seconds.
+        UnreachableError: Kafka did not answer within `timeout` seconds.
     """
 
     def __init__(self, kafka: KafkaSettings, topics: Topics, *, timeout: float = 10.0) -> None:
@@ -67,7 +68,7 @@ class LagReader:
         self._timeout = timeout
         self._ours = (topics.worker_app, topics.usage.name)
         self._sizes = {spec.name: spec.partitions for spec in topics.all()}
-        self._admin = AIOKafkaAdminClient(**kafka.client())
+        self._admin = new_admin(kafka)
         self._groups: list[str] = []
         self._discovered: float | None = None
         self._stamps: Stamps | None = None
@@ -159,7 +160,7 @@ class LagReader:
             found = await self._admin.list_consumer_group_offsets(group)
         except AttributeError as exc:
             # What aiokafka 0.14 makes of an error of one partition: it asks the answer for a code it does not have.
-            raise Unreachable(f"Kafka did not tell where {group} stands") from exc
+            raise unreachable(self._kafka, exc, f"tell the offsets of the group {group}") from exc
         except KafkaError as exc:
             if exc.retriable or group == self._ours[0]:
                 raise
@@ -188,11 +189,8 @@ class LagReader:
         await self._close_stamps()
         await close(self._admin)
 
-    def _unreachable(self, exc: BaseException) -> Unreachable:
-        return Unreachable(
-            f"Kafka at {self._kafka.bootstrap} did not tell its offsets: {str(exc) or type(exc).__name__}",
-            "is it running and reachable from here? `tallystream status` shows the embedded one",
-        )
+    def _unreachable(self, exc: BaseException) -> UnreachableError:
+        return unreachable(self._kafka, exc, "tell its offsets")
 
 
 def _next(lag: PartitionLag) -> int:

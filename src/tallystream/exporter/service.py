@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tallystream.exporter.connections import Registers
 from tallystream.exporter.counters import Ledger, file_name
 from tallystream.exporter.lag import LagReader, Lags
 from tallystream.exporter.metrics import View
-from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.schemas.hours import hour_of
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka import topics as topic_admin
-from tallystream.streams.kafka.follower import Batch, Recreated, Tail
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
+from tallystream.streams.kafka.follower import Batch, Tail
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -30,7 +30,6 @@ from tallystream.streams.service.ops import Health
 log = structlog.get_logger()
 TELL_EVERY = 60.0
 """Seconds between two lines in the log about a Kafka that stays away."""
-_OFFSET = re.compile(rb'"version":\[\d+,(\d+)\]')
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Exporter:
         """Run until cancelled.
 
         Raises:
-            Unfit: the counters' file is damaged or cannot be written, or a topic is not as it must be.
+            UnfitError: the counters' file is damaged or cannot be written, or a topic is not as it must be.
 
         """
         config = self._config
@@ -102,7 +101,7 @@ class Exporter:
                 await work()
                 if once:
                     return
-            except Unreachable as exc:
+            except UnreachableError as exc:
                 self._failures += 1
                 now = self._clock.monotonic()
                 if told is None or now - told > TELL_EVERY:
@@ -112,10 +111,10 @@ class Exporter:
 
     async def _open_ledger(self) -> None:
         try:
-            async with opened(AIOKafkaAdminClient(**self._config.kafka.client())) as admin:
+            async with administering(self._config.kafka) as admin:
                 cluster = str((await admin.describe_cluster())["cluster_id"])
         except (KafkaError, OSError) as exc:
-            raise Unreachable(f"Kafka at {self._config.kafka.bootstrap} did not answer: {exc}") from exc
+            raise unreachable(self._config.kafka, exc) from exc
         name = file_name(cluster, self._config.topics.session_hour_rows.name)
         self._ledger = Ledger(self._config.directory / name)
         # What the last process published is what this one begins with.
@@ -147,7 +146,7 @@ class Exporter:
                         self._caught_up = True
                         log.info("caught_up", labels=len(self._ledger.published.sums))
                     self._rows_at, self._rows_moved = self._clock.now_ns(), self._clock.monotonic()
-        except Recreated as exc:
+        except TopicRecreatedError as exc:
             log.warning("topic_made_anew", why=str(exc))
             self._ledger.forget_positions(rows)
             self._rows_up_to.clear()
@@ -176,7 +175,7 @@ class Exporter:
                 await applying
                 raise
             except sqlite3.Error as exc:
-                raise Unfit(
+                raise UnfitError(
                     f"the exporter's counters in {self._ledger.path} cannot be written: {exc}",
                     "make room on that disk; nothing is lost, it goes on where it stopped",
                 ) from exc
@@ -187,7 +186,7 @@ class Exporter:
         """Remember how far the rows of a partition have come."""
         self._newest_row_ms = max(self._newest_row_ms or 0, batch.after.timestamp)
         newest = max(
-            (int(found[1]) for record in batch.records if (found := _OFFSET.search(record.value or b"")) is not None),
+            (found[1] for record in batch.records if (found := find_version(record.value)) is not None),
             default=-1,
         )
         self._rows_up_to[batch.partition] = max(newest, self._rows_up_to.get(batch.partition, -1))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -26,14 +27,7 @@ class Stamps:
         self.partitions = tuple(partitions)
         self._timeout = timeout
         self._known: dict[Place, int | None] = {}
-        self._consumer = AIOKafkaConsumer(
-            **kafka.client(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=50,
-            max_partition_fetch_bytes=FETCH_BYTES,
-        )
+        self._consumer = new_consumer(kafka, fetch_wait=0.05, partition_bytes=FETCH_BYTES)
 
     async def open(self) -> None:
         """Connect."""

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tallystream import __version__
+from tallystream.schemas import topic_names
 from tallystream.schemas.catalogue import CATALOGUE, MessageSchema
 from tallystream.streams.kafka.topics import DAY_MS, Topics, TopicSpec
 
@@ -61,20 +62,20 @@ class Channel:
 
 
 ABOUT = {
-    "usage": "What was used: usage events, one session's of one request a message. Tokens are counted from here.",
-    "calls": "The workers' own: what spans saw of model calls, until it is known which saw the same call.",
-    "cost.session-hours": "What each session cost in each hour, by model, tier and attribution. The rows to read.",
-    "cost.hours": "What each hour cost by connection, model and team: one partial a partition, to be added up.",
-    "connections": "Who may send: a connection, with hashes of its secrets, never the secrets.",
-    "activity": "When each connection last sent what, by gateway.",
-    "deadletters": "What could not be counted or delivered, each with its reason.",
-    "openai.records": "What OpenAI itself reports: one complete bucket of one query a message.",
-    "openai.days": "What OpenAI itself says a day cost and used, by model and project.",
-    "openai.control": "The pollers' own: how far each query is; the group on it elects the active poller.",
-    "port.sent": "The sinks' own: what was written to Port, so that nothing is written twice.",
-    "port.control": "The sinks' own, empty: the group on it elects the active sink.",
+    topic_names.USAGE: "What was used: the usage events of one session in one request. Tokens are counted from here.",
+    topic_names.CALLS: "The workers' own: what spans saw of model calls, until it is known which saw the same call.",
+    topic_names.SESSION_HOURS: "What each session cost in each hour, by model, tier and attribution. The rows to read.",
+    topic_names.HOURS: "What each hour cost by connection, model and team: one partial a partition, to be added up.",
+    topic_names.CONNECTIONS: "Who may send: a connection, with hashes of its secrets, never the secrets.",
+    topic_names.ACTIVITY: "When each connection last sent what, by gateway.",
+    topic_names.DEADLETTERS: "What could not be counted or delivered, each with its reason.",
+    topic_names.OPENAI_RECORDS: "What OpenAI itself reports: one complete bucket of one query a message.",
+    topic_names.OPENAI_DAYS: "What OpenAI itself says a day cost and used, by model and project.",
+    topic_names.POLLER_CONTROL: "The pollers' own: how far each query is; the group on it elects the active poller.",
+    topic_names.PORT_SENT: "The sinks' own: what was written to Port, so that nothing is written twice.",
+    topic_names.PORT_CONTROL: "The sinks' own, empty: the group on it elects the active sink.",
 }
-INTERNAL = {"calls", "openai.control", "port.sent", "port.control"}
+INTERNAL = {topic_names.CALLS, topic_names.POLLER_CONTROL, topic_names.PORT_SENT, topic_names.PORT_CONTROL}
 
 
 def channels() -> list[Channel]:

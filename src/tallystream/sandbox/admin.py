@@ -17,21 +17,46 @@ GET    /sandbox/healthz                  200
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter, deque
+from typing import Any, Protocol
 
 from aiohttp import web
 from pydantic import ValidationError
 
-from tallystream.sandbox.faults import Fault
-from tallystream.sandbox.openai_data import Seeded, day_of
+from tallystream.sandbox.faults import Fault, Faults
+from tallystream.sandbox.limits import Limits
+from tallystream.sandbox.openai_data import FromTruth, Seeded, day_of
+from tallystream.sandbox.port_api import PortApi
+from tallystream.sandbox.port_store import Store
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody
-
-if TYPE_CHECKING:
-    from tallystream.sandbox.server import Sandbox
+from tallystream.schemas.errors import InvalidBodyError
 
 
-def routes(sandbox: Sandbox) -> list[web.RouteDef]:
+class Controlled(Protocol):
+    """What the switches turn: the sandbox, without an import of its module, which imports this one."""
+
+    source: Seeded | FromTruth
+    store: Store
+    faults: Faults
+    limits: Limits
+    port: PortApi
+    counts: Counter[str]
+
+    @property
+    def seen(self) -> deque[Any]:
+        """The last requests."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return what `/sandbox` shows."""
+        ...
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return the last requests, oldest first."""
+        ...
+
+
+def routes(sandbox: Controlled) -> list[web.RouteDef]:
     """Return the routes."""
     admin = _Admin(sandbox)
     return [
@@ -58,12 +83,12 @@ def _json(body: Any, status: int = 200) -> web.Response:
 async def _body(request: web.Request) -> Any:
     try:
         return exact.loads(await request.read() or b"{}")
-    except InvalidBody as exc:
+    except InvalidBodyError as exc:
         raise web.HTTPBadRequest(text=exc.message) from None
 
 
 class _Admin:
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Controlled) -> None:
         self._sandbox = sandbox
 
     async def state(self, _: web.Request) -> web.Response:

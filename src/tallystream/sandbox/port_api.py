@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from tallystream.sandbox.port_search import Unsupported, matches
-from tallystream.sandbox.port_store import Entity, How, Refused, Store
+from tallystream.sandbox.port_search import UnsupportedQueryError, matches
+from tallystream.sandbox.port_store import ChangeRefusedError, Entity, How, Store
 from tallystream.sandbox.reply import Call, Reply
 
 TOKEN_SECONDS = 10_800
@@ -77,9 +77,9 @@ class PortApi:
             return error(501, "unsupported", "Port has this operation, the sandbox does not")
         try:
             return handler(call)
-        except Refused as exc:
+        except ChangeRefusedError as exc:
             return error(exc.status, exc.error, exc.message)
-        except Unsupported as exc:
+        except UnsupportedQueryError as exc:
             return error(422, "unsupported", str(exc))
 
     def authorised(self, token: str | None, now: float) -> bool:
@@ -120,7 +120,7 @@ class PortApi:
         for index, given in enumerate(call.body["entities"]):
             try:
                 _, created = self.store.write(_at(call), given, _how(call), call.user_agent, call.now)
-            except Refused as exc:
+            except ChangeRefusedError as exc:
                 failed.append(
                     {"identifier": str(given.get("identifier", "")), "index": index, "statusCode": exc.status,
                      "error": exc.error, "message": exc.message}
@@ -152,7 +152,7 @@ class PortApi:
             try:
                 self.store.delete(_at(call), identifier, dependents=call.query["delete_dependents"])
                 deleted.append(identifier)
-            except Refused as exc:
+            except ChangeRefusedError as exc:
                 if exc.error != "not_found":
                     raise
         self.store.blueprint(_at(call))

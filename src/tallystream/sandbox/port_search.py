@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from tallystream.schemas.errors import PermanentError
+
 Entity = Mapping[str, Any]
 META = {
     "$identifier": "identifier", "$title": "title", "$blueprint": "blueprint", "$team": "team", "$icon": "icon",
@@ -19,15 +21,17 @@ PRESET_DAYS = {
 }  # fmt: skip
 
 
-class Unsupported(Exception):  # noqa: N818 - an answer, not a mistake
-    """The sandbox does not know a rule that Port does know; said aloud, never taken for `matches nothing`."""
+class UnsupportedQueryError(PermanentError):
+    """The sandbox does not know a rule that Port knows: an error, never taken for `matches nothing`."""
+
+    code = "unsupported_query"
 
 
 def matches(query: Mapping[str, Any], entity: Entity, now: float) -> bool:
     """Tell whether an entity satisfies a query.
 
     Raises:
-        Unsupported: the query has a rule the sandbox does not know.
+        UnsupportedQueryError: the query has a rule the sandbox does not know.
 
     """
     results = (
@@ -43,9 +47,9 @@ def _rule(rule: Mapping[str, Any], entity: Entity, now: float) -> bool:
     if operator == "relatedTo":
         return _related(rule, entity)
     if "property" not in rule or operator not in _OPERATORS:
-        raise Unsupported(f"the sandbox does not know the rule {sorted(rule)} with operator {operator!r}")
+        raise UnsupportedQueryError(f"the sandbox does not know the rule {sorted(rule)} with operator {operator!r}")
     if not isinstance(rule["property"], str) or (isinstance(rule.get("value"), Mapping) and "context" in rule["value"]):
-        raise Unsupported("the sandbox has no users, so rules with a context mean nothing in it")
+        raise UnsupportedQueryError("the sandbox has no users, so rules with a context mean nothing in it")
     return _OPERATORS[operator](value_of(entity, rule["property"]), rule.get("value"), now)
 
 
@@ -61,7 +65,7 @@ def value_of(entity: Entity, name: str) -> Any:
 def _related(rule: Mapping[str, Any], entity: Entity) -> bool:
     """One hop, from the entity to what it relates to; further hops are Port's."""
     if rule.get("direction") == "downstream":
-        raise Unsupported("the sandbox follows relations upstream only")
+        raise UnsupportedQueryError("the sandbox follows relations upstream only")
     wanted = rule["value"] if isinstance(rule["value"], list) else [rule["value"]]
     targets = [one for value in entity["relations"].values() for one in (value if isinstance(value, list) else [value])]
     return any(one in targets for one in wanted)

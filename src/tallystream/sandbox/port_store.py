@@ -8,23 +8,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tallystream.sandbox.port_rules import EntityRules, blueprint_problem
+from tallystream.schemas.errors import PermanentError
 
 Entity = dict[str, Any]
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a mistake
+class ChangeRefusedError(PermanentError):
     """A change Port does not accept: `status`, `error` (a word) and a message."""
+
+    code = "change_refused"
 
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.error = error
-        self.message = message
 
 
-def not_found(what: str, identifier: str) -> Refused:
+def not_found(what: str, identifier: str) -> ChangeRefusedError:
     """Return the 404 for a blueprint or an entity."""
-    return Refused(404, "not_found", f"{what} with identifier '{identifier}' was not found")
+    return ChangeRefusedError(404, "not_found", f"{what} with identifier '{identifier}' was not found")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Store:
         """Return one blueprint.
 
         Raises:
-            Refused: there is none.
+            ChangeRefusedError: there is none.
 
         """
         return self._one(identifier).definition
@@ -69,12 +71,14 @@ class Store:
         """Create a blueprint.
 
         Raises:
-            Refused: it exists, relates to one that does not, or contradicts itself.
+            ChangeRefusedError: it exists, relates to one that does not, or contradicts itself.
 
         """
         identifier = definition["identifier"]
         if identifier in self._blueprints:
-            raise Refused(409, "identifier_taken", f"a blueprint with identifier '{identifier}' already exists")
+            raise ChangeRefusedError(
+                409, "identifier_taken", f"a blueprint with identifier '{identifier}' already exists"
+            )
         made = {"createdAt": _moment(now), "createdBy": agent or "unknown"}
         return self._put(definition, made, {}, agent, now)
 
@@ -84,7 +88,7 @@ class Store:
         """Replace a blueprint, or with `whole` false the fields given; its entities stay.
 
         Raises:
-            Refused: there is none, or as `create_blueprint`.
+            ChangeRefusedError: there is none, or as `create_blueprint`.
 
         """
         have = self._one(identifier)
@@ -93,7 +97,7 @@ class Store:
         made = {name: have.definition[name] for name in ("createdAt", "createdBy")}
         if changed["identifier"] != identifier:
             if changed["identifier"] in self._blueprints:
-                raise Refused(409, "identifier_taken", "that identifier is taken")
+                raise ChangeRefusedError(409, "identifier_taken", "that identifier is taken")
             result = self._put(changed, made, have.entities, agent, now)
             del self._blueprints[identifier]
             return result
@@ -103,20 +107,20 @@ class Store:
         """Delete a blueprint and its entities.
 
         Raises:
-            Refused: there is none, or another blueprint relates to it.
+            ChangeRefusedError: there is none, or another blueprint relates to it.
 
         """
         self._one(identifier)
         for name, other in self._blueprints.items():
             if name != identifier and any(rule["target"] == identifier for rule in other.rules.relations.values()):
-                raise Refused(422, "has_dependents", f"the blueprint '{name}' relates to '{identifier}'")
+                raise ChangeRefusedError(422, "has_dependents", f"the blueprint '{name}' relates to '{identifier}'")
         del self._blueprints[identifier]
 
     def entities(self, blueprint: str) -> list[Entity]:
         """Return a blueprint's entities in the order of their identifiers.
 
         Raises:
-            Refused: there is no such blueprint.
+            ChangeRefusedError: there is no such blueprint.
 
         """
         return [entity for _, entity in sorted(self._one(blueprint).entities.items())]
@@ -125,7 +129,7 @@ class Store:
         """Return one entity.
 
         Raises:
-            Refused: there is none.
+            ChangeRefusedError: there is none.
 
         """
         found = self._one(blueprint).entities.get(identifier)
@@ -137,18 +141,21 @@ class Store:
         """Create or update an entity; return it and whether it is new.
 
         Raises:
-            Refused: it exists and `upsert` is not set, does not fit its blueprint, or relates to what does not exist.
+            ChangeRefusedError: it exists and `upsert` is not set, it does not fit its blueprint, or it relates to
+                something that does not exist.
 
         """
         kept = self._one(blueprint)
         identifier = given.get("identifier")
         if identifier is None:
-            raise Refused(422, "invalid_request", "must have required property 'identifier'")
+            raise ChangeRefusedError(422, "invalid_request", "must have required property 'identifier'")
         if not isinstance(identifier, str):
-            raise Refused(422, "unsupported", "the sandbox takes an identifier, not a search query for one")
+            raise ChangeRefusedError(422, "unsupported", "the sandbox takes an identifier, not a search query for one")
         have = kept.entities.get(identifier)
         if have is not None and not how.upsert:
-            raise Refused(409, "identifier_taken", f"an entity with identifier '{identifier}' already exists")
+            raise ChangeRefusedError(
+                409, "identifier_taken", f"an entity with identifier '{identifier}' already exists"
+            )
         entity = _merged(have, given, merge=how.merge) if have else _fresh(blueprint, given)
         self._check(kept, entity, how, agent, now)
         if not how.validation_only:
@@ -163,7 +170,7 @@ class Store:
         """Change the fields given of an entity.
 
         Raises:
-            Refused: there is none, or as `write`.
+            ChangeRefusedError: there is none, or as `write`.
 
         """
         have = self.entity(blueprint, identifier)
@@ -181,13 +188,13 @@ class Store:
         """Delete an entity, and with `dependents` those that relate to it.
 
         Raises:
-            Refused: there is none, or others relate to it and `dependents` is not set.
+            ChangeRefusedError: there is none, or others relate to it and `dependents` is not set.
 
         """
         self.entity(blueprint, identifier)
         related = list(self._dependents(blueprint, identifier))
         if related and not dependents:
-            raise Refused(409, "has_dependents", f"{len(related)} entities relate to '{identifier}'")
+            raise ChangeRefusedError(409, "has_dependents", f"{len(related)} entities relate to '{identifier}'")
         del self._one(blueprint).entities[identifier]
         for name, dependent in related:
             if dependent in self._one(name).entities:
@@ -204,7 +211,7 @@ class Store:
     ) -> dict[str, Any]:
         if problem := blueprint_problem(definition, self._blueprints):
             status, message = problem
-            raise Refused(status, "not_found" if status == 404 else "invalid_request", message)
+            raise ChangeRefusedError(status, "not_found" if status == 404 else "invalid_request", message)
         stamps = made | {"updatedAt": _moment(now), "updatedBy": agent or "unknown"}
         blueprint = _Blueprint(dict(definition) | stamps, EntityRules(definition), entities)
         self._blueprints[definition["identifier"]] = blueprint
@@ -212,12 +219,12 @@ class Store:
 
     def _check(self, kept: _Blueprint, entity: Entity, how: How, agent: str, now: float) -> None:
         if problem := kept.rules.problem(entity):
-            raise Refused(422, "invalid_request", problem)
+            raise ChangeRefusedError(422, "invalid_request", problem)
         for name, target, blueprint in _targets(kept.rules, entity):
             if target in self._one(blueprint).entities or target == entity["identifier"]:
                 continue
             if not how.create_missing_related_entities:
-                raise Refused(
+                raise ChangeRefusedError(
                     404, "not_found",
                     f"relations/{name}: entity of blueprint '{blueprint}' with identifier '{target}' was not found",
                 )  # fmt: skip
@@ -243,7 +250,9 @@ def _targets(rules: EntityRules, entity: Entity) -> Iterator[tuple[str, str, str
         for target in value if isinstance(value, list) else [value]:
             if rule is not None and target is not None:
                 if not isinstance(target, str):
-                    raise Refused(422, "unsupported", "the sandbox takes identifiers in relations, not search queries")
+                    raise ChangeRefusedError(
+                        422, "unsupported", "the sandbox takes identifiers in relations, not search queries"
+                    )
                 yield name, target, rule["target"]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from tallystream.sandbox import openai_api, port_api
+from tallystream.sandbox.admin import routes
 from tallystream.sandbox.contract import Contract, Operation
 from tallystream.sandbox.faults import Fault, Faults
 from tallystream.sandbox.limits import Limits
@@ -21,7 +22,7 @@ from tallystream.sandbox.openai_data import FromTruth, Seeded
 from tallystream.sandbox.port_store import Store
 from tallystream.sandbox.reply import Call, Reply
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody, UsageError
+from tallystream.schemas.errors import InvalidBodyError, UsageError
 from tallystream.streams.service.clock import Clock, SystemClock
 
 OPENAI, PORT = "/openai/v1", "/port"
@@ -93,8 +94,6 @@ class Sandbox:
             UsageError: the port is taken.
 
         """
-        from tallystream.sandbox.admin import routes
-
         app = web.Application(client_max_size=64 << 20)
         app.add_routes(routes(self))
         for api in self._apis:
@@ -195,7 +194,7 @@ class Sandbox:
         query, problems = operation.query({name: request.query.getall(name) for name in request.query})
         try:
             body = exact.loads(raw) if raw else None
-        except InvalidBody as exc:
+        except InvalidBodyError as exc:
             return self._error(api, 400, "bad_request", exc.message)
         problems += operation.path_problems(names) + operation.body_problems(body)
         if problems:

@@ -25,9 +25,11 @@ from tallystream.simulator.model import Request
 from tallystream.simulator.options import FleetConfig
 from tallystream.simulator.target import Target
 from tallystream.simulator.truth import Truth
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
 
 RETRYABLE = frozenset({429, 502, 503, 504})
+BACKOFF = Backoff(first=0.1, longest=60.0)
 """OTLP specification: the only statuses after which a client may send a body again."""
 _SLICE_S = 0.1
 """How long a wait for the next due request can delay a stop."""
@@ -160,7 +162,7 @@ class _Run:
                 break
             if attempt < self._load.retries:
                 report.retried += 1
-                await asyncio.sleep(after if after is not None else 0.1 * 2**attempt)
+                await asyncio.sleep(after if after is not None else BACKOFF.delay(attempt))
         truth.end(request, status)
         report.bodies += 1
         report.records += request.records

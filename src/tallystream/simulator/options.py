@@ -72,7 +72,7 @@ class FleetConfig:
 
     def __post_init__(self) -> None:
         if self.agents < 1 or self.requests < 1:
-            raise UsageError("a fleet needs at least one agent and one request")
+            raise UsageError("a fleet needs at least one agent and one request", "raise --agents or --requests")
         if self.start_ns < HOUR_NS * 1000 or self.span_ns < 1_000_000_000 or self.late_max_ns < HOUR_NS:
             raise UsageError(
                 "the fleet's time does not fit",
@@ -81,7 +81,7 @@ class FleetConfig:
         for name in ("duplicates", "late", "resend", "metrics", "traces"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
-                raise UsageError(f"{name} is a share between 0 and 1, not {share}")
+                raise UsageError(f"{name} cannot be {share}", "it is a share: a number from 0 to 1")
         if self.client == "gemini" and self.encoding == "protobuf":
             raise UsageError("over HTTP, Gemini CLI sends JSON and nothing else", "use --encoding json, or mixed")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from tallystream.schemas.errors import UsageError
+from tallystream.schemas.ingest import CONNECTION_HEADER
 
 _SIGNALS = ("logs", "metrics", "traces")
 
@@ -45,5 +46,5 @@ def target(endpoint: str, ingest_id: str | None = None) -> Target:
     path = parts.path.rstrip("/")
     for signal in _SIGNALS:
         path = path.removesuffix(f"/v1/{signal}")
-    headers = {} if ingest_id is None else {"x-tallystream-connection": ingest_id}
+    headers = {} if ingest_id is None else {CONNECTION_HEADER: ingest_id}
     return Target(f"{parts.scheme}://{parts.netloc}{path}", headers)

@@ -24,6 +24,7 @@ import orjson
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_iso
+from tallystream.schemas.usage import TOKEN_COUNTS
 from tallystream.simulator.fleet import Fleet
 from tallystream.simulator.model import Request, Response
 from tallystream.simulator.options import HOUR_NS, FleetConfig
@@ -32,8 +33,7 @@ from tallystream.simulator.prices import dollars
 FORMAT = 1
 PICO = Decimal(10) ** 12
 FIELDS = (
-    "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool",
-    "total_tokens", "unpriced_requests", "cost_pico", "reported_pico",
+    "requests", *TOKEN_COUNTS, "total_tokens", "unpriced_requests", "cost_pico", "reported_pico",
 )  # fmt: skip
 """What a row adds up; money as a whole number of pico-dollars."""
 Sums = tuple[int, ...]
@@ -255,7 +255,10 @@ class Truth:
         try:
             document = orjson.loads(path.read_bytes())
             if document["format"] != FORMAT:
-                raise UsageError(f"{path} is of format {document['format']}, this version reads {FORMAT}")
+                raise UsageError(
+                    f"{path} has format {document['format']}, this version reads {FORMAT}",
+                    "write it anew with this version's `tallystream simulate --truth`",
+                )
             truth = cls(FleetConfig.from_document(document["config"]))
             states = zlib.decompress(base64.b64decode(document["states"]))
             truth.final = document["final"]

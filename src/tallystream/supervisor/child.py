@@ -13,10 +13,11 @@ from enum import Enum, auto
 
 import aiohttp
 
+from tallystream.schemas.errors import TallystreamError, error_of_exit
 from tallystream.schemas.run import Component
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
-from tallystream.streams.service.backoff import Backoff
+from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.supervisor.logfile import LogFile, important
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 
@@ -34,12 +35,17 @@ OWN_ENVIRONMENT = {
 }
 
 
-class FirstStartFailed(Exception):  # noqa: N818 - it becomes the error that people see
+class FirstStartError(TallystreamError):
     """A component did not become ready at the first start; `message` and `hint` are its own last words."""
 
-    def __init__(self, name: str, code: int | None, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.name, self.code, self.message, self.hint = name, code, message, hint
+    code = "first_start"
+
+    def __init__(self, name: str, exit_code: int | None, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.name = name
+        self.cause = error_of_exit(exit_code)
+        """The kind of error that it ended with."""
+        self.exit_code, self.retryable = self.cause.exit_code, self.cause.retryable
 
 
 class Answer(Enum):
@@ -76,7 +82,7 @@ class Child:
         self._log = log
         self._http = http
         self._events = events
-        self._backoff = Backoff(timing.backoff_first, timing.backoff_most, timing.stable)
+        self._backoff = FailureBackoff(Backoff(timing.backoff_first, timing.backoff_most), timing.stable)
         self._process: asyncio.subprocess.Process | None = None
         self._ops_port = 0
         self._reader: asyncio.Task[None] | None = None
@@ -98,7 +104,7 @@ class Child:
         """Keep it running, until cancelled; the process is left to `stop`.
 
         Raises:
-            FirstStartFailed: it never became ready.
+            FirstStartError: it never became ready.
 
         """
         attempts = 0
@@ -111,8 +117,8 @@ class Child:
             code = self._process.returncode if self._process is not None else None
             if not self._was_ready and (code == USAGE_EXIT or attempts >= FIRST_START_ATTEMPTS):
                 message, hint = self._log.last_error()
-                raise FirstStartFailed(self.spec.name, code, message, hint or f"its log: {self._log.path}")
-            delay = self._backoff.after(time.monotonic() - began)
+                raise FirstStartError(self.spec.name, code, message, hint or f"its log: {self._log.path}")
+            delay = self._backoff.after_run(time.monotonic() - began)
             self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
 

@@ -6,9 +6,7 @@ however that ends, so a run.json beside a lock nobody holds is stale. The lock f
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +14,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.run import Run
+from tallystream.streams.service.locks import ProcessLock, holder
 
 RUN_FILE = "run.json"
 LOCK_FILE = "up.lock"
@@ -26,7 +25,7 @@ class SupervisorLock:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / LOCK_FILE
-        self._fd: int | None = None
+        self._lock = ProcessLock(self._path)
 
     def __enter__(self) -> Self:
         """Take the lock.
@@ -37,53 +36,26 @@ class SupervisorLock:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # A reader that looks at the lock holds it for an instant: that is not a reason to give up.
+            ours = self._lock.acquire(wait=1.0)
         except OSError as exc:
             raise UsageError(
                 f"the data dir {self._path.parent} cannot be written: {exc.strerror}", "name another with --data-dir"
             ) from exc
-        # A reader that looks at the lock holds it for an instant: not a reason to give up.
-        deadline = time.monotonic() + 1.0
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.02)
-                    continue
-                pid = os.pread(fd, 32, 0).decode().strip()
-                os.close(fd)
-                raise UsageError(
-                    f"tallystream already runs in {self._path.parent} (pid {pid})",
-                    "`tallystream status` shows it, `tallystream down` stops it; --data-dir runs a second one",
-                ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._fd = fd
+        if not ours:
+            raise UsageError(
+                f"tallystream already runs in {self._path.parent} (process {holder(self._path)})",
+                "`tallystream status` shows it, `tallystream down` stops it; --data-dir runs a second one",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._lock.release()
 
 
 def owner(data_dir: Path) -> int | None:
     """Return the pid of the supervisor that runs in this data dir, or None."""
-    try:
-        fd = os.open(data_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(fd, 32, 0).decode().strip()
-        return int(text) if text.isdigit() else None
-    else:
-        return None
-    finally:
-        os.close(fd)
+    return holder(data_dir / LOCK_FILE)
 
 
 def write(data_dir: Path, run: Run) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.run import Component, Run
 from tallystream.supervisor import runfile
 
@@ -89,12 +89,14 @@ async def collect(data_dir: Path) -> Status:
     """Ask every component that runs in this data dir.
 
     Raises:
-        Unreachable: nothing runs there.
+        UnreachableError: nothing runs there.
 
     """
     pid = runfile.owner(data_dir)
     if pid is None:
-        raise Unreachable(f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir")
+        raise UnreachableError(
+            f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir"
+        )
     run = runfile.read_live(data_dir)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as http:
         asked = await asyncio.gather(*(_ask(http, component) for component in (run.components if run else [])))

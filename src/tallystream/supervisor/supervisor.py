@@ -9,16 +9,13 @@ from itertools import groupby
 
 import aiohttp
 
-from tallystream.schemas.errors import TallystreamError, Unfit, Unreachable, UsageError
 from tallystream.schemas.run import Run
 from tallystream.supervisor import runfile
-from tallystream.supervisor.child import Child, Events, FirstStartFailed
+from tallystream.supervisor.child import Child, Events, FirstStartError
 from tallystream.supervisor.logfile import LogFile
 from tallystream.supervisor.specs import ComponentSpec, Plan
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-ERRORS: dict[int | None, type[TallystreamError]] = {2: UsageError, 3: Unreachable}
-"""A component's exit code tells what kind of error it had; everything else is Unfit."""
 
 
 class Supervisor:
@@ -111,9 +108,8 @@ class Supervisor:
                 self._started(self._run_file())
         except BaseExceptionGroup as exc:
             first = exc.exceptions[0]
-            if isinstance(first, FirstStartFailed):
-                kind = ERRORS.get(first.code, Unfit)
-                raise kind(f"{first.name} did not start: {first.message}", first.hint) from first
+            if isinstance(first, FirstStartError):
+                raise first.cause(f"{first.name} did not start: {first.message}", first.hint) from first
             raise first from exc
 
     def _publish(self) -> None:

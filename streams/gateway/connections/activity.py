@@ -14,7 +14,7 @@ import structlog
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Signal
 from tallystream.streams.gateway.delivery.producer import Link
-from tallystream.streams.gateway.errors import LinkLost, SpoolFailed
+from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import ACTIVITY_SCHEMA, Message
 from tallystream.streams.gateway.spool.file import ActivityRow
 from tallystream.streams.gateway.spool.spool import Spool
@@ -73,7 +73,7 @@ class ActivityLog:
         if unsaved:
             try:
                 await self._spool.save_activity([ActivityRow(*key, *self._rows[key]) for key in sorted(unsaved)])
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.warning("activity_not_saved", error=str(exc))
         if not self._unpublished or not self._link.live:
             return
@@ -83,7 +83,7 @@ class ActivityLog:
             done, _ = await asyncio.wait([batch.acked for batch in batches], timeout=within)
             if len(done) < len(batches) or any(acked.exception() for acked in done):
                 self._unpublished |= publishing
-        except LinkLost:
+        except ProducerLostError:
             self._unpublished |= publishing
 
     def _message(self, key: tuple[str, Signal]) -> Message:

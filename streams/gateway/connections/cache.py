@@ -22,13 +22,15 @@ from tallystream.schemas.connections import Connection
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections import snapshot
 from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import cancel, close, start
 from tallystream.streams.service.clock import Clock
 
 REFRESH_EVERY = 0.05
 AWAY_FOR = 1.0
 """After a refresh that failed the next one is tried this much later; until then nobody waits."""
-FETCH_WAIT_MS = 100
+FETCH_WAIT = 0.1
+REQUEST_TIMEOUT = 15.0
 """A broker answers one connection's requests in turn: asking for the end waits behind an idle fetch this long."""
 SAVE_EVERY = 1.0
 log = structlog.get_logger()
@@ -173,14 +175,7 @@ class Registry:
 
     async def _follow(self) -> None:
         """Read the topic from its beginning into a new cache, put that in force at the end, then keep up."""
-        consumer = AIOKafkaConsumer(
-            **self._config.kafka.client(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-            request_timeout_ms=15_000,
-        )
+        consumer = new_consumer(self._config.kafka, fetch_wait=FETCH_WAIT, request_timeout=REQUEST_TIMEOUT)
         try:
             async with asyncio.timeout(20.0):
                 await start(consumer)

@@ -8,7 +8,7 @@ import structlog
 
 from tallystream.streams.gateway.delivery.group_commit import Delivery
 from tallystream.streams.gateway.delivery.producer import Link
-from tallystream.streams.gateway.errors import LinkLost, SpoolFailed
+from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.file import Row
 from tallystream.streams.gateway.spool.spool import Spool
@@ -47,9 +47,9 @@ class Drain:
                 continue
             try:
                 await self._step()
-            except LinkLost:
+            except ProducerLostError:
                 self._wake.clear()
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.error("spool_not_drained", error=str(exc))  # noqa: TRY400
                 await asyncio.sleep(RETRY)
 
@@ -75,13 +75,13 @@ class Drain:
         ids = {id(row.message): row.id for row in rows}
         batches = self._link.send([row.message for row in rows])
         await asyncio.wait([batch.acked for batch in batches])
-        lost = [exc for batch in batches if isinstance(exc := batch.acked.exception(), LinkLost)]
+        lost = [exc for batch in batches if isinstance(exc := batch.acked.exception(), ProducerLostError)]
         acked = [batch for batch in batches if batch.acked.exception() is None]
         await self._forget([ids[id(message)] for batch in acked for message in batch.messages])
         if rejected := next((exc.rejected for exc in lost if exc.rejected), ""):
             self._sort_out(rows, rejected)
         if lost:
-            raise LinkLost
+            raise ProducerLostError
 
     async def _forget(self, acked: list[int]) -> None:
         self._undeleted = acked

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import structlog
 
 from tallystream.streams.gateway.delivery.producer import Batch, Link
-from tallystream.streams.gateway.errors import LinkLost, NotDurable, SpoolFailed
+from tallystream.streams.gateway.errors import NotDurableError, ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.spool import Spool
@@ -65,7 +65,7 @@ class Delivery:
         """Return once all messages are durable.
 
         Raises:
-            NotDurable: neither Kafka nor the spool took them: the client must be told to send them again.
+            NotDurableError: neither Kafka nor the spool took them: the client must be told to send them again.
 
         """
         if not messages:
@@ -96,13 +96,13 @@ class Delivery:
                 await self._to_kafka(current.messages)
             else:
                 await self._to_spool(current.messages)
-        except NotDurable as exc:
+        except NotDurableError as exc:
             self._metrics.refusals.labels(type(exc).__name__).inc()
             self._not_durable.warning(messages=len(current.messages), error=str(exc))
             outcome: BaseException | None = exc
         except Exception as exc:
             log.exception("round_failed", messages=len(current.messages))
-            outcome = SpoolFailed(type(exc).__name__)
+            outcome = SpoolWriteError(type(exc).__name__)
         else:
             outcome = None
         if outcome is None:
@@ -114,7 +114,7 @@ class Delivery:
     async def _to_kafka(self, messages: list[Message]) -> None:
         try:
             batches = self._link.send(messages)
-        except LinkLost:
+        except ProducerLostError:
             await self._to_spool(messages)
             return
         await asyncio.wait([batch.acked for batch in batches], timeout=self._ack_timeout)
@@ -140,7 +140,7 @@ class Delivery:
             if _acked(batch):
                 acked += ids[first : first + len(batch.messages)]
             first += len(batch.messages)
-        with contextlib.suppress(SpoolFailed):  # they are sent once more then
+        with contextlib.suppress(SpoolWriteError):  # they are sent once more then
             await self._spool.delete(acked)
 
 

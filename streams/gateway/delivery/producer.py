@@ -17,25 +17,27 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from tallystream.schemas.errors import Unfit, Unreachable
+from tallystream.schemas.catalogue import SCHEMA_HEADER
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import LinkLost
+from tallystream.streams.gateway.errors import ProducerLostError
 from tallystream.streams.gateway.message import Message, partition_counts, partition_of
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.producer import GATEWAY, new_producer
 from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
-BATCH_BYTES = 768 << 10
+BATCH_BYTES = GATEWAY.batch_bytes
 """Of one Kafka record batch: below every broker's default limit of 1 MiB."""
-REQUEST_TIMEOUT_MS = 15_000
 CONNECT_TIMEOUT = 15.0
-BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0)
+BACKOFF = Backoff(first=0.1, longest=2.0)
 log = structlog.get_logger()
 
 
 class Batch:
-    """Messages of one partition on their way. `acked` resolves to None, or raises LinkLost."""
+    """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError."""
 
     __slots__ = ("acked", "messages", "partition", "since", "topic")
 
@@ -64,7 +66,7 @@ class Link:
         self._transmissions: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
         self.live = False
-        self.unfit: Unfit | None = None
+        self.unfit: UnfitError | None = None
         """Set while the topics of the cluster do not fit: nothing is sent there then."""
         self.first_attempt = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
@@ -95,12 +97,12 @@ class Link:
         """Send the messages, one record batch a partition (more when they are large), without waiting.
 
         Raises:
-            LinkLost: there is no producer.
+            ProducerLostError: there is no producer.
 
         """
         producer = self._producer
         if producer is None:
-            raise LinkLost
+            raise ProducerLostError
         now = self._clock.monotonic()
         loop = asyncio.get_running_loop()
         groups: dict[tuple[str, int], list[Message]] = {}
@@ -112,7 +114,7 @@ class Link:
         for (topic, partition), group in groups.items():
             builder = None
             for message in group:
-                headers = [("schema", message.schema.encode())]
+                headers = [(SCHEMA_HEADER, message.schema.encode())]
                 if builder is None or not builder.append(
                     timestamp=None, key=message.key, value=message.value, headers=headers
                 ):
@@ -143,7 +145,7 @@ class Link:
         self._outstanding.pop(batch, None)
         if exc is not None:
             # An idempotent batch is retried unless the broker says that this is no use.
-            batch.acked.set_exception(LinkLost(rejected=type(exc).__name__))
+            batch.acked.set_exception(ProducerLostError(rejected=type(exc).__name__))
             batch.acked.exception()
             self._break(producer, exc)
             return
@@ -173,8 +175,8 @@ class Link:
         while True:
             try:
                 producer = await self._connect()
-            except (KafkaError, OSError, TimeoutError, Unreachable, Unfit) as exc:
-                self.unfit = exc if isinstance(exc, Unfit) else None
+            except (KafkaError, OSError, TimeoutError, UnreachableError, UnfitError) as exc:
+                self.unfit = exc if isinstance(exc, UnfitError) else None
                 if attempt % 15 == 0:
                     log.warning("kafka_unreachable", error=type(exc).__name__, detail=str(exc))
                 await self._pause(attempt)
@@ -195,7 +197,7 @@ class Link:
             await self._pause(0)
 
     async def _pause(self, attempt: int) -> None:
-        await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
+        await asyncio.sleep(BACKOFF.delay(attempt))
 
     async def _connect(self) -> AIOKafkaProducer:
         """Create what is missing in the cluster, check what is there, and start a producer."""
@@ -204,14 +206,7 @@ class Link:
         await ensure(
             kafka, (topics.usage, topics.connections, topics.activity, topics.deadletters), seconds=CONNECT_TIMEOUT
         )
-        producer = AIOKafkaProducer(
-            **kafka.client(),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
+        producer = new_producer(kafka, GATEWAY)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await start(producer)
@@ -243,7 +238,7 @@ class Link:
         outstanding, self._outstanding = self._outstanding, {}
         for batch in outstanding:
             if not batch.acked.done():
-                batch.acked.set_exception(LinkLost())
+                batch.acked.set_exception(ProducerLostError())
                 batch.acked.exception()
 
 

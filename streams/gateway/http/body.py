@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
-from tallystream.streams.gateway.errors import Refused, Undecodable
+from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
 
 THREAD_BYTES = 16 << 10
 """A larger compressed body is decompressed in a thread, where zlib lets go of the GIL: it may hold a thousandfold."""
@@ -44,11 +44,11 @@ class Budget:
         """Count bytes in.
 
         Raises:
-            Refused: 503, the limit is reached.
+            RequestRefusedError: 503, the limit is reached.
 
         """
         if self.bytes + size > self._limit:
-            raise Refused(
+            raise RequestRefusedError(
                 503, "the gateway holds as many request bytes as it may, send again", retry_after=self._retry_after
             )
         self.bytes += size
@@ -80,7 +80,7 @@ def coding_of(request: web.BaseRequest) -> str:
     """Return the Content-Encoding, "" for identity.
 
     Raises:
-        Refused: 400, it is none of ours.
+        RequestRefusedError: 400, it is none of ours.
 
     """
     coding = request.headers.get("Content-Encoding")
@@ -92,7 +92,7 @@ def coding_of(request: web.BaseRequest) -> str:
     if coding == "x-gzip":
         return "gzip"
     if coding not in _WBITS:
-        raise Refused(400, "unknown Content-Encoding: use gzip, deflate or none")
+        raise RequestRefusedError(400, "unknown Content-Encoding: use gzip, deflate or none")
     return coding
 
 
@@ -100,7 +100,8 @@ async def read(request: web.BaseRequest, *, limit: int, within: float, lease: Le
     """Read the body as sent.
 
     Raises:
-        Refused: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large, 503 too much at once.
+        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large,
+            503 too much at once.
 
     """
     coding = coding_of(request)
@@ -124,25 +125,27 @@ async def read(request: web.BaseRequest, *, limit: int, within: float, lease: Le
                     parts.append(part)
             raw = b"".join(parts)
     except TimeoutError:
-        raise Refused(408, f"the body did not arrive within {within:.0f} s", headers={"Connection": "close"}) from None
+        raise RequestRefusedError(
+            408, f"the body did not arrive within {within:.0f} s", headers={"Connection": "close"}
+        ) from None
     except (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError):
-        raise Refused(400, "the body ended before it was complete") from None
+        raise RequestRefusedError(400, "the body ended before it was complete") from None
     if len(raw) > limit:
         raise too_large(limit)
     return Body(raw, coding)
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> RequestRefusedError:
     """Return the 413."""
-    return Refused(413, f"the body is larger than {limit} bytes")
+    return RequestRefusedError(413, f"the body is larger than {limit} bytes")
 
 
 async def decode(body: Body, *, limit: int, lease: Lease) -> bytes:
     """Return the body decompressed, in a thread when it is large.
 
     Raises:
-        Undecodable: it is not, or not only, or not wholly, what its Content-Encoding says.
-        Refused: 413, more than `limit` bytes would come out; 503, too much at once.
+        UndecodableError: it is not, or not only, or not wholly, what its Content-Encoding says.
+        RequestRefusedError: 413, more than `limit` bytes would come out; 503, too much at once.
 
     """
     if not body.coding:
@@ -159,8 +162,8 @@ def decompress(raw: bytes, coding: str, limit: int) -> bytes:
     """Decompress all members; never makes more than `limit` + 1 bytes, however many members there are.
 
     Raises:
-        Undecodable: garbage, truncated, or with something after its end.
-        Refused: 413.
+        UndecodableError: garbage, truncated, or with something after its end.
+        RequestRefusedError: 413.
 
     """
     parts: list[bytes] = []
@@ -176,17 +179,17 @@ def decompress(raw: bytes, coding: str, limit: int) -> bytes:
                 try:
                     part = member.decompress(raw, left + 1)
                 except zlib.error:
-                    raise Undecodable(f"the body is not {coding}") from None
+                    raise UndecodableError(f"the body is not {coding}") from None
             else:
-                raise Undecodable(f"the body is not {coding}") from None
+                raise UndecodableError(f"the body is not {coding}") from None
         if len(part) > left:
             raise too_large(limit)
         left -= len(part)
         parts.append(part)
         if not member.eof:
-            raise Undecodable(f"the {coding} body is truncated")
+            raise UndecodableError(f"the {coding} body is truncated")
         raw = member.unused_data
         if not raw:
             return parts[0] if len(parts) == 1 else b"".join(parts)
         if coding != "gzip":
-            raise Undecodable(f"there is something after the end of the {coding} body")
+            raise UndecodableError(f"there is something after the end of the {coding} body")

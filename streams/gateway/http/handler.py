@@ -13,13 +13,14 @@ from aiohttp import web
 
 from tallystream.schemas.connections import Connection, Signal
 from tallystream.schemas.errors import Reason
+from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.schemas.otlp import Encoding, partial_success
 from tallystream.streams.gateway import ingest, routes
 from tallystream.streams.gateway.auth import Gatekeeper, Unjudged, credentials
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.errors import NotDurable, Refused, Undecodable
+from tallystream.streams.gateway.errors import NotDurableError, RequestRefusedError, UndecodableError
 from tallystream.streams.gateway.http import body as bodies
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.metrics import Metrics
@@ -84,9 +85,9 @@ class Handler:
         self.in_progress += 1
         try:
             response = await self._answer(request, known)
-        except Refused as refused:
+        except RequestRefusedError as refused:
             response = self._replies.refusal(refused, known.encoding)
-        except NotDurable:
+        except NotDurableError:
             response = self._replies.refusal(
                 self._unavailable("the gateway cannot store this now, send it again"), known.encoding
             )
@@ -104,8 +105,8 @@ class Handler:
         )
         return response
 
-    def _unavailable(self, message: str) -> Refused:
-        return Refused(503, message, retry_after=self._config.retry_after)
+    def _unavailable(self, message: str) -> RequestRefusedError:
+        return RequestRefusedError(503, message, retry_after=self._config.retry_after)
 
     async def _answer(self, request: web.BaseRequest, known: _Request) -> web.StreamResponse:
         path = request.path
@@ -114,14 +115,16 @@ class Handler:
         known.encoding = _encoding(request)
         target = routes.parse(path)
         if target is None:
-            raise Refused(404, "no such path: telemetry goes to /v1/logs, /v1/metrics or /v1/traces below the base URL")
+            raise RequestRefusedError(
+                404, "no such path: telemetry goes to /v1/logs, /v1/metrics or /v1/traces below the base URL"
+            )
         known.provider = target.provider or "unknown"
         known.signal = target.signal or "unknown"
         if request.method != "POST":
-            raise Refused(405, "only POST is allowed here", headers={"Allow": "POST"})
+            raise RequestRefusedError(405, "only POST is allowed here", headers={"Allow": "POST"})
         if known.encoding is None:
-            raise Refused(415, "Content-Type must be application/x-protobuf or application/json")
-        shown = credentials(target, request.headers.get(routes.HEADER), request.headers.get("Authorization"))
+            raise RequestRefusedError(415, "Content-Type must be application/x-protobuf or application/json")
+        shown = credentials(target, request.headers.get(CONNECTION_HEADER), request.headers.get("Authorization"))
         admitted = await self._gatekeeper.admit(shown)
         if isinstance(admitted, Connection):
             known.provider = admitted.provider
@@ -143,7 +146,7 @@ class Handler:
         try:
             plain = await bodies.decode(body, limit=limit, lease=lease)
             decoded = await ingest.decode(plain, known.encoding, signal)
-        except Undecodable as refused:
+        except UndecodableError as refused:
             await self._keep_undecodable(admitted, refused.message, body.raw)
             raise
         known.signal = decoded.signal

@@ -8,7 +8,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from tallystream.schemas.otlp import Encoding, status, success
-from tallystream.streams.gateway.errors import GRPC_CODES, Refused
+from tallystream.streams.gateway.errors import GRPC_CODES, RequestRefusedError
 from tallystream.streams.service.clock import Clock
 
 SERVER = "tallystream"
@@ -68,7 +68,7 @@ class Replies:
             return self.answer(200, success(encoding), encoding)
         return self._ok[encoding]
 
-    def refusal(self, refused: Refused, encoding: Encoding | None) -> web.Response:
+    def refusal(self, refused: RequestRefusedError, encoding: Encoding | None) -> web.Response:
         """Return an error as google.rpc.Status, in JSON when the request's encoding is none of ours."""
         encoding = encoding or Encoding.JSON
         code = GRPC_CODES.get(refused.status, 2)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.tls import Certificate
@@ -47,9 +47,9 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionResetError
         refused = (
-            Refused(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
+            RequestRefusedError(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
             if status < 500
-            else Refused(503, "the gateway failed, send it again", retry_after=5)
+            else RequestRefusedError(503, "the gateway failed, send it again", retry_after=5)
         )
         response = self.replies.refusal(refused, None)
         response.force_close()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tallystream.streams.gateway.errors import SpoolFailed, SpoolFull
+from tallystream.streams.gateway.errors import SpoolFullError, SpoolWriteError
 from tallystream.streams.gateway.message import Message
 
 FORMAT = 1
@@ -97,7 +97,7 @@ class Level:
 class SpoolFile:
     """The file, synchronously. One thread uses it (`spool_thread.Spool`).
 
-    Every method raises SpoolFailed when SQLite cannot do its work; nothing of that call is then in the file.
+    Every method raises SpoolWriteError when SQLite cannot do its work; nothing of that call is then in the file.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, quarantine_max_bytes: int) -> None:
@@ -110,13 +110,13 @@ class SpoolFile:
             path.touch(mode=0o600)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         except (OSError, sqlite3.Error) as exc:
-            raise SpoolFailed(f"cannot open the spool {path}: {exc}") from exc
+            raise SpoolWriteError(f"cannot open the spool {path}: {exc}") from exc
         try:
             self._open()
         except sqlite3.Error as exc:
             self._db.close()
-            raise SpoolFailed(f"cannot open the spool {path}: {exc}") from exc
-        except SpoolFailed:
+            raise SpoolWriteError(f"cannot open the spool {path}: {exc}") from exc
+        except SpoolWriteError:
             self._db.close()
             raise
 
@@ -131,7 +131,7 @@ class SpoolFile:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
         found = self.meta("format")
         if found != str(FORMAT):
-            raise SpoolFailed(f"the spool {self.path} has format {found}, this version reads {FORMAT}")
+            raise SpoolWriteError(f"the spool {self.path} has format {found}, this version reads {FORMAT}")
         self._measure()
 
     def _measure(self) -> None:
@@ -151,14 +151,14 @@ class SpoolFile:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as exc:
-            raise SpoolFailed(f"the spool {self.path} cannot be written: {exc}") from exc
+            raise SpoolWriteError(f"the spool {self.path} cannot be written: {exc}") from exc
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as exc:
-            raise SpoolFailed(f"the spool {self.path} cannot be read: {exc}") from exc
+            raise SpoolWriteError(f"the spool {self.path} cannot be read: {exc}") from exc
 
     def meta(self, name: str, default: str | None = None) -> str | None:
         """Return a remembered value; with `default`, remember that one first when there is none."""
@@ -172,12 +172,12 @@ class SpoolFile:
         """Store the messages in one transaction, fsynced; return their ids, in order.
 
         Raises:
-            SpoolFull: they do not fit below `max_bytes`.
+            SpoolFullError: they do not fit below `max_bytes`.
 
         """
         size = sum(message.size for message in messages)
         if self.level.bytes + size > self._max_bytes:
-            raise SpoolFull(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
+            raise SpoolFullError(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
         with self._transaction() as db:
             ids = [
                 db.execute(_PUT, (at, message.topic, message.schema, message.key, message.value)).lastrowid or 0
@@ -213,12 +213,14 @@ class SpoolFile:
         """Store a request in quarantine, fsynced; its `id` is chosen here.
 
         Raises:
-            SpoolFull: the quarantine is full.
+            SpoolFullError: the quarantine is full.
 
         """
         size = len(request.payload)
         if self.quarantine_level.bytes + size > self._quarantine_max_bytes:
-            raise SpoolFull(f"the quarantine holds {self.quarantine_level.bytes} of {self._quarantine_max_bytes} bytes")
+            raise SpoolFullError(
+                f"the quarantine holds {self.quarantine_level.bytes} of {self._quarantine_max_bytes} bytes"
+            )
         with self._transaction() as db:
             db.execute(_HOLD, request[1:])
         self._held(request)

@@ -7,12 +7,11 @@ finds its own spool again) and adopts the spools of the other slots that nobody 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
+from tallystream.streams.service.locks import ProcessLock
 
 MAX_SLOTS = 1024
 
@@ -20,36 +19,23 @@ MAX_SLOTS = 1024
 class Slot:
     """One spool file's place. Use `Slot.take`; `release` gives the lock back."""
 
-    def __init__(self, directory: Path, number: int, fd: int) -> None:
+    def __init__(self, directory: Path, number: int, lock: ProcessLock) -> None:
         self.number = number
         self.path = _path(directory, number, "db")
-        self._lock = _path(directory, number, "lock")
-        self._fd = fd
+        self._lock = lock
 
     @classmethod
     def take(cls, directory: Path, number: int) -> Slot | None:
         """Lock the slot, or return None when a live process holds it."""
-        lock = _path(directory, number, "lock")
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between open and flock its last owner may have unlinked the file: then this lock protects nothing.
-            if os.fstat(fd).st_ino == lock.stat().st_ino:
-                return cls(directory, number, fd)
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-        return None
+        lock = ProcessLock(_path(directory, number, "lock"))
+        return cls(directory, number, lock) if lock.acquire() else None
 
     @classmethod
     def take_lowest(cls, directory: Path) -> Slot:
         """Lock the lowest slot that no live process holds.
 
         Raises:
-            Unfit: the directory cannot be used, or all slots are held.
+            UnfitError: the directory cannot be used, or all slots are held.
 
         """
         try:
@@ -58,11 +44,13 @@ class Slot:
                 if slot := cls.take(directory, number):
                     return slot
         except OSError as exc:
-            raise Unfit(
+            raise UnfitError(
                 f"the spool directory {directory} cannot be used: {exc}",
                 "it must be writable and on a file system with locks: set TALLYSTREAM_DATA_DIR",
             ) from exc
-        raise Unfit(f"{MAX_SLOTS} gateways share the spool directory {directory}", "give some another data directory")
+        raise UnfitError(
+            f"{MAX_SLOTS} gateways share the spool directory {directory}", "give some another data directory"
+        )
 
     @classmethod
     def abandoned(cls, directory: Path, but: Slot) -> Iterator[Slot]:
@@ -77,7 +65,8 @@ class Slot:
         """Delete the spool file and its lock; the slot is free."""
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-        self._lock.unlink(missing_ok=True)
+        # While it is held: filelock takes no lock on a file that was unlinked between opening and locking it.
+        self._lock.path.unlink(missing_ok=True)
         self.release()
 
     def set_aside(self, mark: str) -> Path:
@@ -90,7 +79,7 @@ class Slot:
 
     def release(self) -> None:
         """Give the lock back."""
-        os.close(self._fd)
+        self._lock.release()
 
 
 def _path(directory: Path, number: int, kind: str) -> Path:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from tallystream.streams.gateway.errors import SpoolFailed
+from tallystream.streams.gateway.errors import SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, Row, SpoolFile
 from tallystream.streams.gateway.spool.slots import Slot
@@ -24,7 +24,8 @@ log = structlog.get_logger()
 class Spool:
     """Owns one slot of `directory`. Create it with `Spool.open`, `close` it at the end.
 
-    Methods raise SpoolFailed when SQLite fails, `put` and `hold` also SpoolFull: nothing of that call is then stored.
+    Methods raise SpoolWriteError when SQLite fails, `put` and `hold` also SpoolFullError: nothing of that call is
+    then stored.
     """
 
     def __init__(self, slot: Slot, file: SpoolFile, executor: ThreadPoolExecutor, clock: Clock) -> None:
@@ -44,8 +45,8 @@ class Spool:
         """Take the lowest free slot. A file that SQLite cannot read is set aside, never deleted.
 
         Raises:
-            Unfit: the directory cannot be used.
-            SpoolFailed: not even a new file can be made.
+            UnfitError: the directory cannot be used.
+            SpoolWriteError: not even a new file can be made.
 
         """
         executor = ThreadPoolExecutor(1, thread_name_prefix="spool")
@@ -54,7 +55,7 @@ class Spool:
             slot = Slot.take_lowest(directory)
             try:
                 return slot, SpoolFile(slot.path, max_bytes=max_bytes, quarantine_max_bytes=quarantine_max_bytes)
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 aside = slot.set_aside(str(clock.now_ns()))
                 log.error("spool_unreadable", path=str(slot.path), set_aside=str(aside), error=str(exc))  # noqa: TRY400
                 return slot, SpoolFile(slot.path, max_bytes=max_bytes, quarantine_max_bytes=quarantine_max_bytes)
@@ -150,7 +151,7 @@ class Spool:
                         self._grown()
                 finally:
                     await self._run(other.close)
-            except SpoolFailed as exc:
+            except SpoolWriteError as exc:
                 log.error("spool_not_adopted", path=str(slot.path), rows=rows, error=str(exc))  # noqa: TRY400
                 slot.release()
             else:

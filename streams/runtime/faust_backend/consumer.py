@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -13,6 +14,7 @@ from faust.types import TP
 if TYPE_CHECKING:
     from tallystream.streams.runtime.faust_backend.app import App
 
+log = structlog.get_logger()
 FETCH_MAX_WAIT_MS = 20
 COMMIT_TIMEOUT = 5.0
 
@@ -74,7 +76,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             async with asyncio.timeout(COMMIT_TIMEOUT):
                 await self._ensure_consumer().commit(commit)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the next commit says it again
-            self.log.info("positions not committed: %r", exc)
+            log.info("positions_not_committed", error=repr(exc))
             return False
         return True
 

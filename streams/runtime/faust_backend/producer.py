@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 from faust.transport.drivers import aiokafka as driver
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import Row
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Producer(driver.Producer):
         `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka.
 
         Raises:
-            Unfit: a row does not fit a batch.
+            UnfitError: a row does not fit a batch.
 
         """
         producer = self._ensure_producer()
@@ -115,8 +115,8 @@ class Producer(driver.Producer):
             full.close()
         return Outgoing(topic, partition, batches, [])
 
-    def _too_large(self, topic: str, key: bytes, value: bytes | None) -> Unfit:
-        return Unfit(
+    def _too_large(self, topic: str, key: bytes, value: bytes | None) -> UnfitError:
+        return UnfitError(
             f"a row of {len(value or b'')} bytes does not fit a record batch for {topic}: key {key!r}",
             f"batches hold {self.max_batch_size} bytes",
         )

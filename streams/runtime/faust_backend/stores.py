@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, Protocol
 
 import rocksdict
+import structlog
 from faust.stores import base as faust_base
 from faust.stores import rocksdb as faust_rocksdb
 from faust.types import TP
 
 from tallystream.streams.runtime.changelog import Row
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 class Rows(Protocol):
@@ -130,7 +130,7 @@ class RocksRows(faust_rocksdb.Store):
             if not str(exc).startswith("Corruption"):
                 raise
             path = self.partition_path(partition)
-            log.warning("the store of partition %d is damaged (%s): rebuilding it from the changelog", partition, exc)
+            log.warning("damaged_store_rebuilt_from_changelog", partition=partition, error=str(exc))
             shutil.rmtree(path)
             return super()._open_for_partition(partition)
 

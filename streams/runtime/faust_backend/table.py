@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode import Service
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import CLOSED, Closed, PublicRows, Version, reserved
 from tallystream.streams.runtime.commit import commit_groups
 from tallystream.streams.runtime.faust_backend.batches import BatchSchema, Record
@@ -181,7 +181,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         """Fold the records if they go on where the state ends; the generation they were read in does not matter.
 
         Raises:
-            Unfit: the source is not dense, or not the one that was counted.
+            UnfitError: the source is not dense, or not the one that was counted.
 
         """
         part = self._parts.get(p)
@@ -193,7 +193,7 @@ class FoldTable(faust.Table[bytes, bytes]):
                 return
         first, end = records[0].offset, records[-1].offset + 1
         if end - first != len(records):
-            raise Unfit(
+            raise UnfitError(
                 f"{self.source}-{p}: offsets {first} to {end - 1} hold {len(records)} records",
                 "a source must be neither compacted nor written in transactions",
             )

@@ -14,7 +14,7 @@ from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
 
 from tallystream.cli.commands.catch_up import GAUGES, Places, catch_up
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.service.ops import Health, OpsServer
@@ -120,7 +120,7 @@ async def test_a_gateway_without_our_gauges_is_never_done(kafka: KafkaSettings, 
     server = OpsServer(lambda: Health(True), lambda: Health(True), registry=CollectorRegistry())
     await server.start()
     try:
-        with pytest.raises(Unreachable, match="does not tell"):
+        with pytest.raises(UnreachableError, match="does not tell"):
             await catch_up(kafka, topics, lambda: Places({"gateway": server.url}), seconds=0.5, show=lambda _: None)
     finally:
         await server.stop()

@@ -18,7 +18,7 @@ from tests.support.waiting import until
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.cli.commands.catch_up import Places, catch_up
 from tallystream.sandbox import Fault
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.poller.metrics import Metrics
@@ -92,7 +92,7 @@ async def test_a_sink_that_port_refuses_is_never_caught_up(kafka: KafkaSettings,
         with sink(one, tmp_path) as running:
             find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
             await until(running.role, "it answers")
-            with pytest.raises(Unreachable, match="no sink writes to Port yet; its /readyz says why"):
+            with pytest.raises(UnreachableError, match="no sink writes to Port yet; its /readyz says why"):
                 await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
 
 

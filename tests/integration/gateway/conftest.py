@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from tests.support.gateway import BEARER, NOW, config_of, connection, running, write
 
+from tallystream.schemas.connections import hash_secret
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway import Gateway
-from tallystream.streams.gateway.auth import sha256
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -40,7 +40,7 @@ def deploy(kafka: KafkaSettings) -> Deployment:
     connections = (
         connection(),
         connection("claude", CLAUDE_ID),
-        connection("codex", GUARDED_ID, connection_id="codex-9a11", bearer_sha256=sha256(BEARER)),
+        connection("codex", GUARDED_ID, connection_id="codex-9a11", bearer_sha256=hash_secret(BEARER)),
         connection("codex", REVOKED_ID, connection_id="codex-dead", revoked_at=NOW),
     )
     asyncio.run(write(kafka, deployment.topics, *connections))

@@ -18,9 +18,9 @@ from tests.integration.gateway.conftest import CLAUDE_ID, GUARDED_ID, REVOKED_ID
 from tests.support.gateway import BEARER, INGEST_ID, config_of, logs_path, read_topic, running
 from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
 
+from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway import Gateway
-from tallystream.streams.gateway.routes import BASE, HEADER
 
 pytestmark = pytest.mark.kafka
 JSON = {"Content-Type": "application/json"}
@@ -79,13 +79,13 @@ async def test_usage_is_in_kafka_before_the_answer(
 @pytest.mark.parametrize(
     ("path", "headers"),
     [
-        (f"{BASE}codex/{INGEST_ID}/v1/logs/", {}),
-        (f"{BASE}codex/{INGEST_ID}", {}),
-        (f"{BASE}codex/{INGEST_ID}/", {}),
-        ("/v1/logs", {HEADER: INGEST_ID}),
-        ("/", {HEADER.title(): INGEST_ID}),
+        (f"{INGEST_PATH}codex/{INGEST_ID}/v1/logs/", {}),
+        (f"{INGEST_PATH}codex/{INGEST_ID}", {}),
+        (f"{INGEST_PATH}codex/{INGEST_ID}/", {}),
+        ("/v1/logs", {CONNECTION_HEADER: INGEST_ID}),
+        ("/", {CONNECTION_HEADER.title(): INGEST_ID}),
         (logs_path(GUARDED_ID), {"Authorization": f"Bearer {BEARER}"}),
-        (f"{BASE}codex/%5Aq3vTestIngestId000001/v1/logs", {}),
+        (f"{INGEST_PATH}codex/%5Aq3vTestIngestId000001/v1/logs", {}),
     ],
 )
 @pytest.mark.parametrize("encoding", list(Encoding))
@@ -110,7 +110,7 @@ async def test_metrics_and_traces_are_taken_and_add_no_tokens(
     del gateway
     async with running(config_of(fresh.kafka, fresh.prefix, tmp_path / "own")) as own:
         for signal, content in (("metrics", METRICS), ("traces", TRACES)):
-            for url in (logs_path(signal_=signal), f"{BASE}codex/{INGEST_ID}"):
+            for url in (logs_path(signal_=signal), f"{INGEST_PATH}codex/{INGEST_ID}"):
                 async with http.post(own.url + url, data=content, headers=JSON) as response:
                     assert (response.status, await response.read()) == (200, b"{}")
     activity = dict(await read_topic(fresh.kafka, fresh.topics.activity))
@@ -128,9 +128,9 @@ async def test_metrics_and_traces_are_taken_and_add_no_tokens(
         ("POST", logs_path(INGEST_ID, "claude"), {}, 404, 5, "codex connection"),
         ("POST", logs_path(INGEST_ID, "copilot"), {}, 404, 5, "provider"),
         ("POST", logs_path(signal_="profiles"), {}, 404, 5, "signal"),
-        ("POST", "/v1/logs", {HEADER: "guessed-id"}, 404, 5, "no connection"),
+        ("POST", "/v1/logs", {CONNECTION_HEADER: "guessed-id"}, 404, 5, "no connection"),
         ("POST", "/nowhere", {}, 404, 5, "path"),
-        ("POST", "/v1/logs", {}, 401, 16, HEADER),
+        ("POST", "/v1/logs", {}, 401, 16, CONNECTION_HEADER),
         ("POST", logs_path(GUARDED_ID), {}, 401, 16, "bearer"),
         ("POST", logs_path(GUARDED_ID), {"Authorization": "Bearer no"}, 401, 16, "bearer"),
         ("GET", logs_path(), {}, 405, 12, "POST"),

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from tests.support.topics import produce
 from tests.support.waiting import until
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lag import GroupLag
 from tallystream.streams.kafka.reader import TopicReader, latest
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -137,9 +137,9 @@ async def test_compaction_leaves_holes_that_are_passed(kafka: KafkaSettings, pre
 
 async def test_a_broker_that_is_not_there_is_said_to_be(unused_tcp_port: int) -> None:
     away = KafkaSettings(f"127.0.0.1:{unused_tcp_port}")
-    with pytest.raises(Unreachable, match="did not answer"):
+    with pytest.raises(UnreachableError, match="did not answer"):
         await latest(away, "any", stall=5.0)
-    with pytest.raises(Unreachable):
+    with pytest.raises(UnreachableError):
         async with GroupLag(away, "any", "any"):
             pass
 
@@ -156,7 +156,7 @@ async def test_a_broker_that_accepts_and_says_nothing_is_given_up(unused_tcp_por
 
     server = await asyncio.start_server(silent, "127.0.0.1", unused_tcp_port)
     try:
-        with pytest.raises(Unreachable):
+        with pytest.raises(UnreachableError):
             await latest(KafkaSettings(f"127.0.0.1:{unused_tcp_port}"), "any", stall=0.5)
         async with asyncio.timeout(60):
             await gone.wait()

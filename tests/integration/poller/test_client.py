@@ -14,7 +14,7 @@ from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.client import Client, ClientConfig
 from tallystream.streams.poller.credentials import Token, Tokens
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 
 KEYS = Tokens({"api": Token("sk-sandbox-0123456789")})
 
@@ -42,8 +42,8 @@ def config(sandbox: Sandbox) -> ClientConfig:
     return ClientConfig(sandbox.url + "/openai/v1", timeout=1.0, attempts=3, first_wait=0.5)
 
 
-async def failure(client: Client, path: str = "/models", key: str = "api") -> PollFailure:
-    with pytest.raises(PollFailure) as caught:
+async def failure(client: Client, path: str = "/models", key: str = "api") -> PollError:
+    with pytest.raises(PollError) as caught:
         await client.get(path, [], key)
     return caught.value
 

@@ -12,10 +12,10 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from tests.support.openai_rig import Rig, only, rig
 from tests.support.waiting import until
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.leader_election import Election, Fence, Lost
+from tallystream.streams.leader_election import Election, Fence, NotLeaderError
 from tallystream.streams.poller.published import Ledger
 from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.poller.service import Poller
@@ -83,7 +83,7 @@ async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topic
             await publisher.publish(fence, ledger, [record], None)
             async with member(kafka, topics) as other:
                 await until(lambda: other.joined and election.term, "the group has balanced anew")
-                with pytest.raises(Lost):
+                with pytest.raises(NotLeaderError):
                     await publisher.publish(fence, ledger, [record], None)
         assert len(await one.messages(topics.openai_records.name)) == 2
 
@@ -123,7 +123,7 @@ async def test_once_says_when_another_is_active(kafka: KafkaSettings, prefix: st
         await one.poll()
         async with member(kafka, one.topics) as election:
             await until(lambda: election.term, "active")
-            with pytest.raises(Unreachable, match="another poller is the active one"):
+            with pytest.raises(UnreachableError, match="another poller is the active one"):
                 await one.poll(session_timeout=1.0)
 
 

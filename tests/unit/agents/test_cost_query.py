@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystream.agents.cost_query import COUNTS, FIELDS, GROUPINGS, VIEWS, Query, Table, keep_newest
+from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table, keep_newest
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
-from tallystream.schemas.rows import SessionHourCost
+from tallystream.schemas.rows import SUM_COUNTS, SessionHourCost
 
 NOW = 500_000 * HOUR_NS
 TOKENS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
@@ -28,7 +28,7 @@ class Message:
 
 
 def bucket(**over: Any) -> dict[str, Any]:
-    made: dict[str, Any] = dict.fromkeys(COUNTS, 0) | {
+    made: dict[str, Any] = dict.fromkeys(SUM_COUNTS, 0) | {
         "requests": 1, "input_uncached": 10, "output": 5, "total_tokens": 15, "cost_usd": "0.5",
         "reported_cost_usd": None, "model": "gpt-5", "service_tier": None, "speed": None, "book": "b1",
         "attribution": {},
@@ -103,14 +103,14 @@ def by_hand(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
         name: [Decimal(part[name]) for part in parts if part[name] is not None]
         for name in ("cost_usd", "reported_cost_usd")
     }
-    return {name: sum(part[name] for part in parts) for name in COUNTS} | {
+    return {name: sum(part[name] for part in parts) for name in SUM_COUNTS} | {
         name: sum(found) if found else None for name, found in costs.items()
     }
 
 
 def as_decimals(sums: dict[str, Any]) -> dict[str, Any]:
     money = {name: None if sums[name] is None else Decimal(sums[name]) for name in ("cost_usd", "reported_cost_usd")}
-    return {name: sums[name] for name in COUNTS} | money
+    return {name: sums[name] for name in SUM_COUNTS} | money
 
 
 @settings(max_examples=200)
@@ -132,7 +132,7 @@ def test_rows_are_told_apart_by_what_they_name(values: list[bytes], query: Query
     made.add(values)
     rows = list(made.rows(NOW))
     assert all(tuple(one) == query.fields for one in rows)
-    names = [name for name in query.fields if name not in COUNTS and name not in ("cost_usd", "reported_cost_usd")]
+    names = [name for name in query.fields if name not in SUM_COUNTS and name not in ("cost_usd", "reported_cost_usd")]
     names = [name for name in names if name not in ("final", "version", "sessions")]
     assert len({orjson.dumps([one[name] for name in names]) for one in rows}) == len(rows)
 
@@ -240,8 +240,8 @@ def test_money_is_exact_and_null_only_when_nothing_has_a_price() -> None:
     assert reported["reported_cost_usd"] == "0.3"
 
 
-@pytest.mark.parametrize(("now_ns", "final"), [(HOUR_NS * 12, False), (HOUR_NS * 12 + 1, True)])
-def test_an_hour_is_final_once_it_ended_more_than_an_hour_ago(now_ns: int, final: bool) -> None:
+@pytest.mark.parametrize(("now_ns", "final"), [(HOUR_NS * 12 - 1, False), (HOUR_NS * 12, True)])
+def test_an_hour_is_final_an_hour_after_its_end(now_ns: int, final: bool) -> None:
     made = Table(Query("session-hours"))
     made.add([row(hour=hour_iso(10))])
     assert [one["final"] for one in made.rows(now_ns)] == [final]

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tallystream.agents.cost_query import COUNTS, Query, Table
+from tallystream.agents.cost_query import Query, Table
 from tallystream.cli.output.cost_table import cost_csv, cost_json, cost_table, csv_header, people
 from tallystream.schemas.hours import HOUR_NS, hour_iso
-from tallystream.schemas.rows import SessionHourCost
+from tallystream.schemas.rows import SUM_COUNTS, SessionHourCost
 
 NOW = 500_000 * HOUR_NS
 HOSTILE = "\x1b[2J=boom"
 
 
 def value(session: str = "0199a213-81c0-7800-8aa1-00000000beef", **over: Any) -> bytes:
-    part = dict.fromkeys(COUNTS, 0) | {
+    part = dict.fromkeys(SUM_COUNTS, 0) | {
         "requests": 1_234, "input_uncached": 12_345_678, "cache_read": 98_765_432, "output": 1_234_567, "reasoning": 7,
         "total_tokens": 112_345_677, "cost_usd": "1234.567890123456", "reported_cost_usd": None, "model": "gpt-5-codex",
         "service_tier": None, "speed": None, "book": "b1", "attribution": {"team": "payments"},

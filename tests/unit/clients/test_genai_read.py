@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.otlp_spans import MadeSpan, chat, encode, read, read_body, sightings
+from tests.support.otlp_spans import Attribute, MadeSpan, chat, encode, read, read_body, sightings
 
 from tallystream.schemas.clients.genai import Sighting, normalise, spellings
 from tallystream.schemas.clients.genai.counts import Counts, settle
-from tallystream.schemas.errors import InvalidBody, Reason
+from tallystream.schemas.errors import InvalidBodyError, Reason
 from tallystream.schemas.otlp import Encoding
 
 both_encodings = pytest.mark.parametrize("encoding", list(Encoding))
@@ -118,7 +118,7 @@ def test_parts_lie_within_their_wholes_whichever_way_they_came(fresh: int, read:
 
 def test_adk_over_litellm_counts_reasoning_once() -> None:
     """It adds the reasoning to an output that has it already, but only for models that LiteLLM serves."""
-    tokens = {"gen_ai.usage.reasoning.output_tokens": 20}
+    tokens: dict[str, Attribute] = {"gen_ai.usage.reasoning.output_tokens": 20}
     through = chat("c", (100, 95), scope="gcp.vertex.agent", attributes={**tokens, "gen_ai.request.model": "openai/m"})
     direct = chat("c", (100, 95), scope="gcp.vertex.agent", attributes={**tokens, "gen_ai.request.model": "gemini-m"})
     assert (one(through).output, one(direct).output) == (75, 95)
@@ -229,7 +229,7 @@ def test_content_never_leaves() -> None:
 @both_encodings
 def test_another_signals_body_is_refused(encoding: Encoding) -> None:
     """A body that is no traces request is an error, not nothing."""
-    with pytest.raises(InvalidBody):
+    with pytest.raises(InvalidBodyError):
         read_body(b'{"resourceLogs":[]}' if encoding is Encoding.JSON else b"\xff\xff", encoding)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from tallystream.schemas.connections import Activity, Connection, IngestKey, Signal
+from tallystream.schemas.connections import Activity, Connection, IngestKey, Signal, hash_secret
 from tallystream.streams.connections.registry import (
     Issued,
     Listing,
     fold_activity,
-    hash_secret,
     new_ingest_id,
     old_until,
     state_of,

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import pytest
 
-from tallystream.schemas.errors import Unfit, Unreachable, UsageError
+from tallystream.schemas.errors import UnfitError, UnreachableError, UsageError
 from tallystream.streams.embedded import jars
 from tallystream.streams.embedded.jars import Jar, Lock, committed_lock, resolve
 
@@ -87,7 +87,7 @@ def test_a_wrong_file_is_never_used(
     monkeypatch.setattr(jars, "ATTEMPTS", 2)
     path = next(iter(repository.files))
     repository.files[path] = b"x" * len(repository.files[path])
-    with pytest.raises(Unfit, match="not the file we know"):
+    with pytest.raises(UnfitError, match="not the file we know"):
         resolve(tmp_path, mirror=repository.url, lock=lock)
     assert not any(p.name == Path(path).name for p in tmp_path.rglob("*.jar"))
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_had_is_one_clear_error(
 ) -> None:
     monkeypatch.setattr(jars, "ATTEMPTS", 1)
     repository.files.popitem()
-    with pytest.raises(Unreachable, match="could not be downloaded") as caught:
+    with pytest.raises(UnreachableError, match="could not be downloaded") as caught:
         resolve(tmp_path, mirror=repository.url, lock=lock)
     assert "TALLYSTREAM_MAVEN_MIRROR" in caught.value.hint
     assert not list(tmp_path.rglob(".staging"))

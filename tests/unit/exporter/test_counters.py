@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tallystream.exporter.counters import Ledger, Published
 from tallystream.exporter.labels import COUNTS, FIELDS, MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, Label, Labels, parts
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.rows import SessionHourCost
@@ -188,7 +188,7 @@ def test_rows_are_forgotten_when_the_topic_has_dropped_them_and_counters_stay(tm
 def test_a_damaged_file_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "l"
     path.write_bytes(b"this is no database, however long it may be " * 99)
-    with pytest.raises(Unfit, match="cannot be read"):
+    with pytest.raises(UnfitError, match="cannot be read"):
         Ledger(path)
 
 

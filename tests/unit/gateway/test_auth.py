@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 from tests.support.gateway import BEARER, INGEST_ID, NOW, connection
 
-from tallystream.schemas.connections import Connection, IngestKey
-from tallystream.streams.gateway.auth import Credentials, credentials, judge, sha256
+from tallystream.schemas.connections import Connection, IngestKey, hash_secret
+from tallystream.streams.gateway.auth import Credentials, credentials, judge
 from tallystream.streams.gateway.connections.cache import Cache, Grant
-from tallystream.streams.gateway.errors import Refused
+from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.routes import Target
 
 HOUR = timedelta(hours=1)
-BEARER_NEEDED: dict[str, Any] = {"bearer_sha256": sha256(BEARER)}
+BEARER_NEEDED: dict[str, Any] = {"bearer_sha256": hash_secret(BEARER)}
 
 
 def ask(one: Connection, ingest_id: str = INGEST_ID, provider: str = "codex", bearer: str | None = None) -> Connection:
     cache = Cache()
     cache.apply(one.connection_id, one)
-    shown = Credentials(sha256(ingest_id), provider, sha256(bearer) if bearer else None)
+    shown = Credentials(hash_secret(ingest_id), provider, hash_secret(bearer) if bearer else None)
     return judge(cache.find(shown.ingest_sha256), shown, NOW)
 
 
@@ -32,12 +32,12 @@ def test_the_id_of_a_connection_opens_it() -> None:
 
 def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
     def rotated(expires: timedelta) -> Connection:
-        old = IngestKey(sha256=sha256("old"), expires_at=NOW + expires)
-        return connection(ingest=[old, IngestKey(sha256=sha256("new"))])
+        old = IngestKey(sha256=hash_secret("old"), expires_at=NOW + expires)
+        return connection(ingest=[old, IngestKey(sha256=hash_secret("new"))])
 
     assert ask(rotated(HOUR), "old").connection_id == ask(rotated(HOUR), "new").connection_id
     assert ask(rotated(-HOUR), "new").connection_id == "codex-7f3a"
-    with pytest.raises(Refused, match="rotated") as refused:
+    with pytest.raises(RequestRefusedError, match="rotated") as refused:
         ask(rotated(timedelta()), "old")
     assert refused.value.status == 404
 
@@ -56,7 +56,7 @@ def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
 def test_refusals_say_why_and_nothing_secret(
     fields: dict[str, Any], asked: dict[str, Any], status: int, says: str
 ) -> None:
-    with pytest.raises(Refused, match=says) as refused:
+    with pytest.raises(RequestRefusedError, match=says) as refused:
         ask(connection(**fields), **asked)
     assert refused.value.status == status
     assert not any(secret in refused.value.message for secret in (INGEST_ID, "guessed", BEARER))
@@ -73,10 +73,12 @@ def test_a_revocation_that_comes_later_does_not_reach_back() -> None:
 
 def test_credentials_come_from_path_or_header_and_are_hashed() -> None:
     from_path = credentials(Target("codex", INGEST_ID, "logs"), None, f"Bearer  {BEARER}")
-    assert from_path == Credentials(sha256(INGEST_ID), "codex", sha256(BEARER))
-    assert credentials(Target(None, None, "logs"), INGEST_ID, "Basic eA==") == Credentials(sha256(INGEST_ID), "", None)
+    assert from_path == Credentials(hash_secret(INGEST_ID), "codex", hash_secret(BEARER))
+    assert credentials(Target(None, None, "logs"), INGEST_ID, "Basic eA==") == Credentials(
+        hash_secret(INGEST_ID), "", None
+    )
     for nothing in (None, ""):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestRefusedError) as refused:
             credentials(Target(None, None, "logs"), nothing, None)
         assert refused.value.status == 401
 
@@ -85,8 +87,8 @@ def test_the_newest_record_of_a_connection_replaces_all_of_it() -> None:
     cache = Cache()
     cache.apply("codex-7f3a", connection("codex", "first"))
     cache.apply("codex-7f3a", connection("codex", "second"))
-    assert cache.find(sha256("first")) is None
-    assert isinstance(cache.find(sha256("second")), Grant)
+    assert cache.find(hash_secret("first")) is None
+    assert isinstance(cache.find(hash_secret("second")), Grant)
     cache.apply("codex-7f3a", None)
-    assert cache.find(sha256("second")) is None
+    assert cache.find(hash_secret("second")) is None
     assert len(cache) == 0

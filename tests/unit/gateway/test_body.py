@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.gateway.errors import Refused, Undecodable
+from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
 from tallystream.streams.gateway.http.body import Body, Budget, decode, decompress
 
 LIMIT = 1 << 20
@@ -43,14 +43,14 @@ def test_members_of_a_gzip_stream_are_one_body(parts: list[bytes]) -> None:
 def test_a_truncated_stream_is_refused_wherever_it_is_cut(plain: bytes, data: st.DataObject) -> None:
     whole = gzip.compress(plain)
     cut = data.draw(st.integers(0, len(whole) - 1))
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         decompress(whole[:cut], "gzip", LIMIT)
 
 
 @given(st.binary(max_size=512))
 def test_garbage_is_refused_or_was_none(garbage: bytes) -> None:
     for coding in ("gzip", "deflate", "zlib"):
-        with suppress(Undecodable):
+        with suppress(UndecodableError):
             decompress(garbage, coding, LIMIT)
 
 
@@ -59,7 +59,7 @@ def test_garbage_is_refused_or_was_none(garbage: bytes) -> None:
 )
 def test_bytes_after_the_end_are_refused(plain: bytes, tail: bytes) -> None:
     for packed, coding in ((gzip.compress(plain), "gzip"), (zlib.compress(plain), "zlib")):
-        with pytest.raises(Undecodable):
+        with pytest.raises(UndecodableError):
             decompress(packed + tail, coding, LIMIT)
 
 
@@ -68,7 +68,7 @@ def test_the_limit_holds_for_all_members_together(members: int) -> None:
     part = b"x" * (LIMIT // members)
     packed = gzip.compress(part) * members
     assert len(decompress(packed, "gzip", LIMIT)) == len(part) * members
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         decompress(packed + gzip.compress(b"xx"), "gzip", LIMIT)
     assert refused.value.status == 413
 
@@ -78,7 +78,7 @@ def test_a_bomb_costs_no_more_memory_than_the_limit() -> None:
     bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(256)) + squeeze.flush()
     tracemalloc.start()
     try:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestRefusedError) as refused:
             decompress(bomb, "gzip", LIMIT)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -101,7 +101,7 @@ def test_the_budget_refuses_what_is_too_much_at_once_and_gets_everything_back() 
     budget = Budget(100, 7)
     with budget.lease() as first:
         first.take(60)
-        with budget.lease() as second, pytest.raises(Refused) as refused:
+        with budget.lease() as second, pytest.raises(RequestRefusedError) as refused:
             second.take(41)
         assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "7")
         assert budget.bytes == 60

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystream.components.gateway import user_names
-from tallystream.schemas.errors import Unfit, UsageError
+from tallystream.schemas.errors import UnfitError, UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.gateway.pseudonyms import own_key, pseudonyms
 
@@ -38,7 +38,7 @@ def test_the_key_of_this_machine_is_made_once_and_only_its_owner_can_read_it(tmp
 def test_a_damaged_key_stops_the_start(tmp_path: Path, content: str) -> None:
     path = tmp_path / "user.key"
     path.write_text(content)
-    with pytest.raises(Unfit):
+    with pytest.raises(UnfitError):
         own_key(path)
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.gateway.errors import Refused
-from tallystream.streams.gateway.routes import BASE, MAX_ID, Target, parse
+from tallystream.schemas.ingest import INGEST_PATH
+from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.gateway.routes import MAX_ID, Target, parse
 
 ID = "Zq3v0000000000000000AB"
 
@@ -18,8 +19,8 @@ ID = "Zq3v0000000000000000AB"
 @pytest.mark.parametrize("signal", ["logs", "metrics", "traces"])
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
 def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
-    assert parse(f"{BASE}{provider}/{ID}/v1/{signal}{slashes}") == Target(provider, ID, signal)
-    assert parse(f"{BASE}{provider}/{ID}{slashes}") == Target(provider, ID, None)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}/v1/{signal}{slashes}") == Target(provider, ID, signal)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}{slashes}") == Target(provider, ID, None)
     assert parse(f"/v1/{signal}{slashes}") == Target(None, None, signal)
     assert parse(slashes) == Target(None, None, None)
 
@@ -27,17 +28,17 @@ def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        (f"{BASE}copilot/{ID}/v1/logs", "provider"),
-        (f"{BASE}codex", "ingest id"),
-        (f"{BASE}codex//v1/logs", "ingest id"),
-        (f"{BASE}codex/{'x' * (MAX_ID + 1)}/v1/logs", "ingest id"),
-        (f"{BASE}codex/{ID}/v1/profiles", "signal"),
-        (f"{BASE}codex/{ID}/v2/logs", "signal"),
-        (f"{BASE}codex/{ID}/v1/logs/more", "signal"),
+        (f"{INGEST_PATH}copilot/{ID}/v1/logs", "provider"),
+        (f"{INGEST_PATH}codex", "ingest id"),
+        (f"{INGEST_PATH}codex//v1/logs", "ingest id"),
+        (f"{INGEST_PATH}codex/{'x' * (MAX_ID + 1)}/v1/logs", "ingest id"),
+        (f"{INGEST_PATH}codex/{ID}/v1/profiles", "signal"),
+        (f"{INGEST_PATH}codex/{ID}/v2/logs", "signal"),
+        (f"{INGEST_PATH}codex/{ID}/v1/logs/more", "signal"),
     ],
 )
 def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         parse(path)
     assert refused.value.status == 404
     assert says in refused.value.message
@@ -51,7 +52,7 @@ def test_other_paths_are_nobodys(path: str) -> None:
 
 @given(st.text(max_size=200))
 def test_no_path_is_a_surprise(text: str) -> None:
-    for path in (text, f"/{text}", BASE + text, f"{BASE}codex/{text}"):
-        with suppress(Refused):
+    for path in (text, f"/{text}", INGEST_PATH + text, f"{INGEST_PATH}codex/{text}"):
+        with suppress(RequestRefusedError):
             target = parse(path)
             assert target is None or target.signal in (None, "logs", "metrics", "traces")

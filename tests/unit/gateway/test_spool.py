@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tallystream.streams.gateway.errors import SpoolFailed, SpoolFull
+from tallystream.streams.gateway.errors import SpoolFullError, SpoolWriteError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, SpoolFile
 
@@ -106,7 +106,7 @@ def test_commits_are_fsynced(spool: SpoolFile) -> None:
 def test_a_full_spool_takes_nothing_of_a_request_that_does_not_fit(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool.db", max_bytes=1000)
     spool.put([message(1, 500)], 1)
-    with pytest.raises(SpoolFull):
+    with pytest.raises(SpoolFullError):
         spool.put([message(2, 10), message(3, 500)], 2)
     assert [row.message for row in spool.read(max_bytes=10**6)] == [message(1, 500)]
     spool.put([message(4, 100)], 3)
@@ -120,9 +120,9 @@ def test_a_full_disk_is_an_error_and_stores_nothing(spool: SpoolFile) -> None:
     spool.put([message(1)], 1)
     pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
     spool._db.execute(f"PRAGMA max_page_count = {pages + 4}")
-    with pytest.raises(SpoolFailed, match="full"):
+    with pytest.raises(SpoolWriteError, match="full"):
         spool.put([message(2), message(3, 200_000)], 2)
-    with pytest.raises(SpoolFailed, match="full"):
+    with pytest.raises(SpoolWriteError, match="full"):
         spool.hold(HELD._replace(payload=b"x" * 200_000))
     assert [row.message for row in spool.read(max_bytes=10**6)] == [message(1)]
     assert spool.level == Level(1, message(1).size, 1)
@@ -143,7 +143,7 @@ def test_a_disk_that_fails_is_an_error_in_every_call(spool: SpoolFile) -> None:
         lambda: spool.save_activity([]),
         lambda: spool.load_activity(),
     ):
-        with pytest.raises(SpoolFailed):
+        with pytest.raises(SpoolWriteError):
             call()
     assert spool.level.rows == 1
 
@@ -166,7 +166,7 @@ def test_quarantine_becomes_messages_in_one_step(spool: SpoolFile) -> None:
 def test_quarantine_has_a_limit_of_its_own(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool.db", quarantine=len(HELD.payload))
     spool.hold(HELD)
-    with pytest.raises(SpoolFull):
+    with pytest.raises(SpoolFullError):
         spool.hold(HELD)
     spool.put([message(1)], 1)
     spool.close()
@@ -204,7 +204,7 @@ def test_a_file_of_another_format_is_not_touched(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "spool.db") as db:
         db.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
     db.close()
-    with pytest.raises(SpoolFailed, match="format 99"):
+    with pytest.raises(SpoolWriteError, match="format 99"):
         opened(tmp_path / "spool.db")
 
 

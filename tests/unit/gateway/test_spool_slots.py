@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool.file import SpoolFile
 from tallystream.streams.gateway.spool.slots import Slot
@@ -106,5 +106,5 @@ async def test_an_unreadable_abandoned_spool_is_left_alone(tmp_path: Path) -> No
 
 def test_a_directory_that_cannot_be_used_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unfit, match="spool directory"):
+    with pytest.raises(UnfitError, match="spool directory"):
         Slot.take_lowest(tmp_path / "file" / "gateway")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.reader import TopicReader
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -62,5 +62,5 @@ async def test_an_answered_fetch_without_records_ends_the_partition() -> None:
 
 
 async def test_unanswered_fetches_are_no_proof() -> None:
-    with pytest.raises(Unreachable, match="no records"):
+    with pytest.raises(UnreachableError, match="no records"):
         await walk(Standing(answers=False), stall=0.1)

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystream.agents.openai_days import Anew, Days
+from tallystream.agents.openai_days import Days
 from tallystream.schemas import exact
 from tallystream.schemas.openai import OpenAIRecord, digest
+from tallystream.streams.kafka.errors import TopicRecreatedError
 
 COSTS = "/organization/costs"
 FIRST = datetime(2026, 11, 21, tzinfo=UTC)
@@ -111,7 +112,7 @@ class Agent:
                 self.check()
             if self.row >= self.goal[0] and self.record >= self.goal[1]:
                 self.pending += self.days.take()
-        except Anew:
+        except TopicRecreatedError:
             # What it has handed to the producer is on its way all the same.
             late = self.pending
             self.begin()
@@ -119,7 +120,7 @@ class Agent:
 
     def check(self) -> None:
         if self.record > len(self.topics.records):
-            raise Anew("it ends before the position")
+            raise TopicRecreatedError("it ends before the position")
 
     def publish(self) -> None:
         self.topics.days += self.pending
@@ -225,7 +226,7 @@ def test_records_that_this_version_cannot_read_are_no_sign_of_a_new_topic() -> N
     newer = orjson.dumps({**orjson.loads(value), "used": used, "version": [0, 4]})
     days.passed(one.key, 4)
     days.published(key, newer)
-    with pytest.raises(Anew):  # once, to make sure
+    with pytest.raises(TopicRecreatedError):  # once, to make sure
         days.take()
     fresh = Days()
     fresh.published(key, newer)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.otlp_bodies import AT_NS, Group, Record, as_json, codex_noise, codex_response, document, encode
 
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import Encoding, LogRecord, read_logs
 
 BOTH = pytest.mark.parametrize("encoding", list(Encoding))
@@ -168,7 +168,7 @@ def decode_all(body: bytes) -> None:
     ],
 )
 def test_what_is_no_otlp_in_json_is_refused_with_a_reason(body: bytes, says: str) -> None:
-    with pytest.raises(InvalidBody) as refused:
+    with pytest.raises(InvalidBodyError) as refused:
         decode_all(body)
     assert says in refused.value.message
     assert refused.value.hint

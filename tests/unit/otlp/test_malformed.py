@@ -1,4 +1,4 @@
-"""Whatever bytes arrive: an answer or InvalidBody, never anything else."""
+"""Whatever bytes arrive: an answer or InvalidBodyError, never anything else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.otlp_bodies import Group, as_json, codex_noise, codex_response, protobuf
 
 from tallystream.schemas.clients import LogsResult, normalise_logs
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
 
 GOOD = {
@@ -32,7 +32,7 @@ def survives(body: bytes, encoding: Encoding) -> None:
         lambda: inspect(body, encoding, "traces"),
     ]
     for read in readers:
-        with contextlib.suppress(InvalidBody):
+        with contextlib.suppress(InvalidBodyError):
             assert isinstance(read(), LogsResult | int | str)
 
 
@@ -88,6 +88,6 @@ def test_any_json_in_any_place(key: str, found: Any) -> None:
     ],
 )
 def test_protobuf_that_is_broken_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidBody) as refused:
+    with pytest.raises(InvalidBodyError) as refused:
         normalise_logs(body, Encoding.PROTOBUF)
     assert "protobuf" in refused.value.message

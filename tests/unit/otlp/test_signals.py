@@ -12,7 +12,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.connections import Signal
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect
 
 SIGNALS: tuple[Signal, ...] = ("logs", "metrics", "traces")
@@ -83,7 +83,7 @@ def test_a_body_at_another_signals_endpoint_is_refused(
 ) -> None:
     for other in SIGNALS:
         if other != signal:
-            with pytest.raises(InvalidBody) as refused:
+            with pytest.raises(InvalidBodyError) as refused:
                 inspect(body, encoding, other)
             assert f"holds {signal}" in refused.value.message
             assert f"/v1/{signal}" in refused.value.hint
@@ -94,7 +94,7 @@ def test_logs_alone_are_normalised(signal: Signal, body: bytes, encoding: Encodi
     if signal == "logs":
         assert normalise_logs(body, encoding).records == size
     else:
-        with pytest.raises(InvalidBody, match=f"holds {signal}"):
+        with pytest.raises(InvalidBodyError, match=f"holds {signal}"):
             normalise_logs(body, encoding)
 
 
@@ -109,9 +109,9 @@ def test_an_empty_request_succeeds_everywhere(signal: Signal, body: bytes, encod
 def test_snake_case_is_refused_for_every_signal(signal: Signal) -> None:
     for key in ("resource_logs", "resource_metrics", "resource_spans"):
         body = f'{{"{key}": [{{}}]}}'.encode()
-        with pytest.raises(InvalidBody, match=key):
+        with pytest.raises(InvalidBodyError, match=key):
             inspect(body, Encoding.JSON, signal)
-        with pytest.raises(InvalidBody, match=key):
+        with pytest.raises(InvalidBodyError, match=key):
             detect_signal(body, Encoding.JSON)
 
 

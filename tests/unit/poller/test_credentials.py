@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tallystream.streams.poller.credentials import Token, Tokens
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 
 
 def test_a_kind_without_its_own_key_uses_the_api_key() -> None:
@@ -16,7 +16,7 @@ def test_a_kind_without_its_own_key_uses_the_api_key() -> None:
 
 
 def test_no_key_says_which_one_is_needed() -> None:
-    with pytest.raises(PollFailure) as caught:
+    with pytest.raises(PollError) as caught:
         Tokens({"admin": Token("sk-admin-b")}).get("session")
     assert caught.value.why == Why.TOKEN
     assert "TALLYSTREAM_OPENAI_SESSION_TOKEN" in caught.value.hint
@@ -36,9 +36,9 @@ def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
 def test_a_file_without_a_key_is_said(tmp_path: Path, text: str) -> None:
     file = tmp_path / "key"
     file.write_text(text)
-    with pytest.raises(PollFailure, match="does not hold one key"):
+    with pytest.raises(PollError, match="does not hold one key"):
         Tokens({"api": Token(file=file)}).get("api")
-    with pytest.raises(PollFailure, match="cannot be read"):
+    with pytest.raises(PollError, match="cannot be read"):
         Tokens({"api": Token(file=tmp_path / "nope")}).get("api")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tallystream.schemas import exact
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.extract import Extractor, bucket_start, buckets
 from tallystream.streams.poller.schedule import Span
 
@@ -54,14 +54,14 @@ def test_a_dashboards_day_is_its_own_row() -> None:
     ],
 )  # fmt: skip
 def test_an_answer_of_another_shape_is_a_failure_not_an_empty_bucket(answer: Any) -> None:
-    with pytest.raises(PollFailure) as caught:
+    with pytest.raises(PollError) as caught:
         organisation().page(answer)
     assert caught.value.why == Why.SHAPE
 
 
 @pytest.mark.parametrize("token", [None, "", 7])
 def test_more_pages_without_a_way_there_are_a_failure(token: Any) -> None:
-    with pytest.raises(PollFailure) as caught:
+    with pytest.raises(PollError) as caught:
         organisation().page({"data": [], "has_more": True, "next_page": token})
     assert caught.value.why == Why.PAGINATION
 
@@ -73,7 +73,7 @@ def test_buckets_outside_the_window_were_not_asked_for() -> None:
 
 def test_two_items_of_one_bucket_are_a_failure() -> None:
     items = organisation().page(COSTS).items
-    with pytest.raises(PollFailure, match="two items"):
+    with pytest.raises(PollError, match="two items"):
         buckets([*items, items[0]], Span(0, 4 * DAY), DAY)
 
 

@@ -10,7 +10,7 @@ import pytest
 import time_machine
 
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.poller.errors import PollFailure, Why
+from tallystream.streams.poller.errors import PollError, Why
 from tallystream.streams.poller.params import Moment, Params, pairs
 
 DAY = 86_400
@@ -66,7 +66,7 @@ def test_what_does_not_compile_is_said_at_the_start(source: str) -> None:
 @pytest.mark.parametrize("source", ["error(1)", "empty", "1, 2", "{}", "[[1]]", "input", "now | strftime(1)"])
 def test_what_fails_at_a_poll_fails_that_poll(source: str) -> None:
     params = Params({"date": source})
-    with pytest.raises(PollFailure, match="parameter date") as caught:
+    with pytest.raises(PollError, match="parameter date") as caught:
         params.evaluate(moment())
     assert caught.value.why == Why.EXPRESSION
 

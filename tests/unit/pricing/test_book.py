@@ -133,7 +133,7 @@ def test_every_price_of_our_providers_is_whole_pico_dollars(provider: str) -> No
         if provider in OURS:
             from tallystream.agents.pricing.compile import compile_model
 
-            compile_model(model, {})  # NotWhole would say which one
+            compile_model(model, {})  # InexactPriceError would say which one
         book.price(provider, model.id, None, LAST_DAY, 1, 1, 1, 1, 1)
 
 

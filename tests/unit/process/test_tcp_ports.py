@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.process import tcp_ports
 
 
@@ -22,7 +22,7 @@ def _few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_what_was_picked_just_now_is_not_picked_again() -> None:
     found = {tcp_ports.pick() for _ in tcp_ports.BELOW_EPHEMERAL}
     assert found == set(tcp_ports.BELOW_EPHEMERAL)
-    with pytest.raises(Unreachable, match="no free port"):
+    with pytest.raises(UnreachableError, match="no free port"):
         tcp_ports.pick()
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from tests.support.counting import Counts
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime import Part
 from tallystream.streams.runtime.changelog import Closed, Position
 
@@ -73,7 +73,7 @@ async def test_a_partition_that_is_not_ours_is_not_folded(table: Counts) -> None
 
 async def test_a_source_with_holes_is_refused(table: Counts) -> None:
     own(table)
-    with pytest.raises(Unfit, match="0 to 2 hold 2 records"):
+    with pytest.raises(UnfitError, match="0 to 2 hold 2 records"):
         await table.accept(0, records(0, 2))
 
 
@@ -81,9 +81,9 @@ async def test_a_source_that_is_another_one_is_refused(table: Counts) -> None:
     """The consumer was thrown back to the start of a topic that was created again under the running worker."""
     own(table, Position(3, 1002))
     await table.accept(0, records(0, 1, 2))
-    with pytest.raises(Unfit, match="created again"):
+    with pytest.raises(UnfitError, match="created again"):
         await table.accept(0, records(0, 1, 2, at=5000))
-    with pytest.raises(Unfit, match="created again"):
+    with pytest.raises(UnfitError, match="created again"):
         await table.accept(0, records(0, 1, 2, 3, at=5000))
 
 

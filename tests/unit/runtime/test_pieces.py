@@ -15,7 +15,7 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 from tests.support.counting import Counts, EndedError, WorkerConfig, build, ended
 
-from tallystream.schemas.errors import Unfit
+from tallystream.schemas.errors import UnfitError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import App, Part, PartProgress, Progress, expiry
 from tallystream.streams.runtime.changelog import Closed, Position
@@ -65,7 +65,7 @@ async def test_no_write_without_membership(table: Counts) -> None:
 
 def test_last_words_are_one_line_unless_nobody_foresaw_it() -> None:
     assert last_words("why") == "FATAL why\n"
-    assert last_words(Unfit("what", "do this")) == "FATAL what (do this)\n"
+    assert last_words(UnfitError("what", "do this")) == "FATAL what (do this)\n"
     assert last_words(KafkaConnectionError("away")) == "FATAL Kafka: KafkaConnectionError('away')\n"
     with pytest.raises(KeyError) as caught:
         {"a": 1}["x"]
@@ -128,14 +128,14 @@ async def test_a_marker_never_falls(table: Counts) -> None:
 def test_the_source_must_be_the_one_that_was_counted() -> None:
     check_offset(SOURCE, 5, 0, 9)
     check_offset(SOURCE, 5, 5, 5)
-    with pytest.raises(Unfit, match="retention deleted 5 to 5"):
+    with pytest.raises(UnfitError, match="retention deleted 5 to 5"):
         check_offset(SOURCE, 5, 6, 9)
-    with pytest.raises(Unfit, match="created again"):
+    with pytest.raises(UnfitError, match="created again"):
         check_offset(SOURCE, 5, 0, 4)
     check_record(SOURCE, Position(5, 70), 4, 70)
     check_record(SOURCE, Position(0), 3, 70)
     for offset, append_ms in ((4, 71), (3, 70)):
-        with pytest.raises(Unfit, match="created again"):
+        with pytest.raises(UnfitError, match="created again"):
             check_record(SOURCE, Position(5, 70), offset, append_ms)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.openai import cents_to_usd, digest
 
 DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=12, min_value=-(10**12), max_value=10**12)
@@ -42,7 +42,7 @@ def test_packing_is_taken_back_and_holds_no_fraction(value: Any) -> None:
     value = normal(value)
     try:
         packed, paths = exact.pack(value)
-    except InvalidBody:
+    except InvalidBodyError:
         return
     assert exact.unpack(json.loads(json.dumps(packed, default=_fail)), paths) == value
 
@@ -62,7 +62,7 @@ def test_a_sum_that_floats_get_wrong() -> None:
 def test_texts_stay_texts_beside_numbers() -> None:
     rows = [{"value": Decimal("0.5"), "model": "4.5"}, {"value": "n/a", "model": "5"}]
     assert exact.unpack(*exact.pack(rows)) == rows
-    with pytest.raises(InvalidBody, match=r"\[\]\.value"):
+    with pytest.raises(InvalidBodyError, match=r"\[\]\.value"):
         exact.pack([{"value": Decimal("0.5")}, {"value": "7"}])
 
 
@@ -70,7 +70,7 @@ def test_texts_stay_texts_beside_numbers() -> None:
     "text", ["", "{", '{"a": NaN}', "[Infinity]", "1e999999999", "9" * 5000, b"\xff", "[" * 100_000]
 )
 def test_what_is_no_json_is_refused(text: str | bytes) -> None:
-    with pytest.raises(InvalidBody):
+    with pytest.raises(InvalidBodyError):
         exact.loads(text)
 
 

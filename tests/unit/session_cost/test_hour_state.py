@@ -30,7 +30,7 @@ from tallystream.agents.session_cost.hour_state import (
     version_of,
 )
 from tallystream.agents.session_cost.parse import Event
-from tallystream.schemas.errors import Reason, Unfit
+from tallystream.schemas.errors import Reason, UnfitError
 from tallystream.schemas.hours import HOUR_MS, HOUR_NS, hour_iso
 from tallystream.schemas.rows import SessionHourCost
 
@@ -269,5 +269,5 @@ def test_the_edges_of_an_hour() -> None:
 
 
 def test_a_row_of_another_format_is_refused() -> None:
-    with pytest.raises(Unfit, match="format 9"):
+    with pytest.raises(UnfitError, match="format 9"):
         load(b"\x09" + dump(fresh())[1:])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tallystream.agents.session_cost.dead_letters import invalid_message, refused_event
-from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, Batch, InvalidMessage, parse
+from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, Batch, InvalidMessageError, parse
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -103,7 +103,7 @@ def accepted(batch: Any) -> Batch | None:
     """Return what `parse` makes of it when nothing in it is wrong."""
     try:
         parsed = parse(key_of(batch), orjson.dumps(batch, option=orjson.OPT_PASSTHROUGH_DATETIME))
-    except InvalidMessage:
+    except InvalidMessageError:
         return None
     return None if parsed.bad else parsed
 
@@ -169,8 +169,8 @@ anything = st.recursive(
 def test_nothing_but_invalid_message_is_ever_raised(value: bytes, key: bytes | None) -> None:
     try:
         parse(key, value)
-    except InvalidMessage as exc:
-        DeadLetter.model_validate_json(invalid_message(3, 5, 1_795_290_579_000, value, exc.detail)[1])
+    except InvalidMessageError as exc:
+        DeadLetter.model_validate_json(invalid_message(3, 5, 1_795_290_579_000, value, exc.message)[1])
 
 
 @settings(max_examples=300)
@@ -208,19 +208,19 @@ def test_a_deep_message_is_no_way_in() -> None:
 )
 def test_faults_are_named_without_their_values(change: dict[str, Any], detail: str) -> None:
     batch = BATCH | change
-    with pytest.raises(InvalidMessage) as caught:
+    with pytest.raises(InvalidMessageError) as caught:
         parse(key_of(batch), orjson.dumps(batch))
-    assert caught.value.detail == detail
+    assert caught.value.message == detail
 
 
 def test_a_message_under_another_key_does_not_count() -> None:
-    with pytest.raises(InvalidMessage, match="key is not connection_id"):
+    with pytest.raises(InvalidMessageError, match="key is not connection_id"):
         parse(b"codex-7f3a|s|1", orjson.dumps(BATCH))
     assert parse(b"codex-7f3a|s%7C1", orjson.dumps(BATCH)).events
 
 
 def test_an_oversized_message_is_not_even_decoded() -> None:
-    with pytest.raises(InvalidMessage, match="exceeds"):
+    with pytest.raises(InvalidMessageError, match="exceeds"):
         parse(b"k", b"[" * (MAX_BYTES + 1))
 
 

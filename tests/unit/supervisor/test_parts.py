@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.run import Component, Run
 from tallystream.settings.settings import Settings
-from tallystream.streams.service.backoff import Backoff
+from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.supervisor import runfile
 from tallystream.supervisor.logfile import KEPT, LogFile, important
 from tallystream.supervisor.specs import plan
@@ -26,16 +26,16 @@ RUN = Run(
 
 
 def test_backoff_doubles_to_its_limit_and_starts_over_after_a_long_run() -> None:
-    backoff = Backoff(0.5, 3.0, 30.0)
-    assert [backoff.after(1.0) for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
-    assert backoff.after(30.0) == 0.5
-    assert backoff.after(29.9) == 1.0
+    backoff = FailureBackoff(Backoff(0.5, 3.0), 30.0)
+    assert [backoff.after_run(1.0) for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert backoff.after_run(30.0) == 0.5
+    assert backoff.after_run(29.9) == 1.0
 
 
 @given(st.lists(st.floats(0, 100), max_size=50))
 def test_backoff_never_leaves_its_bounds(runs: list[float]) -> None:
-    backoff = Backoff(0.2, 10.0, 30.0)
-    assert all(0.2 <= backoff.after(ran) <= 10.0 for ran in runs)
+    backoff = FailureBackoff(Backoff(0.2, 10.0), 30.0)
+    assert all(0.2 <= backoff.after_run(ran) <= 10.0 for ran in runs)
 
 
 def test_a_run_file_counts_only_while_its_supervisor_lives(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 
 if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
@@ -61,7 +61,7 @@ def places_of(
     found = Places(*({url: url.rstrip("/") for url in urls} for urls in (gateways, pollers, sinks)))
     try:
         running = read_run(settings.data_dir)
-    except Unreachable:
+    except UnreachableError:
         return found
     if settings.kafka is None or running.kafka == settings.kafka:
         kinds = {"gateway": found.gateways, "poller": found.pollers, "sink": found.sinks}
@@ -76,7 +76,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
     """Return when caught up. `find` says where components are, `show` gets what is still behind, in words.
 
     Raises:
-        Unreachable: not within `seconds`; the message says what was still behind.
+        UnreachableError: not within `seconds`; the message says what was still behind.
 
     """
     behind = "nothing has been looked at"
@@ -93,7 +93,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
             await _days(kafka, topics, find, note)
             await _sinks(kafka, topics, find, note)
     except TimeoutError:
-        raise Unreachable(
+        raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
             "`tallystream status` shows whether everything runs; --timeout waits longer",
         ) from None
@@ -151,7 +151,7 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
                 return
             else:
                 note(f"there is no topic {topics.session_hour_rows.name}")
-        except Unreachable as exc:
+        except UnreachableError as exc:
             note(exc.message)
         await asyncio.sleep(POLL)
 
@@ -243,7 +243,7 @@ async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offs
         try:
             async with Tail(kafka, topics, {}) as tail:
                 return tail.ends()
-        except Unreachable as exc:
+        except UnreachableError as exc:
             note(exc.message)
             await asyncio.sleep(POLL)
 
@@ -257,7 +257,7 @@ def page(ops_url: str) -> str | None:
 
     try:
         status, body = request("GET", f"{ops_url}/metrics", timeout=5.0)
-    except Unreachable:
+    except UnreachableError:
         return None
     return body.decode(errors="replace") if status == 200 else ""
 

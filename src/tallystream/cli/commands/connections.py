@@ -21,7 +21,7 @@ from tallystream.cli.options import (
 )
 from tallystream.cli.output.connection_table import entry_document, issued_document, listing_table
 from tallystream.cli.output.text import stamp, visible
-from tallystream.schemas.errors import Mismatch, Unreachable
+from tallystream.schemas.errors import MismatchError, UnreachableError
 
 if TYPE_CHECKING:
     from tallystream.cli.output.client_config import Endpoints
@@ -171,7 +171,7 @@ def check(
     assert secret is not None
     owner = listing.by_ingest_id(secret)
     if connection is not None and (owner is None or owner.connection_id != connection.connection_id):
-        raise Mismatch(
+        raise MismatchError(
             f"this ingest id was not issued for {connection.connection_id}",
             "`tallystream connections rotate` issues a new one",
         )
@@ -182,10 +182,10 @@ def check(
     if json:
         emit_json({"connection_id": name, "ok": status == 200, "status": status, "message": said})
         if status != 200:
-            raise typer.Exit(Mismatch.exit_code)
+            raise typer.Exit(MismatchError.exit_code)
         return
     if status != 200:
-        raise Mismatch(
+        raise MismatchError(
             f"the gateway at {at.http} answered {status}: {visible(said) or 'no reason given'}", _why(status, owner)
         )
     console.print(f"[green]works[/]: the gateway at {at.http} takes logs for {name or 'this ingest id'}.")
@@ -227,7 +227,7 @@ def _endpoints(settings: Settings, endpoint_url: str | None) -> tuple[str, str |
         return endpoint_url.rstrip("/"), None, True
     try:
         found = read_run(settings.data_dir)
-    except Unreachable:
+    except UnreachableError:
         return DEFAULT_HTTP, None, False
     if settings.kafka is not None and found.kafka != settings.kafka:
         return DEFAULT_HTTP, None, False
@@ -237,7 +237,7 @@ def _endpoints(settings: Settings, endpoint_url: str | None) -> tuple[str, str |
 def _gateway(settings: Settings, endpoint_url: str | None) -> str:
     http, _, known = _endpoints(settings, endpoint_url)
     if not known:
-        raise Unreachable("no gateway runs here", "say where it listens: --endpoint-url http://HOST:4318")
+        raise UnreachableError("no gateway runs here", "say where it listens: --endpoint-url http://HOST:4318")
     return http
 
 

@@ -129,7 +129,7 @@ async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
     """Read the rows topic and return the table, and whether it was there to be read to its end.
 
     Raises:
-        Unreachable: Kafka did not answer, or the end offsets taken at the start were not reached.
+        UnreachableError: Kafka did not answer, or the end offsets taken at the start were not reached.
 
     """
     from tallystream.agents.cost_query import Table, keep_newest

@@ -26,7 +26,7 @@ from tallystream.cli.options import (
     err_console,
     settings_from,
 )
-from tallystream.schemas.errors import Mismatch, TallystreamError, Unfit, Unreachable, UsageError
+from tallystream.schemas.errors import MismatchError, TallystreamError, UnreachableError, UsageError, error_of_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +154,7 @@ def _await_ready(settings: Settings, process: subprocess.Popen[bytes], log: Path
             if process.poll() is not None:
                 raise _why(process.returncode, log)
             if time.monotonic() - began > START_SECONDS:
-                raise Unreachable(f"nothing was ready after {START_SECONDS:g} s", f"its output is in {log}")
+                raise UnreachableError(f"nothing was ready after {START_SECONDS:g} s", f"its output is in {log}")
             time.sleep(0.1)
     err_console.print(f"ready after {time.monotonic() - began:.1f} s", style="dim")
     return run
@@ -166,8 +166,7 @@ def _why(code: int, log: Path) -> TallystreamError:
     at = max((i for i, line in enumerate(lines) if line.startswith("error:")), default=None)
     message = lines[at].removeprefix("error:").strip() if at is not None else f"`tallystream up` ended with {code}"
     hint = " ".join(lines[at + 1 :]) if at is not None else f"its output is in {log}"
-    kind = {2: UsageError, 3: Unreachable}.get(code, Unfit)
-    return kind(message, hint)
+    return error_of_exit(code)(message, hint)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -202,8 +201,8 @@ class _Demo:
         """Play a fleet, print the tables, compare.
 
         Raises:
-            Mismatch: a row differs from the fleet's truth.
-            Unreachable: the worker has not caught up in time.
+            MismatchError: a row differs from the fleet's truth.
+            UnreachableError: the worker has not caught up in time.
 
         """
         import uvloop
@@ -291,7 +290,7 @@ class _Demo:
         if differences:
             if not show:
                 emit_json(self.document)
-            raise Mismatch(
+            raise MismatchError(
                 f"{len(differences)} of {len(rows)} rows differ from what the fleet has used: {differences[0]}",
                 "this must never happen: please report it with the files in " + str(self._settings.data_dir / "logs"),
             )

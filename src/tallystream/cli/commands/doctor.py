@@ -18,7 +18,7 @@ from tallystream.cli.options import (
     settings_from,
 )
 from tallystream.cli.output.text import visible
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 
 
 def doctor(
@@ -42,7 +42,7 @@ def doctor(
     reach = cluster(settings)
     try:
         running = read_run(settings.data_dir)
-    except Unreachable:
+    except UnreachableError:
         running = None
     if running is not None and settings.kafka is not None and running.kafka != settings.kafka:
         running = None  # what runs here belongs to another cluster

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from tallystream.cli.options import DataDir, JsonOption, KafkaOption, console, emit_json, err_console, settings_from
-from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.schemas.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from tallystream.schemas.run import Run
@@ -134,7 +134,7 @@ def down(
     with err_console.status("stopping"):
         while runfile.owner(settings.data_dir) == pid:
             if time.monotonic() > deadline:
-                raise Unreachable(
+                raise UnreachableError(
                     f"tallystream (pid {pid}) has not stopped within {timeout:g} s",
                     f"its logs are in {settings.data_dir / 'logs'}; `kill -9 {pid}` ends all of it and loses nothing",
                 )

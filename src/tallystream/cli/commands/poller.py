@@ -12,7 +12,7 @@ from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, e
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from tallystream.streams.poller.errors import PollFailure
+    from tallystream.streams.poller.errors import PollError
     from tallystream.streams.poller.round import Round
 
 
@@ -100,7 +100,7 @@ class _Bars:
         if resource in self._tasks:
             self._progress.advance(self._tasks[resource])
 
-    def failed(self, resource: str, failure: PollFailure) -> None:
+    def failed(self, resource: str, failure: PollError) -> None:
         if resource in self._tasks:
             self._progress.update(self._tasks[resource], description=f"{resource} [red]{failure.why.value}[/]")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, console, emit_json, settings_from
-from tallystream.schemas.errors import Mismatch
+from tallystream.schemas.errors import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def diff(json: JsonOption = False, data_dir: DataDir = None) -> None:
     found = sync.differences(ours, _with_client(settings, lambda client: sync.fetch(client, ours)))
     _show(found, json=json, applied=False)
     if found:
-        raise typer.Exit(Mismatch.exit_code)
+        raise typer.Exit(MismatchError.exit_code)
 
 
 def apply(
@@ -118,7 +118,7 @@ def try_mapping(
     else:
         show(outcome)
     if outcome.failures:
-        raise typer.Exit(Mismatch.exit_code)
+        raise typer.Exit(MismatchError.exit_code)
 
 
 def resync(

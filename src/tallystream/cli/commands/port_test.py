@@ -21,7 +21,7 @@ from tallystream.agents.port_sink.mapping.model import ResourceMapping
 from tallystream.agents.port_sink.mapping.program import first_line
 from tallystream.cli.options import console
 from tallystream.schemas import exact
-from tallystream.schemas.errors import InvalidBody, TallystreamError, UsageError
+from tallystream.schemas.errors import InvalidBodyError, TallystreamError, UsageError
 from tallystream.streams.poller.params import Moment, Params
 
 DAY = 86_400
@@ -123,7 +123,7 @@ def _sample(path: Path) -> Any:
     text = sys.stdin.read() if str(path) == "-" else _read(path, "the sample")
     try:
         return exact.loads(text)
-    except InvalidBody as exc:
+    except InvalidBodyError as exc:
         raise UsageError(f"the sample is {exc.message}", "it must be JSON") from None
 
 

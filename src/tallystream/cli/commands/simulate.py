@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tallystream.cli.options import DataDir, JsonOption, console, emit_json, err_console, read_run, settings_from
-from tallystream.schemas.errors import Unreachable, UsageError
+from tallystream.schemas.errors import UnreachableError, UsageError
+from tallystream.schemas.ingest import CONNECTION_HEADER
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,7 +47,7 @@ Connection = Annotated[
     typer.Option(
         "--connection",
         metavar="C",
-        help="An ingest id, sent as the header x-tallystream-connection to the gateway of --data-dir (or of --endpoint)"
+        help=f"An ingest id, sent as the header {CONNECTION_HEADER} to the gateway of --data-dir (or of --endpoint)"
         "; or a file with the output of `connections create --json`, or - to read that from stdin.",
     ),
 ]
@@ -178,7 +179,7 @@ class _Quiet:
 
 def _one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
     if value not in choices:
-        raise UsageError(f"{option} is {' or '.join(choices)}, not {value!r}")
+        raise UsageError(f"{option} cannot be {value!r}", f"use {' or '.join(choices)}")
     return value
 
 
@@ -225,7 +226,9 @@ def _writable(path: Path) -> None:
         path.with_name(f".{path.name}.try").touch()
         path.with_name(f".{path.name}.try").unlink()
     except OSError as exc:
-        raise UsageError(f"--truth {path} cannot be written: {exc.strerror}") from exc
+        raise UsageError(
+            f"--truth {path} cannot be written: {exc.strerror}", "name a file in a directory that exists"
+        ) from exc
 
 
 async def _play(config: FleetConfig, where: Target, load: Load, oracle: Truth, truth: Path | None) -> Report:
@@ -270,7 +273,7 @@ async def _answers(where: Target) -> None:
             _, writer = await asyncio.open_connection(parts.hostname, port)
             writer.close()
     except (OSError, TimeoutError) as exc:
-        raise Unreachable(
+        raise UnreachableError(
             f"{where.where} does not answer: {str(exc) or type(exc).__name__}",
             "is the gateway up? `tallystream status` shows what runs on this machine",
         ) from exc
@@ -296,7 +299,7 @@ def _check(report: Report, where: Target) -> None:
             "is the ingest id right and not revoked? `tallystream connections list` shows the connections",
         )
     answers = ", ".join(f"{count} x {status}" for status, count in sorted(report.answers.items()))
-    raise Unreachable(f"{where.where} accepted nothing: {answers}", "`tallystream status` shows what is wrong")
+    raise UnreachableError(f"{where.where} accepted nothing: {answers}", "`tallystream status` shows what is wrong")
 
 
 def _show(report: Report, config: FleetConfig, truth: Path | None) -> None:

@@ -21,7 +21,6 @@ from tallystream.cli.options import (
     settings_from,
 )
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.kafka.lifecycle import opened
 
 if TYPE_CHECKING:
     from tallystream.streams.kafka.settings import KafkaSettings
@@ -101,11 +100,12 @@ def register(app: typer.Typer) -> None:
 
 async def sinks_elsewhere(kafka: KafkaSettings, topics: Topics) -> bool:
     """Tell whether sinks' group has members; False when Kafka does not say."""
-    from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
+    from tallystream.streams.kafka.admin import administering
+
     try:
-        async with opened(AIOKafkaAdminClient(**kafka.client(), request_timeout_ms=3000)) as admin:
+        async with administering(kafka, request_timeout=3.0) as admin:
             responses = await admin.describe_consumer_groups([topics.sink_group])
         return any(one[2] not in ("Dead", "Empty", "") for response in responses for one in response.groups)
     except (KafkaError, OSError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-HEADER = "x-tallystream-connection"
-"""Carries the ingest id where the URL does not: `/v1/logs` and the like, and gRPC."""
+from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
+
 DEFAULT_HTTP = "http://127.0.0.1:4318"
 
 
@@ -23,7 +23,7 @@ class Endpoints:
     @property
     def base_url(self) -> str:
         """The documented shape of an ingest URL."""
-        return f"{self.http.rstrip('/')}/api/v1/public/ingest/otel/{self.provider}/{self.ingest_id}"
+        return f"{self.http.rstrip('/')}{INGEST_PATH}{self.provider}/{self.ingest_id}"
 
     def url(self, signal: str) -> str:
         """Return the URL of logs, metrics or traces."""
@@ -37,7 +37,7 @@ class Endpoints:
     @property
     def headers(self) -> dict[str, str]:
         """What to send with when the URL does not carry the ingest id."""
-        return {HEADER: self.ingest_id} | self.authorization
+        return {CONNECTION_HEADER: self.ingest_id} | self.authorization
 
     @property
     def config(self) -> str:

@@ -1,0 +1,18 @@
+"""What the topics are called, without the deployment's prefix: `tallystream.usage` is USAGE of the default one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+USAGE: Final = "usage"
+CALLS: Final = "calls"
+SESSION_HOURS: Final = "cost.session-hours"
+HOURS: Final = "cost.hours"
+CONNECTIONS: Final = "connections"
+ACTIVITY: Final = "activity"
+DEADLETTERS: Final = "deadletters"
+OPENAI_RECORDS: Final = "openai.records"
+OPENAI_DAYS: Final = "openai.days"
+POLLER_CONTROL: Final = "openai.control"
+PORT_SENT: Final = "port.sent"
+PORT_CONTROL: Final = "port.control"

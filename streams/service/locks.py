@@ -1,0 +1,82 @@
+"""One process at a time, by a kernel lock on a file: nothing is left to clean up after a kill.
+
+The lock is flock(2)'s, by filelock: the kernel drops it with the process, however that ends. The file stays, and holds
+the process id of whoever had it last; whether that process still has it, only the lock tells (`holder`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+POLL = 0.02
+"""Seconds between two attempts at a lock that is waited for."""
+
+
+class ProcessLock:
+    """The lock of one file. It is not reentrant, and the directory of the file must exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False, on_acquired=_write_pid)
+
+    def acquire(self, wait: float = 0.0) -> bool:
+        """Take the lock, within `wait` seconds (negative: however long it takes); tell whether it is ours now.
+
+        Raises:
+            OSError: the file cannot be created, or its file system has no locks.
+
+        """
+        try:
+            self._lock.acquire(timeout=wait, blocking=wait != 0, poll_interval=POLL)
+        except Timeout:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; does nothing when it is not held."""
+        self._lock.release()
+
+
+@contextmanager
+def held(path: Path, refused: Callable[[int | None], Exception]) -> Iterator[None]:
+    """Hold the lock of `path`, whose directory is created; `refused(pid)` is raised when the process `pid` has it.
+
+    Raises:
+        OSError: the directory or the file cannot be created.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = ProcessLock(path)
+    if not lock.acquire():
+        raise refused(holder(path))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def holder(path: Path) -> int | None:
+    """Return the id of the process that has the lock of `path`; None when it is free, or not known whose it is."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isascii() and text.isdigit() else None
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _write_pid(fd: int) -> None:
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
