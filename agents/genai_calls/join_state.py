@@ -98,6 +98,10 @@ class JoinState:
         self.late = 0
         """Sightings that came after their call had been released; it only rises."""
 
+    def remember_with(self, mark: Callable[[bytes], None]) -> None:
+        """Make marks with another function from now on."""
+        self._mark = mark
+
     # -- time
 
     def next_due_ms(self) -> int | None:

@@ -39,7 +39,9 @@ def version_of(row: bytes) -> int:
 
     """
     if row[:1] != _FORMAT:
-        raise UnfitError("the table calls holds rows of a format that this version does not read", "run the newer version")
+        raise UnfitError(
+            "the table calls holds rows of a format that this version does not read", "run the newer version"
+        )
     return int.from_bytes(row[1 : 1 + _VERSION_BYTES], "big")
 
 

@@ -152,12 +152,12 @@ def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
         '{"anthropic":{"usage":{"input_tokens":12,"cache_creation_input_tokens":30,"cache_read_input_tokens":58,'
         '"output_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":10}}}}'
     )
-    attributes = {"ai.operationId": "ai.generateText.doGenerate", "ai.response.providerMetadata": metadata}
-    seen = one(chat("c", (12, 9), scope="ai", attributes={**attributes}))
+    attributes: dict[str, Attribute] = {"ai.operationId": "ai.generateText.doGenerate", "ai.response.providerMetadata": metadata}
+    seen = one(chat("c", (12, 9), scope="ai", attributes=attributes))
     assert (seen.input, seen.cache_read, seen.cache_write, seen.cache_write_1h) == (100, 58, 30, 10)
-    whole = one(chat("c", (100, 9), scope="ai", attributes={**attributes}))
+    whole = one(chat("c", (100, 9), scope="ai", attributes=attributes))
     assert (whole.input, whole.cache_read) == (100, 58)
-    other = one(chat("c", (77, 9), scope="ai", attributes={**attributes}))
+    other = one(chat("c", (77, 9), scope="ai", attributes=attributes))
     assert (other.input, other.cache_read) == (77, None), "the metadata is of another call"
 
 
