@@ -81,6 +81,8 @@ class UsageEvent(BaseModel):
     """`aggregate`: the sum of calls that were not reported one by one. Such an event counts as one request."""
     seen_by: list[Annotated[str, Field(max_length=256)]] | None = Field(default=None, max_length=MAX_SEEN_BY)
     """Instrumentations that saw the response, where there were several: it counts once."""
+    inconsistent: bool | None = None
+    """The record contradicts itself in what breaks a count down: the whole counts, the parts were made to fit."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> UsageEvent:

@@ -32,8 +32,12 @@ class GatewayConfig:
     spool_max_bytes: int = 1 << 30
     quarantine_max_bytes: int = 64 << 20
     """Apart from the spool's, so that guessed ingest ids cannot crowd out known connections."""
+    max_connections: int = 4096
+    """Of clients at one time, those included whose TLS is not done; fewer where the process may open fewer files."""
     body_timeout: float = 30.0
-    """A client must have sent its whole body within this time."""
+    """A client that sends nothing of its body for this long is given up."""
+    upload_timeout: float = 600.0
+    """A client must have sent its whole body within this time, however slow its line is."""
     ack_timeout: float = 0.25
     """How long a request waits for Kafka before it goes to the spool."""
     stuck_after: float = 20.0

@@ -37,6 +37,19 @@ class RequestRefusedError(TallystreamError):
             self.headers["Retry-After"] = str(retry_after)
 
 
+MAX_HEAD = 64 << 10
+"""Bytes of a request's line and headers together, and so of each."""
+
+
+def head_too_long() -> RequestRefusedError:
+    """Return the 431."""
+    return RequestRefusedError(
+        431,
+        f"the request's line and headers may have {MAX_HEAD} bytes, together and each",
+        headers={"Connection": "close"},
+    )
+
+
 class UndecodableError(RequestRefusedError):
     """The body is not what its headers say: answered 400, and kept as a dead letter of size, hash and reason."""
 

@@ -12,7 +12,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import UnfitError, UsageError
-from tallystream.streams.gateway.auth import Gatekeeper
+from tallystream.streams.gateway.acceptance import Acceptance
+from tallystream.streams.gateway.auth import Authenticator
+from tallystream.streams.gateway.budget import Budget
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
@@ -160,18 +162,18 @@ class Gateway:
         self.registry.kafka_answers = lambda: self.link.live
         self.registry.changed = self._quarantine.wake
         replies = Replies(self._clock)
-        handler = Handler(
-            config,
-            Gatekeeper(self.registry, self._clock),
+        self._acceptance = Acceptance(
+            config.max_body_bytes,
+            Authenticator(self.registry, self._clock),
             self.delivery,
             self._quarantine,
             self._activity,
             messages,
-            replies,
             self.metrics,
-            self._all_ready,
         )
-        self._http = HttpServer(config, handler, replies, self._clock)
+        budget = Budget(config.max_held_bytes, config.retry_after)
+        handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)
+        self._http = HttpServer(config, handler, replies, self.metrics, self._clock)
         self._gauges(handler)
 
     def _gauges(self, handler: Handler) -> None:
@@ -182,6 +184,7 @@ class Gateway:
             spool_oldest_age_seconds=lambda: self._age(self.spool.level.oldest_ns),
             quarantine_requests=lambda: self.spool.quarantine_level.rows,
             quarantine_bytes=lambda: self.spool.quarantine_level.bytes,
+            http_connections=lambda: self._http.connections,
             requests_in_progress=lambda: handler.in_progress,
             kafka_live=lambda: self.link.live,
             connections=lambda: len(self.registry.cache),
@@ -252,6 +255,7 @@ class Gateway:
         if not self._opened:
             return
         await self._http.stop()
+        self._acceptance.close()
         await self._last_drain()
         # The link ends last: what it still had on its way is in the spool too.
         for task in [*self._tasks[1:], *self._tasks[:1]]:

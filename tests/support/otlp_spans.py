@@ -11,8 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from tallystream.schemas.clients.genai import Sighting, SpansResult, read_sightings, spellings
-from tallystream.schemas.otlp import Encoding, json_spans, protobuf_spans
+from tallystream.schemas.clients.genai import Sighting, SpansResult, read_sightings
+from tallystream.schemas.otlp import Encoding
 
 Attribute = str | int | float | bool | list[str]
 
@@ -127,9 +127,7 @@ def read(spans: Sequence[MadeSpan], encoding: Encoding = Encoding.PROTOBUF) -> S
 
 def read_body(body: bytes, encoding: Encoding) -> SpansResult:
     """Return what a body holds."""
-    if encoding is Encoding.JSON:
-        return read_sightings(json_spans.read_spans(body, spellings.CONTEXT_HINT))
-    return read_sightings(protobuf_spans.read_spans(body, spellings.HINT))
+    return read_sightings(body, encoding)
 
 
 def sightings(spans: Sequence[MadeSpan], encoding: Encoding = Encoding.PROTOBUF) -> list[Sighting]:

@@ -11,7 +11,7 @@ Source: the GenAI semantic conventions of OpenTelemetry, and what clients really
 """
 
 from tallystream.schemas.clients.genai.calls import Call, normalise
-from tallystream.schemas.clients.genai.read import SightingPack, SpansResult, UnreadableSpan, read_sightings
+from tallystream.schemas.clients.genai.read import SightingPack, SpansResult, read_sightings
 from tallystream.schemas.clients.genai.sighting import Sighting
 
-__all__ = ["Call", "Sighting", "SightingPack", "SpansResult", "UnreadableSpan", "normalise", "read_sightings"]
+__all__ = ["Call", "Sighting", "SightingPack", "SpansResult", "normalise", "read_sightings"]

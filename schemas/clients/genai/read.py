@@ -18,12 +18,15 @@ from tallystream.schemas.clients.base import bounded, shown, text
 from tallystream.schemas.clients.genai import spellings
 from tallystream.schemas.clients.genai.counts import Counts, settle
 from tallystream.schemas.clients.genai.sighting import Kind, Sighting
-from tallystream.schemas.errors import InvalidRecordError, Reason
+from tallystream.schemas.clients.logs import Rejected
+from tallystream.schemas.errors import InvalidBodyError, InvalidRecordError, Reason
 from tallystream.schemas.money import MAX_USD, to_pico, to_usd
+from tallystream.schemas.otlp import LIMITS, Encoding, Limits, json_spans, protobuf_spans
 from tallystream.schemas.otlp.records import Attributes, Value
-from tallystream.schemas.otlp.spans import Span, SpansBody, is_identified
+from tallystream.schemas.otlp.spans import BrokenSpan, Hint, Span
 from tallystream.schemas.usage import MAX_SESSION_BYTES
 
+_HINT = Hint(spellings.HINT, spellings.CONTEXT_HINT)
 MAX_NODES = 4096
 """Spans of a body that are remembered for their place alone. What lies beyond is taken for another request's."""
 
@@ -38,53 +41,45 @@ class SightingPack:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableSpan:
-    """A span that looks like usage and cannot be counted."""
-
-    reason: Reason
-    detail: str
-    index: int
-    session: str | None
-    record: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class SpansResult:
     """What a traces body held."""
 
     records: int
     packs: list[SightingPack] = field(default_factory=list)
-    rejected: list[UnreadableSpan] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
 
 
-def read_sightings(body: SpansBody) -> SpansResult:
+def read_sightings(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> SpansResult:
     """Return the sightings of a traces request, in the order of the body.
 
     Raises:
-        InvalidBodyError: a span is broken; nothing of the request counts then.
+        InvalidBodyError: it is no such request, or holds too much. Nothing of it counts then.
 
     """
-    result = SpansResult(body.records)
+    read_spans = json_spans.read_spans if encoding is Encoding.JSON else protobuf_spans.read_spans
+    spans = read_spans(body, _HINT, limits)
+    rejected: list[Rejected] = []
     found: list[tuple[dict[str, Value], Sighting]] = []
     above: dict[tuple[str, str], str] = {}
-    for span in body.spans:
-        if not is_identified(span):
+    for span in spans.spans:
+        if isinstance(span, BrokenSpan):
+            rejected.append(Rejected(Reason.UNDECODABLE, span.why, span.index, None, None, {}))
+            continue
+        if not span.is_identified:
             continue
         seen = None
         if span.attributes is not None and not _costed_by_logs(span):
             try:
                 seen = read_span(span, span.attributes)
             except InvalidRecordError as verdict:
-                session = _session(span.attributes)
-                result.rejected.append(
-                    UnreadableSpan(verdict.reason, verdict.message, span.index, session, _kept(span, span.attributes))
-                )
+                rejected.append(_rejected(span, span.attributes, verdict))
         if seen is not None:
             found.append((span.resource, seen))
         elif len(above) < MAX_NODES:
             above[span.trace_id, span.span_id] = span.parent_id
-    result.packs.extend(_packs(found, above))
-    return result
+    if rejected and len(rejected) == spans.records:
+        raise InvalidBodyError(f"the body is not a valid OTLP request: {rejected[0].detail}")
+    return SpansResult(spans.records, list(_packs(found, above)), rejected)
 
 
 def read_span(span: Span, attributes: Attributes) -> Sighting | None:
@@ -212,7 +207,7 @@ def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
     """Return the first count that is there.
 
     Raises:
-        InvalidRecordError: it is no whole number from 0 to 2**53 - 1. Floats that are whole are what some exporters make.
+        InvalidRecordError: it is no whole number from 0 to 2**53 - 1. Some exporters make whole floats of them.
 
     """
     for name in names:
@@ -297,6 +292,18 @@ def _costed_by_logs(span: Span) -> bool:
     return bool(
         spellings.COSTED_BY_LOGS.match(span.scope)
         or (isinstance(service, str) and spellings.COSTED_BY_LOGS.match(service))
+    )
+
+
+def _rejected(span: Span, attributes: Attributes, verdict: InvalidRecordError) -> Rejected:
+    return Rejected(
+        verdict.reason,
+        verdict.message,
+        span.index,
+        _client(span),
+        _session(attributes),
+        _kept(span, attributes),
+        attribution(span.resource),
     )
 
 

@@ -152,7 +152,8 @@ def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
         '{"anthropic":{"usage":{"input_tokens":12,"cache_creation_input_tokens":30,"cache_read_input_tokens":58,'
         '"output_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":10}}}}'
     )
-    attributes: dict[str, Attribute] = {"ai.operationId": "ai.generateText.doGenerate", "ai.response.providerMetadata": metadata}
+    attributes: dict[str, Attribute] = {"ai.operationId": "ai.generateText.doGenerate"}
+    attributes["ai.response.providerMetadata"] = metadata
     seen = one(chat("c", (12, 9), scope="ai", attributes=attributes))
     assert (seen.input, seen.cache_read, seen.cache_write, seen.cache_write_1h) == (100, 58, 30, 10)
     whole = one(chat("c", (100, 9), scope="ai", attributes=attributes))
