@@ -18,8 +18,8 @@ from tallystream.schemas.clients.genai.read import SightingPack
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.usage import Attribution
 
-MAX_SIGHTINGS = 256
-"""Sightings a message holds at most."""
+MAX_SIGHTINGS = 128
+"""Sightings a message holds at most: of 4 KiB each at the very most, 512 KiB."""
 KEY = keys.join("calls")
 """Key of every message."""
 TICK = keys.join("tick")
@@ -36,6 +36,23 @@ class CallBatch(BaseModel):
     sightings: list[Sighting] = Field(min_length=1, max_length=MAX_SIGHTINGS)
 
 
+def to_wire(pack: SightingPack, user: Callable[[str], str]) -> dict[str, Any]:
+    """Return a pack as plain JSON, with `user` of each user's name in place of it."""
+    attribution = pack.attribution
+    if "user" in attribution:
+        attribution = attribution | {"user": user(attribution["user"])}
+    sightings = [seen.to_wire() for seen in pack.sightings]
+    for wire in sightings:
+        if "user" in wire:
+            wire["user"] = user(wire["user"])
+    return {"attribution": attribution, "sightings": sightings}
+
+
+def from_wire(wire: dict[str, Any]) -> SightingPack:
+    """Return the pack that `to_wire` wrote."""
+    return SightingPack(wire["attribution"], [Sighting.from_wire(seen) for seen in wire["sightings"]])
+
+
 def messages(pack: SightingPack, connection_id: str, user: Callable[[str], str]) -> Iterator[tuple[bytes, bytes]]:
     """Return (key, value) of each `calls` message of a pack, each a valid CallBatch by itself.
 
@@ -45,14 +62,7 @@ def messages(pack: SightingPack, connection_id: str, user: Callable[[str], str])
         user: what stands for a user's name, such as its keyed hash.
 
     """
-    attribution = pack.attribution
-    if "user" in attribution:
-        attribution = attribution | {"user": user(attribution["user"])}
+    wire = to_wire(pack, user)
     for start in range(0, len(pack.sightings), MAX_SIGHTINGS):
-        sightings: list[dict[str, Any]] = []
-        for seen in pack.sightings[start : start + MAX_SIGHTINGS]:
-            wire = seen.to_wire()
-            if seen.user is not None:
-                wire["user"] = user(seen.user)
-            sightings.append(wire)
-        yield KEY, orjson.dumps({"connection_id": connection_id, "attribution": attribution, "sightings": sightings})
+        batch = {**wire, "connection_id": connection_id, "sightings": wire["sightings"][start : start + MAX_SIGHTINGS]}
+        yield KEY, orjson.dumps(batch)

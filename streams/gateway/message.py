@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aiokafka.partitioner import murmur2
 
+from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.connections import Activity
 from tallystream.schemas.deadletters import DeadLetter
@@ -29,6 +30,7 @@ class Message(NamedTuple):
         return len(self.key) + len(self.value) + 64
 
 
+CALLS_SCHEMA = schema_of(CallBatch).header.decode()
 USAGE_SCHEMA = schema_of(UsageBatch).header.decode()
 ACTIVITY_SCHEMA = schema_of(Activity).header.decode()
 DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
@@ -47,4 +49,4 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 def partition_counts(topics: Topics) -> Mapping[str, int]:
     """Return the partition count of each topic the gateway writes."""
-    return {spec.name: spec.partitions for spec in (topics.usage, topics.deadletters, topics.activity)}
+    return {spec.name: spec.partitions for spec in (topics.usage, topics.calls, topics.deadletters, topics.activity)}

@@ -7,7 +7,7 @@ import logging
 import re
 import signal
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import structlog
 import uvloop
 from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
 
+from tallystream.agents.genai_calls.agent import CallConfig, GenaiCalls
+from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.hour_state import Window
@@ -50,6 +52,7 @@ class WorkerConfig:
     window: Window
     instance: str
     static: bool
+    calls: CallConfig = field(default_factory=CallConfig)
     session_timeout: float = 6.0
     """Seconds without a heartbeat after which the group gives the worker's partitions away."""
 
@@ -78,6 +81,10 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         window=Window(int(settings.lateness.total_seconds() * 1000)),
         instance=instance,
         static=settings.worker_membership == "static",
+        calls=CallConfig(
+            hold_ms=int(settings.calls_hold.total_seconds() * 1000),
+            lateness_ms=int(settings.lateness.total_seconds() * 1000),
+        ),
         session_timeout=settings.worker_session_timeout.total_seconds(),
     )
     lock = locks.held(
@@ -133,7 +140,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
 
 
 def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
-    """Return the app with its one table; call it in the running loop."""
+    """Return the app with its tables; call it in the running loop."""
     app = App(
         config.topics.worker_app,
         config.kafka,
@@ -144,6 +151,7 @@ def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
         heartbeat_interval=min(config.session_timeout / HEARTBEATS, HEARTBEAT_MOST),
         rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
+    GenaiCalls(app, config.topics, config.calls, CallMetrics(registry))
     table = SessionCost(app, config.topics, config.book, config.window, FoldMetrics(registry))
     registry.register(RuntimeCollector(table, lambda: app.rebalances))
     return app

@@ -173,8 +173,8 @@ def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
 )
 def test_openinference_shows_the_response_id_in_the_output(shown: str, response_id: str | None) -> None:
     """It has no attribute for it."""
-    attributes = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 5, "output.value": shown}
-    assert one(MadeSpan("c", {**attributes})).response_id == response_id
+    attributes: dict[str, Attribute] = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 5}
+    assert one(MadeSpan("c", attributes | {"output.value": shown})).response_id == response_id
 
 
 @pytest.mark.parametrize(
