@@ -25,6 +25,7 @@ TallystreamError                code, message, hint: one line for people, the sa
 │   ├── UsageError              the caller asked for something impossible (exit 2)
 │   ├── MismatchError           a check found a difference (exit 4)
 │   ├── UnfitError              what exists does not fit what is needed: a topic's settings, a store's format
+│   ├── WorkerCrashedError      streams.runtime.memory: where the process of a real worker would have ended
 │   ├── UnsupportedQueryError   tallystream.sandbox: a search that the stand-in for Port does not know
 │   └── ChangeRefusedError      tallystream.sandbox: a change that Port would not accept
 ├── RequestRefusedError         streams.gateway: the answer to a request; its status decides

@@ -12,14 +12,14 @@ Relies on a dense source with the broker's append time, as the runtime does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
-from typing import Any, cast
+from operator import itemgetter
+from typing import Any
 
-from faust.types import TP
-from mode import Service
 from pydantic import ValidationError
 
 from tallystream.agents.genai_calls import rows
@@ -27,22 +27,23 @@ from tallystream.agents.genai_calls.join_state import JoinState, Origin, Release
 from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.schemas import packing, topic_names
 from tallystream.schemas.calls import TICK, CallBatch
+from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.clients import Pack
 from tallystream.schemas.clients.attribution import with_agent, with_user
 from tallystream.schemas.dead_letter_builder import dead_letter
+from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
+from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record
-from tallystream.streams.runtime.changelog import POSITION, Position
-from tallystream.streams.runtime.faust_backend.producer import Producer
+from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.service.clock import Clock, SystemClock, utc
 
 NAME = "calls"
-TICK_EVERY = 0.5
-"""Seconds between two looks at whether time should pass."""
 DAY_MS = rows.DAY_MS
-_HEADER = "schema"
+_USAGE_HEADERS = (("schema", schema_of(UsageBatch).header),)
+_LETTER_HEADERS = (("schema", schema_of(DeadLetter).header),)
 
 
 @dataclass(frozen=True)
@@ -77,22 +78,13 @@ class _Derived:
     released: list[Release] = field(default_factory=list)
     letters: list[tuple[bytes, bytes]] = field(default_factory=list)
     late: int = 0
-    ticked_ms: int = 0
 
 
-class GenaiCalls(FoldTable):
+class GenaiCalls(Fold):
     """Table `calls`. Every row is immutable, so its state is its bytes."""
 
-    def __init__(
-        self,
-        app: App,
-        topics: Topics,
-        config: CallConfig,
-        metrics: CallMetrics,
-        clock: Clock | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(app, name=NAME, source=topics.calls.name, partitions=topics.partitions, **options)
+    def __init__(self, topics: Topics, config: CallConfig, metrics: CallMetrics, clock: Clock | None = None) -> None:
+        self.name = NAME
         self._topics = topics
         self._config = config
         self._metrics = metrics
@@ -101,70 +93,63 @@ class GenaiCalls(FoldTable):
 
     # -- rows
 
-    def load(self, raw: bytes) -> bytes:
-        """Return the row itself."""
-        return raw
-
-    def dump(self, state: bytes) -> bytes:
-        """Return the row itself."""
-        return state
-
     def version(self, raw: bytes) -> int:
         """Return the offset of the message that made a row."""
         return rows.version_of(raw)
 
-    def closes_before(self, append_ms: int) -> bytes:
-        """Return the marker below which messages are forgotten."""
+    def watermark(self, append_ms: int) -> bytes:
+        """Return the watermark below which messages are forgotten."""
         return rows.watermark(append_ms, self._config.memory_ms)
 
-    def is_closed(self, key: bytes, marker: bytes) -> bool:
+    def is_closed(self, key: bytes, watermark: bytes) -> bool:
         """Tell whether a message or a mark is too old to matter."""
-        return rows.is_closed(key, marker, self._config.mark_days)
+        return rows.is_closed(key, watermark, self._config.mark_days)
 
-    def recovered_partition(self, p: int) -> None:
+    def recovered(self, partition: Partition) -> None:
         """Hold again what was held: the messages of the last minutes are taken once more, and release nothing."""
-        raw = self.store.read(p, POSITION)
-        position = Position(0) if raw is None else Position.decode(raw)
-        derived = _Derived(JoinState(self._config.hold_ms, self._config.quiet_ms, lambda _: None, self._marks(p)))
-        self._derived[p] = derived
+        position = partition.applied
+        is_marked = partial(self._is_marked, partition)
+        state = JoinState(self._config.hold_ms, self._config.quiet_ms, lambda _: None, is_marked)
+        derived = self._derived[partition.number] = _Derived(state)
         since = position.append_ms - self._config.memory_ms
-        for append_ms, offset, value in rows.batches(self.rows(p), since, position.offset):
+        for append_ms, offset, value in rows.batches(partition.rows(self.is_closed), since, position.offset):
             derived.offset = offset
-            derived.state.advance(append_ms)
-            derived.state.add(*_read(CallBatch.model_validate_json(value)), offset)
+            state.advance(append_ms)
+            state.add(*_read(CallBatch.model_validate_json(value)), offset)
         derived.offset = position.offset - 1
-        derived.state.advance(position.append_ms)
-        derived.state.remember_with(lambda mark: self._mark(p, mark))
-        derived.late = derived.state.late
+        state.advance(position.append_ms)
+        state.remember_with(partial(self._mark, partition))
+        derived.late = state.late
 
-    def lost_partition(self, p: int) -> None:
+    def lost(self, number: int) -> None:
         """Forget what is held: whoever gets the partition has the rows."""
-        self._derived.pop(p, None)
+        self._derived.pop(number, None)
 
-    def _marks(self, p: int) -> Any:
-        def is_marked(mark: bytes) -> bool:
-            derived = self._derived[p]
-            days = self._config.mark_days
-            return rows.is_marked(lambda key: self._row(p, key), mark, derived.state.now_ms, derived.offset, days)
+    def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:  # noqa: ARG002 - our own
+        """Write rows again as they are."""
+        for key in keys:
+            row = partition.cache.get(key) or partition.stored(key)
+            if row is not None:
+                partition.cache[key] = partition.dirty[key] = row
 
-        return is_marked
+    def _is_marked(self, partition: Partition, mark: bytes) -> bool:
+        derived = self._derived[partition.number]
 
-    def _row(self, p: int, key: bytes) -> bytes | None:
-        part = self.part(p)
-        row: bytes | None = None if part is None else part.cache.get(key)
-        return self.store.read(p, key) if row is None else row
+        def read(key: bytes) -> bytes | None:
+            return partition.cache.get(key) or partition.stored(key)
 
-    def _mark(self, p: int, mark: bytes) -> None:
-        derived, part = self._derived[p], self.part(p)
-        assert part is not None
+        return rows.is_marked(read, mark, derived.state.now_ms, derived.offset, self._config.mark_days)
+
+    def _mark(self, partition: Partition, mark: bytes) -> None:
+        derived = self._derived[partition.number]
         key, row = rows.mark_row(derived.state.now_ms, derived.offset, mark)
-        part.cache[key] = part.dirty[key] = row
+        partition.cache[key] = partition.dirty[key] = row
 
     # -- fold
 
-    def fold(self, p: int, part: Part, records: Sequence[Record]) -> None:
+    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
         """Let time pass up to each message, then take what it holds."""
-        derived = self._derived[p]
+        derived = self._derived[partition.number]
         state = derived.state
         for record in records:
             derived.offset = record.offset
@@ -174,70 +159,45 @@ class GenaiCalls(FoldTable):
             try:
                 origin, sightings = _read(CallBatch.model_validate_json(record.value))
             except ValidationError as exc:
-                derived.letters.append(_letter(p, record, exc))
+                derived.letters.append(_letter(record, exc))
                 self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE.value).inc()
                 continue
             state.add(origin, sightings, record.offset)
             key, row = rows.batch_row(record.timestamp, record.offset, record.value)
-            part.cache[key] = part.dirty[key] = row
+            partition.cache[key] = partition.dirty[key] = row
             self._metrics.sightings.inc(len(sightings))
         self._metrics.late.inc(state.late - derived.late)
         derived.late = state.late
         self._metrics.held.set(sum(one.state.waiting for one in self._derived.values()))
 
-    def public(
-        self,
-        p: int,
-        states: Mapping[bytes, Any],  # noqa: ARG002 - what leaves is in none of the rows
-        version: int,  # noqa: ARG002
-    ) -> Sequence[PublicRows]:
-        """Return the calls released since the last group, as usage, and the dead letters."""
-        derived = self._derived[p]
+    def group(self, partition: Partition, states: Mapping[bytes, Any], version: int) -> Group:  # noqa: ARG002
+        """Return the new rows, the calls released since the last group as usage, and the dead letters."""
+        derived = self._derived[partition.number]
         released, derived.released = derived.released, []
         letters, derived.letters = derived.letters, []
         for release in released:
             self._metrics.released.labels(release.call.event.get("basis", "call")).inc()
         topic, partitions = self._topics.usage.name, self._topics.partitions
-        placed = sorted(
-            ((partition_of(key, partitions), key, value) for key, value in _usage(released)), key=lambda row: row[0]
-        )
-        return (
-            *(
-                PublicRows(topic, to, [row[1:] for row in found], ((_HEADER, b"usage-batch/1"),))
-                for to, found in groupby(placed, key=lambda row: row[0])
-            ),
-            PublicRows(self._topics.deadletters.name, 0, letters, ((_HEADER, b"dead-letter/1"),)),
-        )
-
-    def applied(self) -> dict[TP, int]:
-        """Return what is done with, by partition: a message whose calls are held is not, so that the group lags."""
-        done = super().applied()
-        for tp, offset in done.items():
-            derived = self._derived.get(tp.partition)
-            waiting = None if derived is None else derived.state.first_waiting()
-            if waiting is not None:
-                done[tp] = min(offset, waiting)
-        return done
+        placed = [(partition_of(key, partitions), key, value) for key, value in _usage(released)]
+        placed.sort(key=itemgetter(0))
+        public = [
+            PublicRows(topic, to, [(key, value) for _, key, value in found], _USAGE_HEADERS)
+            for to, found in groupby(placed, key=itemgetter(0))
+        ]
+        public.append(PublicRows(self._topics.deadletters.name, 0, letters, _LETTER_HEADERS))
+        return Group(list(states.items()), public)
 
     # -- time
 
-    @Service.task
-    async def _let_time_pass(self) -> None:
-        """Write a tick where something is due and no message comes."""
-        while not self.should_stop:
-            await self.sleep(TICK_EVERY)
-            now_ms = self._clock.now_ns() // 1_000_000
-            for p, derived in list(self._derived.items()):
-                due = derived.state.next_due_ms()
-                if due is not None and due <= now_ms and now_ms - derived.ticked_ms >= 1000 and self._is_idle(p):
-                    derived.ticked_ms = now_ms
-                    producer = cast(Producer, self.app.producer)
-                    await producer.write([producer.pack(self._topics.calls.name, p, [(TICK, None)])])
+    def finished(self, partition: Partition) -> int:
+        """Return the position before the oldest message with a call that is held."""
+        waiting = self._derived[partition.number].state.first_waiting()
+        return partition.applied.offset if waiting is None else min(waiting, partition.applied.offset)
 
-    def _is_idle(self, p: int) -> bool:
-        part = self.part(p)
-        end = self.app.source_end(TP(self.source, p))
-        return part is not None and (end is None or part.expected >= end)
+    def nudges(self, partition: Partition) -> Sequence[Row]:
+        """Return a tick where something is due and no message has come to say so."""
+        due = self._derived[partition.number].state.next_due_ms()
+        return () if due is None or due > self._clock.now_ns() // 1_000_000 else [(TICK, None)]
 
 
 def _read(batch: CallBatch) -> tuple[Origin, Any]:
@@ -263,12 +223,12 @@ def _usage(released: Iterable[Release]) -> Iterator[tuple[bytes, bytes]]:
         yield from packing.messages(pack, connection_id, lambda user: user)
 
 
-def _letter(p: int, record: Record, exc: ValidationError) -> tuple[bytes, bytes]:
+def _letter(record: Record, exc: ValidationError) -> tuple[bytes, bytes]:
     """Return the dead letter of a message that is no CallBatch: its size, its hash, and the fields that are wrong."""
     where = sorted({".".join(str(part) for part in error["loc"]) or "the message" for error in exc.errors()})[:5]
     raw = record.value or b""
     return dead_letter(
-        (topic_names.CALLS, str(p), str(record.offset), "0"),
+        (topic_names.CALLS, str(record.partition), str(record.offset), "0"),
         Reason.INVALID_MESSAGE,
         f"the message is not a CallBatch: {', '.join(where)}",
         utc(record.timestamp * 1_000_000),

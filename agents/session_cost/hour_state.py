@@ -6,7 +6,7 @@
 - `load(dump(state))` is the state.
 
 Which events may still be counted depends on nothing but the event and its own message (`Window.verdict`) and on the
-partition's closed marker: not on other clients' clocks, nor on ours.
+partition's watermark: not on other clients' clocks, nor on ours.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Window:
             return Reason.FROM_THE_FUTURE
         return Reason.CLOSED if hour < closed_hour else None
 
-    def marker(self, append_ms: int) -> bytes:
-        """Return the closed marker: hours before it can get no event from any message appended from now on.
+    def watermark(self, append_ms: int) -> bytes:
+        """Return the watermark: hours before it can get no event from any message appended from now on.
 
         Hours as `hour_iso` writes them, which compare bytewise as they do in time.
         """

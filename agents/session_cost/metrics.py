@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tallystream.schemas.errors import Reason
-from tallystream.streams.runtime import FoldTable
+from tallystream.streams.runtime import Engine
 
 MAX_UNPRICED = 50
 """Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
@@ -97,37 +97,46 @@ class RuntimeCollector(Collector):
     """The runtime's counters and positions of one table, read when scraped."""
 
     COUNTERS = (
-        ("folded", "Usage messages folded."),
-        ("skipped", "Messages delivered again after they had been counted: after a rebalance or a seek back."),
-        ("gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
-        ("tails", "Times nothing came although the topic had more; each is followed by a seek back."),
-        ("repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
-        ("groups", "Groups of rows acknowledged and stored."),
-        ("public_seconds", "Seconds groups waited for their public rows' acknowledgement; divide by the groups."),
-        ("changelog_seconds", "Seconds groups waited for the changelog's acknowledgement; divide by the groups."),
-        ("rows", "Rows and tombstones written to the changelog."),
-        ("expired", "Tombstones of hours past their lateness."),
-        ("recovered", "Changelog records read at assignments."),
-        ("stale", "Changelog records of a worker that had lost its partition, ignored."),
-        ("overtaken", "Public rows written again because a replaced worker's older ones had come after them."),
-        ("foreign", "Changelog records that are not the table's, ignored: somebody else writes to the topic."),
+        ("folded", "folded", "Usage messages folded."),
+        ("skipped", "skipped", "Messages delivered again after they had been counted: after a rebalance or a seek."),
+        ("gaps", "gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
+        ("tails", "tail_stalls", "Times nothing came although the topic had more; each is followed by a seek back."),
+        ("repairs", "repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
+        ("groups", "groups", "Groups of rows acknowledged and stored."),
+        (
+            "public_seconds",
+            "public_seconds",
+            "Seconds groups waited for their public rows' acknowledgement; divide by the groups.",
+        ),
+        (
+            "changelog_seconds",
+            "changelog_seconds",
+            "Seconds groups waited for the changelog's acknowledgement; divide by the groups.",
+        ),
+        ("rows", "rows", "Rows and tombstones written to the changelog."),
+        ("expired", "expired", "Tombstones of hours past their lateness."),
+        ("recovered", "recovered", "Changelog records read at assignments."),
+        ("stale", "zombie_records", "Changelog records of a worker that had lost its partition, ignored."),
+        ("overtaken", "late_writes", "Public rows written again because a replaced worker's had come after them."),
+        ("foreign", "unknown_records", "Changelog records not of the table, ignored: somebody else writes the topic."),
     )
+    """What the metric is called, the attribute of `Counters`, and what it means."""
 
-    def __init__(self, table: FoldTable, rebalances: Callable[[], int]) -> None:
+    def __init__(self, table: Engine, rebalances: Callable[[], int]) -> None:
         self._table = table
         self._rebalances = rebalances
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families."""
         counters = self._table.counters
-        for name, text in self.COUNTERS:
-            yield CounterMetricFamily(f"tallystream_worker_{name}", text, value=getattr(counters, name))
+        for name, attribute, text in self.COUNTERS:
+            yield CounterMetricFamily(f"tallystream_worker_{name}", text, value=getattr(counters, attribute))
         yield CounterMetricFamily(
             "tallystream_worker_rebalances", "Assignments of partitions to this worker.", value=self._rebalances()
         )
         progress = self._table.progress()
         yield GaugeMetricFamily(
-            "tallystream_worker_partitions", "Partitions owned and recovered.", value=len(progress.parts)
+            "tallystream_worker_partitions", "Partitions owned and recovered.", value=len(progress.partitions)
         )
         yield GaugeMetricFamily(
             "tallystream_worker_partitions_recovering",
@@ -137,7 +146,7 @@ class RuntimeCollector(Collector):
         lag = GaugeMetricFamily(
             "tallystream_worker_lag", "Messages not yet acknowledged in the changelog.", labels=["partition"]
         )
-        for p, part in progress.parts.items():
-            if part.end is not None:
-                lag.add_metric([str(p)], max(0, part.end - part.applied))
+        for p, partition in progress.partitions.items():
+            if partition.end is not None:
+                lag.add_metric([str(p)], max(0, partition.end - partition.applied))
         yield lag

@@ -11,8 +11,8 @@ Row = tuple[bytes, bytes | None]
 POSITION = b"\0position"
 """Reserved row: what of the source has been folded. Opens every record batch of a group and ends its last one."""
 
-CLOSED = b"\0closed"
-"""Reserved row: the marker below which keys have been removed for good. It never falls."""
+WATERMARK = b"\0closed"
+"""Reserved row: the watermark below which keys have been removed for good. It never falls."""
 
 
 def reserved(key: bytes) -> bool:
@@ -62,38 +62,38 @@ class Position(NamedTuple):
         return cls(int(offset), int(append_ms))
 
 
-class Closed(NamedTuple):
-    """`marker` closes keys for good; it came into force at source offset `since`.
+class Watermark(NamedTuple):
+    """`value` closes keys for good; it came into force at source offset `since`.
 
-    Its group was whole, for it stands in the last batch: what lies before `since` has been counted or refused already.
+    Its group was whole, because it stands in the last batch: what lies before `since` has been counted or refused.
     """
 
-    marker: bytes
+    value: bytes
     since: int
 
     def encode(self) -> bytes:
-        """Return the value of a CLOSED row."""
-        return b"%d %b" % (self.since, self.marker)
+        """Return the value of a WATERMARK row."""
+        return b"%d %b" % (self.since, self.value)
 
     @classmethod
-    def decode(cls, raw: bytes) -> Closed:
-        """Return the marker a row holds.
+    def decode(cls, raw: bytes) -> Watermark:
+        """Return the watermark a row holds.
 
         Raises:
-            ValueError: `raw` is not a marker.
+            ValueError: `raw` is not a watermark.
 
         """
-        since, marker = raw.split(b" ", 1)
-        return cls(marker, int(since))
+        since, value = raw.split(b" ", 1)
+        return cls(value, int(since))
 
 
 class Replayed(NamedTuple):
     """What changelog records do to a store: `rows` to write (None deletes), and counts of what was ignored."""
 
     rows: dict[bytes, bytes | None]
-    stale: int
-    """Rows that a newer version had come before."""
-    foreign: int
+    zombies: int
+    """Rows that a newer version had come before: a replaced worker's."""
+    unknown: int
     """Records that are not the table's: no key, or a value that cannot be read."""
 
 
@@ -101,42 +101,42 @@ def replay(
     records: Iterable[tuple[bytes | None, bytes | None]],
     read: Callable[[bytes], bytes | None],
     version: Callable[[bytes], int],
-    overtaken: set[bytes],
+    hidden: set[bytes],
 ) -> Replayed:
     """Fold changelog `records`, in offset order, into what `read` finds in the store.
 
     A position: the one read last wins, because a torn or late group can only move it back, to where it is still true.
-    A marker: the highest wins. A row: the highest version wins; a key whose last record lost is put into `overtaken`
-    (and taken out once a newer one follows), for it has to be written again before compaction keeps the wrong record.
+    A watermark: the highest wins. A row: the highest version wins; a key whose last record lost is put into `hidden`
+    (and taken out once a newer one follows): it has to be written again before compaction keeps the wrong record.
     """
     rows: dict[bytes, bytes | None] = {}
-    stale = foreign = 0
+    zombies = unknown = 0
     for key, value in records:
         if key is None or (value is not None and not _readable(key, value, version)):
-            foreign += 1
+            unknown += 1
             if key is not None and not reserved(key):
-                overtaken.add(key)
+                hidden.add(key)
             continue
         old = rows[key] if key in rows else read(key)
         if reserved(key):
-            if key == CLOSED and value is not None and old is not None:
-                value = max(Closed.decode(value), Closed.decode(old)).encode()
+            if key == WATERMARK and value is not None and old is not None:
+                value = max(Watermark.decode(value), Watermark.decode(old)).encode()
         elif value is not None and old is not None and version(old) > version(value):
-            stale += 1
-            overtaken.add(key)
+            zombies += 1
+            hidden.add(key)
             continue
         else:
-            overtaken.discard(key)
+            hidden.discard(key)
         rows[key] = value
-    return Replayed(rows, stale, foreign)
+    return Replayed(rows, zombies, unknown)
 
 
 def _readable(key: bytes, value: bytes, version: Callable[[bytes], int]) -> bool:
     try:
         if key == POSITION:
             Position.decode(value)
-        elif key == CLOSED:
-            Closed.decode(value)
+        elif key == WATERMARK:
+            Watermark.decode(value)
         elif not reserved(key):
             version(value)
     except Exception:  # noqa: BLE001 - whatever a table's reading of foreign bytes raises

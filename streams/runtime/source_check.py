@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import Position
 
 
-class Partition(Protocol):
-    """A topic partition, Faust's or aiokafka's."""
-
-    @property
-    def topic(self) -> str:
-        """The topic's name."""
-        ...
-
-    @property
-    def partition(self) -> int:
-        """The partition's number."""
-        ...
-
-
-def check_offset(source: Partition, position: int, begin: int, end: int) -> None:
+def check_offset(source: TopicPartition, position: int, begin: int, end: int) -> None:
     """Refuse a source that begins after the position, or ends before it.
 
     Raises:
@@ -38,7 +24,7 @@ def check_offset(source: Partition, position: int, begin: int, end: int) -> None
         )
 
 
-def check_record(source: Partition, position: Position, offset: int, append_ms: int) -> None:
+def check_record(source: TopicPartition, position: Position, offset: int, append_ms: int) -> None:
     """Refuse a source where the record before the position is another than the one that was counted.
 
     Raises:
@@ -53,7 +39,7 @@ def check_record(source: Partition, position: Position, offset: int, append_ms: 
         )
 
 
-def _recreated(source: Partition, what: str) -> UnfitError:
+def _recreated(source: TopicPartition, what: str) -> UnfitError:
     return UnfitError(
         f"{source.topic}-{source.partition}: {what}: the topic was deleted and created again, or cut",
         "start over with another TALLYSTREAM_PREFIX, or remove this table's changelog and the worker's data directory",

@@ -26,7 +26,7 @@ from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka.reader import TopicReader
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, reserved
+from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, reserved
 
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 BucketKey = tuple[str, str | None, str | None, str]
@@ -70,7 +70,7 @@ class Ledger:
     positions: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     """(changelog offset, position) by partition."""
     closed: bytes = b""
-    """The highest closed marker: session-hours before it may be gone from the changelog."""
+    """The highest watermark: session-hours before it may be gone from the changelog."""
     hour_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     last_hour_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
@@ -174,8 +174,8 @@ def _changelog(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
     key, value = record.key, record.value
     if key == POSITION:
         ledger.positions[p].append((record.offset, Position.decode(value).offset))
-    if key == CLOSED:
-        ledger.closed = max(ledger.closed, Closed.decode(value).marker)
+    if key == WATERMARK:
+        ledger.closed = max(ledger.closed, Watermark.decode(value).value)
     if key is None or reserved(key):
         return
     if value is None:

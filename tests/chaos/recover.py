@@ -22,25 +22,26 @@ from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import App, run
+from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 
 
 async def main(bootstrap: str, partitions: int, directory: Path) -> None:
     topics = Topics(PREFIX, partitions)
     app = App(topics.worker_app, KafkaSettings(bootstrap), datadir=directory, partitions=partitions)
-    table = SessionCost(app, topics, Book(), Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
+    fold = SessionCost(topics, Book(), Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
+    engine = FoldTable(app, fold, source=topics.usage.name, partitions=partitions).engine
     began = time.monotonic()
     stop = asyncio.Event()
     running = asyncio.create_task(run(app, stop))
-    while len(table.expected()) < partitions:  # noqa: ASYNC110 - the table has no event for it
+    while len(engine.expected()) < partitions:  # noqa: ASYNC110 - the engine has no event for it
         await asyncio.sleep(0.05)
     seconds = time.monotonic() - began
     rows = {
         key.decode(): orjson.loads(hour_state.to_row(key, hour_state.load(raw)))
         for p in range(partitions)
-        for key, raw in table.rows(p)
+        for key, raw in engine.rows(p)
     }
-    positions = {str(tp.partition): offset for tp, offset in table.expected().items()}
+    positions = {str(tp.partition): offset for tp, offset in engine.expected().items()}
     sys.stdout.buffer.write(orjson.dumps({"seconds": seconds, "positions": positions, "rows": rows}))
     sys.stdout.flush()
     stop.set()

@@ -77,7 +77,7 @@ async def test_readers_and_recovery_see_the_highest_version_through_compaction(
             await late
         successor = await here.hand()
         await successor.work()  # overtaken rows are written again
-        assert successor.table.counters.stale > 0
+        assert successor.engine.counters.zombie_records > 0
 
         async def compacted() -> bool:
             await here.send(*sessions)
@@ -104,9 +104,9 @@ async def test_public_rows_that_come_late_are_overwritten_with_the_next_group(
         await here.send("s4")
         await owner.fold()
         await owner.commit()
-        await owner.table.overtaken.look()
+        await owner.engine.late_writes.look()
         await owner.commit()
-        assert owner.table.counters.overtaken > 3
+        assert owner.engine.counters.late_writes > 3
         assert await here.problems() == []
 
 
@@ -117,17 +117,19 @@ async def test_public_rows_that_come_late_are_overwritten_although_nothing_follo
 
         async def works() -> Hand:
             worker = await here.worked()
-            await worker.table.overtaken.look(idle=True)
+            await worker.engine.late_writes.look(idle=True)
             return worker
 
         owner = await late_rows(here, ["s1", "s2"], works)
-        await owner.table.overtaken.look(idle=True)
-        assert owner.part.waiting
+        await owner.engine.late_writes.look(idle=True)
+        assert owner.partition.waiting
         await owner.commit()
         assert await here.problems() == []
-        before = owner.table.counters.overtaken
-        await owner.table.overtaken.look(idle=True)
-        assert (owner.part.waiting, owner.table.counters.overtaken) == (False, before), "its own rows are not late ones"
+        before = owner.engine.counters.late_writes
+        await owner.engine.late_writes.look(idle=True)
+        assert (owner.partition.waiting, owner.engine.counters.late_writes) == (False, before), (
+            "its own rows are not late ones"
+        )
 
 
 async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_the_next_owner(
@@ -137,9 +139,9 @@ async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_t
         await late_rows(here, ["s1", "s2"], here.worked)
         heir = await here.hand()
         await heir.assign()
-        await heir.table.overtaken.look()
+        await heir.engine.late_writes.look()
         await heir.commit()
-        assert heir.table.counters.overtaken == 2
+        assert heir.engine.counters.late_writes == 2
         assert await here.problems() == []
 
 

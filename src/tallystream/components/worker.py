@@ -27,8 +27,8 @@ from tallystream.settings.settings import Settings
 from tallystream.streams.kafka import topics as topic_admin
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import App
-from tallystream.streams.runtime import run as run_app
+from tallystream.streams.runtime.faust_backend import App, FoldTable
+from tallystream.streams.runtime.faust_backend import run as run_app
 from tallystream.streams.service import locks
 from tallystream.streams.service.ops import Health, OpsServer
 
@@ -151,7 +151,10 @@ def build(config: WorkerConfig, registry: CollectorRegistry) -> App:
         heartbeat_interval=min(config.session_timeout / HEARTBEATS, HEARTBEAT_MOST),
         rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
-    GenaiCalls(app, config.topics, config.calls, CallMetrics(registry))
-    table = SessionCost(app, config.topics, config.book, config.window, FoldMetrics(registry))
-    registry.register(RuntimeCollector(table, lambda: app.rebalances))
+    partitions = config.topics.partitions
+    calls = GenaiCalls(config.topics, config.calls, CallMetrics(registry))
+    FoldTable(app, calls, source=config.topics.calls.name, partitions=partitions)
+    fold = SessionCost(config.topics, config.book, config.window, FoldMetrics(registry))
+    table = FoldTable(app, fold, source=config.topics.usage.name, partitions=partitions)
+    registry.register(RuntimeCollector(table.engine, lambda: app.rebalances))
     return app

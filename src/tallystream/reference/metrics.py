@@ -26,7 +26,7 @@ from tallystream.exporter.lag import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
 from tallystream.streams.gateway import metrics as gateway
 from tallystream.streams.poller import metrics as poller
-from tallystream.streams.runtime import FoldTable
+from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
@@ -106,7 +106,7 @@ def _gateway(registry: CollectorRegistry) -> None:
 def _worker(registry: CollectorRegistry) -> None:
     FoldMetrics(registry)
     CallMetrics(registry)
-    registry.register(RuntimeCollector(cast(FoldTable, _NoTable()), lambda: 0))
+    registry.register(RuntimeCollector(cast(Engine, _NoTable()), lambda: 0))
     Info(*worker.BOOK, registry=registry).info({"hash": ""})
 
 

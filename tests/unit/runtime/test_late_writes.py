@@ -9,17 +9,19 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.runtime.late_writes import LOOK_BACK, Overtaken
+from tallystream.streams.runtime.late_writes import LOOK_BACK, LateWrites
+from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost
+from tallystream.streams.runtime.progress import Counters
 
 ROWS, SUMS = TopicPartition("rows", 0), TopicPartition("sums", 0)
 
 
-def made() -> Overtaken:
-    table: Any = SimpleNamespace(owned_topics=("rows", "sums"), derived_topics=("sums",))
-    return Overtaken(table)
+def made() -> LateWrites:
+    fold: Any = SimpleNamespace(owned_topics=("rows", "sums"), derived_topics=("sums",))
+    return LateWrites(fold, MemoryHost(MemoryBroker()), {}, Counters())
 
 
-def taken(one: Overtaken, end: int) -> None:
+def taken(one: LateWrites, end: int) -> None:
     one.taken(0, {ROWS: 0, SUMS: 0}, {ROWS: end, SUMS: end})
 
 

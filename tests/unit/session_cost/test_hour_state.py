@@ -246,14 +246,14 @@ def test_verdicts_follow_the_message_alone(at: int, append_ms: int, lateness: in
         Reason.TOO_LATE if too_late else Reason.FROM_THE_FUTURE if future else Reason.CLOSED if hour < closed else None
     )
     assert verdict is expected
-    marker = window.marker(append_ms)
-    assert (hour_iso(hour).encode() < marker) == (too_late and hour < window.first_open_hour(append_ms))
+    watermark = window.watermark(append_ms)
+    assert (hour_iso(hour).encode() < watermark) == (too_late and hour < window.first_open_hour(append_ms))
 
 
 @given(st.integers(0, 2**43), st.integers(0, 2**43), st.integers(0, WEEK))
-def test_markers_rise_with_append_time(one: int, other: int, lateness: int) -> None:
+def test_watermarks_rise_with_append_time(one: int, other: int, lateness: int) -> None:
     window = Window(lateness)
-    assert (one <= other) <= (window.marker(one) <= window.marker(other))
+    assert (one <= other) <= (window.watermark(one) <= window.watermark(other))
 
 
 def test_the_edges_of_an_hour() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tallystream.agents.session_cost import hour_state
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay, reserved
+from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, replay, reserved
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
@@ -49,12 +49,12 @@ def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
 def test_the_changelog_recovers_to_the_same_positions_and_markers(folder: str) -> None:
     expected = json.loads((FIXTURES / folder / "expected.json").read_text())
     replayed = replay(changelog(folder), lambda _: None, hour_state.version_of, set())
-    assert (replayed.stale, replayed.foreign) == (0, 0)
-    position, closed = replayed.rows[POSITION], replayed.rows[CLOSED]
+    assert (replayed.zombies, replayed.unknown) == (0, 0)
+    position, closed = replayed.rows[POSITION], replayed.rows[WATERMARK]
     assert position is not None
     assert closed is not None
     assert list(Position.decode(position)) == expected["position"]
-    marker, since = Closed.decode(closed)
-    assert [marker.decode(), since] == expected["closed"]
+    value, since = Watermark.decode(closed)
+    assert [value.decode(), since] == expected["closed"]
     kept = {key.decode() for key, value in replayed.rows.items() if value is not None and not reserved(key)}
     assert kept == set(expected["kept"])

@@ -16,7 +16,7 @@ from tallystream.agents.session_cost import hour_state
 from tallystream.agents.session_cost.parse import parse
 from tallystream.schemas import keys
 from tallystream.schemas.hours import HOUR_NS, hour_iso
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position
+from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark
 
 AT = datetime(2026, 11, 21, 14, 10, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     rows: list[tuple[bytes, bytes | None]] = [(POSITION, Position(0).encode())]
     rows += [(key, hour_state.dump(state)) for key, state in states.items()]
     gone = min(states)
-    rows.append((CLOSED, Closed(b"2026-11-14T15:00:00Z", 160).encode()))
+    rows.append((WATERMARK, Watermark(b"2026-11-14T15:00:00Z", 160).encode()))
     rows.append((POSITION, Position(160, 1_795_300_000_123).encode()))
     rows += [(POSITION, Position(160, 1_795_300_000_123).encode()), (gone, None)]
     rows.append((POSITION, Position(160, 1_795_300_000_123).encode()))
