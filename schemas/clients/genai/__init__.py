@@ -5,7 +5,6 @@
     counts      tokens made alike
     tree, join  which sightings are of one call
     calls       one call -> one UsageEvent
-    providers   whose prices apply
 
 Source: the GenAI semantic conventions of OpenTelemetry, and what clients really send.
 """

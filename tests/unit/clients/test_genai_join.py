@@ -14,7 +14,7 @@ from tests.support.otlp_spans import MadeSpan, chat, sightings
 
 from tallystream.schemas.clients.genai import Call, normalise
 from tallystream.schemas.clients.genai.join import unique_id
-from tallystream.schemas.clients.genai.providers import provider_of
+from tallystream.schemas.clients.providers import provider_of
 from tallystream.schemas.otlp import Encoding
 from tallystream.schemas.usage import UsageBatch
 
