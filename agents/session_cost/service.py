@@ -8,7 +8,9 @@ from collections.abc import Mapping
 import structlog
 from prometheus_client import CollectorRegistry, Info
 
-from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.genai_calls.agent import GenaiCalls
+from tallystream.agents.genai_calls.metrics import CallMetrics
+from tallystream.agents.session_cost.agent import NAME, SessionCost
 from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.metrics import BOOK, FoldMetrics, RuntimeCollector
 from tallystream.schemas.status import PartitionStatus, WorkerStatus
@@ -76,8 +78,7 @@ class Worker:
         """Return its partitions and how far they are folded; None before it has joined."""
         if self._app is None:
             return None
-        (engine,) = self._app.context.engines
-        progress = engine.progress()
+        progress = next(engine for engine in self._app.context.engines if engine.name == NAME).progress()
         return WorkerStatus(
             book=self._config.book.hash,
             rebalances=self._app.rebalances,
@@ -97,7 +98,9 @@ async def claim_store(config: WorkerConfig) -> Identity:
 
     """
     topics = config.topics
-    wanted = (topics.usage.name, topics.session_hours_changelog.name)
+    wanted = tuple(
+        spec.name for spec in (topics.usage, topics.session_hours_changelog, topics.calls, topics.calls_changelog)
+    )
     identity = await read_identity(config.kafka, topics.prefix, wanted)
     await asyncio.to_thread(claim_directory, config.directory / STORE, identity)
     return identity
@@ -109,7 +112,7 @@ def build(
     topic_ids: Mapping[str, str] | None = None,
     clock: Clock | None = None,
 ) -> App:
-    """Return the app with its one table; call it in the running loop.
+    """Return the app with its tables; call it in the running loop.
 
     `topic_ids` are those of `claim_store`, without which a worker cannot tell a loss from a topic created again.
     """
@@ -124,13 +127,17 @@ def build(
         rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
     fold = SessionCost(config.topics, config.book, config.window, FoldMetrics(registry), clock)
-    table = FoldTable(
-        app,
-        fold,
-        source=config.topics.usage.name,
-        partitions=config.topics.partitions,
-        topic_ids=topic_ids,
-        accept_loss=config.accept_loss,
+    calls = GenaiCalls(config.topics, config.calls, CallMetrics(registry))
+    _, table = (
+        FoldTable(
+            app,
+            one,
+            source=source.name,
+            partitions=config.topics.partitions,
+            topic_ids=topic_ids,
+            accept_loss=config.accept_loss,
+        )
+        for one, source in ((calls, config.topics.calls), (fold, config.topics.usage))
     )
     registry.register(RuntimeCollector(table.engine, lambda: app.rebalances))
     return app

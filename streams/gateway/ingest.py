@@ -1,30 +1,38 @@
-"""A body becomes Kafka messages: usage and dead letters for logs, a count for metrics and traces."""
+"""A body becomes Kafka messages: usage, sightings of model calls, dead letters, and a count for metrics."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tallystream.schemas import packing
+from tallystream.schemas import calls, packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
+from tallystream.schemas.clients.genai import SightingPack, read_sightings
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.otlp import LIMITS, Encoding, Limits, detect_signal, inspect
-from tallystream.streams.gateway.message import DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
+from tallystream.streams.gateway.message import CALLS_SCHEMA, DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, utc
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a body held. `logs` is None for metrics and traces."""
+    """What a body held. `logs` is None for metrics; of traces it has what was rejected."""
 
     signal: Signal
     records: int
     logs: LogsResult | None
+    sightings: list[SightingPack] = field(default_factory=list)
+    """What spans saw of model calls."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing in it is to be kept."""
+        return self.logs is None or not (self.logs.packs or self.logs.rejected or self.sightings)
 
 
 def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limits = LIMITS) -> Decoded:
@@ -39,6 +47,9 @@ def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limit
     if signal == "logs":
         logs = normalise_logs(body, encoding, limits)
         return Decoded(signal, logs.records, logs)
+    if signal == "traces":
+        spans = read_sightings(body, encoding, limits)
+        return Decoded(signal, spans.records, LogsResult(spans.records, [], spans.rejected), spans.packs)
     return Decoded(signal, inspect(body, encoding, signal, limits), None)
 
 
@@ -53,6 +64,7 @@ class Messages:
     def __init__(self, topics: Topics, user: Callable[[str], str], clock: Clock) -> None:
         self._topics = topics
         self._usage = topics.usage.name
+        self._calls = topics.calls.name
         self._deadletters = topics.deadletters.name
         self.user = user
         self._clock = clock
@@ -67,6 +79,14 @@ class Messages:
             Message(self._usage, key, value, USAGE_SCHEMA)
             for pack in packs
             for key, value in packing.messages(pack, connection_id, self.user)
+        ]
+
+    def calls(self, packs: list[SightingPack], connection_id: str) -> list[Message]:
+        """Return what spans saw of model calls as messages."""
+        return [
+            Message(self._calls, key, value, CALLS_SCHEMA)
+            for pack in packs
+            for key, value in calls.messages(pack, connection_id, self.user)
         ]
 
     def rejected(self, rejected: list[Rejected], digest: str, connection_id: str | None) -> list[Message]:

@@ -159,6 +159,10 @@ class Engine:
         if not self.progress().waiting:
             self.activity.moved()
         await self.gap_repair.watch()
+        for partition in list(self._owned.values()):
+            rows = self.fold.nudges(partition)
+            if rows and not self._closing:
+                await self.host.write([self.host.pack(self.source, partition.number, rows)])
 
     # -- positions and progress
 
@@ -167,8 +171,8 @@ class Engine:
         return {TopicPartition(self.source, p): one.expected for p, one in self._owned.items()}
 
     def applied(self) -> dict[TopicPartition, int]:
-        """Return the position the changelog has acknowledged, by partition."""
-        return {TopicPartition(self.source, p): one.applied.offset for p, one in self._owned.items()}
+        """Return the position the changelog has acknowledged and the fold has finished with, by partition."""
+        return {TopicPartition(self.source, p): self.fold.finished(one) for p, one in self._owned.items()}
 
     def progress(self) -> Progress:
         """Return where the table stands now."""

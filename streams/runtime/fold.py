@@ -171,6 +171,14 @@ class Fold(Protocol):
         """Note that a group is acknowledged and stored: `partition.applied` says up to where."""
         return
 
+    def finished(self, partition: Partition) -> int:
+        """Return the position to tell Kafka, for the group's lag: what is folded but held back is not finished."""
+        return partition.applied.offset
+
+    def nudges(self, partition: Partition) -> Sequence[Row]:  # noqa: ARG002 - for the subclass
+        """Return rows to append to the source, asked once a second: for a fold whose only clock is the source."""
+        return ()
+
     def watermark(self, append_ms: int) -> bytes:  # noqa: ARG002 - for the subclass
         """Return the watermark below which keys may be removed once a record appended at `append_ms` is applied.
 

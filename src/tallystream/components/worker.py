@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tallystream.agents.genai_calls.agent import CallConfig
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.hour_state import Window
@@ -40,6 +41,10 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         window=Window(int(settings.lateness.total_seconds() * 1000)),
         instance=instance,
         static=settings.worker_membership == "static",
+        calls=CallConfig(
+            hold_ms=int(settings.calls_hold.total_seconds() * 1000),
+            lateness_ms=int(settings.lateness.total_seconds() * 1000),
+        ),
         session_timeout=settings.worker_session_timeout.total_seconds(),
         accept_loss=accept_loss,
     )

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     """Partitions of `usage`, its table and its rows; fixed when they are created."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
+    calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
+    """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Those that
+    come later change no total, but what they know of the call (its session, its cached tokens) is not added."""
     user_key: SecretStr | None = None
     """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
     user_names: bool = False
