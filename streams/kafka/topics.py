@@ -193,7 +193,7 @@ async def ensure(
         ) from exc
 
 
-async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], replication: int | None, strict: bool) -> None:
+async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool) -> None:
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
