@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tallystream.schemas import packing
+from tallystream.schemas import keys, packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.deadletters import DeadLetter
@@ -87,7 +87,7 @@ class Messages:
         """Return the records that did not count as dead letters. A body sent again makes the same keys."""
         return [
             self.dead_letter(
-                f"gateway|{digest[:16]}|{record.index}",
+                _source(connection_id, digest, record.index),
                 record.reason,
                 record.detail,
                 connection_id=connection_id,
@@ -101,7 +101,7 @@ class Messages:
     def undecodable(self, detail: str, size: int, digest: str, connection_id: str | None) -> Message:
         """Return the dead letter of a whole body: its size, hash and what was wrong, nothing of it."""
         return self.dead_letter(
-            f"gateway|{digest[:16]}|0",
+            _source(connection_id, digest, 0),
             Reason.UNDECODABLE,
             detail,
             connection_id=connection_id,
@@ -114,3 +114,8 @@ class Messages:
         letter = DeadLetter(source=source, reason=reason, detail=detail, at=utc(self._clock.now_ns()), **fields)
         value = letter.model_dump_json(exclude_none=True).encode()
         return Message(self._deadletters, source.encode(), value, DEAD_LETTER_SCHEMA)
+
+
+def _source(connection_id: str | None, digest: str, index: int) -> str:
+    """Return a dead letter's key. It names the connection: two may send the same body, and each letter is kept."""
+    return keys.join("gateway", connection_id or "-", digest[:16], str(index)).decode()

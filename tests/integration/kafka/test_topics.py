@@ -63,7 +63,7 @@ async def test_the_command_that_is_shown_mends_it(kafka: KafkaSettings, prefix: 
             "-XX:TieredStopAtLevel=1",
             "-cp",
             class_path(),
-            "org.apache.kafka.tools.ConfigCommand",
+            "kafka.admin.ConfigCommand",
             *arguments,
         ],
         capture_output=True,
