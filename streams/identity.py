@@ -24,7 +24,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.metadata import TopicIdsRequest
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -121,14 +121,14 @@ async def read_identity(kafka: KafkaSettings, prefix: str, topics: Iterable[str]
     """Ask the cluster for its id and the ids of `topics`; those that do not exist are left out.
 
     Raises:
-        Unreachable: Kafka did not answer within `seconds`.
+        UnreachableError: Kafka did not answer within `seconds`.
 
     """
     try:
         async with asyncio.timeout(seconds), opened(AIOKafkaAdminClient(**kafka.client())) as admin:
             return await identity_from(admin, prefix, topics)
     except (KafkaError, OSError, TimeoutError) as exc:
-        raise Unreachable(
+        raise UnreachableError(
             f"Kafka at {kafka.bootstrap} did not say which cluster it is: {str(exc) or type(exc).__name__}",
             "is it running and reachable from here? `tallystream status` shows the embedded one",
         ) from exc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tallystream.schemas.errors import Unreachable
+from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -36,5 +36,5 @@ async def test_topic_ids_change_when_a_topic_is_deleted_and_created_again(kafka:
 
 
 async def test_a_cluster_that_does_not_answer_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match="which cluster"):
+    with pytest.raises(UnreachableError, match="which cluster"):
         await read_identity(KafkaSettings("127.0.0.1:1"), "t", [], seconds=2.0)
