@@ -203,7 +203,7 @@ class Page(NamedTuple):
     """The first rows of a table, and what must be known of the others to show them."""
 
     rows: Sequence[Mapping[str, Any]]
-    count: int
+    total: int
     """Rows in all."""
     still: int
     """Of these, those that can still grow."""

@@ -27,3 +27,9 @@ class QueryError(UsageError):
     """A query that the database does not take; its own words are the message."""
 
     code = "query"
+
+
+class LedgerDamagedError(RetryableError):
+    """SQLite itself says that the file is corrupt: it is renamed, and made anew out of the topics."""
+
+    code = "ledger_damaged"

@@ -109,7 +109,7 @@ def migrate(database: Database) -> bool:
         have = int(found)
         if have > VERSION:
             raise LedgerUnfitError(
-                f"the ledger in {database.where} was made by a newer release (version {have}, this one knows {VERSION})",
+                f"the ledger in {database.where} is of a newer release (version {have}, this one knows {VERSION})",
                 "run that release, or give this one an empty place with TALLYSTREAM_LEDGER",
             )
         if have == VERSION:
@@ -139,8 +139,11 @@ def set_meta(database: Database, values: dict[str, str]) -> None:
         )
 
 
-def views(dialect: Dialect) -> dict[str, str]:
-    """Return the SELECT of each view."""
+def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
+    """Return the SELECT of each view.
+
+    `usd`: how a database without exact decimals writes dollars, with `$hi` and `$lo`; "": it does not.
+    """
     postgres = dialect.name == "postgresql"
     attributed = ", ".join(f"a.{column}" for column in COLUMN.values())
 
@@ -154,8 +157,9 @@ def views(dialect: Dialect) -> dict[str, str]:
 
     def money(hi: str, lo: str, name: str) -> str:
         pico = dialect.words["pico"].replace("$hi", hi).replace("$lo", lo)
-        exact = f", ({hi} * 0.001 + {lo} * 0.000000000001)::numeric AS {name}_usd" if postgres else ""
-        return f"{pico} AS {name}_pico{exact}"
+        exact = f"({hi} * 0.001 + {lo} * 0.000000000001)::numeric" if postgres else usd
+        dollars = f", {exact.replace('$hi', hi).replace('$lo', lo)} AS {name}_usd" if exact else ""
+        return f"{pico} AS {name}_pico{dollars}"
 
     def both(alias: str = "") -> str:
         return (

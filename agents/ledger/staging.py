@@ -23,7 +23,8 @@ _COUNTS = ", ".join(f"{name} {{int}} NOT NULL" for name in SUM_COUNTS)
 _MONEY = ", ".join(f"{name} {{int}}" for name in MONEY)
 _TEMPORARY = (
     "staged (n {int} PRIMARY KEY, connection_id {text}, session_id {text}, client {text}, hour {int}, version {int},"
-    " gone {int}, reset {int}, duplicates {int}, partition {int}, record_offset {int}, changed_at {int}, session {int})",
+    " gone {int}, reset {int}, duplicates {int}, partition {int}, record_offset {int}, changed_at {int},"
+    " session {int})",
     f"fresh (n {{int}}, line {{int}}, attribution {{int}}, {_COUNTS}, {_MONEY}, PRIMARY KEY (n, line, attribution))",
     "lost (hour {int}, line {int}, team {int}, PRIMARY KEY (hour, line, team))",
     "touched (session {int} PRIMARY KEY)",
@@ -126,7 +127,7 @@ def stage(database: Database, names: Names, rows: Iterable[tuple[SessionHourRow,
                 partition,
                 offset,
                 timestamp,
-            )  # fmt: skip
+            )
         )
         for bucket in row.buckets:
             line = names.line(row.connection_id, row.client, bucket.line)
@@ -267,9 +268,10 @@ def _sessions(database: Database) -> None:
         " WHERE session.id = q.session"
     )
     run(
-        "UPDATE session SET duplicates = q.duplicates, changed_at = q.changed_at, client = coalesce(q.client, session.client)"
-        " FROM (SELECT h.session AS session, sum(h.duplicates) AS duplicates, max(h.changed_at) AS changed_at,"
-        " (SELECT max(s.client) FROM staged s WHERE s.session = h.session AND s.client <> '') AS client"
+        "UPDATE session SET duplicates = q.duplicates, changed_at = q.changed_at,"
+        " client = coalesce(q.client, session.client) FROM (SELECT h.session AS session,"
+        " sum(h.duplicates) AS duplicates, max(h.changed_at) AS changed_at, (SELECT max(s.client) FROM staged s"
+        " WHERE s.session = h.session AND s.client <> '') AS client"
         " FROM touched t CROSS JOIN session_hour h WHERE h.session = t.session GROUP BY h.session) q"
         " WHERE session.id = q.session"
     )

@@ -125,6 +125,15 @@ class Tail:
             if position > self._rest[at][0]:
                 self._rest[at] = (position, _now_ms())
 
+    async def begins(self) -> dict[tuple[str, int], int]:
+        """Ask, by topic and partition, for the first offset that is still there."""
+        consumer = self._opened()
+        try:
+            found = await consumer.beginning_offsets(list(self._ends)) if self._ends else {}
+        except (KafkaError, OSError) as exc:
+            raise unreachable(self._kafka, exc) from exc
+        return {(at.topic, at.partition): offset for at, offset in found.items()}
+
     def ends(self) -> dict[tuple[str, int], int]:
         """Return, by topic and partition, where it ended when that was last asked for."""
         return {(at.topic, at.partition): end for at, end in self._ends.items()}

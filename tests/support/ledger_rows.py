@@ -56,7 +56,7 @@ def row(
     session: str, hour: int, version: Sequence[int], buckets: Sequence[dict[str, Any]], **over: Any
 ) -> tuple[bytes, bytes]:
     """Key and value of a row."""
-    whole = {
+    whole: dict[str, Any] = {
         "connection_id": "codex-1a2b", "client": "codex", "provider": "openai", "session_id": session,
         "hour": hour_iso(hour), "version": list(version), "duplicates": 0, "buckets": list(buckets),
     } | over  # fmt: skip

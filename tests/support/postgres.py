@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a fresh cluster in a folder, on a port of loopback, ended by its process id."""
+"""A PostgreSQL server of the tests' own: in a folder, on a port of loopback, ended by its process id."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -26,7 +27,7 @@ def binaries() -> Path | None:
     return next((folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
 
 
-def _as_somebody() -> dict[str, int]:
+def _as_somebody() -> dict[str, Any]:
     """Return how to start a process as somebody else where we are root, whom PostgreSQL refuses."""
     if os.getuid() != 0:
         return {}
@@ -75,14 +76,14 @@ def postgres_server() -> Iterator[PostgresServer]:
         data = home / "data"
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(home)}
         subprocess.run(
-            [folder / "initdb", "-D", data, "-U", "ledger", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            [str(folder / "initdb"), "-D", str(data), "-U", "ledger", "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True, capture_output=True, env=environment, cwd=home, **somebody,
         )  # fmt: skip
         port = pick()
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
                 [
-                    folder / "postgres", "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1",
+                    str(folder / "postgres"), "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1",
                     "-c", f"unix_socket_directories={home}", "-c", "fsync=off", "-c", "max_connections=50",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=home, **somebody,

@@ -72,10 +72,9 @@ def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Itera
     names = [_column(name) for name in dimensions]
     # Numbers first: grouping by ids is cheap, names are looked up for what is left.
     sessions = "count(DISTINCT b.session)" if query.by else "0"
-    sql = (
-        f"SELECT {', '.join([*names, 'max(b.hour)', 'max(b.version)', 'count(b.cost_hi)', 'count(b.reported_hi)', sessions])},"
-        f" {_SUMS} FROM bucket b {joins}{where}"
-        + (f" GROUP BY {', '.join(str(place + 1) for place in range(len(names)))}" if names else "")
+    known = ["max(b.hour)", "max(b.version)", "count(b.cost_hi)", "count(b.reported_hi)", sessions]
+    sql = f"SELECT {', '.join([*names, *known])}, {_SUMS} FROM bucket b {joins}{where}" + (
+        f" GROUP BY {', '.join(str(place + 1) for place in range(len(names)))}" if names else ""
     )
     yield from _read(database, sql, parameters, dimensions)
 
@@ -86,8 +85,9 @@ def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> 
         where.append("l.connection_id = ?")
         parameters.append(query.connection)
     names = [_column(name) for name in dimensions]
+    known = ["max(b.hour)", "max(b.version)", "sum(b.priced)", "sum(b.reports)", "0"]
     sql = (
-        f"SELECT {', '.join([*names, 'max(b.hour)', 'max(b.version)', 'sum(b.priced)', 'sum(b.reports)', '0'])}, {_SUMS}"
+        f"SELECT {', '.join([*names, *known])}, {_SUMS}"
         " FROM hour_total b JOIN line l ON l.id = b.line"
         + (" WHERE " + " AND ".join(where) if where else "")
         + (f" GROUP BY {', '.join(str(place + 1) for place in range(len(names)))}" if names else "")

@@ -1,7 +1,7 @@
 """What the ledger needs of a database, so that everything else is written once.
 
-SQL is written with `?` for parameters and with names in braces for what the two databases spell differently (`Dialect`).
-All methods block: whoever runs in an event loop calls them in a thread, one at a time.
+SQL is written with `?` for parameters and with names in braces for what the two databases spell differently (see
+`Dialect`). All methods block: whoever runs in an event loop calls them in a thread, one at a time.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tallystream.agents.ledger.errors import LedgerUnfitError, LedgerUnreachableError
+from tallystream.agents.ledger.errors import LedgerDamagedError, LedgerUnfitError, LedgerUnreachableError
 from tallystream.agents.ledger.store.database import Dialect, Row, no_ledger
 from tallystream.streams.service.locks import ProcessLock
 
@@ -27,8 +27,10 @@ DIALECT = Dialect(
         "greatest": "max",
         "temporary": "TEMP",
         "empty": "DELETE FROM",
-        # Pico-dollars as one integer; NULL beyond what 64 bits hold, since SQLite would go on in floating point.
-        "pico": "CASE WHEN abs($hi) < 9223372036 THEN $hi * 1000000000 + $lo END",
+        # Pico-dollars as one integer. Beyond what 64 bits hold SQLite would go on in floating point, so the last branch
+        # raises its "integer overflow" instead.
+        "pico": "CASE WHEN $hi IS NULL THEN NULL WHEN abs($hi) < 9223372036 THEN $hi * 1000000000 + $lo"
+        " ELSE abs(-9223372036854775807 - 1) END",
     },
 )
 FILE = "ledger.db"
@@ -152,12 +154,8 @@ class SQLiteDatabase:
         """Rename the file and begin an empty one. Readers that have it open go on reading the renamed one."""
         self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        target = self.path.with_name(f"{self.path.name}{ASIDE}{stamp}")
         try:
-            self.path.rename(target)
-            for end in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+            target = rename_aside(self.path)
         except OSError as exc:
             raise self._failed(exc) from exc
         self._connection = self._open()
@@ -170,17 +168,33 @@ class SQLiteDatabase:
             self._lock.release()
             self._lock = None
 
-    def _failed(self, exc: Exception) -> LedgerUnreachableError | LedgerUnfitError:
+    def _failed(self, exc: Exception) -> LedgerUnreachableError | LedgerUnfitError | LedgerDamagedError:
         if isinstance(exc, sqlite3.DatabaseError) and _is_damage(exc):
-            return LedgerUnfitError(
+            return LedgerDamagedError(
                 f"the ledger in {self.where} is damaged: {exc}",
-                "delete the file: the ledger is made anew out of the topics",
+                "`tallystream ledger` renames the file and makes it anew out of the topics",
             )
         if isinstance(exc, sqlite3.Error) and getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
             return LedgerUnfitError(f"the ledger in {self.where} refuses: {exc}", "this is a defect: report it")
         return LedgerUnreachableError(
             f"the ledger in {self.where} cannot be used: {exc}", "is there room on that disk, and may we write there?"
         )
+
+
+def rename_aside(path: Path) -> Path:
+    """Rename a file and what SQLite keeps beside it; return its new name.
+
+    Raises:
+        OSError: it cannot be renamed.
+
+    """
+    target = path.with_name(f"{path.name}{ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+    path.rename(target)
+    for end in ("-wal", "-shm"):
+        beside = path.with_name(path.name + end)
+        if beside.exists():
+            beside.rename(target.with_name(target.name + end))
+    return target
 
 
 def _is_damage(exc: sqlite3.DatabaseError) -> bool:

@@ -93,19 +93,19 @@ def cost_table(table: Shown, now_ns: int, *, limit: int, wide: bool, console: Co
     out what stands below a table.
     """
     page = table.page(now_ns, limit)
-    if not page.count:
+    if not page.total:
         console.print(_nothing(table.query))
         return
     shown = page.rows
     total = table.totals(now_ns)
     columns = [*_names(table.query, page, wide=wide), *_numbers(total)]
-    grid, hidden = _grid(columns, shown, total, page.count), list[str]()
+    grid, hidden = _grid(columns, shown, total, page.total), list[str]()
     for name in () if wide else _DROP:
         if _width(grid, console) <= console.width:
             break
         hidden += [column.head for column in columns if column.name == name]
         columns = [column for column in columns if column.name != name]
-        grid = _grid(columns, shown, total, page.count)
+        grid = _grid(columns, shown, total, page.total)
     below = _notes(table, page, now_ns)
     if hidden:
         below.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
@@ -225,8 +225,10 @@ def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) 
 def _notes(table: Shown, page: Page, now_ns: int) -> list[Text]:
     """Return what people must know to read the table."""
     notes = []
-    if len(page.rows) < page.count:
-        notes.append(Text(f"… and {count(page.count - len(page.rows))} more rows: --limit 0 shows all. Totals are of all rows."))
+    if len(page.rows) < page.total:
+        notes.append(
+            Text(f"… and {count(page.total - len(page.rows))} more rows: --limit 0 shows all. Totals are of all rows.")
+        )
     if table.unpriced:
         what = ", ".join(
             visible(f"{model}{f' ({tier})' if tier else ''} of {provider}: {count(requests)} requests")
