@@ -96,6 +96,7 @@ async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
     from tallystream.streams.kafka.consumer import new_consumer
     from tallystream.streams.kafka.errors import unreachable
     from tallystream.streams.kafka.lifecycle import opened
+    from tallystream.streams.kafka.reader import partitions_of
 
     kafka, topics = cluster(settings), settings.topics()
     topic = topics.session_hour_rows
@@ -106,20 +107,17 @@ async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
         topics.deadletters.name,
         topics.openai_days.name,
     ]
-    identity, ends = None, dict[TopicPartition, int]()
-
-    async def look() -> None:
-        nonlocal ends
-        async with opened(new_consumer(kafka)) as consumer:
-            found = consumer.partitions_for_topic(topic.name) if topic.name in await consumer.topics() else None
-            at = [TopicPartition(topic.name, partition) for partition in sorted(found or ())]
-            if at:
-                consumer.assign(at)
-                ends = await consumer.end_offsets(at)
-
     try:
-        async with asyncio.timeout(30):
-            identity, _ = await asyncio.gather(read_identity(kafka, topics.prefix, names), look())
+        async with asyncio.timeout(30), opened(new_consumer(kafka)) as consumer:
+            looking = asyncio.create_task(read_identity(kafka, topics.prefix, names))
+            try:
+                partitions = await partitions_of(kafka, topic.name)
+                at = [TopicPartition(topic.name, partition) for partition in partitions]
+                if at:
+                    consumer.assign(at)
+                ends = await consumer.end_offsets(at) if at else {}
+                return await looking, {place.partition: end for place, end in ends.items()}
+            finally:
+                looking.cancel()
     except (KafkaError, OSError, TimeoutError) as exc:
         raise unreachable(kafka, exc) from exc
-    return identity, {at.partition: end for at, end in ends.items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from tests.integration.cli.conftest import Cli, cli, topics  # noqa: F401
+from tests.integration.cli.conftest import Cli
 from tests.support.ledger import LedgerProcess
 from tests.support.ledger_rows import HOUR0, bucket, row
 from tests.support.postgres import PostgresServer
@@ -33,7 +33,7 @@ def ledger(
     kafka: KafkaSettings,
     topics: Topics,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LedgerProcess]:
     url = None
     if request.param == "postgresql":
@@ -45,7 +45,7 @@ def ledger(
     process.kill()
 
 
-async def load(kafka: KafkaSettings, topics: Topics, stop: asyncio.Event, seed: int) -> int:  # noqa: F811
+async def load(kafka: KafkaSettings, topics: Topics, stop: asyncio.Event, seed: int) -> int:
     """Write rows of few sessions until told to stop: newer versions, zombies' older ones, tombstones."""
     rng, version, written = random.Random(seed), 0, 0
     await ensure(kafka, (topics.session_hour_rows,))
@@ -83,7 +83,7 @@ async def load(kafka: KafkaSettings, topics: Topics, stop: asyncio.Event, seed: 
     return written
 
 
-async def kill_again_and_again(kafka: KafkaSettings, topics: Topics, ledger: LedgerProcess) -> int:  # noqa: F811
+async def kill_again_and_again(kafka: KafkaSettings, topics: Topics, ledger: LedgerProcess) -> int:
     stop, rng = asyncio.Event(), random.Random(7)
     writing = asyncio.create_task(load(kafka, topics, stop, 11))
     try:
@@ -102,7 +102,7 @@ def test_after_kills_the_ledger_gives_what_the_topics_give(
     kafka: KafkaSettings,
     topics: Topics,
     ledger: LedgerProcess,
-    cli: Cli,  # noqa: F811
+    cli: Cli,
 ) -> None:
     written = asyncio.run(kill_again_and_again(kafka, topics, ledger))
     assert written > BURST
