@@ -1,4 +1,4 @@
-"""`tallystream gateway | worker | exporter | kafka`: one component each, until it is told to stop."""
+"""`tallystream gateway | worker | exporter | ledger | kafka`: one component each, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -104,6 +104,23 @@ def exporter(
     component.run(settings, _cluster(settings, embedded), ops_port=ops_port)
 
 
+def ledger(
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+    embedded: Embedded = None,
+) -> None:
+    """Keep the rows of all topics in SQL: SQLite in DATA_DIR/ledger, or PostgreSQL with TALLYSTREAM_LEDGER.
+
+    `cost`, `sql`, `export` and the console read it. It is made out of the topics and can be deleted at any time. Of
+    several on one database one writes and the others stand by.
+    """
+    from tallystream.components import ledger as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, _cluster(settings, embedded), ops_port=ops_port)
+
+
 def _cluster(settings: Settings, embedded: str | None) -> KafkaSettings:
     return settings.kafka_settings(embedded) if embedded else cluster(settings)
 
@@ -129,4 +146,5 @@ def register(app: typer.Typer) -> None:
     app.command("gateway")(gateway)
     app.command("worker")(worker)
     app.command("exporter")(exporter)
+    app.command("ledger")(ledger)
     app.command("kafka")(kafka)
