@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from tallystream.agents.openai_days.days import Days, Problem
+from tallystream.agents.openai_days.days import Days, UnusableRecord
 from tallystream.schemas import keys
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.dead_letter_builder import dead_letter
@@ -80,7 +80,7 @@ class OpenAIDays:
 
     async def _follow(self, producer: AIOKafkaProducer) -> None:
         records, rows = self._topics.openai_records.name, self._topics.openai_days.name
-        days, reported = Days(), set[Problem]()
+        days, reported = Days(), set[UnusableRecord]()
         async with TopicFollower(self._kafka, (rows, records), {}) as tail:
             looked = boottime()
             while True:
@@ -104,7 +104,7 @@ class OpenAIDays:
                 await self._report(days, reported, producer)
                 self._done(tail.positions()[records, 0])
 
-    async def _report(self, days: Days, reported: set[Problem], producer: AIOKafkaProducer) -> None:
+    async def _report(self, days: Days, reported: set[UnusableRecord], producer: AIOKafkaProducer) -> None:
         """Say which days keep what they had, and why: each reason once, as a dead letter and in the log."""
         problems = days.problems
         self._held({INVALID: len({one.day for one in problems}), INCOMPLETE: len(days.held)})

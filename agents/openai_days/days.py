@@ -42,7 +42,7 @@ new day is a record of its own, so one that answers is never silent for longer t
 _UNKNOWN = datetime.min.replace(tzinfo=UTC)
 
 
-class Problem(NamedTuple):
+class UnusableRecord(NamedTuple):
     """A record that cannot be used."""
 
     key: bytes
@@ -64,7 +64,7 @@ class Days:
         self._versions: dict[bytes, list[int]] = {}
         self._values: dict[bytes, bytes] = {}
         """The newest version in `openai.days` itself, by key: what is known where a resource cannot be heard."""
-        self._problems: dict[bytes, Problem] = {}
+        self._problems: dict[bytes, UnusableRecord] = {}
         """By key of a record, why it cannot be used."""
         self._asked: dict[str, tuple[str, datetime]] = {}
         """By resource of MODEL_USAGE, its first day and its newest poll."""
@@ -83,7 +83,7 @@ class Days:
 
         Raises:
             TopicRecreatedError: another agent has found that the records' topic was made anew, which we have missed.
-            ValueError: this is no row, or not the one of its key; nothing is changed.
+            ValueError: this is not a row, or not the row of its key; nothing is changed.
 
         """
         if BilledDay.model_validate_json(value).key != key:
@@ -135,7 +135,7 @@ class Days:
         try:
             self._records[day][key] = Lines.of(record)
         except ValueError as exc:
-            self._problems[key] = Problem(key, record.resource, day, record.polled_at, str(exc))
+            self._problems[key] = UnusableRecord(key, record.resource, day, record.polled_at, str(exc))
         else:
             self._problems.pop(key, None)
 
@@ -145,11 +145,11 @@ class Days:
         if len(parts) == 3 and parts[2] != CURRENT and concerns(parts[0]):
             day = parts[2][:10]
             self._records.setdefault(day, {})
-            self._problems[key] = Problem(key, parts[0], day, _UNKNOWN, why)
+            self._problems[key] = UnusableRecord(key, parts[0], day, _UNKNOWN, why)
             self._changed.add(day)
 
     @property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[UnusableRecord]:
         """Return the records that cannot be used, whose days keep what they had."""
         return list(self._problems.values())
 

@@ -9,6 +9,7 @@ state        topic port.sent. sent: what Port has, and what may be under way; in
              have written is written again; reset: forget what was sent, on request
 writer       one sink writes at a time (streams.leader_election), from the moment it may
 dead_letters records that could not be mapped, and entities that Port refuses
+result       what a sink has done: what `sink --once` reports
 port         Port's API: token, rate limit, requests
 service      the sink: follows the topics always, writes while it is the active one
 
@@ -16,6 +17,7 @@ Why it holds: docs/adr/0005-port-sink-state.md.
 """
 
 from tallystream.agents.port_sink.config import SinkConfig
+from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.service import Sink
 
-__all__ = ["Sink", "SinkConfig"]
+__all__ = ["Sink", "SinkConfig", "SinkResult"]

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from tallystream.agents.port_sink.mapping import Mapper
 from tallystream.agents.port_sink.port.client import PortClientConfig
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 
 
 @dataclass(frozen=True)
 class SinkConfig:
     """Durations in seconds."""
 
+    kafka: KafkaSettings
+    topics: Topics
     directory: Path
     """Of this process alone: its local copy of the topics."""
     client: PortClientConfig

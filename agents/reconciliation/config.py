@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tallystream.agents.pricing.book import Book
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 
 
 @dataclass(frozen=True)
 class ReconciliationConfig:
     """Durations in seconds."""
 
-    book: Book = field(default_factory=Book)
+    kafka: KafkaSettings
+    topics: Topics
+    book: Book
     days: int = 100
     """Days that are kept in memory and judged; statements of older days stay as they were published. Providers restate
     30 days, and telemetry is accepted for `lateness` (7 days)."""

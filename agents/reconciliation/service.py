@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from prometheus_client import CollectorRegistry
 
 from tallystream.agents.reconciliation.config import ReconciliationConfig
 from tallystream.agents.reconciliation.days import Reconciliation
@@ -22,8 +23,7 @@ from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
-from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.leader_election import retry_while_away
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc
@@ -37,17 +37,10 @@ GAP = 10.0
 class ReconciliationService:
     """The agent: `run` until it is cancelled."""
 
-    def __init__(
-        self,
-        config: ReconciliationConfig,
-        kafka: KafkaSettings,
-        topics: Topics,
-        metrics: ReconciliationMetrics,
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, config: ReconciliationConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
         self._config = config
-        self._kafka = kafka
-        self._metrics = metrics
+        self._kafka, topics = config.kafka, config.topics
+        self._metrics = ReconciliationMetrics(registry)
         self._clock = clock or SystemClock()
         self._records, self._control = topics.openai_records.name, topics.poller_control.name
         self._accounts, self._rows = topics.accounts.name, topics.session_hour_rows.name

@@ -10,5 +10,6 @@ extract      a response becomes complete buckets
 published    what the topic already holds
 publisher    buckets and cursors to Kafka, behind the fence
 poll_run     one run over the resources: each fetched whole, compared, published
+agenda       when each resource is polled next: pure
 service      the poller: elected (streams.leader_election), polling, standing by
 """

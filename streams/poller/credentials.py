@@ -39,7 +39,7 @@ class ApiKey:
     file: Path | None = None
 
     def read(self) -> str | None:
-        """Return the key, None when none is set.
+        """Return the key, None when it is not set.
 
         Raises:
             PollError: the file cannot be read or holds no key.
@@ -71,7 +71,7 @@ class ApiKeys:
         """Return the key for resources of a kind.
 
         Raises:
-            PollError: there is none, or its file cannot be read.
+            PollError: it is not set, or its file cannot be read.
 
         """
         # One provider's key is never shown to another one.

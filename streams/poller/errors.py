@@ -9,7 +9,7 @@ from tallystream.schemas.errors import TallystreamError, UnreachableError
 
 
 class FailureReason(StrEnum):
-    """Label `reason` of `tallystream_openai_poll_failures_total`."""
+    """Label `reason` of `tallystream_poller_failures_total`."""
 
     UNAUTHORISED = "unauthorised"
     """401: the key is not valid."""

@@ -1,10 +1,10 @@
-"""One round over all resources: each query fetched whole, compared, published; a failure is that resource's alone."""
+"""One run over the resources: each query is fetched whole, compared and published; one that fails stops only itself."""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class PollProgress(Protocol):
-    """Is told how a round goes on."""
+    """Is told how a run goes on."""
 
     def planned(self, resource: str, spans: int) -> None:
         """So many queries will be made of a resource."""
@@ -40,11 +40,11 @@ class PollProgress(Protocol):
         """One of them has been published."""
 
     def failed(self, resource: str, failure: PollError) -> None:
-        """One failed, and the rest are left for the next round."""
+        """One failed, and the rest are left for the next run."""
 
 
 class NullProgress:
-    """Tells nobody."""
+    """A progress that is not shown."""
 
     def planned(self, resource: str, spans: int) -> None:
         """Ignore."""
@@ -67,7 +67,7 @@ class PollLease:
 
 @dataclass
 class PollResult:
-    """What a round did."""
+    """What a run did."""
 
     published: int = 0
     restated: int = 0
@@ -76,7 +76,7 @@ class PollResult:
 
 
 class PollRun:
-    """Polls. Holds no state between rounds except which resources failed, to say so once."""
+    """Polls. Between runs it remembers only which resources failed, to say so once."""
 
     def __init__(
         self, config: PollerConfig, getter: Getter, publisher: Publisher, metrics: PollerMetrics, clock: Clock,
@@ -90,8 +90,8 @@ class PollRun:
         self._progress = progress
         self._failing: dict[str, FailureReason] = {}
 
-    async def round(self, lease: PollLease) -> PollResult:
-        """Poll every resource once.
+    async def poll_resources(self, lease: PollLease, resources: Iterable[Resource]) -> PollResult:
+        """Poll resources once each, a few at a time.
 
         Raises:
             NotLeaderError: another poller may be the active one now.
@@ -112,7 +112,7 @@ class PollRun:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for resource in self._config.resources:
+                for resource in resources:
                     group.create_task(one(resource))
         except* NotLeaderError:
             self._metrics.discarded.inc()

@@ -7,7 +7,7 @@ it lists under `disable`.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -204,11 +204,26 @@ def load(path: Path | None) -> tuple[Resource, ...]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"{path} declares {min(twice)} twice", "give each a `name` of its own")
     if unknown := set(file.disable) - resources.keys():
-        raise UsageError(f"{path} disables {min(unknown)}, which is no built-in resource", ", ".join(resources))
+        raise UsageError(f"{path} disables {min(unknown)}, which is not a built-in resource", ", ".join(resources))
     for name in file.disable:
         del resources[name]
     resources |= {resource.name: resource for resource in file.resources}
     return tuple(resources.values())
+
+
+def select(resources: Sequence[Resource], names: Iterable[str]) -> tuple[Resource, ...]:
+    """Return the resources of these names, all of them when there are none.
+
+    Raises:
+        UsageError: no resource has one of these names.
+
+    """
+    wanted = set(names)
+    if unknown := wanted - {resource.name for resource in resources}:
+        raise UsageError(
+            f"there is no resource {min(unknown)}", "one of " + ", ".join(resource.name for resource in resources)
+        )
+    return tuple(resource for resource in resources if not wanted or resource.name in wanted)
 
 
 def _json(value: Any) -> str:

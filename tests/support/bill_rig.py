@@ -12,12 +12,11 @@ from typing import Any
 import orjson
 from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry
-from tests.support.openai_rig import Hands
+from tests.support.clock import WallHandClock
 from tests.support.waiting import until
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.reconciliation.config import ReconciliationConfig
-from tallystream.agents.reconciliation.metrics import ReconciliationMetrics
 from tallystream.agents.reconciliation.service import ReconciliationService
 from tallystream.components.poller import ANTHROPIC_HEADERS
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
@@ -51,14 +50,14 @@ class BillRig:
     kafka: KafkaSettings
     topics: Topics
     sandbox: Sandbox
-    clock: Hands
+    clock: WallHandClock
     config: PollerConfig
     book: Book
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     async def poll(self) -> PollResult:
         """Poll everything once, as a poller that was just started does."""
-        return await Poller(self.kafka, self.topics, self.config, clock=self.clock).once()
+        return await Poller(self.config, CollectorRegistry(), self.clock).once()
 
     def order(self, **fault: Any) -> None:
         self.sandbox.faults.add(Fault(**fault))
@@ -78,13 +77,8 @@ class BillRig:
         """Run an agent until it has judged everything that is in the topics now, and return what readers hold."""
         registry = CollectorRegistry()
         self.registry = registry
-        service = ReconciliationService(
-            ReconciliationConfig(self.book, pause=0.0),
-            self.kafka,
-            self.topics,
-            ReconciliationMetrics(registry),
-            self.clock,
-        )
+        config = ReconciliationConfig(self.kafka, self.topics, self.book, pause=0.0)
+        service = ReconciliationService(config, registry, self.clock)
         running = asyncio.ensure_future(service.run())
         try:
             sources = (self.topics.openai_records, self.topics.poller_control, self.topics.accounts,
@@ -114,7 +108,7 @@ class BillRig:
 @asynccontextmanager
 async def bill_rig(kafka: KafkaSettings, prefix: str, bill: Bill, book: Book, now: float) -> AsyncIterator[BillRig]:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    clock = Hands(now)
+    clock = WallHandClock(now)
     sandbox = Sandbox(SandboxConfig(bill=bill), clock)
     await sandbox.start()
     client = OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=20.0, attempts=3, first_wait=0.02)
@@ -122,7 +116,10 @@ async def bill_rig(kafka: KafkaSettings, prefix: str, bill: Bill, book: Book, no
         client, base_url=sandbox.url + "/anthropic/v1", name="Anthropic", key_header="x-api-key",
         headers=ANTHROPIC_HEADERS,
     )  # fmt: skip
+    topics = Topics(prefix, 2)
     config = PollerConfig(
+        kafka=kafka,
+        topics=topics,
         resources=RESOURCES,
         tokens=ApiKeys({"admin": ApiKey("sk-admin-sandbox"), "anthropic": ApiKey("sk-ant-admin-sandbox")}),
         client=client,
@@ -130,7 +127,7 @@ async def bill_rig(kafka: KafkaSettings, prefix: str, bill: Bill, book: Book, no
         session_timeout=2.0,
     )
     try:
-        yield BillRig(kafka, Topics(prefix, 2), sandbox, clock, config, book)
+        yield BillRig(kafka, topics, sandbox, clock, config, book)
         assert sandbox.violations() == []
     finally:
         await sandbox.stop()

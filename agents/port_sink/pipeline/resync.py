@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -11,12 +11,12 @@ from itertools import islice
 import structlog
 
 from tallystream.agents.port_sink.documents import DocumentKind
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.port.rate import RateLimiter
 from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
@@ -42,17 +42,24 @@ class Resync:
     clock: Clock
     interval: float
     asked: asyncio.Event
-    """Set when somebody wants a sweep now."""
+    """Set when somebody wants a resync now."""
+    done: asyncio.Event
+    """Set once everything has been put into the backlog for the first time."""
+    stopped: Container[str] = ()
+    """Kinds that are left out."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             self.asked.clear()
-            self.metrics.sweeping.set(1)
+            self.metrics.sweeps_run(running=True)
             for kind, documents in self.kinds.items():
+                if kind in self.stopped:
+                    continue
                 await self._kind(kind, documents)
             self.metrics.sweeps.inc()
-            self.metrics.sweeping.set(0)
+            self.metrics.sweeps_run(running=False)
+            self.done.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.interval):
                     await self.asked.wait()

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity, SendQueue
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.port.rate import RateLimiter
+from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.state.in_doubt import InDoubt
 from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.schemas.errors import RetryableError
@@ -60,6 +61,7 @@ class Sender:
     metrics: SinkMetrics
     clock: Clock
     on_status: Callable[[str | None], None]
+    result: SinkResult = field(default_factory=SinkResult)
     merge: bool = True
     create_missing: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -173,6 +175,7 @@ class Sender:
         if written:
             await self.sent_index.note(written)
             self.metrics.upserted.labels(blueprint).inc(len(written))
+            self.result.written += len(written)
         now = self.now_ms()
         for item in written:
             if item.appended_ms is not None:
@@ -202,5 +205,6 @@ class Sender:
     async def _dead(self, item: QueuedEntity, why: str, now_ms: int) -> None:
         await self.dead_letters.refused(item, why)
         self.metrics.failed.labels(item.entity.key.blueprint).inc()
+        self.result.refused += 1
         self.in_doubt.forced.discard(item.entity.key)
         self.send_queue.ack(item, now_ms)

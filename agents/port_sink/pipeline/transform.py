@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
@@ -16,6 +16,7 @@ from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog, Waiting
 from tallystream.agents.port_sink.pipeline.samples import Samples
 from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity, SendQueue
+from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.state.in_doubt import InDoubt
 from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
@@ -47,7 +48,10 @@ class Transform:
     retention: float | None
     samples: Samples
     on_enqueued: Callable[[], None]
-    """Called when the outbox has been given something."""
+    """Called when the send queue has been given something."""
+    stopped: Container[str] = ()
+    """Kinds that are not written because Port lacks a blueprint of theirs: all of each is compared once it has it."""
+    result: SinkResult = field(default_factory=SinkResult)
 
     async def run(self) -> None:
         """Map what changes, until cancelled."""
@@ -59,7 +63,8 @@ class Transform:
             if taken is None:
                 await self.backlog.wait()
                 continue
-            await self._map(*taken)
+            if taken[0] not in self.stopped:
+                await self._map(*taken)
             self.backlog.mapped()
             await asyncio.sleep(0)
 
@@ -78,6 +83,7 @@ class Transform:
             documents.append((key, since, document))
         self.samples.keep(kind, [record for record, _ in rows])
         found = self.mapper.run(kind, rows, self.rules)
+        self.result.note_mapped(kind, len(rows), len({row for row, _ in (*found.entities, *found.failures)}))
         entities: dict[int, list[tuple[int, Entity]]] = {}
         failures: dict[int, list[tuple[int, Failure]]] = {}
         for row, entity in found.entities:
@@ -89,13 +95,14 @@ class Transform:
             self._offer(kind, key, since, document, [entity for _, entity in mapped.entities])
             if mapped.failures:
                 self.metrics.mapping_errors.labels(kind).inc(len(mapped.failures))
+                self.result.unmapped += len(mapped.failures)
                 refused = [(owners[row][1], failure, rows[row][0]) for row, failure in mapped.failures]
                 await self.dead_letters.unmapped(kind, key, refused)
 
     def _offer(self, kind: str, key: bytes, since: Waiting, document: Document, entities: Sequence[Entity]) -> None:
         """Put entities on their way unless Port has them already, or has them from a document that is right."""
         now = self.clock.now_ns() // 1_000_000
-        on_enqueued = False
+        enqueued = False
         for entity in entities:
             sent = self.sent_index.get(entity.key)
             if sent is not None:
@@ -105,15 +112,15 @@ class Transform:
                 if sent.digest == entity.digest:
                     if entity.key not in self.in_doubt.forced:
                         self.metrics.unchanged.labels(entity.key.blueprint).inc()
-                        # A newer version that was on its way, and is no more what is right, must not arrive after all.
+                        # A newer version on its way, which has become wrong since, must not arrive after all.
                         if not self.send_queue.holds(entity.key):
                             continue
                     else:
                         self.metrics.resent.inc()
             item = QueuedEntity(entity, kind, key, document.order, document.at_ms, since.ms, since.appended_ms)
             self.send_queue.put(item, now)
-            on_enqueued = True
-        if on_enqueued:
+            enqueued = True
+        if enqueued:
             self.on_enqueued()
 
     def _oldest_ms(self) -> float:

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import orjson
 
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.mapping.entities import Entity
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
 
 BULK = 20
 """Entities a bulk request takes."""
@@ -81,7 +81,7 @@ async def upsert(
 async def delete(
     client: PortClient, blueprint: str, identifiers: Sequence[str], *, dependents: bool
 ) -> Mapping[str, str]:
-    """Delete entities; those that do not exist are no error. Returns the answer's headers.
+    """Delete entities; those that do not exist are not an error. Returns the answer's headers.
 
     Raises:
         PortError: none was deleted, or it is not known.

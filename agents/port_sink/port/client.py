@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from tallystream import __version__
-from tallystream.agents.port_sink.port.errors import PortError, PortFailureReason
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.port.token import AccessTokens
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.http import retry_after, trust
@@ -52,7 +52,7 @@ class PortClientConfig:
         """Return the TLS context.
 
         Raises:
-            UsageError: the CA file cannot be read or is none.
+            UsageError: the CA file cannot be read or does not hold certificates.
 
         """
         return trust(self.ca, "TALLYSTREAM_PORT_CA")
@@ -103,7 +103,7 @@ class PortClient:
 
         Raises:
             PortAnswerError: Port answered 400 or above.
-            PortError: there is no whole answer.
+            PortError: the answer did not arrive, or not whole.
 
         """
         for last in (False, True):

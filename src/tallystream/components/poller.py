@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import uvloop
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry
 
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.reconciliation.config import ReconciliationConfig
-from tallystream.agents.reconciliation.metrics import ReconciliationMetrics
 from tallystream.agents.reconciliation.service import ReconciliationService
-from tallystream.components import logs
+from tallystream.components import harness, logs
 from tallystream.components.gateway import user_names
 from tallystream.schemas.errors import UsageError
+from tallystream.schemas.status import PollerStatus
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -32,9 +27,10 @@ from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.poll_run import PollProgress, PollResult
-from tallystream.streams.poller.resources import load
+from tallystream.streams.poller.resources import load, select
 from tallystream.streams.poller.service import Poller
-from tallystream.streams.service.ops import OpsServer
+from tallystream.streams.service.clock import Clock
+from tallystream.streams.service.ops import Health
 
 DAY = 86_400
 ANTHROPIC_HEADERS = (
@@ -54,11 +50,15 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
 
     """
     logs.configure()
-    uvloop.run(_serve(settings, kafka, ops_port, progress))
+    book = Book(read_overlay(settings.prices) if settings.prices else None)
+    service = partial(PollerWithDays, book=book, progress=progress)
+    harness.run("poller", service, poller_config(settings, kafka), ops=(settings.ops_host, ops_port))
 
 
-def run_once(settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None) -> PollResult | None:
-    """Poll everything once and return what came of it; None when it was told to stop.
+def run_once(
+    settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None, resources: Sequence[str] = ()
+) -> PollResult | None:
+    """Poll everything once, or the resources named, and return what came of it; None when it was told to stop.
 
     Raises:
         UnreachableError: another poller is the active one, or Kafka does not answer.
@@ -66,11 +66,13 @@ def run_once(settings: Settings, kafka: KafkaSettings, progress: PollProgress | 
 
     """
     logs.configure()
-    poller = Poller(kafka, settings.topics(), poller_config(settings), progress=progress)
+    config = poller_config(settings, kafka)
+    config = replace(config, resources=select(config.resources, resources))
+    poller = Poller(config, CollectorRegistry(), progress=progress)
     return uvloop.run(_until_told(poller.once()))
 
 
-def poller_config(settings: Settings) -> PollerConfig:
+def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     """Return the poller's configuration.
 
     Raises:
@@ -78,6 +80,8 @@ def poller_config(settings: Settings) -> PollerConfig:
 
     """
     config = PollerConfig(
+        kafka=kafka,
+        topics=settings.topics(),
         resources=tuple(one for one in load(settings.openai_resources) if _asked(settings, one.key)),
         tokens=tokens(settings),
         client=client_config(settings),
@@ -153,37 +157,51 @@ def _pseudonym(settings: Settings) -> Callable[[str], str] | None:
         return None
 
 
-async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progress: PollProgress | None) -> None:
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    poller = Poller(kafka, settings.topics(), poller_config(settings), registry=registry, progress=progress)
-    reconciliation = ReconciliationService(
-        ReconciliationConfig(Book(read_overlay(settings.prices) if settings.prices else None)),
-        kafka,
-        settings.topics(),
-        ReconciliationMetrics(registry),
-    )
-    ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
-    await ops.listen()
-    try:
-        days = OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set, poller.metrics.note_held)
-        await _until_told(_with_days(poller, days, reconciliation))
-    finally:
-        await ops.stop()
+class PollerWithDays:
+    """The poller, and beside it the agents that keep what the records say of each day."""
 
+    def __init__(
+        self,
+        config: PollerConfig,
+        registry: CollectorRegistry,
+        clock: Clock,
+        *,
+        book: Book | None = None,
+        progress: PollProgress | None = None,
+    ) -> None:
+        reconciliation = ReconciliationConfig(config.kafka, config.topics, book or Book())
+        self._reconciliation = ReconciliationService(reconciliation, registry, clock)
+        self._poller = Poller(config, registry, clock, progress=progress)
+        self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
 
-async def _with_days(poller: Poller, days: OpenAIDays, reconciliation: ReconciliationService) -> None:
-    """Poll, and keep what the records say of each day; whoever ends with an error ends all."""
-    tasks = [asyncio.ensure_future(one) for one in (poller.run(), days.run(), reconciliation.run())]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await cancel(*tasks)
+    async def run(self) -> None:
+        """Run all until cancelled; whichever ends with an error ends all.
+
+        Raises:
+            UsageError: the CA file cannot be used.
+            UnfitError: a topic exists that is not as it must be.
+
+        """
+        work = (self._poller.run(), self._days.run(), self._reconciliation.run())
+        tasks = [asyncio.ensure_future(one) for one in work]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await cancel(*tasks)
+
+    def healthy(self) -> Health:
+        """Return whether the poller moves on."""
+        return self._poller.healthy()
+
+    def ready(self) -> Health:
+        """Return whether the poller has joined its group."""
+        return self._poller.ready()
+
+    def status(self) -> PollerStatus:
+        """Return whether it polls, and how far the days are."""
+        return self._poller.status()
 
 
 async def _until_told(work: Coroutine[None, None, T]) -> T | None:

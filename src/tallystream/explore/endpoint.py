@@ -62,7 +62,8 @@ def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | 
     """
     if not path.startswith("/") or any(character in path for character in "?# "):
         raise UsageError(
-            f"{path!r} is no path below the base URL", "give it as /organization/costs, and parameters as --param"
+            f"{path!r} is not a valid path below the base URL",
+            "give it as /organization/costs, and parameters as --param",
         )
     known: Resource | None = next((resource for resource in builtin() if resource.path == path), None)
     merged = dict(known.params if known else {}) | dict(params)

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import orjson
 
 from tallystream.agents.cost_query import keep_newest
+from tallystream.exporter.errors import CountersUnusableError
 from tallystream.exporter.labels import FIELDS, OTHER, ZERO, Label, Labels, Sums, add, change, parts
-from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_from_iso
 from tallystream.schemas.versions import supersedes
 from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition
@@ -68,7 +68,7 @@ class Ledger:
     """One file, for one exporter at a time and one thread at a time; `published` may be read from any.
 
     Raises, from opening:
-        UnfitError: the file is damaged or of another version.
+        CountersUnusableError: the file is damaged or of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class Ledger:
                 self._load()
                 opened.pop_all()
         except (sqlite3.DatabaseError, ValueError) as exc:
-            raise UnfitError(
+            raise CountersUnusableError(
                 f"the exporter's counters in {path} cannot be read: {exc}",
                 "move the file away: counters then begin again with what the rows topic still holds",
             ) from exc

@@ -95,7 +95,7 @@ async def test_a_restated_day_is_published_again_and_wins(openai: Rig) -> None:
     openai.clock.seconds += 60
     result = await openai.poll(resources=only(COSTS, USAGE))
     assert result.restated == result.published == 2
-    assert openai.metric("tallystream_openai_buckets_restated_total", resource=COSTS) == 1
+    assert openai.metric("tallystream_poller_buckets_restated_total", resource=COSTS) == 1
     after = await openai.rows()
     changed = {key for key in after if after[key] != before[key]}
     assert changed == {(COSTS, day(-1)), (USAGE, day(-1))}
@@ -143,8 +143,8 @@ async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None
         assert set(result.failures) == {resource.name for resource in builtin()}
     assert await openai.messages(openai.topics.openai_records.name) == before
     assert result.failures[COSTS].why == FailureReason.FORBIDDEN
-    assert openai.metric("tallystream_openai_poll_failures_total", resource=COSTS, reason="forbidden") == 1
-    assert openai.metric("tallystream_openai_poll_last_success_timestamp_seconds", resource=COSTS) == 0
+    assert openai.metric("tallystream_poller_failures_total", resource=COSTS, reason="forbidden") == 1
+    assert openai.metric("tallystream_poller_last_success_timestamp_seconds", resource=COSTS) == 0
     openai.sandbox.faults.clear()
     assert (await openai.poll()).failures == {}
     rows = await openai.rows()
@@ -214,7 +214,7 @@ async def test_a_late_writers_record_is_put_right_again(openai: Rig) -> None:
         for key, value in await openai.messages(openai.topics.openai_records.name)
     }
     assert last[right.key].rows == right.rows
-    assert openai.metric("tallystream_openai_records_repaired_total") == 1
+    assert openai.metric("tallystream_poller_records_repaired_total") == 1
 
 
 async def write(one: Rig, record: OpenAIRecord) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tests.support.port_page import PASTED
 from tests.support.port_rig import Rig, differences, rig, sink
 from tests.support.waiting import until
@@ -39,6 +40,8 @@ async def poll(one: Rig) -> PollResult:
     """Poll everything once, for a few days back."""
     days = timedelta(days=DAYS - 1)
     config = PollerConfig(
+        kafka=one.kafka,
+        topics=one.topics,
         resources=tuple(
             resource.model_copy(update={"lookback": days, "restated_for": min(days, resource.restated_for)})
             for resource in load(None)
@@ -47,7 +50,7 @@ async def poll(one: Rig) -> PollResult:
         client=OpenAIClientConfig(base_url=f"{one.sandbox.url}/openai/v1", attempts=1),
         session_timeout=3.0,
     )
-    return await Poller(one.kafka, one.topics, config).once()
+    return await Poller(config, CollectorRegistry()).once()
 
 
 def cells(one: Rig) -> Iterator[tuple[str, Cell]]:

@@ -148,7 +148,7 @@ async def test_a_contract_with_unsaid_tiers(kafka: KafkaSettings, prefix: str, t
 
 def analytics() -> AnthropicBill:
     opus, haiku, coming = "claude-opus-5-5-20261001", "claude-haiku-5", "claude-next-1"
-    where = {"hour": f"{DAY}T10:00:00Z", "api_key_id": "apikey_a", "workspace_id": "wrkspc_a"}
+    where: dict[str, Any] = {"hour": f"{DAY}T10:00:00Z", "api_key_id": "apikey_a", "workspace_id": "wrkspc_a"}
 
     def cost(model: str | None, kind: str | None, cents: str, listed: str | None = None, what: str = "tokens") -> Any:
         return AnthropicCost(**where, model=model, token_type=kind, cents=cents, list_cents=listed, cost_type=what)
