@@ -16,8 +16,8 @@ from tests.support.clock import WallHandClock
 from tests.support.waiting import until
 
 from tallystream.agents.pricing import Book
+from tallystream.agents.reconciliation.agent import ReconciliationAgent
 from tallystream.agents.reconciliation.config import ReconciliationConfig
-from tallystream.agents.reconciliation.service import ReconciliationService
 from tallystream.components.poller import ANTHROPIC_HEADERS
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.sandbox.billed import Bill
@@ -78,7 +78,7 @@ class BillRig:
         registry = CollectorRegistry()
         self.registry = registry
         config = ReconciliationConfig(self.kafka, self.topics, self.book, pause=0.0)
-        service = ReconciliationService(config, registry, self.clock)
+        service = ReconciliationAgent(config, registry, self.clock)
         running = asyncio.ensure_future(service.run())
         try:
             sources = (self.topics.openai_records, self.topics.poller_control, self.topics.accounts,

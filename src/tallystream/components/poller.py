@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.agents.pricing import Book, read_overlay
+from tallystream.agents.reconciliation.agent import ReconciliationAgent
 from tallystream.agents.reconciliation.config import ReconciliationConfig
-from tallystream.agents.reconciliation.service import ReconciliationService
 from tallystream.components import harness, logs
 from tallystream.components.gateway import user_names
 from tallystream.schemas.errors import UsageError
@@ -170,7 +170,7 @@ class PollerWithDays:
         progress: PollProgress | None = None,
     ) -> None:
         reconciliation = ReconciliationConfig(config.kafka, config.topics, book or Book())
-        self._reconciliation = ReconciliationService(reconciliation, registry, clock)
+        self._reconciliation = ReconciliationAgent(reconciliation, registry, clock)
         self._poller = Poller(config, registry, clock, progress=progress)
         self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
 

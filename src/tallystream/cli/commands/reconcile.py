@@ -55,7 +55,7 @@ def reconcile(
     if json + csv + explain > 1:
         raise UsageError("--json, --csv and --explain exclude each other", "take one")
     now = SystemClock().now_ns()
-    first, last = _day(since, now, "--since"), _day(until, now, "--until")
+    first, last = first_day(since, now, "--since"), first_day(until, now, "--until")
     settings = settings_from(data_dir, kafka)
     found, complete = run(collect(settings))
     statements = [
@@ -92,7 +92,8 @@ NOTHING = (
 )
 
 
-def _day(given: str | None, now_ns: int, option: str) -> str | None:
+def first_day(given: str | None, now_ns: int, option: str) -> str | None:
+    """Return the UTC day of a time as people write it."""
     from tallystream.cli.output.times import parse_when
     from tallystream.streams.service.clock import utc
 

@@ -34,7 +34,7 @@ GAP = 10.0
 """Seconds without a look at the topics after which they are read anew: one may have been made anew meanwhile."""
 
 
-class ReconciliationService:
+class ReconciliationAgent:
     """The agent: `run` until it is cancelled."""
 
     def __init__(self, config: ReconciliationConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
