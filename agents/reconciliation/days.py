@@ -252,7 +252,11 @@ class Reconciliation:
         seen = self._known[provider].seen.get(day, SeenDay())
         for name, connections in _by_scope(seen, scopes).items():
             scope(name).see(seen, connections)
-        for one in out.values():
+        for name, one in list(out.items()):
+            # What was taken out of `outside` for a key of its own leaves lines that hold nothing.
+            one.lines = {key: line for key, line in one.lines.items() if line.amount or line.quantity != 0}
+            if not (one.lines or one.usage or one.seen):
+                del out[name]
             fill_quantities(one)
         closed = not bill.problems and not _is_open(day, as_of, bill.watermark)
         return _Judged(bill, out, closed)

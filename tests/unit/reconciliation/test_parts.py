@@ -104,7 +104,7 @@ def test_a_rows_dollars_are_split_exactly(cost_pico: int, fresh: int, cached: in
 
 
 def test_people_leave_rows_before_they_are_written() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"user_email": "ada@example.com", "user_id": "u", "line_item": "x", "name": "a key"},
         {"owner": {"user": {"id": "u", "name": "Ada", "email": "ada@example.com"}}, "name": "a key"},
         {"actor": [{"email_address": "ada@example.com", "type": "user_actor"}]},

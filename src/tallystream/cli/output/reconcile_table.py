@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -72,31 +73,51 @@ def _cell(name: str, value: Any) -> str | int:
 
 
 def show_table(statements: Sequence[Statement], by: Axis, console: Console) -> None:
-    """Print the table for people: causes that hold nothing are left out, and totals stand below."""
+    """Print the table for people: causes that hold nothing are left out, the smallest are added up as `Other` where the
+    terminal is too narrow for all, and totals stand below.
+    """
     sums = report.total(statements)
-    causes = [name for name in CAUSES if sums.causes[name] or any(_part(one, name) for one in statements)]
-    grid = Grid(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
-    names = ("Model",) if by == "model" else ("Day (UTC)", "Provider", "Scope", "State")
-    for place, name in enumerate(names):
-        grid.add_column(name, "total" if place == 0 else "", overflow="fold")
-    for name, value in (
-        ("Bill", sums.bill), ("Estimate", sums.estimate), ("Difference", sums.bill - sums.estimate),
-        *((SHORT.get(name, name).capitalize(), sums.causes[name]) for name in causes),
-    ):  # fmt: skip
-        signed = name not in ("Bill", "Estimate")
-        grid.add_column(name, _money(value, signed=signed), justify="right", no_wrap=True)
-    if by == "model":
-        for (_, model), one in sorted(report.by_model(statements).items(), key=lambda item: (-item[1].bill, item[0])):
-            grid.add_row(Text(visible(model)), *_amounts(one, causes))
-    else:
-        for statement in statements:
-            head = [Text(visible(str(statement[name]))) for name in ("day", "provider", "scope", "state")]
-            one = report.total([statement])
-            split = statement["causes"] is not None
-            grid.add_row(*head, *(_amounts(one, causes) if split else ["-", _money(one.left_out, signed=False)]))
+    causes = [name for name in CAUSES if any(_part(one, name) for one in statements)]
+    causes.sort(key=lambda name: (-abs(sums.causes[name]), CAUSES.index(name)))
+    for shown in range(len(causes), -1, -1):
+        # One cause alone needs no `Other`.
+        if shown == len(causes) - 1:
+            continue
+        grid = _grid(statements, by, sums, causes[:shown], causes[shown:])
+        if Measurement.get(console, console.options.update(width=10_000), grid).maximum <= console.width:
+            break
     console.print(grid)
     for line in _below(statements, sums):
         console.print(Text(line, style="dim"))
+
+
+def _grid(
+    statements: Sequence[Statement], by: Axis, sums: report.Totals, causes: Sequence[str], others: Sequence[str]
+) -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
+    fields = ("model",) if by == "model" else _told_apart(statements)
+    for place, name in enumerate(fields):
+        grid.add_column(name.capitalize(), "total" if place == 0 else "", no_wrap=True)
+    heads = [SHORT.get(name, name).capitalize() for name in causes] + (["Other"] if others else [])
+    for head, value in zip(("Bill", "Estimate", "Difference", *heads), _amounts(sums, causes, others), strict=True):
+        grid.add_column(head, value, justify="right", no_wrap=True)
+    if by == "model":
+        for (_, model), one in sorted(report.by_model(statements).items(), key=lambda item: (-item[1].bill, item[0])):
+            grid.add_row(Text(visible(model)), *_amounts(one, causes, others))
+        return grid
+    for statement in statements:
+        names = [Text(visible(str(statement[name]))) for name in fields]
+        if statement["causes"] is not None:
+            grid.add_row(*names, *_amounts(report.total([statement]), causes, others))
+        else:
+            grid.add_row(*names, "-", _money(Fraction(statement["estimate_usd"]), signed=False))
+    return grid
+
+
+def _told_apart(statements: Sequence[Statement]) -> tuple[str, ...]:
+    """Return the fields that tell statements apart; a provider or scope that all share is left out."""
+    several = [name for name in ("provider", "scope") if len({one[name] for one in statements}) > 1]
+    return ("day", *several, "state")
 
 
 def _below(statements: Sequence[Statement], sums: report.Totals) -> list[str]:
@@ -112,10 +133,12 @@ def _part(one: Statement, name: str) -> bool:
     return one["causes"] is not None and one["causes"][name] != "0"
 
 
-def _amounts(one: report.Totals, causes: Sequence[str]) -> list[str]:
+def _amounts(one: report.Totals, causes: Sequence[str], others: Sequence[str]) -> list[str]:
     shown = [_money(one.bill, signed=False), _money(one.estimate, signed=False)]
     shown.append(_money(one.bill - one.estimate, signed=True))
-    return [*shown, *(_money(one.causes[name], signed=True) for name in causes)]
+    shown += [_money(one.causes[name], signed=True) for name in causes]
+    rest = sum((one.causes[name] for name in others), Fraction(0))
+    return [*shown, *([_money(rest, signed=True)] if others else [])]
 
 
 def _money(value: Fraction, *, signed: bool) -> str:
