@@ -127,6 +127,33 @@ class ExporterStatus(BaseModel):
     """Times Kafka did not answer since it started."""
 
 
+class LedgerStatus(BaseModel):
+    """How far a ledger is."""
+
+    component: Literal["ledger"] = "ledger"
+    active: bool
+    """Whether it writes; another one stands by, or waits for its database."""
+    caught_up: bool
+    """Whether it holds all that the topics held when it opened them; a standby says so, too."""
+    behind: int
+    """Offsets that are still to be read."""
+    unreadable: int
+    """Records since it started that are not what their topic should hold."""
+    read: list[ReadPosition]
+    """Topics, up to where they are in the database."""
+
+
+class ConsoleStatus(BaseModel):
+    """What a console serves."""
+
+    component: Literal["console"] = "console"
+    url: str
+    """Its base URL."""
+    auth: Literal["token", "proxy"]
+    sessions: int
+    """People who are logged in."""
+
+
 class KafkaStatus(BaseModel):
     """The embedded broker."""
 
@@ -137,7 +164,14 @@ class KafkaStatus(BaseModel):
 
 
 Detail = Annotated[
-    GatewayStatus | WorkerStatus | PollerStatus | SinkStatus | ExporterStatus | KafkaStatus,
+    GatewayStatus
+    | WorkerStatus
+    | PollerStatus
+    | SinkStatus
+    | ExporterStatus
+    | LedgerStatus
+    | ConsoleStatus
+    | KafkaStatus,
     Field(discriminator="component"),
 ]
 """What one kind of component tells of itself: a new component adds its model here."""

@@ -122,6 +122,11 @@ class RuntimeCollector(Collector):
             "changelog_seconds",
             "Seconds groups waited for the changelog's acknowledgement; divide by the groups.",
         ),
+        (
+            "lost_messages",
+            "lost_records",
+            "Usage messages that Kafka no longer has: lost by a broker, or deleted uncounted. Dead letters name them.",
+        ),
         ("changelog_rows", "rows", "Rows and tombstones written to the changelog."),
         ("expired_rows", "expired", "Tombstones of hours past their lateness."),
         ("recovered_records", "recovered", "Changelog records read at assignments."),

@@ -56,6 +56,10 @@ class Usage:
     """A UsageEvent as a plain dict, None left out."""
     user: str | None
     """Whom the client itself says it works for."""
+    agent: str | None = None
+    """Which agent of the session the response was for; None for the session's own."""
+    provider: str | None = None
+    """Whose prices apply, where that is not always the normaliser's `provider`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tallystream.schemas.clients.attribution import attribution, with_user
+from tallystream.schemas.clients.attribution import attribution, with_agent, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
@@ -152,11 +152,12 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
         raise InvalidRecordError(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"
         )
-    whose = with_user(found, usage.user)
-    key = (normaliser.client, session, *whose.items())
+    whose = with_agent(with_user(found, usage.user), usage.agent)
+    provider = usage.provider or normaliser.provider
+    key = (normaliser.client, provider, session, *whose.items())
     pack = packs.get(key)
     if pack is None:
-        pack = packs[key] = Pack(normaliser.client, normaliser.provider, session, whose, [])
+        pack = packs[key] = Pack(normaliser.client, provider, session, whose, [])
     return pack
 
 

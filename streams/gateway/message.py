@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aiokafka.partitioner import murmur2
 
+from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.connections import Activity
 from tallystream.schemas.deadletters import DeadLetter
@@ -36,6 +37,7 @@ class Place(NamedTuple):
     partition: int
 
 
+CALLS_SCHEMA = schema_of(CallBatch).header.decode()
 USAGE_SCHEMA = schema_of(UsageBatch).header.decode()
 ACTIVITY_SCHEMA = schema_of(Activity).header.decode()
 DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
@@ -64,4 +66,4 @@ def place_of(message: Message, partitions: Mapping[str, int]) -> Place:
 
 def partition_counts(topics: Topics) -> Mapping[str, int]:
     """Return the partition count of each topic the gateway writes."""
-    return {spec.name: spec.partitions for spec in (topics.usage, topics.deadletters, topics.activity)}
+    return {spec.name: spec.partitions for spec in (topics.usage, topics.calls, topics.deadletters, topics.activity)}

@@ -16,7 +16,9 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from tallystream.schemas import calls
 from tallystream.schemas.clients import Pack, Rejected
+from tallystream.schemas.clients.genai import SightingPack
 from tallystream.schemas.connections import Quota
 from tallystream.schemas.errors import Reason, TallystreamError
 from tallystream.schemas.otlp import LIMITS
@@ -60,12 +62,14 @@ class QuarantineDestination:
     def build(self, decoded: Decoded, digest: str) -> bytes:
         """Return the document to keep, users' names replaced; empty when there is nothing in it."""
         logs = decoded.logs
-        if logs is None or not (logs.packs or logs.rejected):
+        if logs is None or decoded.is_empty:
             return b""
         document = {
             "version": VERSION,
             "digest": digest,
             "records": decoded.records,
+            "signal": decoded.signal,
+            "sightings": [calls.to_wire(pack, self._messages.user) for pack in decoded.sightings],
             "packs": [self._named(asdict(pack)) for pack in logs.packs],
             "rejected": [self._named(asdict(record)) for record in logs.rejected],
         }
@@ -186,26 +190,35 @@ class Quarantine:
                 )
             ]
         packs = [Pack(**pack) for pack in document["packs"]]
+        sightings = [calls.from_wire(pack) for pack in document.get("sightings", ())]
         rejected = [Rejected(**(record | {"reason": Reason(record["reason"])})) for record in document["rejected"]]
         letters = self._messages.already_named().rejected(rejected, document["digest"], connection_id)
         if connection_id is None:
-            letters += self._strangers(packs, document["digest"], refusal)
-            self._metrics.dead_letters.labels(Reason.UNKNOWN_CONNECTION).inc(sum(len(pack.events) for pack in packs))
+            strangers = self._strangers(packs, sightings, document["digest"], refusal)
+            self._metrics.dead_letters.labels(Reason.UNKNOWN_CONNECTION).inc(len(strangers))
+            letters += strangers
             log.warning("quarantined_request_of_nobody", records=document["records"], why=refusal)
             return letters
-        self._activity.note(connection_id, "logs", document["records"])
-        return self._messages.already_named().usage(packs, connection_id) + letters
+        self._activity.note(connection_id, document.get("signal", "logs"), document["records"])
+        named = self._messages.already_named()
+        return named.usage(packs, connection_id) + named.calls(sightings, connection_id) + letters
 
-    def _strangers(self, packs: list[Pack], digest: str, refusal: str) -> list[Message]:
-        events = [(pack, event) for pack in packs for event in pack.events]
+    def _strangers(self, packs: list[Pack], sightings: list[SightingPack], digest: str, refusal: str) -> list[Message]:
+        events = [(pack.client, pack.session_id, event) for pack in packs for event in pack.events]
+        events += [
+            (seen.client, seen.session or seen.trace_id, seen.to_wire())
+            for pack in sightings
+            for seen in pack.sightings
+            if seen.has_usage
+        ]
         return [
             self._messages.dead_letter(
                 ("gateway", digest[:16], f"q{number}"),
                 Reason.UNKNOWN_CONNECTION,
                 f"sent while Kafka was away; judged since: {refusal}",
-                client=pack.client,
-                session_id=pack.session_id,
+                client=client,
+                session_id=session_id,
                 record=event,
             )
-            for number, (pack, event) in enumerate(events)
+            for number, (client, session_id, event) in enumerate(events)
         ]

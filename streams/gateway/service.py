@@ -103,12 +103,15 @@ class Gateway:
 
         """
         config = self._config
+        self.registry.load()
+        self._served_before = self.registry.known
         self.spool = await Spool.open(
             config.directory,
             Owner(
                 config.topics.prefix,
                 frozenset(partition_counts(config.topics)),
                 lambda message: self.link.place_of(message).partition,
+                self.registry.last_met,
             ),
             max_bytes=config.spool_max_bytes,
             quarantine_max_bytes=config.quarantine_max_bytes,
@@ -126,8 +129,6 @@ class Gateway:
     async def _start(self) -> None:
         config = self._config
         await self._activity.load(await self.spool.meta("gateway", self._name()))
-        self.registry.load()
-        self._served_before = self.registry.known
         self._spawn("link", self.link.run())
         self._spawn("delivery", self.delivery.run())
         self._spawn("drain", self._drain.run())

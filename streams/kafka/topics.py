@@ -74,6 +74,28 @@ class Topics:
         return self._spec(topic_names.USAGE, self.partitions, config, promised=True)
 
     @property
+    def calls(self) -> TopicSpec:
+        """CallBatch, all under one key: what spans saw of model calls, until it is known which saw the same one.
+
+        Co-partitioned with `usage`, and with the broker's time, which is the only clock of the stage that joins them.
+        """
+        config = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(14 * DAY_MS),
+            "message.timestamp.type": "LogAppendTime",
+        }
+        return self._spec(topic_names.CALLS, self.partitions, config)
+
+    @property
+    def calls_changelog(self) -> TopicSpec:
+        """The changelog of the table `calls`, co-partitioned with the topic; the name is Faust's."""
+        return TopicSpec(
+            f"{self.worker_app}-calls-changelog",
+            self.partitions,
+            {"cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY_MS)},
+        )
+
+    @property
     def session_hours_changelog(self) -> TopicSpec:
         """The changelog of the table `session_hours`, co-partitioned with `usage`; the name is Faust's."""
         return TopicSpec(
@@ -157,6 +179,8 @@ class Topics:
         return (
             self.usage,
             self.session_hours_changelog,
+            self.calls,
+            self.calls_changelog,
             self.session_hour_rows,
             self.hour_rows,
             self.connections,

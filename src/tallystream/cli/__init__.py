@@ -25,6 +25,7 @@ MODULES = (
     "demo",
     "connections",
     "cost",
+    "ledger",
     "wait",
     "deadletters",
     "doctor",
@@ -42,10 +43,18 @@ MODULES = (
 
 PANELS = {
     "On this machine": ("up", "status", "doctor", "down", "demo", "spool"),
-    "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
+    "Every day": ("connections", "cost", "sql", "export", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate", "sandbox"),
     "OpenAI and Port": ("openai", "port"),
-    "One component each, for compose and Kubernetes": ("gateway", "worker", "poller", "sink", "exporter", "kafka"),
+    "One component each, for compose and Kubernetes": (
+        "gateway",
+        "worker",
+        "poller",
+        "sink",
+        "exporter",
+        "ledger",
+        "kafka",
+    ),
 }
 
 HELP = """

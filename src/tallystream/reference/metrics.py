@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Info
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.agents.port_sink import metrics as sink
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.components.renamed_metrics import OLD_NAMES
@@ -112,6 +113,7 @@ def _gateway(registry: CollectorRegistry) -> None:
 
 def _worker(registry: CollectorRegistry) -> None:
     FoldMetrics(registry)
+    CallMetrics(registry)
     registry.register(RuntimeCollector(cast(Engine, _NoTable()), lambda: 0))
     Info(*BOOK, registry=registry).info({"hash": ""})
 

@@ -14,6 +14,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.ocean_names import PageNames, TomlWithout
 from tallystream.streams.embedded.jars import default_cache_dir
@@ -62,6 +63,9 @@ class Settings(BaseSettings):
     """Partitions of `usage`, its table and its rows; fixed when they are created."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
+    calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
+    """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Those that
+    come later change no total, but what they know of the call (its session, its cached tokens) is not added."""
     user_key: SecretStr | None = None
     """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
     user_names: bool = False
@@ -164,6 +168,25 @@ class Settings(BaseSettings):
     port_ca: Path | None = None
     """PEM file of the CA that Port's (or the proxy's) certificate must be signed by; unset: the system's."""
 
+    ledger: SecretStr | None = Field(default=None)
+    """`postgresql://USER:PASSWORD@HOST/DATABASE`: keep the ledger in PostgreSQL, in a schema named after the prefix;
+    unset: in a SQLite file of `data_dir`."""
+    console_auth: Literal["token", "proxy"] = "token"
+    """Who may use the console. `token`: who has a link of `tallystream console link`. `proxy`: whom a trusted
+    proxy names."""
+    console_proxies: str = "127.0.0.1/32,::1/128"
+    """Networks that the console takes a user's name and groups from (`proxy`), separated by commas."""
+    console_user_header: str = Field(default="X-Forwarded-User", pattern=r"^[A-Za-z0-9-]+$")
+    """Header in which the proxy names the user."""
+    console_groups_header: str = Field(default="X-Forwarded-Groups", pattern=r"^[A-Za-z0-9-]+$")
+    """Header in which the proxy names the user's groups, separated by commas."""
+    console_admins: str = "tallystream-admins"
+    """Groups whose members may change things in the console (`proxy`), separated by commas; everyone else looks."""
+    console_hosts: str = ""
+    """Host names that the console may be reached by besides loopback's, separated by commas."""
+    console_session: timedelta = Field(default=timedelta(hours=12), ge=timedelta(minutes=1))
+    """How long a login to the console lasts (ISO 8601 duration)."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -239,6 +262,20 @@ class Settings(BaseSettings):
                 f"the file {self.port_client_secret_file} of Port's client secret cannot be read: {type(exc).__name__}",
                 "is it mounted?",
             ) from None
+
+    def ledger_place(self) -> LedgerPlace:
+        """Return where this deployment's ledger is.
+
+        Raises:
+            UsageError: `ledger` is not a PostgreSQL URL.
+
+        """
+        url = self.ledger.get_secret_value().strip() if self.ledger else None
+        if url is not None and not url.startswith(("postgresql://", "postgres://")):
+            raise UsageError(
+                "TALLYSTREAM_LEDGER is not a PostgreSQL URL", "postgresql://USER:PASSWORD@HOST:5432/DATABASE, or unset"
+            )
+        return LedgerPlace(self.prefix, self.data_dir / "ledger", url)
 
     def topics(self) -> Topics:
         """Return the topics of this deployment."""

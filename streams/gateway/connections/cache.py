@@ -83,6 +83,8 @@ class Registry:
         self._before = config.directory / "connections.json"
         """Where version 0.1 kept it, whatever the prefix."""
         self._cluster_id = ""
+        self.last_met = ""
+        """The cluster that was met at our address before this gateway was started; "" when none was."""
         self._consumer: AIOKafkaConsumer | None = None
         self._position = 0
         self._moved = asyncio.Event()
@@ -107,6 +109,8 @@ class Registry:
         found = snapshot.load(self._path, topic) or snapshot.load(self._before, topic)
         if found is not None:
             self._cluster_id = found.cluster_id
+            if found.bootstrap == self._config.kafka.bootstrap:
+                self.last_met = found.cluster_id
             for connection in found.connections:
                 self.cache.apply(connection.connection_id, connection)
             self.known = True
@@ -245,7 +249,13 @@ class Registry:
         if not self.caught_up_once or not self._dirty:
             return
         try:
-            snapshot.save(self._path, self._partition.topic, self._cluster_id, list(self.cache.connections.values()))
+            snapshot.save(
+                self._path,
+                self._partition.topic,
+                self._cluster_id,
+                list(self.cache.connections.values()),
+                self._config.kafka.bootstrap,
+            )
             self._dirty = False
         except OSError as exc:
             log.warning("registry_snapshot_not_written", error=str(exc))

@@ -25,17 +25,20 @@ class Snapshot(BaseModel):
 
     topic: str
     cluster_id: str = ""
+    bootstrap: str = ""
+    """Where that cluster was met."""
     connections: list[Connection]
 
 
-def save(path: Path, topic: str, cluster_id: str, connections: Sequence[Connection]) -> None:
+def save(path: Path, topic: str, cluster_id: str, connections: Sequence[Connection], bootstrap: str = "") -> None:
     """Replace the snapshot.
 
     Raises:
         OSError: it cannot be written; the one before is still there.
 
     """
-    text = Snapshot(topic=topic, cluster_id=cluster_id, connections=list(connections)).model_dump_json()
+    document = Snapshot(topic=topic, cluster_id=cluster_id, bootstrap=bootstrap, connections=list(connections))
+    text = document.model_dump_json()
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(fd, "w") as file:

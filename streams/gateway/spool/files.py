@@ -38,6 +38,8 @@ class Owner:
     prefix: str
     topics: frozenset[str]
     partition_of: Callable[[Message], int] = lambda _: -1
+    last_met: str = ""
+    """The cluster that what is spooled before Kafka answers is meant for, as far as anybody knows."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class OpenFile:
     """Written by version 0.1: its rows' topics alone say whose they are."""
     was: str
     """The cluster it belonged to when it was opened."""
+    unmet: bool
+    """All its rows came since this gateway was started, and no cluster had been met: they go to the first that is."""
 
 
 class SpoolFiles:
@@ -189,15 +193,16 @@ class SpoolFiles:
         self._cluster_id = cluster_id
         anew = False
         for number, one in list(self.open.items()):
-            if one.file.cluster_id not in ("", cluster_id):
-                anew = anew or number == self.own
-                self._give_up(number)
-            elif not one.file.cluster_id and not one.legacy:
+            if one.unmet or not (one.file.cluster_id or one.legacy):
                 anew = anew or (number == self.own and one.was not in ("", cluster_id))
+                self.open[number] = replace(one, unmet=False)
                 try:
                     one.file.belong(self.owner.prefix, cluster_id)
                 except SpoolWriteError as exc:
                     log.warning("spool_not_claimed", path=str(one.slot.path), error=str(exc))
+            elif one.file.cluster_id not in ("", cluster_id):
+                anew = anew or number == self.own
+                self._give_up(number)
         self.look_around()
         return anew
 
@@ -289,9 +294,9 @@ class SpoolFiles:
         owner, _, number = path.stem.removeprefix("spool-").rpartition("-")
         return number.isdigit() and owner in ("", self.owner.prefix)
 
-    def _register(self, slot: Slot, file: SpoolFile, was: str) -> int:
+    def _register(self, slot: Slot, file: SpoolFile, was: str, *, unmet: bool = False) -> int:
         self._numbered += 1
-        self.open[self._numbered] = OpenFile(slot, file, legacy=not file.prefix, was=was)
+        self.open[self._numbered] = OpenFile(slot, file, not file.prefix, was, unmet)
         return self._numbered
 
     def _open_empty(self) -> int | None:
@@ -329,13 +334,13 @@ class SpoolFiles:
         if file.empty:
             was = file.cluster_id
             try:
-                file.belong(self.owner.prefix, self._cluster_id)
+                file.belong(self.owner.prefix, self._cluster_id or self.owner.last_met)
             except SpoolWriteError as exc:
                 self._why_none = str(exc)
                 file.close()
                 slot.release()
                 return None
-            return self._register(slot, file, was)
+            return self._register(slot, file, was, unmet=not self._cluster_id)
         self._adopt(slot, file)
         return None
 

@@ -225,9 +225,7 @@ def test_where_clients_send_already_nothing_but_the_gateway_ends_the_gateway(sup
     supervised.touch("served.before")
     refuses = supervised.touch("worker.refuses")
     run = supervised.up()
-    eventually(
-        lambda: any("worker does not start: port 1 is taken" in one for one in supervised.events()), "it is said"
-    )
+    eventually(lambda: any("worker does not start: port 1" in one for one in supervised.events()), "it is said")
     assert alive(of(run, "gateway").pid)
     refuses.unlink()
     eventually(lambda: "supervisor worker ready" in supervised.events(), "the worker is tried again and again")

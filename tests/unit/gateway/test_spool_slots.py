@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,20 @@ async def test_what_is_spooled_before_the_cluster_is_known_goes_to_the_cluster_t
     assert await spool.claim("cluster-b"), "the counts in the file were of another cluster"
     assert len(await rows_of(spool)) == 4
     await spool.close()
+
+
+async def test_what_is_spooled_before_any_cluster_answers_is_meant_for_the_last_that_did(tmp_path: Path) -> None:
+    spool = await opened(tmp_path, replace(OWNER, last_met="cluster-a"))
+    await spool.put(numbered(4))
+    await spool.close()
+    elsewhere = await opened(tmp_path)
+    await elsewhere.claim("cluster-b")
+    assert (elsewhere.level.rows, elsewhere.surroundings.foreign_messages) == (0, 4)
+    await elsewhere.close()
+    back = await opened(tmp_path)
+    await back.claim("cluster-a")
+    assert len(await rows_of(back)) == 4
+    await back.close()
 
 
 async def test_another_cluster_behind_the_same_address_gets_nothing_of_the_first(tmp_path: Path) -> None:

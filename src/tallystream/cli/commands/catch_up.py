@@ -164,29 +164,41 @@ async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: s
 
 
 async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
-    """Wait until the worker's positions have passed the ends the usage topic has now; then the rows are published."""
+    """Wait until the worker has passed the ends its topics have now; then the rows are published.
+
+    Calls come before usage, which they become; the worker's position there does not pass a call that is held.
+    """
+    await _passed(kafka, topics.worker_app, topics.calls.name, note)
+    while True:
+        await _passed(kafka, topics.worker_app, topics.usage.name, note)
+        try:
+            if await _readable(kafka, topics.session_hour_rows.name):
+                return
+            note(f"there is no topic {topics.session_hour_rows.name}")
+        except UnreachableError as exc:
+            note(exc.message)
+        await asyncio.sleep(POLL)
+
+
+async def _passed(kafka: KafkaSettings, group: str, topic: str, note: Note) -> None:
+    """Wait until a group's positions have passed the ends that a topic has now."""
     from tallystream.streams.kafka.lag import GroupLag
 
-    note("Kafka does not tell the end of the usage topic")
+    note(f"Kafka does not tell the end of the topic {topic}")
     goal: dict[int, int] | None = None
     while True:
         try:
-            async with GroupLag(kafka, topics.worker_app, topics.usage.name) as lag:
+            async with GroupLag(kafka, group, topic) as lag:
                 while now := await lag.read():
                     if lost := words_of_lost(now):
                         raise MismatchError(lost, "`tallystream doctor` says where, and how to go on")
                     goal = {one.partition: one.end for one in now} if goal is None else goal
                     behind = still_behind(goal, now)
                     if behind is None:
-                        break
+                        return
                     note(behind)
                     await asyncio.sleep(POLL)
-            if not now:
-                note(f"there is no topic {topics.usage.name}")
-            elif await _readable(kafka, topics.session_hour_rows.name):
-                return
-            else:
-                note(f"there is no topic {topics.session_hour_rows.name}")
+            note(f"there is no topic {topic}")
         except UnreachableError as exc:
             note(exc.message)
         await asyncio.sleep(POLL)
@@ -211,7 +223,7 @@ def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
     """Return in words what is missing up to the goal's offsets, None when nothing is."""
     beyond = [one.partition for one in now if one.beyond]
     if beyond:
-        return f"the worker's position is past the end of partition {beyond[0]}: the usage topic was made anew"
+        return f"the worker's position is past the end of partition {beyond[0]}: the topic was made anew"
     missing = {
         one.partition: goal[one.partition] - max(one.committed if one.committed is not None else one.begin, one.begin)
         for one in now
