@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
     """First part of every topic, group and app id."""
     partitions: int = Field(default=12, ge=1, le=1000)
+    replication: int | None = Field(default=None, ge=1, le=15)
+    """Replicas of new topics; by default three where the cluster is made for three brokers, one otherwise."""
     """Partitions of `usage`, its table and its rows; fixed when they are created."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
@@ -84,6 +86,17 @@ class Settings(BaseSettings):
     worker that hangs move sooner."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of OTLP/gRPC: the one before the HTTP port when this is not set; 0 turns gRPC off."""
+    quota_requests: int = Field(default=0, ge=0)
+    """Requests a second of one connection, ten seconds' worth at once; beyond: 429. 0: no limit. `connections create
+    --quota` sets it for one. Codex never sends a refused request again."""
+    quota_bytes: int = Field(default=0, ge=0)
+    """Bytes of bodies a second of one connection, likewise."""
+    quota_held_bytes: int = Field(default=192 << 20, ge=0)
+    """Bytes of one connection's bodies that are being answered at one time, likewise."""
+    quota_dead_letters: int = Field(default=100, ge=0)
+    """Dead letters a second of one connection, likewise."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     """Largest request body, after decompression."""
     openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
@@ -213,4 +226,4 @@ class Settings(BaseSettings):
 
     def topics(self) -> Topics:
         """Return the topics of this deployment."""
-        return Topics(self.prefix, self.partitions)
+        return Topics(self.prefix, self.partitions, self.replication)

@@ -49,6 +49,12 @@ class ActivityLog:
             self._rows[key] = [row.last_synced_ns, row.requests, row.records]
             self._unpublished.add(key)
 
+    def forget(self, gateway: str) -> None:
+        """Count from 0 under another name: what was counted so far was another cluster's."""
+        self._gateway = gateway
+        self._rows = {key: row for key, row in self._rows.items() if key in self._unsaved}
+        self._unpublished &= set(self._rows)
+
     def note(self, connection_id: str, signal: Signal, records: int) -> None:
         """Count an accepted request."""
         key = (connection_id, signal)
@@ -77,9 +83,13 @@ class ActivityLog:
                 log.warning("activity_not_saved", error=str(exc))
         if not self._unpublished or not self._link.live:
             return
-        publishing, self._unpublished = self._unpublished, set()
+        messages = {key: self._message(key) for key in sorted(self._unpublished)}
+        publishing = {key for key, message in messages.items() if self._link.takes(self._link.place_of(message))}
+        if not publishing:
+            return
+        self._unpublished -= publishing
         try:
-            batches = self._link.send([self._message(key) for key in sorted(publishing)])
+            batches = self._link.send([messages[key] for key in sorted(publishing)])
             done, _ = await asyncio.wait([batch.acked for batch in batches], timeout=within)
             if len(done) < len(batches) or any(acked.exception() for acked in done):
                 self._unpublished |= publishing

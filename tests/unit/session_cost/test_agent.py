@@ -244,13 +244,13 @@ def test_metrics_name_what_happened_and_stay_bounded() -> None:
     partition.commit()
     shown = generate_latest(registry).decode()
     for line in (
-        f"tallystream_usage_events_total {2 + len(odd)}.0",
-        "tallystream_duplicate_events_total 1.0",
-        "tallystream_late_events_total 1.0",
+        f"tallystream_worker_usage_events_total {2 + len(odd)}.0",
+        "tallystream_worker_duplicate_events_total 1.0",
+        "tallystream_worker_late_events_total 1.0",
         'tallystream_worker_dead_letters_total{reason="invalid_message"} 1.0',
-        'tallystream_unpriced_requests_total{model="other",provider="other",tier="other"} 20.0',
+        'tallystream_worker_unpriced_requests_total{model="other",provider="other",tier="other"} 20.0',
         "tallystream_worker_rebalances_total 3.0",
-        'tallystream_public_rows_total{kind="session_hours"} 2.0',
+        'tallystream_worker_public_rows_total{kind="session_hours"} 2.0',
     ):
         assert line in shown.splitlines()
-    assert shown.count("tallystream_unpriced_requests_total{") == MAX_UNPRICED + 1
+    assert shown.count("tallystream_worker_unpriced_requests_total{") == MAX_UNPRICED + 1

@@ -116,7 +116,7 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int) -> 
                 style="yellow",
             )
         if table.skipped:
-            err_console.print(f"{table.skipped} records are no cost rows and were left out.", style="yellow")
+            err_console.print(f"{table.skipped} records are not cost rows and were left out.", style="yellow")
         if form == "json":
             cost_json(table, now, complete=complete)
         elif form == "csv":
