@@ -31,8 +31,9 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.hour_state import Window
-from tallystream.components.worker import WorkerConfig, build
+from tallystream.agents.session_cost.service import build
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.runtime import Partition, Record

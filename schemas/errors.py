@@ -25,6 +25,7 @@ TallystreamError                code, message, hint: one line for people, the sa
 │   ├── UsageError              the caller asked for something impossible (exit 2)
 │   ├── MismatchError           a check found a difference (exit 4)
 │   ├── UnfitError              what exists does not fit what is needed: a topic's settings, a store's format
+│   │   └── CountersUnusableError  tallystream.exporter: the counters' file is damaged or cannot be written
 │   ├── WorkerCrashedError      streams.runtime.memory: where the process of a real worker would have ended
 │   ├── UnsupportedQueryError   tallystream.sandbox: a search that the stand-in for Port does not know
 │   └── ChangeRefusedError      tallystream.sandbox: a change that Port would not accept
@@ -69,12 +70,16 @@ class Reason(StrEnum):
     """The event's hour has been removed from the state for good."""
     ROW_FULL = "row_full"
     """The session-hour has as many different models, tiers and attributions as one row can hold."""
+    RECORDS_LOST = "records_lost"
+    """Kafka no longer has messages that were acknowledged: a broker lost them, or retention took them uncounted."""
     INVALID_MESSAGE = "invalid_message"
     """A Kafka message does not fit its schema."""
     UNKNOWN_CONNECTION = "unknown_connection"
     """The ingest id was in quarantine while Kafka was away and turned out to belong to no connection."""
     MAPPING_FAILED = "mapping_failed"
     """An expression of a Port mapping fails on the record, or gives no entity."""
+    INVALID_BILL = "invalid_bill"
+    """A provider's answer has an amount that cannot be added up: none, not a number, or in another currency."""
     PORT_REFUSED = "port_refused"
     """Port does not take the entity, and will not."""
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.support.postgres import PostgresServer, postgres_server
 
 from tallystream.streams.kafka.settings import KafkaSettings
 
 # How long an example takes is the machine's affair.
 settings.register_profile("tallystream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("tallystream")
+settings.register_profile("quick", settings.get_profile("tallystream"), max_examples=20)
+settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -36,3 +38,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
 def prefix() -> str:
     """Give a topic prefix nobody else uses."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Give the test run's PostgreSQL server; without one on this machine the test is skipped."""
+    with postgres_server() as server:
+        yield server

@@ -8,24 +8,28 @@ The runtime (streams.runtime) sees to it that each message is folded exactly onc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import dead_letters, hour_state
-from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
+from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
+from tallystream.agents.session_cost.errors import InvalidMessageError
+from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import Batch, InvalidMessageError, parse
+from tallystream.agents.session_cost.parse import Batch, parse
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.schemas.rows import HourCost, SessionHourCost
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record, Version
+from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime.changelog import Row
+from tallystream.streams.runtime.fold import Loss, Replacement
 from tallystream.streams.service.clock import Clock, SystemClock
 
 NAME = "session_hours"
@@ -45,6 +49,8 @@ class Derived:
 
     hours: HourSums
     letters: list[dead_letters.Row]
+    again: list[Row] = field(default_factory=list)
+    """Rows other than heads that have to be written again."""
     weight: int = 0
     """Event ids in the cached states, STATE_IDS for each state."""
     newest: tuple[int, int] | None = None
@@ -68,7 +74,7 @@ class SessionCost(Fold):
         self.name = NAME
         self._topics = topics
         self.owned_topics = (topics.session_hour_rows.name, topics.hour_rows.name)
-        self.derived_topics = (topics.hour_rows.name,)
+        self.derived_format = hours.FORMAT
         self._book = book
         self._window = window
         self._metrics = metrics
@@ -81,7 +87,7 @@ class SessionCost(Fold):
 
     def version(self, raw: bytes) -> int:
         """Return the offset of the last message in a row."""
-        return hour_state.version_of(raw)
+        return state_rows.version_of(raw)
 
     def watermark(self, append_ms: int) -> bytes:
         """Return the watermark: the hours before it no message appended from now on may change."""
@@ -92,10 +98,24 @@ class SessionCost(Fold):
         return key.rpartition(b"|")[2] < watermark
 
     def recovered(self, partition: Partition) -> None:
-        """Add up the hours."""
-        hours = HourSums(partition.number)
-        hours.rebuild((key, hour_state.load_buckets(raw)) for key, raw in partition.rows(self.is_closed))
-        self._derived[partition.number] = Derived(hours, [])
+        """Begin with nothing in memory: the hours are in the store."""
+        self._derived[partition.number] = Derived(HourSums(partition.number, partition.stored), [])
+
+    def derive(
+        self, number: int, replaced: Sequence[Replacement], read: Callable[[bytes], bytes | None]
+    ) -> Sequence[Row]:
+        """Return the hours' partials that these session-hours change."""
+        return hours.derive(number, replaced, read)
+
+    def records_lost(self, partition: Partition, loss: Loss) -> None:
+        """Keep a dead letter that names what is gone."""
+        letter = dead_letters.records_lost(partition.number, loss)
+        self._refuse(self._derived[partition.number], Reason.RECORDS_LOST, letter)
+
+    def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - both have it alike
+        """Return the generation of a public row."""
+        version = find_version(row)
+        return -1 if version is None else version[0]
 
     def lost(self, number: int) -> None:
         """Forget what is not acknowledged."""
@@ -136,6 +156,7 @@ class SessionCost(Fold):
     def _count(self, partition: Partition, derived: Derived, record: Record, batch: Batch) -> tuple[int, int, int]:
         """Count the events of one message; return how many were counted, copies, and counted late."""
         p, offset, append_ms = partition.number, record.offset, record.timestamp
+        version = partition.version(offset)
         window, price, book = self._window, self._book.price, self._book.hash
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
@@ -151,13 +172,13 @@ class SessionCost(Fold):
             if hour != last or at >= future:
                 reason = window.verdict(at, hour, append_ms, derived.closed_hour)
                 last = None if reason is Reason.FROM_THE_FUTURE else hour
-                if reason is Reason.CLOSED and offset < partition.settled:
+                if reason is Reason.CLOSED and version < partition.settled:
                     reason, state = None, None  # seen again: it was counted or refused before its hour was closed
                 elif reason is None:
                     late = hour_state.is_late(hour, append_ms)
                     key = prefix + self._hour(hour)
                     state = self._state(partition, derived, key, batch)
-                    if state.version >= offset:
+                    if state.version >= version:
                         state = None
                     else:
                         touched[key] = state
@@ -194,7 +215,7 @@ class SessionCost(Fold):
                     derived, refused, dead_letters.refused_event(p, offset, append_ms, batch, event[13], refused)
                 )
         for state in touched.values():
-            state.version = offset
+            state.version = version
         partition.dirty.update(touched)
         derived.weight += len(events)
         derived.newest = (append_ms, events[-1][1])
@@ -212,7 +233,7 @@ class SessionCost(Fold):
         state: State | None = partition.cache.get(key)
         if state is None:
             raw = partition.stored(key)
-            state = State(batch.client, batch.provider) if raw is None else hour_state.load(raw)
+            state = State(batch.client, batch.provider) if raw is None else state_rows.load(key, raw, partition.stored)
             partition.cache[key] = state
             derived.weight += STATE_IDS + len(state.ids)
         return state
@@ -228,39 +249,46 @@ class SessionCost(Fold):
 
     # -- what leaves
 
-    def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:
+    def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:  # noqa: ARG002
         """Return the changed session-hours, for the changelog and for readers, their hours' partials, dead letters."""
         p, derived = partition.number, self._derived[partition.number]
         rows = [(key, hour_state.to_row(key, state)) for key, state in states.items()]
         derived.hours.carry(states)
-        hours = derived.hours.take(version, partition.watermark)
+        hour_rows, partials = derived.hours.take()
         refused, derived.letters = derived.letters, []
         derived.sent, derived.newest = (self._clock.monotonic(), derived.newest), None
         self._trim(partition, derived, states)
         self._metrics.rows.labels("session_hours").inc(len(rows))
-        self._metrics.rows.labels("hours").inc(len(hours))
+        self._metrics.rows.labels("hours").inc(len(hour_rows))
         topics = self._topics
+        written, derived.again = derived.again, []
+        forgotten: list[Row] = []
+        for key, state in states.items():
+            its_rows, its_tombstones = state_rows.dump(key, state)
+            written += its_rows
+            forgotten += its_tombstones
         return Group(
-            [(key, hour_state.dump(state)) for key, state in states.items()],
+            [*written, *forgotten],
             (
                 PublicRows(topics.session_hour_rows.name, p, rows, _ROW_HEADERS),
-                PublicRows(topics.hour_rows.name, p, hours, _HOUR_HEADERS),
+                PublicRows(topics.hour_rows.name, p, hour_rows, _HOUR_HEADERS),
                 PublicRows(topics.deadletters.name, 0, refused, _LETTER_HEADERS),
             ),
+            partials,
         )
 
-    def newest(self, partition: Partition, topic: str, key: bytes) -> Version | None:
-        """Return the version of what was written last; None for hours that are closed: their states may be gone."""
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
+        """Tell whether a public row is the one in the store; of an hour that is closed, any row is."""
         if topic == self._topics.hour_rows.name:
-            return self._derived[partition.number].hours.emitted.get(key)
+            hour = key.split(b"|")[2]
+            if partition.watermark is not None and hour < partition.watermark:
+                return True
+            wanted = hours.stored_row(partition.number, key, partition.stored)
+            return wanted is None or row == wanted
         if partition.watermark is not None and self.is_closed(key, partition.watermark):
-            return None
+            return True
         raw = partition.stored(key)
-        return None if raw is None else (GENERATION, hour_state.version_of(raw))
-
-    def row_version(self, topic: str, row: bytes | None) -> Version:  # noqa: ARG002 - both have it alike
-        """Return `version` of a row."""
-        return hour_state.row_version(row)
+        return raw is None or row == state_rows.public_row(key, raw, partition.stored)
 
     def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         """Write session-hours, or partials of hours, again."""
@@ -270,8 +298,12 @@ class SessionCost(Fold):
             return
         for key in keys:
             state, raw = partition.cache.get(key), partition.stored(key)
+            if not state_rows.is_head(key):
+                if raw is not None:
+                    derived.again.append((key, raw))
+                continue
             if state is None and raw is not None:  # a tombstone may have come meanwhile
-                state = hour_state.load(raw)
+                state = state_rows.load(key, raw, partition.stored)
                 derived.weight += STATE_IDS + len(state.ids)
             if state is not None:
                 partition.cache[key] = partition.dirty[key] = state

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
+from tallystream.agents.session_cost.errors import InvalidMessageError
 from tallystream.schemas import keys
-from tallystream.schemas.errors import PermanentError
 from tallystream.schemas.money import reported_pico
 from tallystream.schemas.usage import (
     ATTRIBUTION_KEYS,
@@ -47,12 +47,6 @@ _ZERO = dict.fromkeys(TOKEN_COUNTS, 0)
 _MAIN = itemgetter("event_id", "occurred_at", "model", *TOKEN_COUNTS)
 _MAIN_LENGTH = 3 + len(TOKEN_COUNTS)
 _is_id = re.compile("[0-9a-f]{16}").fullmatch
-
-
-class InvalidMessageError(PermanentError):
-    """A message that cannot be counted; `message` says why, without any of its values."""
-
-    code = "invalid_message"
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from tallystream.schemas.clients.attribution import attribution, with_agent, wit
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
-from tallystream.schemas.errors import InvalidRecordError, Reason
+from tallystream.schemas.errors import InvalidRecordError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
-from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
+from tallystream.schemas.usage import DISJOINT_COUNTS, MAX_SESSION_BYTES, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class LogsResult:
         return len(self.rejected) + sum(rejected.folded for rejected in self.rejected)
 
 
-_COUNTS: Final = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
+_COUNTS: Final = DISJOINT_COUNTS
 MOST_REJECTED: Final = 256
 """Records of one body that are set aside one by one; of what goes beyond, each reason's last one says how many."""
 
@@ -94,6 +94,8 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
                 usage = normaliser.normalise(record)
                 if usage is not None:
                     pack = _pack(packs, normaliser, found, usage)
+                    if len(packs) > limits.sessions:
+                        raise TooManyElementsError(f"the body has more than {limits.sessions} sessions")
                     if (lesser := _add(pack, usage.event, places)) is not None:
                         owner, place = places[usage.event["event_id"]]
                         counted = owner.events[place]

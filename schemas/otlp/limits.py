@@ -23,6 +23,8 @@ class Limits:
     """Log records, metrics or spans: those of 64 MiB at 256 bytes each."""
     usage_records: int = 65_536
     """Records that may carry token counts."""
+    sessions: int = 16_384
+    """Sessions, each with its attribution: what every message to Kafka is about."""
     attributes: int = 4_096
     """Of one resource, scope or record. OpenTelemetry's SDKs stop at 128."""
     record_bytes: int = 4 << 20
@@ -30,7 +32,7 @@ class Limits:
 
     def share(self, part: int) -> Limits:
         """Return limits that many times smaller, which what one record may be is not."""
-        return Limits(self.frames // part, self.records // part, self.usage_records // part)
+        return Limits(self.frames // part, self.records // part, self.usage_records // part, self.sessions // part)
 
 
 LIMITS: Final = Limits()

@@ -11,12 +11,16 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from tallystream.schemas.errors import TooManyElementsError
+
 VARINT: Final = 0
 FIXED64: Final = 1
 LEN: Final = 2
 FIXED32: Final = 5
 CUT: Final = -2
 """A length-delimited field that says it is longer than the message it lies in: it ends where that one ends."""
+MOST_FIELDS: Final = 500_000
+"""Of one message: more than the records that a whole body may have."""
 BAD: Final = -1
 """Bytes that are not a field: nothing after them, in this message, can be told apart."""
 
@@ -36,8 +40,17 @@ class Field(NamedTuple):
 
 
 def fields(buffer: bytes, position: int, end: int) -> Iterator[Field]:
-    """Yield the fields of the message from `position` to `end`; a `CUT` or `BAD` one is the last."""
+    """Yield the fields of the message from `position` to `end`; a `CUT` or `BAD` one is the last.
+
+    Raises:
+        TooManyElementsError: there are more than any message of OTLP has.
+
+    """
+    left = MOST_FIELDS
     while position < end:
+        left -= 1
+        if left < 0:
+            raise TooManyElementsError(f"a message in the body has more than {MOST_FIELDS} fields")
         tag = buffer[position]
         position += 1
         if tag >= 0x80:

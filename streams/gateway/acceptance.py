@@ -30,6 +30,7 @@ from tallystream.streams.gateway.ingest import Decoded, Messages, decode, digest
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.quarantine import Quarantine
+from tallystream.streams.gateway.quotas import Quotas, Turns
 
 LIGHT_BYTES: Final = 128 << 10
 """A larger body leaves the event loop, and so does a smaller one that names more than `LIGHT_MARKS` token counts."""
@@ -76,8 +77,12 @@ class Acceptance:
         quarantine: Quarantine,
         activity: ActivityLog,
         messages: Messages,
+        quotas: Quotas,
+        turns: Turns,
         metrics: Metrics,
     ) -> None:
+        self._quotas = quotas
+        self._turns = turns
         self._max_body_bytes = max_body_bytes
         self._authenticator = authenticator
         self._delivery = delivery
@@ -95,16 +100,17 @@ class Acceptance:
         """Return where these credentials lead.
 
         Raises:
-            RequestRefusedError: 404 or 401, to nowhere.
+            RequestRefusedError: 404 or 401, to nowhere; 429, more requests than its quota.
 
         """
         admitted = await self._authenticator.admit(shown)
-        if isinstance(admitted, Undetermined):
-            return self._quarantine.destination(admitted)
-        return self.of(admitted)
+        destination = (
+            self._quarantine.destination(admitted) if isinstance(admitted, Undetermined) else self._known(admitted)
+        )
+        self._quotas.request(destination.key, destination.quota)
+        return destination
 
-    def of(self, connection: Connection) -> Destination:
-        """Return the destination of a connection."""
+    def _known(self, connection: Connection) -> Destination:
         return ConnectionDestination(connection, self._delivery, self._messages, self._activity, self._metrics)
 
     def limit(self, destination: Destination) -> int:
@@ -118,10 +124,19 @@ class Acceptance:
 
         Raises:
             UndecodableError: nothing in it can be told apart; a dead letter says so.
-            RequestRefusedError: 413, it holds too much; 503, all requests together do.
+            RequestRefusedError: 413, it holds too much; 503, all requests together do; 429, its quota is used up.
             NotDurableError: it cannot be kept now.
 
         """
+        key, quota, size = destination.key, destination.quota, len(body.raw)
+        self._quotas.received(key, quota, size)
+        with self._quotas.holding(key, quota, size):
+            async with self._turns.of(key):
+                return await self._take(body, encoding, signal, destination, lease)
+
+    async def _take(
+        self, body: Body, encoding: Encoding, signal: Signal | None, destination: Destination, lease: Lease
+    ) -> Accepted:
         limit = self.limit(destination)
         try:
             size, decoded, built = await self._process(body, encoding, signal, destination, limit, lease)
@@ -134,11 +149,14 @@ class Acceptance:
         except UndecodableError as refused:
             await self._undecodable(destination, refused.message, body.raw)
             raise
+        if decoded.logs is not None:
+            self._quotas.dead_letters(destination.key, destination.quota, len(decoded.logs.rejected))
         self._metrics.took(destination.provider, decoded.signal, size, decoded.records)
         await destination.accept(decoded, built)
         return self._answer(decoded, destination.provider)
 
     async def _undecodable(self, destination: Destination, detail: str, raw: bytes) -> None:
+        self._quotas.dead_letters(destination.key, destination.quota, 1)
         await destination.undecodable(detail, len(raw), digest_of(raw))
         self._metrics.dead_letters.labels(Reason.UNDECODABLE).inc()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tallystream.schemas.connections import Quota
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -17,8 +19,14 @@ class GatewayConfig:
     topics: Topics
     directory: Path
     """Spools, the registry's snapshot: must survive a restart. Several gateways on one volume may share it."""
+    user: Callable[[str], str] = field(repr=False)
+    """Returns what replaces a user's name; it may hold a key."""
     host: str = "127.0.0.1"
     port: int = 4318
+    grpc_port: int | None = None
+    """Of OTLP/gRPC; None: not served; 0: any free one."""
+    grpc_required: bool = True
+    """Whether a gRPC port that is taken stops the start; else it is said, and HTTP is served alone."""
     tls_cert: Path | None = None
     """PEM file of the certificate chain to serve; None: plain HTTP."""
     tls_key: Path | None = None
@@ -39,17 +47,24 @@ class GatewayConfig:
     upload_timeout: float = 600.0
     """A client must have sent its whole body within this time, however slow its line is."""
     ack_timeout: float = 0.25
-    """How long a request waits for Kafka before it goes to the spool."""
+    """How long a request waits for Kafka at least before it goes to the spool."""
+    ack_timeout_max: float = 1.0
+    """And at most: in between it follows what acks take."""
     stuck_after: float = 20.0
     """A producer that has had records waiting this long without an ack is thrown away."""
     refresh_timeout: float = 1.0
     """How long an unknown ingest id may wait for the registry to catch up."""
+    quota: Quota = field(default_factory=Quota)
+    """Of each connection that has none of its own."""
     stop_timeout: float = 10.0
     """For requests in progress at SIGTERM, and again for the spool's last drain."""
     first_contact: float = 10.0
     """How long a starting gateway waits for Kafka's first word: with it, topics that do not fit stop the start."""
     retry_after: int = 5
     """Told to clients with every 503."""
+    ready_file: Path | None = None
+    """`/readyz` on the telemetry port is red until this file exists, which `up` writes once all components are ready.
+    The ops port's `/readyz` is about this gateway alone."""
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from tallystream.schemas.connections import Connection
+from tallystream.schemas.connections import Connection, Quota
 from tallystream.schemas.otlp import LIMITS, Limits
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.delivery.group_commit import Delivery
@@ -22,6 +22,10 @@ class Destination(Protocol):
     """For metrics: whose connection it is, `unknown` when that is not known."""
     limits: Limits
     """What one body may hold."""
+    key: str
+    """Whose turn it takes, and whose quota."""
+    quota: Quota | None
+    """Of its own, None where the default holds."""
     share: int
     """By how much a body must be smaller than one of a known connection."""
 
@@ -63,6 +67,8 @@ class ConnectionDestination:
         self._activity = activity
         self._metrics = metrics
         self.provider: str = connection.provider
+        self.key = connection.connection_id
+        self.quota = connection.quota
 
     def build(self, decoded: Decoded, digest: str) -> Sequence[Message]:
         """Return the messages: usage, sightings of calls, and dead letters."""

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from tallystream.schemas.errors import RetryableError, TallystreamError
 
 GRPC_CODES = MappingProxyType(
-    {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 417: 3, 431: 8, 503: 14},
+    {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 417: 3, 429: 8, 431: 8, 503: 14},
 )
 """google.rpc.Code by HTTP status."""
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
@@ -77,8 +77,12 @@ class SpoolWriteError(NotDurableError):
     code = "spool_write"
 
 
-class ProducerLostError(RetryableError):
-    """The producer was closed; what became of the batch is unknown, so it counts as not delivered.
+class SpoolCorruptError(SpoolWriteError):
+    """SQLite says that the file is damaged, or is no database: the only reason for setting a spool aside."""
+
+
+class ProducerLostError(Exception):
+    """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
 
     `rejected` is Kafka's reason when it refused this very batch, and would again.
     """

@@ -93,7 +93,7 @@ class Messages:
         """Return the records that did not count as dead letters. A body sent again makes the same keys."""
         return [
             self.dead_letter(
-                ("gateway", digest[:16], str(record.index)),
+                ("gateway", connection_id or "-", digest[:16], str(record.index)),
                 record.reason,
                 record.detail,
                 connection_id=connection_id,
@@ -114,7 +114,7 @@ class Messages:
     def undecodable(self, detail: str, size: int, digest: str, connection_id: str | None) -> Message:
         """Return the dead letter of a whole body: its size, hash and what was wrong, nothing of it."""
         return self.dead_letter(
-            ("gateway", digest[:16], "0"),
+            ("gateway", connection_id or "-", digest[:16], "0"),
             Reason.UNDECODABLE,
             detail,
             connection_id=connection_id,
@@ -123,6 +123,9 @@ class Messages:
         )
 
     def dead_letter(self, source: tuple[str, ...], reason: Reason, detail: str, **fields: Any) -> Message:
-        """Return any dead letter; see `schemas.dead_letter_builder`."""
+        """Return any dead letter; see `schemas.dead_letter_builder`.
+
+        Its source names the connection where it is known: two may send the same body, and each letter is kept.
+        """
         key, value = dead_letter(source, reason, detail, utc(self._clock.now_ns()), **fields)
         return Message(self._deadletters, key, value, DEAD_LETTER_SCHEMA)

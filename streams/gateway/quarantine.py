@@ -8,6 +8,7 @@ they are authorized as of the time they came: usage of a connection, or dead let
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -18,13 +19,14 @@ import structlog
 from tallystream.schemas import calls
 from tallystream.schemas.clients import Pack, Rejected
 from tallystream.schemas.clients.genai import SightingPack
-from tallystream.schemas.errors import Reason
+from tallystream.schemas.connections import Quota
+from tallystream.schemas.errors import Reason, TallystreamError
 from tallystream.schemas.otlp import LIMITS
 from tallystream.streams.gateway.auth import Credentials, Undetermined, authorize
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
 from tallystream.streams.gateway.errors import RequestRefusedError, SpoolWriteError
-from tallystream.streams.gateway.ingest import Decoded, Messages
+from tallystream.streams.gateway.ingest import Decoded, Messages, digest_of
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.file import Held
@@ -32,6 +34,10 @@ from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.service.clock import utc
 
 RETRY = 1.0
+VERSION = 1
+"""Of what a row holds; rows without one are of version 0.1, and alike."""
+MAX_RECORD = 512 << 10
+"""Bytes of a row that is kept in a dead letter."""
 log = structlog.get_logger()
 
 
@@ -45,6 +51,8 @@ class QuarantineDestination:
     provider = "unknown"
     limits = LIMITS.share(STRANGERS_SHARE)
     share = STRANGERS_SHARE
+    quota: Quota | None = None
+    key = "strangers"
 
     def __init__(self, quarantine: Quarantine, shown: Credentials, messages: Messages) -> None:
         self._quarantine = quarantine
@@ -57,6 +65,7 @@ class QuarantineDestination:
         if logs is None or decoded.is_empty:
             return b""
         document = {
+            "version": VERSION,
             "digest": digest,
             "records": decoded.records,
             "signal": decoded.signal,
@@ -80,7 +89,7 @@ class QuarantineDestination:
 
     async def undecodable(self, detail: str, size: int, digest: str) -> None:
         """Keep that there was a body that could not be decoded; raises as `Quarantine.hold`."""
-        document = {"digest": digest, "undecodable": {"detail": detail, "size": size}}
+        document = {"version": VERSION, "digest": digest, "undecodable": {"detail": detail, "size": size}}
         await self._quarantine.hold(self._shown, orjson.dumps(document))
 
 
@@ -131,12 +140,11 @@ class Quarantine:
                 await asyncio.sleep(RETRY)
 
     async def _authorize_some(self) -> bool:
-        for request in await self._spool.held():
-            await self._spool.judge(request, self._verdict(request))
+        for row in await self._spool.held():
+            await self._spool.judge(row, self._verdict(row.request))
         return True
 
     def _verdict(self, held: Held) -> list[Message]:
-        document = orjson.loads(held.payload)
         shown = Credentials(held.ingest_sha256, held.provider, held.bearer_sha256)
         refusal = ""
         connection_id = None
@@ -144,6 +152,37 @@ class Quarantine:
             connection_id = authorize(self._registry.find(held.ingest_sha256), shown, utc(held.at)).connection_id
         except RequestRefusedError as exc:
             refusal = exc.message
+        try:
+            return self._messages_of(orjson.loads(held.payload), connection_id, refusal)
+        except (ValueError, TypeError, KeyError, AttributeError, TallystreamError) as exc:
+            return [self._unreadable(held, connection_id, exc)]
+
+    def _unreadable(self, held: Held, connection_id: str | None, exc: Exception) -> Message:
+        """Return the dead letter of a row that another version has written and this one cannot read.
+
+        It keeps the row, which holds allow-listed fields only, unless that is too large for a message.
+        """
+        digest = digest_of(held.payload)
+        log.error("quarantined_request_unreadable", row=held.id, sha256=digest, why=type(exc).__name__)
+        record: dict[str, Any] = {}
+        if len(held.payload) <= MAX_RECORD:
+            with contextlib.suppress(ValueError):
+                found = orjson.loads(held.payload)
+                record = found if isinstance(found, dict) else {}
+        self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE).inc()
+        return self._messages.dead_letter(
+            ("gateway", digest[:16], "unreadable"),
+            Reason.INVALID_MESSAGE,
+            f"a request in quarantine that this version cannot read: {type(exc).__name__}",
+            connection_id=connection_id,
+            size=len(held.payload),
+            sha256=digest,
+            record=record,
+        )
+
+    def _messages_of(self, document: dict[str, Any], connection_id: str | None, refusal: str) -> list[Message]:
+        if (version := document.get("version", VERSION)) != VERSION:
+            raise ValueError(f"version {version}")
         if undecodable := document.get("undecodable"):
             return [
                 self._messages.undecodable(

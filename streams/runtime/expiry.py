@@ -1,16 +1,17 @@
 """Removing closed keys without ever letting their totals start again from zero.
 
 A partition's watermark says which keys are closed. It comes from the append time of the newest applied source record,
-so it is a property of the log and not of a clock of ours; it never falls, whatever a setting or a broker's clock says
-later. It is in force for `fold` from the moment its group is serialised, and acknowledged in the changelog before the
-first tombstone: a key that is gone can only be one whose events are refused.
+or from our own clock where that is behind: a broker whose clock jumps ahead must not close hours for good. It never
+falls, whatever a setting or a clock says later. It is in force for `fold` from the moment its group is serialised, and
+acknowledged in the changelog before the first tombstone: a key that is gone can only be one whose events are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from tallystream.streams.runtime.changelog import Position, Watermark, reserved
+from tallystream.streams.runtime.changelog import DERIVED, Position, Watermark, reserved
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host
 from tallystream.streams.runtime.partition import Partition
@@ -32,11 +33,11 @@ class Expiry:
         """Put the watermark for position `at` in force if it is higher than the present one; return it if so."""
         if at.append_ms < 0:
             return None
-        value = self._fold.watermark(at.append_ms)
+        value = self._fold.watermark(min(at.append_ms, self._host.now_ms()))
         if value <= (partition.watermark or b""):
             return None
-        partition.watermark, partition.settled = value, at.offset
-        return Watermark(value, at.offset)
+        partition.watermark, partition.settled = value, partition.version(at.offset)
+        return Watermark(value, partition.settled)
 
     def start(self, partition: Partition) -> None:
         """Sweep the partition unless a sweep is under way (which then goes on to the new watermark)."""
@@ -50,6 +51,7 @@ class Expiry:
             while partition.tombstone is not None and partition.tombstone != done:
                 watermark = partition.tombstone
                 for chunk in self._store.chunks(partition.number, CHUNK):
+                    self._remove_derived(partition.number, chunk, watermark)
                     closed = [key for key in chunk if not reserved(key) and self._fold.is_closed(key, watermark)]
                     if closed:
                         partition.swept.clear()
@@ -60,3 +62,11 @@ class Expiry:
                 done = watermark
         except Exception as exc:  # noqa: BLE001 - a store that cannot be read must not go unnoticed
             self._host.fail_fast(exc)
+
+    def _remove_derived(self, p: int, keys: Sequence[bytes], watermark: bytes) -> None:
+        """Remove closed derived rows: they are the store's alone, so nothing has to be acknowledged first."""
+        closed = [
+            key for key in keys if key.startswith(DERIVED) and self._fold.is_closed(key[len(DERIVED) :], watermark)
+        ]
+        if closed:
+            self._store.write(p, [(key, None) for key in closed], self._store.changelog_offset(p))

@@ -1,6 +1,6 @@
 """Every component's ops port, on loopback by default.
 
-`/healthz` (does work go on?), `/readyz` (can it be used?), `/metrics`.
+`/healthz` (does work go on?), `/readyz` (can it be used?), `/metrics` for Prometheus, `/status` for programs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import orjson
 from aiohttp import web
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from pydantic import BaseModel
 
 from tallystream.schemas.errors import UsageError
 
@@ -25,7 +27,10 @@ class Health:
 
 
 class OpsServer:
-    """Serves the three paths on `host:port` (0 picks a free port, `url` tells which)."""
+    """Serves these paths on `host:port` (0 picks a free port, `url` tells which).
+
+    `registry` is what `/metrics` shows; `status` what `/status` answers, which is 404 without it.
+    """
 
     def __init__(
         self,
@@ -34,12 +39,14 @@ class OpsServer:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        registry: CollectorRegistry = REGISTRY,
+        registry: Collector = REGISTRY,
+        status: Callable[[], BaseModel] | None = None,
     ) -> None:
         self._checks = {"/healthz": healthy, "/readyz": ready}
         self._host = host
         self._port = port
         self._registry = registry
+        self._status = status
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -53,6 +60,7 @@ class OpsServer:
         app.router.add_get("/healthz", self._check)
         app.router.add_get("/readyz", self._check)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/status", self._report)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
@@ -88,6 +96,11 @@ class OpsServer:
         health = self._checks[request.path]()
         body = orjson.dumps({"ok": health.ok, "why": health.why})
         return web.Response(status=200 if health.ok else 503, body=body, content_type="application/json")
+
+    async def _report(self, _: web.Request) -> web.Response:
+        if self._status is None:
+            raise web.HTTPNotFound
+        return web.Response(text=self._status().model_dump_json(), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

@@ -77,13 +77,16 @@ def logs_path(ingest_id: str = INGEST_ID, provider: str = "codex", signal_: str 
 
 def config_of(kafka: KafkaSettings, prefix: str, directory: Path, **changes: Any) -> GatewayConfig:
     """Return a config for tests: any free port."""
-    return replace(GatewayConfig(kafka, Topics(prefix), directory / "gateway", port=0, first_contact=5.0), **changes)
+    return replace(
+        GatewayConfig(kafka, Topics(prefix), directory / "gateway", pseudonyms(b"test key"), port=0, first_contact=5.0),
+        **changes,
+    )
 
 
 @asynccontextmanager
 async def running(config: GatewayConfig) -> AsyncIterator[Gateway]:
     """Run a gateway in this process."""
-    gateway = Gateway(config, user=pseudonyms(b"test key"), registry=CollectorRegistry())
+    gateway = Gateway(config, CollectorRegistry())
     await gateway.start()
     try:
         yield gateway

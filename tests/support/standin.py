@@ -6,6 +6,8 @@ It writes what happens to it to STATE_DIR/events. Files in STATE_DIR steer it: N
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import sys
 import time
@@ -34,9 +36,12 @@ def main() -> None:
             while (state / f"{name}.deaf").exists():
                 time.sleep(0.01)
             red = (state / f"{name}.red").exists()
-            self.send_response(503 if red else 200)
+            verdict = {"ok": not red, "why": "told to be red" if red else ""}
+            report = {"component": name, "version": "0", "pid": os.getpid(), "started_at": "2026-11-21T12:00:00Z"}
+            report |= {"healthy": verdict, "ready": verdict, "detail": None}
+            self.send_response(503 if red and self.path != "/status" else 200)
             self.end_headers()
-            self.wfile.write(b'{"ok": false, "why": "told to be red"}' if red else b'{"ok": true, "why": ""}')
+            self.wfile.write(json.dumps(report if self.path == "/status" else verdict).encode())
 
         def log_message(self, *_: Any) -> None:
             pass

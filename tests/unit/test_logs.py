@@ -101,3 +101,25 @@ def test_a_defect_in_a_component_is_one_json_line_with_its_traceback(tmp_path: P
     assert (entry["event"], entry["code"], entry["error"]) == ("failed", "internal", "KeyError: 'a defect'")
     assert entry["exception"][0]["frames"]
     assert "local-secret" not in line.replace("secret = 'local-secret-of-the-test'", "")
+
+
+STEPS = """
+from tallystream.components import logs
+
+logs.configure()
+from tallystream.streams.runtime import late_writes
+from tallystream.streams.runtime.faust_backend import App
+
+late_writes.log.info("late_rows_not_looked_for", retry_in_s=5)
+App.logger.info("[^App]: Starting...")  # as mode, Faust's library of services, does at each step of ours
+App.logger.error("[^App]: Crashed")
+"""
+
+
+def test_events_of_the_runtime_are_logged_and_steps_of_faust_services_are_not() -> None:
+    done = subprocess.run([sys.executable, "-c", STEPS], check=True, timeout=60, stderr=subprocess.PIPE)
+    lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("late_rows_not_looked_for", "info"),
+        ("[^App]: Crashed", "error"),
+    ]

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import resource
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import uvloop
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
-
-from tallystream.components import logs
+from tallystream.components import harness, logs
+from tallystream.schemas.connections import Quota
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.gateway import Gateway, GatewayConfig
 from tallystream.streams.gateway.pseudonyms import own_key, pseudonyms
-from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.service.ops import Health, OpsServer
 
 
 def run(
@@ -35,10 +23,13 @@ def run(
     host: str,
     port: int,
     ops_port: int,
+    grpc_port: int | None = None,
     reuse_port: bool = False,
     run_file: Path | None = None,
 ) -> None:
     """Run the gateway on `host:port` until SIGTERM or SIGINT.
+
+    gRPC is on `grpc_port` (0: not at all), or where the settings say, or else on the port before.
 
     `run_file` is written once the components beside this one are ready: until then `/readyz` on `port` is red.
 
@@ -54,18 +45,32 @@ def run(
         kafka=kafka,
         topics=settings.topics(),
         directory=settings.data_dir / "gateway",
+        user=user_names(settings),
         host=host,
         port=port,
+        grpc_port=(wanted_grpc_port(settings, port) if grpc_port is None else grpc_port) or None,
+        grpc_required=grpc_port is not None or settings.grpc_port is not None,
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         reuse_port=reuse_port,
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=max(settings.max_body_bytes * 4, 256 << 20),
         spool_max_bytes=settings.spool_max_bytes,
+        quota=Quota(
+            requests=settings.quota_requests,
+            bytes=settings.quota_bytes,
+            held_bytes=settings.quota_held_bytes,
+            dead_letters=settings.quota_dead_letters,
+        ),
+        ready_file=run_file,
     )
-    user = user_names(settings)
     raise_file_limit()
-    uvloop.run(_serve(config, user, (settings.ops_host, ops_port), run_file))
+    harness.run("gateway", Gateway, config, ops=(settings.ops_host, ops_port))
+
+
+def wanted_grpc_port(settings: Settings, port: int) -> int:
+    """Return the port of gRPC beside an HTTP port, 0 for none: a port that is picked free has no neighbour."""
+    return max(0, port - 1) if settings.grpc_port is None else settings.grpc_port
 
 
 def user_names(settings: Settings) -> Callable[[str], str]:
@@ -93,38 +98,3 @@ def raise_file_limit() -> None:
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-async def _serve(
-    config: GatewayConfig, user: Callable[[str], str], ops_at: tuple[str, int], run_file: Path | None
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-
-    def others() -> Health:
-        if run_file is None or run_file.exists():
-            return Health(ok=True)
-        return Health(ok=False, why="other components are not ready yet")
-
-    gateway = Gateway(config, user=user, registry=registry, others=others)
-    ops = OpsServer(gateway.healthy, gateway.ready, host=ops_at[0], port=ops_at[1], registry=registry)
-    await ops.listen()
-    try:
-        starting = asyncio.create_task(gateway.start())
-        told = asyncio.create_task(stop.wait())
-        await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            await cancel(starting)
-            return
-        await starting
-        await told
-        await gateway.stop()
-    finally:
-        await ops.stop()

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import time
 from types import FrameType
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
+from prometheus_client import CollectorRegistry
 
-from tallystream.components import logs
+from tallystream.components import harness, logs
 from tallystream.schemas.errors import UnreachableError
+from tallystream.schemas.status import KafkaStatus
 from tallystream.settings.settings import Settings
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
 from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import cancel, close, start
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.service.ops import Health, OpsServer
+from tallystream.streams.service.clock import Clock
+from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 
@@ -53,73 +54,74 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
     )
     try:
         with broker:
-            asyncio.run(_serve(broker, (settings.ops_host, ops_port)))
+            harness.run("kafka", BrokerWatch, broker, ops=(settings.ops_host, ops_port))
     except SystemExit:
         return
 
 
-async def _serve(broker: EmbeddedKafka, ops_at: tuple[str, int]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    probe = _Probe(broker.bootstrap)
-    ops = OpsServer(probe.healthy, probe.ready, host=ops_at[0], port=ops_at[1])
-    await ops.listen()
-    log.info("kafka is ready", bootstrap=broker.bootstrap, jvm_pid=broker.pid, ops=ops.url)
-    asking = asyncio.create_task(probe.run())
-    try:
-        while not stop.is_set():
-            if (code := broker.poll()) is not None:
-                raise UnreachableError(
-                    f"Kafka ended by itself with {code}", "its log says why; starting it again is safe"
-                )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await stop.wait()
-    finally:
-        await cancel(asking)
-        await probe.close()
-        await ops.stop()
-    log.info("kafka stops")
+class BrokerWatch:
+    """Asks the broker once in a while what every worker needs of it, and notices its end."""
 
-
-class _Probe:
-    """Asks the broker once in a while what every worker needs of it."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: EmbeddedKafka, registry: CollectorRegistry, clock: Clock) -> None:  # noqa: ARG002 - the shape of every component
+        self._broker = broker
+        self._clock = clock
         self._admin: AIOKafkaAdminClient | None = None
-        self._answered = time.monotonic()
+        self._answered = clock.monotonic()
         self._last = True
 
     async def run(self) -> None:
+        """Watch until cancelled.
+
+        Raises:
+            UnreachableError: the broker ended by itself.
+
+        """
+        log.info("kafka_ready", bootstrap=self._broker.bootstrap, jvm_pid=self._broker.pid)
+        asking = asyncio.create_task(self._keep_asking())
+        try:
+            while True:
+                if (code := self._broker.poll()) is not None:
+                    raise UnreachableError(
+                        f"Kafka ended by itself with {code}", "its log says why; starting it again is safe"
+                    )
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await cancel(asking)
+            await self._close()
+
+    async def _keep_asking(self) -> None:
         while True:
-            await self.ask()
+            await self._ask()
             await asyncio.sleep(PROBE_SECONDS)
 
-    async def ask(self) -> None:
+    async def _ask(self) -> None:
         try:
             async with asyncio.timeout(SILENT_SECONDS):
                 if self._admin is None:
-                    self._admin = new_admin(KafkaSettings(self._bootstrap))
+                    self._admin = new_admin(KafkaSettings(self._broker.bootstrap))
                     await start(self._admin)
                 self._last = await can_join(self._admin)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is an answer that did not come
-            log.warning("kafka does not answer", error=type(exc).__name__)
+            log.warning("kafka_does_not_answer", error=type(exc).__name__)
             self._last = False
-            await self.close()
+            await self._close()
         if self._last:
-            self._answered = time.monotonic()
+            self._answered = self._clock.monotonic()
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         admin, self._admin = self._admin, None
         if admin is not None:
             await close(admin)
 
     def ready(self) -> Health:
+        """Return whether a group could join when it was last asked."""
         return Health(self._last, "" if self._last else "no group can join")
 
     def healthy(self) -> Health:
-        silent = time.monotonic() - self._answered
+        """Return whether the broker answers."""
+        silent = self._clock.monotonic() - self._answered
         return Health(silent < SILENT_SECONDS, f"last answer {silent:.0f} s ago")
+
+    def status(self) -> KafkaStatus:
+        """Return where it listens, and the process that does the work."""
+        return KafkaStatus(bootstrap=self._broker.bootstrap, jvm_pid=self._broker.pid)

@@ -12,6 +12,8 @@ LIBRARIES = {
     # The gateway and the worker say themselves, once, when Kafka goes away and comes back.
     "aiokafka": logging.CRITICAL,
     "asyncio": logging.ERROR,
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
 }
 
 
@@ -48,6 +50,7 @@ def configure() -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    handler.addFilter(_without_steps_of_services)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -64,6 +67,16 @@ def failed(code: str, message: str, hint: str, defect: Exception | None = None) 
         return False
     structlog.get_logger().error("failed", code=code, error=message, hint=hint, exc_info=defect)
     return True
+
+
+def _without_steps_of_services(record: logging.LogRecord) -> bool:
+    """Leave out what mode, Faust's library of services, says of each step of a service.
+
+    It logs by the name of the module that the service's class is defined in, which is also ours; our own events come
+    by structlog, as mappings.
+    """
+    ours = record.name == "tallystream" or record.name.startswith("tallystream.")
+    return not ours or record.levelno >= logging.WARNING or isinstance(record.msg, dict)
 
 
 def _legible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import uvloop
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry
 
 from tallystream.agents.openai_days import OpenAIDays
-from tallystream.components import logs
+from tallystream.components import harness, logs
 from tallystream.schemas.errors import UsageError
+from tallystream.schemas.status import PollerStatus
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.credentials import Token, Tokens
-from tallystream.streams.poller.resources import load
-from tallystream.streams.poller.round import Progress, Round
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.poll_run import PollProgress, PollResult
+from tallystream.streams.poller.resources import load, select
 from tallystream.streams.poller.service import Poller
-from tallystream.streams.service.ops import OpsServer
+from tallystream.streams.service.clock import Clock
+from tallystream.streams.service.ops import Health
 
 DAY = 86_400
 T = TypeVar("T")
 
 
-def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Progress | None = None) -> None:
+def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: PollProgress | None = None) -> None:
     """Run the poller until SIGTERM or SIGINT.
 
     Raises:
@@ -43,11 +41,14 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Pr
 
     """
     logs.configure()
-    uvloop.run(_serve(settings, kafka, ops_port, progress))
+    service = partial(PollerWithDays, progress=progress)
+    harness.run("poller", service, poller_config(settings, kafka), ops=(settings.ops_host, ops_port))
 
 
-def run_once(settings: Settings, kafka: KafkaSettings, progress: Progress | None = None) -> Round | None:
-    """Poll everything once and return what came of it; None when it was told to stop.
+def run_once(
+    settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None, resources: Sequence[str] = ()
+) -> PollResult | None:
+    """Poll everything once, or the resources named, and return what came of it; None when it was told to stop.
 
     Raises:
         UnreachableError: another poller is the active one, or Kafka does not answer.
@@ -55,11 +56,13 @@ def run_once(settings: Settings, kafka: KafkaSettings, progress: Progress | None
 
     """
     logs.configure()
-    poller = Poller(kafka, settings.topics(), poller_config(settings), progress=progress)
+    config = poller_config(settings, kafka)
+    config = replace(config, resources=select(config.resources, resources))
+    poller = Poller(config, CollectorRegistry(), progress=progress)
     return uvloop.run(_until_told(poller.once()))
 
 
-def poller_config(settings: Settings) -> PollerConfig:
+def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     """Return the poller's configuration.
 
     Raises:
@@ -67,6 +70,8 @@ def poller_config(settings: Settings) -> PollerConfig:
 
     """
     config = PollerConfig(
+        kafka=kafka,
+        topics=settings.topics(),
         resources=load(settings.openai_resources),
         tokens=tokens(settings),
         client=client_config(settings),
@@ -78,30 +83,30 @@ def poller_config(settings: Settings) -> PollerConfig:
     return config
 
 
-def tokens(settings: Settings) -> Tokens:
+def tokens(settings: Settings) -> ApiKeys:
     """Return the keys.
 
     Raises:
         UsageError: none is set.
 
     """
-    found: dict[str, Token] = {}
+    found: dict[str, ApiKey] = {}
     for kind in ("api", "admin", "session"):
         secret, file = getattr(settings, f"openai_{kind}_token"), getattr(settings, f"openai_{kind}_token_file")
         if secret is not None or file is not None:
-            found[kind] = Token(secret.get_secret_value().strip() if secret else None, file)
+            found[kind] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
     if not found:
         raise UsageError(
             "there is no key to ask OpenAI with",
             "set TALLYSTREAM_OPENAI_API_TOKEN, or TALLYSTREAM_OPENAI_API_TOKEN_FILE to a file that holds it",
         )
-    return Tokens(found)
+    return ApiKeys(found)
 
 
-def client_config(settings: Settings) -> ClientConfig:
+def client_config(settings: Settings) -> OpenAIClientConfig:
     """Return how to reach OpenAI."""
     proxy = settings.openai_proxy
-    return ClientConfig(
+    return OpenAIClientConfig(
         base_url=settings.openai_base_url,
         organization=settings.openai_organization,
         project=settings.openai_project,
@@ -111,30 +116,42 @@ def client_config(settings: Settings) -> ClientConfig:
     )
 
 
-async def _serve(settings: Settings, kafka: KafkaSettings, ops_port: int, progress: Progress | None) -> None:
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    poller = Poller(kafka, settings.topics(), poller_config(settings), registry=registry, progress=progress)
-    ops = OpsServer(poller.health, poller.ready, host=settings.ops_host, port=ops_port, registry=registry)
-    await ops.listen()
-    try:
-        await _until_told(_with_days(poller, OpenAIDays(kafka, settings.topics(), poller.metrics.days_offset.set)))
-    finally:
-        await ops.stop()
+class PollerWithDays:
+    """The poller, and beside it the agent that keeps what the records add up to per day."""
 
+    def __init__(
+        self, config: PollerConfig, registry: CollectorRegistry, clock: Clock, *, progress: PollProgress | None = None
+    ) -> None:
+        self._poller = Poller(config, registry, clock, progress=progress)
+        self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
 
-async def _with_days(poller: Poller, days: OpenAIDays) -> None:
-    """Poll, and keep what the records add up to per day; whoever ends with an error ends both."""
-    tasks = [asyncio.ensure_future(poller.run()), asyncio.ensure_future(days.run())]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await cancel(*tasks)
+    async def run(self) -> None:
+        """Run both until cancelled; whichever ends with an error ends both.
+
+        Raises:
+            UsageError: the CA file cannot be used.
+            UnfitError: a topic exists that is not as it must be.
+
+        """
+        tasks = [asyncio.ensure_future(self._poller.run()), asyncio.ensure_future(self._days.run())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await cancel(*tasks)
+
+    def healthy(self) -> Health:
+        """Return whether the poller moves on."""
+        return self._poller.healthy()
+
+    def ready(self) -> Health:
+        """Return whether the poller has joined its group."""
+        return self._poller.ready()
+
+    def status(self) -> PollerStatus:
+        """Return whether it polls, and how far the days are."""
+        return self._poller.status()
 
 
 async def _until_told(work: Coroutine[None, None, T]) -> T | None:

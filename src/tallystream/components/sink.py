@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import structlog
 import uvloop
-from prometheus_client import (
-    CollectorRegistry,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry
 
-from tallystream.agents.port_sink import Sink, SinkConfig
+from tallystream.agents.port_sink import Sink, SinkConfig, SinkResult
 from tallystream.agents.port_sink.mapping import Mapper, default_text
 from tallystream.agents.port_sink.mapping.mapper import SESSION_HOUR
-from tallystream.agents.port_sink.port.client import ClientConfig
-from tallystream.components import logs
+from tallystream.agents.port_sink.port.client import PortClientConfig
+from tallystream.components import harness, logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.service.locks import ProcessLock
-from tallystream.streams.service.ops import OpsServer
 
 log = structlog.get_logger()
 PLACES = 16
@@ -44,11 +36,43 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     """
     logs.configure()
     client, mapper = client_config(settings), read_mapper(settings)
-    with _place(settings.data_dir / "sink") as directory:
-        uvloop.run(_serve(settings, sink_config(settings, directory, client, mapper), kafka, ops_port))
+    for repair in mapper.repairs:
+        log.warning("mapping_repaired", where=repair.where, was=repair.was, now=repair.now, why=repair.why)
+    with _own_directory(settings) as directory:
+        config = sink_config(settings, kafka, directory, client, mapper)
+        harness.run("sink", Sink, config, ops=(settings.ops_host, ops_port))
 
 
-def client_config(settings: Settings) -> ClientConfig:
+def run_once(settings: Settings, kafka: KafkaSettings) -> SinkResult | None:
+    """Write everything there is to Port and return what came of it; None when it was told to stop.
+
+    Raises:
+        UnreachableError: another sink is the active one, or Kafka does not answer.
+        PortError: Port does not answer, or does not let us begin.
+        UsageError, UnfitError: as `run`.
+
+    """
+    logs.configure()
+    client, mapper = client_config(settings), read_mapper(settings)
+    with _own_directory(settings) as directory:
+        sink = Sink(sink_config(settings, kafka, directory, client, mapper), CollectorRegistry())
+        return uvloop.run(_until_told(sink.once()))
+
+
+def _own_directory(settings: Settings) -> AbstractContextManager[Path]:
+    hint = "one writes and the others stand by: two are enough"
+    return harness.first_free(settings.data_dir / "sink", PLACES, "sinks", hint)
+
+
+async def _until_told(work: Coroutine[None, None, SinkResult]) -> SinkResult | None:
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await asyncio.wait([task])
+    return None if task.cancelled() else task.result()
+
+
+def client_config(settings: Settings) -> PortClientConfig:
     """Return how to reach Port.
 
     Raises:
@@ -62,7 +86,7 @@ def client_config(settings: Settings) -> ClientConfig:
             "set TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... > Credentials)",
         )
     proxy = settings.port_proxy
-    config = ClientConfig(
+    config = PortClientConfig(
         client_id=settings.port_client_id,
         client_secret=secret,
         base_url=settings.port_base_url,
@@ -79,7 +103,7 @@ def read_mapper(settings: Settings) -> Mapper:
     """Return the mapping, compiled.
 
     Raises:
-        UsageError: the file cannot be read, or is no mapping.
+        UsageError: the file cannot be read, or is not a valid mapping.
 
     """
     # A mapping of the user's own says by itself what is wanted.
@@ -103,10 +127,14 @@ def mapping_text(path: Path | None) -> str:
         raise UsageError(f"the mapping file {path} cannot be read: {why}", "TALLYSTREAM_PORT_MAPPING names it") from exc
 
 
-def sink_config(settings: Settings, directory: Path, client: ClientConfig, mapper: Mapper) -> SinkConfig:
+def sink_config(
+    settings: Settings, kafka: KafkaSettings, directory: Path, client: PortClientConfig, mapper: Mapper
+) -> SinkConfig:
     """Return the sink's configuration."""
     retention = settings.port_retention
     return SinkConfig(
+        kafka=kafka,
+        topics=settings.topics(),
         directory=directory,
         client=client,
         mapper=mapper,
@@ -116,41 +144,3 @@ def sink_config(settings: Settings, directory: Path, client: ClientConfig, mappe
         retention=None if retention is None else retention.total_seconds(),
         session_timeout=settings.port_failover.total_seconds(),
     )
-
-
-@contextmanager
-def _place(parent: Path) -> Iterator[Path]:
-    """Hold the first free directory below `parent`; the kernel lets go of it however the process ends."""
-    for number in range(PLACES):
-        directory = parent / str(number)
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = ProcessLock(directory / "lock")
-        if not lock.acquire():
-            continue
-        try:
-            yield directory
-        finally:
-            lock.release()
-        return
-    raise UsageError(f"{PLACES} sinks run in {parent} already", "one writes and the others stand by: two are enough")
-
-
-async def _serve(settings: Settings, config: SinkConfig, kafka: KafkaSettings, ops_port: int) -> None:
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    for repair in config.mapper.repairs:
-        log.warning("mapping_repaired", where=repair.where, was=repair.was, now=repair.now, why=repair.why)
-    sink = Sink(kafka, settings.topics(), config, registry=registry)
-    ops = OpsServer(sink.health, sink.ready, host=settings.ops_host, port=ops_port, registry=registry)
-    await ops.listen()
-    try:
-        task = asyncio.ensure_future(sink.run())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-    finally:
-        await ops.stop()

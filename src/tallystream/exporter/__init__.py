@@ -7,6 +7,7 @@
 It reads Kafka alone, so it is right while every worker is dead. Run one a deployment.
 """
 
-from tallystream.exporter.service import Exporter, ExporterConfig
+from tallystream.exporter.config import ExporterConfig
+from tallystream.exporter.service import Exporter
 
 __all__ = ["Exporter", "ExporterConfig"]

@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
 
+from tallystream.exporter.config import ExporterConfig
 from tallystream.exporter.connections import Registers
 from tallystream.exporter.counters import Ledger, file_name
+from tallystream.exporter.errors import CountersUnusableError
 from tallystream.exporter.lag import LagReader, Lags
-from tallystream.exporter.metrics import View
-from tallystream.schemas.errors import UnfitError, UnreachableError
+from tallystream.exporter.metrics import ExporterCollector, View
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.hours import hour_of
+from tallystream.schemas.status import ExporterStatus
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka import topics as topic_admin
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
-from tallystream.streams.kafka.follower import Batch, Tail
-from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
@@ -32,33 +32,13 @@ TELL_EVERY = 60.0
 """Seconds between two lines in the log about a Kafka that stays away."""
 
 
-@dataclass(frozen=True)
-class ExporterConfig:
-    """What an exporter is made of; times in seconds."""
-
-    kafka: KafkaSettings
-    topics: Topics
-    directory: Path
-    lateness: float
-    """How long after its hour ended an event is still counted: what the age of a spool is compared with."""
-    every: float = 1.0
-    """Between two reads of the offsets."""
-    gather: float = 0.5
-    """Rows are counted, and committed to disk, this long after the first of them at most."""
-    stale: float = 30.0
-    """Lags older than this are not shown: nobody knows how they are now."""
-    hung: float = 60.0
-    """Without any answer from Kafka for this long the exporter is unhealthy."""
-    retry: float = 1.0
-
-
 class Exporter:
-    """Call `run` in a task; `view` is what the collector shows.
+    """One exporter process's work: `run` until it is cancelled; `view` is what the collector shows.
 
     Promise: no counter is shown before it is on disk, none at all before the rows have been read to their end once.
     """
 
-    def __init__(self, config: ExporterConfig, clock: Clock | None = None) -> None:
+    def __init__(self, config: ExporterConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
         self._config = config
         self._clock = clock or SystemClock()
         topics = config.topics
@@ -72,12 +52,14 @@ class Exporter:
         self._lag_at = self._rows_at = 0
         started = self._clock.monotonic()
         self._lag_moved = self._rows_moved = started
+        registry.register(ExporterCollector(self.view))
 
     async def run(self) -> None:
         """Run until cancelled.
 
         Raises:
-            UnfitError: the counters' file is damaged or cannot be written, or a topic is not as it must be.
+            CountersUnusableError: the counters' file is damaged or cannot be written.
+            UnfitError: a topic is not as it must be.
 
         """
         config = self._config
@@ -138,7 +120,7 @@ class Exporter:
         rows, small = topics.session_hour_rows.name, (topics.connections.name, topics.activity.name)
         positions = self._ledger.positions(rows)
         try:
-            async with Tail(self._config.kafka, (rows, *small), positions) as tail:
+            async with TopicFollower(self._config.kafka, (rows, *small), positions) as tail:
                 while True:
                     batches = await self._gather(tail)
                     await self._take(rows, batches)
@@ -151,7 +133,7 @@ class Exporter:
             self._ledger.forget_positions(rows)
             self._rows_up_to.clear()
 
-    async def _gather(self, tail: Tail) -> list[Batch]:
+    async def _gather(self, tail: TopicFollower) -> list[FollowedBatch]:
         """Return what comes, what follows it within a moment included: one commit for many rows."""
         batches = await tail.poll()
         until = self._clock.monotonic() + self._config.gather
@@ -162,7 +144,7 @@ class Exporter:
             size += sum(len(batch.records) for batch in more)
         return batches
 
-    async def _take(self, rows: str, batches: Sequence[Batch]) -> None:
+    async def _take(self, rows: str, batches: Sequence[FollowedBatch]) -> None:
         assert self._ledger is not None
         self._registers.apply(batch for batch in batches if batch.topic != rows)
         mine = [batch for batch in batches if batch.topic == rows]
@@ -175,14 +157,14 @@ class Exporter:
                 await applying
                 raise
             except sqlite3.Error as exc:
-                raise UnfitError(
+                raise CountersUnusableError(
                     f"the exporter's counters in {self._ledger.path} cannot be written: {exc}",
                     "make room on that disk; nothing is lost, it goes on where it stopped",
                 ) from exc
             for batch in mine:
                 self._note(batch)
 
-    def _note(self, batch: Batch) -> None:
+    def _note(self, batch: FollowedBatch) -> None:
         """Remember how far the rows of a partition have come."""
         self._newest_row_ms = max(self._newest_row_ms or 0, batch.after.timestamp)
         newest = max(
@@ -227,3 +209,7 @@ class Exporter:
         if not self._caught_up or now - self._rows_moved > self._config.stale:
             return Health(ok=False, why="the rows are still being read")
         return Health(ok=True)
+
+    def status(self) -> ExporterStatus:
+        """Return how far it has read."""
+        return ExporterStatus(caught_up=self._caught_up, kafka_failures=self._failures)

@@ -95,7 +95,7 @@ def _read(row: Mapping[str, Any], attribution: bool) -> tuple[Key, Sums]:
 def _pico(usd: str | None) -> int:
     pico = Decimal(usd or 0) * PICO
     if pico != int(pico):
-        raise ValueError(f"{usd} is no whole number of pico-dollars")
+        raise ValueError(f"{usd} is not a whole number of pico-dollars")
     return int(pico)
 
 

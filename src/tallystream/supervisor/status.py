@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import orjson
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.run import Component, Run
-from tallystream.supervisor import runfile
-
-ANSWER_SECONDS = 5.0
+from tallystream.schemas.status import ComponentReport
+from tallystream.supervisor import ops_client, runfile
+from tallystream.supervisor.ops_client import read_report
 
 
 @dataclass(frozen=True)
 class ComponentStatus:
-    """One component as its ops pages describe it."""
+    """One component as its ops port describes it."""
 
     name: str
     pid: int
@@ -31,13 +30,21 @@ class ComponentStatus:
     healthy: bool
     ready: bool
     why: str
-    """What its pages give as the reason, when it is not well."""
+    """The reason it gives, when it is not well."""
+    report: ComponentReport | None = None
+    """All it reports; None when it does not answer."""
 
     @property
     def state(self) -> str:
         """Return the state in words."""
         word = "ready" if self.ready else "not ready" if self.healthy else "unhealthy"
         return f"{word}: {self.why}" if self.why and not self.ready else word
+
+    @property
+    def detail(self) -> dict[str, Any] | None:
+        """Return what its kind tells of itself, as JSON has it; None when it does not tell."""
+        detail = self.report.detail if self.report is not None else None
+        return None if detail is None else detail.model_dump(mode="json")
 
     @property
     def uptime(self) -> str:
@@ -77,6 +84,7 @@ class Status:
                     "healthy": component.healthy,
                     "ready": component.ready,
                     "why": component.why,
+                    "detail": component.detail,
                 }
                 for component in self.components
             ],
@@ -98,35 +106,24 @@ async def collect(data_dir: Path) -> Status:
             f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir"
         )
     run = runfile.read_live(data_dir)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as http:
+    async with ops_client.session() as http:
         asked = await asyncio.gather(*(_ask(http, component) for component in (run.components if run else [])))
     return Status(data_dir, pid, run, tuple(asked))
 
 
 async def _ask(http: aiohttp.ClientSession, component: Component) -> ComponentStatus:
-    (healthy, sick), (ready, waiting) = await asyncio.gather(
-        _page(http, component.ops_url, "/healthz"), _page(http, component.ops_url, "/readyz")
-    )
+    report = None
+    healthy, ready, why = True, True, ""
+    if component.ops_url is not None:
+        try:
+            report = await read_report(http, component.ops_url)
+            healthy, ready = report.healthy.ok, report.ready.ok
+            why = "" if healthy and ready else report.ready.why if healthy else report.healthy.why
+        except UnreachableError as exc:
+            healthy, ready, why = False, False, exc.message
     return ComponentStatus(
-        component.name,
-        component.pid,
-        component.ops_url,
-        _uptime(component.pid),
-        healthy,
-        ready,
-        "" if healthy and ready else waiting if healthy else sick,
+        component.name, component.pid, component.ops_url, _uptime(component.pid), healthy, ready, why, report
     )
-
-
-async def _page(http: aiohttp.ClientSession, ops_url: str | None, path: str) -> tuple[bool, str]:
-    if ops_url is None:
-        return True, ""
-    try:
-        async with http.get(ops_url + path) as response:
-            document = orjson.loads(await response.read())
-            return response.status == 200, str(document.get("why", ""))
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return False, "does not answer"
 
 
 def _uptime(pid: int) -> float | None:

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock
-from tallystream.streams.service.log_throttle import Seldom
+from tallystream.streams.service.log_throttle import LogThrottle
 
 BACKLOG: Final = 1024
 HANDSHAKE_TIMEOUT: Final = 10.0
@@ -73,8 +73,8 @@ class Acceptor:
         self._limit = limit
         self._metrics = metrics
         self._tls = tls
-        self._refused = Seldom(clock, "accept_refused")
-        self._crowded = Seldom(clock, "too_many_connections")
+        self._refused = LogThrottle(clock, "accept_refused")
+        self._crowded = LogThrottle(clock, "too_many_connections")
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._handshakes: dict[asyncio.Task[None], None] = {}

@@ -26,7 +26,7 @@ from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.tls import Certificate
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.service.clock import Clock
-from tallystream.streams.service.log_throttle import Seldom
+from tallystream.streams.service.log_throttle import LogThrottle
 
 KEEP_ALIVE: Final = 75.0
 LINGER: Final = 2.0
@@ -50,7 +50,7 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ("_first", "_head", "_looks_protobuf", "busy", "closed", "complaints", "replies")
     replies: Replies
-    complaints: Seldom
+    complaints: LogThrottle
     busy: Callable[[], None]
     closed: Callable[[], None]
 
@@ -138,7 +138,7 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Handler, replies: Replies, complaints: Seldom) -> None:
+    def __init__(self, handler: Handler, replies: Replies, complaints: LogThrottle) -> None:
         super().__init__(handler)
         self._replies = replies
         self._complaints = complaints
@@ -174,7 +174,7 @@ class HttpServer:
         self._config = config
         self._handler = handler
         self._replies = replies
-        self._server = _Server(handler, replies, Seldom(clock, "not_http"))
+        self._server = _Server(handler, replies, LogThrottle(clock, "not_http"))
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
         self._acceptor = Acceptor(self._connection, connection_limit(config.max_connections), metrics, clock, self._tls)
 

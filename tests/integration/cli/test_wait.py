@@ -6,15 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from prometheus_client import CollectorRegistry, Gauge
 from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
 
-from tallystream.cli.commands.catch_up import GAUGES, Places, catch_up
+from tallystream.cli.commands.catch_up import Places, catch_up
+from tallystream.components.harness import reporter
 from tallystream.schemas.errors import UnreachableError
+from tallystream.schemas.status import GatewayStatus
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.service.ops import Health, OpsServer
@@ -39,15 +41,47 @@ async def usage(kafka: KafkaSettings, topics: Topics) -> None:
     await produce(kafka, topics.usage.name, [(b"k", b"v", partition) for partition in (0, 0, 0, 1)])
 
 
+@dataclass
+class Held:
+    """What a gateway holds, for a test to turn."""
+
+    requests_in_progress: int = 0
+    quarantine_requests: int = 0
+    spool_messages: int = 0
+
+
+class Gateway:
+    """A gateway as its ops port shows it."""
+
+    def __init__(self) -> None:
+        self.held: Held | None = Held()
+
+    async def run(self) -> None:
+        """Do nothing."""
+
+    def healthy(self) -> Health:
+        return Health(True)
+
+    def ready(self) -> Health:
+        return Health(True)
+
+    def status(self) -> GatewayStatus | None:
+        if self.held is None:
+            return None
+        return GatewayStatus(
+            **asdict(self.held), quarantine_bytes=0, spool_bytes=0, spool_max_bytes=1, spool_oldest_age_seconds=0,
+            kafka_live=True, connections=1,
+        )  # fmt: skip
+
+
 @asynccontextmanager
-async def ops() -> AsyncIterator[tuple[str, dict[str, Gauge]]]:
-    """A gateway's ops port, with gauges to turn."""
-    registry = CollectorRegistry()
-    gauges = {name: Gauge(name, "as the gateway has it", registry=registry) for name in GAUGES}
-    server = OpsServer(lambda: Health(True), lambda: Health(True), registry=registry)
+async def ops() -> AsyncIterator[tuple[str, Gateway]]:
+    """A gateway's ops port."""
+    gateway = Gateway()
+    server = OpsServer(gateway.healthy, gateway.ready, status=reporter("gateway", gateway))
     await server.start()
     try:
-        yield server.url, gauges
+        yield server.url, gateway
     finally:
         await server.stop()
 
@@ -77,20 +111,19 @@ def watch() -> Watch:
 
 async def test_everything_on_its_way_is_waited_for(kafka: KafkaSettings, topics: Topics, watch: Watch) -> None:
     await usage(kafka, topics)
-    async with ops() as (url, gauges):
-        for gauge in gauges.values():
-            gauge.set(2)
+    async with ops() as (url, gateway):
+        held = gateway.held = Held(2, 2, 2)
         waiting = asyncio.create_task(
             catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=60, show=watch.note)
         )
         await watch.until("2 requests being answered")
-        gauges["tallystream_gateway_requests_in_progress"].set(0)
+        held.requests_in_progress = 0
         await watch.until("2 requests in quarantine")
-        gauges["tallystream_gateway_quarantine_requests"].set(0)
+        held.quarantine_requests = 0
         await watch.until("2 messages in the spool")
         # A gateway that is busy again holds nobody up who asked before.
-        gauges["tallystream_gateway_requests_in_progress"].set(5)
-        gauges["tallystream_gateway_spool_messages"].set(0)
+        held.requests_in_progress = 5
+        held.spool_messages = 0
         await watch.until("4 messages on 2 partitions")
         await commit(kafka, topics, {0: 3})
         await watch.until("1 messages on 1 partitions")
@@ -116,11 +149,18 @@ async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
         await waiting
 
 
-async def test_a_gateway_without_our_gauges_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
-    server = OpsServer(lambda: Health(True), lambda: Health(True), registry=CollectorRegistry())
+async def test_a_gateway_that_cannot_tell_yet_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
+    async with ops() as (url, gateway):
+        gateway.held = None
+        with pytest.raises(UnreachableError, match="does not tell yet"):
+            await catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=0.5, show=lambda _: None)
+
+
+async def test_a_gateway_that_reports_no_status_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
+    server = OpsServer(lambda: Health(True), lambda: Health(True))
     await server.start()
     try:
-        with pytest.raises(UnreachableError, match="does not tell"):
+        with pytest.raises(UnreachableError, match="does not report its status"):
             await catch_up(kafka, topics, lambda: Places({"gateway": server.url}), seconds=0.5, show=lambda _: None)
     finally:
         await server.stop()

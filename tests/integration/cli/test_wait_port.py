@@ -17,12 +17,15 @@ from tests.support.waiting import until
 
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.cli.commands.catch_up import Places, catch_up
+from tallystream.components.harness import reporter
 from tallystream.sandbox import Fault
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import ensure
-from tallystream.streams.poller.metrics import Metrics
-from tallystream.streams.service.ops import Health, OpsServer
+from tallystream.streams.poller.config import PollerConfig
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.service import Poller
+from tallystream.streams.service.ops import OpsServer
 
 pytestmark = pytest.mark.kafka
 HOUR = "2026-11-21T13:00:00Z"
@@ -69,14 +72,14 @@ async def test_openai_days_are_waited_for(kafka: KafkaSettings, prefix: str) -> 
         await ensure(kafka, here.topics.all())
         for day in range(5):
             await here.say(day)
-        registry = CollectorRegistry()
-        metrics = Metrics(registry, ())
-        server = OpsServer(lambda: Health(True), lambda: Health(True), registry=registry)
+        tokens = ApiKeys({"api": ApiKey("sk-test")})
+        poller = Poller(PollerConfig(kafka, here.topics, (), tokens), CollectorRegistry())
+        server = OpsServer(poller.healthy, poller.ready, status=reporter("poller", poller))
         await server.start()
         find = lambda: Places(pollers={"poller": server.url})  # noqa: E731 - as the others
         waiting = asyncio.create_task(catch_up(kafka, here.topics, find, seconds=60, show=watch.note))
         await watch.until("10 of OpenAI's records are not in")
-        agent = asyncio.create_task(OpenAIDays(kafka, here.topics, metrics.days_offset.set).run())
+        agent = asyncio.create_task(OpenAIDays(kafka, here.topics, poller.days_done).run())
         try:
             await waiting
             assert not await here.wrong()
@@ -101,7 +104,7 @@ async def test_the_command_asks_sinks_it_is_told_of(
 ) -> None:
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path) as running:
-            await until(lambda: running.metric("tallystream_port_sweeps_total"), "it writes")
+            await until(lambda: running.metric("tallystream_sink_sweeps_total"), "it writes")
             said = await asyncio.to_thread(cli, "wait", "--caught-up", "--json")
             assert said.document["sinks"] == 0
             assert "A Port sink runs elsewhere" in said.err

@@ -210,7 +210,7 @@ async def test_what_cannot_be_decoded_is_400_and_leaves_a_dead_letter(
         letters = await read_topic(fresh.kafka, fresh.topics.deadletters)
     (first, letter), (second, _) = letters
     assert first == second, "a body sent again must repeat its dead letter, not add one"
-    assert first.startswith(b"gateway|")
+    assert first.startswith(b"gateway|codex-")
     assert (letter["reason"], letter["size"], len(letter["sha256"])) == ("undecodable", len(content), 64)
     assert letter["connection_id"] == "codex-7f3a"
     assert letter["record"] == {}
@@ -228,7 +228,7 @@ async def test_records_that_cannot_count_are_a_partial_success_and_dead_letters(
             said = (await response.json())["partialSuccess"]
         letters = [letter for _, letter in await read_topic(fresh.kafka, fresh.topics.deadletters)]
         shown = own.metrics.registry.get_sample_value(
-            "tallystream_unrecognised_usage_records_total", {"provider": "codex"}
+            "tallystream_gateway_unrecognised_usage_records_total", {"provider": "codex"}
         )
     assert said["rejectedLogRecords"] == "2"
     assert {letter["reason"] for letter in letters} == {"no_session", "unrecognised_usage"}

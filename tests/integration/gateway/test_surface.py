@@ -9,19 +9,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import grpc
 import pytest
 import zstandard
 from google.rpc.status_pb2 import Status
 from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_http import JSON, PROTOBUF, body, usage
-from tests.support.gateway import INGEST_ID, config_of, logs_path, running
+from tests.support.gateway import INGEST_ID, config_of, connection, logs_path, running, write
 from tests.support.waiting import until
 
+from tallystream.schemas.connections import Quota
 from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway import Gateway
 
 pytestmark = pytest.mark.kafka
+LIMITED_ID = "Zq3vTestIngestLimited1"
 
 
 @asynccontextmanager
@@ -199,3 +202,32 @@ async def test_beyond_the_cap_the_silent_make_room_and_those_at_work_stay(
         for _, silent in crowd:
             silent.close()
         await asyncio.gather(*(silent.wait_closed() for _, silent in crowd), return_exceptions=True)
+
+
+async def test_a_connection_beyond_its_quota_is_429_and_its_neighbour_is_not(
+    fresh: Deployment, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    limited = connection("codex", LIMITED_ID, connection_id="codex-full", quota=Quota(requests=1))
+    await write(fresh.kafka, fresh.topics, limited)
+    async with running(config_of(fresh.kafka, fresh.prefix, tmp_path, grpc_port=0)) as own:
+        answers = []
+        while 429 not in answers:
+            async with http.post(own.url + logs_path(LIMITED_ID), data=b"{}", headers=JSON) as response:
+                said = await response.json()
+                answers.append(response.status)
+        assert set(answers[:10]) == {200}
+        assert (said["code"], response.headers["Retry-After"]) == (8, "1")
+        assert "1 requests a second" in said["message"]
+        async with http.post(own.url + logs_path(), data=b"{}", headers=JSON) as response:
+            assert response.status == 200
+        assert own.grpc is not None
+        async with grpc.aio.insecure_channel(own.grpc) as channel:
+            send = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
+            refused = None
+            while refused is None:
+                try:
+                    await send(b"", metadata=((CONNECTION_HEADER, LIMITED_ID),))
+                except grpc.aio.AioRpcError as exc:
+                    refused = exc
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "grpc-status-details-bin" in dict(refused.trailing_metadata() or ())

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from aiokafka.protocol.group import LeaveGroupRequest
+from prometheus_client import CollectorRegistry
 from tests.support.openai_rig import Rig, only, rig
 from tests.support.waiting import until
 
@@ -16,7 +17,7 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.leader_election import Election, Fence, NotLeaderError
-from tallystream.streams.poller.published import Ledger
+from tallystream.streams.poller.published import PublishedIndex
 from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.poller.service import Poller
 
@@ -79,7 +80,7 @@ async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topic
         (record,) = (await one.records()).values()
         async with member(kafka, topics) as election, Publisher(kafka, topics) as publisher:
             term = await until(lambda: election.term, "active")
-            ledger, fence = Ledger(kafka, topics.openai_records.name), Fence(election, term)
+            ledger, fence = PublishedIndex(kafka, topics.openai_records.name), Fence(election, term)
             await publisher.publish(fence, ledger, [record], None)
             async with member(kafka, topics) as other:
                 await until(lambda: other.joined and election.term, "the group has balanced anew")
@@ -93,14 +94,14 @@ async def test_a_poll_that_a_rebalance_interrupts_is_thrown_away_and_made_again(
 ) -> None:
     async with rig(kafka, prefix, only("/models")) as one:
         one.order(match="/models", kind="latency", seconds=20.0, times=1)
-        poller = Poller(kafka, one.topics, replace(one.config, session_timeout=6.0), clock=one.clock)
+        poller = Poller(replace(one.config, session_timeout=6.0), CollectorRegistry(), one.clock)
         one.pollers.append(poller)
         running = asyncio.create_task(poller.run())
         try:
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
             async with member(kafka, one.topics, 6.0) as standby:
                 await joined(standby)
-                await until(lambda: one.metric("tallystream_openai_polls_discarded_total"), "it is thrown away")
+                await until(lambda: one.metric("tallystream_poller_polls_discarded_total"), "it is thrown away")
                 await until(one.records, "it was made again")
                 assert poller.ready().why == "active"
         finally:
@@ -135,7 +136,7 @@ async def two(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
 
 async def test_a_poller_that_is_told_to_stop_is_followed_at_once(two: Rig) -> None:
     config = replace(two.config, interval=1.0, session_timeout=90.0)
-    pollers = [Poller(two.kafka, two.topics, config, clock=two.clock) for _ in range(2)]
+    pollers = [Poller(config, CollectorRegistry(), two.clock) for _ in range(2)]
     tasks = [asyncio.create_task(poller.run()) for poller in pollers]
     try:
         await until(lambda: [poller.ready().ok for poller in pollers] == [True, True], "both have joined")
@@ -146,7 +147,7 @@ async def test_a_poller_that_is_told_to_stop_is_followed_at_once(two: Rig) -> No
         await until(
             lambda: pollers[1 - active].ready().why == "active", "the standby polls before the session timeout", 60.0
         )
-        assert pollers[1 - active].health().ok
+        assert pollers[1 - active].healthy().ok
     finally:
         for task in tasks:
             task.cancel()

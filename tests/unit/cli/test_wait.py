@@ -4,23 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tallystream.cli.commands.catch_up import samples, still_behind
+from tallystream.cli.commands.catch_up import still_behind, words_of_lost
 from tallystream.streams.kafka.lag import PartitionLag
-
-PAGE = """
-# HELP tallystream_gateway_spool_messages Messages in the spool.
-# TYPE tallystream_gateway_spool_messages gauge
-tallystream_gateway_spool_messages 1.2e+03
-tallystream_gateway_requests_in_progress{slot="a"} 2.0
-tallystream_gateway_requests_in_progress{slot="b"} 1.0
-tallystream_gateway_spool_messages_total 9.0
-"""
-
-
-def test_gauges_are_read_and_missing_ones_are_not_zero() -> None:
-    assert samples(PAGE, "tallystream_gateway_spool_messages") == {"": 1200}
-    assert samples(PAGE, "tallystream_gateway_requests_in_progress") == {'slot="a"': 2, 'slot="b"': 1}
-    assert samples(PAGE, "tallystream_gateway_quarantine_requests") == {}
 
 
 @pytest.mark.parametrize(
@@ -50,3 +35,10 @@ def test_a_position_past_the_end_is_not_caught_up() -> None:
     lag = PartitionLag(0, 10, 0, 3)
     assert lag.beyond
     assert "made anew" in (still_behind({0: 3}, [lag]) or "")
+
+
+def test_what_retention_removed_before_it_was_counted_is_not_caught_up() -> None:
+    lags = [PartitionLag(0, 6, 14, 14), PartitionLag(1, 5, 5, 5), PartitionLag(2, None, 3, 9)]
+    assert [one.lost for one in lags] == [8, 0, 0]
+    assert "8 messages" in (words_of_lost(lags) or "")
+    assert words_of_lost(lags[1:]) is None

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tallystream.agents.session_cost.dead_letters import invalid_message, refused_event
-from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, Batch, InvalidMessageError, parse
+from tallystream.agents.session_cost.errors import InvalidMessageError
+from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, Batch, parse
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason

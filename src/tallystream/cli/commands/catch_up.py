@@ -12,28 +12,30 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tallystream.schemas.errors import UnreachableError
+from tallystream.schemas.errors import MismatchError, UnreachableError
+from tallystream.schemas.status import Detail, GatewayStatus, PollerStatus, SinkStatus
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
     from tallystream.settings.settings import Settings
     from tallystream.streams.kafka.lag import PartitionLag
     from tallystream.streams.kafka.settings import KafkaSettings
     from tallystream.streams.kafka.topics import Topics
 
 POLL = 0.1
-GAUGES = {
-    "tallystream_gateway_requests_in_progress": "requests being answered",
-    "tallystream_gateway_quarantine_requests": "requests in quarantine",
-    "tallystream_gateway_spool_messages": "messages in the spool",
+GATEWAY_HOLDS = {
+    "requests_in_progress": "requests being answered",
+    "quarantine_requests": "requests in quarantine",
+    "spool_files_unopened": "spool files that cannot be opened now",
+    "spool_messages": "messages in the spool",
 }
-"""What a gateway must have been seen without, in this order, for each can still feed the next."""
-DAYS_OFFSET = "tallystream_openai_billed_offset"
-SINK_ACTIVE, SINK_READ = "tallystream_port_sink_active", "tallystream_port_source_offset"
-SINK_GAUGES = {
-    "tallystream_port_sweep_running": "comparison of everything with what Port has",
-    "tallystream_port_repetitions_due": "requests of unknown fate to be repeated",
-    "tallystream_port_backlog_documents": "changed documents",
-    "tallystream_port_backlog_entities": "entities on their way to Port",
+"""What a gateway must have been seen without, in this order, for each can still feed the next: fields of its status."""
+SINK_HOLDS = {
+    "sweep_running": "comparison of everything with what Port has",
+    "repetitions_due": "requests of unknown fate to be repeated",
+    "backlog_documents": "changed documents",
+    "backlog_entities": "entities on their way to Port",
 }
 """The same of the sink that writes, once it has read its sources."""
 Note = Callable[[str], None]
@@ -77,8 +79,11 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
     Raises:
         UnreachableError: not within `seconds`; the message says what was still behind.
+        MismatchError: everything that there is has been counted, and acknowledged messages are missing.
 
     """
+    from tallystream.supervisor.ops_client import session
+
     behind = "nothing has been looked at"
 
     def note(what: str) -> None:
@@ -88,10 +93,17 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
     try:
         async with asyncio.timeout(seconds):
-            await _gateways(find, note)
-            await _worker(kafka, topics, note)
-            await _days(kafka, topics, find, note)
-            await _sinks(kafka, topics, find, note)
+            async with session() as http:
+                damaged = await _gateways(http, find, note)
+                await _worker(kafka, topics, note)
+                await _days(http, kafka, topics, find, note)
+                await _sinks(http, kafka, topics, find, note)
+            if damaged:
+                raise MismatchError(
+                    f"caught up, but {damaged:,} damaged spool files are set aside: what could not be read of them is"
+                    " missing from the tables",
+                    "`tallystream spool list` shows them, `tallystream spool recover FILE` settles them",
+                )
     except TimeoutError:
         raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
@@ -102,28 +114,50 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 # -- gateways
 
 
-def look(name: str, ops_url: str, seen_without: set[str]) -> str | None:
-    """Look at a gateway once; return what is still there in words, None when nothing is.
+async def _gateways(http: ClientSession, find: Find, note: Note) -> int:
+    """Wait until each gateway has nothing left; return how many damaged spool files they have set aside.
 
-    What was acknowledged before the first look has left the gateway when each gauge has been seen at 0 once
-    (`seen_without` remembers).
+    One that is restarted meanwhile has another URL, and the same spool.
     """
-    text = page(ops_url)
-    return f"{name} does not answer" if text is None else _left(name, text, GAUGES, seen_without)
-
-
-async def _gateways(find: Find, note: Note) -> None:
-    """Wait until each gateway has nothing left. One that is restarted meanwhile has another URL, and the same spool."""
     urls = find().gateways
     seen: dict[str, set[str]] = {name: set() for name in urls}
     for name, without in seen.items():
         while True:
-            behind = await asyncio.to_thread(look, name, urls[name], without) if name in urls else f"{name} is gone"
+            behind = await _gateway(http, name, urls[name], without) if name in urls else f"{name} is gone"
             if behind is None:
                 break
             note(behind)
             await asyncio.sleep(POLL)
             urls = find().gateways
+    # Gateways on one volume see the same files.
+    return max([await _damaged(http, url) for url in urls.values()], default=0)
+
+
+async def _damaged(http: ClientSession, ops_url: str) -> int:
+    from tallystream.supervisor.ops_client import read_report
+
+    try:
+        detail = (await read_report(http, ops_url)).detail
+    except UnreachableError:
+        return 0
+    return detail.spool_files_damaged if isinstance(detail, GatewayStatus) else 0
+
+
+async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: set[str]) -> str | None:
+    """Ask a gateway once; return what is still there in words, None when nothing is.
+
+    What was acknowledged before the first look has left the gateway when each field has been seen at 0 once
+    (`seen_without` remembers).
+    """
+    from tallystream.supervisor.ops_client import read_report
+
+    try:
+        detail = (await read_report(http, ops_url)).detail
+    except UnreachableError as exc:
+        return f"{name} {exc.message}"
+    if not isinstance(detail, GatewayStatus):
+        return f"{name} does not tell yet what it holds"
+    return _left(name, detail, GATEWAY_HOLDS, seen_without)
 
 
 # -- the worker
@@ -156,6 +190,8 @@ async def _passed(kafka: KafkaSettings, group: str, topic: str, note: Note) -> N
         try:
             async with GroupLag(kafka, group, topic) as lag:
                 while now := await lag.read():
+                    if lost := words_of_lost(now):
+                        raise MismatchError(lost, "`tallystream doctor` says where, and how to go on")
                     goal = {one.partition: one.end for one in now} if goal is None else goal
                     behind = still_behind(goal, now)
                     if behind is None:
@@ -176,6 +212,13 @@ async def _readable(kafka: KafkaSettings, topic: str) -> bool:
         return reader.extent.exists
 
 
+def words_of_lost(now: list[PartitionLag]) -> str | None:
+    """Return in words what was removed before it was counted, None when nothing was."""
+    if not (lost := sum(one.lost for one in now)):
+        return None
+    return f"{lost:,} messages of the usage topic were removed before they were counted: the tables lack them"
+
+
 def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
     """Return in words what is missing up to the goal's offsets, None when nothing is."""
     beyond = [one.partition for one in now if one.beyond]
@@ -194,18 +237,18 @@ def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
 # -- openai.days
 
 
-async def _days(kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
+async def _days(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
     """Wait until the days say what OpenAI's records did when this began. Any poller's agent keeps them."""
     if not find().pollers:
         return
     goal = (await _ends(kafka, [topics.openai_records.name], note)).get((topics.openai_records.name, 0), 0)
     while True:
-        pages = await asyncio.gather(*(asyncio.to_thread(page, url) for url in find().pollers.values()))
-        found = [offset for text in pages if text for offset in samples(text, DAYS_OFFSET).values()]
+        details = await _details(http, find().pollers.values())
+        found = [detail.days_offset for detail in details if isinstance(detail, PollerStatus)]
         if max(found, default=-1) >= goal:
             return
         if found:
-            note(f"{goal - max(found):,.0f} of OpenAI's records are not in {topics.openai_days.name} yet")
+            note(f"{goal - max(found):,} of OpenAI's records are not in {topics.openai_days.name} yet")
         else:
             note("no poller tells how far the days are")
         await asyncio.sleep(POLL)
@@ -214,7 +257,7 @@ async def _days(kafka: KafkaSettings, topics: Topics, find: Find, note: Note) ->
 # -- the sink
 
 
-async def _sinks(kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
+async def _sinks(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
     """Wait until the sink that writes has read what its sources held when this began, and Port has all of it."""
     from tallystream.agents.port_sink.documents import feeds
 
@@ -224,36 +267,31 @@ async def _sinks(kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -
     seen: dict[str, set[str]] = {}
     while True:
         sinks = find().sinks
-        texts = await asyncio.gather(*(asyncio.to_thread(page, url) for url in sinks.values()))
-        writing = [
-            (name, text)
-            for name, text in zip(sinks, texts, strict=True)
-            if text is not None and sum(samples(text, SINK_ACTIVE).values()) > 0
-        ]
+        details = zip(sinks, await _details(http, sinks.values()), strict=True)
+        writing = [(name, detail) for name, detail in details if isinstance(detail, SinkStatus) and detail.active]
         seen = {name: seen.get(name, set()) for name, _ in writing}  # another one begins with everything
-        left = [_sink(name, text, goal, seen[name]) for name, text in writing]
+        left = [_sink(name, detail, goal, seen[name]) for name, detail in writing]
         if None in left:
             return
         note(left[0] if left and left[0] else "no sink writes to Port yet; its /readyz says why")
         await asyncio.sleep(POLL)
 
 
-def _sink(name: str, text: str, goal: Offsets, seen_without: set[str]) -> str | None:
+def _sink(name: str, status: SinkStatus, goal: Offsets, seen_without: set[str]) -> str | None:
     """Return what a sink has before it, in words; None when nothing is left up to the goal."""
-    read = samples(text, SINK_READ)
-    at = {(labels["topic"], int(labels["partition"])): offset for labels, offset in map(_labelled, read.items())}
-    if unread := sum(max(0, end - int(at.get(where, 0))) for where, end in goal.items()):
+    at = {(one.topic, one.partition): one.offset for one in status.read}
+    if unread := sum(max(0, end - at.get(where, 0)) for where, end in goal.items()):
         return f"{name} has {unread:,} rows to read"
-    return _left(name, text, SINK_GAUGES, seen_without)
+    return _left(name, status, SINK_HOLDS, seen_without)
 
 
 async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offsets:
     """Return where topics end; those that do not exist are left out."""
-    from tallystream.streams.kafka.follower import Tail
+    from tallystream.streams.kafka.follower import TopicFollower
 
     while True:
         try:
-            async with Tail(kafka, topics, {}) as tail:
+            async with TopicFollower(kafka, topics, {}) as tail:
                 return tail.ends()
         except UnreachableError as exc:
             note(exc.message)
@@ -263,38 +301,24 @@ async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offs
 # -- ops ports
 
 
-def page(ops_url: str) -> str | None:
-    """Return a component's `/metrics`; None: it does not answer."""
-    from tallystream.cli.http_client import request
+async def _details(http: ClientSession, ops_urls: Iterable[str]) -> list[Detail | None]:
+    """Return what components tell of themselves; None: one does not answer, or cannot tell yet."""
+    from tallystream.supervisor.ops_client import read_report
 
-    try:
-        status, body = request("GET", f"{ops_url}/metrics", timeout=5.0)
-    except UnreachableError:
-        return None
-    return body.decode(errors="replace") if status == 200 else ""
+    async def one(url: str) -> Detail | None:
+        try:
+            return (await read_report(http, url)).detail
+        except UnreachableError:
+            return None
 
-
-_SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
+    return await asyncio.gather(*map(one, ops_urls))
 
 
-def samples(text: str, name: str) -> dict[str, float]:
-    """Return a metric's samples on a `/metrics` page by their labels' text."""
-    return {labels: float(value) for found, labels, value in _SAMPLE.findall(text) if found == name}
-
-
-def _labelled(sample: tuple[str, float]) -> tuple[dict[str, str], float]:
-    return dict(_LABEL.findall(sample[0])), sample[1]
-
-
-def _left(name: str, text: str, gauges: Mapping[str, str], seen_without: set[str]) -> str | None:
-    """Return the first gauge that has not been seen at 0 yet, in words."""
-    for gauge, words in gauges.items():
-        found = samples(text, gauge)
-        if not found:
-            return f"{name} does not tell its {words}"
-        if gauge not in seen_without:
-            if (value := sum(found.values())) > 0:
-                return f"{name}: {value:,.0f} {words}"
-            seen_without.add(gauge)
+def _left(name: str, status: Detail, fields: Mapping[str, str], seen_without: set[str]) -> str | None:
+    """Return the first field that has not been seen at 0 yet, in words."""
+    for field_name, words in fields.items():
+        if field_name not in seen_without:
+            if (value := int(getattr(status, field_name))) > 0:
+                return f"{name}: {value:,} {words}"
+            seen_without.add(field_name)
     return None

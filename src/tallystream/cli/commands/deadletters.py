@@ -45,6 +45,10 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "A count is negative, not a number, or the parts exceed the whole.",
         "The client wrote it so; `deadletters show` has its fields. Report it with the client's version.",
     ),
+    Reason.CONFLICTING_COUNTS: (
+        "Two records of one request have different counts; the larger was counted.",
+        "Nothing is lost. Look at the client if it happens often: it reports one request in two ways.",
+    ),
     Reason.NO_SESSION: (
         "A usage record names no session, so its cost belongs to nothing.",
         "Check that nothing between client and gateway strips attributes (a collector's filter, say).",
@@ -85,6 +89,10 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "An expression of the Port mapping fails on the record, or gives no entity; the record's others went on.",
         "Try it: `tallystream port mapping test FILE --input SAMPLE`. The sink maps everything anew when it starts.",
     ),
+    Reason.INVALID_BILL: (
+        "OpenAI's answer for a day has an amount that cannot be added up; the day keeps what it had.",
+        "Nothing is to be done when the next poll answers well. Another currency than US dollars is not added up.",
+    ),
     Reason.PORT_REFUSED: (
         "Port does not take the entity, or what it relates to never came.",
         "`tallystream port blueprints diff`; the sink offers it again when it changes, and when the sink starts.",
@@ -116,7 +124,7 @@ def list_(
     from tallystream.streams.service.clock import SystemClock, utc
 
     if reason is not None and reason not in list(Reason):
-        raise UsageError(f"there is no reason {reason!r}", f"reasons: {', '.join(Reason)}")
+        raise UsageError(f"{reason!r} is not a valid reason", f"reasons: {', '.join(Reason)}")
     now = SystemClock().now_ns()
     first = None if since is None else parse_when(since, now, "--since")
     letters = [
@@ -186,7 +194,7 @@ def _read(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
         values = run(latest(cluster(settings), settings.topics().deadletters.name, progress=progress))
     letters, unreadable = parse(values.values())
     if unreadable:
-        err_console.print(f"{unreadable} records are no dead letters and were left out.", style="yellow")
+        err_console.print(f"{unreadable} records are not dead letters and were left out.", style="yellow")
     return letters
 
 

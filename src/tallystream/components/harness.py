@@ -1,0 +1,165 @@
+"""What every component is run by: signals, metrics, the ops port, the lock on its directory.
+
+logs.configure()                                      first, so that a setting that is wrong becomes a log line
+with owned(directory, "a worker"):                    where the component has state of its own
+run("worker", Worker, config, ops=(host, port))   until SIGTERM or SIGINT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+import uvloop
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from tallystream import __version__
+from tallystream.components.renamed_metrics import WithOldNames
+from tallystream.schemas.errors import UsageError
+from tallystream.schemas.status import ComponentReport, Verdict
+from tallystream.streams.service import locks
+from tallystream.streams.service.clock import Clock, SystemClock
+from tallystream.streams.service.component import Component
+from tallystream.streams.service.ops import Health, OpsServer
+
+log = structlog.get_logger()
+Config = TypeVar("Config")
+Factory = Callable[[Config, CollectorRegistry, Clock], Component]
+
+
+def run(name: str, service: Factory[Config], config: Config, *, ops: tuple[str, int]) -> None:
+    """Make the component and run it until SIGTERM or SIGINT.
+
+    `name` is its subcommand; `ops` the host and port of its ops server (port 0: any free one).
+
+    Raises:
+        UsageError: the ops port is taken.
+        TallystreamError: whatever the component ends with.
+
+    """
+    uvloop.run(serve(name, service, config, ops=ops))
+
+
+async def serve(name: str, service: Factory[Config], config: Config, *, ops: tuple[str, int]) -> None:
+    """Do the same in a loop that runs, in the main thread."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    registry = process_registry()
+    component = service(config, registry, SystemClock())
+    server = OpsServer(
+        component.healthy,
+        component.ready,
+        host=ops[0],
+        port=ops[1],
+        registry=WithOldNames(registry),
+        status=reporter(name, component),
+    )
+    await server.listen()
+    log.info("component_started", component=name, ops=server.url)
+    try:
+        await until_told(component, stop)
+    finally:
+        await server.stop()
+    log.info("component_stopped", component=name)
+
+
+async def until_told(component: Component, stop: asyncio.Event) -> None:
+    """Run the component until `stop` is set or it ends by itself; a cancel lets it finish what it must.
+
+    Raises:
+        TallystreamError: whatever the component ends with.
+
+    """
+    running, told = asyncio.create_task(component.run()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((running, told), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            running.cancel()
+            await asyncio.wait((running,))
+        if not running.cancelled():
+            running.result()
+    finally:
+        told.cancel()
+        running.cancel()
+
+
+def process_registry() -> CollectorRegistry:
+    """Return a registry with the metrics of the process."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+def reporter(name: str, component: Component) -> Callable[[], ComponentReport]:
+    """Return what `/status` answers with."""
+    started_at = datetime.now(UTC)
+
+    def verdict(health: Health) -> Verdict:
+        return Verdict(ok=health.ok, why=health.why)
+
+    def report() -> ComponentReport:
+        return ComponentReport(
+            component=name,
+            version=__version__,
+            pid=os.getpid(),
+            started_at=started_at,
+            healthy=verdict(component.healthy()),
+            ready=verdict(component.ready()),
+            detail=component.status(),
+        )
+
+    return report
+
+
+@contextmanager
+def owned(directory: Path, what: str, hint: str) -> Iterator[None]:
+    """Hold the directory's lock, which the kernel lets go of however the process ends.
+
+    Raises:
+        UsageError: `what` runs in it already; `hint` says what to do.
+
+    """
+
+    def refused(pid: int | None) -> UsageError:
+        return UsageError(f"{what} runs in {directory} already" + (f" (process {pid})" if pid else ""), hint)
+
+    with locks.held(directory / "lock", refused):
+        yield
+
+
+@contextmanager
+def first_free(parent: Path, places: int, what: str, hint: str) -> Iterator[Path]:
+    """Hold the first of the directories `parent`/0, `parent`/1, ... that nobody else holds, and give it.
+
+    Raises:
+        UsageError: all `places` are held; `what` names who holds them, `hint` says what to do.
+
+    """
+    for number in range(places):
+        directory = parent / str(number)
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = locks.ProcessLock(directory / "lock")
+        if not lock.acquire():
+            continue
+        try:
+            yield directory
+        finally:
+            lock.release()
+        return
+    raise UsageError(f"{places} {what} run in {parent} already", hint)
