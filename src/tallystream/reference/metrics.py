@@ -32,7 +32,7 @@ from tallystream.streams.runtime.progress import Counters, Progress
 LABELS = {
     "blueprint": "a Port blueprint of the mapping",
     "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
-    "client": "codex, claude or gemini",
+    "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
     "cluster_name": "the topic prefix",
     "code": "the HTTP statuses the gateway answers",
     "connection": f"a connection's public id; at most {MAX_CONNECTIONS}, then `other`",
@@ -48,7 +48,7 @@ LABELS = {
     "name": "what the operator called the connection, 80 characters at most",
     "outcome": "caught_up or failed",
     "partition": "a partition's number; as many as configured",
-    "provider": "codex, claude, gemini or unknown; of unpriced requests: openai, anthropic, google",
+    "provider": "what a connection was created for, or unknown; of unpriced requests: openai, anthropic, google",
     "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of `streams.poller.errors.Why`",
     "resource": "a declared OpenAI resource",
     "result": "ok, partial, or the kind of an error",
