@@ -28,9 +28,9 @@ from tests.support.gateway import (
 from tests.support.waiting import until
 from tests.unit.gateway.test_spool_slots import MESSAGE
 
+from tallystream.schemas.connections import hash_secret
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway import GatewayConfig
-from tallystream.streams.gateway.auth import sha256
 from tallystream.streams.gateway.spool.file import Held, SpoolFile
 from tallystream.streams.gateway.spool.inventory import inventory, recover
 from tallystream.streams.gateway.spool.slots import slot_path, spools
@@ -193,9 +193,9 @@ async def test_a_quarantined_request_of_another_version_is_a_dead_letter_and_nob
     ]
     payloads = [b"not json", *(json.dumps(one).encode() for one in strange)]
     for payload in payloads:
-        file.hold(Held(0, 1, sha256(INGEST_ID), "codex", None, payload))
+        file.hold(Held(0, 1, hash_secret(INGEST_ID), "codex", None, payload))
     good = {"version": 1, "digest": "cd" * 32, "undecodable": {"detail": "as it was said then", "size": 7}}
-    file.hold(Held(0, 1, sha256(INGEST_ID), "codex", None, json.dumps(good).encode()))
+    file.hold(Held(0, 1, hash_secret(INGEST_ID), "codex", None, json.dumps(good).encode()))
     file.close()
     async with running(config) as gateway:
         await until(lambda: drained(gateway), "everything in quarantine is judged")
