@@ -56,7 +56,8 @@ class OpenAIRecord(BaseModel):
     """As OpenAI gave them, in its order and units (cents stay cents). Whole numbers are JSON integers, others are
     decimal strings: a float would not be exact."""
     decimals: list[str] = Field(default_factory=list)
-    """Where in `rows` the decimal strings are: `[].amount.value`, `[].line_items[].cost`."""
+    """Where in `rows` the decimal strings are: `[].amount.value`, `[].line_items[].cost`; place by place, as in
+    `[3].amount.value`, where others at the same path are texts that OpenAI itself wrote."""
 
     @property
     def key(self) -> bytes:

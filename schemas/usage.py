@@ -70,6 +70,8 @@ class UsageEvent(BaseModel):
     speed: str | None = None
     reported_cost_usd: str | None = None
     """The client's own estimate, beside ours, never added to it."""
+    inconsistent: bool | None = None
+    """The record contradicts itself in what breaks a count down: the whole counts, the parts were made to fit."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> UsageEvent:

@@ -54,6 +54,11 @@ class SinkMetrics:
             "Entities Port refuses for good, as dead letters: `tallystream deadletters list`.",
             "blueprint",
         )
+        self.stopped = gauge(
+            "tallystream_port_stopped_kinds",
+            "1 for a kind that is not written because Port lacks a blueprint its mapping names; 0 once it has it.",
+            "kind",
+        )
         self.deleted = counter(
             "tallystream_sink_entities_deleted_total", "Entities deleted by the retention rule.", "blueprint"
         )

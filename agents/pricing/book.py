@@ -11,7 +11,7 @@ from genai_prices.types import ModelInfo, Provider
 
 from tallystream.agents.pricing.compile import InexactPriceError, compile_model, context_of
 from tallystream.agents.pricing.overlay import Overlay
-from tallystream.agents.pricing.rates import NO_PRICE, Counts, Day, Schedule, overlaid
+from tallystream.agents.pricing.rates import NO_PRICE, DayPrices, PricedCounts, Schedule, overlaid
 
 RULES = 2
 """Counted up when the meaning of the book's data changes in our code: the hash must change with it."""
@@ -81,12 +81,12 @@ class Book:
             schedule = self._find(provider, model, tier, speed)
         segments = schedule.segments
         card = segments[0] if len(segments) == 1 else schedule.segment(occurred_at_ns)
-        if isinstance(card, Day):
+        if isinstance(card, DayPrices):
             card = card.at(occurred_at_ns)
         if card is None:
             return None
         if card.whole is None:
-            return card.price(Counts(input_uncached, cache_read, cache_write_5m, cache_write_1h, output))
+            return card.price(PricedCounts(input_uncached, cache_read, cache_write_5m, cache_write_1h, output))
         starts = card.starts
         size = input_uncached + cache_read + cache_write_5m + cache_write_1h
         plain, read, write_5m, write_1h, out = card.whole[bisect_left(starts, size) if starts else 0]

@@ -8,15 +8,15 @@ The runtime (streams.runtime) sees to it that each message is folded exactly onc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import dead_letters, hour_state
+from tallystream.agents.session_cost import dead_letters, hour_state, hours
 from tallystream.agents.session_cost.errors import InvalidMessageError
-from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
+from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import Batch, parse
@@ -26,7 +26,9 @@ from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record, Version
+from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime.changelog import Row
+from tallystream.streams.runtime.fold import Replacement
 from tallystream.streams.service.clock import Clock, SystemClock
 
 NAME = "session_hours"
@@ -69,7 +71,7 @@ class SessionCost(Fold):
         self.name = NAME
         self._topics = topics
         self.owned_topics = (topics.session_hour_rows.name, topics.hour_rows.name)
-        self.derived_topics = (topics.hour_rows.name,)
+        self.derived_format = hours.FORMAT
         self._book = book
         self._window = window
         self._metrics = metrics
@@ -93,10 +95,14 @@ class SessionCost(Fold):
         return key.rpartition(b"|")[2] < watermark
 
     def recovered(self, partition: Partition) -> None:
-        """Add up the hours."""
-        hours = HourSums(partition.number)
-        hours.rebuild((key, hour_state.load_buckets(raw)) for key, raw in partition.rows(self.is_closed))
-        self._derived[partition.number] = Derived(hours, [])
+        """Begin with nothing in memory: the hours are in the store."""
+        self._derived[partition.number] = Derived(HourSums(partition.number, partition.stored), [])
+
+    def derive(
+        self, number: int, replaced: Sequence[Replacement], read: Callable[[bytes], bytes | None]
+    ) -> Sequence[Row]:
+        """Return the hours' partials that these session-hours change."""
+        return hours.derive(number, replaced, read)
 
     def lost(self, number: int) -> None:
         """Forget what is not acknowledged."""
@@ -229,39 +235,40 @@ class SessionCost(Fold):
 
     # -- what leaves
 
-    def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:
+    def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:  # noqa: ARG002
         """Return the changed session-hours, for the changelog and for readers, their hours' partials, dead letters."""
         p, derived = partition.number, self._derived[partition.number]
         rows = [(key, hour_state.to_row(key, state)) for key, state in states.items()]
         derived.hours.carry(states)
-        hours = derived.hours.take(version, partition.watermark)
+        hour_rows, partials = derived.hours.take()
         refused, derived.letters = derived.letters, []
         derived.sent, derived.newest = (self._clock.monotonic(), derived.newest), None
         self._trim(partition, derived, states)
         self._metrics.rows.labels("session_hours").inc(len(rows))
-        self._metrics.rows.labels("hours").inc(len(hours))
+        self._metrics.rows.labels("hours").inc(len(hour_rows))
         topics = self._topics
         return Group(
             [(key, hour_state.dump(state)) for key, state in states.items()],
             (
                 PublicRows(topics.session_hour_rows.name, p, rows, _ROW_HEADERS),
-                PublicRows(topics.hour_rows.name, p, hours, _HOUR_HEADERS),
+                PublicRows(topics.hour_rows.name, p, hour_rows, _HOUR_HEADERS),
                 PublicRows(topics.deadletters.name, 0, refused, _LETTER_HEADERS),
             ),
+            partials,
         )
 
-    def newest(self, partition: Partition, topic: str, key: bytes) -> Version | None:
-        """Return the version of what was written last; None for hours that are closed: their states may be gone."""
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
+        """Tell whether a public row is the one in the store; of an hour that is closed, any row is."""
         if topic == self._topics.hour_rows.name:
-            return self._derived[partition.number].hours.emitted.get(key)
+            hour = key.split(b"|")[2]
+            if partition.watermark is not None and hour < partition.watermark:
+                return True
+            wanted = hours.stored_row(partition.number, key, partition.stored)
+            return wanted is None or row == wanted
         if partition.watermark is not None and self.is_closed(key, partition.watermark):
-            return None
+            return True
         raw = partition.stored(key)
-        return None if raw is None else (GENERATION, hour_state.version_of(raw))
-
-    def row_version(self, topic: str, row: bytes | None) -> Version:  # noqa: ARG002 - both have it alike
-        """Return `version` of a row."""
-        return hour_state.row_version(row)
+        return raw is None or row == hour_state.stored_row(key, raw)
 
     def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         """Write session-hours, or partials of hours, again."""

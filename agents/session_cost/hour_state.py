@@ -25,7 +25,6 @@ from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Reason, UnfitError
 from tallystream.schemas.hours import HOUR_MS, hour_iso, is_final
-from tallystream.schemas.versions import OLDEST, find_version
 
 FUTURE_MS = 24 * HOUR_MS
 GENERATION = 0
@@ -242,11 +241,6 @@ def version_of(raw: bytes) -> int:
     return version
 
 
-def row_version(row: bytes | None) -> tuple[int, int]:
-    """Return a public row's version, one below all others where there is none."""
-    return find_version(row) or OLDEST
-
-
 def _head(raw: bytes) -> tuple[int, Any, int]:
     """Return version, decoded JSON and where the ids begin."""
     form, version, length = _HEAD.unpack_from(raw)
@@ -270,6 +264,14 @@ def _little(ids: array[int]) -> array[int]:
     swapped = array("Q", ids)
     swapped.byteswap()
     return swapped
+
+
+def stored_row(key: bytes, raw: bytes) -> bytes:
+    """Return the public row of a row of the store; its ids are not looked at."""
+    version, (client, provider, duplicates, _, _, buckets), _ = _head(raw)
+    state = State(client, provider)
+    state.version, state.duplicates, state.buckets = version, duplicates, _buckets(buckets)
+    return to_row(key, state)
 
 
 def to_row(key: bytes, state: State) -> bytes:

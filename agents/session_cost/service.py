@@ -71,8 +71,8 @@ class Worker:
         """Return its partitions and how far they are folded; None before it has joined."""
         if self._app is None:
             return None
-        (table,) = self._app.context.engines
-        progress = table.progress()
+        (engine,) = self._app.context.engines
+        progress = engine.progress()
         return WorkerStatus(
             book=self._config.book.hash,
             rebalances=self._app.rebalances,

@@ -7,6 +7,7 @@ is one, and otherwise what people set in OTEL_RESOURCE_ATTRIBUTES. docs/attribut
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from tallystream.schemas.clients.base import text
@@ -26,7 +27,7 @@ _SCHEME: Final = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _USERINFO: Final = re.compile(r"^[^/]*@")
 
 
-def attribution(resource: dict[str, Value]) -> dict[str, str]:
+def attribution(resource: Mapping[str, Value]) -> dict[str, str]:
     """Return the attribution of a resource's records, without what the records themselves may say."""
     found = {}
     for field, names in SOURCES.items():

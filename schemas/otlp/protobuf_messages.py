@@ -39,6 +39,7 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "Scope": {1: "string name"},
     "LogRecord": {
         1: "fixed64 time_unix_nano",
+        5: "AnyValue body",
         6: "map attributes",
         9: "bytes trace_id",
         11: "fixed64 observed_time_unix_nano",

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas import keys
 from tallystream.schemas.catalogue import schema_of
-from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal, hash_secret
+from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Quota, Signal, hash_secret
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.producer import SINGLE, producing
@@ -124,7 +124,13 @@ class Connections:
         return fold_activity(values.values())
 
     async def create(
-        self, provider: str, *, name: str | None = None, ingest_id: str | None = None, bearer: bool = False
+        self,
+        provider: str,
+        *,
+        name: str | None = None,
+        ingest_id: str | None = None,
+        bearer: bool = False,
+        quota: Quota | None = None,
     ) -> Issued:
         """Create a connection and return it with its secrets once Kafka has it.
 
@@ -156,6 +162,7 @@ class Connections:
                 "created_at": utc(self._clock.now_ns()),
                 "ingest": [IngestKey(sha256=hash_secret(secret))],
                 "bearer_sha256": hash_secret(token) if token else None,
+                "quota": quota,
             }
         )
         await self._write(connection)
@@ -201,7 +208,8 @@ class Connections:
             async with producing(self._kafka, replace(SINGLE, request_timeout=self._timeout)) as producer:
                 await producer.send_and_wait(
                     self._topics.connections.name,
-                    connection.model_dump_json().encode(),
+                    # gateways of before 0.2 know of no quota, and refuse a connection with fields they do not know
+                    connection.model_dump_json(exclude={"quota"} if connection.quota is None else None).encode(),
                     key=keys.join(connection.connection_id),
                     headers=schema_of(Connection).headers,
                 )

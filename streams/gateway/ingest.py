@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +11,11 @@ from tallystream.schemas import packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.dead_letter_builder import dead_letter
-from tallystream.schemas.errors import InvalidBodyError, Reason
-from tallystream.schemas.otlp import Encoding, detect_signal, inspect
-from tallystream.streams.gateway.errors import UndecodableError
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.otlp import LIMITS, Encoding, Limits, detect_signal, inspect
 from tallystream.streams.gateway.message import DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, utc
-
-THREAD_BYTES = 4 << 20
-"""A larger body is decoded in a thread. A megabyte takes 1.5 ms, and two threads that want the GIL take far longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +27,19 @@ class Decoded:
     logs: LogsResult | None
 
 
-async def decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Decoded:
-    """Decode a body, in a thread when it is large.
+def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limits = LIMITS) -> Decoded:
+    """Decode a body.
 
     Raises:
-        UndecodableError: it is not what the request says it is.
+        InvalidBodyError: it is not what the request says it is, or holds too much.
 
     """
-    try:
-        if len(body) > THREAD_BYTES:
-            return await asyncio.to_thread(_decode, body, encoding, signal)
-        return _decode(body, encoding, signal)
-    except InvalidBodyError as exc:
-        raise UndecodableError(f"{exc.message}; {exc.hint}" if exc.hint else exc.message) from None
-
-
-def _decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Decoded:
     if signal is None:
         signal = detect_signal(body, encoding)
     if signal == "logs":
-        logs = normalise_logs(body, encoding)
+        logs = normalise_logs(body, encoding, limits)
         return Decoded(signal, logs.records, logs)
-    return Decoded(signal, inspect(body, encoding, signal), None)
+    return Decoded(signal, inspect(body, encoding, signal, limits), None)
 
 
 def digest_of(raw: bytes) -> str:
@@ -93,10 +79,17 @@ class Messages:
                 connection_id=connection_id,
                 client=record.client,
                 session_id=record.session_id,
-                record=record.record,
+                record=record.record | self._attribution(record),
+                count=1 + record.folded if record.folded else None,
             )
             for record in rejected
         ]
+
+    def _attribution(self, record: Rejected) -> dict[str, dict[str, str]]:
+        whose = record.attribution
+        if "user" in whose:
+            whose = whose | {"user": self.user(whose["user"])}
+        return {"attribution": whose} if whose else {}
 
     def undecodable(self, detail: str, size: int, digest: str, connection_id: str | None) -> Message:
         """Return the dead letter of a whole body: its size, hash and what was wrong, nothing of it."""

@@ -27,6 +27,7 @@ GAUGES = {
     "spool_oldest_age_seconds": "Age of the oldest message in the spool, 0 when it is empty.",
     "quarantine_requests": "Requests in quarantine: Kafka is away, and their ingest id is not known yet.",
     "quarantine_bytes": "Bytes in quarantine.",
+    "http_connections": "Client connections, those included whose TLS is not done.",
     "requests_in_progress": "Requests being answered.",
     "kafka_live": "1 while Kafka acknowledges in time, 0 while the spool takes over.",
     "connections": "Connections in the registry's cache.",
@@ -89,6 +90,12 @@ class Metrics:
             " and its usage is missing from the tables until we know the new name.",
             ("provider",),
         )
+        self.inconsistent = counter(
+            "tallystream_gateway_inconsistent_events_total",
+            "Usage events whose record contradicts itself in what breaks a count down (a cache larger than the input,"
+            " reasoning larger than the output): the whole counts, the parts were made to fit.",
+            ("provider",),
+        )
         self.ack = Histogram(
             "tallystream_gateway_kafka_ack_seconds",
             "From sending a record batch to its acknowledgement by all in-sync replicas.",
@@ -129,10 +136,23 @@ class Metrics:
             "tallystream_gateway_quarantined_requests_total",
             "Requests kept aside because Kafka was away and their ingest id unknown.",
         )
+        self.accepts_refused = counter(
+            "tallystream_gateway_accepts_refused_total",
+            "Connections that the system did not let us accept, for want of file descriptors most often.",
+        )
+        self.connections_refused = counter(
+            "tallystream_gateway_connections_refused_total",
+            "Connections closed at once because there were as many as may be, all with a request in progress.",
+        )
+        self.connections_evicted = counter(
+            "tallystream_gateway_connections_evicted_total",
+            "Idle connections closed to make room for new ones.",
+        )
         for reason in Reason:  # a counter that is not there yet has no increase when it comes
             self.dead_letters.labels(reason)
         for provider in get_args(Provider):
             self.unrecognised.labels(provider)
+            self.inconsistent.labels(provider)
             for signal in get_args(Signal):
                 for encoding in ("protobuf", "json"):
                     self.requests.labels(provider, signal, "503", encoding)

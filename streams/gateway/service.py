@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import UnfitError, UsageError
 from tallystream.schemas.status import GatewayStatus
-from tallystream.streams.gateway.auth import Gatekeeper
+from tallystream.streams.gateway.acceptance import Acceptance
+from tallystream.streams.gateway.auth import Authenticator
+from tallystream.streams.gateway.budget import Budget
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
@@ -21,12 +23,14 @@ from tallystream.streams.gateway.delivery.drain import Drain
 from tallystream.streams.gateway.delivery.group_commit import Delivery
 from tallystream.streams.gateway.delivery.producer import Link
 from tallystream.streams.gateway.errors import SpoolWriteError
+from tallystream.streams.gateway.grpc import GrpcServer
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.server import HttpServer
 from tallystream.streams.gateway.ingest import Messages
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.quarantine import Quarantine
+from tallystream.streams.gateway.quotas import Quotas, Turns
 from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -58,6 +62,8 @@ class Gateway:
         self._drain: Drain
         self._quarantine: Quarantine
         self._activity: ActivityLog
+        self._acceptance: Acceptance
+        self._grpc: GrpcServer
         self._handler: Handler
         self._http: HttpServer
 
@@ -80,6 +86,12 @@ class Gateway:
         """Return `http://host:port`, once started."""
         host, port = self._http.address
         return f"{self._http.scheme}://[{host}]:{port}" if ":" in host else f"{self._http.scheme}://{host}:{port}"
+
+    @property
+    def grpc(self) -> str | None:
+        """Return `host:port` of OTLP/gRPC, None when it is not served."""
+        host, port = self._http.address[0], self._grpc.port
+        return None if port is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def start(self) -> None:
         """Listen as soon as nothing acknowledged can be lost; Kafka may be away.
@@ -139,9 +151,24 @@ class Gateway:
                 f"cannot listen on {config.host}:{config.port}: {exc.strerror or exc}",
                 "choose another with --port, or stop what listens there",
             ) from exc
+        await self._start_grpc()
         self._listening = True
         log.info("gateway_listening", url=self.url, spool=str(self.spool.path), spooled=self.spool.level.rows)
         await self._first_contact()
+
+    async def _start_grpc(self) -> None:
+        config = self._config
+        if config.grpc_port is None:
+            return
+        try:
+            await self._grpc.start(config.grpc_port)
+        except OSError as exc:
+            if config.grpc_required:
+                raise UsageError(
+                    f"cannot listen on {config.host}:{config.grpc_port} for gRPC",
+                    "choose another with --grpc-port (0: no gRPC), or stop what listens there",
+                ) from exc
+            log.warning("grpc_not_served", port=config.grpc_port, hint="set TALLYSTREAM_GRPC_PORT to another port")
 
     async def _first_contact(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -163,18 +190,21 @@ class Gateway:
         self.registry.kafka_answers = lambda: self.link.live
         self.registry.changed = self._quarantine.wake
         replies = Replies(self._clock)
-        self._handler = handler = Handler(
-            config,
-            Gatekeeper(self.registry, self._clock),
+        self._acceptance = Acceptance(
+            config.max_body_bytes,
+            Authenticator(self.registry, self._clock),
             self.delivery,
             self._quarantine,
             self._activity,
             messages,
-            replies,
+            Quotas(config.quota, self._clock),
+            Turns(self._clock),
             self.metrics,
-            self._all_ready,
         )
-        self._http = HttpServer(config, handler, replies, self._clock)
+        budget = Budget(config.max_held_bytes, config.retry_after)
+        self._handler = handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)
+        self._grpc = GrpcServer(config, self._acceptance, budget, self.metrics)
+        self._http = HttpServer(config, handler, replies, self.metrics, self._clock)
         self._gauges(handler)
 
     def _gauges(self, handler: Handler) -> None:
@@ -185,7 +215,8 @@ class Gateway:
             spool_oldest_age_seconds=lambda: self._age(self.spool.level.oldest_ns),
             quarantine_requests=lambda: self.spool.quarantine_level.rows,
             quarantine_bytes=lambda: self.spool.quarantine_level.bytes,
-            requests_in_progress=lambda: handler.in_progress,
+            http_connections=lambda: self._http.connections,
+            requests_in_progress=lambda: handler.in_progress + self._grpc.in_progress,
             kafka_live=lambda: self.link.live,
             connections=lambda: len(self.registry.cache),
         )
@@ -257,7 +288,7 @@ class Gateway:
             return None
         level, held = self.spool.level, self.spool.quarantine_level
         return GatewayStatus(
-            requests_in_progress=self._handler.in_progress,
+            requests_in_progress=self._handler.in_progress + self._grpc.in_progress,
             quarantine_requests=held.rows,
             quarantine_bytes=held.bytes,
             spool_messages=level.rows,
@@ -273,7 +304,8 @@ class Gateway:
         self._listening = False
         if not self._opened:
             return
-        await self._http.stop()
+        await asyncio.gather(self._http.stop(), self._grpc.stop())
+        self._acceptance.close()
         await self._last_drain()
         # The link ends last: what it still had on its way is in the spool too.
         for task in [*self._tasks[1:], *self._tasks[:1]]:

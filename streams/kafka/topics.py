@@ -7,7 +7,7 @@ sends a session's events to a second partition, where nothing remembers the ids 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -21,6 +21,8 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 DAY_MS = 86_400_000
 COMPACT = {"cleanup.policy": "compact"}
+DEAD_LETTER_BYTES = {"retention.bytes": str(1 << 30), "segment.bytes": str(64 << 20)}
+"""Dead letters are what strangers and broken clients can make most of: the oldest go when there are too many bytes."""
 ROWS = {
     "cleanup.policy": "compact,delete",
     "min.compaction.lag.ms": str(DAY_MS),
@@ -30,11 +32,12 @@ ROWS = {
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """A topic as we create it. `config` is also what an existing topic must have."""
+    """A topic as we create it. `config` is also what an existing topic must have, `at_creation` need not be."""
 
     name: str
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
+    at_creation: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Topics:
     @property
     def deadletters(self) -> TopicSpec:
         """DeadLetter by `source`."""
-        return self._spec(topic_names.DEADLETTERS, 1, {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)})
+        spec = self._spec(topic_names.DEADLETTERS, 1, {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)})
+        return replace(spec, at_creation=DEAD_LETTER_BYTES)
 
     @property
     def openai_records(self) -> TopicSpec:
@@ -176,7 +180,12 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
         if missing:
             response = await admin.create_topics(
                 [
-                    NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config | extra)
+                    NewTopic(
+                        spec.name,
+                        spec.partitions,
+                        replication,
+                        topic_configs=spec.config | spec.at_creation | extra,
+                    )
                     for spec in missing
                 ]
             )

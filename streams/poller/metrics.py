@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 DURATIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
-class Metrics:
+class PollerMetrics:
     """One per poller; `registry` is what its ops port shows."""
 
     def __init__(self, registry: CollectorRegistry, resources: Iterable[str]) -> None:
@@ -77,6 +77,12 @@ class Metrics:
             "tallystream_poller_billed_offset",
             "Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning.",
         )
+        self.days_held = gauge(
+            "tallystream_openai_held_days",
+            "Days that keep what they had: `invalid`, an answer has an amount that cannot be added up, see the dead"
+            " letters; `incomplete`, not all usage resources that say the day have answered.",
+            "reason",
+        )
         self.duration = Histogram(
             "tallystream_poller_poll_duration_seconds",
             "One poll of one resource, retries and publishing included.",
@@ -87,3 +93,8 @@ class Metrics:
         for name in resources:
             for metric in (self.last_success, self.published, self.restated, self.unchanged):
                 metric.labels(name)
+
+    def note_held(self, days: Mapping[str, int]) -> None:
+        """Take in how many days keep what they had, by reason."""
+        for reason, count in days.items():
+            self.days_held.labels(reason).set(count)

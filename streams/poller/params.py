@@ -20,7 +20,7 @@ from typing import Any
 import jq
 
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 
 PRELUDE = (
     ". as {now: $now, from: $from, to: $to} | {} as $ENV"
@@ -94,12 +94,14 @@ class Params:
             results = self._programs[name].input_value(given).all()
         except ValueError as exc:
             raise PollError(
-                Why.EXPRESSION, f"parameter {name} = {source!r} failed: {first_line(exc)}", "correct the expression"
+                FailureReason.EXPRESSION,
+                f"parameter {name} = {source!r} failed: {first_line(exc)}",
+                "correct the expression",
             ) from exc
         items = results[0] if len(results) == 1 else None
         if len(results) != 1 or any(isinstance(item, dict | list) for item in _list(items)):
             raise PollError(
-                Why.EXPRESSION,
+                FailureReason.EXPRESSION,
                 f"parameter {name} = {source!r} must give one text, number, true, false, null or list of these",
                 "correct the expression",
             )

@@ -15,6 +15,13 @@ WATERMARK = b"\0closed"
 """Reserved row: the watermark below which keys have been removed for good. It never falls."""
 
 
+DERIVED = b"\0~"
+"""Begins the keys of rows that a fold derives from its own: the local store has them, the changelog does not."""
+
+DERIVED_FORMAT = b"\0derived"
+"""Reserved row of the store: which derived rows it has. They are whole when it says what the fold would write."""
+
+
 def reserved(key: bytes) -> bool:
     """Tell the runtime's own rows (and the store's) from the table's; keys of a table never start with a zero byte."""
     return key[:1] == b"\0"
@@ -91,6 +98,8 @@ class Replayed(NamedTuple):
     """What changelog records do to a store: `rows` to write (None deletes), and counts of what was ignored."""
 
     rows: dict[bytes, bytes | None]
+    replaced: Sequence[tuple[bytes, bytes | None, bytes | None]]
+    """Of each of the table's keys in `rows`: the key, the row before, the row now (None: there is none)."""
     zombies: int
     """Rows that a newer version had come before: a replaced worker's."""
     unknown: int
@@ -110,6 +119,7 @@ def replay(
     (and taken out once a newer one follows): it has to be written again before compaction keeps the wrong record.
     """
     rows: dict[bytes, bytes | None] = {}
+    before: dict[bytes, bytes | None] = {}
     zombies = unknown = 0
     for key, value in records:
         if key is None or (value is not None and not _readable(key, value, version)):
@@ -127,8 +137,9 @@ def replay(
             continue
         else:
             hidden.discard(key)
+            before.setdefault(key, old)
         rows[key] = value
-    return Replayed(rows, zombies, unknown)
+    return Replayed(rows, [(key, old, rows[key]) for key, old in before.items()], zombies, unknown)
 
 
 def _readable(key: bytes, value: bytes, version: Callable[[bytes], int]) -> bool:

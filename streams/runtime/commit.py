@@ -96,7 +96,7 @@ class GroupCommit:
         if self._owned.get(p) is not partition:
             return  # revoked meanwhile: the next owner reads what was acknowledged
 
-        self._store.write(p, [*rows, *closing], last)
+        self._store.write(p, [*rows, *group.derived, *closing], last)
         for out in public:
             if out.topic in self._fold.owned_topics:
                 self._late_writes.landed(TopicPartition(out.topic, out.partition), out.landed)

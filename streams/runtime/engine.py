@@ -197,7 +197,11 @@ class Engine:
         fold.recovered(partition)
         self._owned[p] = partition
         closed = partition.watermark
-        hidden = {key for key in recovered.hidden if closed is None or not fold.is_closed(key, closed)}
+        hidden = {
+            key
+            for key in recovered.hidden
+            if partition.stored(key) is not None and not (closed is not None and fold.is_closed(key, closed))
+        }
         if hidden:
             fold.rewrite(partition, self.changelog, hidden)
             partition.flush()

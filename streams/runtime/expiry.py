@@ -9,8 +9,9 @@ first tombstone: a key that is gone can only be one whose events are refused.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from tallystream.streams.runtime.changelog import Position, Watermark, reserved
+from tallystream.streams.runtime.changelog import DERIVED, Position, Watermark, reserved
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host
 from tallystream.streams.runtime.partition import Partition
@@ -50,6 +51,7 @@ class Expiry:
             while partition.tombstone is not None and partition.tombstone != done:
                 watermark = partition.tombstone
                 for chunk in self._store.chunks(partition.number, CHUNK):
+                    self._remove_derived(partition.number, chunk, watermark)
                     closed = [key for key in chunk if not reserved(key) and self._fold.is_closed(key, watermark)]
                     if closed:
                         partition.swept.clear()
@@ -60,3 +62,11 @@ class Expiry:
                 done = watermark
         except Exception as exc:  # noqa: BLE001 - a store that cannot be read must not go unnoticed
             self._host.fail_fast(exc)
+
+    def _remove_derived(self, p: int, keys: Sequence[bytes], watermark: bytes) -> None:
+        """Remove closed derived rows: they are the store's alone, so nothing has to be acknowledged first."""
+        closed = [
+            key for key in keys if key.startswith(DERIVED) and self._fold.is_closed(key[len(DERIVED) :], watermark)
+        ]
+        if closed:
+            self._store.write(p, [(key, None) for key in closed], self._store.changelog_offset(p))

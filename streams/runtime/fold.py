@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from tallystream.streams.runtime.changelog import PublicRows, Row, Version
+from tallystream.streams.runtime.changelog import PublicRows, Row
 from tallystream.streams.runtime.partition import Partition
 
 
@@ -56,6 +56,12 @@ class Group(NamedTuple):
 
     rows: Sequence[Row]
     public: Sequence[PublicRows]
+    derived: Sequence[Row] = ()
+    """Derived rows, keys as in `Fold.derive`."""
+
+
+Replacement = tuple[bytes, bytes | None, bytes | None]
+"""A key, its row before and its row now; None: there is none."""
 
 
 class Fold(Protocol):
@@ -75,9 +81,9 @@ class Fold(Protocol):
     """Decoded states kept, a partition."""
     owned_topics: Sequence[str] = ()
     """Topics for whose partitions only the owner of the same partition of the source writes: late rows of workers that
-    were replaced are found there, see `newest`."""
-    derived_topics: Sequence[str] = ()
-    """Those of them whose rows are all written again when a partition has been recovered."""
+    were replaced are found there, see `is_current`."""
+    derived_format: bytes = b""
+    """Names the derived rows that `derive` makes; a store that has others gets these. Empty: there are none."""
 
     def version(self, raw: bytes) -> int:
         """Return the source offset a row was last changed at; cheap, it is asked for each recovered row."""
@@ -105,19 +111,30 @@ class Fold(Protocol):
         """Have the newest rows of these keys, in the changelog or in one of `owned_topics`, written again."""
         ...
 
-    def newest(self, partition: Partition, topic: str, key: bytes) -> Version | None:  # noqa: ARG002 - for the subclass
-        """Return the version that the last row of a key in one of `owned_topics` must have; None: whatever it has.
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:  # noqa: ARG002
+        """Tell whether `row`, the last one of its key in one of `owned_topics`, is what this worker would have there.
 
-        It is that of the newest row that has been acknowledged: what is in the store, not what is folded.
+        Judged by what is in the store, which has been acknowledged, not by what is folded; of a key that the store does
+        not know, any row is. Versions alone do not tell: a worker with other settings may write an equal one.
         """
-        return None
+        return True
 
-    def row_version(self, topic: str, row: bytes | None) -> Version:  # noqa: ARG002 - for the subclass
-        """Return the version of a row of `owned_topics`; of a tombstone, and of garbage, one below all others."""
-        return (-1, -1)
+    def derive(
+        self,
+        number: int,  # noqa: ARG002 - for the subclass
+        replaced: Sequence[Replacement],  # noqa: ARG002
+        read: Callable[[bytes], bytes | None],  # noqa: ARG002
+    ) -> Sequence[Row]:
+        """Return the derived rows of partition `number` that these replacements change; `read` gives one as it was.
+
+        Derived rows are a function of the table's rows: recovery keeps them up to date with this, `fold` and `group`
+        with `Group.derived`. Their keys begin with `changelog.DERIVED`; `is_closed` is asked for the rest of the key,
+        and what is closed is removed.
+        """
+        return ()
 
     def recovered(self, partition: Partition) -> None:  # noqa: ARG002 - for the subclass
-        """Rebuild what is derived, from `partition.rows()`: the partition is about to be folded."""
+        """Make what a partition has in memory: it is about to be folded."""
         return
 
     def lost(self, number: int) -> None:  # noqa: ARG002

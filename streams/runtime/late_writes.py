@@ -2,7 +2,7 @@
 
 A worker that is stopped between the heartbeat guard and the socket writes its public rows when it goes on: after the
 newer ones of whoever has replaced it. Readers keep the highest version, but compaction keeps the last record, and would
-one day leave the older row. So an owner sees to it that the last row of a key is its newest.
+one day leave the older row. So an owner sees to it that the last row of a key is the one it would write itself.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ CHECK_EVERY = 30.0
 LOOK_BACK = 5_000
 """Records before the end that a new owner looks at: its predecessor may have died before it could mend what came late.
 That takes it one group, so this is plenty."""
+CHUNK = 100
+"""Rows looked at in one turn of the event loop."""
 SETTLE = 1.0
 """Seconds before looking: assignments and gaps arrive in bursts."""
 PATIENCE = 60.0
@@ -60,8 +62,7 @@ class LateWrites:
     def taken(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
         """Note that the partition is ours, with its topics as they were before we wrote anything."""
         for at in self.topics(p):
-            if at.topic not in self._fold.derived_topics:
-                self._look_at(at, max(begins[at], ends[at] - LOOK_BACK, self._next.get(at, 0)), ends[at])
+            self._look_at(at, max(begins[at], ends[at] - LOOK_BACK, self._next.get(at, 0)), ends[at])
             self._next[at] = ends[at]
 
     def landed(self, at: TopicPartition, batches: Sequence[tuple[int, int]]) -> None:
@@ -132,21 +133,28 @@ class LateWrites:
                     self._mend(at, partition_now, hidden)
 
     async def _hidden(self, reader: Reader, at: TopicPartition, first: int, partition: Partition) -> set[bytes]:
-        """Return the keys whose last row, of those from `first` on, is older than what is in the store.
+        """Return the keys whose last row, of those from `first` on, is not what is in the store.
+
+        Rows are compared byte by byte: of two workers with different settings (a price book) one may write another row
+        with the same version.
+
 
         What the store has got since the end was read stands behind that end: it is read too before anything is judged.
         """
         fold, end = self._fold, self._next[at]
         rows = await _last_rows(reader, at, first, end)
-        if self._owned.get(at.partition) is not partition:
-            return set()
-        newest = {key: fold.newest(partition, at.topic, key) for key in rows}
-        rows |= await _last_rows(reader, at, end, self._next[at])
-        return {
-            key
-            for key, version in newest.items()
-            if version is not None and fold.row_version(at.topic, rows[key]) < version
-        }
+        while end < self._next[at]:
+            first, end = end, self._next[at]
+            rows |= await _last_rows(reader, at, first, end)
+        hidden = set()
+        for count, (key, row) in enumerate(rows.items(), 1):
+            if self._owned.get(at.partition) is not partition:
+                return set()
+            if not fold.is_current(partition, at.topic, key, row):
+                hidden.add(key)
+            if not count % CHUNK:
+                await asyncio.sleep(0)  # a key that is written meanwhile may be written once more: harmless
+        return hidden
 
     def _quiet(self) -> dict[TopicPartition, Partition]:
         """Return what we know the end of, of partitions that have nothing to write."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,15 +10,24 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
-from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, replay
+from tallystream.streams.runtime.changelog import (
+    DERIVED,
+    DERIVED_FORMAT,
+    POSITION,
+    WATERMARK,
+    Position,
+    Watermark,
+    replay,
+    reserved,
+)
 from tallystream.streams.runtime.fold import Fold, Record
 from tallystream.streams.runtime.host import Host, Reader
 from tallystream.streams.runtime.progress import Activity, Counters
 from tallystream.streams.runtime.source_check import check_offset, check_record
 from tallystream.streams.runtime.store import RowStore
 
-MAX_RECORDS = 20_000
-"""Changelog records replayed in one step."""
+MAX_RECORDS = 1_000
+"""Changelog records replayed, or rows looked at, in one turn of the event loop: probes are answered in between."""
 PATIENCE = 60.0
 """Seconds without a record after which recovery gives up and ends the process."""
 
@@ -78,7 +88,10 @@ class Recovery:
             every = [*logs, *sources, *public]
             ends, begins = await reader.ends(every), await reader.begins(every)
             hidden: dict[int, set[bytes]] = {p: set() for p in partitions}
-            if not current() or not await self._read_logs(reader, logs, begins, ends, hidden, current):
+            for p in partitions:
+                if not current() or not await self._derive_anew(p, current):
+                    return
+            if not await self._read_logs(reader, logs, begins, ends, hidden, current):
                 return
             positions = {p: self._position(p, begins, ends) for p in partitions}
             await self._check_identities(positions, begins, current)
@@ -110,6 +123,7 @@ class Recovery:
                 return False
             for log, records in got.items():
                 self._replay(log.partition, records, hidden[log.partition])
+                await asyncio.sleep(0)
             for log in list(left):
                 if await reader.position(log) >= ends[log]:
                     del left[log]
@@ -146,6 +160,26 @@ class Recovery:
                 starts[log] = start
         return starts
 
+    async def _derive_anew(self, p: int, current: Callable[[], bool]) -> bool:
+        """Give a store that has none, or others, the derived rows of its rows; tell whether that was finished."""
+        store, wanted = self.store, self.fold.derived_format
+        if not wanted or store.read(p, DERIVED_FORMAT) == wanted:
+            return True
+        offset = store.changelog_offset(p)
+        store.write(p, [(DERIVED_FORMAT, None)], offset)
+        for chunk in store.chunks(p, MAX_RECORDS):
+            store.write(p, [(key, None) for key in chunk if key.startswith(DERIVED)], offset)
+            await asyncio.sleep(0)
+        for chunk in store.chunks(p, MAX_RECORDS):
+            if not current():
+                return False
+            made = [(key, None, store.read(p, key)) for key in chunk if not reserved(key)]
+            store.write(p, self.fold.derive(p, made, lambda key: store.read(p, key)), offset)
+            self.activity.moved()
+            await asyncio.sleep(0)
+        store.write(p, [(DERIVED_FORMAT, wanted)], offset)
+        return True
+
     def _replay(self, p: int, records: Sequence[Record], hidden: set[bytes]) -> None:
         replayed = replay(
             ((record.key, record.value) for record in records),
@@ -153,7 +187,8 @@ class Recovery:
             self.fold.version,
             hidden,
         )
-        self.store.write(p, replayed.rows.items(), records[-1].offset)
+        derived = self.fold.derive(p, replayed.replaced, lambda key: self.store.read(p, key))
+        self.store.write(p, [*replayed.rows.items(), *derived], records[-1].offset)
         self.counters.recovered += len(records)
         self.counters.zombie_records += replayed.zombies
         self.counters.unknown_records += replayed.unknown

@@ -12,7 +12,7 @@ EVERY = 5.0
 log = structlog.get_logger()
 
 
-class Seldom:
+class LogThrottle:
     """One kind of event. `suppressed` in a line says how many there were since the one before."""
 
     def __init__(self, clock: Clock, event: str) -> None:

@@ -21,7 +21,7 @@ from tallystream.agents.session_cost.agent import Derived, SessionCost
 from tallystream.agents.session_cost.hour_state import State
 from tallystream.agents.session_cost.parse import Batch
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.runtime import Partition, Record, Version
+from tallystream.streams.runtime import Partition, Record
 from tallystream.streams.runtime.changelog import Position
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
@@ -133,8 +133,8 @@ class NothingIsClosed(SessionCost):
 class LateRowsStay(SessionCost):
     """What a replaced worker wrote late is never looked for."""
 
-    def newest(self, partition: Partition, topic: str, key: bytes) -> Version | None:
-        return None
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
+        return True
 
 
 async def overtaken(here: World, made: Made) -> None:

@@ -175,13 +175,12 @@ class Counts(Fold):
             ],
         )
 
-    def newest(self, partition: Partition, topic: str, key: bytes) -> tuple[int, int] | None:
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         raw = partition.stored(key) if topic == self.names.rows else None
-        return None if raw is None else (0, self.version(raw))
-
-    def row_version(self, topic: str, row: bytes | None) -> tuple[int, int]:
-        generation, offset = json.loads(row or b"{}").get("version", (-1, -1))
-        return generation, offset
+        if raw is None:
+            return True
+        state = self.load(raw)
+        return row == shown([0, state[0]], state[1], state[2])
 
     def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         for key in keys:

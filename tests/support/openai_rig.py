@@ -18,11 +18,11 @@ from tallystream.schemas import exact
 from tallystream.schemas.openai import OpenAIRecord, at
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.credentials import Token, Tokens
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.poll_run import PollResult
 from tallystream.streams.poller.resources import Resource, builtin
-from tallystream.streams.poller.round import Round
 from tallystream.streams.poller.service import Poller
 
 DAY = 86_400
@@ -42,7 +42,7 @@ class Rig:
     config: PollerConfig
     pollers: list[Poller] = field(default_factory=list)
 
-    async def poll(self, **changes: Any) -> Round:
+    async def poll(self, **changes: Any) -> PollResult:
         poller = Poller(replace(self.config, **changes), CollectorRegistry(), self.clock)
         self.pollers.append(poller)
         return await poller.once()
@@ -98,8 +98,8 @@ async def rig(
         kafka=kafka,
         topics=topics,
         resources=resources or builtin(),
-        tokens=Tokens({"api": Token(TOKEN)}),
-        client=ClientConfig(sandbox.url + "/openai/v1", timeout=5.0, attempts=3, first_wait=0.02),
+        tokens=ApiKeys({"api": ApiKey(TOKEN)}),
+        client=OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=5.0, attempts=3, first_wait=0.02),
         session_timeout=2.0,
     )
     try:

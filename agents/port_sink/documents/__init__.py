@@ -4,39 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tallystream.agents.port_sink.documents.base import Document, Kind, Rows
+from tallystream.agents.port_sink.documents.base import Document, DocumentKind, DocumentRows
 from tallystream.agents.port_sink.documents.feeds import feeds
-from tallystream.agents.port_sink.documents.openai import Daily, Endpoint, ModelDaily
-from tallystream.agents.port_sink.documents.telemetry import Connections, CostHours, Models, SessionHours, Sessions
+from tallystream.agents.port_sink.documents.openai import Daily, EndpointDocuments, ModelDaily
+from tallystream.agents.port_sink.documents.telemetry import (
+    ConnectionDocuments,
+    CostHourDocuments,
+    ModelDocuments,
+    SessionDocuments,
+    SessionHourDocuments,
+)
 from tallystream.schemas.errors import UsageError
 
-__all__ = ["OURS", "Document", "Kind", "Rows", "feeds", "kinds"]
+__all__ = ["OURS", "Document", "DocumentKind", "DocumentRows", "feeds", "kinds"]
 
-OURS: dict[str, type[Kind]] = {
-    "connection": Connections,
-    "model": Models,
-    "session": Sessions,
-    "session-hour": SessionHours,
-    "cost-hour": CostHours,
+OURS: dict[str, type[DocumentKind]] = {
+    "connection": ConnectionDocuments,
+    "model": ModelDocuments,
+    "session": SessionDocuments,
+    "session-hour": SessionHourDocuments,
+    "cost-hour": CostHourDocuments,
     "openai-daily": Daily,
     "openai-model-daily": ModelDaily,
 }
 """Kinds that are tables of our own; every kind that begins with a slash is an endpoint of OpenAI's."""
 
 
-def kinds(names: Iterable[str]) -> dict[str, Kind]:
+def kinds(names: Iterable[str]) -> dict[str, DocumentKind]:
     """Return kinds by name.
 
     Raises:
         UsageError: a name is no kind.
 
     """
-    found: dict[str, Kind] = {}
+    found: dict[str, DocumentKind] = {}
     for name in names:
         if name in OURS:
             found[name] = OURS[name]()
         elif name.startswith("/"):
-            found[name] = Endpoint(name)
+            found[name] = EndpointDocuments(name)
         else:
             raise UsageError(
                 f"there is no kind {name!r}", f"kinds: {', '.join(OURS)}, and OpenAI's endpoints, such as /models"

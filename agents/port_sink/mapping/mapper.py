@@ -14,7 +14,7 @@ from tallystream.agents.port_sink.mapping import repairs as rules
 from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey, Rules, UnmappableError, build
 from tallystream.agents.port_sink.mapping.model import EntityMapping, MappingFile, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
-from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, Repair
+from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, MappingRepair
 from tallystream.agents.port_sink.mapping.text import parse
 from tallystream.schemas.errors import UsageError
 
@@ -68,10 +68,12 @@ class Mapper:
             if program.kind == kind:
                 yield from program.expressions()
 
-    def blueprints(self) -> set[str]:
-        """Return the blueprints that are named outright: those of `blueprint: '"name"'`."""
+    def blueprints(self, kind: str | None = None) -> set[str]:
+        """Return the blueprints that a kind, or any, names outright: those of `blueprint: '"name"'`."""
         named = set()
         for program in self._programs:
+            if kind not in (None, program.kind):
+                continue
             for field, source in program.expressions():
                 if field.endswith("blueprint") and (found := _LITERAL.fullmatch(source.strip())):
                     named.add(found[1])
@@ -117,7 +119,7 @@ class Mapper:
         if selector.data_path is None and kind in DATA_PATHS:
             path = DATA_PATHS[kind]
             self.repairs.append(
-                Repair(f"{head}selector.data_path", "", path,
+                MappingRepair(f"{head}selector.data_path", "", path,
                        f"{kind} answers with a list in {path}: without it the whole answer would be one record")
             )  # fmt: skip
             selector = selector.model_copy(update={"data_path": path})
@@ -126,7 +128,7 @@ class Mapper:
             ".total_usage" in source for one_of in _list(given) for _, source in leaves(one_of)
         ):
             self.repairs.append(
-                Repair(f"{head}.total_usage", "", "",
+                MappingRepair(f"{head}.total_usage", "", "",
                        "the answer has one total for all days: each day's record gets the sum of its own line items")
             )  # fmt: skip
         mappings = [mapping(one_of) for one_of in given] if isinstance(given, list) else mapping(given)

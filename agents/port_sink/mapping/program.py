@@ -35,7 +35,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MappingOutcome:
     """What became of one record: entities of all its mappings (none when it is not selected), or a failure."""
 
     entities: Sequence[RawEntity] = ()
@@ -81,7 +81,7 @@ class Program:
         """Return the expression of a field."""
         return dict(self.expressions()).get(field, "")
 
-    def run(self, rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> list[Outcome]:
+    def run(self, rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> list[MappingOutcome]:
         """Map records; each comes with what `$record` is in its expressions."""
         if not rows:
             return []
@@ -90,14 +90,14 @@ class Program:
             found = self._program.input_text(text).first()
         except (ValueError, StopIteration) as exc:  # nothing an expression does should get here
             if len(rows) == 1:
-                return [Outcome(failure=Failure("", "", first_line(exc)))]
+                return [MappingOutcome(failure=Failure("", "", first_line(exc)))]
             return [outcome for row in rows for outcome in self.run([row])]
         return [
-            Outcome(one) if isinstance(one, list) else self._explain(row, meta, one["failed"])
+            MappingOutcome(one) if isinstance(one, list) else self._explain(row, meta, one["failed"])
             for one, (row, meta) in zip(found, rows, strict=True)
         ]
 
-    def _explain(self, row: Any, meta: Mapping[str, Any], said: Any) -> Outcome:
+    def _explain(self, row: Any, meta: Mapping[str, Any], said: Any) -> MappingOutcome:
         """Find the expression that failed, by running them one by one."""
         text = orjson.dumps([{"r": row, "m": meta}], default=_number).decode()
         items = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self._items is not None else ""
@@ -109,8 +109,8 @@ class Program:
             try:
                 self._single[field].input_text(text).first()
             except (ValueError, StopIteration) as exc:
-                return Outcome(failure=Failure(field, source, first_line(exc)))
-        return Outcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))
+                return MappingOutcome(failure=Failure(field, source, first_line(exc)))
+        return MappingOutcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))
 
 
 def leaves(mapping: EntityMapping) -> Iterator[tuple[str, str]]:

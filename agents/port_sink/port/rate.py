@@ -26,7 +26,7 @@ WHOLE = 1 - 1e-6
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class Pace:
+class RateLimiter:
     """A token bucket whose rate follows the headers. One for each family of routes."""
 
     def __init__(self, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
@@ -47,7 +47,7 @@ class Pace:
                 await self._sleep(seconds)
             self._saved -= 1
 
-    def heard(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str]) -> None:
         """Plan anew from an answer's headers; answers without them change nothing."""
         try:
             limit, period = int(headers["x-ratelimit-limit"]), float(headers["x-ratelimit-period"])

@@ -16,8 +16,8 @@ from tallystream.explore.draft import Draft, draft
 from tallystream.explore.shapes import Shape
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.openai import bucket_name
-from tallystream.streams.poller.client import Client, ClientConfig
-from tallystream.streams.poller.credentials import Tokens
+from tallystream.streams.poller.client import OpenAIClient, OpenAIClientConfig
+from tallystream.streams.poller.credentials import ApiKeys
 from tallystream.streams.poller.extract import WHOLE, Expression, Row
 from tallystream.streams.poller.params import Moment, Params, pairs
 from tallystream.streams.poller.resources import Resource, builtin
@@ -70,7 +70,9 @@ def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | 
     return Endpoint(path, merged, key or (known.key if known else "api"), data, None if data else known)
 
 
-async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, blueprint: str | None = None) -> Explored:
+async def explore(
+    config: OpenAIClientConfig, tokens: ApiKeys, asked: Endpoint, blueprint: str | None = None
+) -> Explored:
     """Ask once and look at the answer; `$from` and `$to` of parameters are the last seven days.
 
     Raises:
@@ -81,7 +83,7 @@ async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, bluepri
     now = time.time()
     end = int(now) // DAY * DAY + DAY
     params = Params(asked.params).evaluate(Moment(now, end - WEEK, end))
-    async with Client(config, tokens) as client:
+    async with OpenAIClient(config, tokens) as client:
         answer = await client.get(asked.path, pairs(params), asked.key)
     data, rows, buckets = _rows(asked, answer)
     if not rows:

@@ -121,7 +121,7 @@ def _exporter(registry: CollectorRegistry) -> None:
 
 
 def _poller(registry: CollectorRegistry) -> None:
-    poller.Metrics(registry, ())
+    poller.PollerMetrics(registry, ())
 
 
 def _sink(registry: CollectorRegistry) -> None:

@@ -84,6 +84,17 @@ class Settings(BaseSettings):
     worker that hangs move sooner."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of OTLP/gRPC: the one before the HTTP port when this is not set; 0 turns gRPC off."""
+    quota_requests: int = Field(default=0, ge=0)
+    """Requests a second of one connection, ten seconds' worth at once; beyond: 429. 0: no limit. `connections create
+    --quota` sets it for one. Codex never sends a refused request again."""
+    quota_bytes: int = Field(default=0, ge=0)
+    """Bytes of bodies a second of one connection, likewise."""
+    quota_held_bytes: int = Field(default=192 << 20, ge=0)
+    """Bytes of one connection's bodies that are being answered at one time, likewise."""
+    quota_dead_letters: int = Field(default=100, ge=0)
+    """Dead letters a second of one connection, likewise."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     """Largest request body, after decompression."""
     openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")

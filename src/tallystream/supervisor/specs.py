@@ -63,10 +63,17 @@ class Plan:
     kafka: str
     specs: tuple[ComponentSpec, ...]
     timing: Timing = field(default_factory=Timing)
+    grpc: str | None = None
+    """`host:port` of OTLP/gRPC, None when its port is not free."""
 
 
-def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | None) -> Plan:
-    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, and the rest."""
+def plan(
+    settings: Settings, *, port: int, workers: int, embedded_port: int | None, grpc_port: int | None = None
+) -> Plan:
+    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, and the rest.
+
+    Without a `grpc_port` there is no gRPC.
+    """
     data_dir = settings.data_dir.resolve()
     bootstrap = settings.kafka or f"127.0.0.1:{embedded_port}"
     # Not --kafka: that says that the cluster is the operator's own, with keys and credentials to be set.
@@ -91,7 +98,8 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
         )
     # The gateway starts beside Kafka, not after it: what arrives meanwhile goes to its spool.
     # Its port, which everybody knows, is /readyz for the whole: green once run.json is there.
-    gateway = command("gateway", "--port", str(port), "--run-file", str(data_dir / RUN_FILE), *where)
+    ports = ("--port", str(port), "--grpc-port", str(grpc_port or 0))
+    gateway = command("gateway", *ports, "--run-file", str(data_dir / RUN_FILE), *where)
     specs.append(ComponentSpec("gateway", gateway, stop_rank=0, needs_kafka=False))
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
@@ -102,4 +110,5 @@ def plan(settings: Settings, *, port: int, workers: int, embedded_port: int | No
     if settings.writes_to_port:
         specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))
     scheme = "https" if settings.tls_cert else "http"
-    return Plan(data_dir, f"{scheme}://127.0.0.1:{port}", bootstrap, tuple(specs))
+    grpc = f"127.0.0.1:{grpc_port}" if grpc_port else None
+    return Plan(data_dir, f"{scheme}://127.0.0.1:{port}", bootstrap, tuple(specs), grpc=grpc)

@@ -123,7 +123,7 @@ class Supervisor:
 
     def _run_file(self) -> Run:
         components = [child.component for child in self._children.values()]
-        return Run(http=self._plan.http, grpc=None, kafka=self._plan.kafka, components=components)
+        return Run(http=self._plan.http, grpc=self._plan.grpc, kafka=self._plan.kafka, components=components)
 
     async def _stop_all(self) -> None:
         """Stop rank by rank: what takes data in, then what works on it, then Kafka."""

@@ -21,7 +21,7 @@ from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock
-from tallystream.streams.service.log_throttle import Seldom
+from tallystream.streams.service.log_throttle import LogThrottle
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class Delivery:
         self._wake = asyncio.Event()
         self._late: set[asyncio.Task[None]] = set()
         self._since = 0.0
-        self._not_durable = Seldom(clock, "not_durable")
+        self._not_durable = LogThrottle(clock, "not_durable")
 
     @property
     def late(self) -> bool:

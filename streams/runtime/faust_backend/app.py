@@ -12,7 +12,9 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.task_watch import watch_tasks
 from tallystream.streams.runtime.crash import FailFast
+from tallystream.streams.runtime.faust_backend.assignor import CANONICAL_URL, StableAssignor
 from tallystream.streams.runtime.faust_backend.batches import BatchScheduler
 from tallystream.streams.runtime.faust_backend.context import RuntimeContext
 from tallystream.streams.runtime.faust_backend.table_manager import PromptTableManager
@@ -72,6 +74,8 @@ class App(faust.App):
             "stream_buffer_maxsize": 128,  # in batches; when it is full, the consumer sleeps for 1 s
             "ConsumerScheduler": BatchScheduler,
             "TableManager": PromptTableManager,
+            "PartitionAssignor": StableAssignor,
+            "canonical_url": CANONICAL_URL,
             "topic_disable_leader": True,  # its idle partition's long poll would stall the busy ones
             "table_standby_replicas": 0,
             "producer_linger": 0.0,
@@ -125,6 +129,22 @@ class App(faust.App):
         """Create the data directory."""
         self.conf.datadir.mkdir(parents=True, exist_ok=True)
         await super().on_first_start()
+
+    def kafka_clients(self) -> list[Any]:
+        """Return aiokafka's clients, those that Faust has made so far.
+
+        Relies on `Producer._producer` and the consumer's `_thread._consumer` (faust/transport/drivers/aiokafka.py).
+        """
+        producer: Any = getattr(self, "_producer", None)
+        consumer: Any = getattr(self, "_consumer", None)
+        thread = getattr(consumer, "_thread", None)
+        return [getattr(producer, "_producer", None), getattr(thread, "_consumer", None)]
+
+    async def watch_clients(self) -> None:
+        """End the process when a task of a client ends by itself: the client only looks alive then."""
+        why = await watch_tasks(self.kafka_clients)
+        if not self.should_stop:
+            self.die(why)
 
     async def drain(self) -> None:
         """Fold no more, wait for what was folded to be acknowledged, and commit the positions."""

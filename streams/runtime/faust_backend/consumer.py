@@ -163,7 +163,7 @@ class Consumer(driver.Consumer):
         return {**{tp: 0 for tp in partitions if tp.topic in logs}, **answers}
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_kwargs: Any) -> None:
-        """Do nothing: topics are created, with the settings they need, by `streams.topics.ensure`."""
+        """Do nothing: topics are created, with the settings they need, by `streams.kafka.topics.ensure`."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: Faust's livelock detector reads its own acks, which are not used; `App.healthy` tells."""

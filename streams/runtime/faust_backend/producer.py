@@ -51,7 +51,7 @@ class Producer(driver.Producer):
         return producer
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_kwargs: Any) -> None:
-        """Do nothing: topics are created, with the settings they need, by `streams.topics.ensure`."""
+        """Do nothing: topics are created, with the settings they need, by `streams.kafka.topics.ensure`."""
 
     def pack(
         self,

@@ -268,7 +268,7 @@ async def test_a_body_over_the_limit_is_413_however_it_comes(
 async def test_more_than_can_be_held_at_once_is_503_with_retry_after(
     deployment: Deployment, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    config = config_of(deployment.kafka, deployment.prefix, tmp_path, max_body_bytes=60_000, max_held_bytes=60_000)
+    config = config_of(deployment.kafka, deployment.prefix, tmp_path, max_body_bytes=60_000, max_held_bytes=480_000)
     async with running(config) as own:
         held, seen = asyncio.Event(), asyncio.Event()
 
@@ -282,7 +282,7 @@ async def test_more_than_can_be_held_at_once_is_503_with_retry_after(
         await held.wait()
         status = 200
         while status == 200:  # until the server has read what the first has sent
-            async with http.post(own.url + logs_path(), data=b" " * 30_000 + b"{}", headers=JSON) as response:
+            async with http.post(own.url + logs_path(), data=b" " * 59_998 + b"{}", headers=JSON) as response:
                 status = response.status
                 retry = response.headers.get("Retry-After")
                 code = (await response.json()).get("code")
@@ -310,7 +310,7 @@ async def test_a_client_that_does_not_finish_is_answered_408(deployment: Deploym
     "raw",
     [
         b"GARBAGE\r\n\r\n",
-        b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: nonsense\r\n\r\n",
         f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n".encode(),
     ],

@@ -13,7 +13,7 @@ from tests.support.openai_rig import DAY, NOON, TODAY, Rig, ask, day, only, rig
 from tallystream.sandbox.openai_data import Cell
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, cents_to_usd
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.poller.errors import Why
+from tallystream.streams.poller.errors import FailureReason
 from tallystream.streams.poller.resources import Resource, builtin
 
 pytestmark = pytest.mark.kafka
@@ -142,7 +142,7 @@ async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None
         result = await openai.poll()
         assert set(result.failures) == {resource.name for resource in builtin()}
     assert await openai.messages(openai.topics.openai_records.name) == before
-    assert result.failures[COSTS].why == Why.FORBIDDEN
+    assert result.failures[COSTS].why == FailureReason.FORBIDDEN
     assert openai.metric("tallystream_poller_failures_total", resource=COSTS, reason="forbidden") == 1
     assert openai.metric("tallystream_poller_last_success_timestamp_seconds", resource=COSTS) == 0
     openai.sandbox.faults.clear()
@@ -197,7 +197,7 @@ async def test_a_bucket_kafka_cannot_take_is_said_and_the_others_go_on(openai: R
     noise = Resource.model_validate({"path": MODELS, "name": "noise", "data": ".data[:1]", "rows": rows})
     # That JQ takes a second or two, in which the group hears nothing.
     result = await openai.poll(resources=(noise, *only(MODELS)), session_timeout=10.0)
-    assert {name: failure.why for name, failure in result.failures.items()} == {"noise": Why.TOO_LARGE}
+    assert {name: failure.why for name, failure in result.failures.items()} == {"noise": FailureReason.TOO_LARGE}
     assert (MODELS, CURRENT) in await openai.rows()
 
 

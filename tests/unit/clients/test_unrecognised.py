@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,8 @@ def renamed(record: Record, names: dict[str, str]) -> Record:
     [
         codex_response().having(event__name="codex.response_completed"),
         codex_response().having(event__name="claude_code.api_request"),
-        codex_response().having(event__name=None),
+        codex_response().having(event__name=None, event__kind=None),
+        replace(codex_response().having(event__name=None), event_name="codex.response_completed"),
         renamed(codex_response(), {"input_token_count": "input_tokens"}),
         renamed(codex_response(), {"input_token_count": "usage.in", "output_token_count": "outputTokens"}),
         codex_response(whole=0, cached=0, written=0, output=0, reasoning=0).having(total_tokens=7),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 from tests.support.clock import HandClock
 
-from tallystream.streams.service.log_throttle import EVERY, Seldom
+from tallystream.streams.service.log_throttle import EVERY, LogThrottle
 
 
 def test_the_first_is_logged_the_rest_is_counted() -> None:
     clock = HandClock()
-    seldom = Seldom(clock, "not_http")
+    seldom = LogThrottle(clock, "not_http")
     with capture_logs() as lines:
         for _ in range(1000):
             seldom.warning(status=400)

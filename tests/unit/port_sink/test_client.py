@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.clock import HandClock
 
-from tallystream.agents.port_sink.port.client import ClientConfig
-from tallystream.agents.port_sink.port.token import Tokens
+from tallystream.agents.port_sink.port.client import PortClientConfig
+from tallystream.agents.port_sink.port.token import AccessTokens
 
 
 async def test_a_token_is_renewed_ahead_of_its_end_and_when_it_is_refused() -> None:
@@ -18,7 +18,7 @@ async def test_a_token_is_renewed_ahead_of_its_end_and_when_it_is_refused() -> N
         asked += 1
         return f"token {asked}", 10_800.0
 
-    tokens = Tokens(ask, clock)
+    tokens = AccessTokens(ask, clock)
     first = await tokens.get()
     clock.seconds += 10_400
     assert await tokens.get() is first
@@ -35,6 +35,6 @@ async def test_a_token_is_renewed_ahead_of_its_end_and_when_it_is_refused() -> N
 
 @given(st.sampled_from(["https://api.getport.io", "https://api.getport.io/", "https://api.getport.io/v1/"]))
 def test_the_base_url_may_have_the_version_or_not(url: str) -> None:
-    config = ClientConfig("id", "the-secret", base_url=url)
+    config = PortClientConfig("id", "the-secret", base_url=url)
     assert config.url == "https://api.getport.io/v1"
     assert "the-secret" not in repr(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.clock import HandClock
 
-from tallystream.agents.port_sink.port.rate import Pace
+from tallystream.agents.port_sink.port.rate import RateLimiter
 
 
 def said(clock: HandClock, limit: int, remaining: int, left: float = 300.0) -> dict[str, str]:
@@ -17,12 +17,12 @@ def said(clock: HandClock, limit: int, remaining: int, left: float = 300.0) -> d
 class TestPace:
     async def test_a_limit_is_never_met_however_much_there_is_to_send(self) -> None:
         """A bucket as Port has one: a burst of 20, filled at the limit's rate; each call is counted in it."""
-        clock = HandClock()
-        pace = Pace(clock, clock.sleep)
+        clock = HandClock(1_000.0)
+        limiter = RateLimiter(clock, clock.sleep)
         limit, burst = 3_000, 20
         tokens, filled, began, used = float(burst), clock.seconds, clock.seconds, 0
         for _ in range(4_000):
-            await pace.wait()
+            await limiter.wait()
             tokens = min(burst, tokens + (clock.seconds - filled) * limit / 300)
             filled = clock.seconds
             if clock.seconds - began >= 300:
@@ -30,35 +30,35 @@ class TestPace:
             assert tokens >= 1, "throttled"
             assert used < limit, "throttled"
             tokens, used = tokens - 1, used + 1
-            pace.heard(said(clock, limit, limit - used, 300 - (clock.seconds - began)))
+            limiter.observe(said(clock, limit, limit - used, 300 - (clock.seconds - began)))
         assert clock.seconds - 1_000 < 4_000 / (limit / 300) * 1.25, "and little of it is left unused"
 
     async def test_it_makes_room_when_others_use_the_limit_up(self) -> None:
-        clock = HandClock()
-        pace = Pace(clock, clock.sleep)
-        pace.heard(said(clock, 35_000, 34_000))
-        assert pace.rate > 90
-        pace.heard(said(clock, 35_000, 300, 100.0))
-        assert 2 < pace.rate <= 3
+        clock = HandClock(1_000.0)
+        limiter = RateLimiter(clock, clock.sleep)
+        limiter.observe(said(clock, 35_000, 34_000))
+        assert limiter.rate > 90
+        limiter.observe(said(clock, 35_000, 300, 100.0))
+        assert 2 < limiter.rate <= 3
 
     async def test_a_429_stops_everybody_for_as_long_as_port_says(self) -> None:
-        clock = HandClock()
-        pace = Pace(clock, clock.sleep)
-        pace.throttled({}, 7.0, 0)
-        await pace.wait()
+        clock = HandClock(1_000.0)
+        limiter = RateLimiter(clock, clock.sleep)
+        limiter.throttled({}, 7.0, 0)
+        await limiter.wait()
         assert clock.seconds >= 1_007
         before = clock.seconds
-        pace.throttled(said(clock, 100, 0, 42.0), None, 0)
-        await pace.wait()
+        limiter.throttled(said(clock, 100, 0, 42.0), None, 0)
+        await limiter.wait()
         assert clock.seconds - before >= 42
         before = clock.seconds
-        pace.throttled({}, None, 3)
-        await pace.wait()
+        limiter.throttled({}, None, 3)
+        await limiter.wait()
         assert clock.seconds - before >= 8
 
     def test_headers_that_say_nothing_change_nothing(self) -> None:
-        clock = HandClock()
-        pace = Pace(clock, clock.sleep)
+        clock = HandClock(1_000.0)
+        limiter = RateLimiter(clock, clock.sleep)
         for headers in ({}, {"x-ratelimit-limit": "many"}, said(clock, 0, 0)):
-            pace.heard(headers)
-        assert pace.rate == 5
+            limiter.observe(headers)
+        assert limiter.rate == 5

@@ -27,7 +27,7 @@ from tallystream.schemas.errors import Reason
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import Engine, Partition
-from tallystream.streams.runtime.changelog import Position, Watermark
+from tallystream.streams.runtime.changelog import Position, Row, Watermark
 from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost
 from tallystream.streams.runtime.store import MemoryStore
 
@@ -88,7 +88,13 @@ class Stepped:
                 assert value is not None
                 self.publish(out.topic, key, orjson.loads(value))
         self.changelog += 1
-        self.store.write(self.p, group.rows[:stored], self.changelog)
+        torn = group.rows if stored is None else group.rows[:stored]
+        self.store.write(self.p, [*torn, *self.derived(torn)], self.changelog)
+
+    def derived(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """What recovery makes of the rows."""
+        replaced = [(key, self.store.read(self.p, key), row) for key, row in rows]
+        return self.fold_of.derive(self.p, replaced, lambda key: self.store.read(self.p, key))
 
     def stored(self) -> dict[bytes, bytes]:
         return dict(self.partition.rows(self.fold_of.is_closed))

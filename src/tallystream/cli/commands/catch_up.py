@@ -243,11 +243,11 @@ def _sink(name: str, status: SinkStatus, goal: Offsets, seen_without: set[str]) 
 
 async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offsets:
     """Return where topics end; those that do not exist are left out."""
-    from tallystream.streams.kafka.follower import Tail
+    from tallystream.streams.kafka.follower import TopicFollower
 
     while True:
         try:
-            async with Tail(kafka, topics, {}) as tail:
+            async with TopicFollower(kafka, topics, {}) as tail:
                 return tail.ends()
         except UnreachableError as exc:
             note(exc.message)

@@ -27,6 +27,10 @@ OpsPort = Annotated[
 def gateway(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="OTLP/HTTP port.")] = 4318,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option("--grpc-port", min=0, max=65535, help="OTLP/gRPC port; the one before --port, 0 for none."),
+    ] = None,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
@@ -35,14 +39,22 @@ def gateway(
         Path | None, typer.Option("--run-file", hidden=True, help="/readyz on --port is red until this file exists.")
     ] = None,
 ) -> None:
-    """Take telemetry over OTLP/HTTP and put it on Kafka.
+    """Take telemetry over OTLP/HTTP and OTLP/gRPC and put it on Kafka.
 
     Answers 200 only for what Kafka has acknowledged or the local spool has on disk. SIGTERM finishes what is in flight.
     """
     from tallystream.components import gateway as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, _cluster(settings, embedded), host=host, port=port, ops_port=ops_port, run_file=run_file)
+    component.run(
+        settings,
+        _cluster(settings, embedded),
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        ops_port=ops_port,
+        run_file=run_file,
+    )
 
 
 def worker(

@@ -37,6 +37,7 @@ def up(
     import asyncio
     import logging
 
+    from tallystream.components.gateway import wanted_grpc_port
     from tallystream.streams.kafka import topics
     from tallystream.streams.process import tcp_ports
     from tallystream.supervisor.runfile import SupervisorLock
@@ -53,7 +54,13 @@ def up(
                 f"stop it, or choose another port: tallystream up --port {port + 2}",
             )
         embedded_port = None if settings.kafka else _embedded(settings)
-        planned = plan(settings, port=port, workers=workers, embedded_port=embedded_port)
+        grpc_port = wanted_grpc_port(settings, port)
+        if grpc_port and not tcp_ports.is_free(grpc_port):
+            if settings.grpc_port is not None:
+                raise UsageError(f"port {grpc_port} for gRPC is taken", "set TALLYSTREAM_GRPC_PORT to another, or to 0")
+            err_console.print(f"Port {grpc_port} is taken: telemetry over gRPC is not served.", style="yellow")
+            grpc_port = 0
+        planned = plan(settings, port=port, workers=workers, embedded_port=embedded_port, grpc_port=grpc_port)
         names = ", ".join(spec.name for spec in planned.specs)
         screen = _Screen(f"starting {names}")
 

@@ -14,7 +14,7 @@ import jq
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.openai import complete
-from tallystream.agents.port_sink.mapping import Failure, Mapper, Repair, default_text
+from tallystream.agents.port_sink.mapping import Failure, Mapper, MappingRepair, default_text
 from tallystream.agents.port_sink.mapping.entities import Entity, rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.agents.port_sink.mapping.model import ResourceMapping
@@ -35,7 +35,7 @@ class Outcome:
     records: int
     entities: Sequence[tuple[int, Entity]]
     failures: Sequence[tuple[int, Failure]]
-    repairs: Sequence[Repair]
+    repairs: Sequence[MappingRepair]
     params: Mapping[str, Any]
     notes: Sequence[str]
 

@@ -1,0 +1,206 @@
+"""Which deployment a local state belongs to: the cluster, the prefix, and the topics it was made from.
+
+A store, a spool, a snapshot or a copy is only worth reading beside the topics it was made from. Volumes come back after
+weeks, backups are restored, a prefix or `--kafka` changes while the directory stays. So every local state carries an
+`Identity`, and another deployment's state is set aside (renamed, never deleted, never read) and built anew.
+
+Topic ids are Kafka's (KIP-516): a topic that was deleted and created again under its name has another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, for_code
+
+from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.metadata import TopicIdsRequest
+from tallystream.streams.kafka.settings import KafkaSettings
+
+FILE = "identity.json"
+"""The name of the identity's file where a state is a directory."""
+ASIDE = ".aside-"
+"""What a state that was set aside has in its name, before the time."""
+UNKNOWN_TOPIC = 3
+"""Kafka's error code of a topic that does not exist (UNKNOWN_TOPIC_OR_PARTITION)."""
+_FORMAT = 1
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A deployment as a local state knows it.
+
+    `topic_ids` maps a topic's full name to its id (22 characters, as Kafka's own tools print it); it holds the topics
+    the state was made from, those alone which exist. "" stands for an id that the broker does not tell.
+    """
+
+    cluster_id: str
+    prefix: str
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+
+    def difference(self, found: Identity) -> str:
+        """Return why a state that carries `found` is not this deployment's, or "" when it is.
+
+        A topic that `found` does not name is no difference: what was made without it does not depend on it.
+        """
+        if found.cluster_id != self.cluster_id:
+            return f"it belongs to the Kafka cluster {found.cluster_id}, this is {self.cluster_id}"
+        if found.prefix != self.prefix:
+            return f"it belongs to the prefix {found.prefix!r}, this is {self.prefix!r}"
+        for topic, there in found.topic_ids.items():
+            here = self.topic_ids.get(topic)
+            if here is None:
+                return f"the topic {topic} it was made from is gone"
+            if here and there and here != there:
+                return f"the topic {topic} has been deleted and created again since"
+        return ""
+
+    def matches(self, found: Identity | None) -> bool:
+        """Tell whether a state that carries `found` is this deployment's; one that carries nothing is not."""
+        return found is not None and not self.difference(found)
+
+    def save(self, path: Path) -> None:
+        """Write the file by rename, fsynced: a reader sees a whole file or the one before.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        """
+        document = {
+            "format": _FORMAT,
+            "cluster_id": self.cluster_id,
+            "prefix": self.prefix,
+            "topic_ids": dict(self.topic_ids),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(fd, "w") as file:
+                json.dump(document, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path) -> Identity | None:
+        """Read the file; None when there is none, or when it cannot be understood (another version's, a torn one).
+
+        Raises:
+            OSError: the file is there and cannot be read.
+
+        """
+        try:
+            found = json.loads(path.read_bytes())
+            if found["format"] != _FORMAT:
+                return None
+            topic_ids = {str(topic): str(one) for topic, one in found["topic_ids"].items()}
+            return cls(str(found["cluster_id"]), str(found["prefix"]), topic_ids)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+
+async def read_identity(kafka: KafkaSettings, prefix: str, topics: Iterable[str], *, seconds: float = 15.0) -> Identity:
+    """Ask the cluster for its id and the ids of `topics`; those that do not exist are left out.
+
+    Raises:
+        UnreachableError: Kafka did not answer within `seconds`.
+
+    """
+    try:
+        async with asyncio.timeout(seconds), opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+            return await identity_from(admin, prefix, topics)
+    except (KafkaError, OSError, TimeoutError) as exc:
+        raise UnreachableError(
+            f"Kafka at {kafka.bootstrap} did not say which cluster it is: {str(exc) or type(exc).__name__}",
+            "is it running and reachable from here? `tallystream status` shows the embedded one",
+        ) from exc
+
+
+async def identity_from(admin: AIOKafkaAdminClient, prefix: str, topics: Iterable[str]) -> Identity:
+    """Ask for the same over an admin client that is open.
+
+    Raises:
+        KafkaError: Kafka did not answer, or does not let us see a topic.
+
+    """
+    response = await admin._send_request(TopicIdsRequest(sorted(set(topics))))  # noqa: SLF001 - it has no public way
+    found: dict[str, Any] = response.to_object()
+    topic_ids = {}
+    for topic in found["topics"]:
+        if topic["error_code"] == UNKNOWN_TOPIC:
+            continue
+        if topic["error_code"] and not topic["partitions"]:
+            raise for_code(topic["error_code"])(topic["topic"])
+        raw = topic.get("topic_id", b"")
+        topic_ids[topic["topic"]] = base64.urlsafe_b64encode(raw).rstrip(b"=").decode() if any(raw) else ""
+    return Identity(str(found["cluster_id"]), prefix, topic_ids)
+
+
+def set_aside(state: Path, why: str, *, counted: Callable[[], None] = lambda: None) -> Path | None:
+    """Rename a state (a file or a directory) so that nothing reads it as its own any more; None when it is not there.
+
+    Says so in one line of the log and calls `counted`. The new name ends with the time; the identity's file beside a
+    state that is a file goes with it. Nothing is deleted: `aside` lists what there is.
+
+    Raises:
+        OSError: it cannot be renamed.
+
+    """
+    if not state.exists():
+        return None
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    target = state.with_name(f"{state.name}{ASIDE}{stamp}")
+    state.rename(target)
+    beside = beside_of(state)
+    if not target.is_dir() and beside.exists():
+        beside.rename(beside_of(target))
+    counted()
+    log.warning("state_set_aside", state=str(state), moved_to=target.name, why=why)
+    return target
+
+
+def beside_of(state: Path) -> Path:
+    """Return where the identity of a state that is a file stands."""
+    return state.with_name(f"{state.name}.{FILE}")
+
+
+def aside(directory: Path) -> list[Path]:
+    """Return what has been set aside in a directory, sorted by name; nothing when the directory is not there."""
+    return sorted(one for one in directory.glob(f"*{ASIDE}*") if not one.name.endswith(f".{FILE}"))
+
+
+def claim_directory(state: Path, identity: Identity, *, counted: Callable[[], None] = lambda: None) -> bool:
+    """Make sure that a directory is this deployment's before it is read; return whether what it holds may be used.
+
+    What carries another identity, or none although it holds something, is set aside. The directory then exists and
+    carries `identity`; False: it is empty and must be filled.
+
+    Raises:
+        OSError: it cannot be read, renamed or written.
+
+    """
+    found = Identity.load(state / FILE)
+    usable = identity.matches(found)
+    if not usable and state.is_dir() and any(state.iterdir()):
+        set_aside(state, identity.difference(found) if found else "it does not say whose it is", counted=counted)
+    if found != identity or not usable:
+        identity.save(state / FILE)
+    return usable

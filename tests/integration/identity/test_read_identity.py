@@ -1,0 +1,40 @@
+"""The cluster says who it is, and a topic made anew under its name is another one."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.identity import read_identity
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.settings import KafkaSettings
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_topic_ids_change_when_a_topic_is_deleted_and_created_again(kafka: KafkaSettings, prefix: str) -> None:
+    names = [f"{prefix}.a", f"{prefix}.b"]
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+        await admin.create_topics([NewTopic(name, 1, 1) for name in names])
+        before = await read_identity(kafka, prefix, [*names, f"{prefix}.missing"])
+        again = await read_identity(kafka, prefix, names)
+        await admin.delete_topics(names[:1])
+        gone = await read_identity(kafka, prefix, names)
+        while f"{prefix}.a" in await admin.list_topics():
+            pass
+        await admin.create_topics([NewTopic(names[0], 1, 1)])
+        after = await read_identity(kafka, prefix, names)
+
+    assert set(before.topic_ids) == set(names)
+    assert all(len(one) == 22 for one in before.topic_ids.values())
+    assert len(before.cluster_id) == 22
+    assert before == again
+    assert "is gone" in gone.difference(before)
+    assert f"{prefix}.a has been deleted and created again" in after.difference(before)
+    assert after.topic_ids[f"{prefix}.b"] == before.topic_ids[f"{prefix}.b"]
+
+
+async def test_a_cluster_that_does_not_answer_is_unreachable() -> None:
+    with pytest.raises(UnreachableError, match="which cluster"):
+        await read_identity(KafkaSettings("127.0.0.1:1"), "t", [], seconds=2.0)
