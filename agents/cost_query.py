@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add, itemgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -141,7 +141,8 @@ class CostSums:
         self.hour = ""
         """The newest hour within."""
         self.version: list[int] = _OLDEST
-        self.sessions: set[tuple[str, str]] | None = None
+        self.sessions: set[tuple[str, str]] | int | None = None
+        """Sessions within, or how many; None where they are not asked for."""
 
     def add(self, part: _Part, hour: str, version: list[int]) -> None:
         """Add a bucket of a SessionHourCost."""
@@ -157,6 +158,10 @@ class CostSums:
             self.hour = hour
         if version > self.version:
             self.version = version
+
+    def add_part(self, part: Part) -> None:
+        """Add what was added up elsewhere."""
+        self.add((part.key, part.counts, part.cost, part.reported), part.hour, part.version)
 
     def merge(self, other: CostSums) -> None:
         """Add other sums."""
@@ -178,6 +183,34 @@ class CostSums:
         return row
 
 
+class Part(NamedTuple):
+    """A sum of buckets that have the dimensions `key` in common: `Table.dimensions`, in their order."""
+
+    key: tuple[Any, ...]
+    counts: tuple[int, ...]
+    cost: int | None
+    """Pico-dollars; None when nothing within has a price."""
+    reported: int | None
+    hour: str
+    """The newest within."""
+    version: list[int]
+    """The highest within."""
+    sessions: int
+    """How many different ones are within; counted only where a query has `by`."""
+
+
+class Page(NamedTuple):
+    """The first rows of a table, and what must be known of the others to show them."""
+
+    rows: Sequence[Mapping[str, Any]]
+    total: int
+    """Rows in all."""
+    still: int
+    """Of these, those that can still grow."""
+    connections: int
+    """Different ones in all; 0: not counted."""
+
+
 class Table:
     """Collects rows and gives the table. `skipped` counts what was no SessionHourCost and is left out."""
 
@@ -191,7 +224,8 @@ class Table:
         self._of_row = tuple(name for name in wanted if name in _ROW)
         self._of_attribution = tuple(name for name in wanted if name in _ATTRIBUTION)
         self._of_bucket = tuple(name for name in wanted if name not in _ROW and name not in _ATTRIBUTION)
-        self._dimensions = (*self._of_row, *self._of_bucket, *self._of_attribution)
+        self.dimensions = (*self._of_row, *self._of_bucket, *self._of_attribution)
+        """What the rows keep apart, in the order of `Part.key`."""
         self._since = None if query.since is None else _bound(query.since)
         self._until = None if query.until is None else _bound(query.until)
         head, mark, tail = (query.session or "").partition("…")
@@ -207,6 +241,14 @@ class Table:
                     self._fold(row)
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.skipped += 1
+
+    def add_part(self, part: Part) -> None:
+        """Add what was filtered and added up elsewhere; of one key there is one part where sessions are counted."""
+        sums = self._groups.get(part.key)
+        if sums is None:
+            sums = self._groups[part.key] = CostSums()
+            sums.sessions = part.sessions if self.query.by else None
+        sums.add_part(part)
 
     def _wanted(self, row: Mapping[str, Any]) -> bool:
         query = self.query
@@ -237,7 +279,7 @@ class Table:
                 sums = groups[part[0]] = CostSums()
                 sums.sessions = set() if self.query.by else None
             sums.add(part, hour, version)
-            if sums.sessions is not None:
+            if isinstance(sums.sessions, set):
                 sums.sessions.add((connection, session))
             if part[1][_UNPRICED]:
                 what = (row["provider"], bucket["model"], bucket.get("service_tier"))
@@ -252,15 +294,20 @@ class Table:
         if type(sum(counts)) is not int:
             raise TypeError("counts are whole numbers")
         cost, reported = bucket.get("cost_usd"), bucket.get("reported_cost_usd")
-        return key, counts, None if cost is None else _pico(cost), None if reported is None else _pico(reported)
+        return (
+            key,
+            counts,
+            None if cost is None else exact_pico(cost),
+            None if reported is None else exact_pico(reported),
+        )
 
     def rows(self, now_ns: int) -> Iterator[dict[str, Any]]:
         """Give the rows: by hour where the view has hours, else the most expensive first; `now_ns` decides `final`."""
         last_final = _last_final(now_ns)
         template = dict.fromkeys(self.query.fields)
-        named = [(place, name) for place, name in enumerate(self._dimensions) if name in template]
-        named += [(self._dimensions.index(GROUPINGS[name]), name) for name in self.query.by]
-        first = len(self._dimensions) - len(self._of_attribution)
+        named = [(place, name) for place, name in enumerate(self.dimensions) if name in template]
+        named += [(self.dimensions.index(GROUPINGS[name]), name) for name in self.query.by]
+        first = len(self.dimensions) - len(self._of_attribution)
         for key, sums in sorted(self._groups.items(), key=self._order):
             row = template.copy()
             for place, name in named:
@@ -270,8 +317,15 @@ class Table:
                 pairs = zip(self._of_attribution, key[first:], strict=True)
                 row["attribution"] = {name: value for name, value in pairs if value is not None}
             if sums.sessions is not None:
-                row["sessions"] = len(sums.sessions)
+                row["sessions"] = sums.sessions if isinstance(sums.sessions, int) else len(sums.sessions)
             yield row
+
+    def page(self, now_ns: int, limit: int) -> Page:
+        """Return the first `limit` rows (0: all), and what is known of all."""
+        rows = list(self.rows(now_ns))
+        still = sum(not row["final"] for row in rows)
+        connections = len({row["connection_id"] for row in rows})
+        return Page(rows[:limit] if limit else rows, len(rows), still, connections)
 
     def totals(self, now_ns: int) -> dict[str, Any]:
         """Return the sums over all rows."""
@@ -282,7 +336,7 @@ class Table:
 
     def _order(self, item: tuple[tuple[Any, ...], CostSums]) -> tuple[Any, ...]:
         key, sums = item
-        hour = key[self._dimensions.index("hour")] if "hour" in self._dimensions else ""
+        hour = key[self.dimensions.index("hour")] if "hour" in self.dimensions else ""
         return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], *(part or "" for part in key)
 
 
@@ -306,8 +360,13 @@ def _bound(hour: int) -> str:
     return hour_iso(min(max(hour, 0), _LAST_HOUR))
 
 
-def _pico(usd: str) -> int:
-    """Return exact pico-dollars; `to_pico` without Decimal for the strings we write ourselves."""
+def exact_pico(usd: str) -> int:
+    """Return a row's dollars as pico-dollars; `to_pico` without Decimal for the strings we write ourselves.
+
+    Raises:
+        ValueError, AttributeError: it is not a decimal number as text.
+
+    """
     whole, _, part = usd.partition(".")
     if len(part) > 12 or usd.startswith("-"):
         return to_pico(usd)

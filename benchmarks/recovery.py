@@ -27,7 +27,7 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost import hour_state, state_rows
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import parse
@@ -83,7 +83,8 @@ async def fill(kafka: KafkaSettings, topics: Topics, rows: int) -> int:
     for number in range(rows):
         session = f"{rng.getrandbits(128):032x}"
         key = keys.join("codex-7f3a", session) + b"|" + hour_iso(hour - number % 100).encode()
-        value = hour_state.dump(state(rng, session, hour - number % 100))
+        ((_, value),), _ = state_rows.dump(key, state(rng, session, hour - number % 100))
+        assert value is not None
         p = partition_of(keys.join("codex-7f3a", session), topics.partitions)
         size += len(key) + len(value)
         batch = batches.setdefault(p, producer.create_batch())

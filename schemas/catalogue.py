@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel
 
 from tallystream.schemas import topic_names as topics
+from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
@@ -68,6 +69,7 @@ CATALOGUE: Final = {
     schema.name: schema
     for schema in (
         MessageSchema("usage-batch", 1, UsageBatch, topics.USAGE, "connection_id|session_id"),
+        MessageSchema("call-batch", 1, CallBatch, topics.CALLS, "'calls'"),
         MessageSchema("session-hour-cost", 1, SessionHourCost, topics.SESSION_HOURS, "connection_id|session_id|hour"),
         MessageSchema("hour-cost", 1, HourCost, topics.HOURS, "partition|connection_id|hour|model|team"),
         MessageSchema("connection", 1, Connection, topics.CONNECTIONS, "connection_id"),

@@ -18,7 +18,7 @@ class DeadLetter(BaseModel):
     source: str
     """Where it came from, unique a record.
 
-    `usage|3|1204|0` (topic, partition, offset, index) or `gateway|<body's hash>|<index>`.
+    `usage|3|1204|0` (topic, partition, offset, index) or `gateway|<connection>|<body's hash>|<index>`.
     """
     reason: Reason
     detail: str

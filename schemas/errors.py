@@ -70,6 +70,8 @@ class Reason(StrEnum):
     """The event's hour has been removed from the state for good."""
     ROW_FULL = "row_full"
     """The session-hour has as many different models, tiers and attributions as one row can hold."""
+    RECORDS_LOST = "records_lost"
+    """Kafka no longer has messages that were acknowledged: a broker lost them, or retention took them uncounted."""
     INVALID_MESSAGE = "invalid_message"
     """A Kafka message does not fit its schema."""
     UNKNOWN_CONNECTION = "unknown_connection"

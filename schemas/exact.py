@@ -26,7 +26,7 @@ def loads(text: str | bytes) -> Any:
     """Parse JSON exactly.
 
     Raises:
-        InvalidBodyError: not JSON, not UTF-8, a number that is none (`NaN`), or one beyond `MAX_DIGITS`.
+        InvalidBodyError: not JSON, not UTF-8, `NaN` or `Infinity`, or one beyond `MAX_DIGITS`.
 
     """
     try:
@@ -94,7 +94,7 @@ def _number(text: str) -> int | Decimal:
 
 
 def _constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _string(value: Any) -> str:

@@ -34,6 +34,18 @@ class GatewayStatus(BaseModel):
     """When the spool is this large, requests are answered 503."""
     spool_oldest_age_seconds: float
     """Age of the oldest message in the spool, 0 when it is empty."""
+    spool_writable: bool = True
+    """Whether there is a spool file to write; if not, what Kafka does not take at once is answered 503."""
+    spool_files_unopened: int = 0
+    """Spool files of this deployment that cannot be opened now."""
+    spool_files_damaged: int = 0
+    """Spool files that SQLite calls corrupt and that were set aside."""
+    spool_foreign_messages: int = 0
+    """Messages of another prefix or cluster in the spool's directory."""
+    topics_unfit: bool = False
+    """Whether the cluster's topics do not fit, so that everything is spooled."""
+    partitions_away: int = 0
+    """Partitions that do not acknowledge; what belongs to them is spooled."""
     kafka_live: bool
     """Whether Kafka acknowledges in time; if not, the spool takes what comes."""
     connections: int
@@ -115,6 +127,33 @@ class ExporterStatus(BaseModel):
     """Times Kafka did not answer since it started."""
 
 
+class LedgerStatus(BaseModel):
+    """How far a ledger is."""
+
+    component: Literal["ledger"] = "ledger"
+    active: bool
+    """Whether it writes; another one stands by, or waits for its database."""
+    caught_up: bool
+    """Whether it holds all that the topics held when it opened them; a standby says so, too."""
+    behind: int
+    """Offsets that are still to be read."""
+    unreadable: int
+    """Records since it started that are not what their topic should hold."""
+    read: list[ReadPosition]
+    """Topics, up to where they are in the database."""
+
+
+class ConsoleStatus(BaseModel):
+    """What a console serves."""
+
+    component: Literal["console"] = "console"
+    url: str
+    """Its base URL."""
+    auth: Literal["token", "proxy"]
+    sessions: int
+    """People who are logged in."""
+
+
 class KafkaStatus(BaseModel):
     """The embedded broker."""
 
@@ -125,7 +164,14 @@ class KafkaStatus(BaseModel):
 
 
 Detail = Annotated[
-    GatewayStatus | WorkerStatus | PollerStatus | SinkStatus | ExporterStatus | KafkaStatus,
+    GatewayStatus
+    | WorkerStatus
+    | PollerStatus
+    | SinkStatus
+    | ExporterStatus
+    | LedgerStatus
+    | ConsoleStatus
+    | KafkaStatus,
     Field(discriminator="component"),
 ]
 """What one kind of component tells of itself: a new component adds its model here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 USAGE: Final = "usage"
+CALLS: Final = "calls"
 SESSION_HOURS: Final = "cost.session-hours"
 HOURS: Final = "cost.hours"
 CONNECTIONS: Final = "connections"

@@ -25,7 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
 from tallystream.schemas.errors import UnreachableError
-from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.metadata import TopicIdsRequest
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -125,7 +125,7 @@ async def read_identity(kafka: KafkaSettings, prefix: str, topics: Iterable[str]
 
     """
     try:
-        async with asyncio.timeout(seconds), opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+        async with asyncio.timeout(seconds), administering(kafka) as admin:
             return await identity_from(admin, prefix, topics)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise UnreachableError(

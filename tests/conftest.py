@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.support.postgres import PostgresServer, postgres_server
 
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -37,3 +38,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
 def prefix() -> str:
     """Give a topic prefix nobody else uses."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Give the test run's PostgreSQL server; without one on this machine the test is skipped."""
+    with postgres_server() as server:
+        yield server

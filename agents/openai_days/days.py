@@ -83,7 +83,7 @@ class Days:
 
         Raises:
             TopicRecreatedError: another agent has found that the records' topic was made anew, which we have missed.
-            ValueError: this is no row, or not the one of its key; nothing is changed.
+            ValueError: this is not a row, or not the row of its key; nothing is changed.
 
         """
         if BilledDay.model_validate_json(value).key != key:

@@ -55,8 +55,14 @@ class SinkMetrics:
             "blueprint",
         )
         self.stopped = gauge(
-            "tallystream_port_stopped_kinds",
+            "tallystream_sink_stopped_kinds",
             "1 for a kind that is not written because Port lacks a blueprint its mapping names; 0 once it has it.",
+            "kind",
+        )
+        self.unmatched = gauge(
+            "tallystream_sink_unmatched_kinds",
+            "1 for a kind that has records of which its mapping has made nothing at all: its query or itemsToParse"
+            " may be wrong.",
             "kind",
         )
         self.deleted = counter(
@@ -79,7 +85,7 @@ class SinkMetrics:
         )
         self.throttled = counter(
             "tallystream_sink_throttled_requests_total",
-            "429 answers. The pace is planned so that there are none: others use up the organisation's limit.",
+            "429 answers. The pace is planned to avoid them: something else uses up the organisation's limit.",
         )
         self.resent = counter(
             "tallystream_sink_entities_resent_total",

@@ -52,7 +52,8 @@ class Sink:
         self._config = config
         self._clock = clock or SystemClock()
         self.writer = uuid.uuid4().hex[:12]
-        self._kinds = kinds(config.mapper.kinds)
+        mapper = config.mapper
+        self._kinds = kinds(mapper.kinds, {kind for kind in mapper.kinds if mapper.reads_buckets(kind)})
         self._sources: list[Feed] = feeds(topics)
         self._prefixes: dict[bytes, list[str]] = {}
         for name, kind in self._kinds.items():
@@ -85,6 +86,7 @@ class Sink:
         self._problem: str | None = None
         self._moved = time.monotonic()
         self._stood_since = 0.0
+        self._told: set[str] = set()
 
     async def run(self) -> None:
         """Follow, and write when it is our turn, until cancelled.
@@ -285,6 +287,20 @@ class Sink:
         if len(self.backlog) > self._config.max_backlog:
             self.table.pause(source.topic for source in self._sources)
 
+    def _look_for_matches(self) -> None:
+        """Say of a kind, once, that it had records and its mapping made nothing of any of them."""
+        if not self._context.compared.is_set() or self.backlog:
+            return
+        unmatched = self._context.result.unmatched()
+        for kind in self._kinds:
+            self.metrics.unmatched.labels(kind).set(kind in unmatched)
+        for kind in unmatched - self._told:
+            log.warning(
+                "mapping_never_matches", kind=kind, records=self._context.result.records[kind],
+                hint="look at its query and itemsToParse: `tallystream port mapping test` shows what they give",
+            )  # fmt: skip
+        self._told = unmatched
+
     def _overwritten(self, blueprint: str, identifier: str, kind: str, key: bytes) -> None:
         """Send again what another sink has just written: it was paused, and has been woken."""
         log.warning("overwritten", blueprint=blueprint, identifier=identifier)
@@ -293,7 +309,7 @@ class Sink:
             self.backlog.again(kind, key, self._clock.now_ns() // 1_000_000)
 
     async def _tick(self) -> None:
-        """Look after what nobody calls: pauses that can end, doubts that are due, signs of life."""
+        """Do what only time brings about: resume reading, send again what is in doubt, note that the loop runs."""
         while True:
             await asyncio.sleep(TICK)
             self._moved = max(self._moved, time.monotonic())
@@ -301,6 +317,7 @@ class Sink:
                 self.table.resume()
             if not self._writing or self._sent_index is None:
                 continue
+            self._look_for_matches()
             now = self._clock.now_ns() // 1_000_000
             for doubt in self.in_doubt.due(now):
                 if doubt.kind in self._kinds:

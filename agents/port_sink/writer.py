@@ -1,4 +1,4 @@
-"""One term of a sink: from the moment it may write to the moment another one may."""
+"""The sink that writes: from the moment it may write to the moment another one may."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TICK = 0.02
 RECHECK = Backoff(first=2.0, longest=60.0)
 """Between two looks for blueprints that Port lacked."""
 CLOSE = 8.0
-"""Seconds that requests under way are given to land when the term ends."""
+"""Seconds that requests under way are given to finish when this sink stops writing."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class ActiveWriter:
                 await _whole(self._close(sender, others, senders))
 
     async def _close(self, sender: Sender, others: list[asyncio.Task[None]], senders: list[asyncio.Task[None]]) -> None:
-        """Let requests under way land, so that nobody has to wonder what became of them."""
+        """Let requests under way finish, so that their outcome is known."""
         for task in others:
             task.cancel()
         sender.closing.set()
@@ -264,7 +264,7 @@ class ActiveWriter:
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Do work to its end, also when cancelled meanwhile: what is half closed would leave others wondering."""
+    """Finish the work even when cancelled meanwhile: a half-closed writer would leave requests in doubt."""
     task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():

@@ -9,12 +9,12 @@ The runtime (streams.runtime) sees to it that each message is folded exactly onc
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import dead_letters, hour_state, hours
+from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
 from tallystream.agents.session_cost.errors import InvalidMessageError
 from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
@@ -25,10 +25,11 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.schemas.rows import HourCost, SessionHourCost
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
 from tallystream.streams.runtime.changelog import Row
-from tallystream.streams.runtime.fold import Replacement
+from tallystream.streams.runtime.fold import Loss, Replacement
 from tallystream.streams.service.clock import Clock, SystemClock
 
 NAME = "session_hours"
@@ -48,6 +49,8 @@ class Derived:
 
     hours: HourSums
     letters: list[dead_letters.Row]
+    again: list[Row] = field(default_factory=list)
+    """Rows other than heads that have to be written again."""
     weight: int = 0
     """Event ids in the cached states, STATE_IDS for each state."""
     newest: tuple[int, int] | None = None
@@ -84,7 +87,7 @@ class SessionCost(Fold):
 
     def version(self, raw: bytes) -> int:
         """Return the offset of the last message in a row."""
-        return hour_state.version_of(raw)
+        return state_rows.version_of(raw)
 
     def watermark(self, append_ms: int) -> bytes:
         """Return the watermark: the hours before it no message appended from now on may change."""
@@ -103,6 +106,16 @@ class SessionCost(Fold):
     ) -> Sequence[Row]:
         """Return the hours' partials that these session-hours change."""
         return hours.derive(number, replaced, read)
+
+    def records_lost(self, partition: Partition, loss: Loss) -> None:
+        """Keep a dead letter that names what is gone."""
+        letter = dead_letters.records_lost(partition.number, loss)
+        self._refuse(self._derived[partition.number], Reason.RECORDS_LOST, letter)
+
+    def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - both have it alike
+        """Return the generation of a public row."""
+        version = find_version(row)
+        return -1 if version is None else version[0]
 
     def lost(self, number: int) -> None:
         """Forget what is not acknowledged."""
@@ -143,6 +156,7 @@ class SessionCost(Fold):
     def _count(self, partition: Partition, derived: Derived, record: Record, batch: Batch) -> tuple[int, int, int]:
         """Count the events of one message; return how many were counted, copies, and counted late."""
         p, offset, append_ms = partition.number, record.offset, record.timestamp
+        version = partition.version(offset)
         window, price, book = self._window, self._book.price, self._book.hash
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
@@ -158,13 +172,13 @@ class SessionCost(Fold):
             if hour != last or at >= future:
                 reason = window.verdict(at, hour, append_ms, derived.closed_hour)
                 last = None if reason is Reason.FROM_THE_FUTURE else hour
-                if reason is Reason.CLOSED and offset < partition.settled:
+                if reason is Reason.CLOSED and version < partition.settled:
                     reason, state = None, None  # seen again: it was counted or refused before its hour was closed
                 elif reason is None:
                     late = hour_state.is_late(hour, append_ms)
                     key = prefix + self._hour(hour)
                     state = self._state(partition, derived, key, batch)
-                    if state.version >= offset:
+                    if state.version >= version:
                         state = None
                     else:
                         touched[key] = state
@@ -201,7 +215,7 @@ class SessionCost(Fold):
                     derived, refused, dead_letters.refused_event(p, offset, append_ms, batch, event[13], refused)
                 )
         for state in touched.values():
-            state.version = offset
+            state.version = version
         partition.dirty.update(touched)
         derived.weight += len(events)
         derived.newest = (append_ms, events[-1][1])
@@ -219,7 +233,7 @@ class SessionCost(Fold):
         state: State | None = partition.cache.get(key)
         if state is None:
             raw = partition.stored(key)
-            state = State(batch.client, batch.provider) if raw is None else hour_state.load(raw)
+            state = State(batch.client, batch.provider) if raw is None else state_rows.load(key, raw, partition.stored)
             partition.cache[key] = state
             derived.weight += STATE_IDS + len(state.ids)
         return state
@@ -247,8 +261,14 @@ class SessionCost(Fold):
         self._metrics.rows.labels("session_hours").inc(len(rows))
         self._metrics.rows.labels("hours").inc(len(hour_rows))
         topics = self._topics
+        written, derived.again = derived.again, []
+        forgotten: list[Row] = []
+        for key, state in states.items():
+            its_rows, its_tombstones = state_rows.dump(key, state)
+            written += its_rows
+            forgotten += its_tombstones
         return Group(
-            [(key, hour_state.dump(state)) for key, state in states.items()],
+            [*written, *forgotten],
             (
                 PublicRows(topics.session_hour_rows.name, p, rows, _ROW_HEADERS),
                 PublicRows(topics.hour_rows.name, p, hour_rows, _HOUR_HEADERS),
@@ -268,7 +288,7 @@ class SessionCost(Fold):
         if partition.watermark is not None and self.is_closed(key, partition.watermark):
             return True
         raw = partition.stored(key)
-        return raw is None or row == hour_state.stored_row(key, raw)
+        return raw is None or row == state_rows.public_row(key, raw, partition.stored)
 
     def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         """Write session-hours, or partials of hours, again."""
@@ -278,8 +298,12 @@ class SessionCost(Fold):
             return
         for key in keys:
             state, raw = partition.cache.get(key), partition.stored(key)
+            if not state_rows.is_head(key):
+                if raw is not None:
+                    derived.again.append((key, raw))
+                continue
             if state is None and raw is not None:  # a tombstone may have come meanwhile
-                state = hour_state.load(raw)
+                state = state_rows.load(key, raw, partition.stored)
                 derived.weight += STATE_IDS + len(state.ids)
             if state is not None:
                 partition.cache[key] = partition.dirty[key] = state

@@ -13,10 +13,11 @@ from operator import add, sub
 
 import orjson
 
+from tallystream.agents.session_cost import state_rows
 from tallystream.agents.session_cost import sums as s
-from tallystream.agents.session_cost.hour_state import GENERATION, BucketKey, State, load_buckets, version_of
+from tallystream.agents.session_cost.hour_state import BucketKey, State
 from tallystream.schemas import keys
-from tallystream.streams.runtime.changelog import DERIVED, Row
+from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
 from tallystream.streams.runtime.fold import Replacement
 
 FORMAT = b"hours/1"
@@ -29,7 +30,7 @@ Read = Callable[[bytes], bytes | None]
 
 
 class Partial:
-    """One partial: `sums` in the order of `sums`, `version` the offset of the message that changed it last."""
+    """One partial: `sums` in the order of `sums`, `version` that of the message that changed it last."""
 
     __slots__ = ("sums", "version")
 
@@ -110,10 +111,19 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
     A session-hour that is gone has been closed, and its hours with it: they are removed as they are.
     """
     hours = HourSums(p, read)
+    now = {key: new for key, _, new in replaced if new is not None}
+
+    def read_now(key: bytes) -> bytes | None:
+        """Rows that a head needs may have come with it."""
+        return now[key] if key in now else read(key)
+
     for key, old, new in replaced:
-        if new is not None:
-            before = {} if old is None else {bucket: tuple(sums) for bucket, sums in load_buckets(old).items()}
-            hours.replace(key, load_buckets(new), before, version_of(new))
+        if new is not None and state_rows.is_head(key):
+            before: dict[BucketKey, tuple[int, ...]] = {}
+            if old is not None:
+                buckets = state_rows.load_buckets(key, old, read_now)
+                before = {bucket: tuple(sums) for bucket, sums in buckets.items()}
+            hours.replace(key, state_rows.load_buckets(key, new, read_now), before, state_rows.version_of(new))
     return hours.take()[1]
 
 
@@ -150,7 +160,7 @@ def to_row(p: int, key: HourKey, partial: Partial) -> bytes:
             "hour": hour,
             "model": model,
             "team": team or None,
-            "version": (GENERATION, partial.version),
+            "version": split_version(partial.version),
             **s.to_fields(partial.sums),
         }
     )

@@ -102,7 +102,7 @@ class RuntimeCollector(Collector):
         (
             "skipped_messages",
             "skipped",
-            "Messages delivered again after they had been counted: after a rebalance or a seek.",
+            "Messages delivered again after they had been counted: after a rebalance or a seek back.",
         ),
         ("gaps", "gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
         (
@@ -122,15 +122,24 @@ class RuntimeCollector(Collector):
             "changelog_seconds",
             "Seconds groups waited for the changelog's acknowledgement; divide by the groups.",
         ),
+        (
+            "lost_messages",
+            "lost_records",
+            "Usage messages that Kafka no longer has: lost by a broker, or deleted uncounted. Dead letters name them.",
+        ),
         ("changelog_rows", "rows", "Rows and tombstones written to the changelog."),
         ("expired_rows", "expired", "Tombstones of hours past their lateness."),
         ("recovered_records", "recovered", "Changelog records read at assignments."),
         ("zombie_records", "zombie_records", "Changelog records of a worker that had lost its partition, ignored."),
-        ("late_writes", "late_writes", "Public rows written again because a replaced worker's had come after them."),
+        (
+            "late_writes",
+            "late_writes",
+            "Public rows written again because a replaced worker's older ones had come after them.",
+        ),
         (
             "unknown_records",
             "unknown_records",
-            "Changelog records not of the table, ignored: somebody else writes the topic.",
+            "Changelog records that are not the table's, ignored: somebody else writes to the topic.",
         ),
     )
     """What the metric is called, the attribute of `Counters`, and what it means."""

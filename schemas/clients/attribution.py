@@ -21,6 +21,7 @@ SOURCES: Final[dict[str, tuple[str, ...]]] = {
     "env": ("deployment.environment.name", "deployment.environment", "environment", "env"),
     "host": ("host.name", "host"),
     "cost_center": ("cost_center", "cost.center", "cost-center", "costcenter", "cost_centre", "cost.centre"),
+    "agent": ("agent", "agent.name", "gen_ai.agent.name"),
 }
 
 _SCHEME: Final = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -45,6 +46,11 @@ def with_user(found: dict[str, str], user: str | None) -> dict[str, str]:
     What an operator set for the process goes before what the client found out by itself.
     """
     return found | {"user": user} if user and "user" not in found else found
+
+
+def with_agent(found: dict[str, str], agent: str | None) -> dict[str, str]:
+    """Return the attribution with the agent that a record names: it knows better than the process it runs in."""
+    return found | {"agent": agent} if agent else found
 
 
 def repository(value: Value) -> Value:

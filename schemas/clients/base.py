@@ -27,6 +27,7 @@ MAX_TEXT_BYTES: Final = 256
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"[0-9]{9,20}(?:\.[0-9]{1,9})?", re.ASCII)
+_OUR_NAME: Final = re.compile(r"(?:codex|claude_code|gemini_cli)\.[a-z0-9_.]{1,64}", re.ASCII)
 _PLACEHOLDER: Final = re.compile(
     r"(?:req(?:uest)?[_.:-]?)?(?:id[_.:-]?)?"
     r"(?:|[0f]+(?:-[0f]+)*|[x*._?#-]+|unknown|undefined|none|null|nil|nan|n/?a|empty|missing|redacted|default|test|todo"
@@ -55,6 +56,10 @@ class Usage:
     """A UsageEvent as a plain dict, None left out."""
     user: str | None
     """Whom the client itself says it works for."""
+    agent: str | None = None
+    """Which agent of the session the response was for; None for the session's own."""
+    provider: str | None = None
+    """Whose prices apply, where that is not always the normaliser's `provider`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +233,10 @@ def kept(record: LogRecord, fields: tuple[str, ...]) -> dict[str, Any]:
         if value is not None and value != OPAQUE:
             found[name] = plain(value)
     found["event.name"] = bounded(record.event_name)
-    if not record.event_name and record.hints:
-        found["event.hint"] = bounded(record.hints[0])
+    # a body is content, unless it is a name that a client of ours writes there
+    hint = next((name for name in record.hints if _OUR_NAME.fullmatch(name)), None)
+    if hint is not None and not record.event_name:
+        found["event.hint"] = hint
     if record.scope:
         found["scope.name"] = bounded(record.scope)
     for name in RESOURCE_FIELDS:

@@ -93,7 +93,7 @@ def normalise(record: LogRecord) -> Usage | None:
     event |= {name: value for name, value in optional.items() if value is not None}
     if not consistent:
         event["inconsistent"] = True
-    return Usage(session, event, user(record))
+    return Usage(session, event, user(record), _agent(record))
 
 
 def _written(record: LogRecord) -> tuple[int, int, bool]:
@@ -116,6 +116,11 @@ def _usd(value: Value) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
     return to_usd(to_pico(repr(value)))
+
+
+def _agent(record: LogRecord) -> str | None:
+    """Return the subagent, else what asked: the session itself, a tool of its own, the SDK."""
+    return text(record.attributes.get("agent.name")) or text(record.attributes.get("query_source"))
 
 
 CLAUDE_CODE = Normaliser(

@@ -89,7 +89,7 @@ def normalise(record: LogRecord) -> Usage | None:
         event["service_tier"] = tier
     if (read, fresh_write, reasoning) != (cached, written, told):
         event["inconsistent"] = True
-    return Usage(session, event, user(record))
+    return Usage(session, event, user(record), text(attributes.get("agent_name")) or text(attributes.get("originator")))
 
 
 CODEX = Normaliser(

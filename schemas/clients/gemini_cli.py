@@ -78,7 +78,7 @@ def normalise(record: LogRecord) -> Usage | None:
         event["turn_id"] = prompt
     if read != cached:
         event["inconsistent"] = True
-    return Usage(session, event, user(record))
+    return Usage(session, event, user(record), text(attributes.get("role")))
 
 
 GEMINI_CLI = Normaliser(

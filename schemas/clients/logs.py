@@ -7,13 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tallystream.schemas.clients.attribution import attribution, with_user
+from tallystream.schemas.clients.attribution import attribution, with_agent, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
 from tallystream.schemas.errors import InvalidRecordError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
-from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
+from tallystream.schemas.usage import DISJOINT_COUNTS, MAX_SESSION_BYTES, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class LogsResult:
         return len(self.rejected) + sum(rejected.folded for rejected in self.rejected)
 
 
-_COUNTS: Final = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
+_COUNTS: Final = DISJOINT_COUNTS
 MOST_REJECTED: Final = 256
 """Records of one body that are set aside one by one; of what goes beyond, each reason's last one says how many."""
 
@@ -152,11 +152,12 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
         raise InvalidRecordError(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"
         )
-    whose = with_user(found, usage.user)
-    key = (normaliser.client, session, *whose.items())
+    whose = with_agent(with_user(found, usage.user), usage.agent)
+    provider = usage.provider or normaliser.provider
+    key = (normaliser.client, provider, session, *whose.items())
     pack = packs.get(key)
     if pack is None:
-        pack = packs[key] = Pack(normaliser.client, normaliser.provider, session, whose, [])
+        pack = packs[key] = Pack(normaliser.client, provider, session, whose, [])
     return pack
 
 

@@ -13,9 +13,10 @@ from tallystream.schemas.clients.base import Normaliser
 from tallystream.schemas.clients.claude_code import CLAUDE_CODE
 from tallystream.schemas.clients.codex import CODEX
 from tallystream.schemas.clients.gemini_cli import GEMINI_CLI
+from tallystream.schemas.clients.qwen_code import QWEN_CODE
 from tallystream.schemas.otlp.records import LogRecord
 
-NORMALISERS: Final[tuple[Normaliser, ...]] = (CODEX, CLAUDE_CODE, GEMINI_CLI)
+NORMALISERS: Final[tuple[Normaliser, ...]] = (CODEX, CLAUDE_CODE, QWEN_CODE, GEMINI_CLI)
 
 ALL_FIELDS: Final = tuple(
     dict.fromkeys(
@@ -52,8 +53,21 @@ def costs(record: LogRecord, normaliser: Normaliser) -> bool:
     return normaliser.signature <= frozenset(record.attributes.names())
 
 
-def repeats(record: LogRecord, normaliser: Normaliser) -> bool:
+REPEATS_SPANS: Final = frozenset(
+    {
+        "gen_ai.client.inference.operation.details",
+        "gen_ai.choice",
+        "copilot_chat.agent.turn",
+        "copilot_chat.session.end",
+    }
+)
+"""Events of programs whose spans cost: they say the usage of those once more (docs/agents.md)."""
+
+
+def repeats(record: LogRecord, normaliser: Normaliser | None) -> bool:
     """Whether the record repeats what the event that costs has, or is no usage."""
+    if normaliser is None:
+        return not REPEATS_SPANS.isdisjoint(record.names)
     return not normaliser.repeats.isdisjoint(_short(record.names, normaliser))
 
 

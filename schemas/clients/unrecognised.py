@@ -28,7 +28,7 @@ def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, 
 
     It has what any client's rules read: once one of them knows the record, the dead letter can be counted.
     """
-    if normaliser is not None and repeats(record, normaliser):
+    if repeats(record, normaliser):
         return None
     # a map has no order of its own, and a dead letter must be the same each time
     names = sorted(name for name in record.attributes.names() if is_token_name(name))

@@ -73,7 +73,7 @@ class Listing:
         """Return a connection.
 
         Raises:
-            UsageError: there is none of that id.
+            UsageError: the registry has no connection of that id.
 
         """
         found = self.connections.get(connection_id)
@@ -231,7 +231,7 @@ def old_until(connection: Connection, now: datetime) -> datetime | None:
 
 
 def fold_activity(values: Iterable[bytes]) -> dict[str, dict[Signal, Synced]]:
-    """Add up the gateways: the newest time, the sums. What is no Activity is left out: it is for people's eyes only."""
+    """Add up the gateways: the newest time, the sums. What is not an Activity is left out."""
     found: dict[str, dict[Signal, Synced]] = {}
     for value in values:
         try:

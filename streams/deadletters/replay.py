@@ -8,7 +8,7 @@ by its id and is not counted again. What would only be refused once more is not 
     from_the_future     once its time lies less than a day ahead
     unknown_connection  when told which connection it belongs to
     too_late, closed    not in this deployment: its hour has been removed from the state, and a total never starts again
-    beyond_dedupe       not in this deployment: it may have been counted, and nobody remembers
+    beyond_dedupe       not in this deployment: it may have been counted, and its id is forgotten
     row_full            not in this deployment: the row is as full as it was
     conflicting_counts  never: its request is counted, with the larger counts
 
@@ -60,14 +60,14 @@ class Into:
     own: bool
     lateness: timedelta
     connection: str | None = None
-    """Owner of events that came under an ingest id of nobody."""
+    """Owner of events whose ingest id belongs to no connection."""
 
 
 Row = tuple[bytes, bytes]
 
 
 def prepare(letter: DeadLetter, into: Into, now_ns: int) -> Row | str:
-    """Return the usage message of a letter, or why it is of no use to send it. Pure."""
+    """Return the usage message of a letter, or why sending it would not help. Pure."""
     batch = _batch(letter, into)
     if isinstance(batch, str):
         return batch

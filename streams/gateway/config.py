@@ -47,7 +47,9 @@ class GatewayConfig:
     upload_timeout: float = 600.0
     """A client must have sent its whole body within this time, however slow its line is."""
     ack_timeout: float = 0.25
-    """How long a request waits for Kafka before it goes to the spool."""
+    """How long a request waits for Kafka at least before it goes to the spool."""
+    ack_timeout_max: float = 1.0
+    """And at most: in between it follows what acks take."""
     stuck_after: float = 20.0
     """A producer that has had records waiting this long without an ack is thrown away."""
     refresh_timeout: float = 1.0

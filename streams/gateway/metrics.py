@@ -25,11 +25,18 @@ GAUGES = {
     "spool_bytes": "Bytes in the spool.",
     "spool_max_bytes": "Bytes the spool may hold.",
     "spool_oldest_age_seconds": "Age of the oldest message in the spool, 0 when it is empty.",
+    "spool_writable": "1 while there is a spool to write; 0: what Kafka does not take at once is answered 503.",
+    "spool_files_unopened": "Spool files of this deployment that cannot be opened now; tried again every 30 s.",
+    "spool_files_damaged": "Spool files set aside as damaged that nobody has recovered yet (tallystream spool list).",
+    "spool_foreign_messages": "Messages that another deployment left in the spool directory: kept, never sent.",
     "quarantine_requests": "Requests in quarantine: Kafka is away, and their ingest id is not known yet.",
     "quarantine_bytes": "Bytes in quarantine.",
     "http_connections": "Client connections, those included whose TLS is not done.",
     "requests_in_progress": "Requests being answered.",
     "kafka_live": "1 while Kafka acknowledges in time, 0 while the spool takes over.",
+    "partitions_away": "Partitions whose messages go to the spool: no leader, or no acknowledgement in time.",
+    "topics_unfit": "1 while the cluster's topics do not fit, and everything goes to the spool for that reason.",
+    "ack_timeout_seconds": "How long a request waits for Kafka's acknowledgement now before it goes to the spool.",
     "connections": "Connections in the registry's cache.",
 }
 
@@ -113,6 +120,10 @@ class Metrics:
         )
         self.drained = counter(
             "tallystream_gateway_drained_messages_total", "Spooled messages that reached Kafka in the end."
+        )
+        self.salvaged = counter(
+            "tallystream_gateway_salvaged_messages_total",
+            "Messages copied out of spool files that were damaged.",
         )
         self.rejected = counter(
             "tallystream_gateway_rejected_messages_total",

@@ -1,6 +1,6 @@
-"""Following compacted topics from positions of one's own, without a consumer group.
+"""Following compacted topics from positions that the reader keeps, without a consumer group.
 
-Offsets of a compacted topic have holes, and one consumer that assigns its partitions itself steps over them rightly:
+Offsets of a compacted topic have holes, and one consumer that assigns its partitions itself steps over them correctly:
 it was asked for "from here on", so what it delivers next is what comes next. Positions are therefore the reader's, not
 a group's; nobody can revoke a partition, and nothing is committed.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -72,6 +73,8 @@ class TopicFollower:
         self._check: dict[TopicPartition, FollowerPosition] = {}
         self._rest: dict[TopicPartition, tuple[int, int]] = {}
         """Position, and since when (ms) it has been the same."""
+        self._quiet: set[TopicPartition] = set()
+        """Partitions of which the last poll found nothing although a fetch had been answered."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -96,6 +99,7 @@ class TopicFollower:
         """Return what has come in, nothing after a moment without anything."""
         consumer = self._opened()
         asked = {at: consumer.last_poll_timestamp(at) or 0 for at in self._ends if self._rest[at][0] < self._ends[at]}
+        quiet, self._quiet = self._quiet, set()
         try:
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
         except OffsetOutOfRangeError as exc:
@@ -104,7 +108,9 @@ class TopicFollower:
         except (KafkaError, OSError) as exc:
             raise unreachable(self._kafka, exc) from exc
         batches = [batch for at, records in found.items() if (batch := self._batch(at, records)) is not None]
-        await self._note(asked)
+        # An answer as large as it may be leaves others waiting for their turn in the client.
+        if sum(map(len, found.values())) < MAX_RECORDS:
+            await self._note(asked, quiet)
         for batch in batches:
             at = TopicPartition(batch.topic, batch.partition)
             if batch.after.offset > self._rest[at][0]:
@@ -124,6 +130,15 @@ class TopicFollower:
                 raise TopicRecreatedError(f"{at.topic}-{at.partition}: read up to {position}, it ends at {end}")
             if position > self._rest[at][0]:
                 self._rest[at] = (position, _now_ms())
+
+    async def begins(self) -> dict[tuple[str, int], int]:
+        """Ask, by topic and partition, for the first offset that is still there."""
+        consumer = self._opened()
+        try:
+            found = await consumer.beginning_offsets(list(self._ends)) if self._ends else {}
+        except (KafkaError, OSError) as exc:
+            raise unreachable(self._kafka, exc) from exc
+        return {(at.topic, at.partition): offset for at, offset in found.items()}
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Return, by topic and partition, where it ended when that was last asked for."""
@@ -184,9 +199,10 @@ class TopicFollower:
             at.topic, at.partition, records, FollowerPosition(records[-1].offset + 1, records[-1].timestamp)
         )
 
-    async def _note(self, asked: Mapping[TopicPartition, int]) -> None:
+    async def _note(self, asked: Mapping[TopicPartition, int], quiet: AbstractSet[TopicPartition]) -> None:
         """Follow the positions up to the ends. What lies before an end may all have been removed by compaction: a fetch
-        that was answered after the position had come to rest, and brought nothing, tells.
+        that was answered after the position had come to rest, and brought nothing, tells. Twice in a row, for a poll
+        that ends early, because of another partition's error, leaves records behind that the next one gives.
         """
         consumer = self._opened()
         for at, answered in asked.items():
@@ -195,7 +211,10 @@ class TopicFollower:
             if position != rested:
                 self._rest[at] = (position, _now_ms())
             elif answered > since and (consumer.highwater(at) or 0) >= self._ends[at]:
-                self._rest[at] = (self._ends[at], since)
+                if at in quiet:
+                    self._rest[at] = (self._ends[at], since)
+                else:
+                    self._quiet.add(at)
 
     async def _skip(self, exc: Any) -> None:
         """Go on at the beginning of partitions whose retention has removed what was next."""

@@ -8,6 +8,7 @@ or to topics that were made anew, is filled again from the topics.
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,19 +18,18 @@ from typing import Any, NamedTuple, Protocol
 import rocksdict
 import structlog
 from aiokafka import ConsumerRecord
-from aiokafka.errors import KafkaError
 
 from tallystream.schemas.versions import supersedes
-from tallystream.streams.kafka.admin import administering
-from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
+from tallystream.streams.identity import Identity, read_identity
+from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition, TopicFollower
 from tallystream.streams.kafka.settings import KafkaSettings
 
 log = structlog.get_logger()
-FORMAT = b"1"
+FORMAT = 2
 _HEAD = struct.Struct(">qqq")
 _META = b"\0"
-_CLUSTER = _META + b"cluster"
+_IDENTITY = _META + b"identity"
 
 
 class TableRow(NamedTuple):
@@ -122,11 +122,14 @@ class GlobalTable:
             UnreachableError: Kafka does not answer.
 
         """
-        cluster = await self._cluster()
+        identity = await self._identify()
         self._open()
-        if self._db.get(_CLUSTER) != cluster:
-            self._wipe("it is of another cluster or version" if self._db.get(_CLUSTER) else "")
-        self._db[_CLUSTER] = cluster
+        found = self._db.get(_IDENTITY)
+        difference = identity.difference(_identity_of(found)) if found else ""
+        if found is None or difference:
+            fresh = next(iter(self._db.items()), None) is None
+            self._wipe(difference or ("" if fresh else "it does not say whose it is"))
+        self._db[_IDENTITY] = _packed(identity)
 
     async def run(self, on_rows: OnRows) -> None:
         """Follow the topics until cancelled.
@@ -140,9 +143,8 @@ class GlobalTable:
                 await self._follow(on_rows)
             except TopicRecreatedError as exc:
                 self._tail = None
-                cluster = self._db.get(_CLUSTER)
                 self._wipe(str(exc))
-                self._db[_CLUSTER] = cluster
+                self._db[_IDENTITY] = _packed(await self._identify())
 
     def pause(self, topics: Iterable[str]) -> None:
         """Follow these topics no further until `resume`."""
@@ -260,14 +262,22 @@ class GlobalTable:
         shutil.rmtree(self._directory / "rows")
         self._open()
 
-    async def _cluster(self) -> bytes:
-        """Return what the directory must have been made for: this format, and this cluster."""
-        try:
-            async with administering(self._kafka) as admin:
-                described = await admin.describe_cluster()
-        except (KafkaError, OSError) as exc:
-            raise unreachable(self._kafka, exc) from exc
-        return FORMAT + b" " + str(described.get("cluster_id")).encode()
+    async def _identify(self) -> Identity:
+        """Return what the directory must have been made for: this cluster, and these very topics."""
+        return await read_identity(self._kafka, "", self._feeds)
+
+
+def _packed(identity: Identity) -> bytes:
+    return json.dumps([FORMAT, identity.cluster_id, dict(identity.topic_ids)]).encode()
+
+
+def _identity_of(raw: bytes) -> Identity:
+    """Return the identity that was kept; one of another format is nobody's."""
+    try:
+        form, cluster_id, topic_ids = json.loads(raw)
+    except ValueError:
+        return Identity("", "")
+    return Identity(cluster_id if form == FORMAT else "", "", topic_ids)
 
 
 def _unpack(raw: bytes) -> StoredRow:

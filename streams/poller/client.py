@@ -49,7 +49,7 @@ class OpenAIClientConfig:
         """Return the TLS context.
 
         Raises:
-            UsageError: the CA file cannot be read or is none.
+            UsageError: the CA file cannot be read or does not hold certificates.
 
         """
         return trust(self.ca, "TALLYSTREAM_OPENAI_CA")
@@ -100,7 +100,7 @@ class OpenAIClient:
         """Return the answer's JSON, exactly (see `schemas.exact`).
 
         Raises:
-            PollError: there is no answer of 200 with JSON in it after all attempts that make sense.
+            PollError: OpenAI did not answer 200 with JSON after all attempts that make sense.
 
         """
         token = self._tokens.get(key)

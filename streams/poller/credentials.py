@@ -33,7 +33,7 @@ class ApiKey:
     file: Path | None = None
 
     def read(self) -> str | None:
-        """Return the key, None when none is set.
+        """Return the key, None when it is not set.
 
         Raises:
             PollError: the file cannot be read or holds no key.
@@ -65,7 +65,7 @@ class ApiKeys:
         """Return the key for resources of a kind.
 
         Raises:
-            PollError: there is none, or its file cannot be read.
+            PollError: it is not set, or its file cannot be read.
 
         """
         for name in (kind, "api"):

@@ -7,7 +7,7 @@ An expression sees no input and these names:
     $from      seconds since the epoch: start of the window that is asked for
     $to        its end, exclusive
 
-`'((now | floor) - (86400 * 30)) | strftime("%Y-%m-%d")'` gives "2026-10-22" on 2026-11-21. Values that are no text are
+`'((now | floor) - (86400 * 30)) | strftime("%Y-%m-%d")'` gives "2026-10-22" on 2026-11-21. Values other than texts are
 sent as they are; a literal text is JQ too: `'"1d"'`. The environment cannot be read from an expression.
 """
 
@@ -124,7 +124,7 @@ def compile_jq(program: str, what: str, source: str) -> Any:
         return jq.compile(program)
     except ValueError as exc:
         raise UsageError(
-            f"{what}: {source!r} is no JQ expression: {first_line(exc)}",
+            f"{what}: {source!r} is not a JQ expression: {first_line(exc)}",
             "a literal text is written in quotes inside the quotes: '\"1d\"'",
         ) from None
 

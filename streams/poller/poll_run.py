@@ -1,4 +1,4 @@
-"""One round over all resources: each query fetched whole, compared, published; a failure is that resource's alone."""
+"""One run over the resources: each query is fetched whole, compared and published; one that fails stops only itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class PollProgress(Protocol):
-    """Is told how a round goes on."""
+    """Is told how a run goes on."""
 
     def planned(self, resource: str, spans: int) -> None:
         """So many queries will be made of a resource."""
@@ -39,11 +39,11 @@ class PollProgress(Protocol):
         """One of them has been published."""
 
     def failed(self, resource: str, failure: PollError) -> None:
-        """One failed, and the rest are left for the next round."""
+        """One failed, and the rest are left for the next run."""
 
 
 class NullProgress:
-    """Tells nobody."""
+    """A progress that is not shown."""
 
     def planned(self, resource: str, spans: int) -> None:
         """Ignore."""
@@ -66,7 +66,7 @@ class PollLease:
 
 @dataclass
 class PollResult:
-    """What a round did."""
+    """What a run did."""
 
     published: int = 0
     restated: int = 0
@@ -75,7 +75,7 @@ class PollResult:
 
 
 class PollRun:
-    """Polls. Holds no state between rounds except which resources failed, to say so once."""
+    """Polls. Between runs it remembers only which resources failed, to say so once."""
 
     def __init__(
         self, config: PollerConfig, getter: Getter, publisher: Publisher, metrics: PollerMetrics, clock: Clock,

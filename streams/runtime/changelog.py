@@ -9,7 +9,8 @@ Row = tuple[bytes, bytes | None]
 """A key and its value; None is a tombstone."""
 
 POSITION = b"\0position"
-"""Reserved row: what of the source has been folded. Opens every record batch of a group and ends its last one."""
+"""Reserved row: what of the source has been folded. Opens every record batch of a group of several, and
+ends the last one."""
 
 WATERMARK = b"\0closed"
 """Reserved row: the watermark below which keys have been removed for good. It never falls."""
@@ -44,18 +45,39 @@ class PublicRows(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+SOURCE_ID = b"\0source"
+"""Reserved row: the id of the source topic whose records have been folded."""
+
+GENERATION_BITS = 44
+"""A version is `generation << 44 | offset`: 17 million million records a partition."""
+
+
+def version_number(generation: int, offset: int) -> int:
+    """Return the version of what the record at `offset` changes, as one number: comparable across generations."""
+    return (generation << GENERATION_BITS) + offset
+
+
+def split_version(version: int) -> Version:
+    """Return generation and offset of a version; (0, -1) of -1, which is before all others."""
+    if version < 0:
+        return 0, version
+    return version >> GENERATION_BITS, version & ((1 << GENERATION_BITS) - 1)
+
+
 class Position(NamedTuple):
-    """`offset` is the next source offset to fold; `append_ms` the time of the record before it, -1 when there was none.
+    """`offset` is the next source offset to fold; `append_ms` the time of the record before it, -1: not known.
 
     The time is a fingerprint: a source topic that was deleted and created again has another record at `offset - 1`.
+    `generation` rises when offsets that were counted are given out once more, because the broker has lost records.
     """
 
     offset: int
     append_ms: int = -1
+    generation: int = 0
 
     def encode(self) -> bytes:
         """Return the value of a POSITION row."""
-        return b"%d %d" % self
+        return b"%d %d %d" % self if self.generation else b"%d %d" % self[:2]
 
     @classmethod
     def decode(cls, raw: bytes) -> Position:
@@ -65,12 +87,12 @@ class Position(NamedTuple):
             ValueError: `raw` is not a position.
 
         """
-        offset, append_ms = raw.split(b" ")
-        return cls(int(offset), int(append_ms))
+        offset, append_ms, *generation = raw.split(b" ")
+        return cls(int(offset), int(append_ms), *map(int, generation))
 
 
 class Watermark(NamedTuple):
-    """`value` closes keys for good; it came into force at source offset `since`.
+    """`value` closes keys for good; it came into force at the source record of version `since`.
 
     Its group was whole, because it stands in the last batch: what lies before `since` has been counted or refused.
     """
@@ -114,7 +136,8 @@ def replay(
 ) -> Replayed:
     """Fold changelog `records`, in offset order, into what `read` finds in the store.
 
-    A position: the one read last wins, because a torn or late group can only move it back, to where it is still true.
+    A position: the one read last wins, because a torn or late group can only move it back, to where it is still true;
+    but one of an earlier generation speaks of offsets that have been given out again.
     A watermark: the highest wins. A row: the highest version wins; a key whose last record lost is put into `hidden`
     (and taken out once a newer one follows): it has to be written again before compaction keeps the wrong record.
     """
@@ -129,8 +152,12 @@ def replay(
             continue
         old = rows[key] if key in rows else read(key)
         if reserved(key):
-            if key == WATERMARK and value is not None and old is not None:
-                value = max(Watermark.decode(value), Watermark.decode(old)).encode()
+            if value is not None and old is not None:
+                if key == WATERMARK:
+                    value = max(Watermark.decode(value), Watermark.decode(old)).encode()
+                elif key == POSITION and Position.decode(value).generation < Position.decode(old).generation:
+                    zombies += 1
+                    continue
         elif value is not None and old is not None and version(old) > version(value):
             zombies += 1
             hidden.add(key)

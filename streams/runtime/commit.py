@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Row
+from tallystream.streams.runtime.changelog import POSITION, SOURCE_ID, WATERMARK, Row
 from tallystream.streams.runtime.expiry import Expiry
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host
@@ -28,6 +28,7 @@ class GroupCommit:
         owned: Mapping[int, Partition],
         changelog: str,
         *,
+        source_id: bytes,
         expiry: Expiry,
         late_writes: LateWrites,
         counters: Counters,
@@ -38,6 +39,7 @@ class GroupCommit:
         self._store = store
         self._owned = owned
         self._changelog = changelog
+        self._source_id = source_id
         self._expiry = expiry
         self._late_writes = late_writes
         self._counters = counters
@@ -62,9 +64,9 @@ class GroupCommit:
         Promise: all rows of the group are serialised from one snapshot before the first is sent, so what the topics
         hold is one moment's state. Public rows are acknowledged before the changelog is written, and the changelog
         before the store: what the changelog holds has been published, and what the store holds is in the changelog.
-        Each changelog batch opens with the position before the group; the last one ends with the watermark, when it
-        rises, and the position after it, both in that one batch: of a torn group only rows remain, which the position
-        read back folds over.
+        Each changelog batch, unless it is the only one, opens with the position before the group; the last one ends
+        with the watermark, when it rises, and the position after it, both in that one batch: of a torn group only rows
+        remain, which the position read back folds over.
 
         Raises:
             UnfitError: a row does not fit a record batch; nothing has been sent.
@@ -76,7 +78,7 @@ class GroupCommit:
         expired = [key for key in partition.expired if key not in states]
         partition.expired = [key for key in partition.expired if key in states]
 
-        group = self._fold.group(partition, states, after.offset - 1)
+        group = self._fold.group(partition, states, partition.version(after.offset - 1))
         public = [
             host.pack(out.topic, out.partition, out.rows, headers=out.headers) for out in group.public if out.rows
         ]
@@ -86,6 +88,8 @@ class GroupCommit:
         closing: list[Row] = [(POSITION, after.encode())]
         if watermark is not None:
             closing.insert(0, (WATERMARK, watermark.encode()))
+        if self._source_id and self._store.read(p, SOURCE_ID) != self._source_id:
+            closing.insert(0, (SOURCE_ID, self._source_id))
         changelog = host.pack(self._changelog, p, rows, opening=(POSITION, before.encode()), closing=closing)
 
         began = host.monotonic()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
@@ -22,6 +23,8 @@ from tallystream.streams.runtime.recovery import Recovered, Recovery
 from tallystream.streams.runtime.source_check import check_record
 from tallystream.streams.runtime.store import RowStore
 
+log = logging.getLogger(__name__)
+
 
 def look_at(task: asyncio.Task[None]) -> None:
     """Retrieve what a task ended with: it has ended the process already, in a host whose processes end."""
@@ -39,14 +42,30 @@ class Engine:
 
     All topics are created beforehand, co-partitioned. The host calls `revoke_all` before another worker may own a
     partition of ours, `assign` then `recover` for what it is given, and `accept` with what it reads.
+
+    `topic_ids` are Kafka's of source and changelog, given when the host has made sure that the store was made from
+    these very topics: what they lack then is a loss that is named, and not a reason to end. `accept_loss`: so it is
+    when that cannot be told, and when retention took records before they were counted.
     """
 
-    def __init__(self, fold: Fold, host: Host, store: RowStore, *, source: str, changelog: str) -> None:
+    def __init__(
+        self,
+        fold: Fold,
+        host: Host,
+        store: RowStore,
+        *,
+        source: str,
+        changelog: str,
+        topic_ids: Mapping[str, str] | None = None,
+        accept_loss: bool = False,
+    ) -> None:
         self.fold = fold
         self.host = host
         self.store = store
         self.source = source
         self.changelog = changelog
+        self.topic_ids = topic_ids or {}
+        self.accept_loss = accept_loss
         self.counters = Counters()
         self.activity = Activity(host.monotonic)
         self._owned: dict[int, Partition] = {}
@@ -57,9 +76,17 @@ class Engine:
         self.gap_repair = GapRepair(host, self._owned, source, self.counters)
         self.expiry = Expiry(fold, host, store)
         self._groups = GroupCommit(
-            fold, host, store, self._owned, changelog,
-            expiry=self.expiry, late_writes=self.late_writes, counters=self.counters, activity=self.activity,
-        )  # fmt: skip
+            fold,
+            host,
+            store,
+            self._owned,
+            changelog,
+            source_id=self.topic_ids.get(source, "").encode(),
+            expiry=self.expiry,
+            late_writes=self.late_writes,
+            counters=self.counters,
+            activity=self.activity,
+        )
 
     @property
     def name(self) -> str:
@@ -132,6 +159,10 @@ class Engine:
         if not self.progress().waiting:
             self.activity.moved()
         await self.gap_repair.watch()
+        for partition in list(self._owned.values()):
+            rows = self.fold.nudges(partition)
+            if rows and not self._closing:
+                await self.host.write([self.host.pack(self.source, partition.number, rows)])
 
     # -- positions and progress
 
@@ -140,8 +171,8 @@ class Engine:
         return {TopicPartition(self.source, p): one.expected for p, one in self._owned.items()}
 
     def applied(self) -> dict[TopicPartition, int]:
-        """Return the position the changelog has acknowledged, by partition."""
-        return {TopicPartition(self.source, p): one.applied.offset for p, one in self._owned.items()}
+        """Return the position the changelog has acknowledged and the fold has finished with, by partition."""
+        return {TopicPartition(self.source, p): self.fold.finished(one) for p, one in self._owned.items()}
 
     def progress(self) -> Progress:
         """Return where the table stands now."""
@@ -182,7 +213,15 @@ class Engine:
         try:
             async with self._recovering:
                 await Recovery(
-                    self.fold, self.host, self.store, self.source, self.changelog, self.counters, self.activity
+                    self.fold,
+                    self.host,
+                    self.store,
+                    self.source,
+                    self.changelog,
+                    self.counters,
+                    self.activity,
+                    self.topic_ids,
+                    self.accept_loss,
                 ).run(partitions, current, self._install, self.late_writes.taken)
         except (KafkaError, TimeoutError) as exc:
             self.host.fail_fast(f"recovering {self.changelog}: {exc!r}")
@@ -196,6 +235,11 @@ class Engine:
         partition = Partition(p, self.store, recovered.position, recovered.watermark)
         fold.recovered(partition)
         self._owned[p] = partition
+        if (loss := recovered.loss) is not None:
+            log.error("%s-%d: %s; it goes on at %d", self.source, p, loss, recovered.position.offset)
+            self.counters.lost_records += loss.last - loss.first + 1
+            fold.records_lost(partition, loss)
+            partition.flush()
         closed = partition.watermark
         hidden = {
             key

@@ -1,9 +1,9 @@
 """Removing closed keys without ever letting their totals start again from zero.
 
 A partition's watermark says which keys are closed. It comes from the append time of the newest applied source record,
-so it is a property of the log and not of a clock of ours; it never falls, whatever a setting or a broker's clock says
-later. It is in force for `fold` from the moment its group is serialised, and acknowledged in the changelog before the
-first tombstone: a key that is gone can only be one whose events are refused.
+or from our own clock where that is behind: a broker whose clock jumps ahead must not close hours for good. It never
+falls, whatever a setting or a clock says later. It is in force for `fold` from the moment its group is serialised, and
+acknowledged in the changelog before the first tombstone: a key that is gone can only be one whose events are refused.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Expiry:
         """Put the watermark for position `at` in force if it is higher than the present one; return it if so."""
         if at.append_ms < 0:
             return None
-        value = self._fold.watermark(at.append_ms)
+        value = self._fold.watermark(min(at.append_ms, self._host.now_ms()))
         if value <= (partition.watermark or b""):
             return None
-        partition.watermark, partition.settled = value, at.offset
-        return Watermark(value, at.offset)
+        partition.watermark, partition.settled = value, partition.version(at.offset)
+        return Watermark(value, partition.settled)
 
     def start(self, partition: Partition) -> None:
         """Sweep the partition unless a sweep is under way (which then goes on to the new watermark)."""

@@ -64,6 +64,24 @@ Replacement = tuple[bytes, bytes | None, bytes | None]
 """A key, its row before and its row now; None: there is none."""
 
 
+class Loss(NamedTuple):
+    """Records `first` to `last` of a source partition that are gone.
+
+    `counted`: they had been counted before the broker lost them, and stay counted; otherwise retention took them before
+    they were. `append_ms` is the time of the newest record that is known to have been counted, -1 without one.
+    """
+
+    first: int
+    last: int
+    counted: bool
+    append_ms: int
+
+    def __str__(self) -> str:
+        if self.counted:
+            return f"the broker has lost {self.first} to {self.last}, which had been counted"
+        return f"retention deleted {self.first} to {self.last} before they were counted"
+
+
 class Fold(Protocol):
     """Folds a source topic into states by key. Subclass it; methods that have a default may be left out.
 
@@ -86,22 +104,22 @@ class Fold(Protocol):
     """Names the derived rows that `derive` makes; a store that has others gets these. Empty: there are none."""
 
     def version(self, raw: bytes) -> int:
-        """Return the source offset a row was last changed at; cheap, it is asked for each recovered row."""
+        """Return the version of the record that changed a row last; cheap, it is asked for each recovered row."""
         ...
 
     def fold(self, partition: Partition, records: Sequence[Record]) -> None:
         """Fold records into states; `partition.stored(key)` has what is neither cached nor dirty.
 
-        A record whose offset is not above a state's version has been counted in it: skip it. A key that
-        `partition.watermark` closes must not be touched: refuse the record, or pass over it when its offset is below
-        `partition.settled`. Put each changed state into `partition.dirty` (and `partition.cache`).
+        A record whose version (`partition.version(offset)`) is not above a state's has been counted in it: skip it. A
+        key that `partition.watermark` closes must not be touched: refuse the record, or pass over it when its version
+        is below `partition.settled`. Put each changed state into `partition.dirty` (and `partition.cache`).
         """
         ...
 
     def group(self, partition: Partition, states: Mapping[bytes, Any], version: int) -> Group:
         """Return the rows of these states, and what else leaves with them: derived rows, dead letters.
 
-        Called once a group; `version` is the offset of the newest record in it, `partition.watermark` the one that all
+        Called once a group; `version` is that of the newest record in it, `partition.watermark` the one that all
         of it was folded under. Public rows are acknowledged before the changelog is written, and may be sent again
         (with the same or a higher version).
         """
@@ -137,6 +155,14 @@ class Fold(Protocol):
         """Make what a partition has in memory: it is about to be folded."""
         return
 
+    def records_lost(self, partition: Partition, loss: Loss) -> None:  # noqa: ARG002 - for the subclass
+        """Keep a record of source records that are gone, which leaves with the next group."""
+        return
+
+    def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - for the subclass
+        """Return the generation of a row of `owned_topics`, -1 when it cannot be told."""
+        return -1
+
     def lost(self, number: int) -> None:  # noqa: ARG002
         """Forget what is derived from a partition: it is gone, with all that was not acknowledged."""
         return
@@ -144,6 +170,14 @@ class Fold(Protocol):
     def acknowledged(self, partition: Partition) -> None:  # noqa: ARG002
         """Note that a group is acknowledged and stored: `partition.applied` says up to where."""
         return
+
+    def finished(self, partition: Partition) -> int:
+        """Return the position to tell Kafka, for the group's lag: what is folded but held back is not finished."""
+        return partition.applied.offset
+
+    def nudges(self, partition: Partition) -> Sequence[Row]:  # noqa: ARG002 - for the subclass
+        """Return rows to append to the source, asked once a second: for a fold whose only clock is the source."""
+        return ()
 
     def watermark(self, append_ms: int) -> bytes:  # noqa: ARG002 - for the subclass
         """Return the watermark below which keys may be removed once a record appended at `append_ms` is applied.

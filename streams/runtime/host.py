@@ -58,6 +58,10 @@ class Reader(Protocol):
         """Return the offset that is read next; compaction makes it skip."""
         ...
 
+    async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
+        """Return the offset of the first record that was appended after `append_ms`, None when there is none."""
+        ...
+
 
 class Host(Protocol):
     """The process an engine lives in. Errors of Kafka are aiokafka's, or `TimeoutError`."""
@@ -66,6 +70,10 @@ class Host(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds for durations of work; they stop while the machine sleeps."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return UTC time in ms since the epoch."""
         ...
 
     def boottime(self) -> float:
@@ -90,7 +98,8 @@ class Host(Protocol):
     ) -> Packed:
         """Serialise rows into as few record batches as hold them; sends nothing.
 
-        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka.
+        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. Rows
+        that fit one batch may go without the opening, which what ends it overrides.
 
         Raises:
             UnfitError: a row does not fit a batch.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tallystream.streams.runtime.changelog import Position, Watermark, reserved
+from tallystream.streams.runtime.changelog import Position, Watermark, reserved, version_number
 from tallystream.streams.runtime.store import RowStore
 
 
@@ -18,8 +18,8 @@ class Partition:
     `cache`: decoded states by key;
     `dirty`: the states changed since the last group; put every state you change here;
     `watermark`: the one in force; a key that it closes must not be counted any more;
-    `settled`: a record of a closed key below this offset is seen again (it was counted or refused before the watermark
-    came into force): pass over it; one at or above it is refused;
+    `settled`: a record of a closed key with a version below this one is seen again (it was counted or refused before
+    the watermark came into force): pass over it; one at or above it is refused;
     `expected`: the next source offset to fold. `applied`: the position the changelog has acknowledged.
     """
 
@@ -32,6 +32,7 @@ class Partition:
         "expected",
         "expired",
         "expiry",
+        "generation",
         "newest_ms",
         "number",
         "repaired",
@@ -54,6 +55,7 @@ class Partition:
         self.dirty: dict[bytes, Any] = {}
         self.watermark = None if watermark is None else watermark.value
         self.settled = -1 if watermark is None else watermark.since
+        self.generation = position.generation
         self.expected = position.offset
         self.newest_ms = position.append_ms
         """Append time of the record before `expected`."""
@@ -81,10 +83,14 @@ class Partition:
         self.still = 0
         """Watch: ticks without progress."""
 
+    def version(self, offset: int) -> int:
+        """Return the version of what the record at `offset` changes: comparable with every version of the partition."""
+        return version_number(self.generation, offset)
+
     @property
     def folded(self) -> Position:
         """Return the position after everything that has been folded."""
-        return Position(self.expected, self.newest_ms)
+        return Position(self.expected, self.newest_ms, self.generation)
 
     @property
     def idle(self) -> bool:

@@ -36,6 +36,8 @@ class Counters:
     """Changelog records ignored because a newer version had come before them: a replaced worker's."""
     late_writes: int = 0
     """Public rows written again because a replaced worker's had come after them."""
+    lost_records: int = 0
+    """Source records that the broker lost, or that retention took before they were counted."""
     unknown_records: int = 0
     """Changelog records ignored because they are not the table's: somebody else writes the topic."""
 

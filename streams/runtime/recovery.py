@@ -14,20 +14,23 @@ from tallystream.streams.runtime.changelog import (
     DERIVED,
     DERIVED_FORMAT,
     POSITION,
+    SOURCE_ID,
     WATERMARK,
     Position,
     Watermark,
     replay,
     reserved,
 )
-from tallystream.streams.runtime.fold import Fold, Record
+from tallystream.streams.runtime.fold import Fold, Loss, Record
 from tallystream.streams.runtime.host import Host, Reader
 from tallystream.streams.runtime.progress import Activity, Counters
-from tallystream.streams.runtime.source_check import check_offset, check_record
+from tallystream.streams.runtime.source_check import check_offset, find_other, recreated
 from tallystream.streams.runtime.store import RowStore
 
 MAX_RECORDS = 1_000
 """Changelog records replayed, or rows looked at, in one turn of the event loop: probes are answered in between."""
+LAST_ROWS = 100
+"""Public rows that are asked for the generation they are of."""
 PATIENCE = 60.0
 """Seconds without a record after which recovery gives up and ends the process."""
 
@@ -41,6 +44,8 @@ class Recovered:
     watermark: Watermark | None
     hidden: frozenset[bytes]
     """Keys whose last changelog record is not their newest: they have to be written again."""
+    loss: Loss | None = None
+    """Source records that are gone; `position` is behind them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class Recovery:
 
     Promises: a partition is folded only after its changelog has been read to the end it had when recovery began; the
     next row of ours must land right there, so a zombie that writes later is noticed. A source topic that cannot be the
-    one that was counted is refused, as is one whose retention has deleted what was not counted yet.
+    one that was counted is refused, as is one whose retention has deleted what was not counted yet, unless
+    `accept_loss`. One that can be told to be the same by its id (`topic_ids`) and yet lacks what was counted has lost
+    it, in a power cut: that is named, and the work goes on in a new generation.
 
     Reads without a group, because the group's consumer stops with every rebalance.
     """
@@ -61,6 +68,8 @@ class Recovery:
     changelog: str
     counters: Counters
     activity: Activity
+    topic_ids: Mapping[str, str]
+    accept_loss: bool = False
 
     async def run(
         self,
@@ -93,14 +102,18 @@ class Recovery:
                     return
             if not await self._read_logs(reader, logs, begins, ends, hidden, current):
                 return
-            positions = {p: self._position(p, begins, ends) for p in partitions}
-            await self._check_identities(positions, begins, current)
+            positions = {p: await self._position(reader, p, begins, ends) for p in partitions}
+            others = await self._find_others(positions, begins, ends, current)
+            starts = {
+                p: await self._start(reader, p, position, begins, ends, others.get(p))
+                for p, position in positions.items()
+            }
             if not current():
                 return
-            for p, position in positions.items():
+            for p, (position, loss) in starts.items():
                 raw = self.store.read(p, WATERMARK)
                 watermark = None if raw is None else Watermark.decode(raw)
-                install(Recovered(p, position, watermark, frozenset(hidden[p])))
+                install(Recovered(p, position, watermark, frozenset(hidden[p]), loss))
                 taken(p, begins, ends)
 
     async def _read_logs(
@@ -149,6 +162,9 @@ class Recovery:
         starts = {}
         for log in logs:
             have = self.store.changelog_offset(log.partition) + 1
+            if have > ends[log] and self.topic_ids.get(self.changelog):
+                self._empty(log.partition)  # the same topic, cut: what it has is the truth
+                have = 0
             if have > ends[log]:
                 raise UnfitError(
                     f"{log.topic}-{log.partition}: the local store has read up to {have}, the changelog ends at"
@@ -180,6 +196,12 @@ class Recovery:
         store.write(p, [(DERIVED_FORMAT, wanted)], offset)
         return True
 
+    def _empty(self, p: int) -> None:
+        """Remove everything from the store of a partition."""
+        for chunk in self.store.chunks(p, MAX_RECORDS):
+            self.store.write(p, [(key, None) for key in chunk], -1)
+        self.store.write(p, [(DERIVED_FORMAT, self.fold.derived_format or None)], -1)
+
     def _replay(self, p: int, records: Sequence[Record], hidden: set[bytes]) -> None:
         replayed = replay(
             ((record.key, record.value) for record in records),
@@ -193,26 +215,86 @@ class Recovery:
         self.counters.zombie_records += replayed.zombies
         self.counters.unknown_records += replayed.unknown
 
-    def _position(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> Position:
-        """Return where the state ends; a new table starts where the source's log does."""
+    async def _position(
+        self, reader: Reader, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> Position:
+        """Return where the state ends; a new table starts where the source's log does.
+
+        When its rows are still there, the changelog has been removed: a higher generation makes the new ones win.
+        """
+        raw = self.store.read(p, POSITION)
+        if raw is not None:
+            return Position.decode(raw)
+        generations = [-1]
+        for topic in self.fold.owned_topics:
+            at = TopicPartition(topic, p)
+            first = max(begins[at], ends[at] - LAST_ROWS)
+            if first < ends[at]:
+                reader.assign({at: first})
+                while await reader.position(at) < ends[at]:
+                    records = (await reader.poll([at])).get(at, ())
+                    generations += [self.fold.generation_of(topic, record.value) for record in records]
+        return Position(begins[TopicPartition(self.source, p)], generation=max(generations) + 1)
+
+    async def _start(
+        self,
+        reader: Reader,
+        p: int,
+        position: Position,
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        other: str | None,
+    ) -> tuple[Position, Loss | None]:
+        """Return where to go on, and what has been lost; `other` says why the source is not as it was counted.
+
+        Raises:
+            UnfitError: a person has to decide.
+
+        """
         source = TopicPartition(self.source, p)
         begin, end = begins[source], ends[source]
-        raw = self.store.read(p, POSITION)
-        position = Position(begin) if raw is None else Position.decode(raw)
-        check_offset(source, position.offset, begin, end)
-        return position
+        if position.offset < begin:
+            if not self.accept_loss:
+                check_offset(source, position.offset, begin, end)
+            loss = Loss(position.offset, begin - 1, False, position.append_ms)
+            return Position(begin, -1, position.generation), loss
+        if position.offset <= end and other is None:
+            return position, None
+        if not self._is_the_same_source(p):
+            check_offset(source, position.offset, begin, end)
+            raise recreated(source, other or "")
+        kept = await reader.first_after(source, position.append_ms)
+        resume = min(end if kept is None else kept, position.offset)
+        loss = Loss(resume, position.offset - 1, True, position.append_ms)
+        return Position(resume, -1, position.generation + 1), loss
 
-    async def _check_identities(
-        self, positions: Mapping[int, Position], begins: Mapping[TopicPartition, int], current: Callable[[], bool]
-    ) -> None:
-        """Compare the record before each position with its append time; one that retention deleted tells nothing."""
+    def _is_the_same_source(self, p: int) -> bool:
+        """Tell whether the source is, by its id, the topic that was counted; or a person says so."""
+        counted, now = self.store.read(p, SOURCE_ID), self.topic_ids.get(self.source, "")
+        if counted is None or not now:
+            return self.accept_loss
+        return counted == now.encode()
+
+    async def _find_others(
+        self,
+        positions: Mapping[int, Position],
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        current: Callable[[], bool],
+    ) -> dict[int, str]:
+        """Return the partitions where another record stands before the position than the one that was counted, and why.
+
+        The record's append time is compared; one that retention deleted tells nothing.
+        """
         wanted = {
             source: position
             for p, position in positions.items()
-            if position.append_ms >= 0 and position.offset > begins[source := TopicPartition(self.source, p)]
+            if position.append_ms >= 0
+            and begins[source := TopicPartition(self.source, p)] < position.offset <= ends[source]
         }
+        others: dict[int, str] = {}
         if not wanted:
-            return
+            return others
         # a broker sends the first batch whole, however small the limit
         async with self.host.reader(fetch_bytes=1) as reader:
             reader.assign({source: position.offset - 1 for source, position in wanted.items()})
@@ -226,6 +308,9 @@ class Recovery:
                     continue
                 for source, records in got.items():
                     first, position = records[0], wanted.pop(source)
-                    check_record(source, position, first.offset, first.timestamp)
+                    why = find_other(position, first.offset, first.timestamp)
+                    if why is not None:
+                        others[source.partition] = why
                 if wanted and self.host.monotonic() > deadline:
                     raise TimeoutError(f"nothing came from {self.source}")
+        return others

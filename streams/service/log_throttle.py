@@ -1,4 +1,4 @@
-"""Logging what a stranger can cause as often as they like: the first time, then at most every few seconds."""
+"""A log throttle for events that a stranger can cause at will: logged at first, then at most every few seconds."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from tests.chaos.cluster import PREFIX
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost import state_rows
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.metrics import FoldMetrics
@@ -37,9 +38,10 @@ async def main(bootstrap: str, partitions: int, directory: Path) -> None:
         await asyncio.sleep(0.05)
     seconds = time.monotonic() - began
     rows = {
-        key.decode(): orjson.loads(hour_state.to_row(key, hour_state.load(raw)))
+        key.decode(): orjson.loads(state_rows.public_row(key, raw, partial(engine.store.read, p)))
         for p in range(partitions)
         for key, raw in engine.rows(p)
+        if state_rows.is_head(key)
     }
     positions = {str(tp.partition): offset for tp, offset in engine.expected().items()}
     sys.stdout.buffer.write(orjson.dumps({"seconds": seconds, "positions": positions, "rows": rows}))

@@ -84,7 +84,7 @@ class Amnesia(set[int]):
 class NoDedupe(SessionCost):
     def _state(self, partition: Partition, derived: Derived, key: bytes, batch: Batch) -> State:
         state = super()._state(partition, derived, key, batch)
-        state.seen = Amnesia()
+        state.ids.seen = Amnesia()
         return state
 
 

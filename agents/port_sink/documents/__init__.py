@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from tallystream.agents.port_sink.documents.base import Document, DocumentKind, DocumentRows
 from tallystream.agents.port_sink.documents.feeds import feeds
@@ -30,11 +30,11 @@ OURS: dict[str, type[DocumentKind]] = {
 """Kinds that are tables of our own; every kind that begins with a slash is an endpoint of OpenAI's."""
 
 
-def kinds(names: Iterable[str]) -> dict[str, DocumentKind]:
-    """Return kinds by name.
+def kinds(names: Iterable[str], buckets: Container[str] = ()) -> dict[str, DocumentKind]:
+    """Return kinds by name; the records of those in `buckets` are whole buckets.
 
     Raises:
-        UsageError: a name is no kind.
+        UsageError: a name is not a kind.
 
     """
     found: dict[str, DocumentKind] = {}
@@ -42,7 +42,7 @@ def kinds(names: Iterable[str]) -> dict[str, DocumentKind]:
         if name in OURS:
             found[name] = OURS[name]()
         elif name.startswith("/"):
-            found[name] = EndpointDocuments(name)
+            found[name] = EndpointDocuments(name, buckets=name in buckets)
         else:
             raise UsageError(
                 f"there is no kind {name!r}", f"kinds: {', '.join(OURS)}, and OpenAI's endpoints, such as /models"

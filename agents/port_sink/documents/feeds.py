@@ -67,7 +67,7 @@ class LatestFeed:
     topic: str
     prefix: bytes
     key_of: Callable[[bytes], bytes]
-    """Raises ValueError for what is no value of the topic: whoever reads the rows relies on their shape."""
+    """Raises ValueError for what is not a value of the topic: whoever reads the rows relies on their shape."""
 
     def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         """Return the record as it is."""
@@ -128,7 +128,7 @@ def polled_us(value: bytes) -> int:
     """Return `polled_at` of an OpenAIRecord in µs since the epoch, without decoding its rows.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it has no `polled_at`.
 
     """
     found = _POLLED.search(value)

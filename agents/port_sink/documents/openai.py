@@ -13,7 +13,7 @@ from tallystream.agents.port_sink.documents.base import Document, DocumentRows
 from tallystream.agents.port_sink.documents.sums import money
 from tallystream.schemas import keys
 from tallystream.schemas.money import to_pico
-from tallystream.schemas.openai import OpenAIRecord
+from tallystream.schemas.openai import OpenAIRecord, bucket_of, seconds
 
 DASHBOARD = "/dashboard/billing/usage"
 COSTS = "/organization/costs"
@@ -32,10 +32,15 @@ LEGACY_TOKENS = ("n_context_tokens_total", "n_generated_tokens_total")
 
 
 class EndpointDocuments:
-    """`/path`: the rows of a bucket as OpenAI gave them. Those of the dashboard get `total_usage`, the day's cents."""
+    """`/path`: the rows of a bucket as OpenAI gave them. Those of the dashboard get `total_usage`, the day's cents.
 
-    def __init__(self, resource: str) -> None:
+    With `buckets`, the one record is the bucket itself, with its rows in `results`: what a mapping expects whose
+    `itemsToParse` goes through them.
+    """
+
+    def __init__(self, resource: str, *, buckets: bool = False) -> None:
         self._resource = resource
+        self._buckets = buckets
         self.prefixes: tuple[bytes, ...] = (b"R|",)
         self._prefix = b"R|" + keys.join(resource) + b"|"
 
@@ -55,8 +60,11 @@ class EndpointDocuments:
         record = OpenAIRecord.model_validate_json(kept.value)
         meta = record.model_dump(mode="json", include=META)
         end = record.ends_at
+        records = complete(self._resource, record.exact_rows())
+        if self._buckets and record.starts_at is not None and end is not None:
+            records = [bucket_of(seconds(record.starts_at), seconds(end), records)]
         return Document(
-            complete(self._resource, record.exact_rows()),
+            records,
             None if end is None else int(end.timestamp() * 1000),
             kept.version[0],
             meta,

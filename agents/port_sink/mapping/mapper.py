@@ -17,6 +17,7 @@ from tallystream.agents.port_sink.mapping.program import Failure, Program, leave
 from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, MappingRepair
 from tallystream.agents.port_sink.mapping.text import parse
 from tallystream.schemas.errors import UsageError
+from tallystream.schemas.openai import BUCKETED
 
 Rows = Sequence[tuple[Any, Mapping[str, Any]]]
 SESSION_HOUR = "session-hour"
@@ -35,14 +36,14 @@ class Mapper:
     """A mapping file, compiled. `repairs` says what was changed in it to make it work.
 
     Raises:
-        UsageError: the text is no mapping; the message says where and why.
+        UsageError: the text is not a mapping; the message says where and why.
 
     """
 
     def __init__(self, text: str, *, without: Sequence[str] = ()) -> None:
         raw, self.repairs = parse(text)
         if not isinstance(raw, dict):
-            raise UsageError("the mapping is empty or no YAML object", "it begins with `resources:`")
+            raise UsageError("the mapping is empty or not a YAML object", "it begins with `resources:`")
         try:
             file = MappingFile.model_validate(raw)
         except ValidationError as exc:
@@ -61,6 +62,23 @@ class Mapper:
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds of records that become something, in the order of the file."""
         return tuple(dict.fromkeys(program.kind for program in self._programs))
+
+    def reads_buckets(self, kind: str) -> bool:
+        """Tell whether the records of a kind are whole buckets, because `itemsToParse` goes through their `results`.
+
+        Raises:
+            UsageError: some mappings of the kind do, and others take the rows as records.
+
+        """
+        if not kind.startswith(BUCKETED):
+            return False
+        through = {".results" in (program.items or "") for program in self._programs if program.kind == kind}
+        if len(through) > 1:
+            raise UsageError(
+                f"the mappings of {kind} disagree on what a record is: a bucket with `results`, or one of its rows",
+                "give all of them `itemsToParse: .results`, or none of them",
+            )
+        return through == {True}
 
     def expressions(self, kind: str) -> Iterator[tuple[str, str]]:
         """Yield the (field, JQ) of a kind."""

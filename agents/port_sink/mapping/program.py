@@ -53,7 +53,8 @@ class Program:
     def __init__(self, resource: ResourceMapping) -> None:
         given = resource.port.entity.mappings
         self._mappings = given if isinstance(given, list) else [given]
-        self._items = resource.port.itemsToParse
+        self.items = resource.port.itemsToParse
+        """`itemsToParse`."""
         self._query = resource.selector.query
         self.kind = resource.kind
         self._single: dict[str, Any] = {}
@@ -61,8 +62,8 @@ class Program:
         for field, source in self.expressions():
             _compile(source, f"{resource.kind}: {field}", source)
         bodies = ", ".join(_object(mapping) for mapping in self._mappings)
-        if self._items is not None:
-            bodies = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) | ({bodies})"
+        if self.items is not None:
+            bodies = f"(({self.items}\n) // [])[] as $item | (. + {{item: $item}}) | ({bodies})"
         body = f"if ({self._query}\n) == true then [{bodies}] else [] end"
         program = f"{PRELUDE} [.[] | .m as $record | .r | try ({body}) catch {{failed: .}}]"
         self._program = _compile(program, resource.kind, "the mapping as a whole", prelude=False)
@@ -70,8 +71,8 @@ class Program:
     def expressions(self) -> Iterator[tuple[str, str]]:
         """Yield (field, JQ) of everything that is an expression, in the order in which they are tried."""
         yield "selector.query", self._query
-        if self._items is not None:
-            yield "itemsToParse", self._items
+        if self.items is not None:
+            yield "itemsToParse", self.items
         for number, mapping in enumerate(self._mappings):
             head = f"mappings[{number}]." if len(self._mappings) > 1 else ""
             for field, source in leaves(mapping):
@@ -100,7 +101,7 @@ class Program:
     def _explain(self, row: Any, meta: Mapping[str, Any], said: Any) -> MappingOutcome:
         """Find the expression that failed, by running them one by one."""
         text = orjson.dumps([{"r": row, "m": meta}], default=_number).decode()
-        items = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self._items is not None else ""
+        items = f"(({self.items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self.items is not None else ""
         for field, source in self.expressions():
             if field not in self._single:
                 before = "" if field in ("selector.query", "itemsToParse") else items

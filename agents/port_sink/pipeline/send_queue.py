@@ -13,7 +13,7 @@ from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey
 from tallystream.agents.port_sink.port import api
 
 HEAD_START_MS = 2_000
-"""By how much entities that others relate to go before these."""
+"""Head start for relation targets."""
 
 
 @dataclass(frozen=True)

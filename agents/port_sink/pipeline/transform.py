@@ -83,6 +83,7 @@ class Transform:
             documents.append((key, since, document))
         self.samples.keep(kind, [record for record, _ in rows])
         found = self.mapper.run(kind, rows, self.rules)
+        self.result.note_mapped(kind, len(rows), len({row for row, _ in (*found.entities, *found.failures)}))
         entities: dict[int, list[tuple[int, Entity]]] = {}
         failures: dict[int, list[tuple[int, Failure]]] = {}
         for row, entity in found.entities:
@@ -111,7 +112,7 @@ class Transform:
                 if sent.digest == entity.digest:
                     if entity.key not in self.in_doubt.forced:
                         self.metrics.unchanged.labels(entity.key.blueprint).inc()
-                        # A newer version that was on its way, and is no more what is right, must not arrive after all.
+                        # A newer version on its way, which has become wrong since, must not arrive after all.
                         if not self.send_queue.holds(entity.key):
                             continue
                     else:

@@ -81,7 +81,7 @@ async def upsert(
 async def delete(
     client: PortClient, blueprint: str, identifiers: Sequence[str], *, dependents: bool
 ) -> Mapping[str, str]:
-    """Delete entities; those that do not exist are no error. Returns the answer's headers.
+    """Delete entities; those that do not exist are not an error. Returns the answer's headers.
 
     Raises:
         PortError: none was deleted, or it is not known.

@@ -52,7 +52,7 @@ class PortClientConfig:
         """Return the TLS context.
 
         Raises:
-            UsageError: the CA file cannot be read or is none.
+            UsageError: the CA file cannot be read or does not hold certificates.
 
         """
         return trust(self.ca, "TALLYSTREAM_PORT_CA")
@@ -103,7 +103,7 @@ class PortClient:
 
         Raises:
             PortAnswerError: Port answered 400 or above.
-            PortError: there is no whole answer.
+            PortError: the answer did not arrive, or not whole.
 
         """
         for last in (False, True):

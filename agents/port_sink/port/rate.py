@@ -1,4 +1,4 @@
-"""How fast to ask: a steady pace planned from Port's rate headers, so that its limit is not met in steady state.
+"""Rate limiter: a steady rate planned from Port's rate headers, so that its limit is not met in steady state.
 
 Port counts an organisation's calls in periods (`x-ratelimit-limit` calls in `x-ratelimit-period` seconds, `-remaining`
 of them left until `-reset`). We spread 90% of what remains evenly over what is left of the period, never faster than

@@ -26,7 +26,7 @@ from tallystream.schemas.port import PlannedRequest
 MARGIN_MS = 60_000
 """How far Port's clock and ours may be apart when it is about tokens."""
 PATIENCE_MS = 86_400_000
-"""After this long a plan is settled although an entity of it was not sent: there is no document of it any more."""
+"""After this long a plan is settled although an entity of it was not sent: its document is gone."""
 
 
 class Doubt(NamedTuple):

@@ -194,7 +194,7 @@ _NOTES: TypeAdapter[_Note] = TypeAdapter(_Note)
 
 
 def _key_of(value: bytes) -> bytes:
-    """Return the key of a note. What is none is no harm: the sweep compares everything with what was really sent."""
+    """Return the key of a note. An unreadable one does no harm: the resync compares everything."""
     note = _NOTES.validate_json(value)
     if isinstance(note, SinkTerm):
         return TERM

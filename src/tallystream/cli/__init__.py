@@ -25,9 +25,11 @@ MODULES = (
     "demo",
     "connections",
     "cost",
+    "ledger",
     "wait",
     "deadletters",
     "doctor",
+    "spool",
     "schemas",
     "simulate",
     "sandbox",
@@ -40,11 +42,19 @@ MODULES = (
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {
-    "On this machine": ("up", "status", "doctor", "down", "demo"),
-    "Every day": ("connections", "cost", "wait", "deadletters", "schemas"),
+    "On this machine": ("up", "status", "doctor", "down", "demo", "spool"),
+    "Every day": ("connections", "cost", "sql", "export", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate", "sandbox"),
     "OpenAI and Port": ("openai", "port"),
-    "One component each, for compose and Kubernetes": ("gateway", "worker", "poller", "sink", "exporter", "kafka"),
+    "One component each, for compose and Kubernetes": (
+        "gateway",
+        "worker",
+        "poller",
+        "sink",
+        "exporter",
+        "ledger",
+        "kafka",
+    ),
 }
 
 HELP = """

@@ -88,18 +88,24 @@ def _lag(view: View) -> Iterator[Metric]:
         *labels,
     )
     position = _gauge("consumer_offset", "Offset the group goes on at; not shown before its first commit.", *labels)
+    lost = _gauge(
+        "consumer_lost_records",
+        "Records that were removed from the topic before the group had processed them (retention): missing for good.",
+        *labels,
+    )
     end = _gauge("topic_end_offset", "Offset the next record of the partition will get.", "topic", "partition")
     ends: dict[tuple[str, int], int] = {}
     for one in view.lags.partitions if view.lags is not None else ():
         values = (one.group, one.topic, str(one.lag.partition))
         records.add_metric(values, one.lag.behind)
         seconds.add_metric(values, _seconds(one, view.now_ns))
+        lost.add_metric(values, one.lag.lost)
         if one.lag.committed is not None:
             position.add_metric(values, one.lag.committed)
         ends[one.topic, one.lag.partition] = one.lag.end
     for (topic, partition), offset in sorted(ends.items()):
         end.add_metric((topic, str(partition)), offset)
-    yield from (records, seconds, position, end)
+    yield from (records, seconds, position, lost, end)
 
 
 def _lag_for_others(view: View) -> Iterator[Metric]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.ocean_names import PageNames, TomlWithout
 from tallystream.streams.embedded.jars import default_cache_dir
@@ -57,9 +58,14 @@ class Settings(BaseSettings):
     prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
     """First part of every topic, group and app id."""
     partitions: int = Field(default=12, ge=1, le=1000)
+    replication: int | None = Field(default=None, ge=1, le=15)
+    """Replicas of new topics; by default three where the cluster is made for three brokers, one otherwise."""
     """Partitions of `usage`, its table and its rows; fixed when they are created."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
+    calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
+    """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Those that
+    come later change no total, but what they know of the call (its session, its cached tokens) is not added."""
     user_key: SecretStr | None = None
     """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
     user_names: bool = False
@@ -162,6 +168,25 @@ class Settings(BaseSettings):
     port_ca: Path | None = None
     """PEM file of the CA that Port's (or the proxy's) certificate must be signed by; unset: the system's."""
 
+    ledger: SecretStr | None = Field(default=None)
+    """`postgresql://USER:PASSWORD@HOST/DATABASE`: keep the ledger in PostgreSQL, in a schema named after the prefix;
+    unset: in a SQLite file of `data_dir`."""
+    console_auth: Literal["token", "proxy"] = "token"
+    """Who may use the console. `token`: who has a link of `tallystream console link`. `proxy`: whom a trusted
+    proxy names."""
+    console_proxies: str = "127.0.0.1/32,::1/128"
+    """Networks that the console takes a user's name and groups from (`proxy`), separated by commas."""
+    console_user_header: str = Field(default="X-Forwarded-User", pattern=r"^[A-Za-z0-9-]+$")
+    """Header in which the proxy names the user."""
+    console_groups_header: str = Field(default="X-Forwarded-Groups", pattern=r"^[A-Za-z0-9-]+$")
+    """Header in which the proxy names the user's groups, separated by commas."""
+    console_admins: str = "tallystream-admins"
+    """Groups whose members may change things in the console (`proxy`), separated by commas; everyone else looks."""
+    console_hosts: str = ""
+    """Host names that the console may be reached by besides loopback's, separated by commas."""
+    console_session: timedelta = Field(default=timedelta(hours=12), ge=timedelta(minutes=1))
+    """How long a login to the console lasts (ISO 8601 duration)."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -173,9 +198,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put flags before the environment before the file, and the names of Port's page last."""
         file = os.environ.get("TALLYSTREAM_CONFIG")
+        if file and not Path(file).is_file():
+            # a typo here would drop what the file says: a certificate, a bearer, a limit
+            raise FileNotFoundError(f"TALLYSTREAM_CONFIG names {file}, where there is no file")
         toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
         page = PageNames(settings_cls, os.environ, Path(file) if file else None)
         return (init_settings, env_settings, *toml, page)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listener_url(cls, given: Any) -> Any:
+        """Take `PLAINTEXT://host:port`, as brokers write their listeners, for the protocol and the address it means."""
+        kafka = given.get("kafka") if isinstance(given, dict) else None
+        if not isinstance(kafka, str) or "://" not in kafka:
+            return given
+        parts = [part.strip().rpartition("://") for part in kafka.split(",")]
+        protocols = {protocol.upper() for protocol, _, _ in parts if protocol}
+        if len(protocols) > 1 or protocols - {str(given.get("kafka_protocol") or next(iter(protocols)))}:
+            raise ValueError("kafka names another protocol than kafka_protocol: write host:port, and set the protocol")
+        return given | {"kafka": ",".join(host for _, _, host in parts), "kafka_protocol": protocols.pop()}
 
     def kafka_settings(self, bootstrap: str) -> KafkaSettings:
         """Return how to reach the cluster at `bootstrap`: with our credentials when it is the one of `kafka`."""
@@ -222,6 +263,20 @@ class Settings(BaseSettings):
                 "is it mounted?",
             ) from None
 
+    def ledger_place(self) -> LedgerPlace:
+        """Return where this deployment's ledger is.
+
+        Raises:
+            UsageError: `ledger` is not a PostgreSQL URL.
+
+        """
+        url = self.ledger.get_secret_value().strip() if self.ledger else None
+        if url is not None and not url.startswith(("postgresql://", "postgres://")):
+            raise UsageError(
+                "TALLYSTREAM_LEDGER is not a PostgreSQL URL", "postgresql://USER:PASSWORD@HOST:5432/DATABASE, or unset"
+            )
+        return LedgerPlace(self.prefix, self.data_dir / "ledger", url)
+
     def topics(self) -> Topics:
         """Return the topics of this deployment."""
-        return Topics(self.prefix, self.partitions)
+        return Topics(self.prefix, self.partitions, self.replication)

@@ -63,6 +63,8 @@ class Plan:
     kafka: str
     specs: tuple[ComponentSpec, ...]
     timing: Timing = field(default_factory=Timing)
+    served_before: bool = False
+    """Clients send here already, and some never send again: nothing but the gateway itself ends the gateway."""
     grpc: str | None = None
     """`host:port` of OTLP/gRPC, None when its port is not free."""
 
@@ -111,4 +113,6 @@ def plan(
         specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))
     scheme = "https" if settings.tls_cert else "http"
     grpc = f"127.0.0.1:{grpc_port}" if grpc_port else None
-    return Plan(data_dir, f"{scheme}://127.0.0.1:{port}", bootstrap, tuple(specs), grpc=grpc)
+    served_before = any((data_dir / "gateway").glob("connections*.json"))
+    http = f"{scheme}://127.0.0.1:{port}"
+    return Plan(data_dir, http, bootstrap, tuple(specs), grpc=grpc, served_before=served_before)

@@ -30,6 +30,10 @@ class FaustHost:
         """Return seconds for durations of work."""
         return time.monotonic()
 
+    def now_ms(self) -> int:
+        """Return the machine's UTC time."""
+        return time.time_ns() // 1_000_000
+
     def boottime(self) -> float:
         """Return seconds that go on while the machine sleeps."""
         return boottime()

@@ -65,7 +65,8 @@ class Producer(driver.Producer):
     ) -> Packed:
         """Serialise rows into as few record batches as hold them; sends nothing.
 
-        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka.
+        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. Rows
+        that fit one batch have no opening, because what ends it overrides it.
 
         Raises:
             UnfitError: a row does not fit a batch.
@@ -74,6 +75,9 @@ class Producer(driver.Producer):
         producer = self._ensure_producer()
         head = list(headers)
         batches = []
+        need = sum(len(key) + len(value or b"") + RECORD_OVERHEAD for key, value in (*rows, *closing))
+        if closing and need <= self.max_batch_size:
+            opening = None
 
         def new() -> Any:
             batch = producer.create_batch()

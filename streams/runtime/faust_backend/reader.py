@@ -61,6 +61,11 @@ class KafkaReader:
         position: int = await self._consumer.position(partition)
         return position
 
+    async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
+        """Return the offset of the first record that was appended after `append_ms`, None when there is none."""
+        found = (await self._consumer.offsets_for_times({partition: append_ms + 1}))[partition]
+        return None if found is None else int(found.offset)
+
 
 @asynccontextmanager
 async def kafka_reader(kafka: KafkaSettings, fetch_bytes: int) -> AsyncIterator[KafkaReader]:

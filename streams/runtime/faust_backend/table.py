@@ -35,14 +35,29 @@ class FoldTable(faust.Table[bytes, bytes]):
     """
 
     def __init__(
-        self, app: App, fold: Fold, *, source: str, partitions: int, engine: type[Engine] = Engine, **options: Any
+        self,
+        app: App,
+        fold: Fold,
+        *,
+        source: str,
+        partitions: int,
+        topic_ids: Mapping[str, str] | None = None,
+        accept_loss: bool = False,
+        engine: type[Engine] = Engine,
+        **options: Any,
     ) -> None:
         options.setdefault("schema", BatchSchema())
         options.setdefault("options", dict(ROCKSDB) if app.conf.store.scheme == "exact-rocksdb" else None)
         super().__init__(app, name=fold.name, partitions=partitions, key_type=bytes, value_type=bytes, **options)
         self.app: App = app
         self.engine = engine(
-            fold, FaustHost(app), cast(RowStore, self.data), source=source, changelog=self.changelog_topic_name
+            fold,
+            FaustHost(app),
+            cast(RowStore, self.data),
+            source=source,
+            changelog=self.changelog_topic_name,
+            topic_ids=topic_ids,
+            accept_loss=accept_loss,
         )
         app.context.engines.append(self.engine)
         app.tables.add(self)

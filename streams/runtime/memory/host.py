@@ -75,6 +75,11 @@ class MemoryReader:
         """Return the offset that is read next."""
         return self._positions[partition]
 
+    async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
+        """Return the offset of the first record that was appended after `append_ms`."""
+        records = self._broker.fetch(partition, self._broker.begin(partition))
+        return next((record.offset for record in records if record.timestamp > append_ms), None)
+
 
 class MemoryHost:
     """The process of one worker.
@@ -101,6 +106,10 @@ class MemoryHost:
     def monotonic(self) -> float:
         """Return the broker's clock."""
         return self.broker.clock.monotonic()
+
+    def now_ms(self) -> int:
+        """Return the broker's clock."""
+        return self.broker.clock.now_ms()
 
     def boottime(self) -> float:
         """Return the broker's clock."""
@@ -138,13 +147,14 @@ class MemoryHost:
         closing: Sequence[Row] = (),
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Packed:
-        """Split rows into batches of at most `batch_bytes` of keys and values.
+        """Split rows into batches of at most `batch_bytes` of keys and values; a single one has no opening.
 
         Raises:
             UnfitError: a row does not fit a batch.
 
         """
-        head = [] if opening is None else [opening]
+        whole = bool(closing) and _size([*rows, *closing]) <= self.batch_bytes
+        head = [] if opening is None or whole else [opening]
         batches = [_Batch(list(head), headers)]
         for row in rows:
             if _size([*batches[-1].rows, row]) > self.batch_bytes:

@@ -30,12 +30,16 @@ class MemoryWorker:
         source: str,
         changelog: str,
         store: RowStore | None = None,
+        topic_ids: Mapping[str, str] | None = None,
+        accept_loss: bool = False,
         engine: type[Engine] = Engine,
     ) -> None:
         self.host = host
         self.fold = fold
         self.store: RowStore = MemoryStore() if store is None else store
-        self.engine = engine(fold, host, self.store, source=source, changelog=changelog)
+        self.engine = engine(
+            fold, host, self.store, source=source, changelog=changelog, topic_ids=topic_ids, accept_loss=accept_loss
+        )
         host.on_crash = self.engine.revoke_all
 
     @property

@@ -210,7 +210,7 @@ async def test_what_cannot_be_decoded_is_400_and_leaves_a_dead_letter(
         letters = await read_topic(fresh.kafka, fresh.topics.deadletters)
     (first, letter), (second, _) = letters
     assert first == second, "a body sent again must repeat its dead letter, not add one"
-    assert first.startswith(b"gateway|")
+    assert first.startswith(b"gateway|codex-")
     assert (letter["reason"], letter["size"], len(letter["sha256"])) == ("undecodable", len(content), 64)
     assert letter["connection_id"] == "codex-7f3a"
     assert letter["record"] == {}

@@ -15,6 +15,7 @@ from tests.support.waiting import until
 
 from tallystream.agents.port_sink.mapping import default_text
 from tallystream.sandbox import Fault
+from tallystream.schemas.openai import OpenAIRecord, at, digest
 from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
@@ -105,6 +106,82 @@ async def test_a_blueprint_of_ours_that_port_refuses_does_not_keep_it_from_the_o
         left = await once(one, tmp_path, 1)
         assert len(left["stopped"]) >= 1
         assert left["written"] > 0
+
+
+COSTS = "/organization/costs"
+RESULTS = [
+    {"object": "organization.costs.result", "amount": {"value": f"{number}.5", "currency": "usd"}, "line_item": item}
+    for number, item in enumerate(("gpt-5, input", "gpt-5, output", "storage"), 1)
+]
+DAY = 1_795_219_200
+BY_RESULTS = """
+resources:
+  - kind: /organization/costs
+    selector: {query: "true", data_path: .data}
+    port:
+      itemsToParse: .results
+      entity:
+        mappings:
+          identifier: '"\\(.start_time)-\\(.item.line_item)"'
+          blueprint: '"ourCost"'
+          properties: {amount: .item.amount.value, day: .start_time}
+"""
+BY_ROWS = (
+    BY_RESULTS.replace("      itemsToParse: .results\n", "")
+    .replace(".item.", ".")
+    .replace(".start_time", "($record.starts_at | fromdate)")
+)
+NEVER = BY_ROWS.replace('query: "true"', "query: .amount == 1")
+
+
+@pytest.mark.parametrize("text", [BY_RESULTS, BY_ROWS], ids=["through the results", "of rows"])
+async def test_a_mapping_is_tested_on_the_records_that_the_sink_sees(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, text: str
+) -> None:
+    mapping, sample = tmp_path / "mapping.yaml", tmp_path / "answer.json"
+    mapping.write_text(text)
+    bucket = {"object": "bucket", "start_time": DAY, "end_time": DAY + 86_400, "results": RESULTS}
+    sample.write_text(json.dumps({"object": "page", "data": [bucket], "has_more": False, "next_page": None}))
+    async with rig(kafka, prefix) as one:
+        own = {
+            "identifier": "ourCost",
+            "title": "Ours",
+            "schema": {"properties": {"amount": {"type": "string"}, "day": {"type": "number"}}},
+        }
+        one.sandbox.store.create_blueprint(own, "me", 0)
+        record = OpenAIRecord(
+            resource=COSTS, query="a" * 16, bucket="2026-11-21", starts_at=at(DAY), ends_at=at(DAY + 86_400),
+            polled_at=at(DAY + 90_000), digest=digest(RESULTS), rows=RESULTS,
+        )  # fmt: skip
+        await one.append(one.topics.openai_records.name, record.key, record.model_dump_json().encode())
+        result = await once(one, tmp_path, 0, TALLYSTREAM_PORT_MAPPING=str(mapping))
+        assert (result["written"], result["records"]) == (3, {COSTS: 3 if text == BY_ROWS else 1})
+        command = ("port", "mapping", "test", str(mapping), "--input", str(sample), "--json")
+        tested = await asyncio.to_thread(
+            subprocess.run, [*SinkProcess(one, tmp_path)._argv[:3], *command],
+            env=SinkProcess(one, tmp_path)._environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        found = json.loads(tested.stdout)
+        assert found["records"] == result["records"][COSTS]
+        assert {entity["identifier"] for entity in found["entities"]} == set(one.entities("ourCost")), found
+        assert len(one.entities("ourCost")) == 3
+
+
+async def test_a_mapping_that_never_matches_is_said(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(NEVER)
+    async with rig(kafka, prefix) as one:
+        one.sandbox.store.create_blueprint(
+            {"identifier": "ourCost", "title": "Ours", "schema": {"properties": {}}}, "me", 0
+        )
+        record = OpenAIRecord(
+            resource=COSTS, query="a" * 16, bucket="2026-11-21", starts_at=at(DAY), ends_at=at(DAY + 86_400),
+            polled_at=at(DAY + 90_000), digest=digest(RESULTS), rows=RESULTS,
+        )  # fmt: skip
+        await one.append(one.topics.openai_records.name, record.key, record.model_dump_json().encode())
+        with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)) as running:
+            await until(lambda: "mapping_never_matches" in running.said(), "the log says so")
+            assert await running.metric("tallystream_sink_unmatched_kinds") == 1
 
 
 async def _says(running: SinkProcess, what: str) -> bool:

@@ -50,7 +50,7 @@ def test_a_response_becomes_one_event() -> None:
     result = normalised(*codex_noise(), codex_response(), *codex_noise())
     (pack,) = result.packs
     assert (pack.client, pack.provider, pack.session_id) == ("codex", "openai", "s-1")
-    assert pack.attribution == {"env": "lab"}
+    assert pack.attribution == {"env": "lab", "agent": "codex_exec"}
     assert result.records == 2 * len(codex_noise()) + 1
     assert not result.rejected
     assert pack.events == [
@@ -280,6 +280,7 @@ def test_mixed_resources_sessions_and_users_give_separate_packs(encoding: Encodi
         Group([codex_response(at_ns=AT_NS + 3).having(user__email="x@example.com")], {"team": "b"}),
     ]
     packs = normalise_logs(encode(groups, encoding), encoding).packs
+    assert {pack.attribution.pop("agent") for pack in packs} == {"codex_exec"}
     assert [(pack.session_id, pack.attribution, len(pack.events)) for pack in packs] == [
         ("s-1", {"team": "a"}, 2),
         ("s-2", {"team": "a"}, 1),

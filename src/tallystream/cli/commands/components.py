@@ -1,4 +1,4 @@
-"""`tallystream gateway | worker | exporter | kafka`: one component each, until it is told to stop."""
+"""`tallystream gateway | worker | exporter | ledger | kafka`: one component each, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ def worker(
         str,
         typer.Option("--instance", help="Name of this worker, stable across restarts and unlike every other's."),
     ] = "",
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Go on although usage messages are gone that were not counted: they are counted as lost.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
     embedded: Embedded = None,
@@ -71,7 +78,13 @@ def worker(
     from tallystream.components import worker as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, _cluster(settings, embedded), ops_port=ops_port, instance=instance or socket.gethostname())
+    component.run(
+        settings,
+        _cluster(settings, embedded),
+        ops_port=ops_port,
+        instance=instance or socket.gethostname(),
+        accept_loss=accept_loss,
+    )
 
 
 def exporter(
@@ -86,6 +99,23 @@ def exporter(
     that on a persistent volume they never fall.
     """
     from tallystream.components import exporter as component
+
+    settings = settings_from(data_dir, kafka)
+    component.run(settings, _cluster(settings, embedded), ops_port=ops_port)
+
+
+def ledger(
+    ops_port: OpsPort = 0,
+    data_dir: DataDir = None,
+    kafka: KafkaOption = None,
+    embedded: Embedded = None,
+) -> None:
+    """Keep the rows of all topics in SQL: SQLite in DATA_DIR/ledger, or PostgreSQL with TALLYSTREAM_LEDGER.
+
+    `cost`, `sql`, `export` and the console read it. It is made out of the topics and can be deleted at any time. Of
+    several on one database one writes and the others stand by.
+    """
+    from tallystream.components import ledger as component
 
     settings = settings_from(data_dir, kafka)
     component.run(settings, _cluster(settings, embedded), ops_port=ops_port)
@@ -116,4 +146,5 @@ def register(app: typer.Typer) -> None:
     app.command("gateway")(gateway)
     app.command("worker")(worker)
     app.command("exporter")(exporter)
+    app.command("ledger")(ledger)
     app.command("kafka")(kafka)

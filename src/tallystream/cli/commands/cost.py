@@ -13,13 +13,15 @@ from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from tallystream.agents.cost_query import Query, Table
+    from tallystream.cli.output.cost_table import Shown
     from tallystream.settings.settings import Settings
 
 HELP = """
 What it cost: tokens and dollars, by session, hour or model.
 
 Times are UTC. A row is final once its last hour ended more than an hour ago; until then, and when late events come in,
-it can still grow. Tables are read anew from Kafka, up to what was there when the command began.
+it can still grow. Tables hold all that was there when the command began: they come from the ledger when it has that
+already, else from Kafka itself.
 """
 
 By = Annotated[
@@ -53,7 +55,9 @@ Json = Annotated[
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV (RFC 4180), safe to open in a spreadsheet.")]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows of the table for people; 0 shows all.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Show whole ids, attribution, tier and book in the table.")]
-
+FromTopics = Annotated[
+    bool, typer.Option("--from-topics", help="Read Kafka itself, whatever the ledger has. Gives the same rows.")
+]
 
 VIEWS = {
     "sessions": "One row a session and model; the most expensive first.",
@@ -77,7 +81,7 @@ def _command(view: str) -> Callable[..., None]:
     def command(
         by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
         until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
-        data_dir: DataDir = None, kafka: KafkaOption = None,
+        from_topics: FromTopics = False, data_dir: DataDir = None, kafka: KafkaOption = None,
     ) -> None:  # fmt: skip
         from tallystream.agents.cost_query import Query
         from tallystream.cli.output.times import parse_when
@@ -96,33 +100,43 @@ def _command(view: str) -> Callable[..., None]:
             None if until is None else -(-parse_when(until, now, "--until") // HOUR_NS),
         )
         form = "json" if json else "csv" if csv else "wide" if wide else "people"
-        _show(query, settings_from(data_dir, kafka), now, form, limit)
+        _show(query, settings_from(data_dir, kafka), now, form, limit, from_topics=from_topics)
 
     return command
 
 
-def _show(query: Query, settings: Settings, now: int, form: str, limit: int) -> None:
+def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, from_topics: bool) -> None:
+    from tallystream.agents.cost_query import Table
     from tallystream.cli.output.cost_table import cost_csv, cost_json, cost_table, people
     from tallystream.cli.output.progress import no_collector, run
 
     if form == "people":
         query = people(query)
     with no_collector():
-        table, complete = run(collect(settings, query))
+        shown: Shown | None = None
+        if not from_topics:
+            from tallystream.cli.ledger import answer
+
+            shown = run(answer(settings, query, limit if form == "people" else 0, now))
+        complete = True
+        if shown is None:
+            shown, complete = run(collect(settings, query))
         if not complete:
             err_console.print(
                 f"There is no topic {settings.topics().session_hour_rows.name}: has a worker ever run here with"
                 " this TALLYSTREAM_PREFIX?",
                 style="yellow",
             )
-        if table.skipped:
-            err_console.print(f"{table.skipped} records are not cost rows and were left out.", style="yellow")
-        if form == "json":
-            cost_json(table, now, complete=complete)
-        elif form == "csv":
-            cost_csv(table, now)
+        if shown.skipped:
+            err_console.print(f"{shown.skipped} records are not cost rows and were left out.", style="yellow")
+        if form in ("json", "csv"):
+            assert isinstance(shown, Table)
+            if form == "json":
+                cost_json(shown, now, complete=complete)
+            else:
+                cost_csv(shown, now)
         else:
-            cost_table(table, now, limit=limit, wide=form == "wide", console=console)
+            cost_table(shown, now, limit=limit, wide=form == "wide", console=console)
 
 
 async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:

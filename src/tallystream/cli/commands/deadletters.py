@@ -45,6 +45,10 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "A count is negative, not a number, or the parts exceed the whole.",
         "The client wrote it so; `deadletters show` has its fields. Report it with the client's version.",
     ),
+    Reason.CONFLICTING_COUNTS: (
+        "Two records of one request have different counts; the larger was counted.",
+        "Nothing is lost. Look at the client if it happens often: it reports one request in two ways.",
+    ),
     Reason.NO_SESSION: (
         "A usage record names no session, so its cost belongs to nothing.",
         "Check that nothing between client and gateway strips attributes (a collector's filter, say).",
@@ -84,6 +88,10 @@ WORDS: dict[Reason, tuple[str, str]] = {
     Reason.MAPPING_FAILED: (
         "An expression of the Port mapping fails on the record, or gives no entity; the record's others went on.",
         "Try it: `tallystream port mapping test FILE --input SAMPLE`. The sink maps everything anew when it starts.",
+    ),
+    Reason.INVALID_BILL: (
+        "OpenAI's answer for a day has an amount that cannot be added up; the day keeps what it had.",
+        "Nothing is to be done when the next poll answers well. Another currency than US dollars is not added up.",
     ),
     Reason.PORT_REFUSED: (
         "Port does not take the entity, or what it relates to never came.",

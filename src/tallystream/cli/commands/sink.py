@@ -57,6 +57,8 @@ def _report(result: SinkResult, *, as_json: bool) -> None:
             err_console.print(
                 "  `tallystream port blueprints apply` creates ours; others are yours to make", style="dim"
             )
+        for kind in sorted(result.unmatched()):
+            err_console.print(f"[bold yellow]{kind}[/]: the mapping makes nothing of {result.records[kind]} records")
         if result.refused or result.unmapped:
             err_console.print("  `tallystream deadletters list` shows what was refused, and why", style="dim")
     if not result.whole:

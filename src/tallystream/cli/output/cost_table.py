@@ -6,7 +6,7 @@ import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from rich import box
@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table
+from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Page, Query, Table
 from tallystream.cli.output.text import count, csv_text, dollars, escape_json, short_id, stamp, visible
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.streams.service.clock import utc
@@ -70,27 +70,43 @@ def _cell(value: Any) -> str | int:
     return value if isinstance(value, int) else csv_text(value)
 
 
-def cost_table(table: Table, now_ns: int, *, limit: int, wide: bool, console: Console, notes: bool = True) -> None:
+class Shown(Protocol):
+    """A table of which people see the first rows: `cost_query.Table`, or what the ledger makes of it."""
+
+    query: Query
+    skipped: int
+    unpriced: dict[tuple[str, str, str | None], int]
+
+    def page(self, now_ns: int, limit: int) -> Page:
+        """Return the first rows, and what is known of all."""
+        ...
+
+    def totals(self, now_ns: int) -> dict[str, Any]:
+        """Return the sums over all rows."""
+        ...
+
+
+def cost_table(table: Shown, now_ns: int, *, limit: int, wide: bool, console: Console, notes: bool = True) -> None:
     """Print the table for people: numbers to the right, totals below, and what has no price, with what to do.
 
     A wide table is as wide as it needs to be, whatever the terminal, for `less -S` and the like. `notes=False` leaves
     out what stands below a table.
     """
-    rows = list(table.rows(now_ns))
-    if not rows:
+    page = table.page(now_ns, limit)
+    if not page.total:
         console.print(_nothing(table.query))
         return
-    shown = rows[:limit] if limit else rows
+    shown = page.rows
     total = table.totals(now_ns)
-    columns = [*_names(table.query, rows, wide=wide), *_numbers(total)]
-    grid, hidden = _grid(columns, shown, total, len(rows)), list[str]()
+    columns = [*_names(table.query, page, wide=wide), *_numbers(total)]
+    grid, hidden = _grid(columns, shown, total, page.total), list[str]()
     for name in () if wide else _DROP:
         if _width(grid, console) <= console.width:
             break
         hidden += [column.head for column in columns if column.name == name]
         columns = [column for column in columns if column.name != name]
-        grid = _grid(columns, shown, total, len(rows))
-    below = _notes(table, rows, len(shown), now_ns)
+        grid = _grid(columns, shown, total, page.total)
+    below = _notes(table, page, now_ns)
     if hidden:
         below.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
     paper = console
@@ -121,12 +137,12 @@ _DROP = ("reported", "total_tokens", "tool", "cache_write", "requests", "connect
 _HEADS = {"connection_id": "Connection", "session_id": "Session", "hour": "Hour (UTC)", "service_tier": "Tier"}
 
 
-def _names(query: Query, rows: Sequence[Row], *, wide: bool) -> list[_Column]:
+def _names(query: Query, page: Page, *, wide: bool) -> list[_Column]:
     """Return the columns that say what a row is about."""
     if query.by:
         names = list(dict.fromkeys((*query.dimensions, *(["sessions"] if "session" not in query.by else []))))
     elif wide:
-        present = {name for row in rows for name in row["attribution"] or ()}
+        present = {name for row in page.rows for name in row["attribution"] or ()}
         names = [name for name in query.dimensions if name not in ATTRIBUTION_KEYS or name in present]
     else:
         names = [name for name in query.dimensions if name not in ("client", "service_tier")]
@@ -136,7 +152,7 @@ def _names(query: Query, rows: Sequence[Row], *, wide: bool) -> list[_Column]:
         names = ["model", *(name for name in names if name != "model")]
     elif "session_id" in names and not query.by:
         names = ["session_id", *(name for name in names if name != "session_id")]
-    if "connection_id" in names and not wide and not query.by and len({row["connection_id"] for row in rows}) == 1:
+    if "connection_id" in names and not wide and not query.by and page.connections == 1:
         names.remove("connection_id")
     alias = {dimension: name for name, dimension in GROUPINGS.items() if name in query.by}
     return [
@@ -206,11 +222,13 @@ def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) 
     return grid
 
 
-def _notes(table: Table, rows: Sequence[Row], shown: int, now_ns: int) -> list[Text]:
+def _notes(table: Shown, page: Page, now_ns: int) -> list[Text]:
     """Return what people must know to read the table."""
     notes = []
-    if shown < len(rows):
-        notes.append(Text(f"… and {count(len(rows) - shown)} more rows: --limit 0 shows all. Totals are of all rows."))
+    if len(page.rows) < page.total:
+        notes.append(
+            Text(f"… and {count(page.total - len(page.rows))} more rows: --limit 0 shows all. Totals are of all rows.")
+        )
     if table.unpriced:
         what = ", ".join(
             visible(f"{model}{f' ({tier})' if tier else ''} of {provider}: {count(requests)} requests")
@@ -220,8 +238,7 @@ def _notes(table: Table, rows: Sequence[Row], shown: int, now_ns: int) -> list[T
         notes.append(
             Text("  Their tokens are counted, their dollars are not: docs/pricing.md tells how to add prices.")
         )
-    still = sum(not row["final"] for row in rows)
-    moving = f"; {count(still)} of the rows can still grow (hour not over for 1 h)" if still else ""
+    moving = f"; {count(page.still)} of the rows can still grow (hour not over for 1 h)" if page.still else ""
     notes.append(
         Text(f"As of {stamp(utc(now_ns))}{moving}. Input is uncached; output includes reasoning.", style="dim")
     )

@@ -1,0 +1,397 @@
+"""Records into the ledger, with the positions behind them, in one transaction.
+
+Promise: after any kill the ledger holds what the topics hold up to its positions. A record that comes again changes
+nothing, for rows are absolute and carry their version.
+Relies on: one writer at a time (`Database.try_lock`), records of a partition in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Protocol
+
+import orjson
+
+from tallystream.agents.ledger import records as decode
+from tallystream.agents.ledger.records import SessionHourRow, Unreadable
+from tallystream.agents.ledger.schema import get_meta, migrate, set_meta
+from tallystream.agents.ledger.staging import Names, merge, merge_staged, prepare, stage
+from tallystream.agents.ledger.store.database import Database
+from tallystream.schemas import keys
+from tallystream.streams.identity import Identity
+from tallystream.streams.kafka.follower import FollowerPosition
+from tallystream.streams.kafka.topics import Topics
+
+EXPIRE_ROWS = 10_000
+MAX_KEY = 1000
+"""Bytes of a name that a database puts into an index."""
+_DAY = ("day", "model", "project_id")
+
+
+class Record(Protocol):
+    """A record as Kafka has it."""
+
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+
+
+class RecordBatch(Protocol):
+    """Records of one partition in offset order, and the position behind them."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def records(self) -> Sequence[Record]: ...  # noqa: D102
+    @property
+    def after(self) -> FollowerPosition: ...  # noqa: D102
+
+
+@dataclass
+class Applied:
+    """What a transaction did: records by topic, rows that were newer than what was there, and what was left out."""
+
+    records: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+    unreadable: int = 0
+
+
+@dataclass(slots=True)
+class _Newest:
+    """What a batch says of one session-hour in the end."""
+
+    row: SessionHourRow
+    gone: bool
+    reset: bool
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Writer:
+    """Writes the ledger in `database`, whose lock its caller holds. Every method blocks."""
+
+    def __init__(self, database: Database, topics: Topics) -> None:
+        self._database = database
+        self._topics = topics
+        self._names = Names(database)
+        self._tables: Mapping[str, Callable[[Database, Sequence[tuple[int, Record]]], int]] = {
+            topics.connections.name: _keyed("connection", _CONNECTION, 1, decode.connection_row),
+            topics.activity.name: _keyed("activity", _ACTIVITY, 3, decode.activity_row),
+            topics.deadletters.name: _dead_letters,
+            topics.openai_days.name: _days,
+        }
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The topics that the ledger holds."""
+        return (self._topics.session_hour_rows.name, *self._tables)
+
+    def claim(self, identity: Identity) -> str:
+        """Make the database this deployment's; return why another one's was set aside, "" when it was not.
+
+        Raises:
+            LedgerUnfitError: a newer release made it.
+
+        """
+        why = ""
+        migrate(self._database)
+        have = _identity(get_meta(self._database))
+        if have is not None and (why := identity.difference(have)):
+            self.set_aside()
+        self._note(identity)
+        self._names.forget()
+        prepare(self._database)
+        return why
+
+    def set_aside(self) -> str:
+        """Begin an empty ledger; return where the one that was here is now."""
+        name = self._database.set_aside()
+        migrate(self._database)
+        prepare(self._database)
+        self._names.forget()
+        return name
+
+    def positions(self) -> dict[tuple[str, int], FollowerPosition]:
+        """Return, by topic and partition, up to where the ledger holds it."""
+        return positions(self._database)
+
+    def apply(
+        self, batches: Iterable[RecordBatch], reached: Mapping[tuple[str, int], FollowerPosition] | None = None
+    ) -> Applied:
+        """Apply batches; `reached` are positions that were reached without a record, over holes."""
+        done = Applied()
+        after: dict[tuple[str, int], FollowerPosition] = {}
+        rows: list[tuple[int, Record]] = []
+        others: dict[str, list[tuple[int, Record]]] = {}
+        for batch in batches:
+            after[batch.topic, batch.partition] = batch.after
+            done.records[batch.topic] = done.records.get(batch.topic, 0) + len(batch.records)
+            mine = rows if batch.topic == self._topics.session_hour_rows.name else others.setdefault(batch.topic, [])
+            mine.extend((batch.partition, record) for record in batch.records)
+        for place, position in (reached or {}).items():
+            if place not in after or position.offset > after[place].offset:
+                after[place] = position
+        try:
+            with self._database.writing():
+                if rows:
+                    self._session_hours(rows, done)
+                for topic, found in others.items():
+                    done.unreadable += self._tables[topic](self._database, found)
+                self._write_positions(after)
+        except BaseException:
+            self._names.forget()
+            raise
+        return done
+
+    def expire(self, begins: Mapping[tuple[str, int], int]) -> int:
+        """Remove what the retention of its topic has removed; `begins`: where each partition begins now."""
+        removed = 0
+        rows, letters = self._topics.session_hour_rows.name, self._topics.deadletters.name
+        for (topic, partition), begin in begins.items():
+            if topic == letters:
+                with self._database.writing():
+                    removed += self._database.execute(
+                        "DELETE FROM dead_letter WHERE partition = ? AND record_offset < ?", (partition, begin)
+                    )
+            if topic == rows:
+                while found := self._expire_rows(partition, begin):
+                    removed += found
+            with self._database.writing():
+                self._database.execute(
+                    "DELETE FROM unreadable WHERE topic = ? AND partition = ? AND record_offset < ?",
+                    (topic, partition, begin),
+                )
+        return removed
+
+    def _expire_rows(self, partition: int, begin: int) -> int:
+        try:
+            with self._database.writing():
+                stage(self._database, self._names, ())
+                self._database.execute(
+                    "INSERT INTO staged (n, hour, version, gone, reset, session, client)"
+                    " SELECT row_number() OVER (ORDER BY h.session, h.hour), h.hour, h.version, 1, 0, h.session, ''"
+                    " FROM session_hour h WHERE h.partition = ? AND h.record_offset < ?"
+                    f" ORDER BY h.session, h.hour LIMIT {EXPIRE_ROWS}",
+                    (partition, begin),
+                )
+                return merge_staged(self._database)
+        except BaseException:
+            self._names.forget()
+            raise
+
+    def _session_hours(self, rows: Sequence[tuple[int, Record]], done: Applied) -> None:
+        newest: dict[tuple[str, str, int], _Newest] = {}
+        broken: dict[bytes, tuple[Unreadable | None, int, int]] = {}
+        for partition, record in rows:
+            key, value = record.key or b"", record.value
+            name = decode.session_hour_key(key)
+            if value is None:
+                broken[key] = (None, partition, record.offset)
+                if name is not None:
+                    gone = SessionHourRow(*name, -1, "", 0, ())
+                    newest[name] = _Newest(gone, True, True, partition, record.offset, record.timestamp)
+                continue
+            row = decode.session_hour_row(key, value)
+            if isinstance(row, Unreadable):
+                done.unreadable += 1
+                broken[key] = (row, partition, record.offset)
+                if name is None or row.version is None:
+                    continue
+                # Its version counts, its content does not: what it replaces is gone in the cost tables, too.
+                row = SessionHourRow(*name, row.version, "", 0, ())
+            assert name is not None
+            have = newest.get(name)
+            if have is None or have.gone or row.version >= have.row.version:
+                reset = have is not None and have.reset
+                newest[name] = _Newest(row, False, reset, partition, record.offset, record.timestamp)
+        self._note_broken(broken, newest)
+        stage(
+            self._database, self._names,
+            ((one.row, one.gone, one.reset, one.partition, one.offset, one.timestamp) for one in newest.values()),
+        )  # fmt: skip
+        done.rows += merge(self._database)
+
+    def _note_broken(
+        self, broken: Mapping[bytes, tuple[Unreadable | None, int, int]], newest: Mapping[tuple[str, str, int], _Newest]
+    ) -> None:
+        """Keep the list of what cannot be read; what a newer row or a tombstone replaced is taken off it."""
+        topic, database = self._topics.session_hour_rows.name, self._database
+        if not broken and not database.rows("SELECT 1 FROM unreadable WHERE topic = ? LIMIT 1", (topic,)):
+            return
+        for key, (what, partition, offset) in broken.items():
+            database.execute("DELETE FROM unreadable WHERE topic = ? AND record_key = ?", (topic, _short(key)))
+            if what is not None:
+                database.execute(
+                    "INSERT INTO unreadable (topic, record_key, reason, detail, version, partition, record_offset)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (topic, _short(key), what.reason, what.detail.replace("\0", ""), what.version, partition, offset),
+                )
+        for name, one in newest.items():
+            if one.row.client:
+                database.execute(
+                    "DELETE FROM unreadable WHERE topic = ? AND record_key = ? AND version <= ?",
+                    (topic, _short(_key(name)), one.row.version),
+                )
+
+    def _write_positions(self, after: Mapping[tuple[str, int], FollowerPosition]) -> None:
+        for (topic, partition), position in after.items():
+            self._database.execute(
+                "INSERT INTO ledger_position (topic, partition, next_offset, timestamp) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset,"
+                " timestamp = excluded.timestamp",
+                (topic, partition, position.offset, position.timestamp),
+            )
+
+    def _note(self, identity: Identity) -> None:
+        with self._database.writing():
+            set_meta(
+                self._database,
+                {
+                    "cluster_id": identity.cluster_id,
+                    "prefix": identity.prefix,
+                    "topic_ids": orjson.dumps(dict(identity.topic_ids), option=orjson.OPT_SORT_KEYS).decode(),
+                },
+            )
+
+
+def positions(database: Database) -> dict[tuple[str, int], FollowerPosition]:
+    """Return, by topic and partition, up to where a ledger holds it."""
+    found = database.rows("SELECT topic, partition, next_offset, timestamp FROM ledger_position")
+    return {(str(topic), int(at)): FollowerPosition(int(offset), int(time)) for topic, at, offset, time in found}
+
+
+def identity_of(database: Database) -> Identity | None:
+    """Return whose a ledger is, None when it does not say."""
+    return _identity(get_meta(database))
+
+
+def _identity(meta: Mapping[str, str]) -> Identity | None:
+    if "cluster_id" not in meta:
+        return None
+    return Identity(meta["cluster_id"], meta["prefix"], orjson.loads(meta["topic_ids"]))
+
+
+def _key(name: tuple[str, str, int]) -> bytes:
+    from tallystream.schemas.hours import hour_iso
+
+    return keys.join(name[0], name[1], hour_iso(name[2]))
+
+
+def _short(key: bytes) -> bytes:
+    return key if len(key) <= MAX_KEY else sha256(key).digest()
+
+
+# -- the small topics: of one key the later record is right
+
+_CONNECTION = ("connection_id", "provider", "name", "created_at", "revoked_at", "old_until", "bearer")
+_ACTIVITY = ("connection_id", "signal", "gateway", "last_synced_at", "requests", "records")
+_LETTER = (
+    "source", "reason", "detail", "at", "connection_id", "client", "session_id", "document", "partition",
+    "record_offset",
+)  # fmt: skip
+
+
+def _replace(database: Database, table: str, names: Sequence[str], width: int, rows: Mapping[Any, Any]) -> None:
+    """Replace rows by their keys (the first `width` columns); a value of None removes the key."""
+    database.execute("{empty} staged_key")
+    padded = [(*key, *[""] * (3 - width)) for key in rows]
+    database.load("staged_key", ("a", "b", "c"), padded)
+    # `IN`, whose one side is a set: nothing here depends on how a planner orders a join.
+    own, theirs = ", ".join(names[:width]), ", ".join("abc"[:width])
+    database.execute(f"DELETE FROM {table} WHERE ({own}) IN (SELECT {theirs} FROM staged_key)")
+    database.load(table, names, [row for row in rows.values() if row is not None])
+
+
+def _keyed(
+    table: str, names: Sequence[str], width: int, row_of: Callable[[bytes], tuple[Any, ...]]
+) -> Callable[[Database, Sequence[tuple[int, Record]]], int]:
+    def apply(database: Database, records: Sequence[tuple[int, Record]]) -> int:
+        rows: dict[tuple[str, ...], tuple[Any, ...] | None] = {}
+        unreadable = 0
+        for _, record in records:
+            try:
+                key = keys.split(record.key or b"")
+                row = None if record.value is None else row_of(record.value)
+                if len(key) != width or (row is not None and row[:width] != key) or _unfit(key):
+                    raise ValueError("its key is another's")  # noqa: TRY301
+            except ValueError:
+                unreadable += 1
+                continue
+            rows[key] = row
+        _replace(database, table, names, width, rows)
+        return unreadable
+
+    return apply
+
+
+def _dead_letters(database: Database, records: Sequence[tuple[int, Record]]) -> int:
+    rows: dict[tuple[str], tuple[Any, ...] | None] = {}
+    unreadable = 0
+    for partition, record in records:
+        try:
+            if record.value is None:
+                rows[((record.key or b"").decode(),)] = None
+                continue
+            row = decode.dead_letter_row(record.value)
+            if _unfit(row[:1]):
+                raise ValueError("its source is too long")  # noqa: TRY301
+        except ValueError:
+            unreadable += 1
+            continue
+        session = row[6] if row[6] is None else row[6][:300]
+        rows[(row[0],)] = (*row[:6], session, row[7], partition, record.offset)
+    _replace(database, "dead_letter", _LETTER, 1, rows)
+    return unreadable
+
+
+def _days(database: Database, records: Sequence[tuple[int, Record]]) -> int:
+    rows: dict[tuple[str, ...], decode.DayRow | None] = {}
+    unreadable = 0
+    for _, record in records:
+        try:
+            key = keys.split(record.key or b"")
+            row = None if record.value is None else decode.day_row(record.value)
+            if len(key) != 3 or (row is not None and row.key != key) or _unfit(key):
+                raise ValueError("its key is another's")  # noqa: TRY301
+        except ValueError:
+            unreadable += 1
+            continue
+        have = rows[key].version if rows.get(key) is not None else None  # type: ignore[union-attr]
+        if row is None or key in rows:
+            if row is None or have is None or row.version >= have:
+                rows[key] = row
+            continue
+        known = database.rows("SELECT version FROM openai_day WHERE day = ? AND model = ? AND project_id = ?", key)
+        if not known or row.version >= int(known[0][0]):
+            rows[key] = row
+    _replace(database, "openai_day", (*_DAY, "version"), 3, {k: r and (*k, r.version) for k, r in rows.items()})
+    for table in ("openai_billed", "openai_used"):
+        database.execute(f"DELETE FROM {table} WHERE (day, model, project_id) IN (SELECT a, b, c FROM staged_key)")
+    kept = [(key, row.day) for key, row in rows.items() if row is not None]
+    database.load(
+        "openai_billed", (*_DAY, "resource", "usd", "polled_at"),
+        [(*key, one.resource, one.usd, decode.iso(one.polled_at)) for key, day in kept for one in day.billed],
+    )  # fmt: skip
+    database.load(
+        "openai_used", (*_DAY, "resource", "name", "amount", "polled_at"),
+        [
+            (*key, one.resource, name, amount, decode.iso(one.polled_at))
+            for key, day in kept for one in day.used for name, amount in one.counts.items()
+        ],
+    )  # fmt: skip
+    return unreadable
+
+
+def _unfit(key: Iterable[str]) -> bool:
+    """Tell whether a key is one that a database cannot put into an index."""
+    return any("\0" in part or len(part.encode()) > MAX_KEY for part in key)

@@ -1,0 +1,1 @@
+"""What is read out of the ledger: the cost tables, free SQL, files for analysts, and what the console shows."""

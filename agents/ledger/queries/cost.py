@@ -1,0 +1,256 @@
+"""The cost tables out of the ledger: the same rows, in the same order, as `cost_query.Table` gives from the topic.
+
+The database filters and adds up; a `Table` is filled with what comes of it and does the rest, so that there is one
+place that says what a row looks like. Where people look at the first rows of a million, the database sorts, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tallystream.agents.cost_query import Page, Part, Query, Table
+from tallystream.agents.ledger.records import unpack_version
+from tallystream.agents.ledger.schema import COLUMN, MONEY
+from tallystream.agents.ledger.staging import join_money
+from tallystream.agents.ledger.store.database import Database, Row
+from tallystream.schemas.hours import hour_iso, last_final_hour
+from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.usage import ATTRIBUTION_KEYS
+
+_LINE = ("connection_id", "client", "provider", "model", "service_tier", "book")
+_SUMS = ", ".join([f"sum(b.{name})" for name in SUM_COUNTS] + [f"sum(b.{name})" for name in MONEY])
+_WIDTH = len(SUM_COUNTS)
+
+
+def cost_table(database: Database, query: Query) -> Table:
+    """Return the table of a query, whole; call it within `reading`."""
+    table = Table(query)
+    for part in _parts(database, query, table.dimensions):
+        table.add_part(part)
+    table.unpriced = _unpriced(database, query)
+    table.skipped = _skipped(database)
+    return table
+
+
+class SortedTable:
+    """The first rows of a table, found by the database; for views of which there is a row a session.
+
+    Made within `reading`; `limit` above 0.
+    """
+
+    def __init__(self, database: Database, query: Query, limit: int, now_ns: int) -> None:
+        self.query = query
+        self.unpriced = _unpriced(database, query)
+        self.skipped = _skipped(database)
+        self._page, self._totals = _page(database, query, limit, now_ns)
+
+    def page(self, now_ns: int, limit: int) -> Page:  # noqa: ARG002 - both were given before
+        """Return what is shown."""
+        return self._page
+
+    def totals(self, now_ns: int) -> dict[str, Any]:  # noqa: ARG002
+        """Return the sums over all rows."""
+        return self._totals
+
+
+def can_sort(query: Query) -> bool:
+    """Tell whether `SortedTable` knows the query: the narrow tables of sessions and of their hours, without filters."""
+    from tallystream.agents.cost_query import VIEWS
+
+    narrow = tuple(name for name in VIEWS[query.view] if name not in (*ATTRIBUTION_KEYS, "book"))
+    filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
+    return query.view in ("sessions", "session-hours") and not query.by and query.coarse == narrow and not filtered
+
+
+def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[Part]:
+    small = query.session is None and not query.by and not _needs_bucket(dimensions)
+    if small:
+        yield from _from_hours(database, query, dimensions)
+        return
+    joins, where, parameters = _bucket_filter(query)
+    names = [_column(name) for name in dimensions]
+    # Numbers first: grouping by ids is cheap, names are looked up for what is left.
+    sessions = "count(DISTINCT b.session)" if query.by else "0"
+    known = ["max(b.hour)", "max(b.version)", "count(b.cost_hi)", "count(b.reported_hi)", sessions]
+    sql = f"SELECT {', '.join([*names, *known])}, {_SUMS} FROM bucket b {joins}{where}" + (
+        f" GROUP BY {', '.join(str(place + 1) for place in range(len(names)))}" if names else ""
+    )
+    yield from _read(database, sql, parameters, dimensions)
+
+
+def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[Part]:
+    where, parameters = _range(query, "b.hour")
+    if query.connection is not None:
+        where.append("l.connection_id = ?")
+        parameters.append(query.connection)
+    names = [_column(name) for name in dimensions]
+    known = ["max(b.hour)", "max(b.version)", "sum(b.priced)", "sum(b.reports)", "0"]
+    sql = (
+        f"SELECT {', '.join([*names, *known])}, {_SUMS}"
+        " FROM hour_total b JOIN line l ON l.id = b.line"
+        + (" WHERE " + " AND ".join(where) if where else "")
+        + (f" GROUP BY {', '.join(str(place + 1) for place in range(len(names)))}" if names else "")
+    )
+    yield from _read(database, sql, parameters, dimensions)
+
+
+def _read(database: Database, sql: str, parameters: Sequence[Any], dimensions: Sequence[str]) -> Iterator[Part]:
+    width = len(dimensions)
+    hours = [place for place, name in enumerate(dimensions) if name == "hour"]
+    for row in database.stream(sql, parameters):
+        hour, version, priced, reports, sessions = row[width : width + 5]
+        if hour is None:
+            continue  # sums over nothing at all
+        key = list(row[:width])
+        for place in hours:
+            key[place] = hour_iso(int(key[place]))
+        counts, money = _sums(row, width + 5, priced=bool(priced), reports=bool(reports))
+        yield Part(
+            tuple(key), counts, *money, hour_iso(int(hour)), unpack_version(int(version)),
+            int(sessions) if sessions is not None else 0,
+        )  # fmt: skip
+
+
+def _sums(
+    row: Row, first: int, *, priced: bool, reports: bool
+) -> tuple[tuple[int, ...], tuple[int | None, int | None]]:
+    counts = tuple(map(int, row[first : first + _WIDTH]))
+    cost_hi, cost_lo, reported_hi, reported_lo = row[first + _WIDTH : first + _WIDTH + 4]
+    cost = join_money(cost_hi, cost_lo) if priced else None
+    return counts, (cost, join_money(reported_hi, reported_lo) if reports else None)
+
+
+def _needs_bucket(dimensions: Sequence[str]) -> bool:
+    return any(name in COLUMN or name == "session_id" for name in dimensions)
+
+
+def _column(name: str) -> str:
+    if name in COLUMN:
+        return f"a.{COLUMN[name]}"
+    if name == "session_id":
+        return "s.session_id"
+    return "b.hour" if name == "hour" else f"l.{name}"
+
+
+def _range(query: Query, column: str) -> tuple[list[str], list[Any]]:
+    where, parameters = [], []
+    if query.since is not None:
+        where.append(f"{column} >= ?")
+        parameters.append(query.since)
+    if query.until is not None:
+        where.append(f"{column} < ?")
+        parameters.append(query.until)
+    return where, parameters
+
+
+def _bucket_filter(query: Query) -> tuple[str, str, list[Any]]:
+    """Return (joins, where, parameters) of a query on buckets `b`."""
+    where, parameters = _range(query, "b.hour")
+    if query.connection is not None:
+        where.append("l.connection_id = ?")
+        parameters.append(query.connection)
+    if query.session is not None:
+        head, mark, tail = query.session.partition("…")
+        if mark:
+            where.append("length(s.session_id) >= ? AND substr(s.session_id, 1, ?) = ?")
+            parameters += [max(len(head), len(tail)), len(head), head]
+            where.append("substr(s.session_id, length(s.session_id) - ? + 1) = ?")
+            parameters += [len(tail), tail]
+        else:
+            where.append("s.session_id = ?")
+            parameters.append(query.session)
+    joins = "JOIN line l ON l.id = b.line JOIN attribution a ON a.id = b.attribution JOIN session s ON s.id = b.session"
+    return joins, " WHERE " + " AND ".join(where) if where else "", parameters
+
+
+def _unpriced(database: Database, query: Query) -> dict[tuple[str, str, str | None], int]:
+    if query.session is not None:
+        joins, where, parameters = _bucket_filter(query)
+        source = f"bucket b {joins}"
+    else:
+        found, parameters = _range(query, "b.hour")
+        if query.connection is not None:
+            found.append("l.connection_id = ?")
+            parameters.append(query.connection)
+        where = " WHERE " + " AND ".join(found) if found else ""
+        source = "hour_total b JOIN line l ON l.id = b.line"
+    rows = database.rows(
+        f"SELECT l.provider, l.model, l.service_tier, sum(b.unpriced_requests) FROM {source}{where}"
+        " GROUP BY l.provider, l.model, l.service_tier HAVING sum(b.unpriced_requests) > 0",
+        parameters,
+    )
+    return {(provider, model, tier): int(requests) for provider, model, tier, requests in rows}
+
+
+def _skipped(database: Database) -> int:
+    return int(database.rows("SELECT count(*) FROM unreadable WHERE reason = 'skipped'")[0][0])
+
+
+# -- the first rows of many
+
+_MODEL_SUMS = ", ".join(f"m.{name}" for name in (*SUM_COUNTS, *MONEY))
+
+
+def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Page, dict[str, Any]]:
+    final = last_final_hour(now_ns)
+    whole = Table(query)
+    everything = Query(query.view, coarse=())
+    for part in _from_hours(database, everything, ()):
+        whole.add_part(part._replace(key=("",) * len(whole.dimensions)))
+    totals = whole.totals(now_ns)
+    connections = int(
+        database.rows("SELECT count(DISTINCT connection_id) FROM session WHERE first_hour IS NOT NULL")[0][0]
+    )
+    if query.view == "sessions":
+        count, still = database.rows(
+            "SELECT count(*), (SELECT count(*) FROM session_model WHERE last_hour > ?) FROM session_model", (final,)
+        )[0]
+        rows = database.rows(
+            "SELECT s.connection_id, k.client, s.session_id, k.model, k.service_tier, m.last_hour, m.version,"
+            f" {_MODEL_SUMS} FROM session_model m JOIN session s ON s.id = m.session JOIN kind k ON k.id = m.kind"
+            " ORDER BY m.cost_hi DESC{nulls_last}, m.cost_lo DESC{nulls_last}, m.total_tokens DESC, s.connection_id,"
+            " k.client, s.session_id, k.model, coalesce(k.service_tier, '')"
+            " LIMIT ?",
+            (limit,),
+        )
+        shown = [_row(row[:5], None, row[5:]) for row in rows]
+    else:
+        count = int(database.rows("SELECT coalesce(sum(hours), 0) FROM session_model")[0][0])
+        still = database.rows(
+            "SELECT count(*) FROM (SELECT DISTINCT b.session, b.hour, l.kind FROM bucket b JOIN line l ON l.id = b.line"
+            " WHERE b.hour > ?) q",
+            (final,),
+        )[0][0]
+        shown = _first_hours(database, limit)
+    table = Table(query)
+    for part in shown:
+        table.add_part(part)
+    return Page(list(table.rows(now_ns))[:limit], int(count), int(still), connections), totals
+
+
+def _first_hours(database: Database, limit: int) -> list[Part]:
+    """Return the rows of the first hours, `limit` of them at least where there are as many."""
+    found: list[Part] = []
+    reach = limit
+    while True:
+        reach *= 4
+        last = database.rows("SELECT hour FROM bucket ORDER BY hour LIMIT 1 OFFSET ?", (reach,))
+        where = " WHERE b.hour <= ?" if last else ""
+        rows = database.rows(
+            "SELECT s.connection_id, l.client, s.session_id, l.model, l.service_tier, b.hour, max(b.version),"
+            f" {_SUMS} FROM bucket b JOIN line l ON l.id = b.line JOIN session s ON s.id = b.session{where}"
+            " GROUP BY 1, 2, 3, 4, 5, 6",
+            last[0] if last else (),
+        )
+        found = [_row(row[:3], row[5], (row[5], *row[6:]), row[3:5]) for row in rows]
+        if len(found) >= limit or not last:
+            return found
+
+
+def _row(names: Row, hour: int | None, rest: Row, more: Row = ()) -> Part:
+    """Return a part out of names, hour where the view has hours, and (last hour, version, sums)."""
+    counts, money = _sums(rest, 2, priced=rest[2 + _WIDTH] is not None, reports=rest[4 + _WIDTH] is not None)
+    middle = names[:3] if hour is None else (*names[:3], hour_iso(int(hour)))
+    key = (*middle, *(names[3:] or more))
+    return Part(key, counts, *money, hour_iso(int(rest[0])), unpack_version(int(rest[1])), 0)

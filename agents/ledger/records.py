@@ -1,0 +1,249 @@
+"""What a record of each topic changes in the ledger. Pure.
+
+A row of `cost.session-hours` is taken exactly as `cost_query` takes it, or is `Unreadable`: `skipped` when the cost
+tables leave it out, too, `unfit` when only the ledger cannot hold it. As long as one of the latter is there, `cost`
+asks the topics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from tallystream.agents.cost_query import Query, Table, exact_pico
+from tallystream.schemas import keys
+from tallystream.schemas.connections import Activity, Connection
+from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.hours import hour_from_iso, hour_iso
+from tallystream.schemas.openai import BilledDay
+from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.usage import ATTRIBUTION_KEYS
+from tallystream.schemas.versions import find_version
+
+OFFSETS = 1 << 48
+GENERATIONS = 1 << 15
+MAX_COUNT = 1 << 43
+"""A count of one bucket is below this (8.8e12 tokens in an hour), so that a million of them are 64 bits still."""
+MAX_PICO = 10**27
+_TEXTS = ("model", "book")
+_OPTIONAL = ("service_tier", "speed")
+
+
+def pack_version(generation: int, offset: int) -> int | None:
+    """Return a version as one integer that compares as the pair does; None when it does not fit."""
+    if not 0 <= generation < GENERATIONS or not 0 <= offset < OFFSETS:
+        return None
+    return generation * OFFSETS + offset
+
+
+def unpack_version(version: int) -> list[int]:
+    """Return `[generation, offset]`."""
+    return list(divmod(version, OFFSETS))
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of a row. `line` is (provider, model, service_tier, speed, book); money is pico-dollars or None."""
+
+    line: tuple[str | None, ...]
+    attribution: tuple[str | None, ...]
+    counts: tuple[int, ...]
+    cost: int | None
+    reported: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionHourRow:
+    """A session's hour; `version` is packed."""
+
+    connection_id: str
+    session_id: str
+    hour: int
+    version: int
+    client: str
+    duplicates: int
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that the ledger does not hold as a row. `version` is packed, None where it has none."""
+
+    reason: str
+    detail: str
+    version: int | None = None
+
+
+def session_hour_key(key: bytes) -> tuple[str, str, int] | None:
+    """Return (connection, session, hour) of a key, None when it is not the key of a session's hour."""
+    try:
+        connection, session, hour = keys.split(key)
+        found = connection, session, hour_from_iso(hour)
+    except ValueError:
+        return None
+    return found if keys.join(connection, session, hour_iso(found[2])) == key else None
+
+
+def session_hour_row(key: bytes, value: bytes) -> SessionHourRow | Unreadable:
+    """Return what a record of `cost.session-hours` says."""
+    pair = find_version(value)
+    version = pack_version(*pair) if pair is not None else None
+    if pair is not None and version is None:
+        return Unreadable("unfit", "its version is larger than the ledger can hold")
+    try:
+        return _row(key, orjson.loads(value), version)
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        return Unreadable("skipped" if _is_skipped(value) else "unfit", f"{type(exc).__name__}: {exc}"[:300], version)
+
+
+def _row(key: bytes, row: Mapping[str, Any], version: int | None) -> SessionHourRow:
+    connection, session, hour_text = row["connection_id"], row["session_id"], row["hour"]
+    client, provider, duplicates = row["client"], row["provider"], row.get("duplicates", 0)
+    hour = hour_from_iso(hour_text)
+    if keys.join(connection, session, hour_iso(hour)) != key or hour_iso(hour) != hour_text:
+        raise ValueError("its key is that of another row")
+    if (
+        version is None
+        or row["version"] != unpack_version(version)
+        or not isinstance(client, str)
+        or not isinstance(provider, str)
+        or "\0" in session + connection
+    ):
+        raise TypeError("a part of it is missing")
+    if type(duplicates) is not int or not 0 <= duplicates < MAX_COUNT:
+        raise ValueError("duplicates is not a count")
+    seen = set()
+    buckets = []
+    for part in row["buckets"]:
+        bucket = _bucket(provider, part)
+        seen.add((bucket.line, bucket.attribution))
+        buckets.append(bucket)
+    if len(seen) != len(buckets):
+        raise ValueError("two of its buckets are about the same")
+    return SessionHourRow(connection, session, hour, version, client, duplicates, tuple(buckets))
+
+
+def _bucket(provider: str, part: Mapping[str, Any]) -> Bucket:
+    model, book = (part[name] for name in _TEXTS)
+    tier, speed = (part.get(name) for name in _OPTIONAL)
+    given = part.get("attribution") or {}
+    attribution = tuple(given.get(name) for name in ATTRIBUTION_KEYS)
+    for text in (model, book):
+        if not isinstance(text, str):
+            raise TypeError("a name is missing")
+    for name in (model, book, tier, speed, *attribution):
+        if name is not None and (not isinstance(name, str) or "\0" in name):
+            raise TypeError("a name is not text that a database can hold")
+    counts = tuple(part[name] for name in SUM_COUNTS)
+    if not all(type(count) is int and 0 <= count < MAX_COUNT for count in counts):
+        raise ValueError("a count is larger than the ledger can hold")
+    money = [None if part.get(name) is None else exact_pico(part[name]) for name in ("cost_usd", "reported_cost_usd")]
+    if any(amount is not None and not 0 <= amount < MAX_PICO for amount in money):
+        raise ValueError("an amount of money is larger than the ledger can hold")
+    return Bucket((provider, model, tier, speed, book), attribution, counts, money[0], money[1])
+
+
+def _is_skipped(value: bytes) -> bool:
+    """Tell whether the cost tables leave this value out."""
+    table = Table(Query("session-hours"))
+    if find_version(value) is None:
+        return True
+    table.add([value])
+    return bool(table.skipped)
+
+
+# -- the other topics: (columns, ...) by table
+
+
+def connection_row(value: bytes) -> tuple[Any, ...]:
+    """Return the columns of `connection`. Hashes of secrets stay in the topic.
+
+    Raises:
+        ValueError: it is not a Connection.
+
+    """
+    one = _valid(Connection, value)
+    until = max((key.expires_at for key in one.ingest if key.expires_at), default=None)
+    return (
+        one.connection_id, one.provider, one.name, iso(one.created_at), iso(one.revoked_at), iso(until),
+        int(one.bearer_sha256 is not None),
+    )  # fmt: skip
+
+
+def activity_row(value: bytes) -> tuple[Any, ...]:
+    """Return the columns of `activity`.
+
+    Raises:
+        ValueError: it is not an Activity.
+
+    """
+    one = _valid(Activity, value)
+    return one.connection_id, one.signal, one.gateway, iso(one.last_synced_at), one.requests, one.records
+
+
+def dead_letter_row(value: bytes) -> tuple[Any, ...]:
+    """Return the columns of `dead_letter` but for the record's place.
+
+    Raises:
+        ValueError: it is not a DeadLetter.
+
+    """
+    one = _valid(DeadLetter, value)
+    document = orjson.dumps(one.model_dump(mode="json", exclude_none=True)).decode()
+    return tuple(
+        text.replace("\0", "") if isinstance(text, str) else text
+        for text in (
+            one.source, str(one.reason), one.detail, iso(one.at), one.connection_id, one.client, one.session_id,
+            document.replace("\\u0000", ""),
+        )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DayRow:
+    """A BilledDay with its packed version."""
+
+    day: BilledDay
+    version: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Day, model and project, "" where there is none."""
+        return self.day.day, self.day.model or "", self.day.project_id or ""
+
+
+def day_row(value: bytes) -> DayRow:
+    """Return a billed day.
+
+    Raises:
+        ValueError: it is not a BilledDay, or its version does not fit.
+
+    """
+    day = _valid(BilledDay, value)
+    version = pack_version(*day.version)
+    if version is None:
+        raise ValueError("its version is larger than the ledger can hold")
+    return DayRow(day, version)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _valid(model: type[Model], value: bytes) -> Model:
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as exc:
+        raise ValueError(f"{exc.error_count()} fields are not as they must be") from None
+
+
+def iso(at: datetime | None) -> str | None:
+    """Return a time as text that sorts as the times do: UTC, microseconds."""
+    if at is None:
+        return None
+    aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,1 @@
+"""The ledger's database: SQLite or PostgreSQL behind one Protocol, one schema, one way of writing."""

@@ -1,0 +1,202 @@
+"""SQLite: one file in the data dir, in WAL mode, so that readers see whole transactions while one process writes."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tallystream.agents.ledger.errors import LedgerDamagedError, LedgerUnfitError, LedgerUnreachableError
+from tallystream.agents.ledger.store.database import Dialect, Row, no_ledger
+from tallystream.streams.service.locks import ProcessLock
+
+DIALECT = Dialect(
+    "sqlite",
+    {
+        "id": "INTEGER PRIMARY KEY",
+        "int": "INTEGER",
+        "text": "TEXT",
+        "blob": "BLOB",
+        "amount": "TEXT",  # a decimal number of any length; SQLite's own numbers would round it
+        "clustered": " WITHOUT ROWID",
+        "nulls_last": "",
+        "greatest": "max",
+        "temporary": "TEMP",
+        "empty": "DELETE FROM",
+        # Pico-dollars as one integer. Beyond what 64 bits hold SQLite would go on in floating point, so the last branch
+        # raises its "integer overflow" instead.
+        "pico": "CASE WHEN $hi IS NULL THEN NULL WHEN abs($hi) < 9223372036 THEN $hi * 1000000000 + $lo"
+        " ELSE abs(-9223372036854775807 - 1) END",
+    },
+)
+FILE = "ledger.db"
+ASIDE = ".aside-"
+BUSY_MS = 10_000
+
+
+class SQLiteDatabase:
+    """The file `path`. With `read_only` it must exist, and nothing is ever written to it.
+
+    Raises, from opening and from every method:
+        LedgerUnreachableError: the file is not there, or the disk does not take what is written.
+    """
+
+    dialect = DIALECT
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.where = str(path)
+        self._read_only = read_only
+        self._lock: ProcessLock | None = None
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._read_only and not self.path.exists():
+            raise no_ledger(self.where)
+        mode = "ro" if self._read_only else "rwc"
+        try:
+            if not self._read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+            )
+            connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            connection.execute("PRAGMA cache_size=-65536")
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA mmap_size=1073741824")
+            if self._read_only:
+                connection.execute("PRAGMA query_only=ON")
+            else:
+                connection.execute("PRAGMA journal_mode=WAL")
+                # A power cut may take the newest transactions with it, whole ones: their positions go with them.
+                connection.execute("PRAGMA synchronous=NORMAL")
+        except (sqlite3.Error, OSError) as exc:
+            raise self._failed(exc) from exc
+        return connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for what only SQLite has (authorizer, functions)."""
+        return self._connection
+
+    def try_lock(self) -> bool:
+        """Become the one writer of this file."""
+        if self._lock is None:
+            lock = ProcessLock(self.path.with_name(f"{self.path.name}.lock"))
+            try:
+                if not lock.acquire():
+                    return False
+            except OSError as exc:
+                raise self._failed(exc) from exc
+            self._lock = lock
+        return True
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Give a transaction."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            self._give_up()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Give one consistent view."""
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement."""
+        try:
+            return self._connection.execute(DIALECT.sql(sql), parameters).rowcount
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Append rows."""
+        marks = ", ".join("?" * len(columns))
+        try:
+            self._connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows."""
+        return list(self.stream(sql, parameters))
+
+    def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        """Iterate over rows."""
+        try:
+            yield from self._connection.execute(DIALECT.sql(sql), parameters)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def tables(self) -> bool:
+        """Tell whether the tables exist."""
+        return bool(self.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ledger_meta'"))
+
+    def set_aside(self) -> str:
+        """Rename the file and begin an empty one. Readers that have it open go on reading the renamed one."""
+        self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+        try:
+            target = rename_aside(self.path)
+        except OSError as exc:
+            raise self._failed(exc) from exc
+        self._connection = self._open()
+        return str(target)
+
+    def close(self) -> None:
+        """Close the file and give the lock back."""
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _failed(self, exc: Exception) -> LedgerUnreachableError | LedgerUnfitError | LedgerDamagedError:
+        if isinstance(exc, sqlite3.DatabaseError) and _is_damage(exc):
+            return LedgerDamagedError(
+                f"the ledger in {self.where} is damaged: {exc}",
+                "`tallystream ledger` renames the file and makes it anew out of the topics",
+            )
+        if isinstance(exc, sqlite3.Error) and getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            return LedgerUnfitError(f"the ledger in {self.where} refuses: {exc}", "this is a defect: report it")
+        return LedgerUnreachableError(
+            f"the ledger in {self.where} cannot be used: {exc}", "is there room on that disk, and may we write there?"
+        )
+
+
+def rename_aside(path: Path) -> Path:
+    """Rename a file and what SQLite keeps beside it; return its new name.
+
+    Raises:
+        OSError: it cannot be renamed.
+
+    """
+    target = path.with_name(f"{path.name}{ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+    path.rename(target)
+    for end in ("-wal", "-shm"):
+        beside = path.with_name(path.name + end)
+        if beside.exists():
+            beside.rename(target.with_name(target.name + end))
+    return target
+
+
+def _is_damage(exc: sqlite3.DatabaseError) -> bool:
+    code = getattr(exc, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -1,0 +1,128 @@
+"""`cost`, `sql` and `export` out of the ledger: when it is asked, when it is not, and that both say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sqlite3
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tests.integration.cli.conftest import Cli
+from tests.support.ledger import LedgerProcess
+from tests.support.ledger_rows import HOUR0, bucket, row
+from tests.support.topics import produce
+
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure
+
+pytestmark = pytest.mark.kafka
+HUGE = 7 * 10**18
+"""Pico-dollars: two of them are more than 64 bits hold."""
+
+
+def write(kafka: KafkaSettings, topics: Topics, found: list[tuple[bytes, bytes | None]]) -> None:
+    async def all_of_them() -> None:
+        await ensure(kafka, (topics.session_hour_rows,))
+        await produce(kafka, topics.session_hour_rows.name, [(key, value, 0) for key, value in found])
+
+    asyncio.run(all_of_them())
+
+
+@pytest.fixture
+def ledger(kafka: KafkaSettings, topics: Topics, tmp_path: Path) -> Iterator[LedgerProcess]:
+    write(
+        kafka,
+        topics,
+        [
+            row("s1", HOUR0, [0, 1], [bucket("m1", HUGE, attribution={"team": "a"})]),
+            row("s1", HOUR0 + 30, [0, 2], [bucket("m1", HUGE, attribution={"team": "a"}), bucket("=m2", None)]),
+            row("s2", HOUR0 + 1, [0, 3], [bucket("m1", 1, attribution={"team": "b"})]),
+        ],
+    )
+    process = LedgerProcess(kafka, topics, tmp_path)
+    process.start()
+    process.caught_up()
+    yield process
+    process.kill()
+
+
+def test_cost_asks_the_ledger_and_the_topics_when_it_is_behind(
+    kafka: KafkaSettings,
+    topics: Topics,
+    ledger: LedgerProcess,
+    cli: Cli,
+    tmp_path: Path,
+) -> None:
+    assert ledger.stop() == 0
+    truth = cli("cost", "models", "--json", "--from-topics").document["rows"]
+    assert cli("cost", "models", "--json").document["rows"] == truth
+    # A mark that no topic holds tells who was asked.
+    with sqlite3.connect(tmp_path / "ledger" / f"{topics.prefix}.db") as database:
+        database.execute("UPDATE hour_total SET requests = requests + 1000")
+    database.close()
+    assert cli("cost", "models", "--json").document["rows"] != truth
+    assert cli("cost", "models", "--json", "--from-topics").document["rows"] == truth
+    write(kafka, topics, [row("s3", HOUR0, [0, 4], [bucket("m3", 5)])])
+    models = {one["model"]: one["requests"] for one in cli("cost", "models", "--json").document["rows"]}
+    assert models == {"m1": 3, "=m2": 1, "m3": 1}
+
+
+def test_a_row_that_the_ledger_cannot_hold_leaves_cost_to_the_topics(
+    kafka: KafkaSettings,
+    topics: Topics,
+    ledger: LedgerProcess,
+    cli: Cli,
+) -> None:
+    write(kafka, topics, [row("s4", HOUR0, [0, 9], [bucket("m1", 1, requests=2**60)])])
+    assert ledger.stop() == 0
+    ledger.start()
+    ledger.caught_up()
+    found = {one["session_id"]: one["requests"] for one in cli("cost", "sessions", "--json").document["rows"]}
+    assert found["s4"] == 2**60
+
+
+@pytest.mark.usefixtures("ledger")
+def test_sql_is_read_only_and_exact(cli: Cli) -> None:
+    rows = cli("sql", "select session_id, cost_usd from sessions order by cost_usd desc", "--json").document["rows"]
+    assert rows == [{"session_id": "s1", "cost_usd": "14000000"}, {"session_id": "s2", "cost_usd": "0.000000000001"}]
+    total = cli("sql", "select sum(cost_usd) as all_of_it from session_hours where cost_usd > 0", "--json").document
+    assert total["rows"] == [{"all_of_it": "14000000.000000000001"}]
+    overflow = cli("sql", "select cost_pico from sessions", "--json")
+    assert overflow.code == 2
+    assert "integer overflow" in overflow.err
+    assert cli("sql", "select model from models order by 1", "--csv").out.splitlines() == ["model", "'=m2", "m1"]
+    for forbidden in (
+        "delete from session", "drop table session", "attach 'x' as y", "pragma query_only=off", "vacuum into '/tmp/x'",
+        "with x as (select 1) insert into team select 9, 'x', 'x'", "select load_extension('x')",
+        "select 1; delete from session",
+    ):  # fmt: skip
+        assert cli("sql", forbidden, "--json").code == 2, forbidden
+    assert cli("sql", "select count(*) as n from sessions", "--json").document["rows"] == [{"n": 2}]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_export_writes_days_again_without_doubles(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "files"
+    for _ in range(2):
+        said = cli("export", "--format", "parquet", "--out", str(out), "--json").document
+        assert (said["days"], said["rows"]) == (2, 4)
+    table = pq.read_table(out)
+    assert table.num_rows == 4
+    assert str(table.schema.field("cost_usd").type) == "decimal128(38, 12)"
+    assert sum(one for one in table["cost_usd"].to_pylist() if one is not None) == Decimal("14000000.000000000001")
+    assert sorted(path.name for path in out.iterdir()) == ["day=2026-06-21", "day=2026-06-22"]
+    assert cli("export", "--format", "csv", "--out", str(out), "--since", "2026-06-22", "--json").document["days"] == 1
+    with (out / "day=2026-06-22" / "session-hours.csv").open(newline="") as file:
+        assert [one["model"] for one in csv.DictReader(file)] == ["m1", "'=m2"]
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+def test_without_a_ledger_sql_says_what_to_do(cli: Cli) -> None:
+    said = cli("sql", "select 1", "--json")
+    assert said.code == 3
+    assert json.loads(said.err)["code"] == "ledger_unreachable"

@@ -1,0 +1,107 @@
+"""The law of the ledger: whatever came in whatever order, in whatever batches, it gives what the topic gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.support.ledger_rows import HOUR0, batches, expected, histories
+from tests.support.postgres import PostgresServer
+
+from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query
+from tallystream.agents.ledger.apply import Writer
+from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_table
+from tallystream.agents.ledger.store.database import Database
+from tallystream.agents.ledger.store.postgres import PostgresDatabase
+from tallystream.agents.ledger.store.sqlite import SQLiteDatabase
+from tallystream.cli.output.cost_table import people
+from tallystream.schemas.hours import HOUR_NS
+from tallystream.streams.identity import Identity
+from tallystream.streams.kafka.topics import Topics
+
+TOPICS = Topics("law")
+NOW = (HOUR0 + 20) * HOUR_NS
+IDENTITY = Identity("cluster", "law", {})
+queries = st.builds(
+    Query,
+    st.sampled_from(sorted(VIEWS)),
+    st.lists(st.sampled_from(sorted(GROUPINGS)), max_size=2, unique=True).map(tuple),
+    st.sampled_from([None, None, "codex-1a2b", "nobody"]),
+    st.sampled_from([None, None, "s1", "lon…id", "s…", "a|b%"]),
+    st.none() | st.integers(HOUR0 - 1, HOUR0 + 31),
+    st.none() | st.integers(HOUR0 - 1, HOUR0 + 31),
+)
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    database = SQLiteDatabase(tmp_path / "ledger.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def postgresql(postgres: PostgresServer) -> Iterator[Database]:
+    database = PostgresDatabase(postgres.new_database(), "law")
+    yield database
+    database.close()
+
+
+def emptied(database: Database) -> Writer:
+    writer = Writer(database, TOPICS)
+    writer.claim(IDENTITY)
+    for table in (
+        "session", "session_hour", "bucket", "session_model", "session_attribution", "hour_total", "unreadable",
+        "ledger_position", "line", "kind", "team", "attribution",
+    ):  # fmt: skip
+        database.execute(f"DELETE FROM {table}")
+    return writer
+
+
+def check(database: Database, history: list[tuple[bytes, bytes | None]], query: Query) -> None:
+    with database.reading():
+        found = cost_table(database, query)
+        narrow = people(query)
+        first = SortedTable(database, narrow, 3, NOW) if can_sort(narrow) else None
+    want = expected(history, query)
+    assert list(found.rows(NOW)) == list(want.rows(NOW))
+    assert found.totals(NOW) == want.totals(NOW)
+    assert found.unpriced == want.unpriced
+    if first is not None:
+        whole = expected(history, narrow)
+        assert first.page(NOW, 3) == whole.page(NOW, 3)
+        assert first.totals(NOW) == whole.totals(NOW)
+        assert first.unpriced == whole.unpriced
+
+
+def law(database: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]) -> None:
+    writer = emptied(database)
+    for batch in batches(TOPICS.session_hour_rows.name, history, sizes):
+        writer.apply([batch])
+    assert not database.rows("SELECT * FROM unreadable WHERE reason = 'unfit'")
+    for query in (*(Query(view) for view in VIEWS), *asked):
+        check(database, history, query)
+
+
+sizes = st.lists(st.integers(1, 9), min_size=1, max_size=3)
+many = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@many
+@given(history=histories, sizes=sizes, asked=st.lists(queries, max_size=4))
+def test_sqlite_gives_what_the_topic_gives(
+    sqlite: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]
+) -> None:
+    law(sqlite, history, sizes, asked)
+
+
+@few
+@given(history=histories, sizes=sizes, asked=st.lists(queries, max_size=3))
+def test_postgresql_gives_what_the_topic_gives(
+    postgresql: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]
+) -> None:
+    law(postgresql, history, sizes, asked)
