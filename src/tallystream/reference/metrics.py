@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.genai_calls.metrics import CallMetrics
+from tallystream.agents.ledger.metrics import LedgerMetrics
 from tallystream.agents.port_sink import metrics as sink
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.components.renamed_metrics import OLD_NAMES
@@ -30,6 +31,7 @@ from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
+    "basis": "call, or aggregate where an agent reports no single calls",
     "blueprint": "a Port blueprint of the mapping",
     "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
     "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
@@ -130,6 +132,10 @@ def _sink(registry: CollectorRegistry) -> None:
     sink.SinkMetrics(registry).watch(defaultdict(lambda: _zero), lambda: {("", 0): 0})
 
 
+def _ledger(registry: CollectorRegistry) -> None:
+    LedgerMetrics(registry)
+
+
 def _zero() -> float:
     return 0.0
 
@@ -140,6 +146,7 @@ COMPONENTS: dict[str, Callable[[CollectorRegistry], None]] = {
     "exporter": _exporter,
     "poller": _poller,
     "sink": _sink,
+    "ledger": _ledger,
 }
 
 
