@@ -30,6 +30,7 @@ from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
+    "basis": "what a call rests on: call or aggregate",
     "blueprint": "a Port blueprint of the mapping",
     "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
     "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
