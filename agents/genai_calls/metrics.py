@@ -33,7 +33,7 @@ class CallMetrics:
             registry=registry,
         )
         self.dead_letters = Counter(
-            "tallystream_worker_calls_dead_letters",
+            "tallystream_worker_call_dead_letters",
             "Messages of the topic calls that could not be read, by reason.",
             ["reason"],
             registry=registry,

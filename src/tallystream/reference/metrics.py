@@ -31,7 +31,7 @@ from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
-    "basis": "call, or aggregate where an agent reports no single calls",
+    "basis": "what a call rests on: call or aggregate",
     "blueprint": "a Port blueprint of the mapping",
     "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
     "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
