@@ -126,7 +126,7 @@ def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Ite
     return broken
 
 
-class Sums:
+class CostSums:
     """What is added up, of one table row or of all."""
 
     __slots__ = ("cost", "counts", "hour", "priced", "reported", "reports", "sessions", "version")
@@ -163,7 +163,7 @@ class Sums:
         """Add what was added up elsewhere."""
         self.add((part.key, part.counts, part.cost, part.reported), part.hour, part.version)
 
-    def merge(self, other: Sums) -> None:
+    def merge(self, other: CostSums) -> None:
         """Add other sums."""
         self.counts = tuple(map(add, self.counts, other.counts))
         self.cost += other.cost
@@ -219,7 +219,7 @@ class Table:
         self.skipped = 0
         self.unpriced: dict[tuple[str, str, str | None], int] = {}
         """Requests without a price, by (provider, model, service tier)."""
-        self._groups: dict[tuple[Any, ...], Sums] = {}
+        self._groups: dict[tuple[Any, ...], CostSums] = {}
         wanted = query.dimensions
         self._of_row = tuple(name for name in wanted if name in _ROW)
         self._of_attribution = tuple(name for name in wanted if name in _ATTRIBUTION)
@@ -246,7 +246,7 @@ class Table:
         """Add what was filtered and added up elsewhere; of one key there is one part where sessions are counted."""
         sums = self._groups.get(part.key)
         if sums is None:
-            sums = self._groups[part.key] = Sums()
+            sums = self._groups[part.key] = CostSums()
             sums.sessions = part.sessions if self.query.by else None
         sums.add_part(part)
 
@@ -276,7 +276,7 @@ class Table:
         for part, bucket in zip(parts, row["buckets"], strict=True):
             sums = groups.get(part[0])
             if sums is None:
-                sums = groups[part[0]] = Sums()
+                sums = groups[part[0]] = CostSums()
                 sums.sessions = set() if self.query.by else None
             sums.add(part, hour, version)
             if isinstance(sums.sessions, set):
@@ -329,12 +329,12 @@ class Table:
 
     def totals(self, now_ns: int) -> dict[str, Any]:
         """Return the sums over all rows."""
-        total = Sums()
+        total = CostSums()
         for sums in self._groups.values():
             total.merge(sums)
         return total.fill({}, _last_final(now_ns))
 
-    def _order(self, item: tuple[tuple[Any, ...], Sums]) -> tuple[Any, ...]:
+    def _order(self, item: tuple[tuple[Any, ...], CostSums]) -> tuple[Any, ...]:
         key, sums = item
         hour = key[self.dimensions.index("hour")] if "hour" in self.dimensions else ""
         return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], *(part or "" for part in key)

@@ -89,10 +89,10 @@ async def measure(session: aiohttp.ClientSession, url: str, ops: str, count: int
     """Wait for the rows, then change one row every half a second and see how long each takes."""
     began, first, worst, there = time.monotonic(), 0.0, 0.0, 0.0
     while there < count:
-        there = await metric(session, ops, f'tallystream_port_entities_upserted_total{{blueprint="{SESSION}"}}')
+        there = await metric(session, ops, f'tallystream_sink_entities_upserted_total{{blueprint="{SESSION}"}}')
         if there and not first:
             first = time.monotonic()
-        worst = max(worst, await metric(session, ops, "tallystream_port_seconds_behind"))
+        worst = max(worst, await metric(session, ops, "tallystream_sink_behind_seconds"))
         assert time.monotonic() - began < 1200, "not within 20 minutes"
         await asyncio.sleep(0.5)
     seconds = time.monotonic() - first

@@ -27,7 +27,7 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost import hour_state, state_rows
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import parse
@@ -37,8 +37,8 @@ from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.runtime import App, run
 from tallystream.streams.runtime.changelog import POSITION, Position
+from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTITIONS = 12
@@ -83,7 +83,8 @@ async def fill(kafka: KafkaSettings, topics: Topics, rows: int) -> int:
     for number in range(rows):
         session = f"{rng.getrandbits(128):032x}"
         key = keys.join("codex-7f3a", session) + b"|" + hour_iso(hour - number % 100).encode()
-        value = hour_state.dump(state(rng, session, hour - number % 100))
+        ((_, value),), _ = state_rows.dump(key, state(rng, session, hour - number % 100))
+        assert value is not None
         p = partition_of(keys.join("codex-7f3a", session), topics.partitions)
         size += len(key) + len(value)
         batch = batches.setdefault(p, producer.create_batch())
@@ -106,14 +107,15 @@ async def recover(bootstrap: str, directory: Path) -> None:
     """Be the worker: print seconds, CPU seconds, rows and peak memory."""
     topics = Topics("bench", PARTITIONS)
     app = App(topics.worker_app, KafkaSettings(bootstrap), datadir=directory, partitions=PARTITIONS)
-    table = SessionCost(app, topics, Book(), hour_state.Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
+    fold = SessionCost(topics, Book(), hour_state.Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
+    engine = FoldTable(app, fold, source=topics.usage.name, partitions=PARTITIONS).engine
     began, cpu = time.monotonic(), time.process_time()
     stop = asyncio.Event()
     running = asyncio.create_task(run(app, stop))
-    while len(table.expected()) < PARTITIONS:  # noqa: ASYNC110 - the table has no event for it
+    while len(engine.expected()) < PARTITIONS:  # noqa: ASYNC110 - the table has no event for it
         await asyncio.sleep(0.02)
     seconds, used = time.monotonic() - began, time.process_time() - cpu
-    rows = sum(1 for p in range(PARTITIONS) for _ in table.rows(p))
+    rows = sum(1 for p in range(PARTITIONS) for _ in engine.rows(p))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(orjson.dumps({"seconds": seconds, "cpu": used, "rows": rows, "peak_mb": peak}).decode(), flush=True)
     stop.set()

@@ -83,7 +83,7 @@ async def throughput(rig: Rig, count: int, store: Any) -> float:
 
 
 def settled(worker: Worker) -> bool:
-    return all(expected == applied for expected, applied in worker.status()["parts"].values())
+    return all(expected == applied for expected, applied in worker.status()["partitions"].values())
 
 
 async def steady(rig: Rig, rate: int, seconds: float, **config: Any) -> dict[str, float]:

@@ -36,7 +36,8 @@ from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.service import build
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.runtime import Part, Record, run
+from tallystream.streams.runtime import Partition, Record
+from tallystream.streams.runtime.faust_backend import run
 
 PARTITIONS = 12
 SESSIONS = 2000
@@ -111,25 +112,25 @@ async def folded(kafka: KafkaSettings, topics: Topics, count: int, directory: Pa
     """Fold all messages; return CPU seconds from the first fold to the last acknowledgement."""
     config = WorkerConfig(kafka, topics, directory, Book(), Window(7 * 24 * 3_600_000), "bench", static=False)
     app = build(config, CollectorRegistry())
-    (table,) = app.folds
+    (engine,) = app.context.engines
     begun: list[float] = []
     profile = cProfile.Profile()
     fold = SessionCost.fold
 
-    def measured(self: SessionCost, p: int, part: Part, records: Sequence[Record]) -> None:
+    def measured(self: SessionCost, partition: Partition, records: Sequence[Record]) -> None:
         if not begun:
             begun.append(time.process_time())
             if profiling:
                 profile.enable()
-        fold(self, p, part, records)
+        fold(self, partition, records)
 
     SessionCost.fold = measured  # type: ignore[method-assign]  # to know when it begins
     stop = asyncio.Event()
     running = asyncio.create_task(run(app, stop))
 
     def done() -> bool:
-        parts = table.progress().parts.values()
-        return table.counters.folded >= count and all(part.applied == part.expected for part in parts)
+        partitions = engine.progress().partitions.values()
+        return engine.counters.folded >= count and all(one.applied == one.expected for one in partitions)
 
     while not done():  # noqa: ASYNC110 - the runtime has no event for it
         await asyncio.sleep(0.01)
@@ -139,7 +140,7 @@ async def folded(kafka: KafkaSettings, topics: Topics, count: int, directory: Pa
     await running
     if profiling:
         pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(25)
-    counters = table.counters
+    counters = engine.counters
     print(f"groups={counters.groups} rows={counters.rows}", file=sys.stderr)
     return spent
 

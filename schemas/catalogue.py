@@ -13,6 +13,8 @@ import orjson
 from pydantic import BaseModel
 
 from tallystream.schemas import topic_names as topics
+from tallystream.schemas.audit import AuditEntry
+from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
@@ -68,6 +70,7 @@ CATALOGUE: Final = {
     schema.name: schema
     for schema in (
         MessageSchema("usage-batch", 1, UsageBatch, topics.USAGE, "connection_id|session_id"),
+        MessageSchema("call-batch", 1, CallBatch, topics.CALLS, "'calls'"),
         MessageSchema("session-hour-cost", 1, SessionHourCost, topics.SESSION_HOURS, "connection_id|session_id|hour"),
         MessageSchema("hour-cost", 1, HourCost, topics.HOURS, "partition|connection_id|hour|model|team"),
         MessageSchema("connection", 1, Connection, topics.CONNECTIONS, "connection_id"),
@@ -79,6 +82,7 @@ CATALOGUE: Final = {
         MessageSchema("port-entity", 1, SentEntity, topics.PORT_SENT, "'entity'|blueprint|identifier"),
         MessageSchema("port-request", 1, PlannedRequest, topics.PORT_SENT, "'plan'|writer|slot"),
         MessageSchema("port-term", 1, SinkTerm, topics.PORT_SENT, "'term'"),
+        MessageSchema("audit-entry", 1, AuditEntry, topics.CONSOLE_AUDIT, "subject"),
         MessageSchema("port-sweep", 1, SweepRequest, topics.PORT_SENT, "'sweep'"),
     )
 }

@@ -32,6 +32,21 @@ class IngestKey(BaseModel):
     """Set by a rotation: the old id works until then."""
 
 
+class Quota(BaseModel):
+    """What one connection may use; None: as the gateway's settings say, 0: no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: Count | None = None
+    """A second."""
+    bytes: Count | None = None
+    """Of bodies as sent, a second."""
+    held_bytes: Count | None = None
+    """Of bodies that are being answered at one time."""
+    dead_letters: Count | None = None
+    """Records and bodies that do not count, a second."""
+
+
 class Connection(BaseModel):
     """Value of a `connections` message; key `connection_id`."""
 
@@ -46,6 +61,7 @@ class Connection(BaseModel):
     bearer_sha256: str | None = None
     """When set, requests need `Authorization: Bearer` with the secret of this hash."""
     revoked_at: datetime | None = None
+    quota: Quota | None = None
 
 
 class Activity(BaseModel):

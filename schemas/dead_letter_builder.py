@@ -31,6 +31,7 @@ def dead_letter(
     client: str | None = None,
     session_id: str | None = None,
     record: Mapping[str, Any] | orjson.Fragment | None = None,
+    count: int | None = None,
     size: int | None = None,
     sha256: str | None = None,
 ) -> tuple[bytes, bytes]:
@@ -45,6 +46,7 @@ def dead_letter(
         client: the agent that sent it.
         session_id: the session it belongs to.
         record: the allow-listed part of the record; a Fragment is taken as the JSON object it is.
+        count: how many records it stands for, when it is more than one.
         size: bytes of a body or message that is not kept.
         sha256: hash of it, hex.
 
@@ -53,7 +55,7 @@ def dead_letter(
     letter: dict[str, Any] = {"source": key.decode(), "reason": reason.value, "detail": detail[:MAX_DETAIL], "at": at}
     optional = {
         "connection_id": connection_id, "client": client, "session_id": session_id,
-        "record": record, "size": size, "sha256": sha256,
+        "record": record, "count": count, "size": size, "sha256": sha256,
     }  # fmt: skip
     letter |= {name: value for name, value in optional.items() if value is not None}
     try:

@@ -18,7 +18,7 @@ class DeadLetter(BaseModel):
     source: str
     """Where it came from, unique a record.
 
-    `usage|3|1204|0` (topic, partition, offset, index) or `gateway|<body's hash>|<index>`.
+    `usage|3|1204|0` (topic, partition, offset, index) or `gateway|<connection>|<body's hash>|<index>`.
     """
     reason: Reason
     detail: str
@@ -30,5 +30,7 @@ class DeadLetter(BaseModel):
     session_id: str | None = None
     record: dict[str, Any] = Field(default_factory=dict)
     """Allow-listed fields of the record. For a usage event: the whole event, so that it can be replayed."""
+    count: int | None = None
+    """How many records of one body it stands for, set aside for the same reason, when it is more than this one."""
     size: int | None = None
     sha256: str | None = None

@@ -18,6 +18,7 @@ TallystreamError                code, message, hint: one line for people, the sa
 ├── PermanentError              work that fails again however often it is tried
 │   ├── InvalidRecordError      a record cannot be counted: it is kept as a dead letter with its `reason`
 │   ├── InvalidBodyError        a body cannot be decoded: the client gets a 400
+│   │   └── TooManyElementsError  it holds more than one body may: the client gets a 413
 │   ├── InvalidMessageError     agents.session_cost: a message does not fit its schema; a dead letter
 │   ├── UnmappableError         agents.port_sink: a mapping gave something that is not an entity; a dead letter
 │   ├── InexactPriceError       agents.pricing: a price is not a whole number of pico-dollars
@@ -25,6 +26,7 @@ TallystreamError                code, message, hint: one line for people, the sa
 │   ├── MismatchError           a check found a difference (exit 4)
 │   ├── UnfitError              what exists does not fit what is needed: a topic's settings, a store's format
 │   │   └── CountersUnusableError  tallystream.exporter: the counters' file is damaged or cannot be written
+│   ├── WorkerCrashedError      streams.runtime.memory: where the process of a real worker would have ended
 │   ├── UnsupportedQueryError   tallystream.sandbox: a search that the stand-in for Port does not know
 │   └── ChangeRefusedError      tallystream.sandbox: a change that Port would not accept
 ├── RequestRefusedError         streams.gateway: the answer to a request; its status decides
@@ -47,11 +49,13 @@ class Reason(StrEnum):
     """Why a record did not count. The values are public: they are labels, and `deadletters list` prints them."""
 
     UNDECODABLE = "undecodable"
-    """The request body is not OTLP."""
+    """The request body, or one record of it, is not OTLP."""
     UNRECOGNISED_USAGE = "unrecognised_usage"
     """A record carries token counts but no normaliser knows it: a client may have renamed something."""
     INVALID_COUNTS = "invalid_counts"
     """A count is negative, not a number, or the parts exceed the whole."""
+    CONFLICTING_COUNTS = "conflicting_counts"
+    """Two records of one request have different counts: the larger counts, this one is shown beside it."""
     NO_SESSION = "no_session"
     """A usage record names no session."""
     NO_TIME = "no_time"
@@ -66,12 +70,16 @@ class Reason(StrEnum):
     """The event's hour has been removed from the state for good."""
     ROW_FULL = "row_full"
     """The session-hour has as many different models, tiers and attributions as one row can hold."""
+    RECORDS_LOST = "records_lost"
+    """Kafka no longer has messages that were acknowledged: a broker lost them, or retention took them uncounted."""
     INVALID_MESSAGE = "invalid_message"
     """A Kafka message does not fit its schema."""
     UNKNOWN_CONNECTION = "unknown_connection"
     """The ingest id was in quarantine while Kafka was away and turned out to belong to no connection."""
     MAPPING_FAILED = "mapping_failed"
     """An expression of a Port mapping fails on the record, or gives no entity."""
+    INVALID_BILL = "invalid_bill"
+    """A provider's answer has an amount that cannot be added up: none, not a number, or in another currency."""
     PORT_REFUSED = "port_refused"
     """Port does not take the entity, and will not."""
 
@@ -120,6 +128,15 @@ class InvalidBodyError(PermanentError):
     """A body that is not what its Content-Type says."""
 
     code = "invalid_body"
+
+
+class TooManyElementsError(InvalidBodyError):
+    """A body that holds more resources, scopes or records than one body may."""
+
+    code = "too_many_elements"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "send smaller batches")
 
 
 class UsageError(PermanentError):

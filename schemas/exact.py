@@ -1,8 +1,9 @@
 """JSON whose numbers stay what they were: no number is ever a float.
 
 `loads` gives int for whole numbers (`6`, `6.0` and `6e0` are one number) and Decimal for the others. Where only JSON's
-own types may stand, `pack` writes each Decimal as a string and says where: a path such as `[].line_items[].cost`.
-`unpack` takes that back, so `unpack(*pack(value)) == value`.
+own types may stand, `pack` writes each Decimal as a string and says where: a path such as `[].line_items[].cost`, or,
+where a path holds texts of digits too, the very places: `[3].line_items[0].cost`. `unpack` takes that back, so
+`unpack(*pack(value)) == value`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def loads(text: str | bytes) -> Any:
     """Parse JSON exactly.
 
     Raises:
-        InvalidBodyError: not JSON, not UTF-8, a number that is none (`NaN`), or one beyond `MAX_DIGITS`.
+        InvalidBodyError: not JSON, not UTF-8, `NaN` or `Infinity`, or one beyond `MAX_DIGITS`.
 
     """
     try:
@@ -70,21 +71,17 @@ def canonical(value: Any) -> str:
 def pack(value: Any) -> tuple[Any, list[str]]:
     """Return the value with each Decimal as a string, and the sorted paths of those strings.
 
-    Raises:
-        InvalidBodyError: one path holds a Decimal here and a text of digits there, which could not be told apart again.
-
+    A path that holds a Decimal here and a text of digits there is given place by place, so that they can be told apart.
     """
-    paths: set[str] = set()
+    places: dict[str, list[str]] = {}
     texts: set[str] = set()
-    packed = _pack(value, "", paths, texts)
-    if both := paths & texts:
-        raise InvalidBodyError(f"{min(both)} is a number in one place and a text of digits in another")
-    return packed, sorted(paths)
+    packed = _pack(value, "", "", places, texts)
+    return packed, sorted(one for path, found in places.items() for one in (found if path in texts else [path]))
 
 
 def unpack(value: Any, paths: Collection[str]) -> Any:
     """Return the value with the strings at `paths` as Decimals again."""
-    return _unpack(value, "", frozenset(paths)) if paths else value
+    return _unpack(value, "", "", frozenset(paths)) if paths else value
 
 
 def _number(text: str) -> int | Decimal:
@@ -97,7 +94,7 @@ def _number(text: str) -> int | Decimal:
 
 
 def _constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _string(value: Any) -> str:
@@ -112,27 +109,29 @@ def _sorted(value: Any) -> Any:
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
-def _pack(value: Any, path: str, paths: set[str], texts: set[str]) -> Any:
+def _pack(value: Any, path: str, place: str, places: dict[str, list[str]], texts: set[str]) -> Any:
     match value:
         case Decimal():
-            paths.add(path)
+            places.setdefault(path, []).append(place)
             return plain(value)
         case str() if _PLAIN.fullmatch(value):
             texts.add(path)
         case dict():
-            return {key: _pack(item, _member(path, key), paths, texts) for key, item in value.items()}
+            return {
+                key: _pack(item, _member(path, key), _member(place, key), places, texts) for key, item in value.items()
+            }
         case list():
-            return [_pack(item, path + "[]", paths, texts) for item in value]
+            return [_pack(item, f"{path}[]", f"{place}[{at}]", places, texts) for at, item in enumerate(value)]
     return value
 
 
-def _unpack(value: Any, path: str, paths: frozenset[str]) -> Any:
-    if isinstance(value, str) and path in paths and _PLAIN.fullmatch(value):
+def _unpack(value: Any, path: str, place: str, paths: frozenset[str]) -> Any:
+    if isinstance(value, str) and (path in paths or place in paths) and _PLAIN.fullmatch(value):
         return Decimal(value)
     if isinstance(value, dict):
-        return {key: _unpack(item, _member(path, key), paths) for key, item in value.items()}
+        return {key: _unpack(item, _member(path, key), _member(place, key), paths) for key, item in value.items()}
     if isinstance(value, list):
-        return [_unpack(item, path + "[]", paths) for item in value]
+        return [_unpack(item, f"{path}[]", f"{place}[{at}]", paths) for at, item in enumerate(value)]
     return value
 
 

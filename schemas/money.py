@@ -25,7 +25,7 @@ def to_pico(usd: str | Decimal) -> int:
 
 
 MAX_USD = 10**9
-"""An amount a client reports for one response is less than this, or it is no amount."""
+"""An amount that a client reports for one response must be less than this."""
 
 
 def reported_pico(usd: str) -> int:

@@ -22,7 +22,7 @@ from tallystream.schemas.versions import Version
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
 CURRENT = "current"
-"""The bucket of a resource without time, such as `/models`: what it is now."""
+"""Name of the bucket of a resource without time, such as `/models`: its present state."""
 DAY_S = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,7 +56,8 @@ class OpenAIRecord(BaseModel):
     """As OpenAI gave them, in its order and units (cents stay cents). Whole numbers are JSON integers, others are
     decimal strings: a float would not be exact."""
     decimals: list[str] = Field(default_factory=list)
-    """Where in `rows` the decimal strings are: `[].amount.value`, `[].line_items[].cost`."""
+    """Where in `rows` the decimal strings are: `[].amount.value`, `[].line_items[].cost`; place by place, as in
+    `[3].amount.value`, where others at the same path are texts that OpenAI itself wrote."""
 
     @property
     def key(self) -> bytes:
@@ -123,7 +124,7 @@ class BilledDay(BaseModel):
 
     day: Day
     model: str | None
-    """As the resource names it; null where it does not say (a line item that is no model's)."""
+    """As the resource names it; null where it does not say (a line item that does not belong to a model)."""
     project_id: str | None
     """Null where the resource does not say."""
     billed: list[Billed] = Field(default_factory=list)
@@ -134,6 +135,15 @@ class BilledDay(BaseModel):
     def key(self) -> bytes:
         """The key of its message; an unknown model or project is an empty part."""
         return keys.join(self.day, self.model or "", self.project_id or "")
+
+
+BUCKETED = "/organization/"
+"""Endpoints below it answer with buckets, `{object, start_time, end_time, results}`, whose rows are the `results`."""
+
+
+def bucket_of(start: int, end: int, rows: list[Any]) -> dict[str, Any]:
+    """Return a bucket as the endpoint wrote it; times in seconds since the epoch."""
+    return {"object": "bucket", "start_time": start, "end_time": end, "results": rows}
 
 
 def digest(rows: Iterable[Mapping[str, Any]]) -> str:

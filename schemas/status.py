@@ -34,6 +34,18 @@ class GatewayStatus(BaseModel):
     """When the spool is this large, requests are answered 503."""
     spool_oldest_age_seconds: float
     """Age of the oldest message in the spool, 0 when it is empty."""
+    spool_writable: bool = True
+    """Whether there is a spool file to write; if not, what Kafka does not take at once is answered 503."""
+    spool_files_unopened: int = 0
+    """Spool files of this deployment that cannot be opened now."""
+    spool_files_damaged: int = 0
+    """Spool files that SQLite calls corrupt and that were set aside."""
+    spool_foreign_messages: int = 0
+    """Messages of another prefix or cluster in the spool's directory."""
+    topics_unfit: bool = False
+    """Whether the cluster's topics do not fit, so that everything is spooled."""
+    partitions_away: int = 0
+    """Partitions that do not acknowledge; what belongs to them is spooled."""
     kafka_live: bool
     """Whether Kafka acknowledges in time; if not, the spool takes what comes."""
     connections: int
@@ -138,8 +150,6 @@ class ConsoleStatus(BaseModel):
     url: str
     """Its base URL."""
     auth: Literal["token", "proxy"]
-    sessions: int
-    """People who are logged in."""
 
 
 class KafkaStatus(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 USAGE: Final = "usage"
+CALLS: Final = "calls"
 SESSION_HOURS: Final = "cost.session-hours"
 HOURS: Final = "cost.hours"
 CONNECTIONS: Final = "connections"
@@ -15,3 +16,4 @@ OPENAI_DAYS: Final = "openai.days"
 POLLER_CONTROL: Final = "openai.control"
 PORT_SENT: Final = "port.sent"
 PORT_CONTROL: Final = "port.control"
+CONSOLE_AUDIT: Final = "console.audit"

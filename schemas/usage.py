@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tallystream.schemas.money import reported_pico
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Client = Literal["codex", "claude", "gemini"]
+Client = str
+"""Who reported a response. Open: new clients need no new schema. Known: codex, claude, gemini and qwen from their logs;
+copilot, vscode, opencode, cline, goose, litellm and the names of frameworks (docs/agents.md) from their spans;
+`genai` is a span of a program that says no more."""
 
 DISJOINT_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
 """Token counts of an event that may be added to one another: each token is in one of them."""
@@ -25,6 +28,8 @@ MAX_EVENTS = 512
 """Events a message holds at most."""
 MAX_BYTES = 512 * 1024
 """Bytes a message's value holds at most."""
+MAX_SEEN_BY = 8
+"""Instrumentations that an event names at most."""
 MAX_SESSION_BYTES = 256
 """UTF-8 bytes of a session id at most."""
 
@@ -42,6 +47,8 @@ class Attribution(BaseModel):
     env: str | None = None
     host: str | None = None
     cost_center: str | None = None
+    agent: str | None = None
+    """Which agent of the session: a subagent, the name an agent framework gives it, else the program."""
 
 
 ATTRIBUTION_KEYS = tuple(Attribution.model_fields)
@@ -70,6 +77,12 @@ class UsageEvent(BaseModel):
     speed: str | None = None
     reported_cost_usd: str | None = None
     """The client's own estimate, beside ours, never added to it."""
+    basis: Literal["aggregate"] | None = None
+    """`aggregate`: the sum of calls that were not reported one by one. Such an event counts as one request."""
+    seen_by: list[Annotated[str, Field(max_length=256)]] | None = Field(default=None, max_length=MAX_SEEN_BY)
+    """Instrumentations that saw the response, where there were several: it counts once."""
+    inconsistent: bool | None = None
+    """The record contradicts itself in what breaks a count down: the whole counts, the parts were made to fit."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> UsageEvent:

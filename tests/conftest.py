@@ -15,7 +15,8 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 # How long an example takes is the machine's affair.
 settings.register_profile("tallystream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("tallystream")
+settings.register_profile("quick", settings.get_profile("tallystream"), max_examples=20)
+settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -21,7 +21,7 @@ from tallystream.agents.ledger.staging import Names, merge, merge_staged, prepar
 from tallystream.agents.ledger.store.database import Database
 from tallystream.schemas import keys
 from tallystream.streams.identity import Identity
-from tallystream.streams.kafka.follower import Position
+from tallystream.streams.kafka.follower import FollowerPosition
 from tallystream.streams.kafka.topics import Topics
 
 EXPIRE_ROWS = 10_000
@@ -53,7 +53,7 @@ class RecordBatch(Protocol):
     @property
     def records(self) -> Sequence[Record]: ...  # noqa: D102
     @property
-    def after(self) -> Position: ...  # noqa: D102
+    def after(self) -> FollowerPosition: ...  # noqa: D102
 
 
 @dataclass
@@ -121,16 +121,16 @@ class Writer:
         self._names.forget()
         return name
 
-    def positions(self) -> dict[tuple[str, int], Position]:
+    def positions(self) -> dict[tuple[str, int], FollowerPosition]:
         """Return, by topic and partition, up to where the ledger holds it."""
         return positions(self._database)
 
     def apply(
-        self, batches: Iterable[RecordBatch], reached: Mapping[tuple[str, int], Position] | None = None
+        self, batches: Iterable[RecordBatch], reached: Mapping[tuple[str, int], FollowerPosition] | None = None
     ) -> Applied:
         """Apply batches; `reached` are positions that were reached without a record, over holes."""
         done = Applied()
-        after: dict[tuple[str, int], Position] = {}
+        after: dict[tuple[str, int], FollowerPosition] = {}
         rows: list[tuple[int, Record]] = []
         others: dict[str, list[tuple[int, Record]]] = {}
         for batch in batches:
@@ -243,7 +243,7 @@ class Writer:
                     (topic, _short(_key(name)), one.row.version),
                 )
 
-    def _write_positions(self, after: Mapping[tuple[str, int], Position]) -> None:
+    def _write_positions(self, after: Mapping[tuple[str, int], FollowerPosition]) -> None:
         for (topic, partition), position in after.items():
             self._database.execute(
                 "INSERT INTO ledger_position (topic, partition, next_offset, timestamp) VALUES (?, ?, ?, ?)"
@@ -264,10 +264,10 @@ class Writer:
             )
 
 
-def positions(database: Database) -> dict[tuple[str, int], Position]:
+def positions(database: Database) -> dict[tuple[str, int], FollowerPosition]:
     """Return, by topic and partition, up to where a ledger holds it."""
     found = database.rows("SELECT topic, partition, next_offset, timestamp FROM ledger_position")
-    return {(str(topic), int(at)): Position(int(offset), int(time)) for topic, at, offset, time in found}
+    return {(str(topic), int(at)): FollowerPosition(int(offset), int(time)) for topic, at, offset, time in found}
 
 
 def identity_of(database: Database) -> Identity | None:

@@ -20,7 +20,7 @@ from tallystream.schemas.errors import RetryableError, UnreachableError
 from tallystream.schemas.status import LedgerStatus, ReadPosition
 from tallystream.streams.identity import Identity, read_identity
 from tallystream.streams.kafka.errors import TopicRecreatedError
-from tallystream.streams.kafka.follower import Batch, Position, Tail
+from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition, TopicFollower
 from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -49,7 +49,7 @@ class Ledger:
         self._behind = 0
         self._unreadable = 0
         self._why = "it is starting"
-        self._positions: dict[tuple[str, int], Position] = {}
+        self._positions: dict[tuple[str, int], FollowerPosition] = {}
 
     async def run(self) -> None:
         """Keep the database true until cancelled; wait for Kafka and for the database whenever they are away.
@@ -129,7 +129,7 @@ class Ledger:
         self._positions = await _thread(writer.positions)
         looked = self._clock.monotonic()
         expired: float | None = None
-        async with Tail(self._config.kafka, writer.sources, self._positions) as tail:
+        async with TopicFollower(self._config.kafka, writer.sources, self._positions) as tail:
             while True:
                 batches = await self._gather(tail)
                 await self._apply(writer, tail, batches)
@@ -151,7 +151,7 @@ class Ledger:
                 self._metrics.behind.set(self._behind)
                 self._moved = self._clock.monotonic()
 
-    async def _gather(self, tail: Tail) -> list[Batch]:
+    async def _gather(self, tail: TopicFollower) -> list[FollowedBatch]:
         """Return what comes, what follows it within a moment included: one commit for many records."""
         batches = await tail.poll()
         until = self._clock.monotonic() + self._config.gather
@@ -164,11 +164,11 @@ class Ledger:
             size += sum(len(batch.records) for batch in more)
         return batches
 
-    async def _apply(self, writer: Writer, tail: Tail, batches: list[Batch]) -> None:
+    async def _apply(self, writer: Writer, tail: TopicFollower, batches: list[FollowedBatch]) -> None:
         reached = {
-            place: Position(offset)
+            place: FollowerPosition(offset)
             for place, offset in tail.positions().items()
-            if (place not in self._positions and offset) or offset > self._positions.get(place, Position(offset)).offset
+            if offset > (self._positions[place].offset if place in self._positions else 0)
         }
         if not batches and not reached:
             return

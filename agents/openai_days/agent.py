@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from tallystream.agents.openai_days.days import Days
+from tallystream.agents.openai_days.days import Days, UnusableRecord
+from tallystream.schemas import keys
 from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.dead_letter_builder import dead_letter
+from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.errors import Reason
 from tallystream.schemas.openai import BilledDay, OpenAIRecord
 from tallystream.streams.kafka.errors import TopicRecreatedError
-from tallystream.streams.kafka.follower import Tail
+from tallystream.streams.kafka.follower import TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.leader_election import persist
+from tallystream.streams.leader_election import retry_while_away
 from tallystream.streams.service.backoff import FailureBackoff
-from tallystream.streams.service.clock import boottime
+from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc
 
 log = structlog.get_logger()
-HEADERS = schema_of(BilledDay).headers
+HEADERS, LETTER_HEADERS = schema_of(BilledDay).headers, schema_of(DeadLetter).headers
+INVALID, INCOMPLETE = "invalid", "incomplete"
+"""Why a day keeps what it had: an answer cannot be used, or not all resources that say it have answered."""
 GAP = 10.0
 """Seconds without a look at the topics after which they are read anew: a topic may have been made anew meanwhile, and
 have grown past the position.
@@ -29,12 +35,25 @@ have grown past the position.
 
 
 class OpenAIDays:
-    """The agent: `run` until it is cancelled. `done` is told up to which offset of the records the days are true."""
+    """The agent: `run` until it is cancelled.
 
-    def __init__(self, kafka: KafkaSettings, topics: Topics, done: Callable[[int], None] = lambda _: None) -> None:
+    `done` is told up to which offset of the records the days are true; `held`, by reason, how many days keep what they
+    had.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: Topics,
+        done: Callable[[int], None] = lambda _: None,
+        held: Callable[[Mapping[str, int]], None] = lambda _: None,
+        clock: Clock | None = None,
+    ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._done = done
+        self._held = held
+        self._clock = clock or SystemClock()
 
     async def run(self) -> None:
         """Keep `openai.days` true.
@@ -43,11 +62,11 @@ class OpenAIDays:
             UnfitError: a topic exists that is not as it must be.
 
         """
-        await persist(self._anew)
+        await retry_while_away(self._anew)
 
     async def _anew(self) -> None:
         """Follow the topics, from their beginnings again whenever that is the only way to be sure."""
-        await ensure(self._kafka, (self._topics.openai_records, self._topics.openai_days))
+        await ensure(self._kafka, (self._topics.openai_records, self._topics.openai_days, self._topics.deadletters))
         failures = FailureBackoff()
         while True:
             self._done(0)
@@ -61,8 +80,8 @@ class OpenAIDays:
 
     async def _follow(self, producer: AIOKafkaProducer) -> None:
         records, rows = self._topics.openai_records.name, self._topics.openai_days.name
-        days = Days()
-        async with Tail(self._kafka, (rows, records), {}) as tail:
+        days, reported = Days(), set[UnusableRecord]()
+        async with TopicFollower(self._kafka, (rows, records), {}) as tail:
             looked = boottime()
             while True:
                 batches = await tail.poll()
@@ -82,7 +101,26 @@ class OpenAIDays:
                         await producer.send(rows, value, key=key, headers=HEADERS)
                     await producer.flush()
                     log.debug("days_published", rows=len(changed))
+                await self._report(days, reported, producer)
                 self._done(tail.positions()[records, 0])
+
+    async def _report(self, days: Days, reported: set[UnusableRecord], producer: AIOKafkaProducer) -> None:
+        """Say which days keep what they had, and why: each reason once, as a dead letter and in the log."""
+        problems = days.problems
+        self._held({INVALID: len({one.day for one in problems}), INCOMPLETE: len(days.held)})
+        for problem in problems:
+            if problem in reported:
+                continue
+            log.warning("day_kept", day=problem.day, resource=problem.resource, why=problem.detail)
+            source = (self._topics.openai_records.name, *keys.split(problem.key))
+            detail = f"{problem.resource} of {problem.day}: {problem.detail}; the day keeps what it had"
+            key, value = dead_letter(
+                source, Reason.INVALID_BILL, detail, utc(self._clock.now_ns()),
+                record={"resource": problem.resource, "day": problem.day, "polled_at": problem.polled_at},
+            )  # fmt: skip
+            await producer.send_and_wait(self._topics.deadletters.name, value, key=key, headers=LETTER_HEADERS)
+            reported.add(problem)
+        reported.intersection_update(problems)
 
 
 def _apply(days: Days, message: ConsumerRecord, *, own: bool) -> None:
@@ -101,3 +139,5 @@ def _apply(days: Days, message: ConsumerRecord, *, own: bool) -> None:
             days.record(message.key, message.offset, record)
     except ValueError as exc:
         log.warning("unreadable_record", topic=message.topic, offset=message.offset, why=str(exc)[:200])
+        if not own:
+            days.unreadable(message.key, "the record cannot be read by this version")

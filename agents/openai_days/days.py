@@ -13,14 +13,43 @@ having read on in the new topic where the old one was left: that raises TopicRec
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import orjson
 
-from tallystream.agents.openai_days.rows import Lines, Said, as_row, concerns, content, day_of, day_rows
+from tallystream.agents.openai_days.rows import (
+    COMPLETIONS,
+    MODEL_USAGE,
+    Lines,
+    Said,
+    add_known,
+    as_row,
+    concerns,
+    content,
+    day_of,
+    day_rows,
+)
 from tallystream.schemas import keys
 from tallystream.schemas.openai import CURRENT, BilledDay, OpenAIRecord
 from tallystream.streams.kafka.errors import TopicRecreatedError
+
+SILENT = timedelta(days=2)
+"""A resource that has not answered for so long, while others have, is taken as one that is not polled any more. Each
+new day is a record of its own, so one that answers is never silent for longer than a day."""
+
+
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)
+
+
+class UnusableRecord(NamedTuple):
+    """A record that cannot be used."""
+
+    key: bytes
+    resource: str
+    day: str
+    polled_at: datetime
+    detail: str
 
 
 class Days:
@@ -33,6 +62,14 @@ class Days:
         self._rows: dict[bytes, bytes] = {}
         """What the newest version in `openai.days` says, by key."""
         self._versions: dict[bytes, list[int]] = {}
+        self._values: dict[bytes, bytes] = {}
+        """The newest version in `openai.days` itself, by key: what is known where a resource cannot be heard."""
+        self._problems: dict[bytes, UnusableRecord] = {}
+        """By key of a record, why it cannot be used."""
+        self._asked: dict[str, tuple[str, datetime]] = {}
+        """By resource of MODEL_USAGE, its first day and its newest poll."""
+        self._held: set[str] = set()
+        """Days that wait for a resource."""
         self._places: dict[str, set[bytes]] = {}
         self._changed: set[str] = set()
         self._fresh = True
@@ -46,7 +83,7 @@ class Days:
 
         Raises:
             TopicRecreatedError: another agent has found that the records' topic was made anew, which we have missed.
-            ValueError: this is no row, or not the one of its key; nothing is changed.
+            ValueError: this is not a row, or not the row of its key; nothing is changed.
 
         """
         if BilledDay.model_validate_json(value).key != key:
@@ -64,7 +101,7 @@ class Days:
                 raise TopicRecreatedError(f"generation {version[0]} of {key.decode(errors='replace')}")
             if self._rows.get(key) != says:
                 self._changed.add(day)
-        self._rows[key], self._versions[key] = says, version
+        self._rows[key], self._versions[key], self._values[key] = says, version, value
 
     def removed(self, key: bytes) -> None:
         """Note that somebody has removed a row: readers do not have it any more. It is published again."""
@@ -81,19 +118,45 @@ class Days:
     def record(self, key: bytes, offset: int, record: OpenAIRecord) -> None:
         """Take in a record; one that was polled before the one known changes nothing.
 
-        Raises:
-            ValueError: its rows are not what its resource answers with; nothing is changed.
-
+        One whose rows are not what its resource answers with changes nothing either: the day keeps what it had of this
+        resource. It is a problem until a good one follows.
         """
         day = day_of(record)
         if day is None or not concerns(record.resource):
             return
         self._pass(day, offset)
-        lines = Lines.of(record)
-        have = self._records.setdefault(day, {}).get(key)
-        if have is None or lines.polled_at >= have.polled_at:
-            self._records[day][key] = lines
+        have, problem = self._records.setdefault(day, {}).get(key), self._problems.get(key)
+        if (have and record.polled_at < have.polled_at) or (problem and record.polled_at < problem.polled_at):
+            return
+        self._changed.add(day)
+        if record.resource in MODEL_USAGE:
+            first, newest = self._asked.get(record.resource, (day, record.polled_at))
+            self._asked[record.resource] = min(first, day), max(newest, record.polled_at)
+        try:
+            self._records[day][key] = Lines.of(record)
+        except ValueError as exc:
+            self._problems[key] = UnusableRecord(key, record.resource, day, record.polled_at, str(exc))
+        else:
+            self._problems.pop(key, None)
+
+    def unreadable(self, key: bytes, why: str) -> None:
+        """Take in a record that this version cannot read: its day keeps what it had of the resource its key names."""
+        parts = keys.split(key)
+        if len(parts) == 3 and parts[2] != CURRENT and concerns(parts[0]):
+            day = parts[2][:10]
+            self._records.setdefault(day, {})
+            self._problems[key] = UnusableRecord(key, parts[0], day, _UNKNOWN, why)
             self._changed.add(day)
+
+    @property
+    def problems(self) -> list[UnusableRecord]:
+        """Return the records that cannot be used, whose days keep what they had."""
+        return list(self._problems.values())
+
+    @property
+    def held(self) -> set[str]:
+        """Return the days that keep what they had because not all resources that say them have answered."""
+        return set(self._held)
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """Return the rows that changed since the last time; both topics must have been read at least up to the ends
@@ -108,6 +171,7 @@ class Days:
 
         """
         out: list[tuple[bytes, bytes]] = []
+        self._changed |= self._held
         for day in sorted(self._changed & self._records.keys()):
             rows = dict(self._day(day))
             for key in self._places.get(day, set()) - rows.keys():
@@ -117,9 +181,10 @@ class Days:
                 says = content(row)
                 if self._rows.get(key) != says:
                     version = self._version(key, self._offsets[day])
-                    self._rows[key], self._versions[key] = says, version
+                    value = orjson.dumps({**row, "version": version})
+                    self._rows[key], self._versions[key], self._values[key] = says, version, value
                     self._places.setdefault(day, set()).add(key)
-                    out.append((key, orjson.dumps({**row, "version": version})))
+                    out.append((key, value))
         self._changed.clear()
         self._fresh = False
         return out
@@ -139,5 +204,33 @@ class Days:
         self._offsets[day] = max(self._offsets.get(day, 0), offset)
 
     def _day(self, day: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        for (model, project), (said, polled) in day_rows(self._records[day].values()).items():
+        held = self._unheard(day)
+        rows = day_rows(one for one in self._records[day].values() if one.resource not in held)
+        if held:
+            for key in self._places.get(day, ()):
+                if key in self._values:
+                    add_known(rows, orjson.loads(self._values[key]), held)
+        for (model, project), (said, polled) in rows.items():
             yield keys.join(day, model or "", project or ""), as_row(day, model, project, said, polled)
+
+    def _unheard(self, day: str) -> set[str]:
+        """Return the resources that cannot speak for a day: what was published in their words stays.
+
+        That is one whose only record cannot be used; and all of MODEL_USAGE while one of them is missing, for their
+        counts are added up: the completions always, another one when it has answered for this day or an earlier one
+        and has not been silent for long. What is not polled any more must not hold up the days to come.
+        """
+        spoken = {one.resource for one in self._records[day].values()}
+        unheard = {problem.resource for problem in self._problems.values() if problem.day == day} - spoken
+        self._held.discard(day)
+        if spoken & MODEL_USAGE or unheard & MODEL_USAGE:
+            newest = max(polled for _, polled in self._asked.values())
+            wanted = {COMPLETIONS} | {
+                resource
+                for resource, (first, polled) in self._asked.items()
+                if first <= day and newest - polled <= SILENT
+            }
+            if wanted - spoken:
+                self._held.add(day)
+                unheard |= MODEL_USAGE
+        return unheard

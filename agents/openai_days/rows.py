@@ -6,10 +6,10 @@ one polled last speaks for the day.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
 import orjson
@@ -19,7 +19,16 @@ from tallystream.schemas.openai import OpenAIRecord, cents_to_usd
 
 COSTS, DASHBOARD = "/organization/costs", "/dashboard/billing/usage"
 USAGE, LEGACY = "/organization/usage/", "/usage"
+COMPLETIONS = f"{USAGE}completions"
+MODEL_USAGE = frozenset(
+    f"{USAGE}{name}"
+    for name in ("completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions")
+)
+"""Resources whose requests and tokens are added up to those of a day: together they say it, or none of them does."""
+CURRENCY = "usd"
 MAX_COUNT = 2**53
+_EXACT = Context(prec=400, traps=[Inexact])
+"""Adds amounts of up to 60 digits before and after the point without losing one."""
 
 Place = tuple[str | None, str | None]
 """Model and project."""
@@ -83,7 +92,7 @@ def day_rows(records: Iterable[Lines]) -> dict[Place, tuple[Said, dict[str, date
             said, times = rows.setdefault(place, (Said(), {}))
             times[resource] = max(times.get(resource, record.polled_at), record.polled_at)
             if dollars is not None:
-                said.billed[resource] = said.billed.get(resource, Decimal(0)) + dollars
+                said.billed[resource] = _EXACT.add(said.billed.get(resource, Decimal(0)), dollars)
             if counts:
                 sums = said.used.setdefault(resource, {})
                 for name, count in counts.items():
@@ -93,15 +102,54 @@ def day_rows(records: Iterable[Lines]) -> dict[Place, tuple[Said, dict[str, date
 
 def _lines(resource: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Place, Decimal | None, dict[str, int]]]:
     """Yield (model and project, dollars, counts) of a resource's rows."""
+    if resource == COSTS:
+        _check_currencies(rows := list(rows))
     for row in rows:
         if resource == DASHBOARD:
-            for item in row.get("line_items") or ():
-                yield (_model(item.get("name")), None), cents_to_usd(item["cost"]), {}
+            for item in row["line_items"]:
+                yield (_model(item.get("name")), None), cents_to_usd(_amount(item["cost"])), {}
         elif resource == COSTS:
-            yield (_model(row.get("line_item")), row.get("project_id")), Decimal(row["amount"]["value"]), {}
+            yield (_model(row.get("line_item")), row.get("project_id")), _amount(row["amount"]["value"]), {}
         else:
             model = row.get("snapshot_id") if resource == LEGACY else row.get("model")
             yield (model or None, row.get("project_id") or None), None, _counts(row)
+
+
+def _amount(value: Any) -> Decimal:
+    """Return an amount, which OpenAI writes as a number or as a text.
+
+    Raises:
+        ValueError: it is neither, or not finite.
+
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        raise ValueError(f"an amount is {value!r}")  # noqa: TRY004 - one kind of error for all amounts
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or abs(amount.adjusted()) > exact.MAX_DIGITS:
+        raise ValueError(f"an amount is {str(value)[:40]!r}")
+    return amount
+
+
+def _check_currencies(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse rows of another currency than dollars, with the amounts of each: they are never added up.
+
+    Raises:
+        ValueError: some are.
+
+    """
+    sums: dict[str, Decimal] = {}
+    for row in rows:
+        amount = row["amount"]
+        if not isinstance(amount, Mapping):
+            raise ValueError(f"the amount of {str(row.get('line_item'))[:80]!r} is {amount!r}")  # noqa: TRY004
+        currency = str(amount.get("currency") or CURRENCY).lower()
+        sums[currency] = _EXACT.add(sums.get(currency, Decimal(0)), _amount(amount["value"]))
+    if sums.keys() - {CURRENCY}:
+        said = ", ".join(f"{exact.plain(total)} {currency}" for currency, total in sorted(sums.items()))
+        raise ValueError(f"amounts are not all in {CURRENCY}: {said}")
 
 
 def _model(line_item: Any) -> str | None:
@@ -136,6 +184,27 @@ def as_row(
             for resource, counts in sorted(said.used.items())
         ],
     }
+
+
+def add_known(
+    rows: dict[Place, tuple[Said, dict[str, datetime]]], known: Mapping[str, Any], held: Container[str]
+) -> None:
+    """Add what a published row says in the words of resources that are held."""
+    said, polled = Said(), dict[str, datetime]()
+    for billed in known["billed"]:
+        if billed["resource"] in held:
+            said.billed[billed["resource"]] = Decimal(billed["usd"])
+            polled[billed["resource"]] = datetime.fromisoformat(billed["polled_at"])
+    for used in known["used"]:
+        if used["resource"] in held:
+            said.used[used["resource"]] = used["counts"]
+            polled[used["resource"]] = datetime.fromisoformat(used["polled_at"])
+    if not polled:
+        return
+    have, times = rows.setdefault((known["model"], known["project_id"]), (Said(), {}))
+    have.billed |= said.billed
+    have.used |= said.used
+    times |= polled
 
 
 def content(row: Mapping[str, Any]) -> bytes:

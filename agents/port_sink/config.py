@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystream.agents.port_sink.mapping import Mapper
-from tallystream.agents.port_sink.port.client import ClientConfig
+from tallystream.agents.port_sink.port.client import PortClientConfig
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -19,7 +19,7 @@ class SinkConfig:
     topics: Topics
     directory: Path
     """Of this process alone: its local copy of the topics."""
-    client: ClientConfig
+    client: PortClientConfig
     mapper: Mapper = field(repr=False)
     initialize: bool = True
     """Create our blueprints where Port does not have them."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 import orjson
 
 from tallystream.agents.port_sink.mapping import Failure
-from tallystream.agents.port_sink.pipeline.send_queue import Item
+from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.deadletters import DeadLetter
@@ -24,7 +24,7 @@ REMEMBERED = 10_000
 MAX_RECORD = 64 << 10
 
 
-class Letters:
+class DeadLetterWriter:
     """Writes them, each once for as long as it stays the same; an async context manager."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, clock: Clock) -> None:
@@ -54,7 +54,7 @@ class Letters:
                  "record": record},
             )  # fmt: skip
 
-    async def refused(self, item: Item, why: str) -> None:
+    async def refused(self, item: QueuedEntity, why: str) -> None:
         """Keep an entity that Port will not take."""
         blueprint, identifier = item.entity.key
         await self._send(

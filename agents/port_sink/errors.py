@@ -8,7 +8,7 @@ from typing import ClassVar
 from tallystream.schemas.errors import TallystreamError, UnreachableError
 
 
-class Why(StrEnum):
+class PortFailureReason(StrEnum):
     """What was wrong; the values are labels."""
 
     CREDENTIALS = "credentials"
@@ -29,8 +29,18 @@ class Why(StrEnum):
     """The certificate is not trusted."""
 
 
-RETRYABLE = frozenset({Why.THROTTLED, Why.SERVER, Why.UNANSWERED, Why.CREDENTIALS, Why.TLS})
+RETRYABLE = frozenset(
+    {
+        PortFailureReason.THROTTLED,
+        PortFailureReason.SERVER,
+        PortFailureReason.UNANSWERED,
+        PortFailureReason.CREDENTIALS,
+        PortFailureReason.TLS,
+    }
+)
 """What may be right later without the request being another one. Wrong credentials are put right by people."""
+AWAY = RETRYABLE - {PortFailureReason.CREDENTIALS, PortFailureReason.TLS}
+"""Of these, what passes by itself: a command that it ends exits like one that did not reach Port."""
 
 
 class PortError(TallystreamError):
@@ -39,11 +49,17 @@ class PortError(TallystreamError):
     code: ClassVar[str] = "port"
 
     def __init__(
-        self, why: Why, message: str, hint: str = "", *, status: int | None = None, retry_after: float | None = None
+        self,
+        why: PortFailureReason,
+        message: str,
+        hint: str = "",
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message, hint)
         self.why = why
         self.status = status
         self.retry_after = retry_after
         self.retryable = why in RETRYABLE
-        self.exit_code = UnreachableError.exit_code if self.retryable else 1
+        self.exit_code = UnreachableError.exit_code if why in AWAY else 1

@@ -8,14 +8,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-BEHIND = "tallystream_port_seconds_behind"
-DOCUMENTS = "tallystream_port_backlog_documents"
-ENTITIES = "tallystream_port_backlog_entities"
-PARKED = "tallystream_port_backlog_parked"
-REPETITIONS = "tallystream_port_repetitions_due"
-SWEEPING = "tallystream_port_sweep_running"
-ACTIVE = "tallystream_port_sink_active"
-READ = "tallystream_port_source_offset"
+BEHIND = "tallystream_sink_behind_seconds"
+DOCUMENTS = "tallystream_sink_backlog_documents"
+ENTITIES = "tallystream_sink_backlog_entities"
+PARKED = "tallystream_sink_deferred_entities"
+REPETITIONS = "tallystream_sink_repetitions_due"
+SWEEPING = "tallystream_sink_sweep_running"
+ACTIVE = "tallystream_sink_active"
+READ = "tallystream_sink_source_offset"
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
 _SHOWN = {
     BEHIND: "Age of the oldest change not in Port yet, from its append (or from the sweep that found it).",
@@ -42,49 +42,60 @@ class SinkMetrics:
 
         self.active = gauge(ACTIVE, "1 while this sink is the one that writes, 0 on standby.")
         self.upserted = counter(
-            "tallystream_port_entities_upserted_total", "Entities Port has acknowledged.", "blueprint"
+            "tallystream_sink_entities_upserted_total", "Entities Port has acknowledged.", "blueprint"
         )
         self.unchanged = counter(
-            "tallystream_port_entities_unchanged_total",
+            "tallystream_sink_entities_unchanged_total",
             "Entities not sent because Port has them as they are already.",
             "blueprint",
         )
         self.failed = counter(
-            "tallystream_port_entities_failed_total",
+            "tallystream_sink_entities_failed_total",
             "Entities Port refuses for good, as dead letters: `tallystream deadletters list`.",
             "blueprint",
         )
+        self.stopped = gauge(
+            "tallystream_sink_stopped_kinds",
+            "1 for a kind that is not written because Port lacks a blueprint its mapping names; 0 once it has it.",
+            "kind",
+        )
+        self.unmatched = gauge(
+            "tallystream_sink_unmatched_kinds",
+            "1 for a kind that has records of which its mapping has made nothing at all: its query or itemsToParse"
+            " may be wrong.",
+            "kind",
+        )
         self.deleted = counter(
-            "tallystream_port_entities_deleted_total", "Entities deleted by the retention rule.", "blueprint"
+            "tallystream_sink_entities_deleted_total", "Entities deleted by the retention rule.", "blueprint"
         )
         self.missing = counter(
-            "tallystream_port_entities_missing_relation_total",
+            "tallystream_sink_entities_missing_relation_total",
             "Times an entity had to wait because what it relates to is not in Port yet.",
             "blueprint",
         )
         self.mapping_errors = counter(
-            "tallystream_port_mapping_errors_total",
+            "tallystream_sink_mapping_errors_total",
             "Records a mapping could not be carried out on, as dead letters with the expression.",
             "kind",
         )
         self.requests = counter(
-            "tallystream_port_bulk_requests_total",
+            "tallystream_sink_bulk_requests_total",
             "Bulk requests by what came of them: ok, partial, or an error.",
             "result",
         )
         self.throttled = counter(
-            "tallystream_port_throttled_total",
-            "429 answers. The pace is planned so that there are none: others use up the organisation's limit.",
+            "tallystream_sink_throttled_requests_total",
+            "429 answers. The pace is planned to avoid them: something else uses up the organisation's limit.",
         )
         self.resent = counter(
-            "tallystream_port_entities_resent_total",
+            "tallystream_sink_entities_resent_total",
             "Entities sent again although unchanged, because a request of unknown fate may have overwritten them.",
         )
         self.swept = counter(
-            "tallystream_port_documents_swept_total", "Documents compared with what was sent, by sweeps."
+            "tallystream_sink_documents_swept_total", "Documents compared with what was sent, by sweeps."
         )
         self.sweeps = counter(
-            "tallystream_port_sweeps_total", "Comparisons of everything with what was sent, finished."
+            "tallystream_sink_sweeps_total", "Comparisons of everything with what was sent, finished."
         )
         self.sweep_running = False
         self.sweeping = gauge(
@@ -92,17 +103,17 @@ class SinkMetrics:
             "1 while everything is compared with what was sent: when a sink begins to write, and now and then.",
         )
         self.row_to_port = Histogram(
-            "tallystream_row_to_port_seconds",
+            "tallystream_sink_row_to_port_seconds",
             "From the append of a row (or of what OpenAI said, or of a connection) to Port's acknowledgement of its"
             " entity; one observation an entity, of the oldest change it stands for. What a sweep found is not in it.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.rate = gauge(
-            "tallystream_port_request_rate_limit", "Bulk requests a second the pace allows now; 0 on standby."
+            "tallystream_sink_request_rate_per_second", "Bulk requests a second the pace allows now; 0 on standby."
         )
         self.remaining = gauge(
-            "tallystream_port_rate_limit_remaining", "Calls Port says are left of the period; -1: it has not said yet."
+            "tallystream_sink_remaining_calls", "Calls Port says are left of the period; -1: it has not said yet."
         )
 
     def sweeps_run(self, *, running: bool) -> None:

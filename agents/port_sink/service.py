@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import structlog
+from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.port_sink.config import SinkConfig
@@ -18,16 +19,19 @@ from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import BEHIND, DOCUMENTS, ENTITIES, PARKED, REPETITIONS, SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
-from tallystream.agents.port_sink.pipeline.send_queue import Outbox
-from tallystream.agents.port_sink.port.client import Client
-from tallystream.agents.port_sink.state.in_doubt import Doubts
-from tallystream.agents.port_sink.state.sent import PREFIX, SWEEP, Ledger
-from tallystream.agents.port_sink.writer import Parts, Term
+from tallystream.agents.port_sink.pipeline.send_queue import SendQueue
+from tallystream.agents.port_sink.port.client import PortClient
+from tallystream.agents.port_sink.result import SinkResult
+from tallystream.agents.port_sink.state.in_doubt import InDoubt
+from tallystream.agents.port_sink.state.sent import PREFIX, SWEEP, SentIndex
+from tallystream.agents.port_sink.writer import ActiveWriter, SinkContext
+from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import ReadPosition, SinkStatus
+from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.global_table import Feed, GlobalTable
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.topics import ensure
-from tallystream.streams.leader_election import Election, Fence, alternate, persist
+from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
@@ -48,38 +52,41 @@ class Sink:
         self._config = config
         self._clock = clock or SystemClock()
         self.writer = uuid.uuid4().hex[:12]
-        self._kinds = kinds(config.mapper.kinds)
+        mapper = config.mapper
+        self._kinds = kinds(mapper.kinds, {kind for kind in mapper.kinds if mapper.reads_buckets(kind)})
         self._sources: list[Feed] = feeds(topics)
         self._prefixes: dict[bytes, list[str]] = {}
         for name, kind in self._kinds.items():
             for prefix in kind.prefixes:
                 self._prefixes.setdefault(prefix, []).append(name)
-        self.table = GlobalTable(kafka, config.directory, [*self._sources, Ledger.feed(topics.port_sent.name)])
+        self.table = GlobalTable(kafka, config.directory, [*self._sources, SentIndex.feed(topics.port_sent.name)])
         self.backlog = Backlog(self._kinds)
-        self.outbox = Outbox(linger_ms=int(config.linger * 1000))
-        self.doubts = Doubts()
+        self.send_queue = SendQueue(linger_ms=int(config.linger * 1000))
+        self.in_doubt = InDoubt()
         self.metrics = SinkMetrics(registry)
         self.metrics.paced(0, None)
         self.metrics.watch(
             {
                 BEHIND: self.behind,
                 DOCUMENTS: lambda: len(self.backlog),
-                ENTITIES: lambda: len(self.outbox),
-                PARKED: lambda: self.outbox.parked,
-                REPETITIONS: lambda: self.doubts.soon,
+                ENTITIES: lambda: len(self.send_queue),
+                PARKED: lambda: self.send_queue.deferred,
+                REPETITIONS: lambda: self.in_doubt.soon,
             },
             lambda: self.table.read,
         )
-        self._parts = Parts(
-            kafka, topics, config, self._clock, self.table, self._kinds, self.backlog, self.outbox, self.doubts,
-            self.metrics, asyncio.Event(), self.port_said,
+        self._context = SinkContext(
+            kafka, topics, config, self._clock, self.table, self._kinds, self.backlog, self.send_queue, self.in_doubt,
+            self.metrics, asyncio.Event(), asyncio.Event(), SinkResult(), self.on_port_status,
         )  # fmt: skip
-        self._ledger: Ledger | None = None
+        self._sent_index: SentIndex | None = None
         self._writing = False
         self._active = False
         self._role = "starting"
         self._problem: str | None = None
         self._moved = time.monotonic()
+        self._stood_since = 0.0
+        self._told: set[str] = set()
 
     async def run(self) -> None:
         """Follow, and write when it is our turn, until cancelled.
@@ -89,11 +96,29 @@ class Sink:
             UnfitError: a topic exists that is not as it must be.
 
         """
-        await persist(self._run, self._kafka_away)
+        await retry_while_away(partial(self._run, once=False), self._kafka_away)
+
+    async def once(self) -> SinkResult:
+        """Write everything there is, and return what came of it: for a CronJob.
+
+        Entities that Port does not take yet are counted and left; the next sink tries them again.
+
+        Raises:
+            UnreachableError: another sink is the active one, or Kafka does not answer.
+            PortError: Port does not let us begin.
+            UsageError, UnfitError: as `run`.
+
+        """
+        try:
+            result = await self._run(once=True)
+        except (KafkaError, OSError) as exc:
+            raise unreachable(self._kafka, exc) from exc
+        assert result is not None
+        return result
 
     def behind(self) -> float:
         """Return the age in seconds of the oldest change that is not in Port yet."""
-        oldest = [one for one in (self.backlog.since_ms(), self.outbox.since_ms()) if one]
+        oldest = [one for one in (self.backlog.since_ms(), self.send_queue.since_ms()) if one]
         return max(0.0, self._clock.now_ns() / 1e9 - min(oldest) / 1e3) if oldest else 0.0
 
     def healthy(self) -> Health:
@@ -107,16 +132,21 @@ class Sink:
         """Return whether this sink writes to Port, or stands by."""
         if self._problem is not None:
             return Health(False, f"{self._role}; {self._problem}")
-        return Health(self._role in ("active", "standby"), self._role)
+        why = self._role
+        stopped = self._context.result.stopped if self._writing else {}
+        for kind, missing in stopped.items():
+            why += f"; {kind} is not written: Port has no blueprint {', '.join(missing)}"
+        some = not stopped or len(stopped) < len(self._kinds)
+        return Health(self._role in ("active", "standby") and some, why)
 
     def status(self) -> SinkStatus:
         """Return what is not in Port yet, and how far the sources are in the local copy."""
         return SinkStatus(
             active=self._active,
             sweep_running=self.metrics.sweep_running,
-            repetitions_due=self.doubts.soon,
+            repetitions_due=self.in_doubt.soon,
             backlog_documents=len(self.backlog),
-            backlog_entities=len(self.outbox),
+            backlog_entities=len(self.send_queue),
             behind_seconds=self.behind(),
             read=[
                 ReadPosition(topic=topic, partition=partition, offset=offset)
@@ -124,7 +154,7 @@ class Sink:
             ],
         )
 
-    def port_said(self, problem: str | None) -> None:
+    def on_port_status(self, problem: str | None) -> None:
         """Take in what is wrong with Port as a whole, None when it answers well."""
         self._problem = problem
         self._moved = time.monotonic()
@@ -133,25 +163,25 @@ class Sink:
         self._role = "waiting for Kafka"
         self._moved = time.monotonic() + pause
 
-    async def _run(self) -> None:
+    async def _run(self, *, once: bool) -> SinkResult | None:
         topics = self._topics
         await ensure(self._kafka, topics.all())
         await self.table.start()
         try:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(Client(self._config.client, self._clock))
-                ledger = self._ledger = await stack.enter_async_context(
-                    Ledger(self._kafka, topics.port_sent.name, self.table, self.writer)
+                client = await stack.enter_async_context(PortClient(self._config.client, self._clock))
+                sent_index = self._sent_index = await stack.enter_async_context(
+                    SentIndex(self._kafka, topics.port_sent.name, self.table, self.writer)
                 )
                 election = await stack.enter_async_context(
                     Election(self._kafka, topics.sink_group, topics.port_control.name, self._config.session_timeout)
                 )
                 work = [
                     self.table.run(self._on_rows),
-                    alternate(
+                    election_loop(
                         election,
-                        partial(self._lead, election, client, ledger),
-                        partial(self._stand_by, election),
+                        partial(self._lead, election, client, sent_index, once=once),
+                        partial(self._stand_by, election, once=once),
                         TICK,
                     ),
                     self._tick(),
@@ -160,24 +190,33 @@ class Sink:
                 try:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                     for task in tasks:
-                        if task.done():
-                            task.result()
+                        if task.done() and (result := task.result()) is not None:
+                            return result
+                    return None
                 finally:
                     await cancel(*tasks)
         finally:
             await self.table.stop()
 
-    def _stand_by(self, election: Election) -> None:
+    def _stand_by(self, election: Election, *, once: bool) -> None:
+        """Note that another sink is the active one; with `once` only for so long."""
         self._role = "standby" if election.joined else "joining"
+        self._stood_since = self._stood_since or time.monotonic()
+        if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
+            raise UnreachableError(
+                "another sink is the active one", "it writes already; `--once` is for when none runs"
+            )
 
-    async def _lead(self, election: Election, client: Client, ledger: Ledger, number: int) -> None:
-        """Write to Port until cancelled, for as long as Port lets us begin.
+    async def _lead(
+        self, election: Election, client: PortClient, sent_index: SentIndex, number: int, *, once: bool
+    ) -> SinkResult | None:
+        """Write to Port until cancelled, or with `once` until all there is has been written.
 
         Raises:
             NotLeaderError: another sink writes, or may.
 
         """
-        term = Term(self._parts, client, ledger, Fence(election, number))
+        term = ActiveWriter(self._context, client, sent_index, Fence(election, number))
         self._role, pauses = "taking over", FailureBackoff(Backoff(longest=LONGEST_PAUSE))
         self.metrics.sweeps_run(running=True)
         try:
@@ -188,10 +227,14 @@ class Sink:
                     self._active = True
                     self.metrics.active.set(1)
                     log.info("active", writer=self.writer)
+                    if once:
+                        return await self._write_once(term)
                     await term.run()
                 except PortError as exc:
+                    if once:
+                        raise
                     pause = pauses.after_failure()
-                    self.port_said(exc.message)
+                    self.on_port_status(exc.message)
                     log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=pause)
                     await asyncio.sleep(pause)
         finally:
@@ -201,51 +244,85 @@ class Sink:
             self.metrics.sweeps_run(running=False)
             self.metrics.paced(0, None)
             self.backlog.clear()
-            self.outbox.clear()
-            self.doubts.clear()
+            self.send_queue.clear()
+            self.in_doubt.clear()
             self.table.resume()
 
+    async def _write_once(self, writer: ActiveWriter) -> SinkResult:
+        """Write until everything that was there is in Port, or will not be for now."""
+        writing = asyncio.ensure_future(writer.run())
+        try:
+            while not self._finished():
+                await asyncio.wait([writing], timeout=TICK)
+                if writing.done():
+                    writing.result()
+        finally:
+            await cancel(writing)
+        result = self._context.result
+        result.waiting = self.send_queue.deferred
+        return result
+
+    def _finished(self) -> bool:
+        """Tell whether nothing is left to be mapped or sent but what waits for another attempt."""
+        under_way = len(self.send_queue) - self.send_queue.deferred
+        return self._context.compared.is_set() and not self.backlog and not under_way and not self.in_doubt.soon
+
     def _on_rows(self, feed: Feed, changed: Sequence[tuple[bytes, int]]) -> None:
-        """Note what changed; while another sink writes it is its matter."""
-        if not self._writing or self._ledger is None:
+        """Note what changed; ignored unless this sink is the active one."""
+        if not self._writing or self._sent_index is None:
             return
         if feed.topic == self._topics.port_sent.name:
             for row, _ in changed:
                 if row == PREFIX + SWEEP:
-                    self._parts.asked.set()
-                noted = self._ledger.read(row)
+                    self._context.asked.set()
+                noted = self._sent_index.read(row)
                 if noted is not None and noted[1].writer != self.writer:
                     self._overwritten(*noted[0], noted[1].kind, noted[1].key)
             return
         for row, appended_ms in changed:
             for name in self._prefixes.get(row[:2], ()):
-                key = self._kinds[name].touched(row)
+                key = self._kinds[name].key_for(row)
                 if key is not None:
                     self.backlog.add(name, key, appended_ms)
         if len(self.backlog) > self._config.max_backlog:
             self.table.pause(source.topic for source in self._sources)
 
+    def _look_for_matches(self) -> None:
+        """Say of a kind, once, that it had records and its mapping made nothing of any of them."""
+        if not self._context.compared.is_set() or self.backlog:
+            return
+        unmatched = self._context.result.unmatched()
+        for kind in self._kinds:
+            self.metrics.unmatched.labels(kind).set(kind in unmatched)
+        for kind in unmatched - self._told:
+            log.warning(
+                "mapping_never_matches", kind=kind, records=self._context.result.records[kind],
+                hint="look at its query and itemsToParse: `tallystream port mapping test` shows what they give",
+            )  # fmt: skip
+        self._told = unmatched
+
     def _overwritten(self, blueprint: str, identifier: str, kind: str, key: bytes) -> None:
         """Send again what another sink has just written: it was paused, and has been woken."""
         log.warning("overwritten", blueprint=blueprint, identifier=identifier)
-        self.doubts.forced.add(EntityKey(blueprint, identifier))
+        self.in_doubt.forced.add(EntityKey(blueprint, identifier))
         if kind in self._kinds:
             self.backlog.again(kind, key, self._clock.now_ns() // 1_000_000)
 
     async def _tick(self) -> None:
-        """Look after what nobody calls: pauses that can end, doubts that are due, signs of life."""
+        """Do what only time brings about: resume reading, send again what is in doubt, note that the loop runs."""
         while True:
             await asyncio.sleep(TICK)
             self._moved = max(self._moved, time.monotonic())
             if len(self.backlog) <= self._config.max_backlog // 2:
                 self.table.resume()
-            if not self._writing or self._ledger is None:
+            if not self._writing or self._sent_index is None:
                 continue
+            self._look_for_matches()
             now = self._clock.now_ns() // 1_000_000
-            for doubt in self.doubts.due(now):
+            for doubt in self.in_doubt.due(now):
                 if doubt.kind in self._kinds:
                     self.backlog.again(doubt.kind, doubt.key, now)
                 else:
-                    self.doubts.forced.discard(doubt.entity)
-            if settled := self.doubts.settled(now):
-                await self._ledger.settle(settled)
+                    self.in_doubt.forced.discard(doubt.entity)
+            if settled := self.in_doubt.settled(now):
+                await self._sent_index.settle(settled)

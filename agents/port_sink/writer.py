@@ -1,10 +1,11 @@
-"""One term of a sink: from the moment it may write to the moment another one may."""
+"""The sink that writes: from the moment it may write to the moment another one may."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import structlog
@@ -12,36 +13,40 @@ import structlog
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.blueprints import sync
 from tallystream.agents.port_sink.config import SinkConfig
-from tallystream.agents.port_sink.dead_letters import Letters
-from tallystream.agents.port_sink.documents import Kind
-from tallystream.agents.port_sink.errors import PortError, Why
-from tallystream.agents.port_sink.mapping.entities import rules
+from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
+from tallystream.agents.port_sink.documents import DocumentKind
+from tallystream.agents.port_sink.errors import PortError
+from tallystream.agents.port_sink.mapping.entities import Rules, rules
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
-from tallystream.agents.port_sink.pipeline.resync import Retention, Sweep
+from tallystream.agents.port_sink.pipeline.resync import Resync, Retention
 from tallystream.agents.port_sink.pipeline.samples import Samples
-from tallystream.agents.port_sink.pipeline.send_queue import Outbox
-from tallystream.agents.port_sink.pipeline.sender import Delivery
-from tallystream.agents.port_sink.pipeline.transform import Assembly
+from tallystream.agents.port_sink.pipeline.send_queue import SendQueue
+from tallystream.agents.port_sink.pipeline.sender import Sender
+from tallystream.agents.port_sink.pipeline.transform import Transform
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client
-from tallystream.agents.port_sink.port.rate import Pace
-from tallystream.agents.port_sink.state.in_doubt import Doubts
-from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.agents.port_sink.port.client import PortClient
+from tallystream.agents.port_sink.port.rate import RateLimiter
+from tallystream.agents.port_sink.result import SinkResult
+from tallystream.agents.port_sink.state.in_doubt import InDoubt
+from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import Fence
+from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
 log = structlog.get_logger()
 TICK = 0.02
+RECHECK = Backoff(first=2.0, longest=60.0)
+"""Between two looks for blueprints that Port lacked."""
 CLOSE = 8.0
-"""Seconds that requests under way are given to land when the term ends."""
+"""Seconds that requests under way are given to finish when this sink stops writing."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class SinkContext:
     """What a sink process has, term after term."""
 
     kafka: KafkaSettings
@@ -49,47 +54,51 @@ class Parts:
     config: SinkConfig
     clock: Clock
     table: GlobalTable
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, DocumentKind]
     backlog: Backlog
-    outbox: Outbox
-    doubts: Doubts
+    send_queue: SendQueue
+    in_doubt: InDoubt
     metrics: SinkMetrics
     asked: asyncio.Event
-    """Set when somebody wants a sweep."""
-    said: Callable[[str | None], None]
+    """Set when somebody wants a resync."""
+    compared: asyncio.Event
+    """Set once everything has been put into the backlog since this sink began to write."""
+    result: SinkResult
+    on_status: Callable[[str | None], None]
     """Told what is wrong with Port as a whole, None when it answers well."""
 
 
-class Term:
+class ActiveWriter:
     """`prepare`, then `run` until cancelled or NotLeaderError."""
 
-    def __init__(self, parts: Parts, client: Client, ledger: Ledger, fence: Fence) -> None:
-        self._parts = parts
+    def __init__(self, context: SinkContext, client: PortClient, sent_index: SentIndex, fence: Fence) -> None:
+        self._context = context
         self._client = client
-        self._ledger = ledger
+        self._sent_index = sent_index
         self._fence = fence
         self._begun = False
-        self._theirs: Mapping[str, Any] = {}
+        self._rules: dict[str, Rules] = {}
+        """Of the blueprints that Port has, by identifier; grows when one that was missing is there."""
 
     async def prepare(self) -> None:
         """Find out how things stand; nothing is written to Port but blueprints it lacks.
 
         Raises:
             NotLeaderError: another sink writes, or may.
-            PortError: Port does not answer, refuses a blueprint, or lacks one that the mapping names.
+            PortError: Port does not answer.
 
         """
-        parts = self._parts
-        await parts.table.caught_up.wait()
+        context = self._context
+        await context.table.caught_up.wait()
         await self._fence.ensure()
         if not self._begun:
-            await self._ledger.begin()
-            while not self._ledger.begun():  # noqa: ASYNC110 - another task reads the topic
+            await self._sent_index.begin()
+            while not self._sent_index.begun():  # noqa: ASYNC110 - another task reads the topic
                 await asyncio.sleep(TICK)
             self._begun = True
-            for plan in self._ledger.plans():
-                parts.doubts.add_foreign(plan, self._now_ms(), self._window_ms)
-        self._theirs = await self._blueprints()
+            for plan in self._sent_index.plans():
+                context.in_doubt.add_foreign(plan, self._now_ms(), self._window_ms)
+        await self._find_blueprints()
 
     async def run(self) -> None:
         """Write.
@@ -98,61 +107,115 @@ class Term:
             NotLeaderError: another sink writes, or may.
 
         """
-        parts, config = self._parts, self._parts.config
-        async with Letters(parts.kafka, parts.topics.deadletters.name, parts.clock) as letters:
-            pace = Pace(parts.clock)
-            parts.metrics.paced(pace.rate, None)
-            delivery = Delivery(
-                client=self._client, pace=pace, fence=self._fence, ledger=self._ledger, letters=letters,
-                outbox=parts.outbox, doubts=parts.doubts, metrics=parts.metrics, clock=parts.clock, said=parts.said,
-                merge=config.mapper.merge, create_missing=config.mapper.create_missing,
-            )  # fmt: skip
-            assembly = Assembly(
-                table=parts.table, kinds=parts.kinds, mapper=config.mapper, rules=rules(self._theirs),
-                ledger=self._ledger, letters=letters, backlog=parts.backlog, outbox=parts.outbox,
-                doubts=parts.doubts, metrics=parts.metrics, clock=parts.clock,
-                room=lambda: api.BULK * (2 * config.senders + int(2 * pace.rate)),
-                retention=config.retention,
-                samples=Samples(config.samples), given=delivery.wake.set,
-            )  # fmt: skip
-            sweep = Sweep(
-                parts.table, parts.kinds, parts.backlog, parts.metrics, parts.clock, config.resync, parts.asked
+        context, config = self._context, self._context.config
+        async with DeadLetterWriter(context.kafka, context.topics.deadletters.name, context.clock) as dead_letters:
+            limiter = RateLimiter(context.clock)
+            context.metrics.paced(limiter.rate, None)
+            sender = Sender(
+                client=self._client,
+                limiter=limiter,
+                fence=self._fence,
+                sent_index=self._sent_index,
+                dead_letters=dead_letters,
+                send_queue=context.send_queue,
+                in_doubt=context.in_doubt,
+                metrics=context.metrics,
+                clock=context.clock,
+                on_status=context.on_status,
+                result=context.result,
+                merge=config.mapper.merge,
+                create_missing=config.mapper.create_missing,
             )
-            work = [assembly.run(), sweep.run()]
+            transform = Transform(
+                table=context.table,
+                kinds=context.kinds,
+                mapper=config.mapper,
+                rules=self._rules,
+                sent_index=self._sent_index,
+                dead_letters=dead_letters,
+                backlog=context.backlog,
+                send_queue=context.send_queue,
+                in_doubt=context.in_doubt,
+                metrics=context.metrics,
+                clock=context.clock,
+                room=lambda: api.BULK * (2 * config.senders + int(2 * limiter.rate)),
+                retention=config.retention,
+                samples=Samples(config.samples),
+                on_enqueued=sender.wake.set,
+                stopped=context.result.stopped,
+                result=context.result,
+            )
+            resync = Resync(
+                context.table,
+                context.kinds,
+                context.backlog,
+                context.metrics,
+                context.clock,
+                config.resync,
+                context.asked,
+                context.compared,
+                context.result.stopped,
+            )
+            work = [transform.run(), resync.run(), self._watch_blueprints()]
             if config.retention is not None:
                 work.append(
                     Retention(
-                        self._client, Pace(parts.clock), self._fence, self._ledger, parts.metrics, parts.clock,
-                        config.retention, config.resync, config.mapper.delete_dependents,
+                        self._client,
+                        RateLimiter(context.clock),
+                        self._fence,
+                        self._sent_index,
+                        context.metrics,
+                        context.clock,
+                        config.retention,
+                        config.resync,
+                        config.mapper.delete_dependents,
                     ).run()
-                )  # fmt: skip
+                )
             others = [asyncio.create_task(one) for one in work]
-            senders = [asyncio.create_task(delivery.send(slot)) for slot in range(config.senders)]
+            senders = [asyncio.create_task(sender.send(slot)) for slot in range(config.senders)]
             try:
                 await asyncio.wait([*others, *senders], return_when=asyncio.FIRST_COMPLETED)
                 for task in (*others, *senders):
                     if task.done():
                         task.result()
             finally:
-                await _whole(self._close(delivery, others, senders))
+                await _whole(self._close(sender, others, senders))
 
-    async def _close(
-        self, delivery: Delivery, others: list[asyncio.Task[None]], senders: list[asyncio.Task[None]]
-    ) -> None:
-        """Let requests under way land, so that nobody has to wonder what became of them."""
+    async def _close(self, sender: Sender, others: list[asyncio.Task[None]], senders: list[asyncio.Task[None]]) -> None:
+        """Let requests under way finish, so that their outcome is known."""
         for task in others:
             task.cancel()
-        delivery.closing.set()
-        delivery.wake.set()
+        sender.closing.set()
+        sender.wake.set()
         _, flying = await asyncio.wait(senders, timeout=CLOSE)
         for task in flying:
             task.cancel()
         await asyncio.gather(*others, *senders, return_exceptions=True)
-        await self._ledger.finish()
+        await self._sent_index.finish()
 
-    async def _blueprints(self) -> dict[str, Any]:
-        """Return the blueprints the mapping names as Port has them, ours created where they were missing."""
-        config = self._parts.config
+    async def _watch_blueprints(self) -> None:
+        """Begin to write kinds that were stopped once Port has their blueprints."""
+        for looks in count():
+            await asyncio.sleep(RECHECK.delay(looks))
+            stopped = set(self._context.result.stopped)
+            if not stopped:
+                continue
+            await self._fence.ensure()
+            try:
+                await self._find_blueprints()
+            except PortError as exc:
+                log.warning("blueprints_not_checked", why=exc.message, hint=exc.hint)
+                continue
+            if begun := stopped - self._context.result.stopped.keys():
+                log.info("kinds_started", kinds=sorted(begun))
+                self._context.asked.set()
+
+    async def _find_blueprints(self) -> None:
+        """Learn the rules of the blueprints that the mapping names, ours created where they were missing.
+
+        A kind that names a blueprint Port lacks is stopped; the others are written.
+        """
+        config, stopped = self._context.config, self._context.result.stopped
         ours = blueprints.load(session_hours=True)
         named = config.mapper.blueprints()
         wanted = {name: one for name, one in ours.items() if name in named}
@@ -160,31 +223,48 @@ class Term:
             wanted |= {target: ours[target] for target in blueprints.targets(ours[name]) if target in ours}
         theirs = await sync.fetch(self._client, sorted(named | wanted.keys()))
         if config.initialize:
-            created = await sync.create_missing(self._client, blueprints.ordered(wanted.values()), theirs)
+            created = await self._create(blueprints.ordered(wanted.values()), theirs)
             if created:
                 log.info("blueprints_created", blueprints=created)
                 theirs |= await sync.fetch(self._client, created)
-        if missing := sorted(named - theirs.keys()):
-            raise PortError(
-                Why.NOT_FOUND,
-                f"Port has no blueprint {', '.join(missing)}",
-                "`tallystream port blueprints apply` creates ours; others are yours to make, or map less",
-            )
-        self._parts.outbox.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
-        return theirs
+        self._rules.update(rules(theirs))
+        for kind in config.mapper.kinds:
+            missing = sorted(config.mapper.blueprints(kind) - theirs.keys())
+            self._context.metrics.stopped.labels(kind).set(bool(missing))
+            if not missing:
+                stopped.pop(kind, None)
+            elif stopped.get(kind) != missing:
+                stopped[kind] = missing
+                log.warning(
+                    "kind_stopped", kind=kind, why=f"Port has no blueprint {', '.join(missing)}",
+                    hint="`tallystream port blueprints apply` creates ours; others are yours to make, or map less",
+                )  # fmt: skip
+        self._context.send_queue.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
+
+    async def _create(self, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+        """Create what Port lacks of ours, one by one: one that it refuses does not keep it from the others."""
+        created: list[str] = []
+        for name, definition in ours.items():
+            try:
+                created += await sync.create_missing(self._client, {name: definition}, theirs)
+            except PortError as exc:
+                if exc.retryable:
+                    raise
+                log.warning("blueprint_refused", blueprint=name, why=exc.message, hint=exc.hint)
+        return created
 
     @property
     def _window_ms(self) -> int:
         """How long before we began another sink may still have been writing."""
-        config = self._parts.config
+        config = self._context.config
         return int((config.session_timeout + config.client.timeout) * 1000)
 
     def _now_ms(self) -> int:
-        return self._parts.clock.now_ns() // 1_000_000
+        return self._context.clock.now_ns() // 1_000_000
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Do work to its end, also when cancelled meanwhile: what is half closed would leave others wondering."""
+    """Finish the work even when cancelled meanwhile: a half-closed writer would leave requests in doubt."""
     task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():

@@ -24,7 +24,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from tallystream.agents.pricing.rates import BEGINNING, DAY_NS, Card, Day, Rates, Schedule, Segment
+from tallystream.agents.pricing.rates import BEGINNING, DAY_NS, Card, DayPrices, Rates, Schedule, Segment
 from tallystream.schemas.errors import PermanentError
 
 STANDARD_TIERS = frozenset({"", "default", "standard"})
@@ -92,7 +92,7 @@ def _segment(
     if not clocks:
         return _card(model, context, matching, midnight)
     starts = sorted({timedelta(), *clocks})
-    return Day(
+    return DayPrices(
         tuple(start // timedelta(microseconds=1) * 1000 for start in starts),
         tuple(_card(model, context, matching, midnight + start) for start in starts),
     )

@@ -29,7 +29,7 @@ class Rates(NamedTuple):
     output: int | None
 
 
-class Counts(NamedTuple):
+class PricedCounts(NamedTuple):
     """Tokens of one request, disjoint."""
 
     input_uncached: int
@@ -56,7 +56,7 @@ class Card:
         known = tuple((a, b, c, d, e) for a, b, c, d, e in self.rates if None not in (a, b, c, d, e))
         object.__setattr__(self, "whole", known if len(known) == len(self.rates) else None)
 
-    def price(self, counts: Counts) -> int | None:
+    def price(self, counts: PricedCounts) -> int | None:
         """Return pico-dollars, or None when the request has tokens of a kind without a price."""
         rates = self.rates[bisect_left(self.starts, sum(counts[:4]))]
         total = self.fee
@@ -70,7 +70,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class DayPrices:
     """`cards[i]` holds from `starts[i]` ns after midnight UTC; `starts[0]` is 0."""
 
     starts: tuple[int, ...]
@@ -81,7 +81,7 @@ class Day:
         return self.cards[bisect_right(self.starts, ns % DAY_NS) - 1]
 
 
-Segment = Card | Day | None
+Segment = Card | DayPrices | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Schedule:
     def card(self, ns: int) -> Card | None:
         """Return the card at a time in ns since the epoch."""
         segment = self.segment(ns)
-        return segment.at(ns) if isinstance(segment, Day) else segment
+        return segment.at(ns) if isinstance(segment, DayPrices) else segment
 
     @property
     def empty(self) -> bool:

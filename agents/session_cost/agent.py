@@ -1,23 +1,22 @@
-"""The agent that folds usage into what sessions cost: table `session_hours`, topics `cost.session-hours`, `cost.hours`.
+"""The fold of usage into what sessions cost: table `session_hours`, topics `cost.session-hours`, `cost.hours`.
 
-    usage message --parse--> events --verdict--> counted in their session-hour (agents.windows), or a dead letter
-    session-hours changed since the last group --> rows, partials of the hours (agents.rollups)
+    usage message --parse--> events --verdict--> counted in their session-hour (hour_state), or a dead letter
+    session-hours changed since the last group --> rows, partials of the hours (hours)
 
-The runtime (streams.runtime) sees to it that each message is folded exactly once; here is only what it means.
+The runtime (streams.runtime) sees to it that each message is folded exactly once; this says only what it means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import dead_letters, hour_state
+from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
 from tallystream.agents.session_cost.errors import InvalidMessageError
-from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, GENERATION, REASONS, State, Window, apply
+from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, REASONS, State, Window, apply
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import Batch, parse
@@ -26,8 +25,11 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.schemas.rows import HourCost, SessionHourCost
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record, Version
+from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime.changelog import Row
+from tallystream.streams.runtime.fold import Loss, Replacement
 from tallystream.streams.service.clock import Clock, SystemClock
 
 NAME = "session_hours"
@@ -47,37 +49,32 @@ class Derived:
 
     hours: HourSums
     letters: list[dead_letters.Row]
+    again: list[Row] = field(default_factory=list)
+    """Rows other than heads that have to be written again."""
     weight: int = 0
     """Event ids in the cached states, STATE_IDS for each state."""
     newest: tuple[int, int] | None = None
     """Append time (ms) and event time (ns) of the newest message folded and in no group yet."""
-    sent: tuple[int, float, tuple[int, int] | None] | None = None
-    """Version, monotonic time and `newest` of the group that is being written."""
-    marker: bytes | None = None
+    sent: tuple[float, tuple[int, int] | None] | None = None
+    """Monotonic time and `newest` of the group that is being written."""
+    watermark: bytes | None = None
     closed_hour: int = 0
-    """The first hour that `marker` does not close."""
+    """The first hour that `watermark` does not close."""
 
 
-class SessionCost(FoldTable):
-    """Table `session_hours`: key `connection|session|hour`, value a state of agents.windows.
+class SessionCost(Fold):
+    """Table `session_hours`: key `connection|session|hour`, value a state of `hour_state`.
 
     `window` says how late an event may come, `book` what it costs.
     """
 
     def __init__(
-        self,
-        app: App,
-        topics: Topics,
-        book: Book,
-        window: Window,
-        metrics: FoldMetrics,
-        clock: Clock | None = None,
-        **options: Any,
+        self, topics: Topics, book: Book, window: Window, metrics: FoldMetrics, clock: Clock | None = None
     ) -> None:
-        super().__init__(app, name=NAME, source=topics.usage.name, partitions=topics.partitions, **options)
+        self.name = NAME
         self._topics = topics
         self.owned_topics = (topics.session_hour_rows.name, topics.hour_rows.name)
-        self.derived_topics = (topics.hour_rows.name,)
+        self.derived_format = hours.FORMAT
         self._book = book
         self._window = window
         self._metrics = metrics
@@ -88,44 +85,50 @@ class SessionCost(FoldTable):
 
     # -- states
 
-    def load(self, raw: bytes) -> State:
-        """Return the state a row holds."""
-        return hour_state.load(raw)
-
-    def dump(self, state: State) -> bytes:
-        """Return the row of a state."""
-        return hour_state.dump(state)
-
     def version(self, raw: bytes) -> int:
         """Return the offset of the last message in a row."""
-        return hour_state.version_of(raw)
+        return state_rows.version_of(raw)
 
-    def closes_before(self, append_ms: int) -> bytes:
-        """Return the marker: hours that no message appended from now on may change."""
-        return self._window.marker(append_ms)
+    def watermark(self, append_ms: int) -> bytes:
+        """Return the watermark: the hours before it no message appended from now on may change."""
+        return self._window.watermark(append_ms)
 
-    def is_closed(self, key: bytes, marker: bytes) -> bool:
-        """Tell whether the key's hour is before the marker."""
-        return key.rpartition(b"|")[2] < marker
+    def is_closed(self, key: bytes, watermark: bytes) -> bool:
+        """Tell whether the key's hour is before the watermark."""
+        return key.rpartition(b"|")[2] < watermark
 
-    def recovered_partition(self, p: int) -> None:
-        """Add up the hours."""
-        hours = HourSums(p)
-        hours.rebuild((key, hour_state.load_buckets(raw)) for key, raw in self.rows(p))
-        self._derived[p] = Derived(hours, [])
+    def recovered(self, partition: Partition) -> None:
+        """Begin with nothing in memory: the hours are in the store."""
+        self._derived[partition.number] = Derived(HourSums(partition.number, partition.stored), [])
 
-    def lost_partition(self, p: int) -> None:
+    def derive(
+        self, number: int, replaced: Sequence[Replacement], read: Callable[[bytes], bytes | None]
+    ) -> Sequence[Row]:
+        """Return the hours' partials that these session-hours change."""
+        return hours.derive(number, replaced, read)
+
+    def records_lost(self, partition: Partition, loss: Loss) -> None:
+        """Keep a dead letter that names what is gone."""
+        letter = dead_letters.records_lost(partition.number, loss)
+        self._refuse(self._derived[partition.number], Reason.RECORDS_LOST, letter)
+
+    def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - both have it alike
+        """Return the generation of a public row."""
+        version = find_version(row)
+        return -1 if version is None else version[0]
+
+    def lost(self, number: int) -> None:
         """Forget what is not acknowledged."""
-        self._derived.pop(p, None)
+        self._derived.pop(number, None)
 
     # -- fold
 
-    def fold(self, p: int, part: Part, records: Sequence[Record]) -> None:
+    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
         """Count the events of the messages."""
-        derived = self._derived[p]
-        if part.closed != derived.marker:
-            derived.marker = part.closed
-            derived.closed_hour = hour_from_iso(part.closed.decode()) if part.closed else 0
+        p, derived = partition.number, self._derived[partition.number]
+        if partition.watermark != derived.watermark:
+            derived.watermark = partition.watermark
+            derived.closed_hour = hour_from_iso(partition.watermark.decode()) if partition.watermark else 0
         counted = copies = late = 0
         for record in records:
             try:
@@ -141,7 +144,7 @@ class SessionCost(FoldTable):
                     )
                     self._refuse(derived, Reason.INVALID_MESSAGE, letter)
             if batch.events:
-                tally = self._count(p, part, derived, record, batch)
+                tally = self._count(partition, derived, record, batch)
                 counted += tally[0]
                 copies += tally[1]
                 late += tally[2]
@@ -150,9 +153,10 @@ class SessionCost(FoldTable):
         metrics.duplicates.inc(copies)
         metrics.late.inc(late)
 
-    def _count(self, p: int, part: Part, derived: Derived, record: Record, batch: Batch) -> tuple[int, int, int]:
+    def _count(self, partition: Partition, derived: Derived, record: Record, batch: Batch) -> tuple[int, int, int]:
         """Count the events of one message; return how many were counted, copies, and counted late."""
-        offset, append_ms = record.offset, record.timestamp
+        p, offset, append_ms = partition.number, record.offset, record.timestamp
+        version = partition.version(offset)
         window, price, book = self._window, self._book.price, self._book.hash
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
@@ -168,13 +172,13 @@ class SessionCost(FoldTable):
             if hour != last or at >= future:
                 reason = window.verdict(at, hour, append_ms, derived.closed_hour)
                 last = None if reason is Reason.FROM_THE_FUTURE else hour
-                if reason is Reason.CLOSED and offset < part.settled:
+                if reason is Reason.CLOSED and version < partition.settled:
                     reason, state = None, None  # seen again: it was counted or refused before its hour was closed
                 elif reason is None:
                     late = hour_state.is_late(hour, append_ms)
                     key = prefix + self._hour(hour)
-                    state = self._state(p, part, derived, key, batch)
-                    if state.version >= offset:
+                    state = self._state(partition, derived, key, batch)
+                    if state.version >= version:
                         state = None
                     else:
                         touched[key] = state
@@ -211,8 +215,8 @@ class SessionCost(FoldTable):
                     derived, refused, dead_letters.refused_event(p, offset, append_ms, batch, event[13], refused)
                 )
         for state in touched.values():
-            state.version = offset
-        part.dirty.update(touched)
+            state.version = version
+        partition.dirty.update(touched)
         derived.weight += len(events)
         derived.newest = (append_ms, events[-1][1])
         return counted, copies, lates
@@ -225,12 +229,12 @@ class SessionCost(FoldTable):
             iso = self._iso[hour] = hour_iso(hour)
         return iso.encode()
 
-    def _state(self, p: int, part: Part, derived: Derived, key: bytes, batch: Batch) -> State:
-        state: State | None = part.cache.get(key)
+    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: Batch) -> State:
+        state: State | None = partition.cache.get(key)
         if state is None:
-            raw = self.store.read(p, key)
-            state = State(batch.client, batch.provider) if raw is None else hour_state.load(raw)
-            part.cache[key] = state
+            raw = partition.stored(key)
+            state = State(batch.client, batch.provider) if raw is None else state_rows.load(key, raw, partition.stored)
+            partition.cache[key] = state
             derived.weight += STATE_IDS + len(state.ids)
         return state
 
@@ -245,71 +249,80 @@ class SessionCost(FoldTable):
 
     # -- what leaves
 
-    def public(self, p: int, states: Mapping[bytes, State], version: int) -> Sequence[PublicRows]:
-        """Return the rows of the changed session-hours, the partials of their hours, and the dead letters."""
-        derived, part = self._derived[p], self.part(p)
-        assert part is not None
+    def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:  # noqa: ARG002
+        """Return the changed session-hours, for the changelog and for readers, their hours' partials, dead letters."""
+        p, derived = partition.number, self._derived[partition.number]
         rows = [(key, hour_state.to_row(key, state)) for key, state in states.items()]
         derived.hours.carry(states)
-        hours = derived.hours.take(version, part.closed)
+        hour_rows, partials = derived.hours.take()
         refused, derived.letters = derived.letters, []
-        derived.sent, derived.newest = (version, self._clock.monotonic(), derived.newest), None
-        self._trim(part, derived, states)
+        derived.sent, derived.newest = (self._clock.monotonic(), derived.newest), None
+        self._trim(partition, derived, states)
         self._metrics.rows.labels("session_hours").inc(len(rows))
-        self._metrics.rows.labels("hours").inc(len(hours))
+        self._metrics.rows.labels("hours").inc(len(hour_rows))
         topics = self._topics
-        return (
-            PublicRows(topics.session_hour_rows.name, p, rows, _ROW_HEADERS),
-            PublicRows(topics.hour_rows.name, p, hours, _HOUR_HEADERS),
-            PublicRows(topics.deadletters.name, 0, refused, _LETTER_HEADERS),
+        written, derived.again = derived.again, []
+        forgotten: list[Row] = []
+        for key, state in states.items():
+            its_rows, its_tombstones = state_rows.dump(key, state)
+            written += its_rows
+            forgotten += its_tombstones
+        return Group(
+            [*written, *forgotten],
+            (
+                PublicRows(topics.session_hour_rows.name, p, rows, _ROW_HEADERS),
+                PublicRows(topics.hour_rows.name, p, hour_rows, _HOUR_HEADERS),
+                PublicRows(topics.deadletters.name, 0, refused, _LETTER_HEADERS),
+            ),
+            partials,
         )
 
-    def newest(self, p: int, topic: str, key: bytes) -> Version | None:
-        """Return the version of what was written last; None for hours that are closed: their states may be gone."""
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
+        """Tell whether a public row is the one in the store; of an hour that is closed, any row is."""
         if topic == self._topics.hour_rows.name:
-            return self._derived[p].hours.emitted.get(key)
-        part = self.part(p)
-        if part is None or (part.closed is not None and self.is_closed(key, part.closed)):
-            return None
-        raw = self.store.read(p, key)
-        return None if raw is None else (GENERATION, hour_state.version_of(raw))
+            hour = key.split(b"|")[2]
+            if partition.watermark is not None and hour < partition.watermark:
+                return True
+            wanted = hours.stored_row(partition.number, key, partition.stored)
+            return wanted is None or row == wanted
+        if partition.watermark is not None and self.is_closed(key, partition.watermark):
+            return True
+        raw = partition.stored(key)
+        return raw is None or row == state_rows.public_row(key, raw, partition.stored)
 
-    def row_version(self, topic: str, row: bytes | None) -> Version:  # noqa: ARG002 - both have it alike
-        """Return `version` of a row."""
-        return hour_state.row_version(row)
-
-    def rewrite(self, p: int, part: Part, topic: str, keys: Collection[bytes]) -> None:
+    def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         """Write session-hours, or partials of hours, again."""
-        derived = self._derived[p]
+        derived = self._derived[partition.number]
         if topic == self._topics.hour_rows.name:
             derived.hours.again(keys)
             return
         for key in keys:
-            state, raw = part.cache.get(key), self.store.read(p, key)
+            state, raw = partition.cache.get(key), partition.stored(key)
+            if not state_rows.is_head(key):
+                if raw is not None:
+                    derived.again.append((key, raw))
+                continue
             if state is None and raw is not None:  # a tombstone may have come meanwhile
-                state = hour_state.load(raw)
+                state = state_rows.load(key, raw, partition.stored)
                 derived.weight += STATE_IDS + len(state.ids)
             if state is not None:
-                part.cache[key] = part.dirty[key] = state
+                partition.cache[key] = partition.dirty[key] = state
 
-    def _trim(self, part: Part, derived: Derived, states: Mapping[bytes, State]) -> None:
+    def _trim(self, partition: Partition, derived: Derived, states: Mapping[bytes, State]) -> None:
         """Bound the decoded states. At this moment all but `states` are in the store: a group follows the other."""
         if sum(one.weight for one in self._derived.values()) > MAX_CACHE_IDS:
-            part.cache = dict(states)
+            partition.cache = dict(states)
             derived.weight = sum(STATE_IDS + len(state.ids) for state in states.values())
 
-    def moved(self) -> None:
-        """Note that work goes on, and of each group that has been acknowledged since how long it took."""
-        super().moved()
-        for p, derived in self._derived.items():
-            if derived.sent is None:
-                continue
-            version, since, newest = derived.sent
-            part = self.part(p)
-            if part is not None and part.applied.offset > version:
-                derived.sent = None
-                self._metrics.commit.observe(self._clock.monotonic() - since)
-                if newest is not None:
-                    now = self._clock.now_ns()
-                    self._metrics.append_to_row.observe(max(0.0, now / 1e9 - newest[0] / 1e3))
-                    self._metrics.event_to_row.observe(max(0.0, (now - newest[1]) / 1e9))
+    def acknowledged(self, partition: Partition) -> None:
+        """Measure how long the group took, and how old its newest message is."""
+        derived = self._derived[partition.number]
+        if derived.sent is None:
+            return
+        since, newest = derived.sent
+        derived.sent = None
+        self._metrics.commit.observe(self._clock.monotonic() - since)
+        if newest is not None:
+            now = self._clock.now_ns()
+            self._metrics.append_to_row.observe(max(0.0, now / 1e9 - newest[0] / 1e3))
+            self._metrics.event_to_row.observe(max(0.0, (now - newest[1]) / 1e9))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tallystream.agents.genai_calls.agent import CallConfig
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost.hour_state import Window
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -25,5 +26,8 @@ class WorkerConfig:
     """Its name, stable over restarts and unlike any other worker's."""
     static: bool
     """Whether the group knows it by `instance`, so that a restart gives it its own partitions back."""
+    calls: CallConfig = field(default_factory=CallConfig)
     session_timeout: float = 6.0
     """Without a heartbeat for this long, the group gives the worker's partitions to others."""
+    accept_loss: bool = False
+    """Go on where usage messages are gone that were not counted, or when it cannot be told whether they were."""

@@ -17,6 +17,7 @@ from tallystream.schemas import topic_names
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import hour_iso, hour_of
+from tallystream.streams.runtime.fold import Loss
 from tallystream.streams.service.clock import utc
 
 Row = tuple[bytes, bytes]
@@ -43,6 +44,13 @@ def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, de
     raw = value or b""
     digest = sha256(raw).hexdigest()
     return _letter(p, offset, index, append_ms, Reason.INVALID_MESSAGE, detail, size=len(raw), sha256=digest)
+
+
+def records_lost(p: int, loss: Loss) -> Row:
+    """Return the letter of usage messages that are gone, counted or not."""
+    source = (topic_names.USAGE, str(p), f"{loss.first}-{loss.last}", "0")
+    detail = f"partition {p} of the usage topic: {loss}"
+    return dead_letter(source, Reason.RECORDS_LOST, detail, utc(max(0, loss.append_ms) * 1_000_000))
 
 
 def refused_event(p: int, offset: int, append_ms: int, batch: Batch, index: int, reason: Reason) -> Row:

@@ -3,38 +3,29 @@
 - An event counts once: its id is remembered, and what is too old for the ids that are remembered does not count at all.
 - Totals do not depend on the order in which events come, nor on how messages split them, nor on how often they come.
 - A state knows the offset of the last message in it (`version`): a message up to that offset is in it already.
-- `load(dump(state))` is the state.
+- What `state_rows` reads of a state is what it wrote.
 
 Which events may still be counted depends on nothing but the event and its own message (`Window.verdict`) and on the
-partition's closed marker: not on other clients' clocks, nor on ours.
+partition's watermark: not on other clients' clocks, nor on ours.
 """
 
 from __future__ import annotations
 
-import struct
-import sys
-from array import array
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import orjson
 
 from tallystream.agents.session_cost import sums as s
+from tallystream.agents.session_cost.event_ids import EventIds
 from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
-from tallystream.schemas.errors import Reason, UnfitError
+from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_MS, hour_iso, is_final
-from tallystream.schemas.versions import OLDEST, find_version
+from tallystream.streams.runtime.changelog import split_version
 
 FUTURE_MS = 24 * HOUR_MS
-GENERATION = 0
-"""First part of a row's version, until a deliberate rebuild."""
 
-BLOCK = 512
-"""Event ids are forgotten in blocks; of each the newest event time is kept."""
-BLOCKS = 8
-"""Full blocks that are remembered: at least the last 4,096 ids are."""
 MAX_BUCKET_BYTES = 600_000
 """What the buckets of one row may take, so that neither row nor state outgrows a Kafka message (900 kB)."""
 _BUCKET_BYTES = 640
@@ -42,10 +33,6 @@ _BUCKET_BYTES = 640
 
 BucketKey = tuple[str, str | None, str | None, str, str]
 """model, service_tier, speed, book, attribution (canonical JSON)."""
-
-_FORMAT = 1
-_HEAD = struct.Struct("<BqI")
-"""Format, version, length of the JSON; the ids follow it, 8 bytes each, little-endian."""
 
 
 class Outcome(Enum):
@@ -84,8 +71,8 @@ class Window:
             return Reason.FROM_THE_FUTURE
         return Reason.CLOSED if hour < closed_hour else None
 
-    def marker(self, append_ms: int) -> bytes:
-        """Return the closed marker: hours before it can get no event from any message appended from now on.
+    def watermark(self, append_ms: int) -> bytes:
+        """Return the watermark: hours before it can get no event from any message appended from now on.
 
         Hours as `hour_iso` writes them, which compare bytewise as they do in time.
         """
@@ -100,14 +87,13 @@ def is_late(hour: int, append_ms: int) -> bool:
 class State:
     """One session-hour.
 
-    `version` is the offset of the last message in it, -1 when there is none. `ids` are the remembered event ids in
-    order of arrival, `seen` the same as a set; `newest[i]` is the newest event time of block i (the last one is open),
-    `floor` that of everything forgotten. `size` bounds the bytes of the buckets. `carried` is what of the buckets the
-    hours have already (`rollups`): of a state just read, all of it.
+    `version` is that of the last message in it, -1 when there is none; `ids` are the event ids it remembers. `size`
+    bounds the bytes of the buckets. `carried` is what of the buckets the hours have already (`hours`): of a state just
+    read, all of it. `names` are the buckets that have a row of their own (`state_rows`).
     """
 
     __slots__ = (
-        "buckets", "carried", "client", "duplicates", "floor", "ids", "newest", "provider", "seen", "size", "version",
+        "buckets", "carried", "client", "duplicates", "ids", "names", "provider", "size", "version",
     )  # fmt: skip
 
     def __init__(self, client: str, provider: str) -> None:
@@ -117,11 +103,9 @@ class State:
         self.duplicates = 0
         self.buckets: dict[BucketKey, list[int]] = {}
         self.carried: dict[BucketKey, tuple[int, ...]] = {}
+        self.names: dict[BucketKey, bytes] = {}
         self.size = 0
-        self.ids = array("Q")
-        self.seen: set[int] = set()
-        self.newest = [-1]
-        self.floor = -1
+        self.ids = EventIds()
 
 
 def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
@@ -133,11 +117,11 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
     `state.version` once all events of a message are applied.
     """
     ident, at, model, tier, speed, plain, read, write_5m, write_1h, output, reasoning, tool, reported, _ = event
-    seen = state.seen
-    if ident in seen:
+    ids = state.ids
+    if ident in ids.seen:
         state.duplicates += 1
         return DUPLICATE
-    if at <= state.floor:
+    if at <= ids.floor:
         return BEYOND_DEDUPE
     sums = state.buckets.get((model, tier, speed, book, attribution))
     if sums is None:
@@ -145,14 +129,7 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
         if sums is None:
             return ROW_FULL
 
-    ids = state.ids
-    ids.append(ident)
-    seen.add(ident)
-    newest = state.newest
-    if at > newest[-1]:
-        newest[-1] = at
-    if not len(ids) % BLOCK:
-        _roll(state)
+    ids.add(ident, at)
 
     sums[0] += 1  # in the order of agents.sums; most of these are 0, and adding costs more than asking
     if plain:
@@ -183,7 +160,7 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
 
 def _open(state: State, key: BucketKey) -> list[int] | None:
     """Add a bucket, unless the row would grow too large."""
-    size = state.size + len(orjson.dumps(key)) + _BUCKET_BYTES
+    size = state.size + size_of(key)
     if size > MAX_BUCKET_BYTES and state.buckets:
         return None
     state.size = size
@@ -191,85 +168,9 @@ def _open(state: State, key: BucketKey) -> list[int] | None:
     return sums
 
 
-def _roll(state: State) -> None:
-    """Start a new block of ids, and forget the oldest when there are enough."""
-    state.newest.append(-1)
-    if len(state.newest) > BLOCKS + 1:
-        state.floor = max(state.floor, state.newest.pop(0))
-        state.seen.difference_update(state.ids[:BLOCK])
-        del state.ids[:BLOCK]
-
-
-def dump(state: State) -> bytes:
-    """Return the row of the changelog and the store."""
-    # Money as text: it may exceed the 64 bits that orjson writes.
-    buckets = [
-        (*key, *sums[: s.COST], str(sums[s.COST]), sums[s.UNPRICED], str(sums[s.REPORTED]), *sums[s.REPORTS :])
-        for key, sums in state.buckets.items()
-    ]
-    head = orjson.dumps((state.client, state.provider, state.duplicates, state.floor, state.newest, buckets))
-    return b"%b%b%b" % (_HEAD.pack(_FORMAT, state.version, len(head)), head, _little(state.ids).tobytes())
-
-
-def load(raw: bytes) -> State:
-    """Return the state that `dump` wrote.
-
-    Raises:
-        UnfitError: another format, such as that of a newer version.
-
-    """
-    version, (client, provider, duplicates, floor, newest, buckets), end = _head(raw)
-    state = State(client, provider)
-    state.version, state.duplicates, state.floor, state.newest = version, duplicates, floor, newest
-    state.buckets = _buckets(buckets)
-    state.carried = {key: tuple(sums) for key, sums in state.buckets.items()}
-    state.size = sum(len(orjson.dumps(key)) + _BUCKET_BYTES for key in state.buckets)
-    ids = array("Q")
-    ids.frombytes(raw[end:])
-    state.ids = _little(ids)
-    state.seen = set(state.ids)
-    return state
-
-
-def load_buckets(raw: bytes) -> dict[BucketKey, list[int]]:
-    """Return only the buckets of a row: what a rollup needs, without the ids."""
-    return _buckets(_head(raw)[1][5])
-
-
-def version_of(raw: bytes) -> int:
-    """Return the offset of the last message in a row."""
-    version: int = _HEAD.unpack_from(raw)[1]
-    return version
-
-
-def row_version(row: bytes | None) -> tuple[int, int]:
-    """Return a public row's version, one below all others where there is none."""
-    return find_version(row) or OLDEST
-
-
-def _head(raw: bytes) -> tuple[int, Any, int]:
-    """Return version, decoded JSON and where the ids begin."""
-    form, version, length = _HEAD.unpack_from(raw)
-    if form != _FORMAT:
-        raise UnfitError(
-            f"the table session_hours holds rows of format {form}, this version reads {_FORMAT}",
-            "run the version that wrote them, or a newer one",
-        )
-    end = _HEAD.size + length
-    return version, orjson.loads(raw[_HEAD.size : end]), end
-
-
-def _buckets(rows: list[list[Any]]) -> dict[BucketKey, list[int]]:
-    # int() turns the two that are text back, and leaves the others
-    return {(row[0], row[1], row[2], row[3], row[4]): list(map(int, row[5:])) for row in rows}
-
-
-def _little(ids: array[int]) -> array[int]:
-    if sys.byteorder == "little":
-        return ids
-    swapped = array("Q", ids)
-    swapped.byteswap()
-    return swapped
+def size_of(key: BucketKey) -> int:
+    """Return the bytes that a bucket may take in a row."""
+    return len(orjson.dumps(key)) + _BUCKET_BYTES
 
 
 def to_row(key: bytes, state: State) -> bytes:
@@ -293,7 +194,7 @@ def to_row(key: bytes, state: State) -> bytes:
             "provider": state.provider,
             "session_id": session,
             "hour": hour,
-            "version": (GENERATION, state.version),
+            "version": split_version(state.version),
             "duplicates": state.duplicates,
             "buckets": buckets,
         }

@@ -1,55 +1,76 @@
-"""Hours: what a connection's models cost a team in a UTC hour, one partition's share of it.
+"""Hours: what a connection's models cost a team in a UTC hour, one partition's share of it (a partial).
 
-These sums have no changelog. They live and die with the partition: rebuilt from the rows of its session-hours when it
-is recovered, and from then on raised by what each group adds to those rows. What leaves is the absolute sum of the
-partition (a partial), never a difference; readers add the partials of all partitions.
+A partial is the sum of the partition's session-hours, a function of their rows and of nothing else. It is kept beside
+them in the local store, written in the same step, and is in no changelog: whoever recovers the session-hours has it
+again, row by row. What leaves is the absolute sum, never a difference; readers add the partials of all partitions.
+Its version is the highest of its session-hours' when it changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import add, sub
 
 import orjson
 
+from tallystream.agents.session_cost import state_rows
 from tallystream.agents.session_cost import sums as s
-from tallystream.agents.session_cost.hour_state import GENERATION, BucketKey, State
+from tallystream.agents.session_cost.hour_state import BucketKey, State
 from tallystream.schemas import keys
+from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
+from tallystream.streams.runtime.fold import Replacement
 
-HourKey = tuple[str, str, str, str | None]
-"""connection_id, hour (as `hour_iso` writes it), model, team."""
+FORMAT = b"hours/1"
+MAX_CACHE = 10_000
+"""Decoded partials kept, a partition."""
+
+HourKey = tuple[str, str, str, str]
+"""connection_id, model, team (empty: none), hour as `hour_iso` writes it."""
+Read = Callable[[bytes], bytes | None]
+
+
+class Partial:
+    """One partial: `sums` in the order of `sums`, `version` that of the message that changed it last."""
+
+    __slots__ = ("sums", "version")
+
+    def __init__(self, version: int = -1, sums: list[int] | None = None) -> None:
+        self.version = version
+        self.sums = s.zero() if sums is None else sums
+
+    def dump(self) -> bytes:
+        """Return the row of the store; money is text, because it may exceed the 64 bits that orjson writes."""
+        return orjson.dumps((self.version, list(map(str, self.sums))))
+
+    @classmethod
+    def load(cls, raw: bytes) -> Partial:
+        """Return what `dump` wrote."""
+        version, sums = orjson.loads(raw)
+        return cls(version, list(map(int, sums)))
 
 
 class HourSums:
-    """One partition's partials. Sync, no I/O; `p` is the partition's number."""
+    """One partition's partials, read from the store when they are needed. Sync; `p` is the partition's number."""
 
-    def __init__(self, p: int) -> None:
+    def __init__(self, p: int, read: Read) -> None:
         self._p = p
-        self._sums: dict[HourKey, list[int]] = {}
-        self._dirty: set[HourKey] = set()
-        self.emitted: dict[bytes, tuple[int, int]] = {}
-        """The version that each partial was emitted with last, by key as `take` gives it."""
-
-    def __len__(self) -> int:
-        return len(self._sums)
-
-    def rebuild(self, rows: Iterable[tuple[bytes, dict[BucketKey, list[int]]]]) -> None:
-        """Add up all session-hours; all partials are emitted again with the next group.
-
-        They may have been emitted before, by a worker that could be late with an older one: with a new version now,
-        the newest is the last one too, and compaction keeps it.
-        """
-        for key, buckets in rows:
-            self._raise(key, buckets, {})
+        self._read = read
+        self._cache: dict[HourKey, Partial] = {}
+        self._dirty: dict[HourKey, Partial] = {}
 
     def carry(self, states: Mapping[bytes, State]) -> None:
         """Add what these session-hours have gained since they were carried last."""
         for key, state in states.items():
-            self._raise(key, state.buckets, state.carried)
+            self.replace(key, state.buckets, state.carried, state.version)
 
-    def _raise(
-        self, key: bytes, buckets: Mapping[BucketKey, list[int]], before: dict[BucketKey, tuple[int, ...]]
+    def replace(
+        self,
+        key: bytes,
+        buckets: Mapping[BucketKey, Sequence[int]],
+        before: dict[BucketKey, tuple[int, ...]],
+        version: int,
     ) -> None:
+        """Put a session-hour's buckets in the place of those `before`, which become the same."""
         connection, _, hour = keys.split(key)
         for bucket, sums in buckets.items():
             now, then = tuple(sums), before.get(bucket)
@@ -57,46 +78,89 @@ class HourSums:
                 continue
             before[bucket] = now
             team = orjson.loads(bucket[4]).get("team") if '"team"' in bucket[4] else None
-            hour_key = (connection, hour, bucket[0], team)
-            total = self._sums.get(hour_key)
+            partial = self._partial((connection, bucket[0], team or "", hour))
             gained = now if then is None else map(sub, now, then)
-            self._sums[hour_key] = list(now) if total is None else list(map(add, total, gained))
-            self._dirty.add(hour_key)
+            partial.sums = list(map(add, partial.sums, gained))
+            partial.version = max(partial.version, version)
 
-    def again(self, keys: Collection[bytes]) -> None:
-        """Have these partials, keys as `take` gives them, emitted with the next group."""
-        self._dirty |= {key for key in self._sums if self._key(key) in keys}
+    def _partial(self, key: HourKey) -> Partial:
+        partial = self._cache.get(key)
+        if partial is None:
+            raw = self._read(store_key(key))
+            partial = self._cache[key] = Partial() if raw is None else Partial.load(raw)
+        self._dirty[key] = partial
+        return partial
 
-    def _key(self, key: HourKey) -> bytes:
-        connection, hour, model, team = key
-        return keys.join(str(self._p), connection, hour, model, team or "")
+    def again(self, public_keys: Collection[bytes]) -> None:
+        """Have these partials, keys as in the topic, emitted with the next group."""
+        for public_key in public_keys:
+            self._partial(_from_public(public_key))
 
-    def take(self, version: int, closed: bytes | None) -> list[tuple[bytes, bytes]]:
-        """Return the changed partials as (key, `schemas.rows.HourCost`); `version` is the offset just applied.
+    def take(self) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
+        """Return the changed partials: as (key, `schemas.rows.HourCost`) for readers, and as rows for the store."""
+        dirty, self._dirty = self._dirty, {}
+        if len(self._cache) > MAX_CACHE:
+            self._cache = dict(dirty)  # the others are in the store: a group follows the other
+        public = [(public_key(self._p, key), to_row(self._p, key, partial)) for key, partial in dirty.items()]
+        return public, [(store_key(key), partial.dump()) for key, partial in dirty.items()]
 
-        Hours that `closed` closes are then forgotten: nothing can be added to them any more, so they are never emitted
-        again.
-        """
-        rows = [self._row(key, version) for key in self._dirty]
-        self.emitted |= dict.fromkeys((key for key, _ in rows), (GENERATION, version))
-        self._dirty = set()
-        if closed is not None:
-            marker = closed.decode()
-            for key in [key for key in self._sums if key[1] < marker]:
-                del self._sums[key]
-                self.emitted.pop(self._key(key), None)
-        return rows
 
-    def _row(self, key: HourKey, version: int) -> tuple[bytes, bytes]:
-        connection, hour, model, team = key
-        return self._key(key), orjson.dumps(
-            {
-                "partition": self._p,
-                "connection_id": connection,
-                "hour": hour,
-                "model": model,
-                "team": team,
-                "version": (GENERATION, version),
-                **s.to_fields(self._sums[key]),
-            }
-        )
+def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]:
+    """Return the partials' rows that these replacements of session-hours change.
+
+    A session-hour that is gone has been closed, and its hours with it: they are removed as they are.
+    """
+    hours = HourSums(p, read)
+    now = {key: new for key, _, new in replaced if new is not None}
+
+    def read_now(key: bytes) -> bytes | None:
+        """Rows that a head needs may have come with it."""
+        return now[key] if key in now else read(key)
+
+    for key, old, new in replaced:
+        if new is not None and state_rows.is_head(key):
+            before: dict[BucketKey, tuple[int, ...]] = {}
+            if old is not None:
+                buckets = state_rows.load_buckets(key, old, read_now)
+                before = {bucket: tuple(sums) for bucket, sums in buckets.items()}
+            hours.replace(key, state_rows.load_buckets(key, new, read_now), before, state_rows.version_of(new))
+    return hours.take()[1]
+
+
+def stored_row(p: int, key: bytes, read: Read) -> bytes | None:
+    """Return the public row of the partial with this public key as the store has it; None when it has none."""
+    hour_key = _from_public(key)
+    raw = read(store_key(hour_key))
+    return None if raw is None else to_row(p, hour_key, Partial.load(raw))
+
+
+def store_key(key: HourKey) -> bytes:
+    """Return the key in the store; it ends with the hour, as a session-hour's."""
+    return DERIVED + keys.join(*key)
+
+
+def public_key(p: int, key: HourKey) -> bytes:
+    """Return the key in the topic."""
+    connection, model, team, hour = key
+    return keys.join(str(p), connection, hour, model, team)
+
+
+def _from_public(key: bytes) -> HourKey:
+    _, connection, hour, model, team = keys.split(key)
+    return connection, model, team, hour
+
+
+def to_row(p: int, key: HourKey, partial: Partial) -> bytes:
+    """Return a `schemas.rows.HourCost`."""
+    connection, model, team, hour = key
+    return orjson.dumps(
+        {
+            "partition": p,
+            "connection_id": connection,
+            "hour": hour,
+            "model": model,
+            "team": team or None,
+            "version": split_version(partial.version),
+            **s.to_fields(partial.sums),
+        }
+    )

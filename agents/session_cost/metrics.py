@@ -12,11 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tallystream.schemas.errors import Reason
-from tallystream.streams.runtime import FoldTable
+from tallystream.streams.runtime import Engine
 
 MAX_UNPRICED = 50
 """Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
-BOOK = ("tallystream_book", "The price book requests are priced with.")
+BOOK = ("tallystream_worker_book", "The price book requests are priced with.")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
 
 
@@ -25,17 +25,17 @@ class FoldMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
-            "tallystream_usage_events",
+            "tallystream_worker_usage_events",
             "Usage events counted into a session-hour. After a crash some are counted here again, never in the rows.",
             registry=registry,
         )
         self.duplicates = Counter(
-            "tallystream_duplicate_events",
+            "tallystream_worker_duplicate_events",
             "Copies of events that were counted already: clients that resend. Harmless.",
             registry=registry,
         )
         self.late = Counter(
-            "tallystream_late_events",
+            "tallystream_worker_late_events",
             "Events counted after their hour was final (its end and 1 h): a final row changed."
             " A client's clock is wrong, or a spool was away for long.",
             registry=registry,
@@ -47,33 +47,33 @@ class FoldMetrics:
             registry=registry,
         )
         self.unpriced = Counter(
-            "tallystream_unpriced_requests",
+            "tallystream_worker_unpriced_requests",
             "Requests counted without a price: the book does not know this model, tier or speed."
             " Give it a price of your own (TALLYSTREAM_PRICES) or upgrade.",
             ["provider", "model", "tier"],
             registry=registry,
         )
         self.rows = Counter(
-            "tallystream_public_rows",
+            "tallystream_worker_public_rows",
             "Rows sent to the topics of rows, by kind: session_hours, hours.",
             ["kind"],
             registry=registry,
         )
         self.append_to_row = Histogram(
-            "tallystream_append_to_row_seconds",
+            "tallystream_worker_append_to_row_seconds",
             "From a usage message's append to its row being acknowledged, of the newest message of each group.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.event_to_row = Histogram(
-            "tallystream_event_to_row_seconds",
+            "tallystream_worker_event_to_row_seconds",
             "From an event (client's clock) to its row being acknowledged, of the newest message of each group:"
             " what a user waits for, the client's own batching included.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.commit = Histogram(
-            "tallystream_group_commit_seconds",
+            "tallystream_worker_group_commit_seconds",
             "From a group being serialised to its being acknowledged and stored. Rises with a slow Kafka or disk.",
             buckets=_SECONDS,
             registry=registry,
@@ -98,47 +98,77 @@ class RuntimeCollector(Collector):
     """The runtime's counters and positions of one table, read when scraped."""
 
     COUNTERS = (
-        ("folded", "Usage messages folded."),
-        ("skipped", "Messages delivered again after they had been counted: after a rebalance or a seek back."),
-        ("gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
-        ("tails", "Times nothing came although the topic had more; each is followed by a seek back."),
-        ("repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
-        ("groups", "Groups of rows acknowledged and stored."),
-        ("public_seconds", "Seconds groups waited for their public rows' acknowledgement; divide by the groups."),
-        ("changelog_seconds", "Seconds groups waited for the changelog's acknowledgement; divide by the groups."),
-        ("rows", "Rows and tombstones written to the changelog."),
-        ("expired", "Tombstones of hours past their lateness."),
-        ("recovered", "Changelog records read at assignments."),
-        ("stale", "Changelog records of a worker that had lost its partition, ignored."),
-        ("overtaken", "Public rows written again because a replaced worker's older ones had come after them."),
-        ("foreign", "Changelog records that are not the table's, ignored: somebody else writes to the topic."),
+        ("folded_messages", "folded", "Usage messages folded."),
+        (
+            "skipped_messages",
+            "skipped",
+            "Messages delivered again after they had been counted: after a rebalance or a seek back.",
+        ),
+        ("gaps", "gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
+        (
+            "tail_stalls",
+            "tail_stalls",
+            "Times nothing came although the topic had more; each is followed by a seek back.",
+        ),
+        ("repairs", "repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
+        ("groups", "groups", "Groups of rows acknowledged and stored."),
+        (
+            "public_wait_seconds",
+            "public_seconds",
+            "Seconds groups waited for their public rows' acknowledgement; divide by the groups.",
+        ),
+        (
+            "changelog_wait_seconds",
+            "changelog_seconds",
+            "Seconds groups waited for the changelog's acknowledgement; divide by the groups.",
+        ),
+        (
+            "lost_messages",
+            "lost_records",
+            "Usage messages that Kafka no longer has: lost by a broker, or deleted uncounted. Dead letters name them.",
+        ),
+        ("changelog_rows", "rows", "Rows and tombstones written to the changelog."),
+        ("expired_rows", "expired", "Tombstones of hours past their lateness."),
+        ("recovered_records", "recovered", "Changelog records read at assignments."),
+        ("zombie_records", "zombie_records", "Changelog records of a worker that had lost its partition, ignored."),
+        (
+            "late_writes",
+            "late_writes",
+            "Public rows written again because a replaced worker's older ones had come after them.",
+        ),
+        (
+            "unknown_records",
+            "unknown_records",
+            "Changelog records that are not the table's, ignored: somebody else writes to the topic.",
+        ),
     )
+    """What the metric is called, the attribute of `Counters`, and what it means."""
 
-    def __init__(self, table: FoldTable, rebalances: Callable[[], int]) -> None:
+    def __init__(self, table: Engine, rebalances: Callable[[], int]) -> None:
         self._table = table
         self._rebalances = rebalances
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families."""
         counters = self._table.counters
-        for name, text in self.COUNTERS:
-            yield CounterMetricFamily(f"tallystream_worker_{name}", text, value=getattr(counters, name))
+        for name, attribute, text in self.COUNTERS:
+            yield CounterMetricFamily(f"tallystream_worker_{name}", text, value=getattr(counters, attribute))
         yield CounterMetricFamily(
             "tallystream_worker_rebalances", "Assignments of partitions to this worker.", value=self._rebalances()
         )
         progress = self._table.progress()
         yield GaugeMetricFamily(
-            "tallystream_worker_partitions", "Partitions owned and recovered.", value=len(progress.parts)
+            "tallystream_worker_partitions", "Partitions owned and recovered.", value=len(progress.partitions)
         )
         yield GaugeMetricFamily(
-            "tallystream_worker_partitions_recovering",
+            "tallystream_worker_recovering_partitions",
             "Partitions assigned, not recovered yet.",
             value=progress.pending,
         )
         lag = GaugeMetricFamily(
-            "tallystream_worker_lag", "Messages not yet acknowledged in the changelog.", labels=["partition"]
+            "tallystream_worker_lag_messages", "Messages not yet acknowledged in the changelog.", labels=["partition"]
         )
-        for p, part in progress.parts.items():
-            if part.end is not None:
-                lag.add_metric([str(p)], max(0, part.end - part.applied))
+        for p, partition in progress.partitions.items():
+            if partition.end is not None:
+                lag.add_metric([str(p)], max(0, partition.end - partition.applied))
         yield lag

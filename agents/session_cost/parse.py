@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 
@@ -22,17 +22,17 @@ from tallystream.schemas.usage import (
     ATTRIBUTION_KEYS,
     MAX_BYTES,
     MAX_EVENTS,
+    MAX_SEEN_BY,
     MAX_SESSION_BYTES,
     TOKEN_COUNTS,
-    Client,
     UsageBatch,
     UsageEvent,
 )
 
 MAX_TEXT_BYTES = 256
 """UTF-8 bytes of a model, tier, speed or connection id at most."""
-MAX_ATTRIBUTION_BYTES = 12 * 1024
-"""Bytes of the attribution's JSON at most: seven texts of 256 bytes, each of them escaped, fit."""
+MAX_ATTRIBUTION_BYTES = 14 * 1024
+"""Bytes of the attribution's JSON at most: eight texts of 256 bytes, each of them escaped, fit."""
 MAX_EVENT_TOKENS = 2**40
 """No model response has so many tokens; sums of what is below stay countable."""
 
@@ -43,7 +43,6 @@ output, reasoning, tool, reported cost in pico-dollars, index in the message."""
 _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
 _ATTRIBUTION_KEYS = frozenset(ATTRIBUTION_KEYS)
-_CLIENTS = frozenset(get_args(Client))
 _ZERO = dict.fromkeys(TOKEN_COUNTS, 0)
 _MAIN = itemgetter("event_id", "occurred_at", "model", *TOKEN_COUNTS)
 _MAIN_LENGTH = 3 + len(TOKEN_COUNTS)
@@ -90,9 +89,7 @@ def parse(key: bytes | None, value: bytes | None) -> Batch:
         raise InvalidMessageError("session_id is empty")
     if key != keys.join(connection, session):
         raise InvalidMessageError("the message's key is not connection_id|session_id")
-    client = message.get("client")
-    if type(client) is not str or client not in _CLIENTS:
-        raise InvalidMessageError("client is none that we know")
+    client = _text(message, "client")
     raw = message.get("events")
     if type(raw) is not list or not 1 <= len(raw) <= MAX_EVENTS:
         raise InvalidMessageError(f"events is not a list of 1 to {MAX_EVENTS}")
@@ -188,7 +185,21 @@ def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
     for name, text in (("service_tier", tier), ("speed", speed), ("turn_id", turn), ("reported_cost_usd", usd)):
         if text is not None and (type(text) is not str or (name != "turn_id" and _long(text))):
             raise InvalidMessageError(f"{name} is not a text of at most {MAX_TEXT_BYTES} bytes")
+    if "basis" in event or "seen_by" in event:
+        _evidence(get("basis"), get("seen_by"))
     try:
         return tier or None, speed or None, None if usd is None else reported_pico(usd)
     except ValueError as exc:
         raise InvalidMessageError(str(exc)) from None
+
+
+def _evidence(basis: object, seen_by: object) -> None:
+    """Check what says how an event was found; it changes no sum."""
+    if basis not in (None, "aggregate"):
+        raise InvalidMessageError("basis is none that we know")
+    if seen_by is not None and (
+        type(seen_by) is not list
+        or len(seen_by) > MAX_SEEN_BY
+        or any(type(name) is not str or len(name) > MAX_TEXT_BYTES for name in seen_by)
+    ):
+        raise InvalidMessageError(f"seen_by is not a list of at most {MAX_SEEN_BY} texts")

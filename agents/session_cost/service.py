@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 from prometheus_client import CollectorRegistry, Info
 
-from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.genai_calls.agent import GenaiCalls
+from tallystream.agents.genai_calls.metrics import CallMetrics
+from tallystream.agents.session_cost.agent import NAME, SessionCost
 from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.metrics import BOOK, FoldMetrics, RuntimeCollector
 from tallystream.schemas.status import PartitionStatus, WorkerStatus
+from tallystream.streams.identity import Identity, claim_directory, read_identity
 from tallystream.streams.kafka import topics as topic_admin
-from tallystream.streams.runtime import App
-from tallystream.streams.runtime import run as run_app
+from tallystream.streams.runtime.faust_backend import App, FoldTable
+from tallystream.streams.runtime.faust_backend import run as run_app
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
+STORE = "v1"
+"""Where Faust keeps the tables' stores, in the worker's directory."""
 HEARTBEATS = 4
 """In a session timeout, at least."""
 HEARTBEAT_MOST = 2.0
@@ -48,7 +54,8 @@ class Worker:
         """
         config = self._config
         await topic_admin.ensure(config.kafka, config.topics.all())
-        self._app = build(config, self._registry, self._clock)
+        identity = await claim_store(config)
+        self._app = build(config, self._registry, identity.topic_ids, self._clock)
         log.info("worker_started", instance=config.instance, book=config.book.hash)
         stop = asyncio.Event()
         working = asyncio.ensure_future(run_app(self._app, stop))
@@ -71,21 +78,44 @@ class Worker:
         """Return its partitions and how far they are folded; None before it has joined."""
         if self._app is None:
             return None
-        (table,) = self._app.folds
-        progress = table.progress()
+        progress = next(engine for engine in self._app.context.engines if engine.name == NAME).progress()
         return WorkerStatus(
             book=self._config.book.hash,
             rebalances=self._app.rebalances,
             recovering=progress.pending,
             partitions=[
                 PartitionStatus(partition=p, expected=part.expected, applied=part.applied, end=part.end)
-                for p, part in sorted(progress.parts.items())
+                for p, part in sorted(progress.partitions.items())
             ],
         )
 
 
-def build(config: WorkerConfig, registry: CollectorRegistry, clock: Clock | None = None) -> App:
-    """Return the app with its one table; call it in the running loop."""
+async def claim_store(config: WorkerConfig) -> Identity:
+    """Make sure that the local store was made from these topics of this cluster; another's is set aside.
+
+    Raises:
+        UnreachableError: Kafka does not answer.
+
+    """
+    topics = config.topics
+    wanted = tuple(
+        spec.name for spec in (topics.usage, topics.session_hours_changelog, topics.calls, topics.calls_changelog)
+    )
+    identity = await read_identity(config.kafka, topics.prefix, wanted)
+    await asyncio.to_thread(claim_directory, config.directory / STORE, identity)
+    return identity
+
+
+def build(
+    config: WorkerConfig,
+    registry: CollectorRegistry,
+    topic_ids: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+) -> App:
+    """Return the app with its tables; call it in the running loop.
+
+    `topic_ids` are those of `claim_store`, without which a worker cannot tell a loss from a topic created again.
+    """
     app = App(
         config.topics.worker_app,
         config.kafka,
@@ -96,6 +126,18 @@ def build(config: WorkerConfig, registry: CollectorRegistry, clock: Clock | None
         heartbeat_interval=min(config.session_timeout / HEARTBEATS, HEARTBEAT_MOST),
         rebalance_timeout=max(REBALANCE_TIMEOUT, config.session_timeout),
     )
-    table = SessionCost(app, config.topics, config.book, config.window, FoldMetrics(registry), clock)
-    registry.register(RuntimeCollector(table, lambda: app.rebalances))
+    fold = SessionCost(config.topics, config.book, config.window, FoldMetrics(registry), clock)
+    calls = GenaiCalls(config.topics, config.calls, CallMetrics(registry))
+    _, table = (
+        FoldTable(
+            app,
+            one,
+            source=source.name,
+            partitions=config.topics.partitions,
+            topic_ids=topic_ids,
+            accept_loss=config.accept_loss,
+        )
+        for one, source in ((calls, config.topics.calls), (fold, config.topics.usage))
+    )
+    registry.register(RuntimeCollector(table.engine, lambda: app.rebalances))
     return app

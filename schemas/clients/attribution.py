@@ -7,6 +7,7 @@ is one, and otherwise what people set in OTEL_RESOURCE_ATTRIBUTES. docs/attribut
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from tallystream.schemas.clients.base import text
@@ -20,13 +21,14 @@ SOURCES: Final[dict[str, tuple[str, ...]]] = {
     "env": ("deployment.environment.name", "deployment.environment", "environment", "env"),
     "host": ("host.name", "host"),
     "cost_center": ("cost_center", "cost.center", "cost-center", "costcenter", "cost_centre", "cost.centre"),
+    "agent": ("agent", "agent.name", "gen_ai.agent.name"),
 }
 
 _SCHEME: Final = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _USERINFO: Final = re.compile(r"^[^/]*@")
 
 
-def attribution(resource: dict[str, Value]) -> dict[str, str]:
+def attribution(resource: Mapping[str, Value]) -> dict[str, str]:
     """Return the attribution of a resource's records, without what the records themselves may say."""
     found = {}
     for field, names in SOURCES.items():
@@ -44,6 +46,11 @@ def with_user(found: dict[str, str], user: str | None) -> dict[str, str]:
     What an operator set for the process goes before what the client found out by itself.
     """
     return found | {"user": user} if user and "user" not in found else found
+
+
+def with_agent(found: dict[str, str], agent: str | None) -> dict[str, str]:
+    """Return the attribution with the agent that a record names: it knows better than the process it runs in."""
+    return found | {"agent": agent} if agent else found
 
 
 def repository(value: Value) -> Value:

@@ -13,17 +13,28 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
-from tallystream.schemas.errors import InvalidRecordError, Reason
+from tallystream.schemas.clients.base import (
+    Normaliser,
+    Usage,
+    count,
+    first,
+    identity,
+    known,
+    occurred_at,
+    session_of,
+    side_count,
+    text,
+)
 from tallystream.schemas.money import to_pico, to_usd
 from tallystream.schemas.otlp.records import LogRecord, Value
 
 EVENT = "api_request"
 
 
-def recognises(record: LogRecord) -> bool:
-    """Whether the record is Claude Code's; its event names alone could be anybody's."""
-    return record.scope.startswith("com.anthropic.claude_code") or record.event_name.startswith("claude_code.")
+def user(record: LogRecord) -> str | None:
+    """Return whose account it is, or the random id of the installation."""
+    names = ("user.email", "user.account_uuid", "user.id")
+    return next((found for name in names if (found := text(record.attributes.get(name)))), None)
 
 
 def normalise(record: LogRecord) -> Usage | None:
@@ -37,14 +48,13 @@ def normalise(record: LogRecord) -> Usage | None:
     fresh = count(record, "input_tokens")
     read = count(record, "cache_read_tokens")
     output = count(record, "output_tokens")
-    written_5m, written_1h = _written(record)
+    written_5m, written_1h, consistent = _written(record)
     if not (fresh or read or output or written_5m or written_1h):
         return None
-    session = attributes.get("session.id")
-    session = session if isinstance(session, str) else ""
+    session = session_of(record, "session.id", "session_id")
     model = text(attributes.get("model")) or "unknown"
     prompt = text(attributes.get("prompt.id"))
-    request = text(attributes.get("request_id"))
+    request = known(first(record, "request_id", "request.id"))
     event: dict[str, Any] = {
         "event_id": identity("claude", session, request)
         if request
@@ -81,23 +91,24 @@ def normalise(record: LogRecord) -> Usage | None:
         "reported_cost_usd": _usd(attributes.get("cost_usd")),
     }
     event |= {name: value for name, value in optional.items() if value is not None}
-    names = ("user.email", "user.account_uuid", "user.id")
-    user = next((found for name in names if (found := text(attributes.get(name)))), None)
-    return Usage(session, event, user)
+    if not consistent:
+        event["inconsistent"] = True
+    return Usage(session, event, user(record), _agent(record))
 
 
-def _written(record: LogRecord) -> tuple[int, int]:
-    """Return cache creation by lifetime: (5 minutes, 1 hour)."""
-    short = count(record, "cache_creation_5m_tokens")
-    long = count(record, "cache_creation_1h_tokens")
+def _written(record: LogRecord) -> tuple[int, int, bool]:
+    """Return cache creation by lifetime (5 minutes, 1 hour), and whether what the record says of it adds up.
+
+    The whole is what counts; a breakdown that exceeds it says nothing about lifetimes.
+    """
     if record.attributes.get("cache_creation_tokens") is None:
-        return short, long
+        return count(record, "cache_creation_5m_tokens"), count(record, "cache_creation_1h_tokens"), True
     whole = count(record, "cache_creation_tokens")
-    if short + long > whole:
-        raise InvalidRecordError(
-            Reason.INVALID_COUNTS, f"cache creation of 5 min ({short}) and 1 h ({long}) exceeds the whole ({whole})"
-        )
-    return whole - long, long
+    short = side_count(record, "cache_creation_5m_tokens")
+    long = side_count(record, "cache_creation_1h_tokens")
+    if short is None or long is None or short + long > whole:
+        return whole, 0, False
+    return whole - long, long, True
 
 
 def _usd(value: Value) -> str | None:
@@ -107,12 +118,23 @@ def _usd(value: Value) -> str | None:
     return to_usd(to_pico(repr(value)))
 
 
+def _agent(record: LogRecord) -> str | None:
+    """Return the subagent, else what asked: the session itself, a tool of its own, the SDK."""
+    return text(record.attributes.get("agent.name")) or text(record.attributes.get("query_source"))
+
+
 CLAUDE_CODE = Normaliser(
     client="claude",
     provider="anthropic",
     event=EVENT,
-    recognises=recognises,
+    prefix="claude_code.",
+    scopes=("com.anthropic.claude_code",),
+    services=("claude-code", "claude_code"),
+    signature=frozenset(
+        {"session.id", "model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens"}
+    ),
     normalise=normalise,
+    user=user,
     # the sum of requests that were events of their own; the size of a context, not usage
     repeats=frozenset({"subagent_completed", "compaction"}),
     fields=(

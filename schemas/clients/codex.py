@@ -10,16 +10,26 @@
 
 from __future__ import annotations
 
-from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
-from tallystream.schemas.errors import InvalidRecordError, Reason
+from typing import Any
+
+from tallystream.schemas.clients.base import (
+    Normaliser,
+    Usage,
+    count,
+    identity,
+    occurred_at,
+    session_of,
+    side_count,
+    text,
+)
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "codex.sse_event"
 
 
-def recognises(record: LogRecord) -> bool:
-    """Whether the record is Codex's."""
-    return record.event_name.startswith("codex.") or record.scope.startswith("codex_otel")
+def user(record: LogRecord) -> str | None:
+    """Return whose ChatGPT account it is."""
+    return text(record.attributes.get("user.email")) or text(record.attributes.get("user.account_id"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
@@ -36,20 +46,17 @@ def normalise(record: LogRecord) -> Usage | None:
     cached = count(record, "cached_token_count")
     written = count(record, "cache_write_token_count")
     output = count(record, "output_token_count")
-    reasoning = count(record, "reasoning_token_count")
-    if not (whole or cached or written or output or reasoning):
+    told = side_count(record, "reasoning_token_count")
+    if not (whole or cached or written or output or told):
         return None
-    if cached + written > whole:
-        raise InvalidRecordError(
-            Reason.INVALID_COUNTS, f"cached ({cached}) and cache write ({written}) exceed the input ({whole})"
-        )
-    if reasoning > output:
-        raise InvalidRecordError(Reason.INVALID_COUNTS, f"reasoning ({reasoning}) exceeds the output ({output})")
-    session = attributes.get("conversation.id")
-    session = session if isinstance(session, str) else ""
+    # what is a part of another count cannot exceed it: the whole is what is billed, so the parts give way
+    read = min(cached, whole)
+    fresh_write = min(written, whole - read)
+    reasoning = min(told or 0, output)
+    session = session_of(record, "conversation.id", "conversation_id")
     model = text(attributes.get("model")) or text(attributes.get("slug")) or "unknown"
     tier = text(attributes.get("service_tier"))
-    event = {
+    event: dict[str, Any] = {
         "event_id": identity(
             "codex",
             session,
@@ -61,7 +68,7 @@ def normalise(record: LogRecord) -> Usage | None:
             cached,
             written,
             output,
-            reasoning,
+            told,
             text(attributes.get("tool_token_count")),
             text(attributes.get("duration_ms")),
             text(attributes.get("ttft_ms")),
@@ -70,9 +77,9 @@ def normalise(record: LogRecord) -> Usage | None:
         ),
         "occurred_at": occurred_at(record),
         "model": model,
-        "input_uncached": whole - cached - written,
-        "cache_read": cached,
-        "cache_write_5m": written,
+        "input_uncached": whole - read - fresh_write,
+        "cache_read": read,
+        "cache_write_5m": fresh_write,
         "cache_write_1h": 0,
         "output": output,
         "reasoning": reasoning,
@@ -80,15 +87,21 @@ def normalise(record: LogRecord) -> Usage | None:
     }
     if tier:
         event["service_tier"] = tier
-    return Usage(session, event, text(attributes.get("user.email")) or text(attributes.get("user.account_id")))
+    if (read, fresh_write, reasoning) != (cached, written, told):
+        event["inconsistent"] = True
+    return Usage(session, event, user(record), text(attributes.get("agent_name")) or text(attributes.get("originator")))
 
 
 CODEX = Normaliser(
     client="codex",
     provider="openai",
     event=EVENT,
-    recognises=recognises,
+    prefix="codex.",
+    scopes=("codex_otel",),
+    services=("codex",),
+    signature=frozenset({"conversation.id", "event.kind", "input_token_count", "output_token_count"}),
     normalise=normalise,
+    user=user,
     repeats=frozenset(),
     fields=(
         "event.kind",
@@ -105,6 +118,7 @@ CODEX = Normaliser(
         "tool_token_count",
         "duration_ms",
         "ttft_ms",
+        "turn.id",
         "app.version",
         "originator",
     ),

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, text
+from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, session_of, text
 from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "gemini_cli.api_response"
 
 
-def recognises(record: LogRecord) -> bool:
-    """Whether the record is Gemini CLI's."""
-    return record.event_name.startswith("gemini_cli.") or record.scope == "gemini-cli"
+def user(record: LogRecord) -> str | None:
+    """Return whose Google account it is."""
+    return text(record.attributes.get("user.email"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
@@ -38,12 +38,13 @@ def normalise(record: LogRecord) -> Usage | None:
     tool = count(record, "tool_token_count")
     if not (whole or cached or output or thoughts or tool):
         return None
-    if cached > whole:
-        raise InvalidRecordError(Reason.INVALID_COUNTS, f"cached ({cached}) exceeds the input ({whole})")
     if output + thoughts >= 2**53:
         raise InvalidRecordError(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")
-    session = attributes.get("session.id") or record.resource.get("session.id")
-    session = session if isinstance(session, str) else ""
+    # a part cannot exceed its whole: the whole is what is billed, so the part gives way
+    read = min(cached, whole)
+    session = session_of(record, "session.id", "session_id")
+    if not session and isinstance(inherited := record.resource.get("session.id"), str):
+        session = inherited
     model = text(attributes.get("model")) or "unknown"
     prompt = text(attributes.get("prompt_id"))
     event: dict[str, Any] = {
@@ -65,8 +66,8 @@ def normalise(record: LogRecord) -> Usage | None:
         ),
         "occurred_at": occurred_at(record),
         "model": model,
-        "input_uncached": whole - cached,
-        "cache_read": cached,
+        "input_uncached": whole - read,
+        "cache_read": read,
         "cache_write_5m": 0,
         "cache_write_1h": 0,
         "output": output + thoughts,
@@ -75,15 +76,23 @@ def normalise(record: LogRecord) -> Usage | None:
     }
     if prompt is not None:
         event["turn_id"] = prompt
-    return Usage(session, event, text(attributes.get("user.email")))
+    if read != cached:
+        event["inconsistent"] = True
+    return Usage(session, event, user(record), text(attributes.get("role")))
 
 
 GEMINI_CLI = Normaliser(
     client="gemini",
     provider="google",
     event=EVENT,
-    recognises=recognises,
+    prefix="gemini_cli.",
+    scopes=("gemini-cli",),
+    services=("gemini-cli",),
+    signature=frozenset(
+        {"session.id", "input_token_count", "output_token_count", "cached_content_token_count", "thoughts_token_count"}
+    ),
     normalise=normalise,
+    user=user,
     repeats=frozenset({"gen_ai.client.inference.operation.details"}),
     fields=(
         "event.timestamp",

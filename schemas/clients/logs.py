@@ -4,16 +4,16 @@ than the body: the same body always gives the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from tallystream.schemas.clients.attribution import attribution, with_user
+from tallystream.schemas.clients.attribution import attribution, with_agent, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
-from tallystream.schemas.clients.registry import select
+from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
-from tallystream.schemas.errors import InvalidRecordError, Reason
-from tallystream.schemas.otlp import Encoding, LogRecord, Value, read_logs
-from tallystream.schemas.usage import MAX_SESSION_BYTES, Client
+from tallystream.schemas.errors import InvalidRecordError, Reason, TooManyElementsError
+from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
+from tallystream.schemas.usage import DISJOINT_COUNTS, MAX_SESSION_BYTES, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,11 @@ class Rejected:
     client: Client | None
     session_id: str | None
     record: dict[str, Any]
-    """The whole normalised event when there is one, else allow-listed fields."""
+    """Its allow-listed fields, which `renormalise` can read."""
+    attribution: dict[str, str] = field(default_factory=dict)
+    """As in a pack: the user is still as the client wrote it."""
+    folded: int = 0
+    """How many more records of this body were set aside for the same reason, beyond those that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +57,94 @@ class LogsResult:
     packs: list[Pack] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
+    @property
+    def lost(self) -> int:
+        """How many records were set aside, those that were folded into one with others included."""
+        return len(self.rejected) + sum(rejected.folded for rejected in self.rejected)
 
-def normalise_logs(body: bytes, encoding: Encoding) -> LogsResult:
+
+_COUNTS: Final = DISJOINT_COUNTS
+MOST_REJECTED: Final = 256
+"""Records of one body that are set aside one by one; of what goes beyond, each reason's last one says how many."""
+
+
+def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> LogsResult:
     """Normalise a logs request.
 
     Raises:
-        InvalidBodyError: it is no such request. Then nothing of it counts.
+        InvalidBodyError: it is no such request, or holds too much. Then nothing of it counts.
 
     """
-    logs = read_logs(body, encoding)
-    result = LogsResult(logs.records)
+    logs = read_logs(body, encoding, limits)
     packs: dict[tuple[Any, ...], Pack] = {}
+    places: dict[str, tuple[Pack, int]] = {}
+    aside = _Aside()
     resource: dict[str, Value] | None = None
     found: dict[str, str] = {}
     for record in logs.candidates:
+        if isinstance(record, BrokenRecord):
+            aside.add(_broken(record))
+            continue
         if record.resource is not resource:
             resource = record.resource
             found = attribution(resource)
         normaliser = select(record)
-        usage = None
-        if normaliser is not None and record.event_name == normaliser.event:
+        if normaliser is not None and costs(record, normaliser):
             try:
                 usage = normaliser.normalise(record)
                 if usage is not None:
-                    _pack(packs, normaliser, found, usage)
+                    pack = _pack(packs, normaliser, found, usage)
+                    if len(packs) > limits.sessions:
+                        raise TooManyElementsError(f"the body has more than {limits.sessions} sessions")
+                    if (lesser := _add(pack, usage.event, places)) is not None:
+                        owner, place = places[usage.event["event_id"]]
+                        counted = owner.events[place]
+                        aside.add(_conflicting(record, normaliser, found, usage.session_id, counted, lesser))
                     continue
             except InvalidRecordError as verdict:
-                result.rejected.append(_rejected(record, normaliser, usage, verdict))
+                aside.add(_rejected(record, normaliser, found, verdict))
                 continue
         lost = unrecognised(record, normaliser)
         if lost is not None:
-            result.rejected.append(_unrecognised(record, normaliser, lost))
-    result.packs.extend(packs.values())
-    return result
+            aside.add(_unrecognised(record, normaliser, found, lost))
+    return LogsResult(logs.records, list(packs.values()), aside.kept)
 
 
-def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> None:
+def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:
+    """Normalise one record alone, None when it costs nothing or is nobody's.
+
+    Raises:
+        InvalidRecordError: it cannot be counted.
+
+    """
+    normaliser = select(record)
+    if normaliser is None or not costs(record, normaliser):
+        return None
+    packs: dict[tuple[Any, ...], Pack] = {}
+    usage = normaliser.normalise(record)
+    if usage is not None:
+        _pack(packs, normaliser, whose, usage).events.append(usage.event)
+    return next(iter(packs.values()), None)
+
+
+class _Aside:
+    """What is set aside, bounded: a stranger's records must not become as many dead letters."""
+
+    def __init__(self) -> None:
+        self.kept: list[Rejected] = []
+        self._last: dict[Reason, int] = {}
+
+    def add(self, rejected: Rejected) -> None:
+        place = self._last.get(rejected.reason)
+        if place is None or len(self.kept) < MOST_REJECTED:
+            self._last[rejected.reason] = len(self.kept)
+            self.kept.append(rejected)
+        else:
+            self.kept[place] = replace(self.kept[place], folded=self.kept[place].folded + 1)
+
+
+def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> Pack:
+    """Return the pack an event belongs to."""
     session = usage.session_id
     if not session:
         raise InvalidRecordError(Reason.NO_SESSION, "the record names no session")
@@ -96,15 +152,72 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
         raise InvalidRecordError(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"
         )
-    whose = with_user(found, usage.user)
-    key = (normaliser.client, session, *whose.items())
+    whose = with_agent(with_user(found, usage.user), usage.agent)
+    provider = usage.provider or normaliser.provider
+    key = (normaliser.client, provider, session, *whose.items())
     pack = packs.get(key)
     if pack is None:
-        pack = packs[key] = Pack(normaliser.client, normaliser.provider, session, whose, [])
-    pack.events.append(usage.event)
+        pack = packs[key] = Pack(normaliser.client, provider, session, whose, [])
+    return pack
 
 
-def _rejected(record: LogRecord, normaliser: Normaliser, usage: Usage | None, verdict: InvalidRecordError) -> Rejected:
+def _add(pack: Pack, event: dict[str, Any], places: dict[str, tuple[Pack, int]]) -> dict[str, Any] | None:
+    """Add an event to its pack; return the event that does not count because another of its identity is larger.
+
+    A copy is a copy: the fold knows it by its identity. But a client that tells of one request twice, with different
+    counts, has told of it before it was finished, and the fold would count what came first.
+    """
+    identity = event["event_id"]
+    earlier = places.get(identity)
+    if earlier is not None:
+        owner, place = earlier
+        before = owner.events[place]
+        if _counts(before) != _counts(event):
+            if sum(_counts(event)) <= sum(_counts(before)):
+                return event
+            owner.events[place] = event
+            return before
+    places[identity] = pack, len(pack.events)
+    pack.events.append(event)
+    return None
+
+
+def _counts(event: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(event[name] for name in _COUNTS)
+
+
+def _conflicting(
+    record: LogRecord,
+    normaliser: Normaliser,
+    whose: dict[str, str],
+    session: str,
+    counted: dict[str, Any],
+    lesser: dict[str, Any],
+) -> Rejected:
+    return Rejected(
+        Reason.CONFLICTING_COUNTS,
+        f"two records of one request: {sum(_counts(counted))} tokens counted, the other says {sum(_counts(lesser))}",
+        record.index,
+        normaliser.client,
+        bounded(session),
+        {"counted": counted, "other": lesser},
+        with_user(whose, normaliser.user(record)),
+    )
+
+
+def _broken(record: BrokenRecord) -> Rejected:
+    """Set aside a record that cannot be decoded, with what of it could be."""
+    found = record.found
+    fields = {} if found is None else kept(found, ALL_FIELDS)
+    whose = {} if found is None else attribution(found.resource)
+    normaliser = None if found is None else select(found)
+    client = normaliser.client if normaliser else None
+    return Rejected(Reason.UNDECODABLE, record.why, record.index, client, _session(fields), fields, whose)
+
+
+def _rejected(
+    record: LogRecord, normaliser: Normaliser, whose: dict[str, str], verdict: InvalidRecordError
+) -> Rejected:
     fields = kept(record, normaliser.fields)
     return Rejected(
         verdict.reason,
@@ -112,11 +225,14 @@ def _rejected(record: LogRecord, normaliser: Normaliser, usage: Usage | None, ve
         record.index,
         normaliser.client,
         _session(fields),
-        fields if usage is None else usage.event,
+        fields,
+        with_user(whose, normaliser.user(record)),
     )
 
 
-def _unrecognised(record: LogRecord, normaliser: Normaliser | None, lost: dict[str, Any]) -> Rejected:
+def _unrecognised(
+    record: LogRecord, normaliser: Normaliser | None, whose: dict[str, str], lost: dict[str, Any]
+) -> Rejected:
     client = normaliser.client if normaliser else None
     return Rejected(
         Reason.UNRECOGNISED_USAGE,
@@ -126,6 +242,7 @@ def _unrecognised(record: LogRecord, normaliser: Normaliser | None, lost: dict[s
         client,
         _session(lost),
         lost,
+        with_user(whose, normaliser.user(record)) if normaliser else whose,
     )
 
 

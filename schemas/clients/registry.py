@@ -1,21 +1,97 @@
-"""The clients we know. The record itself selects its normaliser: connections may be shared or mixed."""
+"""The clients we know. The record itself selects its normaliser: connections may be shared or mixed.
+
+Pipelines between a client and us drop scopes, rename services and move an event's name from an attribute to a field. So
+a client is known by any of its marks, and its event by any of its names.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from tallystream.schemas.clients.base import Normaliser
 from tallystream.schemas.clients.claude_code import CLAUDE_CODE
 from tallystream.schemas.clients.codex import CODEX
 from tallystream.schemas.clients.gemini_cli import GEMINI_CLI
+from tallystream.schemas.clients.qwen_code import QWEN_CODE
 from tallystream.schemas.otlp.records import LogRecord
 
-NORMALISERS: Final[tuple[Normaliser, ...]] = (CODEX, CLAUDE_CODE, GEMINI_CLI)
+NORMALISERS: Final[tuple[Normaliser, ...]] = (CODEX, CLAUDE_CODE, QWEN_CODE, GEMINI_CLI)
+
+ALL_FIELDS: Final = tuple(
+    dict.fromkeys(
+        (
+            *(name for normaliser in NORMALISERS for name in normaliser.fields),
+            "gen_ai.request.model",
+            "gen_ai.response.model",
+            "gen_ai.provider.name",
+        )
+    )
+)
+"""What a dead letter may keep of a record that is no client's."""
 
 
 def select(record: LogRecord) -> Normaliser | None:
     """Return the normaliser of the client that wrote the record, None when it is nobody's we know."""
-    for normaliser in NORMALISERS:
-        if normaliser.recognises(record):
-            return normaliser
-    return None
+    for is_mark in _MARKS:
+        for normaliser in NORMALISERS:
+            if is_mark(record, normaliser):
+                return normaliser
+    present = frozenset(record.attributes.names())
+    return next((normaliser for normaliser in NORMALISERS if normaliser.signature <= present), None)
+
+
+def costs(record: LogRecord, normaliser: Normaliser) -> bool:
+    """Whether the record is its client's one event that costs.
+
+    A name of the client's that is another one decides against it, whatever else the record holds: an event that was
+    renamed must be noticed, not guessed.
+    """
+    names = _short(record.names, normaliser)
+    if names:
+        return short(normaliser.event, normaliser) in names
+    return normaliser.signature <= frozenset(record.attributes.names())
+
+
+REPEATS_SPANS: Final = frozenset(
+    {
+        "gen_ai.client.inference.operation.details",
+        "gen_ai.choice",
+        "copilot_chat.agent.turn",
+        "copilot_chat.session.end",
+    }
+)
+"""Events of programs whose spans cost: they say the usage of those once more (docs/agents.md)."""
+
+
+def repeats(record: LogRecord, normaliser: Normaliser | None) -> bool:
+    """Whether the record repeats what the event that costs has, or is no usage."""
+    if normaliser is None:
+        return not REPEATS_SPANS.isdisjoint(record.names)
+    return not normaliser.repeats.isdisjoint(_short(record.names, normaliser))
+
+
+def short(name: str, normaliser: Normaliser) -> str:
+    """Return an event's name without the client's prefix, which some of them write and some pipelines add."""
+    return name.removeprefix(normaliser.prefix)
+
+
+def _short(names: tuple[str, ...], normaliser: Normaliser) -> list[str]:
+    return [short(name, normaliser) for name in names]
+
+
+def _named(record: LogRecord, normaliser: Normaliser) -> bool:
+    return any(name.startswith(normaliser.prefix) for name in (*record.names, *record.hints))
+
+
+def _scoped(record: LogRecord, normaliser: Normaliser) -> bool:
+    return record.scope.startswith(normaliser.scopes)
+
+
+def _served(record: LogRecord, normaliser: Normaliser) -> bool:
+    service = record.resource.get("service.name")
+    return isinstance(service, str) and service.startswith(normaliser.services)
+
+
+_MARKS: Final[tuple[Callable[[LogRecord, Normaliser], bool], ...]] = (_named, _scoped, _served)
+"""Strongest first."""

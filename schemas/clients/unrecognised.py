@@ -9,21 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from tallystream.schemas.clients.base import Normaliser, bounded, kept, text
-from tallystream.schemas.otlp.records import LogRecord, Value
+from tallystream.schemas.clients.base import Normaliser, bounded, kept, plain
+from tallystream.schemas.clients.registry import ALL_FIELDS, repeats
+from tallystream.schemas.otlp.records import Broken, LogRecord, Value
 
 _TOKEN_NAME: Final = re.compile(r"[tT]okens$|[tT]okens?[._-]?[cC]ounts?$|[tT]oken_usage(?:[._-]|$)")
 _NO_USAGE: Final = re.compile(r"max|limit|budget|window|threshold|remaining|per_second", re.IGNORECASE)
-_KEPT: Final = (
-    "event.timestamp",
-    "conversation.id",
-    "session.id",
-    "model",
-    "gen_ai.request.model",
-    "gen_ai.response.model",
-    "gen_ai.provider.name",
-)
-_RESOURCE: Final = ("service.name", "service.version")
 _MOST: Final = 32
 
 
@@ -33,19 +24,20 @@ def is_token_name(name: str) -> bool:
 
 
 def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, Any] | None:
-    """Return the allow-listed part of a record that carries usage nobody counted, None when it carries none."""
-    if normaliser is not None and record.event_name in normaliser.repeats:
+    """Return the allow-listed part of a record that carries usage nobody counted, None when it carries none.
+
+    It has what any client's rules read: once one of them knows the record, the dead letter can be counted.
+    """
+    if repeats(record, normaliser):
         return None
     # a map has no order of its own, and a dead letter must be the same each time
     names = sorted(name for name in record.attributes.names() if is_token_name(name))
-    counts = {bounded(name): value for name in names[:_MOST] if _positive(value := record.attributes.get(name))}
-    if not counts:
-        return None
-    resource = {name: text(record.resource.get(name)) for name in _RESOURCE}
-    return kept(record, _KEPT) | counts | {name: value for name, value in resource.items() if value}
+    counts = {bounded(name): plain(value) for name in names[:_MOST] if _positive(value := record.attributes.get(name))}
+    return (kept(record, ALL_FIELDS) | counts) if counts else None
 
 
 def _positive(value: Value) -> bool:
     if isinstance(value, str):
         return len(value) <= 20 and value.isascii() and value.isdigit() and int(value) > 0
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    # what cannot be decoded may be anything above 0
+    return isinstance(value, Broken) or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)

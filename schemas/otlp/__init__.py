@@ -1,15 +1,20 @@
 """OTLP as a server speaks it: requests in protobuf and JSON, and the bodies of its answers."""
 
 from tallystream.schemas.otlp.encoding import Encoding
+from tallystream.schemas.otlp.limits import LIMITS, Limits
 from tallystream.schemas.otlp.logs import read_logs
-from tallystream.schemas.otlp.records import Attributes, LogRecord, LogsBody, Value
+from tallystream.schemas.otlp.records import Attributes, Broken, BrokenRecord, LogRecord, LogsBody, Value
 from tallystream.schemas.otlp.responses import partial_success, success
 from tallystream.schemas.otlp.signals import detect_signal, inspect
 from tallystream.schemas.otlp.status import status
 
 __all__ = [
+    "LIMITS",
     "Attributes",
+    "Broken",
+    "BrokenRecord",
     "Encoding",
+    "Limits",
     "LogRecord",
     "LogsBody",
     "Value",

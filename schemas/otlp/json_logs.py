@@ -1,23 +1,38 @@
-"""Logs in JSON: parsed by orjson, a record's attributes decoded only when a name may be that of a token count."""
+"""Logs in JSON: a record's attributes are decoded only when a name may be that of a token count."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from tallystream.schemas.errors import InvalidBodyError
+from tallystream.schemas.otlp.json_frames import Part, walk
 from tallystream.schemas.otlp.json_values import (
     any_value,
     attribute_names,
     attributes,
+    described,
+    entries,
+    get,
     hex_id,
-    load,
     member,
     nanoseconds,
-    objects,
     text,
+    utf8,
 )
-from tallystream.schemas.otlp.records import MARK, NAMES_HINT, LogRecord, LogsBody, Value, event_name
-from tallystream.schemas.otlp.signals import refuse_other_signals
+from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.records import (
+    MARK,
+    NAMES_HINT,
+    BrokenRecord,
+    LogRecord,
+    LogsBody,
+    Value,
+    event_names,
+)
+
+_ESCAPE: Final = b"\\u"
+"""A name could be written with escapes, which only the decoded text shows."""
 
 
 class DictAttributes:
@@ -38,46 +53,96 @@ class DictAttributes:
         return self._values
 
 
-def read_logs(body: bytes) -> LogsBody:
-    """Decode an ExportLogsServiceRequest.
-
-    Raises:
-        InvalidBodyError: now for what is no such request, while walking the candidates for a broken record.
-
-    """
-    document = load(body)
-    refuse_other_signals(document, "logs")
-    scopes = [
-        (resource, scope, objects(scope, "logRecords"))
-        for resource in objects(document, "resourceLogs")
-        for scope in objects(resource, "scopeLogs")
-    ]
-    records = sum(len(found) for _, _, found in scopes)
-    # a name could be written with escapes, which only the decoded text shows
-    marked = MARK in body or b"\\u" in body
-    return LogsBody(records, _candidates(scopes) if marked else iter(()))
+def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
+    """Decode an ExportLogsServiceRequest. Walking the candidates may raise InvalidBodyError."""
+    tally = Tally(limits)
+    return LogsBody(tally, _candidates(utf8(body), tally))
 
 
-def _candidates(scopes: list[tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]]) -> Iterator[LogRecord]:
-    index = 0
+def _candidates(body: bytes, tally: Tally) -> Iterator[LogRecord | BrokenRecord]:
+    marks = _Marks(body)
     owner: dict[str, Any] | None = None
-    described: dict[str, Value] = {}
-    for resource, scope, records in scopes:
-        for place, record in enumerate(records, index):
-            if not NAMES_HINT.search(attribute_names(record)):
+    shown: dict[str, Value] = {}
+    for resource, scope, record in walk(body, "logs", tally):
+        index = tally.records - 1
+        whole = True
+        if isinstance(record, BrokenRecord):
+            yield record
+            continue
+        if isinstance(record, Part):
+            if not record.cut and not marks.within(record):
                 continue
-            if owner is not resource:
-                owner = resource
-                described = {key: any_value(value) for key, value in attributes(member(resource, "resource")).items()}
-            found = DictAttributes(attributes(record))
-            yield LogRecord(
-                place,
-                nanoseconds(record, "timeUnixNano"),
-                nanoseconds(record, "observedTimeUnixNano"),
-                hex_id(record, "traceId"),
-                event_name(found, text(record, "eventName")),
-                text(member(scope, "scope"), "name"),
-                described,
-                found,
-            )
-        index += len(records)
+            found, whole = record.parsed()
+            if type(found) is not dict:
+                size = record.stop - record.start
+                yield BrokenRecord(index, f"it is not JSON, or too large to be a record: {size} bytes")
+                continue
+            record = found
+        elif not marks.any:
+            continue
+        try:
+            if whole and not NAMES_HINT.search(attribute_names(record)):
+                continue
+        except InvalidBodyError:
+            pass
+        if owner is not resource:
+            owner = resource
+            shown = described(member(resource, "resource"))
+        tally.usage_record()
+        made = _record(record, index, text(member(scope, "scope"), "name"), shown, tally.limits)
+        yield made if whole or isinstance(made, BrokenRecord) else BrokenRecord(index, "its brackets do not pair", made)
+
+
+def _record(
+    record: dict[str, Any], index: int, scope: str, resource: dict[str, Value], limits: Limits
+) -> LogRecord | BrokenRecord:
+    why = ""
+    try:
+        values = attributes(record)
+    except InvalidBodyError as exc:
+        why, values = exc.message, _sound_attributes(record)
+    if len(values) > limits.attributes:
+        return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
+    found = DictAttributes(values)
+    named = event_names(found, text(record, "eventName"), any_value(get(record, "body")))
+    made = LogRecord(
+        index,
+        nanoseconds(record, "timeUnixNano"),
+        nanoseconds(record, "observedTimeUnixNano"),
+        hex_id(record, "traceId"),
+        named.event_name,
+        scope,
+        resource,
+        found,
+        named.names,
+        named.hints,
+    )
+    return BrokenRecord(index, why, made) if why else made
+
+
+def _sound_attributes(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: entry.get("value")
+        for entry in entries(record, "attributes")
+        if type(entry) is dict and type(key := entry.get("key")) is str
+    }
+
+
+class _Marks:
+    """Where in a body there may be the name of a token count; asked from its beginning to its end."""
+
+    __slots__ = ("_body", "_next", "any")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._next = {mark: body.find(mark) for mark in (MARK, _ESCAPE)}
+        self.any = max(self._next.values()) >= 0
+
+    def within(self, part: Part) -> bool:
+        """Whether there is one in the part."""
+        for mark, place in self._next.items():
+            if 0 <= place < part.start:
+                place = self._next[mark] = self._body.find(mark, part.start)
+            if 0 <= place < part.stop:
+                return True
+        return False

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import json_logs, protobuf_logs
 from tallystream.schemas.otlp.encoding import Encoding
-from tallystream.schemas.otlp.records import LogsBody
+from tallystream.schemas.otlp.limits import LIMITS, Limits
+from tallystream.schemas.otlp.records import BrokenRecord, LogRecord, LogsBody
 
 
-def read_logs(body: bytes, encoding: Encoding) -> LogsBody:
+def read_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> LogsBody:
     """Decode a logs request as far as usage needs it.
 
     Raises:
-        InvalidBodyError: it is no such request.
+        InvalidBodyError: now, or while walking the candidates: it is no such request, holds too much, or not one of its
+            records can be told apart.
 
     """
-    return json_logs.read_logs(body) if encoding is Encoding.JSON else protobuf_logs.read_logs(body)
+    logs = json_logs.read_logs(body, limits) if encoding is Encoding.JSON else protobuf_logs.read_logs(body, limits)
+    logs.candidates = _some_sound(logs, logs.candidates)
+    return logs
+
+
+def _some_sound(logs: LogsBody, candidates: Iterator[LogRecord | BrokenRecord]) -> Iterator[LogRecord | BrokenRecord]:
+    lost, why = 0, ""
+    for found in candidates:
+        if isinstance(found, BrokenRecord) and found.found is None:
+            lost, why = lost + 1, why or found.why
+        yield found
+    if lost and lost == logs.records:
+        raise InvalidBodyError(
+            f"the body is not a valid OTLP request: {why}", "see the examples of opentelemetry-proto"
+        )

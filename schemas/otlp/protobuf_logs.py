@@ -1,105 +1,109 @@
-"""Logs in protobuf: the frame is decoded, a record only when its bytes may hold token counts."""
+"""Logs in protobuf: the frame is decoded, a record only when its bytes may hold token counts.
+
+A small body that is in order has its frame parsed by protobuf. A larger one would then exist twice, in parts that
+weigh many times their bytes, and would hold up everybody while it is parsed; one that is not in order would be
+refused whole. Those are walked field by field.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from tallystream.schemas.otlp.protobuf_messages import LogRecordMessage, LogsRequest
-from tallystream.schemas.otlp.records import HINT, MARK, OPAQUE, LogRecord, LogsBody, Value, event_name
-from tallystream.schemas.otlp.signals import refuse_other_shapes, undecodable
+from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
+from tallystream.schemas.otlp.protobuf_messages import LogsRequest
+from tallystream.schemas.otlp.protobuf_records import attributes, message_value, record
+from tallystream.schemas.otlp.records import HINT, MARK, BrokenRecord, LogRecord, LogsBody, Value
+
+PARSED_WHOLE: Final = 256 << 10
+"""Bytes of the largest body whose frame protobuf parses: at two bytes an element it becomes 10 MB for a moment."""
 
 
-class MapAttributes:
-    """Attributes as protobuf's map."""
-
-    __slots__ = ("_map",)
-
-    def __init__(self, attributes: Any) -> None:
-        self._map = attributes
-
-    def get(self, name: str) -> Value:
-        """Return the value, or None when it is absent or empty."""
-        # the map's [] would add what it does not find
-        value = self._map.get(name)
-        return None if value is None else _value(value)
-
-    def names(self) -> Iterable[str]:
-        """Return the keys."""
-        names: Iterable[str] = self._map
-        return names
-
-
-def _value(value: Any) -> Value:
-    kind = value.WhichOneof("value")
-    if kind == "string_value" or kind == "int_value" or kind == "bool_value" or kind == "double_value":
-        scalar: Value = getattr(value, kind)
-        return scalar
-    return None if kind is None else OPAQUE
-
-
-def read_logs(body: bytes) -> LogsBody:
+def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
     """Decode an ExportLogsServiceRequest.
 
     Raises:
-        InvalidBodyError: now for a broken frame, while walking the candidates for a broken record.
+        InvalidBodyError: now, or while walking the candidates: nothing in it can be told apart, or it is too much.
 
     """
-    try:
-        request = LogsRequest.FromString(body)
-    except DecodeError as exc:
-        raise undecodable(exc) from exc
-    scopes = [scope for resource in request.resources for scope in resource.scopes]
-    if not _is_logs(next((scope.records[0] for scope in scopes if scope.records), b"")):
-        refuse_other_shapes(body, "logs")
-    records = sum(len(scope.records) for scope in scopes)
-    marks = body.count(MARK)
-    return LogsBody(records, _candidates(request, marks) if marks else iter(()))
+    tally = Tally(limits)
+    refuse_other_shapes(body, "logs", limits)
+    if len(body) <= PARSED_WHOLE:
+        try:
+            request = LogsRequest.FromString(body)
+        except DecodeError:
+            pass
+        else:
+            return LogsBody(tally, _parsed(request, body.count(MARK), tally))
+    return LogsBody(tally, _walked(body, tally))
 
 
-def _is_logs(first: bytes) -> bool:
-    """Whether a first record is plainly a log: no metric or span can show attributes or a time in these fields."""
-    try:
-        message = LogRecordMessage.FromString(first)
-    except DecodeError:
-        return False
-    return bool(message.observed_time_unix_nano or message.attributes)
-
-
-def _candidates(request: Any, marks: int) -> Iterator[LogRecord]:
-    """Walk the records until every mark the body holds has been seen."""
-    index = 0
+def _parsed(request: Any, marks: int, tally: Tally) -> Iterator[LogRecord | BrokenRecord]:
+    """Walk a parsed request; records are looked at until every mark the body holds has been seen."""
     for resource in request.resources:
-        attributes: dict[str, Value] | None = None
+        tally.frame()
+        described: dict[str, Value] | None = None
         for scope in resource.scopes:
-            for place, raw in enumerate(scope.records, index):
+            tally.frame()
+            records = scope.records
+            index = tally.records
+            tally.record(len(records))
+            if not marks:
+                continue
+            for place, raw in enumerate(records, index):
                 if MARK not in raw:
                     continue
                 if HINT.search(raw):
-                    if attributes is None:
-                        attributes = {key: _value(value) for key, value in resource.resource.attributes.items()}
-                    yield _record(raw, place, scope.scope.name, attributes)
+                    if described is None:
+                        described = {key: message_value(value) for key, value in resource.resource.attributes.items()}
+                    tally.usage_record()
+                    yield record(raw, place, scope.scope.name, described, tally.limits)
                 marks -= raw.count(MARK)
                 if not marks:
-                    return
-            index += len(scope.records)
+                    break
 
 
-def _record(raw: bytes, index: int, scope: str, resource: dict[str, Value]) -> LogRecord:
-    try:
-        message = LogRecordMessage.FromString(raw)
-    except DecodeError as exc:
-        raise undecodable(exc, f" (record {index})") from exc
-    attributes = MapAttributes(message.attributes)
-    return LogRecord(
-        index,
-        message.time_unix_nano,
-        message.observed_time_unix_nano,
-        message.trace_id.hex(),
-        event_name(attributes, message.event_name),
-        scope,
-        resource,
-        attributes,
-    )
+def _walked(body: bytes, tally: Tally) -> Iterator[LogRecord | BrokenRecord]:
+    """Walk the wire format. What is left over comes last, as one broken record."""
+    frames = Frames(body, tally)
+    limits = tally.limits
+    mark = body.find(MARK)
+    owner = inside = None
+    described: dict[str, Value] = {}
+    name = ""
+    for resource, scope, found in frames.items():
+        if 0 <= mark < found.start:
+            mark = body.find(MARK, found.start)
+        if not 0 <= mark < found.stop or not HINT.search(body, found.start, found.stop):
+            continue
+        if owner is not resource:
+            owner, described = resource, _described(body, resource, limits)
+        if inside is not scope:
+            inside, name = scope, _name(body, scope)
+        tally.usage_record()
+        yield record(body[found.start : found.stop], tally.records - 1, name, described, limits)
+    if frames.damaged:
+        tally.record()
+        yield BrokenRecord(tally.records - 1, "a part of the body is not OTLP; it may have been cut off")
+
+
+def _described(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for field in wire.fields(body, resource.start, resource.stop):
+        if (field.number, field.kind) == (1, wire.LEN):
+            found |= attributes(body, field, 1, limits)
+    return found
+
+
+def _name(body: bytes, scope: wire.Field) -> str:
+    """Return the scope's name. It comes before the records, though nothing says that it must."""
+    scopes = (f for f in wire.fields(body, scope.start, scope.stop) if (f.number, f.kind) == (1, wire.LEN))
+    named = next(scopes, None)
+    if named is None:
+        return ""
+    inner = wire.fields(body, named.start, named.stop)
+    return next((wire.text(body, f) for f in inner if (f.number, f.kind) == (1, wire.LEN)), "")

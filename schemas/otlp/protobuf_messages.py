@@ -39,6 +39,7 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "Scope": {1: "string name"},
     "LogRecord": {
         1: "fixed64 time_unix_nano",
+        5: "AnyValue body",
         6: "map attributes",
         9: "bytes trace_id",
         11: "fixed64 observed_time_unix_nano",
@@ -47,8 +48,19 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "ScopeLogs": {1: "Scope scope", 2: "repeated bytes records"},
     "ResourceLogs": {1: "Resource resource", 2: "repeated ScopeLogs scopes"},
     "LogsRequest": {1: "repeated ResourceLogs resources"},
-    "ScopeSpans": {2: "repeated bytes records"},
-    "ResourceSpans": {2: "repeated ScopeSpans scopes"},
+    "SpanStatus": {3: "int32 code"},
+    "SpanIds": {1: "bytes trace_id", 2: "bytes span_id", 4: "bytes parent_span_id"},
+    "Span": {
+        1: "bytes trace_id",
+        2: "bytes span_id",
+        4: "bytes parent_span_id",
+        7: "fixed64 start_time_unix_nano",
+        8: "fixed64 end_time_unix_nano",
+        9: "map attributes",
+        15: "SpanStatus status",
+    },
+    "ScopeSpans": {1: "Scope scope", 2: "repeated bytes records"},
+    "ResourceSpans": {1: "Resource resource", 2: "repeated ScopeSpans scopes"},
     "SpansRequest": {1: "repeated ResourceSpans resources"},
     "Points": {1: "repeated bytes points"},
     "Metric": {
@@ -111,6 +123,8 @@ _classes = _build()
 LogRecordMessage: Any = _classes["LogRecord"]
 LogsRequest: Any = _classes["LogsRequest"]
 SpansRequest: Any = _classes["SpansRequest"]
+SpanIdsMessage: Any = _classes["SpanIds"]
+SpanMessage: Any = _classes["Span"]
 MetricsRequest: Any = _classes["MetricsRequest"]
 ExportResponse: Any = _classes["Response"]
 Status: Any = _classes["Status"]

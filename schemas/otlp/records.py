@@ -11,7 +11,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-Value = str | int | float | bool | bytes | None
+from tallystream.schemas.otlp.limits import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An attribute's value that is not what its type says. It is not absent: a count that is broken is no 0."""
+
+    why: str
+    """Free of content."""
+
+    def __repr__(self) -> str:
+        return f"not decodable ({self.why})"
+
+
+Value = str | int | float | bool | bytes | Broken | None
 """An attribute's value. Bytes, arrays and key-value lists all come as `OPAQUE`: nothing we count or keep is one."""
 
 OPAQUE: Final = b""
@@ -57,18 +71,68 @@ class LogRecord:
     """Name of the instrumentation scope."""
     resource: dict[str, Value]
     attributes: Attributes
+    names: tuple[str, ...] = ()
+    """What names the event: the attribute, or where a pipeline dropped that, the field or the body."""
+    hints: tuple[str, ...] = ()
+    """What may name the event, but does not decide: the field and the body, of one word, beside an attribute."""
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenRecord:
+    """A record, or a resource or scope full of them, that cannot be decoded. Its neighbours can."""
+
+    index: int
+    """Its place among all records of the body."""
+    why: str
+    """Free of content."""
+    found: LogRecord | None = None
+    """What of it could be decoded."""
+
+
 class LogsBody:
-    """A decoded logs request: how many records it holds, and those that may carry token counts."""
+    """A logs request that is decoded while it is walked."""
 
-    records: int
-    candidates: Iterator[LogRecord]
-    """Decoded while it is walked: any step may raise InvalidBodyError."""
+    __slots__ = ("candidates", "tally")
+
+    def __init__(self, tally: Tally, candidates: Iterator[LogRecord | BrokenRecord]) -> None:
+        self.tally = tally
+        self.candidates = candidates
+        """Those that may carry token counts. Any step may raise InvalidBodyError: nothing could be told apart."""
+
+    @property
+    def records(self) -> int:
+        """Return how many records there are; known once all candidates have been taken."""
+        return self.tally.records
 
 
-def event_name(attributes: Attributes, field: str) -> str:
-    """Return a record's name. Codex writes a code location into the field, so the attribute goes first."""
-    name = attributes.get("event.name")
-    return name if isinstance(name, str) and name else field
+_NAME_ATTRIBUTES: Final = ("event.name", "event_name", "eventName")
+_LONGEST_NAME: Final = 96
+
+
+@dataclass(frozen=True, slots=True)
+class EventNames:
+    """The names of a record's event, as LogRecord has them."""
+
+    event_name: str
+    names: tuple[str, ...]
+    hints: tuple[str, ...]
+
+
+def event_names(attributes: Attributes, field: str, body: Value) -> EventNames:
+    """Return a record's names.
+
+    Codex writes a code location into the field, so the attribute goes first. Claude Code repeats the name in the body,
+    with its prefix; a body is text that nobody may keep, so only one short word of it is looked at.
+    """
+    others = tuple(_word(value) for value in (field, body) if isinstance(value, str) and _word(value))
+    for name in _NAME_ATTRIBUTES:
+        value = attributes.get(name)
+        if isinstance(value, str) and value:
+            return EventNames(value, (value.strip(),), others)
+    return EventNames(field, others, others)
+
+
+def _word(value: str) -> str:
+    """Return text that may be a name, empty when it has more than one word or is too long."""
+    words = value.split(None, 1) if len(value) <= _LONGEST_NAME else []
+    return words[0] if len(words) == 1 else ""

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas import keys
 from tallystream.schemas.catalogue import schema_of
-from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Signal, hash_secret
+from tallystream.schemas.connections import Activity, Connection, IngestKey, Provider, Quota, Signal, hash_secret
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.producer import SINGLE, producing
@@ -73,7 +73,7 @@ class Listing:
         """Return a connection.
 
         Raises:
-            UsageError: there is none of that id.
+            UsageError: the registry has no connection of that id.
 
         """
         found = self.connections.get(connection_id)
@@ -124,7 +124,13 @@ class Connections:
         return fold_activity(values.values())
 
     async def create(
-        self, provider: str, *, name: str | None = None, ingest_id: str | None = None, bearer: bool = False
+        self,
+        provider: str,
+        *,
+        name: str | None = None,
+        ingest_id: str | None = None,
+        bearer: bool = False,
+        quota: Quota | None = None,
     ) -> Issued:
         """Create a connection and return it with its secrets once Kafka has it.
 
@@ -156,6 +162,7 @@ class Connections:
                 "created_at": utc(self._clock.now_ns()),
                 "ingest": [IngestKey(sha256=hash_secret(secret))],
                 "bearer_sha256": hash_secret(token) if token else None,
+                "quota": quota,
             }
         )
         await self._write(connection)
@@ -201,7 +208,8 @@ class Connections:
             async with producing(self._kafka, replace(SINGLE, request_timeout=self._timeout)) as producer:
                 await producer.send_and_wait(
                     self._topics.connections.name,
-                    connection.model_dump_json().encode(),
+                    # gateways of before 0.2 know of no quota, and refuse a connection with fields they do not know
+                    connection.model_dump_json(exclude={"quota"} if connection.quota is None else None).encode(),
                     key=keys.join(connection.connection_id),
                     headers=schema_of(Connection).headers,
                 )
@@ -223,7 +231,7 @@ def old_until(connection: Connection, now: datetime) -> datetime | None:
 
 
 def fold_activity(values: Iterable[bytes]) -> dict[str, dict[Signal, Synced]]:
-    """Add up the gateways: the newest time, the sums. What is no Activity is left out: it is for people's eyes only."""
+    """Add up the gateways: the newest time, the sums. What is not an Activity is left out."""
     found: dict[str, dict[Signal, Synced]] = {}
     for value in values:
         try:

@@ -1,13 +1,16 @@
-"""Dead letters back to the usage topic: those that hold a whole event and would be counted now.
+"""Dead letters back to the usage topic: those that hold an event, or enough of its record, and would be counted now.
 
 Nothing is marked: an event that was counted already, by an earlier replay or by a client that sent it again, is known
 by its id and is not counted again. What would only be refused once more is not sent, and the reason is said.
 
+    undecodable, unrecognised_usage, invalid_counts, no_session, no_time
+                        a record with enough of its fields: once this version knows how to count it
     from_the_future     once its time lies less than a day ahead
     unknown_connection  when told which connection it belongs to
     too_late, closed    not in this deployment: its hour has been removed from the state, and a total never starts again
-    beyond_dedupe       not in this deployment: it may have been counted, and nobody remembers
+    beyond_dedupe       not in this deployment: it may have been counted, and its id is forgotten
     row_full            not in this deployment: the row is as full as it was
+    conflicting_counts  never: its request is counted, with the larger counts
 
 The last four may go into another deployment (another prefix): what that accepts depends on its lateness alone.
 """
@@ -25,10 +28,11 @@ from pydantic import ValidationError
 from tallystream.schemas import keys
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.clients.registry import NORMALISERS
+from tallystream.schemas.clients.renormalise import renormalise
 from tallystream.schemas.deadletters import DeadLetter
-from tallystream.schemas.errors import Reason, UnreachableError
+from tallystream.schemas.errors import InvalidRecordError, Reason, UnreachableError
 from tallystream.schemas.hours import HOUR_NS
-from tallystream.schemas.usage import UsageBatch
+from tallystream.schemas.usage import Attribution, UsageBatch, UsageEvent
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.producer import MANY, producing
@@ -36,6 +40,10 @@ from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.clock import utc
 
+OF_RECORDS = frozenset(
+    {Reason.UNDECODABLE, Reason.UNRECOGNISED_USAGE, Reason.INVALID_COUNTS, Reason.NO_SESSION, Reason.NO_TIME}
+)
+"""Reasons of letters that hold a record's fields, not an event: they are normalised again."""
 DAY_NS = 24 * HOUR_NS
 FOR_GOOD = {
     Reason.TOO_LATE: "its hour is closed in this deployment: --into another one",
@@ -52,14 +60,14 @@ class Into:
     own: bool
     lateness: timedelta
     connection: str | None = None
-    """Owner of events that came under an ingest id of nobody."""
+    """Owner of events whose ingest id belongs to no connection."""
 
 
 Row = tuple[bytes, bytes]
 
 
 def prepare(letter: DeadLetter, into: Into, now_ns: int) -> Row | str:
-    """Return the usage message of a letter, or why it is of no use to send it. Pure."""
+    """Return the usage message of a letter, or why sending it would not help. Pure."""
     batch = _batch(letter, into)
     if isinstance(batch, str):
         return batch
@@ -78,6 +86,10 @@ def prepare(letter: DeadLetter, into: Into, now_ns: int) -> Row | str:
 def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
     """Return the letter's events as the usage message they were, or why there is none."""
     record = letter.record
+    if letter.reason is Reason.CONFLICTING_COUNTS:
+        return "its request is counted already, with the larger counts"
+    if letter.reason in OF_RECORDS and record:
+        return _normalised(letter, into)
     if letter.reason is Reason.UNKNOWN_CONNECTION:
         if into.connection is None:
             return "it belongs to no connection: --connection says to which"
@@ -93,6 +105,28 @@ def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
         return UsageBatch.model_validate(record)
     except ValidationError:
         return "it holds no whole event: only a client can send it again"
+
+
+def _normalised(letter: DeadLetter, into: Into) -> UsageBatch | str:
+    """Return a record's usage by the rules of this version, or why it still has none."""
+    connection = letter.connection_id or into.connection
+    if connection is None:
+        return "it belongs to no connection: --connection says to which"
+    try:
+        pack = renormalise(letter.record)
+    except InvalidRecordError as exc:
+        return f"it still cannot be counted: {exc.message}"
+    if pack is None:
+        return "it still is no event that this version knows to cost: a newer one may"
+    attribution = Attribution(**pack.attribution)
+    return UsageBatch(
+        connection_id=connection,
+        client=pack.client,
+        provider=pack.provider,
+        session_id=pack.session_id,
+        attribution=attribution,
+        events=[UsageEvent(**event) for event in pack.events],
+    )
 
 
 async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:

@@ -1,4 +1,4 @@
-"""May this request come in? By its ingest id, its provider, and the connection's bearer secret if it has one.
+"""Authenticates requests: by their ingest id, provider, and the connection's bearer secret if it has one.
 
 Ids and secrets are hashed on arrival, and only hashes are looked up, compared or kept in quarantine. A lookup by the
 hash of a 128-bit random id gives an attacker's stopwatch nothing to work with; the bearer is compared in constant time.
@@ -30,7 +30,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Unjudged:
+class Undetermined:
     """Nobody can say now whether these credentials are good: Kafka is away and the cache does not know them."""
 
     credentials: Credentials
@@ -56,14 +56,14 @@ def credentials(target: Target, headers_id: str | None, authorization: str | Non
     return Credentials(hash_secret(ingest_id), target.provider or "", bearer)
 
 
-class Gatekeeper:
-    """Judges credentials by the registry."""
+class Authenticator:
+    """Authenticates credentials by the registry."""
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry = registry
         self._clock = clock
 
-    async def admit(self, shown: Credentials) -> Connection | Unjudged:
+    async def admit(self, shown: Credentials) -> Connection | Undetermined:
         """Return the connection the credentials open; refreshes the registry once when the id is unknown.
 
         Raises:
@@ -74,16 +74,16 @@ class Gatekeeper:
         grant = self._registry.find(shown.ingest_sha256)
         if grant is None:
             if not await self._registry.refresh():
-                return Unjudged(shown)
+                return Undetermined(shown)
             grant = self._registry.find(shown.ingest_sha256)
-        return judge(grant, shown, utc(self._clock.now_ns()))
+        return authorize(grant, shown, utc(self._clock.now_ns()))
 
 
-def judge(grant: Grant | None, shown: Credentials, at: datetime) -> Connection:
+def authorize(grant: Grant | None, shown: Credentials, at: datetime) -> Connection:
     """Return the connection, by what was known of it and when the request came.
 
     Raises:
-        RequestRefusedError: as `Gatekeeper.admit`.
+        RequestRefusedError: as `Authenticator.admit`.
 
     """
     if grant is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tallystream.schemas.connections import Quota
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -22,6 +23,10 @@ class GatewayConfig:
     """Returns what replaces a user's name; it may hold a key."""
     host: str = "127.0.0.1"
     port: int = 4318
+    grpc_port: int | None = None
+    """Of OTLP/gRPC; None: not served; 0: any free one."""
+    grpc_required: bool = True
+    """Whether a gRPC port that is taken stops the start; else it is said, and HTTP is served alone."""
     tls_cert: Path | None = None
     """PEM file of the certificate chain to serve; None: plain HTTP."""
     tls_key: Path | None = None
@@ -35,14 +40,22 @@ class GatewayConfig:
     spool_max_bytes: int = 1 << 30
     quarantine_max_bytes: int = 64 << 20
     """Apart from the spool's, so that guessed ingest ids cannot crowd out known connections."""
+    max_connections: int = 4096
+    """Of clients at one time, those included whose TLS is not done; fewer where the process may open fewer files."""
     body_timeout: float = 30.0
-    """A client must have sent its whole body within this time."""
+    """A client that sends nothing of its body for this long is given up."""
+    upload_timeout: float = 600.0
+    """A client must have sent its whole body within this time, however slow its line is."""
     ack_timeout: float = 0.25
-    """How long a request waits for Kafka before it goes to the spool."""
+    """How long a request waits for Kafka at least before it goes to the spool."""
+    ack_timeout_max: float = 1.0
+    """And at most: in between it follows what acks take."""
     stuck_after: float = 20.0
     """A producer that has had records waiting this long without an ack is thrown away."""
     refresh_timeout: float = 1.0
     """How long an unknown ingest id may wait for the registry to catch up."""
+    quota: Quota = field(default_factory=Quota)
+    """Of each connection that has none of its own."""
     stop_timeout: float = 10.0
     """For requests in progress at SIGTERM, and again for the spool's last drain."""
     first_contact: float = 10.0

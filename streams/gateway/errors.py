@@ -8,7 +8,7 @@ from types import MappingProxyType
 from tallystream.schemas.errors import RetryableError, TallystreamError
 
 GRPC_CODES = MappingProxyType(
-    {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 417: 3, 431: 8, 503: 14},
+    {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 417: 3, 429: 8, 431: 8, 503: 14},
 )
 """google.rpc.Code by HTTP status."""
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
@@ -35,6 +35,19 @@ class RequestRefusedError(TallystreamError):
         self.retry_after = retry_after
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)
+
+
+MAX_HEAD = 64 << 10
+"""Bytes of a request's line and headers together, and so of each."""
+
+
+def head_too_long() -> RequestRefusedError:
+    """Return the 431."""
+    return RequestRefusedError(
+        431,
+        f"the request's line and headers may have {MAX_HEAD} bytes, together and each",
+        headers={"Connection": "close"},
+    )
 
 
 class UndecodableError(RequestRefusedError):
@@ -64,8 +77,12 @@ class SpoolWriteError(NotDurableError):
     code = "spool_write"
 
 
-class ProducerLostError(RetryableError):
-    """The producer was closed; what became of the batch is unknown, so it counts as not delivered.
+class SpoolCorruptError(SpoolWriteError):
+    """SQLite says that the file is damaged, or is no database: the only reason for setting a spool aside."""
+
+
+class ProducerLostError(Exception):
+    """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
 
     `rejected` is Kafka's reason when it refused this very batch, and would again.
     """

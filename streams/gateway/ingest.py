@@ -1,59 +1,56 @@
-"""A body becomes Kafka messages: usage and dead letters for logs, a count for metrics and traces."""
+"""A body becomes Kafka messages: usage, sightings of model calls, dead letters, and a count for metrics."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tallystream.schemas import packing
+from tallystream.schemas import calls, packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
+from tallystream.schemas.clients.genai import SightingPack, read_sightings
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.dead_letter_builder import dead_letter
-from tallystream.schemas.errors import InvalidBodyError, Reason
-from tallystream.schemas.otlp import Encoding, detect_signal, inspect
-from tallystream.streams.gateway.errors import UndecodableError
-from tallystream.streams.gateway.message import DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.otlp import LIMITS, Encoding, Limits, detect_signal, inspect
+from tallystream.streams.gateway.message import CALLS_SCHEMA, DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, utc
-
-THREAD_BYTES = 4 << 20
-"""A larger body is decoded in a thread. A megabyte takes 1.5 ms, and two threads that want the GIL take far longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a body held. `logs` is None for metrics and traces."""
+    """What a body held. `logs` is None for metrics; of traces it has what was rejected."""
 
     signal: Signal
     records: int
     logs: LogsResult | None
+    sightings: list[SightingPack] = field(default_factory=list)
+    """What spans saw of model calls."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing in it is to be kept."""
+        return self.logs is None or not (self.logs.packs or self.logs.rejected or self.sightings)
 
 
-async def decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Decoded:
-    """Decode a body, in a thread when it is large.
+def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limits = LIMITS) -> Decoded:
+    """Decode a body.
 
     Raises:
-        UndecodableError: it is not what the request says it is.
+        InvalidBodyError: it is not what the request says it is, or holds too much.
 
     """
-    try:
-        if len(body) > THREAD_BYTES:
-            return await asyncio.to_thread(_decode, body, encoding, signal)
-        return _decode(body, encoding, signal)
-    except InvalidBodyError as exc:
-        raise UndecodableError(f"{exc.message}; {exc.hint}" if exc.hint else exc.message) from None
-
-
-def _decode(body: bytes, encoding: Encoding, signal: Signal | None) -> Decoded:
     if signal is None:
         signal = detect_signal(body, encoding)
     if signal == "logs":
-        logs = normalise_logs(body, encoding)
+        logs = normalise_logs(body, encoding, limits)
         return Decoded(signal, logs.records, logs)
-    return Decoded(signal, inspect(body, encoding, signal), None)
+    if signal == "traces":
+        spans = read_sightings(body, encoding, limits)
+        return Decoded(signal, spans.records, LogsResult(spans.records, [], spans.rejected), spans.packs)
+    return Decoded(signal, inspect(body, encoding, signal, limits), None)
 
 
 def digest_of(raw: bytes) -> str:
@@ -67,6 +64,7 @@ class Messages:
     def __init__(self, topics: Topics, user: Callable[[str], str], clock: Clock) -> None:
         self._topics = topics
         self._usage = topics.usage.name
+        self._calls = topics.calls.name
         self._deadletters = topics.deadletters.name
         self.user = user
         self._clock = clock
@@ -83,25 +81,40 @@ class Messages:
             for key, value in packing.messages(pack, connection_id, self.user)
         ]
 
+    def calls(self, packs: list[SightingPack], connection_id: str) -> list[Message]:
+        """Return what spans saw of model calls as messages."""
+        return [
+            Message(self._calls, key, value, CALLS_SCHEMA)
+            for pack in packs
+            for key, value in calls.messages(pack, connection_id, self.user)
+        ]
+
     def rejected(self, rejected: list[Rejected], digest: str, connection_id: str | None) -> list[Message]:
         """Return the records that did not count as dead letters. A body sent again makes the same keys."""
         return [
             self.dead_letter(
-                ("gateway", digest[:16], str(record.index)),
+                ("gateway", connection_id or "-", digest[:16], str(record.index)),
                 record.reason,
                 record.detail,
                 connection_id=connection_id,
                 client=record.client,
                 session_id=record.session_id,
-                record=record.record,
+                record=record.record | self._attribution(record),
+                count=1 + record.folded if record.folded else None,
             )
             for record in rejected
         ]
 
+    def _attribution(self, record: Rejected) -> dict[str, dict[str, str]]:
+        whose = record.attribution
+        if "user" in whose:
+            whose = whose | {"user": self.user(whose["user"])}
+        return {"attribution": whose} if whose else {}
+
     def undecodable(self, detail: str, size: int, digest: str, connection_id: str | None) -> Message:
         """Return the dead letter of a whole body: its size, hash and what was wrong, nothing of it."""
         return self.dead_letter(
-            ("gateway", digest[:16], "0"),
+            ("gateway", connection_id or "-", digest[:16], "0"),
             Reason.UNDECODABLE,
             detail,
             connection_id=connection_id,
@@ -110,6 +123,9 @@ class Messages:
         )
 
     def dead_letter(self, source: tuple[str, ...], reason: Reason, detail: str, **fields: Any) -> Message:
-        """Return any dead letter; see `schemas.dead_letter_builder`."""
+        """Return any dead letter; see `schemas.dead_letter_builder`.
+
+        Its source names the connection where it is known: two may send the same body, and each letter is kept.
+        """
         key, value = dead_letter(source, reason, detail, utc(self._clock.now_ns()), **fields)
         return Message(self._deadletters, key, value, DEAD_LETTER_SCHEMA)

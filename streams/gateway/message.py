@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aiokafka.partitioner import murmur2
 
+from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.connections import Activity
 from tallystream.schemas.deadletters import DeadLetter
@@ -29,6 +30,14 @@ class Message(NamedTuple):
         return len(self.key) + len(self.value) + 64
 
 
+class Place(NamedTuple):
+    """Where a message goes; -1 is a partition that has not been worked out."""
+
+    topic: str
+    partition: int
+
+
+CALLS_SCHEMA = schema_of(CallBatch).header.decode()
 USAGE_SCHEMA = schema_of(UsageBatch).header.decode()
 ACTIVITY_SCHEMA = schema_of(Activity).header.decode()
 DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
@@ -45,6 +54,16 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
+def place_of(message: Message, partitions: Mapping[str, int]) -> Place:
+    """Return where a message goes, given the partition count of each topic we write.
+
+    Raises:
+        KeyError: it is for a topic that is not among them.
+
+    """
+    return Place(message.topic, partition_of(message.key, partitions[message.topic]))
+
+
 def partition_counts(topics: Topics) -> Mapping[str, int]:
     """Return the partition count of each topic the gateway writes."""
-    return {spec.name: spec.partitions for spec in (topics.usage, topics.deadletters, topics.activity)}
+    return {spec.name: spec.partitions for spec in (topics.usage, topics.calls, topics.deadletters, topics.activity)}

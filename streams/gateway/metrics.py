@@ -25,10 +25,18 @@ GAUGES = {
     "spool_bytes": "Bytes in the spool.",
     "spool_max_bytes": "Bytes the spool may hold.",
     "spool_oldest_age_seconds": "Age of the oldest message in the spool, 0 when it is empty.",
+    "spool_writable": "1 while there is a spool to write; 0: what Kafka does not take at once is answered 503.",
+    "spool_files_unopened": "Spool files of this deployment that cannot be opened now; tried again every 30 s.",
+    "spool_files_damaged": "Spool files set aside as damaged that nobody has recovered yet (tallystream spool list).",
+    "spool_foreign_messages": "Messages that another deployment left in the spool directory: kept, never sent.",
     "quarantine_requests": "Requests in quarantine: Kafka is away, and their ingest id is not known yet.",
     "quarantine_bytes": "Bytes in quarantine.",
+    "http_connections": "Client connections, those included whose TLS is not done.",
     "requests_in_progress": "Requests being answered.",
     "kafka_live": "1 while Kafka acknowledges in time, 0 while the spool takes over.",
+    "partitions_away": "Partitions whose messages go to the spool: no leader, or no acknowledgement in time.",
+    "topics_unfit": "1 while the cluster's topics do not fit, and everything goes to the spool for that reason.",
+    "ack_timeout_seconds": "How long a request waits for Kafka's acknowledgement now before it goes to the spool.",
     "connections": "Connections in the registry's cache.",
 }
 
@@ -72,7 +80,7 @@ class Metrics:
             ("provider",),
         )
         self.event_to_durable = Histogram(
-            "tallystream_event_to_durable_seconds",
+            "tallystream_gateway_event_to_durable_seconds",
             "From an event (client's clock) to the answer that promises it is kept, of the newest event of a request:"
             " the client's own batching, the way here, and us.",
             buckets=AGES,
@@ -84,9 +92,15 @@ class Metrics:
             ("reason",),
         )
         self.unrecognised = counter(
-            "tallystream_unrecognised_usage_records_total",
+            "tallystream_gateway_unrecognised_usage_records_total",
             "Records that carry token counts and that no normaliser knows: a client has probably renamed something,"
             " and its usage is missing from the tables until we know the new name.",
+            ("provider",),
+        )
+        self.inconsistent = counter(
+            "tallystream_gateway_inconsistent_events_total",
+            "Usage events whose record contradicts itself in what breaks a count down (a cache larger than the input,"
+            " reasoning larger than the output): the whole counts, the parts were made to fit.",
             ("provider",),
         )
         self.ack = Histogram(
@@ -107,12 +121,16 @@ class Metrics:
         self.drained = counter(
             "tallystream_gateway_drained_messages_total", "Spooled messages that reached Kafka in the end."
         )
+        self.salvaged = counter(
+            "tallystream_gateway_salvaged_messages_total",
+            "Messages copied out of spool files that were damaged.",
+        )
         self.rejected = counter(
             "tallystream_gateway_rejected_messages_total",
             "Spooled messages that Kafka refuses (size limit, authorization); they stay in the spool.",
         )
         self.refusals = counter(
-            "tallystream_gateway_not_durable_total",
+            "tallystream_gateway_not_durable_rounds_total",
             "Rounds of requests answered 503 because neither Kafka nor the spool took them, by cause.",
             ("cause",),
         )
@@ -129,10 +147,23 @@ class Metrics:
             "tallystream_gateway_quarantined_requests_total",
             "Requests kept aside because Kafka was away and their ingest id unknown.",
         )
+        self.accepts_refused = counter(
+            "tallystream_gateway_accepts_refused_total",
+            "Connections that the system did not let us accept, for want of file descriptors most often.",
+        )
+        self.connections_refused = counter(
+            "tallystream_gateway_connections_refused_total",
+            "Connections closed at once because there were as many as may be, all with a request in progress.",
+        )
+        self.connections_evicted = counter(
+            "tallystream_gateway_connections_evicted_total",
+            "Idle connections closed to make room for new ones.",
+        )
         for reason in Reason:  # a counter that is not there yet has no increase when it comes
             self.dead_letters.labels(reason)
         for provider in get_args(Provider):
             self.unrecognised.labels(provider)
+            self.inconsistent.labels(provider)
             for signal in get_args(Signal):
                 for encoding in ("protobuf", "json"):
                     self.requests.labels(provider, signal, "503", encoding)

@@ -1,22 +1,28 @@
-"""Requests whose ingest id nobody can judge, because Kafka is away and the cache does not know it.
+"""Requests whose ingest id nobody can authorize, because Kafka is away and the cache does not know it.
 
 Their client is answered 200 and may never send them again (Codex does not), so they are kept: normalised events with
 the user's name replaced, dead letters, and the id's hash; never a body, never the id. When the registry has caught up
-they are judged as of the time they came: usage of a connection, or dead letters `unknown_connection`.
+they are authorized as of the time they came: usage of a connection, or dead letters `unknown_connection`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
 
+from tallystream.schemas import calls
 from tallystream.schemas.clients import Pack, Rejected
-from tallystream.schemas.errors import Reason
-from tallystream.streams.gateway.auth import Credentials, Unjudged, judge
+from tallystream.schemas.clients.genai import SightingPack
+from tallystream.schemas.connections import Quota
+from tallystream.schemas.errors import Reason, TallystreamError
+from tallystream.schemas.otlp import LIMITS
+from tallystream.streams.gateway.auth import Credentials, Undetermined, authorize
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
 from tallystream.streams.gateway.errors import RequestRefusedError, SpoolWriteError
@@ -28,11 +34,67 @@ from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.service.clock import utc
 
 RETRY = 1.0
+VERSION = 1
+"""Of what a row holds; rows without one are of version 0.1, and alike."""
+MAX_RECORD = 512 << 10
+"""Bytes of a row that is kept in a dead letter."""
 log = structlog.get_logger()
 
 
+STRANGERS_SHARE: Final = 10
+"""Bodies that nobody is known to have sent must be so many times smaller, and may hold as much less."""
+
+
+class QuarantineDestination:
+    """Takes what one request held."""
+
+    provider = "unknown"
+    limits = LIMITS.share(STRANGERS_SHARE)
+    share = STRANGERS_SHARE
+    quota: Quota | None = None
+    key = "strangers"
+
+    def __init__(self, quarantine: Quarantine, shown: Credentials, messages: Messages) -> None:
+        self._quarantine = quarantine
+        self._shown = shown
+        self._messages = messages
+
+    def build(self, decoded: Decoded, digest: str) -> bytes:
+        """Return the document to keep, users' names replaced; empty when there is nothing in it."""
+        logs = decoded.logs
+        if logs is None or decoded.is_empty:
+            return b""
+        document = {
+            "version": VERSION,
+            "digest": digest,
+            "records": decoded.records,
+            "signal": decoded.signal,
+            "sightings": [calls.to_wire(pack, self._messages.user) for pack in decoded.sightings],
+            "packs": [self._named(asdict(pack)) for pack in logs.packs],
+            "rejected": [self._named(asdict(record)) for record in logs.rejected],
+        }
+        return orjson.dumps(document)
+
+    def _named(self, part: dict[str, Any]) -> dict[str, Any]:
+        whose = part["attribution"]
+        if "user" in whose:
+            whose["user"] = self._messages.user(whose["user"])
+        return part
+
+    async def accept(self, decoded: Decoded, built: Sequence[Message] | bytes) -> None:  # noqa: ARG002 - a protocol's
+        """Keep the document; raises as `Quarantine.hold`."""
+        assert isinstance(built, bytes)
+        if built:
+            await self._quarantine.hold(self._shown, built)
+
+    async def undecodable(self, detail: str, size: int, digest: str) -> None:
+        """Keep that there was a body that could not be decoded; raises as `Quarantine.hold`."""
+        document = {"version": VERSION, "digest": digest, "undecodable": {"detail": detail, "size": size}}
+        await self._quarantine.hold(self._shown, orjson.dumps(document))
+
+
 class Quarantine:
-    """`hold` requests while Kafka is away; run `run()` as a task, which judges them once it is back."""
+    """`hold` requests while Kafka is away; run `run()` as a task, which authorizes them once it is back."""
 
     def __init__(
         self, spool: Spool, registry: Registry, messages: Messages, activity: ActivityLog, metrics: Metrics
@@ -45,76 +107,82 @@ class Quarantine:
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Judge what is held, if the registry can."""
+        """Authorize what is held, if the registry can."""
         self._wake.set()
 
-    async def hold(self, unjudged: Unjudged, decoded: Decoded, raw: bytes) -> None:
-        """Keep a decoded request.
+    def destination(self, undetermined: Undetermined) -> QuarantineDestination:
+        """Return where the request of these credentials goes."""
+        return QuarantineDestination(self, undetermined.credentials, self._messages)
+
+    async def hold(self, shown: Credentials, document: bytes) -> None:
+        """Keep what a request held.
 
         Raises:
             NotDurableError: the quarantine is full or the spool fails.
 
         """
-        if decoded.logs is None or not (decoded.logs.packs or decoded.logs.rejected):
-            return
-        packs = [asdict(pack) for pack in decoded.logs.packs]
-        for pack in packs:
-            if "user" in pack["attribution"]:
-                pack["attribution"]["user"] = self._messages.user(pack["attribution"]["user"])
-        await self._hold(
-            unjudged.credentials,
-            {
-                "digest": digest_of(raw),
-                "records": decoded.records,
-                "packs": packs,
-                "rejected": [asdict(record) for record in decoded.logs.rejected],
-            },
-        )
-
-    async def hold_undecodable(self, unjudged: Unjudged, detail: str, raw: bytes) -> None:
-        """Keep that there was a body that could not be decoded.
-
-        Raises:
-            NotDurableError: as `hold`.
-
-        """
-        await self._hold(
-            unjudged.credentials, {"digest": digest_of(raw), "undecodable": {"detail": detail, "size": len(raw)}}
-        )
-
-    async def _hold(self, shown: Credentials, document: dict[str, Any]) -> None:
-        await self._spool.hold(shown.ingest_sha256, shown.provider, shown.bearer_sha256, orjson.dumps(document))
+        await self._spool.hold(shown.ingest_sha256, shown.provider, shown.bearer_sha256, document)
         self._metrics.quarantined.inc()
         self._wake.set()
 
     async def run(self) -> None:
-        """Judge whenever something is held and the registry can catch up, until cancelled."""
+        """Authorize whenever something is held and the registry can catch up, until cancelled."""
         while True:
             if not self._spool.quarantine_level.rows:
                 self._wake.clear()
                 await self._wake.wait()
             try:
-                done = await self._registry.refresh() and await self._judge_some()
+                done = await self._registry.refresh() and await self._authorize_some()
             except SpoolWriteError as exc:
-                log.error("quarantine_not_judged", error=str(exc))  # noqa: TRY400
+                log.error("quarantine_not_authorized", error=str(exc))  # noqa: TRY400
                 done = False
             if not done:
                 await asyncio.sleep(RETRY)
 
-    async def _judge_some(self) -> bool:
-        for request in await self._spool.held():
-            await self._spool.judge(request, self._verdict(request))
+    async def _authorize_some(self) -> bool:
+        for row in await self._spool.held():
+            await self._spool.judge(row, self._verdict(row.request))
         return True
 
     def _verdict(self, held: Held) -> list[Message]:
-        document = orjson.loads(held.payload)
         shown = Credentials(held.ingest_sha256, held.provider, held.bearer_sha256)
         refusal = ""
         connection_id = None
         try:
-            connection_id = judge(self._registry.find(held.ingest_sha256), shown, utc(held.at)).connection_id
+            connection_id = authorize(self._registry.find(held.ingest_sha256), shown, utc(held.at)).connection_id
         except RequestRefusedError as exc:
             refusal = exc.message
+        try:
+            return self._messages_of(orjson.loads(held.payload), connection_id, refusal)
+        except (ValueError, TypeError, KeyError, AttributeError, TallystreamError) as exc:
+            return [self._unreadable(held, connection_id, exc)]
+
+    def _unreadable(self, held: Held, connection_id: str | None, exc: Exception) -> Message:
+        """Return the dead letter of a row that another version has written and this one cannot read.
+
+        It keeps the row, which holds allow-listed fields only, unless that is too large for a message.
+        """
+        digest = digest_of(held.payload)
+        log.error("quarantined_request_unreadable", row=held.id, sha256=digest, why=type(exc).__name__)
+        record: dict[str, Any] = {}
+        if len(held.payload) <= MAX_RECORD:
+            with contextlib.suppress(ValueError):
+                found = orjson.loads(held.payload)
+                record = found if isinstance(found, dict) else {}
+        self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE).inc()
+        return self._messages.dead_letter(
+            ("gateway", digest[:16], "unreadable"),
+            Reason.INVALID_MESSAGE,
+            f"a request in quarantine that this version cannot read: {type(exc).__name__}",
+            connection_id=connection_id,
+            size=len(held.payload),
+            sha256=digest,
+            record=record,
+        )
+
+    def _messages_of(self, document: dict[str, Any], connection_id: str | None, refusal: str) -> list[Message]:
+        if (version := document.get("version", VERSION)) != VERSION:
+            raise ValueError(f"version {version}")
         if undecodable := document.get("undecodable"):
             return [
                 self._messages.undecodable(
@@ -122,26 +190,35 @@ class Quarantine:
                 )
             ]
         packs = [Pack(**pack) for pack in document["packs"]]
+        sightings = [calls.from_wire(pack) for pack in document.get("sightings", ())]
         rejected = [Rejected(**(record | {"reason": Reason(record["reason"])})) for record in document["rejected"]]
-        letters = self._messages.rejected(rejected, document["digest"], connection_id)
+        letters = self._messages.already_named().rejected(rejected, document["digest"], connection_id)
         if connection_id is None:
-            letters += self._strangers(packs, document["digest"], refusal)
-            self._metrics.dead_letters.labels(Reason.UNKNOWN_CONNECTION).inc(sum(len(pack.events) for pack in packs))
+            strangers = self._strangers(packs, sightings, document["digest"], refusal)
+            self._metrics.dead_letters.labels(Reason.UNKNOWN_CONNECTION).inc(len(strangers))
+            letters += strangers
             log.warning("quarantined_request_of_nobody", records=document["records"], why=refusal)
             return letters
-        self._activity.note(connection_id, "logs", document["records"])
-        return self._messages.already_named().usage(packs, connection_id) + letters
+        self._activity.note(connection_id, document.get("signal", "logs"), document["records"])
+        named = self._messages.already_named()
+        return named.usage(packs, connection_id) + named.calls(sightings, connection_id) + letters
 
-    def _strangers(self, packs: list[Pack], digest: str, refusal: str) -> list[Message]:
-        events = [(pack, event) for pack in packs for event in pack.events]
+    def _strangers(self, packs: list[Pack], sightings: list[SightingPack], digest: str, refusal: str) -> list[Message]:
+        events = [(pack.client, pack.session_id, event) for pack in packs for event in pack.events]
+        events += [
+            (seen.client, seen.session or seen.trace_id, seen.to_wire())
+            for pack in sightings
+            for seen in pack.sightings
+            if seen.has_usage
+        ]
         return [
             self._messages.dead_letter(
                 ("gateway", digest[:16], f"q{number}"),
                 Reason.UNKNOWN_CONNECTION,
                 f"sent while Kafka was away; judged since: {refusal}",
-                client=pack.client,
-                session_id=pack.session_id,
+                client=client,
+                session_id=session_id,
                 record=event,
             )
-            for number, (pack, event) in enumerate(events)
+            for number, (client, session_id, event) in enumerate(events)
         ]

@@ -3,21 +3,26 @@
 /api/v1/public/ingest/otel/{provider}/{ingestId}/v1/{logs|metrics|traces}   what `connections create` prints
 /api/v1/public/ingest/otel/{provider}/{ingestId}                            the base URL, posted to verbatim
 /v1/{logs|metrics|traces}  and  /                                           with the header x-tallystream-connection
+
+Exporters build paths from what a user wrote, and users write base URLs with a slash at their end, or the URL of one
+signal where a base is asked for. So slashes more or fewer do not matter, and of `/v1/logs/v1/traces` the last counts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Final, get_args
 
 from tallystream.schemas.connections import Provider
 from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway.errors import RequestRefusedError
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)
-SIGNALS = ("logs", "metrics", "traces")
-MAX_ID = 128
+SIGNALS: Final = ("logs", "metrics", "traces")
+MAX_ID: Final = 128
 """Longest ingest id looked at; ours have 22 characters."""
+_BASE_PARTS: Final = INGEST_PATH.strip("/").split("/")
+_MEANT: Final = {"log": "logs", "metric": "metrics", "trac": "traces", "span": "traces", "event": "logs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +34,37 @@ class Target:
     signal: str | None
 
 
-def parse(path: str) -> Target | None:
-    """Return what a decoded path says, None when it is none of ours. Trailing slashes are tolerated.
+def parse(path: str) -> Target:
+    """Return what a decoded path says.
 
     Raises:
-        RequestRefusedError: 404, the path is almost right; says what is wrong, without the ingest id.
+        RequestRefusedError: 404, it is none of ours; names the path that was probably meant, without the ingest id.
 
     """
-    trimmed = path.rstrip("/")
-    if trimmed.startswith(INGEST_PATH):
-        return _ingest(trimmed[len(INGEST_PATH) :].split("/"))
-    if not trimmed:
-        return Target(None, None, None)
-    if trimmed.startswith("/v1/") and trimmed[4:] in SIGNALS:
-        return Target(None, None, trimmed[4:])
-    return None
+    parts = [part for part in path.split("/") if part]
+    if parts[: len(_BASE_PARTS)] == _BASE_PARTS:
+        return _ingest(parts[len(_BASE_PARTS) :])
+    return Target(None, None, _signal(parts, ""))
 
 
 def _ingest(parts: list[str]) -> Target:
-    provider, ingest_id, *rest = parts if len(parts) > 1 else (parts[0], "")
+    provider, ingest_id, *rest = [*parts, "", ""] if len(parts) < 2 else parts
     if provider not in PROVIDERS:
         raise RequestRefusedError(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
-    if not ingest_id or len(ingest_id) > MAX_ID:
+    rest = [part for part in rest if part]
+    if not ingest_id or len(ingest_id) > MAX_ID or (ingest_id == "v1" and len(rest) == 1):
         raise RequestRefusedError(404, f"the path has no ingest id: {INGEST_PATH}{provider}/{{ingestId}}/v1/logs")
-    if not rest:
-        return Target(provider, ingest_id, None)
-    if len(rest) == 2 and rest[0] == "v1" and rest[1] in SIGNALS:
-        return Target(provider, ingest_id, rest[1])
-    raise RequestRefusedError(404, "unknown signal in the path: it ends in /v1/logs, /v1/metrics or /v1/traces")
+    return Target(provider, ingest_id, _signal(rest, f"{INGEST_PATH}{provider}/{{ingestId}}"))
+
+
+def _signal(parts: list[str], base: str) -> str | None:
+    """Return the signal that the end of a path names, None when there is none; raises what `parse` raises."""
+    version, signals = parts[::2], parts[1::2]
+    if len(version) == len(signals) and set(version) <= {"v1"} and set(signals) <= set(SIGNALS):
+        return signals[-1] if signals else None
+    last = parts[-1].lower()
+    meant = next((signal for part, signal in _MEANT.items() if part in last), None)
+    if meant is None:
+        ends = ", ".join(f"{base}/v1/{signal}" for signal in SIGNALS)
+        raise RequestRefusedError(404, f"the path does not end in a signal: telemetry goes to {ends}")
+    raise RequestRefusedError(404, f"the path does not end in a signal: {meant} go to {base}/v1/{meant}")

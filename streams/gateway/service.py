@@ -11,22 +11,27 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from tallystream.schemas.errors import UnfitError, UsageError
+from tallystream.schemas.errors import UsageError
 from tallystream.schemas.status import GatewayStatus
-from tallystream.streams.gateway.auth import Gatekeeper
+from tallystream.streams.gateway.acceptance import Acceptance
+from tallystream.streams.gateway.auth import Authenticator
+from tallystream.streams.gateway.budget import Budget
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
 from tallystream.streams.gateway.delivery.drain import Drain
 from tallystream.streams.gateway.delivery.group_commit import Delivery
 from tallystream.streams.gateway.delivery.producer import Link
-from tallystream.streams.gateway.errors import SpoolWriteError
+from tallystream.streams.gateway.grpc import GrpcServer
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.server import HttpServer
 from tallystream.streams.gateway.ingest import Messages
+from tallystream.streams.gateway.message import partition_counts
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.quarantine import Quarantine
+from tallystream.streams.gateway.quotas import Quotas, Turns
+from tallystream.streams.gateway.spool.files import Owner
 from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -36,7 +41,6 @@ ADOPT_EVERY = 30.0
 RETRY_REJECTED_EVERY = 600.0
 STALLED_AFTER = 10.0
 """A round that is neither acknowledged nor spooled for so long: the process is no use any more."""
-FIRST_ADOPTION = 2.0
 log = structlog.get_logger()
 
 
@@ -51,6 +55,7 @@ class Gateway:
         self._failed = ""
         self._opened = False
         self._listening = False
+        self._served_before = False
         self.link = Link(config, self.metrics, self._clock)
         self.registry = Registry(config, self.metrics, self._clock)
         self.spool: Spool
@@ -58,6 +63,8 @@ class Gateway:
         self._drain: Drain
         self._quarantine: Quarantine
         self._activity: ActivityLog
+        self._acceptance: Acceptance
+        self._grpc: GrpcServer
         self._handler: Handler
         self._http: HttpServer
 
@@ -81,26 +88,36 @@ class Gateway:
         host, port = self._http.address
         return f"{self._http.scheme}://[{host}]:{port}" if ":" in host else f"{self._http.scheme}://{host}:{port}"
 
+    @property
+    def grpc(self) -> str | None:
+        """Return `host:port` of OTLP/gRPC, None when it is not served."""
+        host, port = self._http.address[0], self._grpc.port
+        return None if port is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     async def start(self) -> None:
         """Listen as soon as nothing acknowledged can be lost; Kafka may be away.
 
         Raises:
-            UnfitError: the spool's directory, or the topics of a cluster that answers, do not fit.
+            UnfitError: the topics of a cluster that answers do not fit, and this gateway has not served before.
             UsageError: the address cannot be listened on, or the certificate not be used.
 
         """
         config = self._config
-        try:
-            self.spool = await Spool.open(
-                config.directory,
-                max_bytes=config.spool_max_bytes,
-                quarantine_max_bytes=config.quarantine_max_bytes,
-                clock=self._clock,
-            )
-        except SpoolWriteError as exc:
-            raise UnfitError(
-                str(exc), "the gateway must be able to keep what Kafka cannot take: free or repair the disk"
-            ) from exc
+        self.registry.load()
+        self._served_before = self.registry.known
+        self.spool = await Spool.open(
+            config.directory,
+            Owner(
+                config.topics.prefix,
+                frozenset(partition_counts(config.topics)),
+                lambda message: self.link.place_of(message).partition,
+                self.registry.last_met,
+            ),
+            max_bytes=config.spool_max_bytes,
+            quarantine_max_bytes=config.quarantine_max_bytes,
+            clock=self._clock,
+            salvaged=self.metrics.salvaged.inc,
+        )
         self._build()
         self._opened = True
         try:
@@ -111,20 +128,14 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self._config
-        await self._activity.load(await self.spool.meta("gateway", f"gw-{secrets.token_hex(4)}"))
-        self.registry.load()
+        await self._activity.load(await self.spool.meta("gateway", self._name()))
         self._spawn("link", self.link.run())
         self._spawn("delivery", self.delivery.run())
         self._spawn("drain", self._drain.run())
         self._spawn("quarantine", self._quarantine.run())
         self._spawn("activity", self._activity.run())
         self._spawn("registry", self._follow())
-        adopted = asyncio.Event()
-        self._spawn("upkeep", self._upkeep(adopted))
-        with contextlib.suppress(TimeoutError):
-            # So that the spool's gauges tell of everything from the start, unless there is a great deal of it.
-            async with asyncio.timeout(FIRST_ADOPTION):
-                await adopted.wait()
+        self._spawn("upkeep", self._upkeep())
         if not self.registry.known:
             # Without a snapshot every id would be a stranger's: meet Kafka first, if it is there.
             await self._first_contact()
@@ -139,42 +150,73 @@ class Gateway:
                 f"cannot listen on {config.host}:{config.port}: {exc.strerror or exc}",
                 "choose another with --port, or stop what listens there",
             ) from exc
+        await self._start_grpc()
         self._listening = True
         log.info("gateway_listening", url=self.url, spool=str(self.spool.path), spooled=self.spool.level.rows)
         await self._first_contact()
+
+    async def _start_grpc(self) -> None:
+        config = self._config
+        if config.grpc_port is None:
+            return
+        try:
+            await self._grpc.start(config.grpc_port)
+        except OSError as exc:
+            if config.grpc_required:
+                raise UsageError(
+                    f"cannot listen on {config.host}:{config.grpc_port} for gRPC",
+                    "choose another with --grpc-port (0: no gRPC), or stop what listens there",
+                ) from exc
+            log.warning("grpc_not_served", port=config.grpc_port, hint="set TALLYSTREAM_GRPC_PORT to another port")
 
     async def _first_contact(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.first_contact):
                 await self.link.first_attempt.wait()
         if self.link.unfit is not None:
-            raise self.link.unfit
+            if not self._served_before:
+                raise self.link.unfit
+            # Clients send here already, and some never send again: keep what they send until the topics are mended.
+            log.error("topics_unfit", why=self.link.unfit.message, next=self.link.unfit.hint)
+
+    async def _met(self, cluster_id: str) -> None:
+        """Take up what belongs to this cluster, and nothing that belongs to another."""
+        if await self.spool.claim(cluster_id):
+            self._activity.forget(await self.spool.meta("gateway", self._name()))
+        self.registry.met(cluster_id)
+
+    @staticmethod
+    def _name() -> str:
+        return f"gw-{secrets.token_hex(4)}"
 
     def _build(self) -> None:
         config = self._config
         topics = config.topics
-        self.delivery = Delivery(self.link, self.spool, self.metrics, self._clock, ack_timeout=config.ack_timeout)
+        self.delivery = Delivery(self.link, self.spool, self.metrics, self._clock)
         self._drain = Drain(self.spool, self.link, self.delivery, self.metrics)
         self._activity = ActivityLog(topics.activity.name, self.link, self.spool, self._clock)
         messages = Messages(topics, config.user, self._clock)
         self._quarantine = Quarantine(self.spool, self.registry, messages, self._activity, self.metrics)
-        self.link.may_go_live_at_once = lambda: not self.spool.filled.is_set()
+        self.link.met = self._met
         self.link.changed = self._drain.wake
         self.registry.kafka_answers = lambda: self.link.live
         self.registry.changed = self._quarantine.wake
         replies = Replies(self._clock)
-        self._handler = handler = Handler(
-            config,
-            Gatekeeper(self.registry, self._clock),
+        self._acceptance = Acceptance(
+            config.max_body_bytes,
+            Authenticator(self.registry, self._clock),
             self.delivery,
             self._quarantine,
             self._activity,
             messages,
-            replies,
+            Quotas(config.quota, self._clock),
+            Turns(self._clock),
             self.metrics,
-            self._all_ready,
         )
-        self._http = HttpServer(config, handler, replies, self._clock)
+        budget = Budget(config.max_held_bytes, config.retry_after)
+        self._handler = handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)
+        self._grpc = GrpcServer(config, self._acceptance, budget, self.metrics)
+        self._http = HttpServer(config, handler, replies, self.metrics, self._clock)
         self._gauges(handler)
 
     def _gauges(self, handler: Handler) -> None:
@@ -185,8 +227,16 @@ class Gateway:
             spool_oldest_age_seconds=lambda: self._age(self.spool.level.oldest_ns),
             quarantine_requests=lambda: self.spool.quarantine_level.rows,
             quarantine_bytes=lambda: self.spool.quarantine_level.bytes,
-            requests_in_progress=lambda: handler.in_progress,
+            http_connections=lambda: self._http.connections,
+            requests_in_progress=lambda: handler.in_progress + self._grpc.in_progress,
+            spool_writable=lambda: self.spool.writable,
+            spool_files_unopened=lambda: self.spool.surroundings.unopened,
+            spool_files_damaged=lambda: self.spool.surroundings.damaged,
+            spool_foreign_messages=lambda: self.spool.surroundings.foreign_messages,
             kafka_live=lambda: self.link.live,
+            partitions_away=lambda: self.link.away,
+            topics_unfit=lambda: self.link.unfit is not None,
+            ack_timeout_seconds=lambda: self.link.timeout.seconds,
             connections=lambda: len(self.registry.cache),
         )
 
@@ -208,12 +258,11 @@ class Gateway:
         await self.link.first_attempt.wait()
         await self.registry.run()
 
-    async def _upkeep(self, adopted: asyncio.Event) -> None:
+    async def _upkeep(self) -> None:
         elapsed = 0.0
         while True:
-            await self.spool.adopt_abandoned()
-            adopted.set()
             await asyncio.sleep(ADOPT_EVERY)
+            await self.spool.look_around()
             elapsed += ADOPT_EVERY
             self._http.refresh_certificate()
             if elapsed >= RETRY_REJECTED_EVERY:
@@ -241,8 +290,8 @@ class Gateway:
             return Health(ok=False, why="not listening yet, or no more")
         if not self.registry.known:
             return Health(ok=False, why="no connections are known yet: Kafka has not answered and there is no snapshot")
-        if self.link.unfit is not None:
-            return Health(ok=False, why=self.link.unfit.message)
+        if self.link.unfit is not None and self.healthy().ok:
+            return Health(ok=True, why=f"everything is spooled: {self.link.unfit.message}")
         return self.healthy()
 
     def _all_ready(self) -> Health:
@@ -257,13 +306,19 @@ class Gateway:
             return None
         level, held = self.spool.level, self.spool.quarantine_level
         return GatewayStatus(
-            requests_in_progress=self._handler.in_progress,
+            requests_in_progress=self._handler.in_progress + self._grpc.in_progress,
             quarantine_requests=held.rows,
             quarantine_bytes=held.bytes,
             spool_messages=level.rows,
             spool_bytes=level.bytes,
             spool_max_bytes=self._config.spool_max_bytes,
             spool_oldest_age_seconds=self._age(level.oldest_ns),
+            spool_writable=self.spool.writable,
+            spool_files_unopened=self.spool.surroundings.unopened,
+            spool_files_damaged=self.spool.surroundings.damaged,
+            spool_foreign_messages=self.spool.surroundings.foreign_messages,
+            topics_unfit=self.link.unfit is not None,
+            partitions_away=self.link.away,
             kafka_live=self.link.live,
             connections=len(self.registry.cache),
         )
@@ -273,7 +328,8 @@ class Gateway:
         self._listening = False
         if not self._opened:
             return
-        await self._http.stop()
+        await asyncio.gather(self._http.stop(), self._grpc.stop())
+        self._acceptance.close()
         await self._last_drain()
         # The link ends last: what it still had on its way is in the spool too.
         for task in [*self._tasks[1:], *self._tasks[:1]]:

@@ -1,7 +1,7 @@
-"""Every consumer of ours. None commits by itself, and but for the elections none is in a group.
+"""Every consumer of ours: without automatic commits and, but for the elections, without a group.
 
-A consumer without a group is assigned its partitions by whoever made it, and its positions are that one's own: nobody
-can revoke a partition.
+A consumer without a group is assigned its partitions by whoever created it, and its positions are its owner's: its
+partitions cannot be revoked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Following compacted topics from positions of one's own, without a consumer group.
+"""Following compacted topics from positions that the reader keeps, without a consumer group.
 
-Offsets of a compacted topic have holes, and one consumer that assigns its partitions itself steps over them rightly:
+Offsets of a compacted topic have holes, and one consumer that assigns its partitions itself steps over them correctly:
 it was asked for "from here on", so what it delivers next is what comes next. Positions are therefore the reader's, not
 a group's; nobody can revoke a partition, and nothing is committed.
 """
@@ -31,7 +31,7 @@ MAX_RECORDS = 2000
 FETCH_BYTES = 8 << 20
 
 
-class Position(NamedTuple):
+class FollowerPosition(NamedTuple):
     """The next offset to read, and the timestamp of the record before it (-1: unknown)."""
 
     offset: int
@@ -39,16 +39,16 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Batch:
+class FollowedBatch:
     """Records of one partition in offset order; `after` is the position behind them."""
 
     topic: str
     partition: int
     records: Sequence[ConsumerRecord]
-    after: Position
+    after: FollowerPosition
 
 
-class Tail:
+class TopicFollower:
     """Reads topics from `positions` (by topic and partition; the beginning where there is none), as a context manager.
 
     Raises, from entering and from polling:
@@ -60,7 +60,7 @@ class Tail:
         self,
         kafka: KafkaSettings,
         topics: Iterable[str],
-        positions: Mapping[tuple[str, int], Position],
+        positions: Mapping[tuple[str, int], FollowerPosition],
         *,
         timeout: float = 30.0,
     ) -> None:
@@ -70,7 +70,7 @@ class Tail:
         self._timeout = timeout
         self._consumer: AIOKafkaConsumer | None = None
         self._ends: dict[TopicPartition, int] = {}
-        self._check: dict[TopicPartition, Position] = {}
+        self._check: dict[TopicPartition, FollowerPosition] = {}
         self._rest: dict[TopicPartition, tuple[int, int]] = {}
         """Position, and since when (ms) it has been the same."""
         self._quiet: set[TopicPartition] = set()
@@ -95,7 +95,7 @@ class Tail:
         """Return how many offsets lie before the ends as they were when last asked for; 0: caught up."""
         return sum(max(0, end - self._rest[at][0]) for at, end in self._ends.items())
 
-    async def poll(self) -> list[Batch]:
+    async def poll(self) -> list[FollowedBatch]:
         """Return what has come in, nothing after a moment without anything."""
         consumer = self._opened()
         asked = {at: consumer.last_poll_timestamp(at) or 0 for at in self._ends if self._rest[at][0] < self._ends[at]}
@@ -187,7 +187,7 @@ class Tail:
             consumer.seek(at, first)
             self._rest[at] = (first, _now_ms())
 
-    def _batch(self, at: TopicPartition, records: Sequence[ConsumerRecord]) -> Batch | None:
+    def _batch(self, at: TopicPartition, records: Sequence[ConsumerRecord]) -> FollowedBatch | None:
         given = self._check.pop(at, None)
         if given is not None and records[0].offset < given.offset:
             if given.timestamp not in (-1, records[0].timestamp):
@@ -195,7 +195,9 @@ class Tail:
             records = records[1:]
         if not records:
             return None
-        return Batch(at.topic, at.partition, records, Position(records[-1].offset + 1, records[-1].timestamp))
+        return FollowedBatch(
+            at.topic, at.partition, records, FollowerPosition(records[-1].offset + 1, records[-1].timestamp)
+        )
 
     async def _note(self, asked: Mapping[TopicPartition, int], quiet: AbstractSet[TopicPartition]) -> None:
         """Follow the positions up to the ends. What lies before an end may all have been removed by compaction: a fetch

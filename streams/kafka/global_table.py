@@ -8,6 +8,7 @@ or to topics that were made anew, is filled again from the topics.
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,22 +18,21 @@ from typing import Any, NamedTuple, Protocol
 import rocksdict
 import structlog
 from aiokafka import ConsumerRecord
-from aiokafka.errors import KafkaError
 
 from tallystream.schemas.versions import supersedes
-from tallystream.streams.kafka.admin import administering
-from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
-from tallystream.streams.kafka.follower import Batch, Position, Tail
+from tallystream.streams.identity import Identity, read_identity
+from tallystream.streams.kafka.errors import TopicRecreatedError
+from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition, TopicFollower
 from tallystream.streams.kafka.settings import KafkaSettings
 
 log = structlog.get_logger()
-FORMAT = b"1"
+FORMAT = 2
 _HEAD = struct.Struct(">qqq")
 _META = b"\0"
-_CLUSTER = _META + b"cluster"
+_IDENTITY = _META + b"identity"
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row to keep when its `version` is not lower than the one kept. `value` None removes the key, whatever the
     version. Keys begin with a byte above 0.
     """
@@ -42,7 +42,7 @@ class Row(NamedTuple):
     value: bytes | None
 
 
-class Kept(NamedTuple):
+class StoredRow(NamedTuple):
     """A row as it is kept; `timestamp` is its record's, in ms."""
 
     version: tuple[int, int]
@@ -58,7 +58,7 @@ class Feed(Protocol):
         """The topic."""
         ...
 
-    def rows(self, record: ConsumerRecord) -> Iterable[Row]:
+    def rows(self, record: ConsumerRecord) -> Iterable[TableRow]:
         """Return the rows of a record; several where it is kept in several ways.
 
         Raises:
@@ -83,7 +83,7 @@ class GlobalTable:
         self._directory = directory
         self._feeds = {feed.topic: feed for feed in feeds}
         self._db: Any = None
-        self._tail: Tail | None = None
+        self._tail: TopicFollower | None = None
         self._paused: set[str] = set()
         self.read: Mapping[tuple[str, int], int] = {}
         """By topic and partition, the offset up to which its rows are here and `on_rows` was told of them."""
@@ -94,12 +94,12 @@ class GlobalTable:
 
     # -- rows
 
-    def get(self, key: bytes) -> Kept | None:
+    def get(self, key: bytes) -> StoredRow | None:
         """Return a row."""
         raw = self._db.get(key)
         return None if raw is None else _unpack(raw)
 
-    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, Kept]]:
+    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, StoredRow]]:
         """Iterate over the rows whose keys begin with `prefix`, in the order of keys, those after `after` if given."""
         for key, raw in self._db.items(from_key=after or prefix):
             if not key.startswith(prefix):
@@ -109,7 +109,7 @@ class GlobalTable:
             if key != after:
                 yield key, _unpack(raw)
 
-    def put(self, row: Row, timestamp: int) -> None:
+    def put(self, row: TableRow, timestamp: int) -> None:
         """Keep a row that is known to be in its topic already, without waiting for it to come back."""
         self._write([(row, timestamp)], None)
 
@@ -122,11 +122,14 @@ class GlobalTable:
             UnreachableError: Kafka does not answer.
 
         """
-        cluster = await self._cluster()
+        identity = await self._identify()
         self._open()
-        if self._db.get(_CLUSTER) != cluster:
-            self._wipe("it is of another cluster or version" if self._db.get(_CLUSTER) else "")
-        self._db[_CLUSTER] = cluster
+        found = self._db.get(_IDENTITY)
+        difference = identity.difference(_identity_of(found)) if found else ""
+        if found is None or difference:
+            fresh = next(iter(self._db.items()), None) is None
+            self._wipe(difference or ("" if fresh else "it does not say whose it is"))
+        self._db[_IDENTITY] = _packed(identity)
 
     async def run(self, on_rows: OnRows) -> None:
         """Follow the topics until cancelled.
@@ -140,9 +143,8 @@ class GlobalTable:
                 await self._follow(on_rows)
             except TopicRecreatedError as exc:
                 self._tail = None
-                cluster = self._db.get(_CLUSTER)
                 self._wipe(str(exc))
-                self._db[_CLUSTER] = cluster
+                self._db[_IDENTITY] = _packed(await self._identify())
 
     def pause(self, topics: Iterable[str]) -> None:
         """Follow these topics no further until `resume`."""
@@ -170,7 +172,7 @@ class GlobalTable:
     async def _follow(self, on_rows: OnRows) -> None:
         self.caught_up.clear()
         self.read = {}
-        async with Tail(self._kafka, self._feeds, self._positions()) as tail:
+        async with TopicFollower(self._kafka, self._feeds, self._positions()) as tail:
             self._tail = tail
             try:
                 tail.pause(self._paused)
@@ -186,8 +188,8 @@ class GlobalTable:
             finally:
                 self._tail = None
 
-    def _apply(self, feed: Feed, batch: Batch) -> list[tuple[bytes, int]]:
-        rows: list[tuple[Row, int]] = []
+    def _apply(self, feed: Feed, batch: FollowedBatch) -> list[tuple[bytes, int]]:
+        rows: list[tuple[TableRow, int]] = []
         for record in batch.records:
             try:
                 rows.extend((row, record.timestamp) for row in feed.rows(record))
@@ -199,7 +201,7 @@ class GlobalTable:
                 )  # fmt: skip
         return self._write(rows, batch)
 
-    def _write(self, rows: Iterable[tuple[Row, int]], batch: Batch | None) -> list[tuple[bytes, int]]:
+    def _write(self, rows: Iterable[tuple[TableRow, int]], batch: FollowedBatch | None) -> list[tuple[bytes, int]]:
         """Write rows that are not older than what is kept, and the position; return what changed."""
         written: dict[bytes, tuple[tuple[int, int], int, bytes | None]] = {}
         for row, timestamp in rows:
@@ -227,7 +229,7 @@ class GlobalTable:
         self._db.write(changes)
         return [(key, timestamp) for key, (_, timestamp, _) in written.items()]
 
-    def _positions(self) -> dict[tuple[str, int], Position]:
+    def _positions(self) -> dict[tuple[str, int], FollowerPosition]:
         found = {}
         for key, raw in self._db.items(from_key=_META):
             if not key.startswith(_META):
@@ -235,7 +237,7 @@ class GlobalTable:
             topic, bar, partition = key[1:].decode().rpartition("|")
             if bar:
                 offset, timestamp = raw.split(b" ")
-                found[topic, int(partition)] = Position(int(offset), int(timestamp))
+                found[topic, int(partition)] = FollowerPosition(int(offset), int(timestamp))
         return found
 
     def _open(self) -> None:
@@ -260,16 +262,24 @@ class GlobalTable:
         shutil.rmtree(self._directory / "rows")
         self._open()
 
-    async def _cluster(self) -> bytes:
-        """Return what the directory must have been made for: this format, and this cluster."""
-        try:
-            async with administering(self._kafka) as admin:
-                described = await admin.describe_cluster()
-        except (KafkaError, OSError) as exc:
-            raise unreachable(self._kafka, exc) from exc
-        return FORMAT + b" " + str(described.get("cluster_id")).encode()
+    async def _identify(self) -> Identity:
+        """Return what the directory must have been made for: this cluster, and these very topics."""
+        return await read_identity(self._kafka, "", self._feeds)
 
 
-def _unpack(raw: bytes) -> Kept:
+def _packed(identity: Identity) -> bytes:
+    return json.dumps([FORMAT, identity.cluster_id, dict(identity.topic_ids)]).encode()
+
+
+def _identity_of(raw: bytes) -> Identity:
+    """Return the identity that was kept; one of another format is nobody's."""
+    try:
+        form, cluster_id, topic_ids = json.loads(raw)
+    except ValueError:
+        return Identity("", "")
+    return Identity(cluster_id if form == FORMAT else "", "", topic_ids)
+
+
+def _unpack(raw: bytes) -> StoredRow:
     major, minor, timestamp = _HEAD.unpack_from(raw)
-    return Kept((major, minor), timestamp, raw[_HEAD.size :])
+    return StoredRow((major, minor), timestamp, raw[_HEAD.size :])

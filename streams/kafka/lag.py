@@ -37,6 +37,14 @@ class PartitionLag:
         return max(0, self.end - max(self.committed, self.begin))
 
     @property
+    def lost(self) -> int:
+        """Records that were removed before the group had read them: retention, or a log that was cut at its beginning.
+
+        They do not count as behind, for nobody can read them any more. Without a position nothing can be said.
+        """
+        return 0 if self.committed is None else max(0, self.begin - self.committed)
+
+    @property
     def beyond(self) -> bool:
         """Whether the position lies past the end: the topic is not the one the group has read."""
         return self.committed is not None and self.committed > self.end
@@ -89,6 +97,17 @@ class GroupLag:
             found = await self._admin.list_consumer_group_offsets(self._group, partitions=self._partitions)
         positions = {at: position.offset for at, position in found.items() if position.offset >= 0}
         return [PartitionLag(at.partition, positions.get(at), begin[at], end[at]) for at in self._partitions]
+
+    async def offsets_at(self, ms: int) -> dict[int, int]:
+        """Return, by partition, the offset of the first record whose timestamp is not before `ms` since the epoch.
+
+        Partitions without such a record are left out.
+        """
+        if self._consumer is None:
+            return {}
+        async with self._answers():
+            found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, ms))
+        return {at.partition: one.offset for at, one in found.items() if one is not None}
 
     async def _open(self) -> None:
         self._consumer = new_consumer(self._kafka, beyond="latest")

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 CLOSE = 5.0
-"""Seconds for saying goodbye to brokers, who need no goodbye."""
+"""Seconds that closing a client may take before it is given up."""
 HALFWAY = 1.0
-"""Seconds a start goes on that nobody waits for any more: it ends well when brokers answer, and is given up else."""
+"""Seconds that a start goes on after its caller was cancelled: when brokers answer, it ends in order."""
 
 
 async def start(client: Any) -> None:
@@ -41,7 +41,7 @@ async def start(client: Any) -> None:
 async def close(client: Any, within: float | None = CLOSE) -> None:
     """Close a consumer, producer or admin client, or give that up after `within` seconds (None: never).
 
-    A producer delivers what it holds first; what has not been awaited is lost when it is given up.
+    A producer delivers what it holds first; what has not been awaited is lost if closing is given up.
 
     Raises:
         KafkaError: as the client's own `stop` or `close`.

@@ -31,7 +31,7 @@ FETCH_WAIT = 0.05
 """Seconds. An empty fetch is how a hole at a partition's end shows itself: do not wait long for one."""
 
 
-class Batch(NamedTuple):
+class TopicBatch(NamedTuple):
     """Records of one partition in offset order; all batches of a partition come before those of the next."""
 
     partition: int
@@ -126,7 +126,7 @@ class TopicReader:
             consumer, self._consumer = self._consumer, None
             await close(consumer)
 
-    async def batches(self, progress: Progress | None = None) -> AsyncGenerator[Batch, None]:
+    async def batches(self, progress: Progress | None = None) -> AsyncGenerator[TopicBatch, None]:
         """Yield what the topic held when it was entered, partition by partition."""
         extent, passed, total = self.extent, 0, self.extent.offsets
         if self._consumer is None:
@@ -142,7 +142,7 @@ class TopicReader:
                     if progress is not None:
                         progress(passed + min(position, end) - begin, total)
                     if batch:
-                        yield Batch(at.partition, batch)
+                        yield TopicBatch(at.partition, batch)
             passed += end - begin
 
     async def _partition(

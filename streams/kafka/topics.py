@@ -7,20 +7,43 @@ sends a session's events to a second partition, where nothing remembers the ids 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import structlog
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    NotLeaderForPartitionError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from tallystream.schemas import topic_names
-from tallystream.schemas.errors import UnfitError
+from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.errors import unreachable
+from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topic_settings import REPLICAS, SELF_MENDED, Misfit, TopicSpec, misfits
 
+__all__ = ["COMPACT", "DAY_MS", "ROWS", "TopicSpec", "Topics", "ensure", "settings_of"]
+
+log = structlog.get_logger()
+LEADER_PATIENCE = 3.0
+"""Seconds a partition of a topic that was there before may take to show a leader before the others go on."""
+TOPIC_SETTING = 1
+"""Where a setting comes from: the topic's own (DescribeConfigs, config_source)."""
 DAY_MS = 86_400_000
 COMPACT = {"cleanup.policy": "compact"}
+DEAD_LETTER_BYTES = {"retention.bytes": str(1 << 30), "segment.bytes": str(64 << 20)}
+"""Dead letters are what strangers and broken clients can make most of: the oldest go when there are too many bytes."""
 ROWS = {
     "cleanup.policy": "compact,delete",
     "min.compaction.lag.ms": str(DAY_MS),
@@ -29,23 +52,16 @@ ROWS = {
 
 
 @dataclass(frozen=True)
-class TopicSpec:
-    """A topic as we create it. `config` is also what an existing topic must have."""
-
-    name: str
-    partitions: int
-    config: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Topics:
     """All topics of one deployment; `prefix` keeps deployments on one cluster apart."""
 
     prefix: str = "tallystream"
     partitions: int = 12
+    replication: int | None = None
+    """Replicas of new topics; None: three where the cluster is made for three brokers, one otherwise."""
 
-    def _spec(self, name: str, partitions: int, config: dict[str, str]) -> TopicSpec:
-        return TopicSpec(f"{self.prefix}.{name}", partitions, config)
+    def _spec(self, name: str, partitions: int, config: dict[str, str], *, promised: bool = False) -> TopicSpec:
+        return TopicSpec(f"{self.prefix}.{name}", partitions, config, promised, replication=self.replication)
 
     @property
     def usage(self) -> TopicSpec:
@@ -55,7 +71,29 @@ class Topics:
             "retention.ms": str(14 * DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         }
-        return self._spec(topic_names.USAGE, self.partitions, config)
+        return self._spec(topic_names.USAGE, self.partitions, config, promised=True)
+
+    @property
+    def calls(self) -> TopicSpec:
+        """CallBatch, all under one key: what spans saw of model calls, until it is known which saw the same one.
+
+        Co-partitioned with `usage`, and with the broker's time, which is the only clock of the stage that joins them.
+        """
+        config = {
+            "cleanup.policy": "delete",
+            "retention.ms": str(14 * DAY_MS),
+            "message.timestamp.type": "LogAppendTime",
+        }
+        return self._spec(topic_names.CALLS, self.partitions, config)
+
+    @property
+    def calls_changelog(self) -> TopicSpec:
+        """The changelog of the table `calls`, co-partitioned with the topic; the name is Faust's."""
+        return TopicSpec(
+            f"{self.worker_app}-calls-changelog",
+            self.partitions,
+            {"cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY_MS)},
+        )
 
     @property
     def session_hours_changelog(self) -> TopicSpec:
@@ -64,6 +102,7 @@ class Topics:
             f"{self.worker_app}-session_hours-changelog",
             self.partitions,
             {"cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY_MS)},
+            replication=self.replication,
         )
 
     @property
@@ -89,7 +128,9 @@ class Topics:
     @property
     def deadletters(self) -> TopicSpec:
         """DeadLetter by `source`."""
-        return self._spec(topic_names.DEADLETTERS, 1, {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)})
+        config = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
+        spec = self._spec(topic_names.DEADLETTERS, 1, config, promised=True)
+        return replace(spec, at_creation=DEAD_LETTER_BYTES)
 
     @property
     def openai_records(self) -> TopicSpec:
@@ -119,6 +160,11 @@ class Topics:
         return self._spec(topic_names.PORT_CONTROL, 1, COMPACT)
 
     @property
+    def console_audit(self) -> TopicSpec:
+        """AuditEntry by `subject`: what people changed in the console, kept for 400 days."""
+        return self._spec(topic_names.CONSOLE_AUDIT, 1, {"cleanup.policy": "delete", "retention.ms": str(400 * DAY_MS)})
+
+    @property
     def sink_group(self) -> str:
         """The consumer group that elects the active sink."""
         return f"{self.prefix}-sink"
@@ -138,6 +184,8 @@ class Topics:
         return (
             self.usage,
             self.session_hours_changelog,
+            self.calls,
+            self.calls_changelog,
             self.session_hour_rows,
             self.hour_rows,
             self.connections,
@@ -148,11 +196,24 @@ class Topics:
             self.poller_control,
             self.port_sent,
             self.port_control,
+            self.console_audit,
         )
 
 
-async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: float = 60.0) -> None:
+async def ensure(
+    kafka: KafkaSettings,
+    specs: tuple[TopicSpec, ...],
+    seconds: float = 60.0,
+    *,
+    strict: bool = True,
+) -> None:
     """Create what is missing and check what exists. Safe to call from many processes at once.
+
+    Not `strict`: a setting that does not fit is logged, and only a partition count that does not is an error. For who
+    has begun to write already: what fitted then is no reason to stop now.
+
+    Where the cluster is made for three brokers and fewer run at the moment, topics are not created unless their
+    `replication` says how many replicas are enough: it could not be raised later without moving data.
 
     Raises:
         UnfitError: a topic exists with other partitions or another configuration than ours.
@@ -161,70 +222,164 @@ async def ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], seconds: fl
     """
     try:
         async with asyncio.timeout(seconds):
-            await _ensure(kafka, specs)
+            await _ensure(kafka, specs, strict)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise unreachable(kafka, exc, "let us create its topics") from exc
 
 
-async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
+async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool) -> None:
     async with administering(kafka) as admin:
-        brokers = len((await admin.describe_cluster())["brokers"])
-        replication = 3 if brokers >= 3 else 1
-        extra = {"min.insync.replicas": "2"} if replication == 3 else {}
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
         if missing:
+            auto = 0 if all(spec.replication for spec in missing) else await _replicas(admin)
+            replicas = {spec.name: spec.replication or auto for spec in missing}
             response = await admin.create_topics(
                 [
-                    NewTopic(spec.name, spec.partitions, replication, topic_configs=spec.config | extra)
+                    NewTopic(
+                        spec.name,
+                        spec.partitions,
+                        replicas[spec.name],
+                        topic_configs=spec.creation(replicas[spec.name]),
+                    )
                     for spec in missing
                 ]
             )
             for name, code, *message in response.topic_errors:
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise for_code(code)(f"{name}: {message[0] if message else ''}")
-        await _await_leaders(admin, specs)
-        await _check(admin, specs)
+        described = await _described(admin, specs, {spec.name for spec in missing})
+        await _check(admin, kafka, specs, described, strict)
+    if missing:
+        await _await_answers(kafka, missing)
 
 
-async def _await_leaders(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...]) -> None:
-    """Wait until each partition has a leader: a topic just created is not yet known everywhere."""
+async def _replicas(admin: AIOKafkaAdminClient) -> int:
+    """Return how many replicas a new topic gets.
+
+    Raises:
+        UnreachableError: the cluster is made for three brokers or more, and fewer run.
+
+    """
+    brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
+    if len(brokers) >= REPLICAS:
+        return REPLICAS
+    meant = await _meant_for(admin, brokers)
+    if meant >= REPLICAS:
+        raise UnreachableError(
+            f"the cluster is made for {meant} brokers, and {len(brokers)} run: topics that were created now could"
+            " never be as safe as they should be",
+            "start the other brokers; TALLYSTREAM_REPLICATION says how many replicas are enough",
+        )
+    return 1
+
+
+async def _meant_for(admin: AIOKafkaAdminClient, brokers: Sequence[int]) -> int:
+    """Return how many brokers the cluster's own configuration speaks of, 0 when it does not say."""
+    said = 0
+    for broker in brokers[:1]:
+        resource = ConfigResource(ConfigResourceType.BROKER, str(broker))
+        have = await settings_of(admin, resource)
+        voters = [one for one in have.get("controller.quorum.voters", "").split(",") if one]
+        replicas = have.get("default.replication.factor", "")
+        said = max(len(voters), int(replicas) if replicas.isdigit() else 0)
+    return said
+
+
+async def settings_of(admin: AIOKafkaAdminClient, resource: ConfigResource) -> dict[str, str]:
+    """Return the effective settings of a topic or broker; nothing when we may not see them.
+
+    Raises:
+        KafkaError: Kafka did not answer.
+
+    """
+    responses = await admin.describe_configs([resource])
+    return {
+        entry[0]: entry[1] or "" for response in responses for found in response.resources for entry in found[4] or ()
+    }
+
+
+async def _described(
+    admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...], created: set[str]
+) -> dict[str, list[Any]]:
+    """Return each topic's partitions, once every one has a leader: a topic just created is not yet known everywhere.
+
+    A topic that was there before may have a partition whose brokers are away. That is no reason to stop everything
+    else, so it is waited for a moment only.
+    """
     names = [spec.name for spec in specs]
+    deadline = asyncio.get_running_loop().time() + LEADER_PATIENCE
     while True:
         found = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
-        ready = [
-            name in found
-            and found[name]["error_code"] == 0
-            and bool(found[name]["partitions"])
-            and all(partition["leader"] >= 0 for partition in found[name]["partitions"])
-            for name in names
-        ]
-        if all(ready):
-            for spec in specs:
-                count = len(found[spec.name]["partitions"])
-                if count != spec.partitions:
-                    raise UnfitError(
-                        f"topic {spec.name} has {count} partitions, we need {spec.partitions}",
-                        "a partition count is fixed when the topic is created: set TALLYSTREAM_PARTITIONS to it,"
-                        " or use another TALLYSTREAM_PREFIX",
-                    )
-            return
+        there = {name for name in names if name in found and found[name]["partitions"]}
+        led = {name for name in there if all(one["leader"] >= 0 for one in found[name]["partitions"])}
+        late = asyncio.get_running_loop().time() > deadline
+        if led == set(names) or (late and there == set(names) and created <= led):
+            break
         await asyncio.sleep(0.05)
-
-
-async def _check(admin: AIOKafkaAdminClient, specs: tuple[TopicSpec, ...]) -> None:
-    """Compare each topic's effective settings with ours."""
     for spec in specs:
-        if not spec.config:
-            continue
-        responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, spec.name)])
-        have = {
-            entry[0]: entry[1] for response in responses for resource in response.resources for entry in resource[4]
-        }
-        for name, want in spec.config.items():
-            if set(have.get(name, "").split(",")) != set(want.split(",")):
-                raise UnfitError(
-                    f"topic {spec.name} has {name}={have.get(name)!r}, we need {want!r}",
-                    f"alter the topic (kafka-configs --alter --topic {spec.name} --add-config {name}=[{want}])"
-                    " or use another TALLYSTREAM_PREFIX",
-                )
+        count = len(found[spec.name]["partitions"])
+        if count != spec.partitions:
+            raise UnfitError(
+                f"topic {spec.name} has {count} partitions, we need {spec.partitions}",
+                "a partition count is fixed when the topic is created: set TALLYSTREAM_PARTITIONS to it,"
+                " or use another TALLYSTREAM_PREFIX",
+            )
+    return {name: found[name]["partitions"] for name in names}
+
+
+async def _check(
+    admin: AIOKafkaAdminClient,
+    kafka: KafkaSettings,
+    specs: tuple[TopicSpec, ...],
+    described: Mapping[str, Sequence[Mapping[str, Any]]],
+    strict: bool,
+) -> None:
+    """Compare each topic's effective settings with ours; set those that we may."""
+    for spec in specs:
+        replicas = min(len(one["replicas"]) for one in described[spec.name])
+        resource = ConfigResource(ConfigResourceType.TOPIC, spec.name)
+        for one in misfits(spec, replicas, await settings_of(admin, resource)):
+            if one.name in SELF_MENDED:
+                await _mend(admin, kafka, one)
+                continue
+            if not strict:
+                log.error("topic_setting", why=one.what, next=one.command(kafka.bootstrap))
+                continue
+            raise UnfitError(one.what, f"{one.command(kafka.bootstrap)} or use another TALLYSTREAM_PREFIX")
+
+
+async def _mend(admin: AIOKafkaAdminClient, kafka: KafkaSettings, misfit: Misfit) -> None:
+    """Add a setting to those a topic has of its own; say so, or say how when we may not."""
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, misfit.topic)])
+    # Since version 1 an entry says where its value comes from (1: the topic itself); before, whether it is a default.
+    own = {
+        entry[0]: entry[1]
+        for response in responses
+        for found in response.resources
+        for entry in found[4] or ()
+        if (entry[3] == TOPIC_SETTING if response.API_VERSION >= 1 else not entry[3]) and not entry[2]
+    }
+    wanted = ConfigResource(ConfigResourceType.TOPIC, misfit.topic, configs=own | {misfit.name: misfit.want})
+    codes = [found[0] for response in await admin.alter_configs([wanted]) for found in response.resources]
+    if any(codes):
+        log.warning("topic_not_mended", why=misfit.what, next=misfit.command(kafka.bootstrap))
+    else:
+        log.info("topic_mended", topic=misfit.topic, setting=f"{misfit.name}={misfit.want}")
+
+
+async def _await_answers(kafka: KafkaSettings, created: Sequence[TopicSpec]) -> None:
+    """Wait until every new partition answers where it is to be written.
+
+    On brokers before the mend of KAFKA-15591 an idempotent producer with several requests on their way may lose
+    records of a topic that its leader has not quite taken up.
+    """
+    partitions = [TopicPartition(spec.name, number) for spec in created for number in range(spec.partitions)]
+    async with opened(new_consumer(kafka)) as consumer:
+        while True:
+            try:
+                await consumer.end_offsets(partitions)
+            except (UnknownTopicOrPartitionError, NotLeaderForPartitionError, LeaderNotAvailableError):
+                await asyncio.sleep(0.05)
+            else:
+                return

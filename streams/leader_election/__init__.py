@@ -2,11 +2,11 @@
 
 election  which member leads, and whether it still does
 fence     asked before everything that another leader must not find written late
-turns     the loop: stand by, and lead whenever it is our turn
+loop      stand by, and lead whenever it is our turn; begin again when Kafka was away
 """
 
 from tallystream.streams.leader_election.election import Election
 from tallystream.streams.leader_election.fence import Fence, NotLeaderError
-from tallystream.streams.leader_election.loop import alternate, persist
+from tallystream.streams.leader_election.loop import election_loop, retry_while_away
 
-__all__ = ["Election", "Fence", "NotLeaderError", "alternate", "persist"]
+__all__ = ["Election", "Fence", "NotLeaderError", "election_loop", "retry_while_away"]

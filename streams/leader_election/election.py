@@ -84,7 +84,7 @@ class Election:
     async def confirm(self, term: int) -> float | None:
         """Return until when (CLOCK_BOOTTIME) we lead for certain; None when we may not.
 
-        The coordinator hears from us by this, so that nobody else can be elected within a session timeout of its start.
+        The coordinator hears from us by this, so no other member can be elected within a session timeout of its start.
         """
         if self.term != term:
             return None

@@ -1,4 +1,4 @@
-"""Before everything that is written: are we the leader, for certain?"""
+"""Checked before every write: is this process the leader, for certain?"""
 
 from __future__ import annotations
 

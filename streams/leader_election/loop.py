@@ -20,7 +20,7 @@ T = TypeVar("T")
 TICK = 1.0
 
 
-async def persist(work: Callable[[], Awaitable[T]], away: Callable[[float], None] = lambda _: None) -> T:
+async def retry_while_away(work: Callable[[], Awaitable[T]], away: Callable[[float], None] = lambda _: None) -> T:
     """Do the work from its beginning whenever Kafka was away, later each time; return what it returns.
 
     `away` is told the seconds until the next attempt.
@@ -41,7 +41,7 @@ async def persist(work: Callable[[], Awaitable[T]], away: Callable[[float], None
         await asyncio.sleep(pause)
 
 
-async def alternate(
+async def election_loop(
     election: Election,
     lead: Callable[[int], Awaitable[T | None]],
     standing_by: Callable[[], None],

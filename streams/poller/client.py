@@ -15,8 +15,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tallystream import __version__
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError
-from tallystream.streams.poller.credentials import NEEDS, Tokens
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.credentials import NEEDS, ApiKeys
+from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Pairs
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -28,7 +28,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class ClientConfig:
+class OpenAIClientConfig:
     """How to reach OpenAI. Durations in seconds."""
 
     base_url: str = "https://api.openai.com/v1"
@@ -49,24 +49,24 @@ class ClientConfig:
         """Return the TLS context.
 
         Raises:
-            UsageError: the CA file cannot be read or is none.
+            UsageError: the CA file cannot be read or does not hold certificates.
 
         """
         return trust(self.ca, "TALLYSTREAM_OPENAI_CA")
 
 
-class Client:
+class OpenAIClient:
     """An HTTP client, as an async context manager. `expect(seconds)` is told before each wait how long it may last."""
 
     def __init__(
         self,
-        config: ClientConfig,
-        tokens: Tokens,
+        config: OpenAIClientConfig,
+        tokens: ApiKeys,
         *,
         clock: Clock | None = None,
         sleep: Sleep = asyncio.sleep,
         expect: Callable[[float], None] = lambda seconds: None,  # noqa: ARG005
-        retried: Callable[[Why], None] = lambda why: None,  # noqa: ARG005
+        retried: Callable[[FailureReason], None] = lambda why: None,  # noqa: ARG005
     ) -> None:
         self._config = config
         self._tokens = tokens
@@ -100,7 +100,7 @@ class Client:
         """Return the answer's JSON, exactly (see `schemas.exact`).
 
         Raises:
-            PollError: there is no answer of 200 with JSON in it after all attempts that make sense.
+            PollError: OpenAI did not answer 200 with JSON after all attempts that make sense.
 
         """
         token = self._tokens.get(key)
@@ -129,17 +129,19 @@ class Client:
                     raise self._refused(response, body, path, key)
         # None of these errors is repeated in words: some hold the request with its headers.
         except TimeoutError:
-            raise PollError(Why.TIMEOUT, f"no whole answer in {self._config.timeout:g} s", _REACH) from None
+            raise PollError(FailureReason.TIMEOUT, f"no whole answer in {self._config.timeout:g} s", _REACH) from None
         except aiohttp.ClientConnectorCertificateError:
             raise PollError(
-                Why.CONNECTION, "the server's certificate is not trusted", "TALLYSTREAM_OPENAI_CA names your CA"
+                FailureReason.CONNECTION,
+                "the server's certificate is not trusted",
+                "TALLYSTREAM_OPENAI_CA names your CA",
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise PollError(Why.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
+            raise PollError(FailureReason.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
         try:
             return await asyncio.to_thread(exact.loads, body)
         except InvalidBodyError as exc:
-            raise PollError(Why.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
+            raise PollError(FailureReason.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -147,7 +149,9 @@ class Client:
             size += len(chunk)
             if size > self._config.max_bytes:
                 raise PollError(
-                    Why.TOO_LARGE, f"the answer is larger than {self._config.max_bytes} bytes", "ask for fewer groups"
+                    FailureReason.TOO_LARGE,
+                    f"the answer is larger than {self._config.max_bytes} bytes",
+                    "ask for fewer groups",
                 )
             chunks.append(chunk)
         return b"".join(chunks)
@@ -157,24 +161,26 @@ class Client:
         said = self._tokens.scrub(_message(body))
         text = f"OpenAI answered {status}" + (f": {said}" if said else "")
         if status == 401:
-            return PollError(Why.UNAUTHORISED, text, NEEDS[key])
+            return PollError(FailureReason.UNAUTHORISED, text, NEEDS[key])
         if status == 403:
-            return PollError(Why.FORBIDDEN, text, NEEDS[key])
+            return PollError(FailureReason.FORBIDDEN, text, NEEDS[key])
         if status == 404:
-            return PollError(Why.NOT_FOUND, text, f"is there a {path} at {self._config.base_url}?")
+            return PollError(FailureReason.NOT_FOUND, text, f"is there a {path} at {self._config.base_url}?")
         if status == 429:
             return PollError(
-                Why.RATE_LIMITED, text, "poll less often (TALLYSTREAM_OPENAI_INTERVAL)",
+                FailureReason.RATE_LIMITED, text, "poll less often (TALLYSTREAM_OPENAI_INTERVAL)",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )  # fmt: skip
         if status >= 500 or status == 408:
             return PollError(
-                Why.SERVER_ERROR,
+                FailureReason.SERVER_ERROR,
                 text,
                 "OpenAI's status page may know more",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )
-        return PollError(Why.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?")
+        return PollError(
+            FailureReason.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?"
+        )
 
     def _again(self, exc: BaseException) -> bool:
         if not isinstance(exc, PollError) or not exc.retryable:

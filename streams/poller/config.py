@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.poller.client import ClientConfig
-from tallystream.streams.poller.credentials import Tokens
+from tallystream.streams.poller.client import OpenAIClientConfig
+from tallystream.streams.poller.credentials import ApiKeys
 from tallystream.streams.poller.resources import Resource
 
 
@@ -18,9 +18,11 @@ class PollerConfig:
     kafka: KafkaSettings
     topics: Topics
     resources: tuple[Resource, ...]
-    tokens: Tokens = field(repr=False)
-    client: ClientConfig = field(default_factory=ClientConfig)
+    tokens: ApiKeys = field(repr=False)
+    client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)
     interval: float = 7200.0
+    retry: float = 60.0
+    """Until a resource that failed is asked again; doubled each time, with jitter, up to the interval."""
     jitter: float = 0.05
     """Share of the interval that is added at random, so that many pollers do not ask at the same minute."""
     backfill: float = 0.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 
 NEEDS = {
     "api": "set TALLYSTREAM_OPENAI_API_TOKEN to an API key of the organisation (sk-...)",
@@ -26,14 +26,14 @@ HIDDEN = "***"
 
 
 @dataclass(frozen=True)
-class Token:
+class ApiKey:
     """A key that was set, or a file that holds one."""
 
     value: str | None = field(default=None, repr=False)
     file: Path | None = None
 
     def read(self) -> str | None:
-        """Return the key, None when none is set.
+        """Return the key, None when it is not set.
 
         Raises:
             PollError: the file cannot be read or holds no key.
@@ -45,17 +45,19 @@ class Token:
             text = self.file.read_text().strip()
         except (OSError, ValueError) as exc:
             raise PollError(
-                Why.TOKEN, f"the key file {self.file} cannot be read: {type(exc).__name__}", "is it mounted?"
+                FailureReason.TOKEN, f"the key file {self.file} cannot be read: {type(exc).__name__}", "is it mounted?"
             ) from None
         if not text or not text.isascii() or not text.isprintable() or " " in text:
-            raise PollError(Why.TOKEN, f"the key file {self.file} does not hold one key", "one line, nothing else")
+            raise PollError(
+                FailureReason.TOKEN, f"the key file {self.file} does not hold one key", "one line, nothing else"
+            )
         return text
 
 
-class Tokens:
+class ApiKeys:
     """The keys by kind; a kind without a key of its own uses the API key."""
 
-    def __init__(self, tokens: Mapping[str, Token]) -> None:
+    def __init__(self, tokens: Mapping[str, ApiKey]) -> None:
         self._tokens = dict(tokens)
         self._seen: set[str] = set()
 
@@ -63,7 +65,7 @@ class Tokens:
         """Return the key for resources of a kind.
 
         Raises:
-            PollError: there is none, or its file cannot be read.
+            PollError: it is not set, or its file cannot be read.
 
         """
         for name in (kind, "api"):
@@ -71,7 +73,7 @@ class Tokens:
             if value:
                 self._seen.add(value)
                 return value
-        raise PollError(Why.TOKEN, "there is no key to ask OpenAI with", NEEDS[kind])
+        raise PollError(FailureReason.TOKEN, "there is no key to ask OpenAI with", NEEDS[kind])
 
     def scrub(self, text: str) -> str:
         """Return the text without any key that was ever used, or anything that looks like one, in it."""

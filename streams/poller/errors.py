@@ -8,8 +8,8 @@ from typing import ClassVar
 from tallystream.schemas.errors import TallystreamError, UnreachableError
 
 
-class Why(StrEnum):
-    """Label `reason` of `tallystream_openai_poll_failures_total`."""
+class FailureReason(StrEnum):
+    """Label `reason` of `tallystream_poller_failures_total`."""
 
     UNAUTHORISED = "unauthorised"
     """401: the key is not valid."""
@@ -45,7 +45,9 @@ class Why(StrEnum):
     """A defect of ours."""
 
 
-RETRYABLE = frozenset({Why.RATE_LIMITED, Why.SERVER_ERROR, Why.TIMEOUT, Why.CONNECTION})
+RETRYABLE = frozenset(
+    {FailureReason.RATE_LIMITED, FailureReason.SERVER_ERROR, FailureReason.TIMEOUT, FailureReason.CONNECTION}
+)
 
 
 class PollError(TallystreamError):
@@ -53,7 +55,7 @@ class PollError(TallystreamError):
 
     code: ClassVar[str] = "poll_failed"
 
-    def __init__(self, why: Why, message: str, hint: str = "", *, retry_after: float | None = None) -> None:
+    def __init__(self, why: FailureReason, message: str, hint: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(message, hint)
         self.why = why
         self.retry_after = retry_after

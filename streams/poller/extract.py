@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from tallystream.schemas.openai import seconds
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import compile_jq, first_line
 from tallystream.streams.poller.schedule import Span
 
@@ -26,7 +26,7 @@ _PATH = re.compile(r"(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 @dataclass(frozen=True)
-class Item:
+class PageItem:
     """One item of a page: the start of its bucket (None: it has no time) and its rows."""
 
     at: int | None
@@ -37,7 +37,7 @@ class Item:
 class Page:
     """One page: its items, and what to ask for next (None: it is the last)."""
 
-    items: list[Item]
+    items: list[PageItem]
     next: str | None
 
 
@@ -81,7 +81,9 @@ class Expression:
         return _unmark(found)
 
     def _failed(self, why: str) -> PollError:
-        return PollError(Why.SHAPE, f"the answer does not have the declared shape: {self._source}: {why}", _SHAPE_HINT)
+        return PollError(
+            FailureReason.SHAPE, f"the answer does not have the declared shape: {self._source}: {why}", _SHAPE_HINT
+        )
 
 
 class Extractor:
@@ -108,7 +110,7 @@ class Extractor:
         """
         data = self._data(response)
         if not isinstance(data, list):
-            raise PollError(Why.SHAPE, "the answer has no list where its items should be", _SHAPE_HINT)
+            raise PollError(FailureReason.SHAPE, "the answer has no list where its items should be", _SHAPE_HINT)
         items = [self._item(item) for item in data]
         token = self._next(response) if self._next else None
         more = self._more(response) if self._more else None
@@ -117,20 +119,22 @@ class Extractor:
         if not more:
             return Page(items, None)
         if not isinstance(token, str) or not token:
-            raise PollError(Why.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT)
+            raise PollError(
+                FailureReason.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT
+            )
         return Page(items, token)
 
-    def _item(self, item: Any) -> Item:
+    def _item(self, item: Any) -> PageItem:
         rows = self._rows(item) if self._rows else [item]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise PollError(Why.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
-        return Item(bucket_start(self._at(item)) if self._at else None, rows)
+            raise PollError(FailureReason.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
+        return PageItem(bucket_start(self._at(item)) if self._at else None, rows)
 
 
 _SHAPE_HINT = "the API may have changed: `tallystream openai explore PATH` shows what it answers now"
 
 
-def buckets(items: Iterable[Item], span: Span, width: int) -> dict[int, list[Row]]:
+def buckets(items: Iterable[PageItem], span: Span, width: int) -> dict[int, list[Row]]:
     """Return the rows of each bucket of the span that the items speak of; items outside were not asked for.
 
     A bucket without an item is unknown, not empty: it is not in the result.
@@ -146,7 +150,7 @@ def buckets(items: Iterable[Item], span: Span, width: int) -> dict[int, list[Row
         if not span.start <= start < span.end:
             continue
         if start in found:
-            raise PollError(Why.SHAPE, f"two items of one answer are of the bucket at {start}", _SHAPE_HINT)
+            raise PollError(FailureReason.SHAPE, f"two items of one answer are of the bucket at {start}", _SHAPE_HINT)
         found[start] = item.rows
     return found
 
@@ -167,7 +171,7 @@ def bucket_start(value: Any) -> int:
             at = None
         if at is not None:
             return seconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
-    raise PollError(Why.SHAPE, f"an item's time is {str(value)[:40]!r}, not a number or a date", _SHAPE_HINT)
+    raise PollError(FailureReason.SHAPE, f"an item's time is {str(value)[:40]!r}, not a number or a date", _SHAPE_HINT)
 
 
 def _mark(value: Any) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 DURATIONS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
-class Metrics:
+class PollerMetrics:
     """One per poller; `registry` is what its ops port shows."""
 
     def __init__(self, registry: CollectorRegistry, resources: Iterable[str]) -> None:
@@ -21,66 +21,70 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
 
-        self.active = gauge("tallystream_openai_poller_active", "1 while this poller is the active one, 0 on standby.")
-        self.interval = gauge(
-            "tallystream_openai_poll_interval_seconds", "Time between two polls, as it is configured."
-        )
+        self.active = gauge("tallystream_poller_active", "1 while this poller is the active one, 0 on standby.")
+        self.interval = gauge("tallystream_poller_interval_seconds", "Time between two polls, as it is configured.")
         self.last_success = gauge(
-            "tallystream_openai_poll_last_success_timestamp_seconds",
+            "tallystream_poller_last_success_timestamp_seconds",
             "When a resource was last polled without a failure; 0: not since this poller started. Alert on its age.",
             "resource",
         )
         self.failures = counter(
-            "tallystream_openai_poll_failures_total",
+            "tallystream_poller_failures_total",
             "Polls that failed after all retries, by reason. Nothing of them was published.",
             "resource", "reason",
         )  # fmt: skip
         self.retries = counter(
-            "tallystream_openai_request_retries_total", "Requests asked again, by what was wrong.", "reason"
+            "tallystream_poller_request_retries_total", "Requests asked again, by what was wrong.", "reason"
         )
         self.published = counter(
-            "tallystream_openai_buckets_published_total", "Buckets written to openai.records.", "resource"
+            "tallystream_poller_buckets_published_total", "Buckets written to openai.records.", "resource"
         )
         self.restated = counter(
-            "tallystream_openai_buckets_restated_total",
+            "tallystream_poller_buckets_restated_total",
             "Of these, buckets that replaced an earlier version: OpenAI changed what it had said.",
             "resource",
         )
         self.unchanged = counter(
-            "tallystream_openai_buckets_unchanged_total", "Buckets fetched again and found as they were.", "resource"
+            "tallystream_poller_buckets_unchanged_total", "Buckets fetched again and found as they were.", "resource"
         )
         self.missing = counter(
-            "tallystream_openai_buckets_missing_total",
+            "tallystream_poller_buckets_missing_total",
             "Buckets asked for that the answer left out; what was known of them stays.",
             "resource",
         )
         self.repaired = counter(
-            "tallystream_openai_records_repaired_total",
+            "tallystream_poller_records_repaired_total",
             "Records written again because a poller that had been replaced wrote an older version after them.",
         )
         self.discarded = counter(
-            "tallystream_openai_polls_discarded_total",
+            "tallystream_poller_polls_discarded_total",
             "Polls thrown away because another poller was, or could have been, the active one by then.",
         )
         self.settled = gauge(
-            "tallystream_openai_settled_timestamp_seconds",
+            "tallystream_poller_settled_timestamp_seconds",
             "Buckets that end before this can no longer change and will not be asked for again.",
             "resource",
         )
         self.first = gauge(
-            "tallystream_openai_history_start_timestamp_seconds", "Start of the oldest bucket polled.", "resource"
+            "tallystream_poller_history_start_timestamp_seconds", "Start of the oldest bucket polled.", "resource"
         )
         self.open_buckets = gauge(
-            "tallystream_openai_open_window_buckets",
+            "tallystream_poller_open_buckets",
             "Buckets that may still change and are asked for at every poll.",
             "resource",
         )
         self.days_offset = gauge(
-            "tallystream_openai_billed_offset",
+            "tallystream_poller_billed_offset",
             "Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning.",
         )
+        self.days_held = gauge(
+            "tallystream_poller_held_days",
+            "Days that keep what they had: `invalid`, an answer has an amount that cannot be added up, see the dead"
+            " letters; `incomplete`, not all usage resources that say the day have answered.",
+            "reason",
+        )
         self.duration = Histogram(
-            "tallystream_openai_poll_duration_seconds",
+            "tallystream_poller_poll_duration_seconds",
             "One poll of one resource, retries and publishing included.",
             ("resource",),
             buckets=DURATIONS,
@@ -89,3 +93,8 @@ class Metrics:
         for name in resources:
             for metric in (self.last_success, self.published, self.restated, self.unchanged):
                 metric.labels(name)
+
+    def note_held(self, days: Mapping[str, int]) -> None:
+        """Take in how many days keep what they had, by reason."""
+        for reason, count in days.items():
+            self.days_held.labels(reason).set(count)

@@ -7,7 +7,7 @@ An expression sees no input and these names:
     $from      seconds since the epoch: start of the window that is asked for
     $to        its end, exclusive
 
-`'((now | floor) - (86400 * 30)) | strftime("%Y-%m-%d")'` gives "2026-10-22" on 2026-11-21. Values that are no text are
+`'((now | floor) - (86400 * 30)) | strftime("%Y-%m-%d")'` gives "2026-10-22" on 2026-11-21. Values other than texts are
 sent as they are; a literal text is JQ too: `'"1d"'`. The environment cannot be read from an expression.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import jq
 
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 
 PRELUDE = (
     ". as {now: $now, from: $from, to: $to} | {} as $ENV"
@@ -94,12 +94,14 @@ class Params:
             results = self._programs[name].input_value(given).all()
         except ValueError as exc:
             raise PollError(
-                Why.EXPRESSION, f"parameter {name} = {source!r} failed: {first_line(exc)}", "correct the expression"
+                FailureReason.EXPRESSION,
+                f"parameter {name} = {source!r} failed: {first_line(exc)}",
+                "correct the expression",
             ) from exc
         items = results[0] if len(results) == 1 else None
         if len(results) != 1 or any(isinstance(item, dict | list) for item in _list(items)):
             raise PollError(
-                Why.EXPRESSION,
+                FailureReason.EXPRESSION,
                 f"parameter {name} = {source!r} must give one text, number, true, false, null or list of these",
                 "correct the expression",
             )
@@ -122,7 +124,7 @@ def compile_jq(program: str, what: str, source: str) -> Any:
         return jq.compile(program)
     except ValueError as exc:
         raise UsageError(
-            f"{what}: {source!r} is no JQ expression: {first_line(exc)}",
+            f"{what}: {source!r} is not a JQ expression: {first_line(exc)}",
             "a literal text is written in quotes inside the quotes: '\"1d\"'",
         ) from None
 

@@ -24,33 +24,33 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedEntry:
     """The newest record of a key."""
 
     polled_at: datetime
     digest: str
 
 
-class Ledger:
+class PublishedIndex:
     """The view of one poller on the topic. Every method raises UnreachableError when Kafka does not answer."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._kafka = kafka
         self._topic = topic
         self._position = 0
-        self._entries: dict[bytes, Entry] = {}
+        self._entries: dict[bytes, PublishedEntry] = {}
         self._overtaken: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: bytes) -> Entry | None:
+    def get(self, key: bytes) -> PublishedEntry | None:
         """Return what the topic holds of a key."""
         return self._entries.get(key)
 
     def note(self, record: OpenAIRecord) -> None:
         """Take in a record that Kafka has acknowledged."""
-        self._entries[record.key] = Entry(record.polled_at, record.digest)
+        self._entries[record.key] = PublishedEntry(record.polled_at, record.digest)
         self._overtaken.discard(record.key)
 
     async def refresh(self) -> None:
@@ -96,7 +96,7 @@ class Ledger:
             if have is not None and record.polled_at < have.polled_at:
                 self._overtaken.add(key)
                 continue
-            self._entries[key] = Entry(record.polled_at, record.digest)
+            self._entries[key] = PublishedEntry(record.polled_at, record.digest)
             self._overtaken.discard(key)
 
 

@@ -17,8 +17,8 @@ from tallystream.streams.kafka.producer import BUCKETS, new_producer
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import Fence
-from tallystream.streams.poller.errors import PollError, Why
-from tallystream.streams.poller.published import Ledger
+from tallystream.streams.poller.errors import FailureReason, PollError
+from tallystream.streams.poller.published import PublishedIndex
 
 RECORD, CURSOR = schema_of(OpenAIRecord).headers, schema_of(PollCursor).headers
 GROUP = 64
@@ -46,7 +46,7 @@ class Publisher:
         await close(self._producer, within=None)
 
     async def publish(
-        self, fence: Fence, ledger: Ledger, records: Sequence[OpenAIRecord], cursor: PollCursor | None
+        self, fence: Fence, index: PublishedIndex, records: Sequence[OpenAIRecord], cursor: PollCursor | None
     ) -> None:
         """Write the records, then, once all of them are acknowledged, the cursor that says so.
 
@@ -57,13 +57,13 @@ class Publisher:
         """
         async with self._turn:
             for start in range(0, len(records), GROUP):
-                group = [_after(record, ledger) for record in records[start : start + GROUP]]
+                group = [_after(record, index) for record in records[start : start + GROUP]]
                 await fence.ensure()
                 await self._send(
                     self._records, [(record.key, record.model_dump_json().encode()) for record in group], RECORD
                 )
                 for record in group:
-                    ledger.note(record)
+                    index.note(record)
             if cursor is not None:
                 await fence.ensure()
                 await self._send(self._control, [(cursor.key, cursor.model_dump_json().encode())], CURSOR)
@@ -80,23 +80,23 @@ class Publisher:
                     await ack
         except MessageSizeTooLargeError:
             raise PollError(
-                Why.TOO_LARGE,
+                FailureReason.TOO_LARGE,
                 f"the bucket {key.decode()} is larger than Kafka accepts",
                 "declare the resource with fewer groups or narrower buckets",
             ) from None
         except (KafkaError, OSError, TimeoutError) as exc:
             raise PollError(
-                Why.KAFKA, f"Kafka did not take a record ({type(exc).__name__})", "is Kafka up and reachable?"
+                FailureReason.KAFKA, f"Kafka did not take a record ({type(exc).__name__})", "is Kafka up and reachable?"
             ) from exc
 
 
-def _after(record: OpenAIRecord, ledger: Ledger) -> OpenAIRecord:
+def _after(record: OpenAIRecord, index: PublishedIndex) -> OpenAIRecord:
     """Return the record with a `polled_at` above that of the one it replaces.
 
     Terms follow one another, so what we fetched in ours is newer than what the topic held when it began, even when the
     clock of the machine that wrote that was ahead of ours.
     """
-    have = ledger.get(record.key)
+    have = index.get(record.key)
     if have is None or record.polled_at > have.polled_at:
         return record
     return record.model_copy(update={"polled_at": have.polled_at + TICK})

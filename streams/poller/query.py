@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from tallystream.streams.poller.errors import PollError, Why
-from tallystream.streams.poller.extract import Item, Row, buckets
+from tallystream.streams.poller.errors import FailureReason, PollError
+from tallystream.streams.poller.extract import PageItem, Row, buckets
 from tallystream.streams.poller.params import Moment, Pairs, pairs
 from tallystream.streams.poller.resources import Resource
 from tallystream.streams.poller.schedule import Span
@@ -51,12 +51,12 @@ async def _rows(getter: Getter, resource: Resource, moment: Moment) -> list[Row]
     return [row for item in await _items(getter, resource, moment) for row in item.rows]
 
 
-async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Item]:
+async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[PageItem]:
     values = resource.compiled.evaluate(moment)
     pages = resource.pages
     if pages is not None and pages.size is not None:
         values[pages.size_param] = pages.size
-    items: list[Item] = []
+    items: list[PageItem] = []
     asked: set[str] = set()
     for _ in range(MAX_PAGES):
         answer = await getter.get(resource.path, pairs(values), resource.key)
@@ -74,7 +74,7 @@ async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Ite
         if page.next is None:
             return items
         if page.next in asked:
-            raise PollError(Why.PAGINATION, "the pages lead in a circle", "the API may have changed")
+            raise PollError(FailureReason.PAGINATION, "the pages lead in a circle", "the API may have changed")
         asked.add(page.next)
         values[pages.param] = page.next
-    raise PollError(Why.PAGINATION, f"more than {MAX_PAGES} pages", "ask for larger pages or a shorter chunk")
+    raise PollError(FailureReason.PAGINATION, f"more than {MAX_PAGES} pages", "ask for larger pages or a shorter chunk")

@@ -7,7 +7,7 @@ it lists under `disable`.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -22,7 +22,7 @@ from tallystream.schemas import exact
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.extract import Extractor
 from tallystream.streams.poller.params import Params
-from tallystream.streams.poller.schedule import Window
+from tallystream.streams.poller.schedule import BucketWindow
 
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86_400}
 KeyKind = Literal["api", "admin", "session"]
@@ -114,13 +114,13 @@ class Resource(BaseModel):
         )
 
     @cached_property
-    def window(self) -> Window | None:
+    def window(self) -> BucketWindow | None:
         """The rule of its buckets; None when it has none."""
         if self.bucket is None:
             return None
         width = WIDTHS[self.bucket]
         chunk = width if self.requests == "bucket" else max(width, int(self.chunk.total_seconds()) // width * width)
-        return Window(width, int(self.restated_for.total_seconds()), int(self.lookback.total_seconds()), chunk)
+        return BucketWindow(width, int(self.restated_for.total_seconds()), int(self.lookback.total_seconds()), chunk)
 
     def fixed_params(self) -> dict[str, Any]:
         """Return the parameters that do not move with time.
@@ -184,11 +184,26 @@ def load(path: Path | None) -> tuple[Resource, ...]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"{path} declares {min(twice)} twice", "give each a `name` of its own")
     if unknown := set(file.disable) - resources.keys():
-        raise UsageError(f"{path} disables {min(unknown)}, which is no built-in resource", ", ".join(resources))
+        raise UsageError(f"{path} disables {min(unknown)}, which is not a built-in resource", ", ".join(resources))
     for name in file.disable:
         del resources[name]
     resources |= {resource.name: resource for resource in file.resources}
     return tuple(resources.values())
+
+
+def select(resources: Sequence[Resource], names: Iterable[str]) -> tuple[Resource, ...]:
+    """Return the resources of these names, all of them when there are none.
+
+    Raises:
+        UsageError: no resource has one of these names.
+
+    """
+    wanted = set(names)
+    if unknown := wanted - {resource.name for resource in resources}:
+        raise UsageError(
+            f"there is no resource {min(unknown)}", "one of " + ", ".join(resource.name for resource in resources)
+        )
+    return tuple(resource for resource in resources if not wanted or resource.name in wanted)
 
 
 def _json(value: Any) -> str:

@@ -38,7 +38,7 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Window:
+class BucketWindow:
     """The rule of one resource, in seconds. `chunk` is what one query asks for at most, a multiple of `width`."""
 
     width: int

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -15,13 +15,15 @@ from prometheus_client import CollectorRegistry
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import PollerStatus
 from tallystream.streams.kafka.topics import ensure
-from tallystream.streams.leader_election import Election, Fence, alternate, persist
-from tallystream.streams.poller.client import Client
+from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
+from tallystream.streams.poller.agenda import Agenda
+from tallystream.streams.poller.client import OpenAIClient
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.metrics import Metrics
-from tallystream.streams.poller.published import Ledger, read_cursors
+from tallystream.streams.poller.metrics import PollerMetrics
+from tallystream.streams.poller.poll_run import NullProgress, PollLease, PollProgress, PollResult, PollRun
+from tallystream.streams.poller.published import PublishedIndex, read_cursors
 from tallystream.streams.poller.publisher import Publisher
-from tallystream.streams.poller.round import Engine, Progress, Quiet, Round, Term
+from tallystream.streams.poller.resources import Resource
 from tallystream.streams.service.clock import Clock, SystemClock, boottime
 from tallystream.streams.service.ops import Health
 
@@ -40,14 +42,14 @@ class Poller:
         registry: CollectorRegistry,
         clock: Clock | None = None,
         *,
-        progress: Progress | None = None,
+        progress: PollProgress | None = None,
     ) -> None:
         self._kafka = config.kafka
         self._topics = config.topics
         self._config = config
         self._clock = clock or SystemClock()
-        self._progress = progress or Quiet()
-        self.metrics = Metrics(registry, (resource.name for resource in config.resources))
+        self._progress = progress or NullProgress()
+        self.metrics = PollerMetrics(registry, (resource.name for resource in config.resources))
         self.metrics.interval.set(config.interval)
         self._election: Election | None = None
         self._due = time.monotonic() + SLACK
@@ -63,9 +65,9 @@ class Poller:
             UnfitError: a topic exists that is not as it must be.
 
         """
-        await persist(partial(self._member, once=False), self._expect)
+        await retry_while_away(partial(self._member, once=False), self._expect)
 
-    async def once(self) -> Round:
+    async def once(self) -> PollResult:
         """Poll everything once and return what came of it.
 
         Raises:
@@ -110,14 +112,14 @@ class Poller:
     def _expect(self, seconds: float) -> None:
         self._due = max(self._due, time.monotonic() + seconds)
 
-    async def _member(self, *, once: bool) -> Round:
-        """Join, and poll whenever it is our turn; with `once` return after the first whole round."""
+    async def _member(self, *, once: bool) -> PollResult:
+        """Join, and poll whenever it is our turn; with `once` return after the first whole run."""
         config, topics = self._config, self._topics
         self._expect(SLACK)
         await ensure(self._kafka, (topics.openai_records, topics.openai_days, topics.poller_control))
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
-                Client(
+                OpenAIClient(
                     config.client, config.tokens, clock=self._clock, expect=self._expect,
                     retried=lambda why: self.metrics.retries.labels(why.value).inc(),
                 )
@@ -128,10 +130,10 @@ class Poller:
             stack.callback(self._left)
             self._election = election
             publisher = await stack.enter_async_context(Publisher(self._kafka, topics))
-            engine = Engine(config, client, publisher, self.metrics, self._clock, self._progress)
-            return await alternate(
+            poll_run = PollRun(config, client, publisher, self.metrics, self._clock, self._progress)
+            return await election_loop(
                 election,
-                partial(self._lead, election, engine, once=once),
+                partial(self._lead, election, poll_run, once=once),
                 partial(self._stand_by, election, once=once),
                 min(TICK, config.session_timeout / 4),
             )
@@ -145,7 +147,7 @@ class Poller:
                 "another poller is the active one", "it polls already; `--once` is for when none runs"
             )
 
-    async def _lead(self, election: Election, engine: Engine, number: int, *, once: bool) -> Round | None:
+    async def _lead(self, election: Election, poll_run: PollRun, number: int, *, once: bool) -> PollResult | None:
         """Poll until cancelled, or once."""
         log.info("active", term=number)
         self._stood_since = 0.0
@@ -153,35 +155,38 @@ class Poller:
         self.metrics.active.set(1)
         try:
             self._expect(SLACK)
-            ledger = Ledger(self._kafka, self._topics.openai_records.name)
+            index = PublishedIndex(self._kafka, self._topics.openai_records.name)
             cursors = await read_cursors(self._kafka, self._topics.poller_control.name)
-            term = Term(Fence(election, number), ledger, cursors)
+            lease = PollLease(Fence(election, number), index, cursors)
+            agenda = Agenda(self._config)
             while True:
                 self._expect(SLACK)
-                result = await self._round(election, engine, term, number)
+                due = agenda.due(boottime())
+                result = await self._poll(election, poll_run, lease, number, due)
                 log.info(
-                    "polled", published=result.published, restated=result.restated, unchanged=result.unchanged,
-                    failed=len(result.failures),
+                    "polled", resources=len(due), published=result.published, restated=result.restated,
+                    unchanged=result.unchanged, failed=len(result.failures),
                 )  # fmt: skip
                 if once:
                     return result
-                spread = random.random() * self._config.jitter  # noqa: S311 - no secret
-                await self._idle(self._config.interval * (1 + spread))
+                agenda.note(due, result, boottime())
+                await self._idle(agenda.next_at())
         finally:
             self._active = False
             self.metrics.active.set(0)
 
-    async def _round(self, election: Election, engine: Engine, term: Term, number: int) -> Round:
+    async def _poll(
+        self, election: Election, poll_run: PollRun, lease: PollLease, number: int, due: Sequence[Resource]
+    ) -> PollResult:
         try:
-            return await engine.round(term)
+            return await poll_run.poll_resources(lease, due)
         except asyncio.CancelledError:
             if election.term != number:
                 self.metrics.discarded.inc()
             raise
 
-    async def _idle(self, seconds: float) -> None:
-        """Wait for the next poll, on the wall of boot time: a lid that was shut counts."""
-        until = boottime() + seconds
+    async def _idle(self, until: float) -> None:
+        """Wait for the next poll, by CLOCK_BOOTTIME: time asleep counts."""
         while (left := until - boottime()) > 0:
             self._expect(TICK)
             await asyncio.sleep(min(TICK, left))

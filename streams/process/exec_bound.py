@@ -1,6 +1,6 @@
 """Becomes another program, which the kernel kills with SIGKILL when the process that started it ends.
 
-Run as a script, by its path: `python -I -S bound.py PARENT_PID PROGRAM ARGUMENT...`; `children.py` does so.
+Run as a script, by its path: `python -I -S exec_bound.py PARENT_PID PROGRAM ARGUMENT...`; `children.py` does so.
 A script of its own, because code between fork and exec (`preexec_fn`) may deadlock in a process with threads.
 The parent-death signal survives exec, so it holds for PROGRAM. Linux only; elsewhere PROGRAM is simply started.
 """
@@ -24,7 +24,7 @@ def main() -> None:
             sys.exit(1)
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored_by_python, signal.SIG_DFL)
-    os.execv(program, sys.argv[2:])  # noqa: S606 - that is the purpose
+    os.execv(program, sys.argv[2:])  # noqa: S606 - that is its purpose
 
 
 if __name__ == "__main__":

@@ -1,24 +1,39 @@
-"""The exact runtime: folds over Kafka topics that count each record once, on Faust's extension points.
+"""The exact runtime: folds over Kafka topics that count each record once. The engine knows no Faust.
 
-Faust gives the app, group membership, assignment, agents and stores. It is not trusted with offsets: around a rebalance
-it resumes, seeks and drops batches in an order that loses records. So the state itself says what was counted.
+A framework around a rebalance resumes, seeks and drops batches in an order that loses records, so it is trusted with
+membership and assignment and with nothing else: the state itself says what was counted.
 
-    rows          what a changelog holds, and its replay (pure)
-    table         FoldTable: accept a batch only where the state ends; repair finds what is missing
-    commit        public rows, then changelog, then store; expiry removes closed keys
-    recovery      the changelog read to its end, the source's identity checked
-    overtaken     late rows of a worker that was replaced, and ours written again behind them
-    producer      record batches, contiguity, acknowledgements; guard: no write by a worker that may be replaced
-    consumer      positions from the state, heartbeats seen by the guard
-    app, process  settings, health, start and clean stop
+    fold            what a fold gives: how records change states, what leaves
+    host            what a host gives: writing, reading, seeking, time, a way to end
+    engine          accepts a batch only where the state ends; owns the partitions
+    commit, expiry  public rows, then changelog, then store; closed keys are removed
+    recovery        the changelog read to its end, the source's identity checked
+    late_writes     late rows of a worker that was replaced, and ours written again behind them
+    gap_repair      the consumer sent back to what is missing
+    changelog       what a changelog holds, and its replay (pure)
+    partition, store, progress, source_check, membership, crash    the parts these share
+
+    faust_backend   the host on real Kafka, with Faust's membership and assignment
+    memory          the host on a broker in memory, whose every step a test decides
 """
 
 from tallystream.streams.runtime.changelog import PublicRows, Version
-from tallystream.streams.runtime.faust_backend.app import App
-from tallystream.streams.runtime.faust_backend.batches import Record
-from tallystream.streams.runtime.faust_backend.process import run
-from tallystream.streams.runtime.faust_backend.table import FoldTable
-from tallystream.streams.runtime.partition import Part
-from tallystream.streams.runtime.progress import Counters, PartProgress, Progress
+from tallystream.streams.runtime.engine import Engine
+from tallystream.streams.runtime.fold import Fold, Group, Record
+from tallystream.streams.runtime.host import Host
+from tallystream.streams.runtime.partition import Partition
+from tallystream.streams.runtime.progress import Counters, PartitionProgress, Progress
 
-__all__ = ["App", "Counters", "FoldTable", "Part", "PartProgress", "Progress", "PublicRows", "Record", "Version", "run"]
+__all__ = [
+    "Counters",
+    "Engine",
+    "Fold",
+    "Group",
+    "Host",
+    "Partition",
+    "PartitionProgress",
+    "Progress",
+    "PublicRows",
+    "Record",
+    "Version",
+]

@@ -9,10 +9,18 @@ Row = tuple[bytes, bytes | None]
 """A key and its value; None is a tombstone."""
 
 POSITION = b"\0position"
-"""Reserved row: what of the source has been folded. Opens every record batch of a group and ends its last one."""
+"""Reserved row: what of the source has been folded. Opens every record batch of a group of several, and
+ends the last one."""
 
-CLOSED = b"\0closed"
-"""Reserved row: the marker below which keys have been removed for good. It never falls."""
+WATERMARK = b"\0closed"
+"""Reserved row: the watermark below which keys have been removed for good. It never falls."""
+
+
+DERIVED = b"\0~"
+"""Begins the keys of rows that a fold derives from its own: the local store has them, the changelog does not."""
+
+DERIVED_FORMAT = b"\0derived"
+"""Reserved row of the store: which derived rows it has. They are whole when it says what the fold would write."""
 
 
 def reserved(key: bytes) -> bool:
@@ -37,18 +45,39 @@ class PublicRows(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+SOURCE_ID = b"\0source"
+"""Reserved row: the id of the source topic whose records have been folded."""
+
+GENERATION_BITS = 44
+"""A version is `generation << 44 | offset`: 17 million million records a partition."""
+
+
+def version_number(generation: int, offset: int) -> int:
+    """Return the version of what the record at `offset` changes, as one number: comparable across generations."""
+    return (generation << GENERATION_BITS) + offset
+
+
+def split_version(version: int) -> Version:
+    """Return generation and offset of a version; (0, -1) of -1, which is before all others."""
+    if version < 0:
+        return 0, version
+    return version >> GENERATION_BITS, version & ((1 << GENERATION_BITS) - 1)
+
+
 class Position(NamedTuple):
-    """`offset` is the next source offset to fold; `append_ms` the time of the record before it, -1 when there was none.
+    """`offset` is the next source offset to fold; `append_ms` the time of the record before it, -1: not known.
 
     The time is a fingerprint: a source topic that was deleted and created again has another record at `offset - 1`.
+    `generation` rises when offsets that were counted are given out once more, because the broker has lost records.
     """
 
     offset: int
     append_ms: int = -1
+    generation: int = 0
 
     def encode(self) -> bytes:
         """Return the value of a POSITION row."""
-        return b"%d %d" % self
+        return b"%d %d %d" % self if self.generation else b"%d %d" % self[:2]
 
     @classmethod
     def decode(cls, raw: bytes) -> Position:
@@ -58,42 +87,44 @@ class Position(NamedTuple):
             ValueError: `raw` is not a position.
 
         """
-        offset, append_ms = raw.split(b" ")
-        return cls(int(offset), int(append_ms))
+        offset, append_ms, *generation = raw.split(b" ")
+        return cls(int(offset), int(append_ms), *map(int, generation))
 
 
-class Closed(NamedTuple):
-    """`marker` closes keys for good; it came into force at source offset `since`.
+class Watermark(NamedTuple):
+    """`value` closes keys for good; it came into force at the source record of version `since`.
 
-    Its group was whole, for it stands in the last batch: what lies before `since` has been counted or refused already.
+    Its group was whole, because it stands in the last batch: what lies before `since` has been counted or refused.
     """
 
-    marker: bytes
+    value: bytes
     since: int
 
     def encode(self) -> bytes:
-        """Return the value of a CLOSED row."""
-        return b"%d %b" % (self.since, self.marker)
+        """Return the value of a WATERMARK row."""
+        return b"%d %b" % (self.since, self.value)
 
     @classmethod
-    def decode(cls, raw: bytes) -> Closed:
-        """Return the marker a row holds.
+    def decode(cls, raw: bytes) -> Watermark:
+        """Return the watermark a row holds.
 
         Raises:
-            ValueError: `raw` is not a marker.
+            ValueError: `raw` is not a watermark.
 
         """
-        since, marker = raw.split(b" ", 1)
-        return cls(marker, int(since))
+        since, value = raw.split(b" ", 1)
+        return cls(value, int(since))
 
 
 class Replayed(NamedTuple):
     """What changelog records do to a store: `rows` to write (None deletes), and counts of what was ignored."""
 
     rows: dict[bytes, bytes | None]
-    stale: int
-    """Rows that a newer version had come before."""
-    foreign: int
+    replaced: Sequence[tuple[bytes, bytes | None, bytes | None]]
+    """Of each of the table's keys in `rows`: the key, the row before, the row now (None: there is none)."""
+    zombies: int
+    """Rows that a newer version had come before: a replaced worker's."""
+    unknown: int
     """Records that are not the table's: no key, or a value that cannot be read."""
 
 
@@ -101,42 +132,49 @@ def replay(
     records: Iterable[tuple[bytes | None, bytes | None]],
     read: Callable[[bytes], bytes | None],
     version: Callable[[bytes], int],
-    overtaken: set[bytes],
+    hidden: set[bytes],
 ) -> Replayed:
     """Fold changelog `records`, in offset order, into what `read` finds in the store.
 
-    A position: the one read last wins, because a torn or late group can only move it back, to where it is still true.
-    A marker: the highest wins. A row: the highest version wins; a key whose last record lost is put into `overtaken`
-    (and taken out once a newer one follows), for it has to be written again before compaction keeps the wrong record.
+    A position: the one read last wins, because a torn or late group can only move it back, to where it is still true;
+    but one of an earlier generation speaks of offsets that have been given out again.
+    A watermark: the highest wins. A row: the highest version wins; a key whose last record lost is put into `hidden`
+    (and taken out once a newer one follows): it has to be written again before compaction keeps the wrong record.
     """
     rows: dict[bytes, bytes | None] = {}
-    stale = foreign = 0
+    before: dict[bytes, bytes | None] = {}
+    zombies = unknown = 0
     for key, value in records:
         if key is None or (value is not None and not _readable(key, value, version)):
-            foreign += 1
+            unknown += 1
             if key is not None and not reserved(key):
-                overtaken.add(key)
+                hidden.add(key)
             continue
         old = rows[key] if key in rows else read(key)
         if reserved(key):
-            if key == CLOSED and value is not None and old is not None:
-                value = max(Closed.decode(value), Closed.decode(old)).encode()
+            if value is not None and old is not None:
+                if key == WATERMARK:
+                    value = max(Watermark.decode(value), Watermark.decode(old)).encode()
+                elif key == POSITION and Position.decode(value).generation < Position.decode(old).generation:
+                    zombies += 1
+                    continue
         elif value is not None and old is not None and version(old) > version(value):
-            stale += 1
-            overtaken.add(key)
+            zombies += 1
+            hidden.add(key)
             continue
         else:
-            overtaken.discard(key)
+            hidden.discard(key)
+            before.setdefault(key, old)
         rows[key] = value
-    return Replayed(rows, stale, foreign)
+    return Replayed(rows, [(key, old, rows[key]) for key, old in before.items()], zombies, unknown)
 
 
 def _readable(key: bytes, value: bytes, version: Callable[[bytes], int]) -> bool:
     try:
         if key == POSITION:
             Position.decode(value)
-        elif key == CLOSED:
-            Closed.decode(value)
+        elif key == WATERMARK:
+            Watermark.decode(value)
         elif not reserved(key):
             version(value)
     except Exception:  # noqa: BLE001 - whatever a table's reading of foreign bytes raises

@@ -3,98 +3,131 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
 
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.runtime import expiry
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Row
-from tallystream.streams.runtime.faust_backend.producer import Producer
-from tallystream.streams.runtime.partition import Part
-
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.table import FoldTable
-
-
-async def commit_groups(table: FoldTable, p: int, part: Part) -> None:
-    """Commit one group after another for as long as the partition is ours; any failure ends the process."""
-    try:
-        while True:
-            await part.wake.wait()
-            if table.linger:
-                await asyncio.sleep(table.linger)
-            part.wake.clear()
-            if part.waiting or part.expired:
-                await commit_group(table, p, part)
-    except Exception as exc:  # noqa: BLE001 - whatever it is, going on could lose records
-        table.app.die(exc)
+from tallystream.streams.runtime.changelog import POSITION, SOURCE_ID, WATERMARK, Row
+from tallystream.streams.runtime.expiry import Expiry
+from tallystream.streams.runtime.fold import Fold
+from tallystream.streams.runtime.host import Host
+from tallystream.streams.runtime.late_writes import LateWrites
+from tallystream.streams.runtime.partition import Partition
+from tallystream.streams.runtime.progress import Activity, Counters
+from tallystream.streams.runtime.store import RowStore
 
 
-async def commit_group(table: FoldTable, p: int, part: Part) -> None:
-    """Commit what is dirty.
+class GroupCommit:
+    """Commits the groups of the partitions in `owned` to the topic `changelog` and the store."""
 
-    Promise: all rows of the group are serialised from one snapshot before the first is sent, so what the topics hold
-    is one moment's state. Public rows are acknowledged before the changelog is written, and the changelog before the
-    store: what the changelog holds has been published, and what the store holds is in the changelog. Each changelog
-    batch opens with the position before the group; the last one ends with the marker, when it rises, and the position
-    after it, both in that one batch: of a torn group only rows remain, which the position read back folds over.
+    def __init__(
+        self,
+        fold: Fold,
+        host: Host,
+        store: RowStore,
+        owned: Mapping[int, Partition],
+        changelog: str,
+        *,
+        source_id: bytes,
+        expiry: Expiry,
+        late_writes: LateWrites,
+        counters: Counters,
+        activity: Activity,
+    ) -> None:
+        self._fold = fold
+        self._host = host
+        self._store = store
+        self._owned = owned
+        self._changelog = changelog
+        self._source_id = source_id
+        self._expiry = expiry
+        self._late_writes = late_writes
+        self._counters = counters
+        self._activity = activity
 
-    Raises:
-        UnfitError: a row does not fit a record batch; nothing has been sent.
+    async def run(self, partition: Partition) -> None:
+        """Commit one group after another for as long as the partition is ours; any failure ends the process."""
+        try:
+            while True:
+                await partition.wake.wait()
+                if self._fold.linger:
+                    await asyncio.sleep(self._fold.linger)
+                partition.wake.clear()
+                if partition.waiting or partition.expired:
+                    await self.commit(partition)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, going on could lose records
+            self._host.fail_fast(exc)
 
-    """
-    producer, store = cast(Producer, table.app.producer), table.store
-    states, part.dirty, part.waiting = part.dirty, {}, False
-    before, after = part.applied, part.folded
-    expired = [key for key in part.expired if key not in states]
-    part.expired = [key for key in part.expired if key in states]
+    async def commit(self, partition: Partition) -> None:
+        """Commit what is dirty.
 
-    public = [
-        producer.pack(out.topic, out.partition, out.rows, headers=out.headers)
-        for out in table.public(p, states, after.offset - 1)
-        if out.rows
-    ]
-    closed = expiry.raise_marker(table, part, after)  # now: what was folded until here was folded under the old one
-    dump = table.dump
-    rows: list[Row] = [(key, dump(state)) for key, state in states.items()]
-    rows.extend((key, None) for key in expired)
-    closing: list[Row] = [(POSITION, after.encode())]
-    if closed is not None:
-        closing.insert(0, (CLOSED, closed.encode()))
-    changelog = producer.pack(table.changelog_topic_name, p, rows, opening=(POSITION, before.encode()), closing=closing)
+        Promise: all rows of the group are serialised from one snapshot before the first is sent, so what the topics
+        hold is one moment's state. Public rows are acknowledged before the changelog is written, and the changelog
+        before the store: what the changelog holds has been published, and what the store holds is in the changelog.
+        Each changelog batch, unless it is the only one, opens with the position before the group; the last one ends
+        with the watermark, when it rises, and the position after it, both in that one batch: of a torn group only rows
+        remain, which the position read back folds over.
 
-    began = time.monotonic()
-    await producer.write(public)
-    published = time.monotonic()
-    last = await producer.write([changelog], expect=store.changelog_offset(p) + 1)
-    acked = time.monotonic()
-    if table.part(p) is not part:
-        return  # revoked meanwhile: the next owner reads what was acknowledged
+        Raises:
+            UnfitError: a row does not fit a record batch; nothing has been sent.
 
-    store.write(p, [*rows, *closing], last)
-    for out in public:
-        if out.topic in table.owned_topics:
-            table.overtaken.landed(TopicPartition(out.topic, out.partition), out.landed)
-    part.applied = after
-    part.unacked_since = time.monotonic() if part.expected > after.offset else None
-    counters = table.counters
-    counters.groups += 1
-    counters.public_seconds += published - began
-    counters.changelog_seconds += acked - published
-    counters.rows += len(rows)
-    counters.expired += len(expired)
-    table.moved()
-    for key in expired:
-        part.cache.pop(key, None)
-    if len(part.cache) > table.max_cache:
-        part.cache = dict(part.dirty)
-    if part.expected - after.offset < table.max_unacked:
-        part.room.set()
-    if part.expired:
-        part.wake.set()
-    else:
-        part.swept.set()
-    if closed is not None:
-        part.tombstone = closed.marker
-        expiry.start(table, p, part)
+        """
+        host, p = self._host, partition.number
+        states, partition.dirty, partition.waiting = partition.dirty, {}, False
+        before, after = partition.applied, partition.folded
+        expired = [key for key in partition.expired if key not in states]
+        partition.expired = [key for key in partition.expired if key in states]
+
+        group = self._fold.group(partition, states, partition.version(after.offset - 1))
+        public = [
+            host.pack(out.topic, out.partition, out.rows, headers=out.headers) for out in group.public if out.rows
+        ]
+        # now, because what was folded until here was folded under the old one
+        watermark = self._expiry.raise_watermark(partition, after)
+        rows: list[Row] = [*group.rows, *((key, None) for key in expired)]
+        closing: list[Row] = [(POSITION, after.encode())]
+        if watermark is not None:
+            closing.insert(0, (WATERMARK, watermark.encode()))
+        if self._source_id and self._store.read(p, SOURCE_ID) != self._source_id:
+            closing.insert(0, (SOURCE_ID, self._source_id))
+        changelog = host.pack(self._changelog, p, rows, opening=(POSITION, before.encode()), closing=closing)
+
+        began = host.monotonic()
+        await host.write(public)
+        published = host.monotonic()
+        last = await host.write([changelog], expect=self._store.changelog_offset(p) + 1)
+        acked = host.monotonic()
+        if self._owned.get(p) is not partition:
+            return  # revoked meanwhile: the next owner reads what was acknowledged
+
+        self._store.write(p, [*rows, *group.derived, *closing], last)
+        for out in public:
+            if out.topic in self._fold.owned_topics:
+                self._late_writes.landed(TopicPartition(out.topic, out.partition), out.landed)
+        partition.applied = after
+        partition.unacked_since = host.monotonic() if partition.expected > after.offset else None
+        counters = self._counters
+        counters.groups += 1
+        counters.public_seconds += published - began
+        counters.changelog_seconds += acked - published
+        counters.rows += len(rows)
+        counters.expired += len(expired)
+        self._activity.moved()
+        self._fold.acknowledged(partition)
+        self._go_on(partition, expired)
+        if watermark is not None:
+            partition.tombstone = watermark.value
+            self._expiry.start(partition)
+
+    def _go_on(self, partition: Partition, expired: list[bytes]) -> None:
+        """Forget what was removed and wake what waited for the group."""
+        for key in expired:
+            partition.cache.pop(key, None)
+        if len(partition.cache) > self._fold.max_cache:
+            partition.cache = dict(partition.dirty)
+        if partition.expected - partition.applied.offset < self._fold.max_unacked:
+            partition.capacity.set()
+        if partition.expired:
+            partition.wake.set()
+        else:
+            partition.swept.set()

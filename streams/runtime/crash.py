@@ -27,7 +27,7 @@ def last_words(why: str | BaseException) -> str:
     return f"FATAL {why!r}\n" + "".join(traceback.format_exception(why))
 
 
-class Exit:
+class FailFast:
     """Ends the process: `exit` is os._exit, so that no handler, no flush and no retry can write one more row.
 
     Tests pass a function of their own; it must not return.

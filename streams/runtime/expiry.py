@@ -1,57 +1,72 @@
 """Removing closed keys without ever letting their totals start again from zero.
 
-A partition's marker says which keys are closed. It comes from the append time of the newest applied source record, so
-it is a property of the log and not of a clock of ours; it never falls, whatever a setting or a broker's clock says
-later. It is in force for `fold` from the moment its group is serialised, and acknowledged in the changelog before the
-first tombstone: a key that is gone can only be one whose events are refused.
+A partition's watermark says which keys are closed. It comes from the append time of the newest applied source record,
+or from our own clock where that is behind: a broker whose clock jumps ahead must not close hours for good. It never
+falls, whatever a setting or a clock says later. It is in force for `fold` from the moment its group is serialised, and
+acknowledged in the changelog before the first tombstone: a key that is gone can only be one whose events are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from tallystream.streams.runtime.changelog import Closed, Position, reserved
-from tallystream.streams.runtime.partition import Part
-
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.table import FoldTable
+from tallystream.streams.runtime.changelog import DERIVED, Position, Watermark, reserved
+from tallystream.streams.runtime.fold import Fold
+from tallystream.streams.runtime.host import Host
+from tallystream.streams.runtime.partition import Partition
+from tallystream.streams.runtime.store import RowStore
 
 CHUNK = 512
 """Keys looked at in one turn of the event loop."""
 
 
-def raise_marker(table: FoldTable, part: Part, at: Position) -> Closed | None:
-    """Put the marker for position `at` in force when it is higher than the one that is; return it then, else None."""
-    if at.append_ms < 0:
-        return None
-    marker = table.closes_before(at.append_ms)
-    if marker <= (part.closed or b""):
-        return None
-    part.closed, part.settled = marker, at.offset
-    return Closed(marker, at.offset)
+class Expiry:
+    """Raises watermarks and hands the keys they close to the group commit, as tombstones."""
 
+    def __init__(self, fold: Fold, host: Host, store: RowStore) -> None:
+        self._fold = fold
+        self._host = host
+        self._store = store
 
-def start(table: FoldTable, p: int, part: Part) -> None:
-    """Sweep the partition unless a sweep is under way (which then goes on to the new marker)."""
-    if part.expiry is None or part.expiry.done():
-        part.expiry = asyncio.ensure_future(_sweep(table, p, part))
+    def raise_watermark(self, partition: Partition, at: Position) -> Watermark | None:
+        """Put the watermark for position `at` in force if it is higher than the present one; return it if so."""
+        if at.append_ms < 0:
+            return None
+        value = self._fold.watermark(min(at.append_ms, self._host.now_ms()))
+        if value <= (partition.watermark or b""):
+            return None
+        partition.watermark, partition.settled = value, partition.version(at.offset)
+        return Watermark(value, partition.settled)
 
+    def start(self, partition: Partition) -> None:
+        """Sweep the partition unless a sweep is under way (which then goes on to the new watermark)."""
+        if partition.expiry is None or partition.expiry.done():
+            partition.expiry = asyncio.ensure_future(self._sweep(partition))
 
-async def _sweep(table: FoldTable, p: int, part: Part) -> None:
-    """Hand the closed keys to the group commit, a chunk at a time; once for each marker acknowledged."""
-    try:
-        done = None
-        while part.tombstone is not None and part.tombstone != done:
-            marker = part.tombstone
-            for chunk in table.store.chunks(p, CHUNK):
-                closed = [key for key in chunk if not reserved(key) and table.is_closed(key, marker)]
-                if closed:
-                    part.swept.clear()
-                    part.expired.extend(closed)
-                    part.wake.set()
-                    await part.swept.wait()
-                await asyncio.sleep(0)
-            done = marker
-    except Exception as exc:  # noqa: BLE001 - a store that cannot be read must not go unnoticed
-        table.app.die(exc)
+    async def _sweep(self, partition: Partition) -> None:
+        """Hand over the closed keys, a chunk at a time; once for each watermark that has been acknowledged."""
+        try:
+            done = None
+            while partition.tombstone is not None and partition.tombstone != done:
+                watermark = partition.tombstone
+                for chunk in self._store.chunks(partition.number, CHUNK):
+                    self._remove_derived(partition.number, chunk, watermark)
+                    closed = [key for key in chunk if not reserved(key) and self._fold.is_closed(key, watermark)]
+                    if closed:
+                        partition.swept.clear()
+                        partition.expired.extend(closed)
+                        partition.wake.set()
+                        await partition.swept.wait()
+                    await asyncio.sleep(0)
+                done = watermark
+        except Exception as exc:  # noqa: BLE001 - a store that cannot be read must not go unnoticed
+            self._host.fail_fast(exc)
+
+    def _remove_derived(self, p: int, keys: Sequence[bytes], watermark: bytes) -> None:
+        """Remove closed derived rows: they are the store's alone, so nothing has to be acknowledged first."""
+        closed = [
+            key for key in keys if key.startswith(DERIVED) and self._fold.is_closed(key[len(DERIVED) :], watermark)
+        ]
+        if closed:
+            self._store.write(p, [(key, None) for key in closed], self._store.changelog_offset(p))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import structlog
-from faust.types import TP
+from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
-from tallystream.streams.runtime.partition import Part
+from tallystream.streams.runtime.host import Host
+from tallystream.streams.runtime.partition import Partition
+from tallystream.streams.runtime.progress import Counters
 from tallystream.streams.runtime.source_check import check_offset
-from tallystream.streams.service.clock import boottime
-
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.table import FoldTable
 
 log = structlog.get_logger()
 
@@ -29,76 +26,79 @@ SEEK_TIMEOUT = 30.0
 POSITION_TIMEOUT = 5.0
 
 
-class Repair:
+class GapRepair:
     """Finds and mends gaps between what the consumer delivers and what the state expects.
 
-    Promise: a batch that Faust dropped around a rebalance is read again. One before a later batch shows as a gap when
+    Promise: a batch that was dropped around a rebalance is read again. One before a later batch shows as a gap when
     that comes; one at the tail is found by `watch`, as the consumer has read past what the state expects.
     """
 
-    def __init__(self, table: FoldTable) -> None:
-        self._table = table
+    def __init__(self, host: Host, owned: Mapping[int, Partition], source: str, counters: Counters) -> None:
+        self._host = host
+        self._owned = owned
+        self._source = source
+        self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def seek_back(self, p: int, part: Part, why: str) -> None:
-        """Seek to `part.expected`, at most once a REPAIR_EVERY."""
-        if boottime() - part.repaired >= REPAIR_EVERY:
-            part.repaired = boottime()
-            task = asyncio.ensure_future(self._seek_back(p, part, why))
+    def seek_back(self, partition: Partition, why: str) -> None:
+        """Seek to `partition.expected`, at most once a REPAIR_EVERY."""
+        now = self._host.boottime()
+        if now - partition.repaired >= REPAIR_EVERY:
+            partition.repaired = now
+            task = asyncio.ensure_future(self._seek_back(partition, why))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _seek_back(self, p: int, part: Part, why: str) -> None:
-        table = self._table
-        tp, consumer = TP(table.source, p), table.app.consumer
-        log.warning("sought_back", topic=tp.topic, partition=p, expected=part.expected, why=why)
+    def _ours(self, partition: Partition) -> bool:
+        return self._owned.get(partition.number) is partition
+
+    async def _seek_back(self, partition: Partition, why: str) -> None:
+        host, tp = self._host, TopicPartition(self._source, partition.number)
+        log.warning("sought_back", topic=tp.topic, partition=tp.partition, expected=partition.expected, why=why)
         try:
             async with asyncio.timeout(SEEK_TIMEOUT):
-                begin = (await consumer.earliest_offsets(tp))[tp]
-                if table.part(p) is not part:
+                begin = await host.ask_source_begin(tp)
+                if not self._ours(partition):
                     return
-                check_offset(tp, part.expected, begin, part.expected)
-                consumer.resume_partitions({tp})
-                await consumer.seek_wait({tp: part.expected})
-            table.counters.repairs += 1
+                check_offset(tp, partition.expected, begin, partition.expected)
+                await host.seek_source(tp, partition.expected)
+            self._counters.repairs += 1
         except UnfitError as exc:
-            table.app.die(exc)
+            host.fail_fast(exc)
         except Exception as exc:  # noqa: BLE001 - a rebalance, or no broker: the watch tries again
-            log.warning("seek_back_failed", topic=tp.topic, partition=p, error=repr(exc))
+            log.warning("seek_back_failed", topic=tp.topic, partition=tp.partition, error=repr(exc))
 
-    async def watch(self, parts: Mapping[int, Part]) -> None:
+    async def watch(self) -> None:
         """Look, once a second, for partitions where nothing comes although the source has more."""
-        table = self._table
-        for p, part in list(parts.items()):
-            if part.seen != part.expected or part.applied.offset != part.expected:
-                part.seen, part.still = part.expected, 0
+        for partition in list(self._owned.values()):
+            if partition.seen != partition.expected or partition.applied.offset != partition.expected:
+                partition.seen, partition.still = partition.expected, 0
                 continue
-            part.still += 1
-            tp, consumer = TP(table.source, p), table.app.consumer
-            end = table.app.source_end(tp)
-            if end is None or end <= part.expected:
-                if end is not None and end < part.expected and part.still >= SHORT_TICKS:
-                    await self._check_end(tp, part)
+            partition.still += 1
+            tp = TopicPartition(self._source, partition.number)
+            end = self._host.source_end(tp)
+            if end is None or end <= partition.expected:
+                if end is not None and end < partition.expected and partition.still >= SHORT_TICKS:
+                    await self._check_end(tp, partition)
                 continue
             try:
                 async with asyncio.timeout(POSITION_TIMEOUT):
-                    at = await consumer.position(tp)
+                    at = await self._host.source_position(tp)
             except Exception:  # noqa: BLE001, S112 - rebalancing: the new assignment seeks
                 continue
-            still_there = table.part(p) is part and part.seen == part.expected
-            if still_there and (at is None or at > part.expected or part.still >= PATIENT_TICKS):
-                table.counters.tails += 1
-                self.seek_back(p, part, f"nothing came for {part.still} s, consumer at {at} of {end}")
+            still_there = self._ours(partition) and partition.seen == partition.expected
+            if still_there and (at is None or at > partition.expected or partition.still >= PATIENT_TICKS):
+                self._counters.tail_stalls += 1
+                self.seek_back(partition, f"nothing came for {partition.still} s, consumer at {at} of {end}")
 
-    async def _check_end(self, tp: TP, part: Part) -> None:
+    async def _check_end(self, tp: TopicPartition, partition: Partition) -> None:
         """Ask Kafka whether the source really ends before what was counted."""
-        table = self._table
         try:
             async with asyncio.timeout(POSITION_TIMEOUT):
-                end = (await table.app.consumer.highwaters(tp))[tp]
-            if table.part(tp.partition) is part:
-                check_offset(tp, part.expected, 0, end)
+                end = await self._host.ask_source_end(tp)
+            if self._ours(partition):
+                check_offset(tp, partition.expected, 0, end)
         except UnfitError as exc:
-            table.app.die(exc)
+            self._host.fail_fast(exc)
         except Exception as exc:  # noqa: BLE001 - rebalancing, or no broker: the next tick asks again
             log.info("source_end_unknown", topic=tp.topic, partition=tp.partition, error=repr(exc))

@@ -2,27 +2,23 @@
 
 A worker that is stopped between the heartbeat guard and the socket writes its public rows when it goes on: after the
 newer ones of whoever has replaced it. Readers keep the highest version, but compaction keeps the last record, and would
-one day leave the older row. So an owner sees to it that the last row of a key is its newest.
+one day leave the older row. So an owner sees to it that the last row of a key is the one it would write itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.kafka.consumer import new_consumer
-from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.runtime.changelog import reserved
-from tallystream.streams.runtime.partition import Part
-from tallystream.streams.service.clock import boottime
-
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.table import FoldTable
+from tallystream.streams.runtime.fold import Fold
+from tallystream.streams.runtime.host import Host, Reader
+from tallystream.streams.runtime.partition import Partition
+from tallystream.streams.runtime.progress import Counters
 
 log = structlog.get_logger()
 
@@ -31,13 +27,15 @@ CHECK_EVERY = 30.0
 LOOK_BACK = 5_000
 """Records before the end that a new owner looks at: its predecessor may have died before it could mend what came late.
 That takes it one group, so this is plenty."""
+CHUNK = 100
+"""Rows looked at in one turn of the event loop."""
 SETTLE = 1.0
-"""Seconds before looking: assignments and gaps come in flocks."""
+"""Seconds before looking: assignments and gaps arrive in bursts."""
 PATIENCE = 60.0
 AGAIN = 5.0
 
 
-class Overtaken:
+class LateWrites:
     """Finds late rows of others in the topics that only a partition's owner writes, and has ours written again.
 
     Promise: a row of ours is the last of its key, or soon will be, whatever a replaced worker still writes. What lands
@@ -45,24 +43,26 @@ class Overtaken:
     write (asked every CHECK_EVERY); what came before we took over is sought in the last LOOK_BACK records (`taken`).
     """
 
-    def __init__(self, table: FoldTable) -> None:
-        self._table = table
+    def __init__(self, fold: Fold, host: Host, owned: Mapping[int, Partition], counters: Counters) -> None:
+        self._fold = fold
+        self._host = host
+        self._owned = owned
+        self._counters = counters
         self._next: dict[TopicPartition, int] = {}
         """Where our next row must land. All before it has been looked at, or is in `_ranges`."""
         self._ranges: dict[TopicPartition, tuple[int, int]] = {}
         """What is still to be looked at: the first offset, and the one after the last."""
         self._wake = asyncio.Event()
-        self._asked = boottime()
+        self._asked = host.boottime()
 
     def topics(self, p: int) -> list[TopicPartition]:
         """Return what only the owner of the partition writes."""
-        return [TopicPartition(topic, p) for topic in self._table.owned_topics]
+        return [TopicPartition(topic, p) for topic in self._fold.owned_topics]
 
     def taken(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
         """Note that the partition is ours, with its topics as they were before we wrote anything."""
         for at in self.topics(p):
-            if at.topic not in self._table.derived_topics:
-                self._look_at(at, max(begins[at], ends[at] - LOOK_BACK, self._next.get(at, 0)), ends[at])
+            self._look_at(at, max(begins[at], ends[at] - LOOK_BACK, self._next.get(at, 0)), ends[at])
             self._next[at] = ends[at]
 
     def landed(self, at: TopicPartition, batches: Sequence[tuple[int, int]]) -> None:
@@ -74,8 +74,8 @@ class Overtaken:
     def lost(self, p: int) -> None:
         """Note that the partition is ours no more; what we have not looked at will be looked at when it is again."""
         for at in self.topics(p):
-            if found := self._ranges.pop(at, None):
-                self._next[at] = found[0]
+            if unread := self._ranges.pop(at, None):
+                self._next[at] = unread[0]
 
     def _look_at(self, at: TopicPartition, first: int, end: int) -> None:
         if first < end:
@@ -96,11 +96,11 @@ class Overtaken:
                 async with asyncio.timeout(PATIENCE):
                     await self.look()
             except (KafkaError, OSError, TimeoutError) as exc:
-                log.info("late_rows_not_looked_for", error=repr(exc), retry_in_s=AGAIN)
+                log.info("late_rows_not_looked_for", error=repr(exc))
                 await asyncio.sleep(AGAIN)
                 self._wake.set()
             except Exception as exc:  # noqa: BLE001 - as everywhere: nothing limps on
-                self._table.app.die(exc)
+                self._host.fail_fast(exc)
 
     async def look(self, *, idle: bool = False) -> None:
         """Read what is to be looked at, and have written again what is hidden; `idle`: ask for the ends now.
@@ -109,73 +109,82 @@ class Overtaken:
             KafkaError, TimeoutError: Kafka does not answer; nothing is forgotten.
 
         """
-        quiet = self._quiet() if idle or boottime() - self._asked >= CHECK_EVERY else {}
+        quiet = self._quiet() if idle or self._host.boottime() - self._asked >= CHECK_EVERY else {}
         self._wake.clear()
         if not quiet and not self._ranges:
             return
-        async with opened(new_consumer(self._table.app.kafka)) as reader:
+        async with self._host.reader() as reader:
             if quiet:
-                ends = await reader.end_offsets(list(quiet))
-                self._asked = boottime()
+                ends = await reader.ends(list(quiet))
+                self._asked = self._host.boottime()
                 still = self._quiet()
-                for at, part in quiet.items():
-                    if still.get(at) is part:
+                for at, partition in quiet.items():
+                    if still.get(at) is partition:
                         self._look_at(at, self._next[at], ends[at])
                         self._next[at] = max(self._next[at], ends[at])
+            begins = await reader.begins(list(self._ranges)) if self._ranges else {}
             for at, (first, end) in list(self._ranges.items()):
-                owned = self._table.part(at.partition)
-                hidden = await self._hidden(reader, at, first)
-                if owned is not None and self._table.part(at.partition) is owned:  # or `lost` has seen to it
-                    self._read(at, end)
-                    self._mend(at, owned, hidden)
+                partition_now = self._owned.get(at.partition)
+                if partition_now is None:
+                    continue
+                hidden = await self._hidden(reader, at, max(first, begins.get(at, 0)), partition_now)
+                if self._owned.get(at.partition) is partition_now:  # or `lost` has seen to it
+                    self._has_read(at, end)
+                    self._mend(at, partition_now, hidden)
 
-    async def _hidden(self, reader: Any, at: TopicPartition, first: int) -> set[bytes]:
-        """Return the keys whose last row, of those from `first` on, is older than what is in the store.
+    async def _hidden(self, reader: Reader, at: TopicPartition, first: int, partition: Partition) -> set[bytes]:
+        """Return the keys whose last row, of those from `first` on, is not what is in the store.
+
+        Rows are compared byte by byte: of two workers with different settings (a price book) one may write another row
+        with the same version.
+
 
         What the store has got since the end was read stands behind that end: it is read too before anything is judged.
         """
-        table, end = self._table, self._next[at]
+        fold, end = self._fold, self._next[at]
         rows = await _last_rows(reader, at, first, end)
-        newest = {key: table.newest(at.partition, at.topic, key) for key in rows}
-        rows |= await _last_rows(reader, at, end, self._next[at])
-        return {
-            key
-            for key, version in newest.items()
-            if version is not None and table.row_version(at.topic, rows[key]) < version
-        }
+        while end < self._next[at]:
+            first, end = end, self._next[at]
+            rows |= await _last_rows(reader, at, first, end)
+        hidden = set()
+        for count, (key, row) in enumerate(rows.items(), 1):
+            if self._owned.get(at.partition) is not partition:
+                return set()
+            if not fold.is_current(partition, at.topic, key, row):
+                hidden.add(key)
+            if not count % CHUNK:
+                await asyncio.sleep(0)  # a key that is written meanwhile may be written once more: harmless
+        return hidden
 
-    def _quiet(self) -> dict[TopicPartition, Part]:
+    def _quiet(self) -> dict[TopicPartition, Partition]:
         """Return what we know the end of, of partitions that have nothing to write."""
-        table = self._table
         return {
-            at: part
+            at: partition
             for at in self._next
-            if (part := table.part(at.partition)) is not None
-            and not (part.waiting or part.dirty or part.expired or part.applied.offset < part.expected)
+            if (partition := self._owned.get(at.partition)) is not None and partition.idle
         }
 
-    def _read(self, at: TopicPartition, end: int) -> None:
+    def _has_read(self, at: TopicPartition, end: int) -> None:
         """Forget what has been looked at; more may have come meanwhile."""
         if self._ranges[at][1] > end:
             self._ranges[at] = (end, self._ranges[at][1])
         else:
             del self._ranges[at]
 
-    def _mend(self, at: TopicPartition, part: Part, hidden: set[bytes]) -> None:
+    def _mend(self, at: TopicPartition, partition: Partition, hidden: set[bytes]) -> None:
         if hidden:
             log.warning("hidden_rows_written_again", topic=at.topic, partition=at.partition, rows=len(hidden))
-            self._table.counters.overtaken += len(hidden)
-            self._table.rewrite(at.partition, part, at.topic, hidden)
-            self._table.flush(part)
+            self._counters.late_writes += len(hidden)
+            self._fold.rewrite(partition, at.topic, hidden)
+            partition.flush()
 
 
-async def _last_rows(reader: Any, at: TopicPartition, first: int, end: int) -> dict[bytes, bytes | None]:
+async def _last_rows(reader: Reader, at: TopicPartition, first: int, end: int) -> dict[bytes, bytes | None]:
     """Return the last value of each key from `first` to before `end`."""
     rows: dict[bytes, bytes | None] = {}
-    reader.assign([at])
-    reader.seek(at, first)
+    reader.assign({at: first})
     while await reader.position(at) < end:
-        for record in (await reader.getmany(at, timeout_ms=500)).get(at, ()):
+        for record in (await reader.poll([at])).get(at, ()):
             if record.offset < end and record.key is not None and not reserved(record.key):
                 rows[record.key] = record.value
     return rows

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tallystream.streams.runtime.changelog import Closed, Position
+from tallystream.streams.runtime.changelog import Position, Watermark, reserved, version_number
+from tallystream.streams.runtime.store import RowStore
 
 
-class Part:
+class Partition:
     """An owned and recovered partition: it lives, with its caches, from the end of recovery to the next revocation.
 
-    For `fold`:
+    For a fold:
+    `number`: which one it is;
     `cache`: decoded states by key;
     `dirty`: the states changed since the last group; put every state you change here;
-    `closed`: the marker in force; a key that it closes must not be counted any more;
-    `settled`: a record of a closed key below this offset is seen again (it was counted or refused before the marker
-    came into force): pass over it; one at or above it is refused;
+    `watermark`: the one in force; a key that it closes must not be counted any more;
+    `settled`: a record of a closed key with a version below this one is seen again (it was counted or refused before
+    the watermark came into force): pass over it; one at or above it is refused;
     `expected`: the next source offset to fold. `applied`: the position the changelog has acknowledged.
     """
 
     __slots__ = (
+        "_store",
         "applied",
         "cache",
-        "closed",
+        "capacity",
         "dirty",
         "expected",
         "expired",
         "expiry",
+        "generation",
         "newest_ms",
+        "number",
         "repaired",
-        "room",
         "seen",
         "settled",
         "still",
@@ -40,13 +45,17 @@ class Part:
         "unacked_since",
         "waiting",
         "wake",
+        "watermark",
     )
 
-    def __init__(self, position: Position, closed: Closed | None = None) -> None:
+    def __init__(self, number: int, store: RowStore, position: Position, watermark: Watermark | None = None) -> None:
+        self.number = number
+        self._store = store
         self.cache: dict[bytes, Any] = {}
         self.dirty: dict[bytes, Any] = {}
-        self.closed = None if closed is None else closed.marker
-        self.settled = -1 if closed is None else closed.since
+        self.watermark = None if watermark is None else watermark.value
+        self.settled = -1 if watermark is None else watermark.since
+        self.generation = position.generation
         self.expected = position.offset
         self.newest_ms = position.append_ms
         """Append time of the record before `expected`."""
@@ -56,12 +65,13 @@ class Part:
         self.unacked_since: float | None = None
         """Monotonic time since when something folded is not acknowledged."""
         self.wake = asyncio.Event()
-        self.room = asyncio.Event()
-        self.room.set()
+        self.capacity = asyncio.Event()
+        """Cleared while too much is folded and not acknowledged."""
+        self.capacity.set()
         self.task: asyncio.Task[None] | None = None
         self.expiry: asyncio.Task[None] | None = None
-        self.tombstone = self.closed
-        """The marker that the changelog has acknowledged: closed keys below it may be removed."""
+        self.tombstone = self.watermark
+        """The watermark that the changelog has acknowledged: keys it closes may be removed."""
         self.swept = asyncio.Event()
         """Set when no tombstones are waiting."""
         self.expired: list[bytes] = []
@@ -73,7 +83,38 @@ class Part:
         self.still = 0
         """Watch: ticks without progress."""
 
+    def version(self, offset: int) -> int:
+        """Return the version of what the record at `offset` changes: comparable with every version of the partition."""
+        return version_number(self.generation, offset)
+
     @property
     def folded(self) -> Position:
         """Return the position after everything that has been folded."""
-        return Position(self.expected, self.newest_ms)
+        return Position(self.expected, self.newest_ms, self.generation)
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing waits to be written or acknowledged."""
+        return not (self.waiting or self.dirty or self.expired or self.applied.offset < self.expected)
+
+    def stored(self, key: bytes) -> bytes | None:
+        """Return the acknowledged row of a key."""
+        return self._store.read(self.number, key)
+
+    def rows(self, is_closed: Callable[[bytes, bytes], bool]) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the acknowledged rows: no reserved ones, no closed ones."""
+        for key, raw in self._store.items(self.number):
+            if not reserved(key) and not (self.watermark is not None and is_closed(key, self.watermark)):
+                yield key, raw
+
+    def flush(self) -> None:
+        """Have a group committed soon, also when nothing new was folded."""
+        self.waiting = True
+        self.wake.set()
+
+    def release(self) -> None:
+        """End what works on the partition: it is not ours any more."""
+        for task in (self.task, self.expiry):
+            if task is not None:
+                task.cancel()
+        self.capacity.set()

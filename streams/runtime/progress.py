@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -15,7 +16,7 @@ class Counters:
     """Source records delivered again after they had been counted."""
     gaps: int = 0
     """Batches dropped because records before them were missing: each is followed by a seek back."""
-    tails: int = 0
+    tail_stalls: int = 0
     """Times nothing came although the source has more: each is followed by a seek back."""
     repairs: int = 0
     """Seeks back to the expected position."""
@@ -31,16 +32,35 @@ class Counters:
     """Tombstones among these."""
     recovered: int = 0
     """Changelog records read at assignments."""
-    stale: int = 0
-    """Changelog records ignored because a newer version had come before them (a zombie's)."""
-    overtaken: int = 0
-    """Public rows written again because a replaced worker's older ones had come after them."""
-    foreign: int = 0
+    zombie_records: int = 0
+    """Changelog records ignored because a newer version had come before them: a replaced worker's."""
+    late_writes: int = 0
+    """Public rows written again because a replaced worker's had come after them."""
+    lost_records: int = 0
+    """Source records that the broker lost, or that retention took before they were counted."""
+    unknown_records: int = 0
     """Changelog records ignored because they are not the table's: somebody else writes the topic."""
 
 
+class Activity:
+    """When something moved last, on a clock in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._moved = clock()
+
+    def moved(self) -> float:
+        """Note that work goes on; return the time."""
+        self._moved = self._clock()
+        return self._moved
+
+    def idle_for(self) -> float:
+        """Return seconds since something moved."""
+        return self._clock() - self._moved
+
+
 @dataclass(frozen=True)
-class PartProgress:
+class PartitionProgress:
     """One partition: offsets of the source, seconds since something folded has been waiting for its acknowledgement."""
 
     expected: int
@@ -52,9 +72,9 @@ class PartProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """A table at one moment. `parts` has the recovered partitions only; `pending` counts the others assigned to us."""
+    """A table at one moment. `partitions` has those that are recovered; `pending` counts the others assigned to us."""
 
-    parts: dict[int, PartProgress]
+    partitions: dict[int, PartitionProgress]
     pending: int
     idle_for: float
     """Seconds since anything moved (a fold, a group, a recovery step) or there was nothing to do."""
@@ -63,15 +83,15 @@ class Progress:
     def waiting(self) -> bool:
         """Tell whether there is work: records to fold, groups to acknowledge or partitions to recover."""
         return bool(self.pending) or any(
-            part.applied < part.expected or (part.end is not None and part.expected < part.end)
-            for part in self.parts.values()
+            one.applied < one.expected or (one.end is not None and one.expected < one.end)
+            for one in self.partitions.values()
         )
 
     def stuck(self, after: float) -> str | None:
         """Return why this is stuck, None when it is not: work waits and nothing has moved for `after` seconds."""
-        for p, part in self.parts.items():
-            if part.unacked_for > after:
-                return f"partition {p}: no acknowledgement for {part.unacked_for:.0f} s"
+        for number, partition in self.partitions.items():
+            if partition.unacked_for > after:
+                return f"partition {number}: no acknowledgement for {partition.unacked_for:.0f} s"
         if self.waiting and self.idle_for > after:
             what = f"{self.pending} partitions to recover" if self.pending else "records wait"
             return f"{what}, and nothing has moved for {self.idle_for:.0f} s"

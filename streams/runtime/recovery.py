@@ -2,176 +2,315 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
-from tallystream.streams.kafka.consumer import new_consumer
-from tallystream.streams.kafka.lifecycle import opened
-from tallystream.streams.runtime import expiry
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay
-from tallystream.streams.runtime.partition import Part
-from tallystream.streams.runtime.source_check import check_offset, check_record
+from tallystream.streams.runtime.changelog import (
+    DERIVED,
+    DERIVED_FORMAT,
+    POSITION,
+    SOURCE_ID,
+    WATERMARK,
+    Position,
+    Watermark,
+    replay,
+    reserved,
+)
+from tallystream.streams.runtime.fold import Fold, Loss, Record
+from tallystream.streams.runtime.host import Host, Reader
+from tallystream.streams.runtime.progress import Activity, Counters
+from tallystream.streams.runtime.source_check import check_offset, find_other, recreated
+from tallystream.streams.runtime.store import RowStore
 
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.table import FoldTable
-
-MAX_RECORDS = 20_000
-"""Changelog records replayed in one step."""
+MAX_RECORDS = 1_000
+"""Changelog records replayed, or rows looked at, in one turn of the event loop: probes are answered in between."""
+LAST_ROWS = 100
+"""Public rows that are asked for the generation they are of."""
 PATIENCE = 60.0
 """Seconds without a record after which recovery gives up and ends the process."""
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """What recovery has found of a partition."""
+
+    number: int
+    position: Position
+    watermark: Watermark | None
+    hidden: frozenset[bytes]
+    """Keys whose last changelog record is not their newest: they have to be written again."""
+    loss: Loss | None = None
+    """Source records that are gone; `position` is behind them."""
+
+
+@dataclass(frozen=True)
 class Recovery:
     """Brings the partitions of one assignment up to date; a step under a newer assignment changes nothing.
 
     Promises: a partition is folded only after its changelog has been read to the end it had when recovery began; the
     next row of ours must land right there, so a zombie that writes later is noticed. A source topic that cannot be the
-    one that was counted is refused, as is one whose retention has deleted what was not counted yet.
+    one that was counted is refused, as is one whose retention has deleted what was not counted yet, unless
+    `accept_loss`. One that can be told to be the same by its id (`topic_ids`) and yet lacks what was counted has lost
+    it, in a power cut: that is named, and the work goes on in a new generation.
 
-    Reads with a consumer of its own, without a group: Faust's would stop it with every rebalance. Relies on
-    `AIOKafkaConsumer._client.set_topics` (aiokafka/client.py): asking for offsets of topics the client does not track
-    costs 0.1 s each.
+    Reads without a group, because the group's consumer stops with every rebalance.
     """
 
-    def __init__(self, table: FoldTable, partitions: Sequence[int], current: Callable[[], bool]) -> None:
-        self._table = table
-        self._partitions = partitions
-        self._current = current
-        self._overtaken: dict[int, set[bytes]] = {p: set() for p in partitions}
-        self._logs = {p: TopicPartition(table.changelog_topic_name, p) for p in partitions}
-        self._sources = {p: TopicPartition(table.source, p) for p in partitions}
+    fold: Fold
+    host: Host
+    store: RowStore
+    source: str
+    changelog: str
+    counters: Counters
+    activity: Activity
+    topic_ids: Mapping[str, str]
+    accept_loss: bool = False
 
-    async def run(self) -> None:
-        """Recover and install the partitions, or return early when another rebalance has begun.
+    async def run(
+        self,
+        partitions: Sequence[int],
+        current: Callable[[], bool],
+        install: Callable[[Recovered], None],
+        taken: Callable[[int, Mapping[TopicPartition, int], Mapping[TopicPartition, int]], None],
+    ) -> None:
+        """Recover the partitions and hand each to `install`, or return early when `current` says no more.
+
+        `taken` is then given the begins and ends that the fold's own topics had before anything of ours was written.
 
         Raises:
-            UnfitError: see `_check_log` and `_check_source`.
+            UnfitError: the local store or the source is not what the changelog says.
             KafkaError: Kafka does not answer.
             TimeoutError: Kafka answers with nothing.
 
         """
-        if not self._partitions or not self._current():
+        if not partitions or not current():
             return
-        async with opened(self._reader(self._table.app.conf.consumer_max_fetch_size)) as reader:
-            public = [at for p in self._partitions for at in self._table.overtaken.topics(p)]
-            every = [*self._logs.values(), *self._sources.values(), *public]
-            await reader._client.set_topics({tp.topic for tp in every})  # noqa: SLF001 - named above
-            ends, begins = await reader.end_offsets(every), await reader.beginning_offsets(every)
-            if self._current() and await self._read_logs(reader, begins, ends):
-                positions = {p: self._position(p, begins, ends) for p in self._partitions}
-                await self._check_identities(positions, begins)
-                if self._current():
-                    for p, position in positions.items():
-                        self._install(p, position)
-                        self._table.overtaken.taken(p, begins, ends)
-
-    def _reader(self, fetch_bytes: int) -> Any:
-        return new_consumer(self._table.app.kafka, beyond="none", partition_bytes=fetch_bytes)
+        logs = [TopicPartition(self.changelog, p) for p in partitions]
+        sources = [TopicPartition(self.source, p) for p in partitions]
+        public = [TopicPartition(topic, p) for p in partitions for topic in self.fold.owned_topics]
+        async with self.host.reader() as reader:
+            every = [*logs, *sources, *public]
+            ends, begins = await reader.ends(every), await reader.begins(every)
+            hidden: dict[int, set[bytes]] = {p: set() for p in partitions}
+            for p in partitions:
+                if not current() or not await self._derive_anew(p, current):
+                    return
+            if not await self._read_logs(reader, logs, begins, ends, hidden, current):
+                return
+            positions = {p: await self._position(reader, p, begins, ends) for p in partitions}
+            others = await self._find_others(positions, begins, ends, current)
+            starts = {
+                p: await self._start(reader, p, position, begins, ends, others.get(p))
+                for p, position in positions.items()
+            }
+            if not current():
+                return
+            for p, (position, loss) in starts.items():
+                raw = self.store.read(p, WATERMARK)
+                watermark = None if raw is None else Watermark.decode(raw)
+                install(Recovered(p, position, watermark, frozenset(hidden[p]), loss))
+                taken(p, begins, ends)
 
     async def _read_logs(
-        self, reader: Any, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+        self,
+        reader: Reader,
+        logs: Sequence[TopicPartition],
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        hidden: Mapping[int, set[bytes]],
+        current: Callable[[], bool],
     ) -> bool:
         """Replay the changelogs into the store, a step at a time; tell whether their ends were reached."""
-        table, store = self._table, self._table.store
-        left = {}
-        reader.assign(list(self._logs.values()))
-        for p, log in self._logs.items():
-            have = store.changelog_offset(p) + 1
-            if have > ends[log]:
-                raise UnfitError(
-                    f"{log.topic}-{p}: the local store has read up to {have}, the changelog ends at {ends[log]}:"
-                    " was it deleted?",
-                    "if it was, on purpose: remove the worker's data directory",
-                )
-            start = max(have, begins[log])
-            reader.seek(log, start)
-            if start < ends[log]:
-                left[log] = p
-        deadline = time.monotonic() + PATIENCE
+        left = self._starts(logs, begins, ends)
+        if left:
+            reader.assign(left)
+        deadline = self.host.monotonic() + PATIENCE
         while left:
-            got = await reader.getmany(*left, timeout_ms=500, max_records=MAX_RECORDS)
-            if not self._current():
+            got = await reader.poll(list(left), MAX_RECORDS)
+            if not current():
                 return False
             for log, records in got.items():
-                self._replay(log.partition, records)
+                self._replay(log.partition, records, hidden[log.partition])
+                await asyncio.sleep(0)
             for log in list(left):
                 if await reader.position(log) >= ends[log]:
                     del left[log]
             if got:
-                deadline = time.monotonic() + PATIENCE
-                table.moved()
-            elif time.monotonic() > deadline:
-                raise TimeoutError(f"nothing came from {', '.join(f'{log.topic}-{p}' for log, p in left.items())}")
-            if not self._current():
+                deadline = self.host.monotonic() + PATIENCE
+                self.activity.moved()
+            elif self.host.monotonic() > deadline:
+                raise TimeoutError(f"nothing came from {', '.join(f'{log.topic}-{log.partition}' for log in left)}")
+            if not current():
                 return False
-        for p, log in self._logs.items():
-            if store.changelog_offset(p) < ends[log] - 1:  # compaction has removed the last records
-                store.write(p, (), ends[log] - 1)
+        for log in logs:
+            if self.store.changelog_offset(log.partition) < ends[log] - 1:  # compaction has removed the last records
+                self.store.write(log.partition, (), ends[log] - 1)
         return True
 
-    def _replay(self, p: int, records: Sequence[Any]) -> None:
-        table = self._table
+    def _starts(
+        self,
+        logs: Sequence[TopicPartition],
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> dict[TopicPartition, int]:
+        """Return where to begin to read each changelog that holds more than the store."""
+        starts = {}
+        for log in logs:
+            have = self.store.changelog_offset(log.partition) + 1
+            if have > ends[log] and self.topic_ids.get(self.changelog):
+                self._empty(log.partition)  # the same topic, cut: what it has is the truth
+                have = 0
+            if have > ends[log]:
+                raise UnfitError(
+                    f"{log.topic}-{log.partition}: the local store has read up to {have}, the changelog ends at"
+                    f" {ends[log]}: was it deleted?",
+                    "if it was, on purpose: remove the worker's data directory",
+                )
+            start = max(have, begins[log])
+            if start < ends[log]:
+                starts[log] = start
+        return starts
+
+    async def _derive_anew(self, p: int, current: Callable[[], bool]) -> bool:
+        """Give a store that has none, or others, the derived rows of its rows; tell whether that was finished."""
+        store, wanted = self.store, self.fold.derived_format
+        if not wanted or store.read(p, DERIVED_FORMAT) == wanted:
+            return True
+        offset = store.changelog_offset(p)
+        store.write(p, [(DERIVED_FORMAT, None)], offset)
+        for chunk in store.chunks(p, MAX_RECORDS):
+            store.write(p, [(key, None) for key in chunk if key.startswith(DERIVED)], offset)
+            await asyncio.sleep(0)
+        for chunk in store.chunks(p, MAX_RECORDS):
+            if not current():
+                return False
+            made = [(key, None, store.read(p, key)) for key in chunk if not reserved(key)]
+            store.write(p, self.fold.derive(p, made, lambda key: store.read(p, key)), offset)
+            self.activity.moved()
+            await asyncio.sleep(0)
+        store.write(p, [(DERIVED_FORMAT, wanted)], offset)
+        return True
+
+    def _empty(self, p: int) -> None:
+        """Remove everything from the store of a partition."""
+        for chunk in self.store.chunks(p, MAX_RECORDS):
+            self.store.write(p, [(key, None) for key in chunk], -1)
+        self.store.write(p, [(DERIVED_FORMAT, self.fold.derived_format or None)], -1)
+
+    def _replay(self, p: int, records: Sequence[Record], hidden: set[bytes]) -> None:
         replayed = replay(
             ((record.key, record.value) for record in records),
-            lambda key: table.store.read(p, key),
-            table.version,
-            self._overtaken[p],
+            lambda key: self.store.read(p, key),
+            self.fold.version,
+            hidden,
         )
-        table.store.write(p, replayed.rows.items(), records[-1].offset)
-        table.counters.recovered += len(records)
-        table.counters.stale += replayed.stale
-        table.counters.foreign += replayed.foreign
+        derived = self.fold.derive(p, replayed.replaced, lambda key: self.store.read(p, key))
+        self.store.write(p, [*replayed.rows.items(), *derived], records[-1].offset)
+        self.counters.recovered += len(records)
+        self.counters.zombie_records += replayed.zombies
+        self.counters.unknown_records += replayed.unknown
 
-    def _position(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> Position:
-        """Return where the state ends; a new table starts where the source's log does."""
-        source = self._sources[p]
+    async def _position(
+        self, reader: Reader, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> Position:
+        """Return where the state ends; a new table starts where the source's log does.
+
+        When its rows are still there, the changelog has been removed: a higher generation makes the new ones win.
+        """
+        raw = self.store.read(p, POSITION)
+        if raw is not None:
+            return Position.decode(raw)
+        generations = [-1]
+        for topic in self.fold.owned_topics:
+            at = TopicPartition(topic, p)
+            first = max(begins[at], ends[at] - LAST_ROWS)
+            if first < ends[at]:
+                reader.assign({at: first})
+                while await reader.position(at) < ends[at]:
+                    records = (await reader.poll([at])).get(at, ())
+                    generations += [self.fold.generation_of(topic, record.value) for record in records]
+        return Position(begins[TopicPartition(self.source, p)], generation=max(generations) + 1)
+
+    async def _start(
+        self,
+        reader: Reader,
+        p: int,
+        position: Position,
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        other: str | None,
+    ) -> tuple[Position, Loss | None]:
+        """Return where to go on, and what has been lost; `other` says why the source is not as it was counted.
+
+        Raises:
+            UnfitError: a person has to decide.
+
+        """
+        source = TopicPartition(self.source, p)
         begin, end = begins[source], ends[source]
-        raw = self._table.store.read(p, POSITION)
-        position = Position(begin) if raw is None else Position.decode(raw)
-        check_offset(source, position.offset, begin, end)
-        return position
+        if position.offset < begin:
+            if not self.accept_loss:
+                check_offset(source, position.offset, begin, end)
+            loss = Loss(position.offset, begin - 1, False, position.append_ms)
+            return Position(begin, -1, position.generation), loss
+        if position.offset <= end and other is None:
+            return position, None
+        if not self._is_the_same_source(p):
+            check_offset(source, position.offset, begin, end)
+            raise recreated(source, other or "")
+        kept = await reader.first_after(source, position.append_ms)
+        resume = min(end if kept is None else kept, position.offset)
+        loss = Loss(resume, position.offset - 1, True, position.append_ms)
+        return Position(resume, -1, position.generation + 1), loss
 
-    async def _check_identities(self, positions: Mapping[int, Position], begins: Mapping[TopicPartition, int]) -> None:
-        """Compare the record before each position with its append time; one that retention deleted tells nothing."""
+    def _is_the_same_source(self, p: int) -> bool:
+        """Tell whether the source is, by its id, the topic that was counted; or a person says so."""
+        counted, now = self.store.read(p, SOURCE_ID), self.topic_ids.get(self.source, "")
+        if counted is None or not now:
+            return self.accept_loss
+        return counted == now.encode()
+
+    async def _find_others(
+        self,
+        positions: Mapping[int, Position],
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        current: Callable[[], bool],
+    ) -> dict[int, str]:
+        """Return the partitions where another record stands before the position than the one that was counted, and why.
+
+        The record's append time is compared; one that retention deleted tells nothing.
+        """
         wanted = {
-            self._sources[p]: position
+            source: position
             for p, position in positions.items()
-            if position.append_ms >= 0 and position.offset > begins[self._sources[p]]
+            if position.append_ms >= 0
+            and begins[source := TopicPartition(self.source, p)] < position.offset <= ends[source]
         }
+        others: dict[int, str] = {}
         if not wanted:
-            return
-        async with opened(self._reader(1)) as reader:  # a broker sends the first batch whole, however small the limit
-            reader.assign(list(wanted))
-            for source, position in wanted.items():
-                reader.seek(source, position.offset - 1)
-            deadline = time.monotonic() + PATIENCE
-            while wanted and self._current():
+            return others
+        # a broker sends the first batch whole, however small the limit
+        async with self.host.reader(fetch_bytes=1) as reader:
+            reader.assign({source: position.offset - 1 for source, position in wanted.items()})
+            deadline = self.host.monotonic() + PATIENCE
+            while wanted and current():
                 try:
-                    got = await reader.getmany(*wanted, timeout_ms=500)
+                    got = await reader.poll(list(wanted))
                 except OffsetOutOfRangeError:  # retention has just deleted one
-                    now = await reader.beginning_offsets(list(wanted))
+                    now = await reader.begins(list(wanted))
                     wanted = {source: at for source, at in wanted.items() if at.offset > now[source]}
                     continue
                 for source, records in got.items():
                     first, position = records[0], wanted.pop(source)
-                    check_record(source, position, first.offset, first.timestamp)
-                if wanted and time.monotonic() > deadline:
-                    raise TimeoutError(f"nothing came from {self._table.source}")
-
-    def _install(self, p: int, position: Position) -> None:
-        table = self._table
-        table.forget(p)
-        closed = table.store.read(p, CLOSED)
-        part = Part(position, None if closed is None else Closed.decode(closed))
-        for key in self._overtaken[p]:
-            raw = table.store.read(p, key)
-            if raw is not None and not (part.closed is not None and table.is_closed(key, part.closed)):
-                part.cache[key] = part.dirty[key] = table.load(raw)
-        table.install(p, part)
-        if part.closed is not None:
-            expiry.start(table, p, part)
+                    why = find_other(position, first.offset, first.timestamp)
+                    if why is not None:
+                        others[source.partition] = why
+                if wanted and self.host.monotonic() > deadline:
+                    raise TimeoutError(f"nothing came from {self.source}")
+        return others

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import Position
 
 
-class Partition(Protocol):
-    """A topic partition, Faust's or aiokafka's."""
-
-    @property
-    def topic(self) -> str:
-        """The topic's name."""
-        ...
-
-    @property
-    def partition(self) -> int:
-        """The partition's number."""
-        ...
-
-
-def check_offset(source: Partition, position: int, begin: int, end: int) -> None:
+def check_offset(source: TopicPartition, position: int, begin: int, end: int) -> None:
     """Refuse a source that begins after the position, or ends before it.
 
     Raises:
@@ -30,31 +16,41 @@ def check_offset(source: Partition, position: int, begin: int, end: int) -> None
 
     """
     if position > end:
-        raise _recreated(source, f"counted up to offset {position}, the topic ends at {end}")
+        raise recreated(source, f"counted up to offset {position}, the topic ends at {end}")
     if position < begin:
         raise UnfitError(
             f"{source.topic}-{source.partition}: retention deleted {position} to {begin - 1} before they were counted",
-            "they are gone: raise the topic's retention.ms above the longest outage; restore the topic or start over",
+            "they are gone: run the worker with --accept-loss to have them counted as lost and go on; raise the topic's"
+            " retention.ms above the longest outage",
         )
 
 
-def check_record(source: Partition, position: Position, offset: int, append_ms: int) -> None:
+def find_other(position: Position, offset: int, append_ms: int) -> str | None:
+    """Return why the record found at `offset`, just before the position, is not the one that was counted."""
+    if position.append_ms < 0 or (offset, append_ms) == (position.offset - 1, position.append_ms):
+        return None
+    return (
+        f"the record at offset {position.offset - 1} was appended at {position.append_ms} ms when it was counted,"
+        f" now {offset} is there, appended at {append_ms} ms"
+    )
+
+
+def check_record(source: TopicPartition, position: Position, offset: int, append_ms: int) -> None:
     """Refuse a source where the record before the position is another than the one that was counted.
 
     Raises:
         UnfitError: the record now found there, at `offset`, or its append time, is not what the position says.
 
     """
-    if position.append_ms >= 0 and (offset, append_ms) != (position.offset - 1, position.append_ms):
-        raise _recreated(
-            source,
-            f"the record at offset {position.offset - 1} was appended at {position.append_ms} ms when it was counted,"
-            f" now {offset} is there, appended at {append_ms} ms",
-        )
+    why = find_other(position, offset, append_ms)
+    if why is not None:
+        raise recreated(source, why)
 
 
-def _recreated(source: Partition, what: str) -> UnfitError:
+def recreated(source: TopicPartition, what: str) -> UnfitError:
+    """Return the error of a source that is not the one that was counted."""
     return UnfitError(
         f"{source.topic}-{source.partition}: {what}: the topic was deleted and created again, or cut",
-        "start over with another TALLYSTREAM_PREFIX, or remove this table's changelog and the worker's data directory",
+        "start over with another TALLYSTREAM_PREFIX; or, when it is the same topic and a broker has lost records, run"
+        " the worker with --accept-loss",
     )

@@ -1,4 +1,4 @@
-"""What every HTTP client of ours does alike: whom it trusts, and how long a server asks it to wait."""
+"""What our HTTP clients have in common: the CAs they trust, and how they read Retry-After."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def trust(ca: Path | None, setting: str) -> ssl.SSLContext:
     """Return a TLS context that trusts the CAs of a PEM file, the system's when there is none; `setting` names it.
 
     Raises:
-        UsageError: the CA file cannot be read or is none.
+        UsageError: the CA file cannot be read or does not hold certificates.
 
     """
     try:

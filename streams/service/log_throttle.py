@@ -1,4 +1,4 @@
-"""Logging what a stranger can cause as often as they like: the first time, then at most every few seconds."""
+"""A log throttle for events that a stranger can cause at will: logged at first, then at most every few seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVERY = 5.0
 log = structlog.get_logger()
 
 
-class Seldom:
+class LogThrottle:
     """One kind of event. `suppressed` in a line says how many there were since the one before."""
 
     def __init__(self, clock: Clock, event: str) -> None:

@@ -115,7 +115,9 @@ class Part:
     @property
     def partitions(self) -> list[int]:
         """Return the partitions that it folds."""
-        labels = [line for line in self.get("/metrics").splitlines() if line.startswith("tallystream_worker_lag{")]
+        labels = [
+            line for line in self.get("/metrics").splitlines() if line.startswith("tallystream_worker_lag_messages{")
+        ]
         return sorted(int(label.split('"')[1]) for label in labels)
 
     @property

@@ -28,23 +28,32 @@ from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.runtime import App, Part
-from tallystream.streams.runtime.commit import commit_group
-from tallystream.streams.runtime.recovery import Recovery
+from tallystream.streams.runtime import Engine, Partition
+from tallystream.streams.runtime.faust_backend import App, FoldTable
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
 
 
-class Stepped(SessionCost):
-    """The product's table; its groups are committed by hand."""
+class Stepped(Engine):
+    """The product's engine; its groups are committed by hand."""
 
-    def install(self, p: int, part: Part) -> None:
-        self.recovered_partition(p)
-        self._parts[p] = part
+    def begin(self, partition: Partition) -> None:
+        """Commit nothing by itself."""
 
     async def accepted(self, position: int) -> None:
         """A place for what Faust does when an agent is done with an event."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a worker is made of; a test puts something in that lacks a promise."""
+
+    engine: type[Stepped] = Stepped
+    fold: type[SessionCost] = SessionCost
+
+
+PRODUCT = Made()
 
 
 class CrashError(Exception):
@@ -54,45 +63,46 @@ class CrashError(Exception):
 class Hand:
     """One worker of one partition. `write` may be replaced to hold, tear or reorder what it writes."""
 
-    def __init__(self, world: World, table: type[Stepped], lateness: timedelta, batch_bytes: int) -> None:
+    def __init__(self, world: World, made: Made, lateness: timedelta, batch_bytes: int) -> None:
         self._world = world
         name = f"hand-{len(world.hands)}"
         self.app = App(
             world.topics.worker_app, world.kafka, datadir=world.folder / name, partitions=1, store="memory",
             producer_max_batch_size=batch_bytes, exit=ended,
         )  # fmt: skip
-        self.table = table(
-            self.app, world.topics, world.book, Window(int(lateness.total_seconds() * 1000)),
-            FoldMetrics(CollectorRegistry()),
-        )  # fmt: skip
+        window = Window(int(lateness.total_seconds() * 1000))
+        fold = made.fold(world.topics, world.book, window, FoldMetrics(CollectorRegistry()))
+        table = FoldTable(self.app, fold, source=world.topics.usage.name, partitions=1, engine=made.engine)
+        assert isinstance(table.engine, Stepped)
+        self.engine = table.engine
         self.producer: Any = self.app.producer
-        self.app.membership.confirmed(self.app.membership.now())
+        self.app.context.membership.confirmed(self.app.context.membership.now())
 
     @property
-    def part(self) -> Part:
-        part = self.table.part(0)
-        assert part is not None
-        return part
+    def partition(self) -> Partition:
+        partition = self.engine.partition(0)
+        assert partition is not None
+        return partition
 
     async def assign(self) -> None:
         """Drop what is in memory and recover, as at an assignment."""
-        self.table.forget_all()
-        self.app.membership.confirmed(self.app.membership.now())
-        await Recovery(self.table, [0], lambda: True).run()
+        self.engine.revoke_all()
+        self.app.context.membership.confirmed(self.app.context.membership.now())
+        await self.engine.recover([0], lambda: True)
 
     async def fold(self, count: int | None = None) -> None:
         """Fold the next messages, all there are without `count`."""
-        records = (await self._world.usage())[self.part.expected :][:count]
+        records = (await self._world.usage())[self.partition.expected :][:count]
         if records:
-            await self.table.accept(0, records)
-            await self.table.accepted(self.part.expected)
+            await self.engine.accept(0, records)
+            await self.engine.accepted(self.partition.expected)
 
     async def commit(self) -> None:
         """Commit a group, and those with the tombstones that follow."""
-        await commit_group(self.table, 0, self.part)
+        await self.engine.commit(0)
         await asyncio.sleep(0.02)
-        while self.part.expired:
-            await commit_group(self.table, 0, self.part)
+        while self.partition.expired:
+            await self.engine.commit(0)
             await asyncio.sleep(0.02)
 
     async def work(self) -> None:
@@ -122,20 +132,18 @@ class World:
     hands: list[Hand] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(5))
 
-    async def hand(
-        self, table: type[Stepped] = Stepped, *, lateness: timedelta = 7 * DAY, batch_bytes: int = 900_000
-    ) -> Hand:
+    async def hand(self, made: Made = PRODUCT, *, lateness: timedelta = 7 * DAY, batch_bytes: int = 900_000) -> Hand:
         """Return another worker."""
-        made = Hand(self, table, lateness, batch_bytes)
-        self.hands.append(made)
-        await made.producer.start()
-        return made
+        hand = Hand(self, made, lateness, batch_bytes)
+        self.hands.append(hand)
+        await hand.producer.start()
+        return hand
 
-    async def worked(self, table: type[Stepped] = Stepped) -> Hand:
+    async def worked(self, made: Made = PRODUCT) -> Hand:
         """Return another worker, which has counted everything."""
-        made = await self.hand(table)
-        await made.work()
-        return made
+        hand = await self.hand(made)
+        await hand.work()
+        return hand
 
     def event(self, days_ago: float = 0) -> Event:
         return event(self.rng, NOW - days_ago * DAY)
@@ -203,7 +211,7 @@ async def world(kafka: KafkaSettings, prefix: str, folder: Path) -> AsyncIterato
         yield made
     finally:
         for hand in made.hands:
-            hand.table.forget_all()
+            hand.engine.revoke_all()
             await hand.producer.stop()
 
 

@@ -18,7 +18,7 @@ import orjson
 from aiokafka import ConsumerRecord
 from tests.chaos.witness import Snapshot
 
-from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost import state_rows
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.hours import HOUR_NS, hour_iso
@@ -26,7 +26,7 @@ from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka.reader import TopicReader
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, reserved
+from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, reserved
 
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 BucketKey = tuple[str, str | None, str | None, str]
@@ -66,11 +66,13 @@ class Ledger:
     """All public rows of a key, in offset order."""
     changelog: dict[bytes, bytes] = field(default_factory=dict)
     last_changelog: dict[bytes, bytes] = field(default_factory=dict)
+    parts: dict[bytes, bytes] = field(default_factory=dict)
+    """Rows of session-hours that are not their heads: blocks of event ids, and what buckets are."""
     changelog_log: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict(list))
     positions: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     """(changelog offset, position) by partition."""
     closed: bytes = b""
-    """The highest closed marker: session-hours before it may be gone from the changelog."""
+    """The highest watermark: session-hours before it may be gone from the changelog."""
     hour_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     last_hour_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
@@ -174,23 +176,29 @@ def _changelog(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
     key, value = record.key, record.value
     if key == POSITION:
         ledger.positions[p].append((record.offset, Position.decode(value).offset))
-    if key == CLOSED:
-        ledger.closed = max(ledger.closed, Closed.decode(value).marker)
+    if key == WATERMARK:
+        ledger.closed = max(ledger.closed, Watermark.decode(value).value)
     if key is None or reserved(key):
+        return
+    if not state_rows.is_head(key):
+        if value is None:
+            ledger.parts.pop(key, None)
+        else:
+            ledger.parts[key] = value
         return
     if value is None:
         ledger.changelog.pop(key, None)
         ledger.last_changelog.pop(key, None)
         return
     try:
-        version = hour_state.version_of(value)
-        hour_state.load_buckets(value)
+        version = state_rows.version_of(value)
+        state_rows.load_buckets(key, value, ledger.parts.get)
     except Exception:
         ledger.counted["garbage"] += 1
         return
     ledger.changelog_log[key].append((version, record.timestamp / 1000, record.offset))
     old = ledger.changelog.get(key)
-    if old is None or version >= hour_state.version_of(old):
+    if old is None or version >= state_rows.version_of(old):
         ledger.changelog[key] = value
     ledger.last_changelog[key] = value
 
@@ -249,7 +257,7 @@ def _changelog_law(ledger: Ledger) -> list[str]:
                 continue
             if raw is None or row is None:
                 wrong.append(f"changelog ({name}): {key!r} is {'missing' if raw is None else 'not published'}")
-            elif orjson.loads(hour_state.to_row(key, hour_state.load(raw))) != row:
+            elif orjson.loads(state_rows.public_row(key, raw, ledger.parts.get)) != row:
                 wrong.append(f"changelog ({name}): {key!r} differs from its public row")
     return wrong + hidden(ledger)
 

@@ -76,7 +76,7 @@ def run(
                 done.restarts.append(
                     Restart(
                         worker.name, worker.exits[exits], away,
-                        int(worker.metric("tallystream_worker_recovered_total")),
+                        int(worker.metric("tallystream_worker_recovered_records_total")),
                         sum(cluster.witness.snapshot().log_ends.values()), int(after - before),
                     )
                 )  # fmt: skip

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from tests.chaos.hand import DAY, CrashError, Stepped, World, late_rows, world
+from tests.chaos.hand import DAY, PRODUCT, CrashError, Made, Stepped, World, late_rows, world
 from tests.support.counting import EndedError
 
-from tallystream.agents.session_cost.agent import Derived
+from tallystream.agents.session_cost.agent import Derived, SessionCost
 from tallystream.agents.session_cost.hour_state import State
 from tallystream.agents.session_cost.parse import Batch
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.runtime import Part, Record, Version
+from tallystream.streams.runtime import Partition, Record
 from tallystream.streams.runtime.changelog import Position
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
@@ -32,9 +32,10 @@ Write = Callable[..., Awaitable[int]]
 class Unguarded(Stepped):
     """No heartbeat guard, and the changelog's offsets are not looked at."""
 
-    def __init__(self, app: Any, *args: Any, **options: Any) -> None:
-        super().__init__(app, *args, **options)
-        app.must_be_member = lambda: None
+    def __init__(self, fold: Any, host: Any, *args: Any, **options: Any) -> None:
+        super().__init__(fold, host, *args, **options)
+        app = host._app
+        app.context.must_be_member = lambda: None
         write = app.producer.write
 
         async def careless(rows: Any, expect: int | None = None) -> int:
@@ -47,9 +48,9 @@ class FaustsOffsets(Stepped):
     """Starts where the group's offsets say; these are committed when a message has been processed, as Faust does."""
 
     async def _consumer(self) -> tuple[AIOKafkaConsumer, TopicPartition]:
-        consumer = AIOKafkaConsumer(
-            **self.app.kafka.client(), group_id=self._topics.worker_app, enable_auto_commit=False
-        )
+        host: Any = self.host
+        app = host._app
+        consumer = AIOKafkaConsumer(**app.context.kafka.client(), group_id=app.conf.id, enable_auto_commit=False)
         await consumer.start()
         at = TopicPartition(self.source, 0)
         consumer.assign([at])
@@ -64,10 +65,10 @@ class FaustsOffsets(Stepped):
         consumer, at = await self._consumer()
         committed = await consumer.committed(at) or 0
         await consumer.stop()
-        part = self._parts[p]
-        if committed > part.expected:
-            part.expected = committed
-            part.applied = Position(committed)
+        partition = self._owned[p]
+        if committed > partition.expected:
+            partition.expected = committed
+            partition.applied = Position(committed)
         records = [record for record in records if record.offset >= committed]
         if records:
             await super().accept(p, records)
@@ -80,21 +81,21 @@ class Amnesia(set[int]):
         return False
 
 
-class NoDedupe(Stepped):
-    def _state(self, p: int, part: Part, derived: Derived, key: bytes, batch: Batch) -> State:
-        state = super()._state(p, part, derived, key, batch)
-        state.seen = Amnesia()
+class NoDedupe(SessionCost):
+    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: Batch) -> State:
+        state = super()._state(partition, derived, key, batch)
+        state.ids.seen = Amnesia()
         return state
 
 
-class NoVersions(Stepped):
+class NoVersions(SessionCost):
     """A state does not know which messages are in it."""
 
     def version(self, raw: bytes) -> int:
         return 0
 
-    def _state(self, p: int, part: Part, derived: Derived, key: bytes, batch: Batch) -> State:
-        state = super()._state(p, part, derived, key, batch)
+    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: Batch) -> State:
+        state = super()._state(partition, derived, key, batch)
         state.version = -1
         return state
 
@@ -102,9 +103,10 @@ class NoVersions(Stepped):
 class PublicLast(Stepped):
     """The changelog first, public rows when it is acknowledged."""
 
-    def __init__(self, app: Any, *args: Any, **options: Any) -> None:
-        super().__init__(app, *args, **options)
-        write, held = app.producer.write, []
+    def __init__(self, fold: Any, host: Any, *args: Any, **options: Any) -> None:
+        super().__init__(fold, host, *args, **options)
+        producer = host._app.producer
+        write, held = producer.write, []
 
         async def late(rows: Any, expect: int | None = None) -> int:
             if expect is None:
@@ -116,34 +118,29 @@ class PublicLast(Stepped):
             held.clear()
             return last
 
-        app.producer.write = late
+        producer.write = late
 
 
-class NothingIsClosed(Stepped):
-    def is_closed(self, key: bytes, marker: bytes) -> bool:
+class NothingIsClosed(SessionCost):
+    def is_closed(self, key: bytes, watermark: bytes) -> bool:
         return False
 
-    def recovered_partition(self, p: int) -> None:
-        part = self._parts.get(p)
-        assert part is None
-        super().recovered_partition(p)
-
-    def install(self, p: int, part: Part) -> None:
-        part.closed, part.settled = None, -1
-        super().install(p, part)
+    def recovered(self, partition: Partition) -> None:
+        partition.watermark, partition.settled = None, -1
+        super().recovered(partition)
 
 
-class LateRowsStay(Stepped):
+class LateRowsStay(SessionCost):
     """What a replaced worker wrote late is never looked for."""
 
-    def newest(self, p: int, topic: str, key: bytes) -> Version | None:
-        return None
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
+        return True
 
 
-async def overtaken(here: World, table: type[Stepped]) -> None:
+async def overtaken(here: World, made: Made) -> None:
     """A worker is paused with a group half written; others count on; it wakes, and later owns the partition again."""
     await here.send("s1", "s2")
-    first = await here.hand(table)
+    first = await here.hand(made)
     await first.work()
     await here.send("s1", "s2")
     await first.fold(1)
@@ -164,7 +161,7 @@ async def overtaken(here: World, table: type[Stepped]) -> None:
     try:
         await late
     except EndedError:
-        first = await here.hand(table)
+        first = await here.hand(made)
     await here.send("s3")
     third = await here.hand()
     await third.work()
@@ -172,27 +169,27 @@ async def overtaken(here: World, table: type[Stepped]) -> None:
     await first.work()
 
 
-async def crash_before_commit(here: World, table: type[Stepped]) -> None:
+async def crash_before_commit(here: World, made: Made) -> None:
     """A worker dies with messages folded that it had not written."""
     await here.send("s1", "s2")
-    first = await here.hand(table)
+    first = await here.hand(made)
     await first.assign()
     await first.fold(1)
-    await (await here.hand(table)).work()
+    await (await here.hand(made)).work()
 
 
-async def copies(here: World, table: type[Stepped]) -> None:
+async def copies(here: World, made: Made) -> None:
     """A client sends events again, in the same request and in a later one."""
     events = [here.event(), here.event()]
     await here.send(("s1", [*events, events[0]]), ("s1", events))
-    await (await here.hand(table)).work()
+    await (await here.hand(made)).work()
 
 
-async def torn_group(here: World, table: type[Stepped]) -> None:
+async def torn_group(here: World, made: Made) -> None:
     """A worker dies when one of the record batches of its group has landed."""
     sessions = [f"s{n}" for n in range(12)]
     await here.send(*sessions)
-    first = await here.hand(table, batch_bytes=1500)
+    first = await here.hand(made, batch_bytes=1500)
 
     async def tear(real: Write, rows: Any, expect: int | None) -> int:
         if expect is None:
@@ -206,13 +203,13 @@ async def torn_group(here: World, table: type[Stepped]) -> None:
     first.intercept(tear)
     with pytest.raises(CrashError):
         await first.work()
-    await (await here.hand(table)).work()
+    await (await here.hand(made)).work()
 
 
-async def crash_between(here: World, table: type[Stepped]) -> None:
+async def crash_between(here: World, made: Made) -> None:
     """A worker dies between the public rows and the changelog, whichever it writes first."""
     await here.send("s1", "s2")
-    first = await here.hand(table)
+    first = await here.hand(made)
     producer = first.producer._producer
     written = 0
 
@@ -228,37 +225,37 @@ async def crash_between(here: World, table: type[Stepped]) -> None:
     producer.send_batch = counted
     with pytest.raises(CrashError):
         await first.work()
-    await (await here.hand(table)).work()
+    await (await here.hand(made)).work()
 
 
-async def hidden(here: World, table: type[Stepped]) -> None:
+async def hidden(here: World, made: Made) -> None:
     """A worker's public rows come after those of its successor."""
-    successor = await late_rows(here, ["s1", "s2"], lambda: here.worked(table))
+    successor = await late_rows(here, ["s1", "s2"], lambda: here.worked(made))
     await here.send("s3")
     await successor.fold()
     await successor.commit()
-    await successor.table.overtaken.look()
+    await successor.engine.late_writes.look()
     await successor.commit()
 
 
-async def expiry(here: World, table: type[Stepped]) -> None:
+async def expiry(here: World, made: Made) -> None:
     """An hour is removed from the state; then the lateness is raised, and one more event of it comes."""
     await here.send(("s1", [here.event(3), here.event()]))
-    await (await here.hand(table)).work()
+    await (await here.hand(made)).work()
     await here.send("s2")
     await (await here.hand(lateness=DAY)).work()
     await here.send(("s1", [here.event(3)]))
-    await (await here.hand(table)).work()
+    await (await here.hand(made)).work()
 
 
-SCENARIOS: dict[str, tuple[Callable[[World, type[Stepped]], Awaitable[None]], type[Stepped], str]] = {
-    "no guard, no contiguity check": (overtaken, Unguarded, r"rows: .* counts 2 requests, usage holds 3"),
-    "Faust's own offsets": (crash_before_commit, FaustsOffsets, r"rows: .* is missing, 1 requests"),
-    "no dedupe": (copies, NoDedupe, r"rows: .* counts 5 requests, usage holds 2"),
-    "no version checks": (torn_group, NoVersions, r"rows: .* knows 1 copies, usage holds 0"),
-    "public rows after the changelog": (crash_between, PublicLast, r"changelog .* is not published"),
-    "late rows stay": (hidden, LateRowsStay, r"rows \(last\): .* would be lost to compaction"),
-    "closed_before ignored": (expiry, NothingIsClosed, r"rows: .* counts 1 requests, usage holds 2"),
+SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]] = {
+    "no guard, no contiguity check": (overtaken, Made(engine=Unguarded), r"rows: .* counts 2 requests, usage holds 3"),
+    "Faust's own offsets": (crash_before_commit, Made(engine=FaustsOffsets), r"rows: .* is missing, 1 requests"),
+    "no dedupe": (copies, Made(fold=NoDedupe), r"rows: .* counts 5 requests, usage holds 2"),
+    "no version checks": (torn_group, Made(fold=NoVersions), r"rows: .* knows 1 copies, usage holds 0"),
+    "public rows after the changelog": (crash_between, Made(engine=PublicLast), r"changelog .* is not published"),
+    "late rows stay": (hidden, Made(fold=LateRowsStay), r"rows \(last\): .* would be lost to compaction"),
+    "closed_before ignored": (expiry, Made(fold=NothingIsClosed), r"rows: .* counts 1 requests, usage holds 2"),
 }
 """What happens, without which safeguard, and the problem that this must be: lost, counted again, told too early,
 begun anew.
@@ -269,7 +266,7 @@ begun anew.
 async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str) -> None:
     scenario, _, _ = SCENARIOS[name]
     async with world(kafka, prefix, tmp_path) as here:
-        await scenario(here, Stepped)
+        await scenario(here, PRODUCT)
         assert await here.problems() == []
 
 

@@ -66,7 +66,7 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
             writes = one.sandbox.store.writes
             assert await first.stop() == 0
             first.start()
-            await until(lambda: first.metric("tallystream_port_sweeps_total"), "everything was compared")
+            await until(lambda: first.metric("tallystream_sink_sweeps_total"), "everything was compared")
             await until(lambda: _idle(first), "nothing is left to do")
             assert one.sandbox.store.writes == writes
 
@@ -78,7 +78,7 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
                 await change()
                 first.signal(signal.SIGKILL)
                 await change()
-                await until(lambda: second.metric("tallystream_port_sweeps_total"), "everything was compared")
+                await until(lambda: second.metric("tallystream_sink_sweeps_total"), "everything was compared")
                 await right(one)
                 await until(lambda: _idle(second), "nothing is left to do")
                 assert not await one.letters()
@@ -89,10 +89,10 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
                 third = tmp_path / "third"
                 third.mkdir()
                 with sink(one, third) as last:
-                    await until(lambda: last.metric("tallystream_port_sweeps_total"), "everything was compared")
+                    await until(lambda: last.metric("tallystream_sink_sweeps_total"), "everything was compared")
                     await until(lambda: _idle(last), "nothing is left to do")
                     sent = one.sandbox.store.writes - writes
-                    assert sent <= await last.metric("tallystream_port_entities_resent_total"), "only what is in doubt"
+                    assert sent <= await last.metric("tallystream_sink_entities_resent_total"), "only what is in doubt"
                     assert not one.wrong_sessions()
 
 
@@ -102,4 +102,4 @@ async def _stands_by(one: SinkProcess) -> bool:
 
 async def _idle(one: SinkProcess) -> bool:
     waiting = ("sweep_running", "backlog_documents", "backlog_entities", "repetitions_due")
-    return not any([await one.metric(f"tallystream_port_{name}") for name in waiting])
+    return not any([await one.metric(f"tallystream_sink_{name}") for name in waiting])

@@ -14,8 +14,9 @@ import promql_parser
 import pytest
 import yaml
 from deploy.grafana.code.__main__ import BOARDS, render
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from tallystream.components.renamed_metrics import OLD_NAMES, WithOldNames
 from tallystream.reference import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,12 +78,41 @@ def test_every_label_is_explained_and_no_explanation_is_left_over() -> None:
     assert {label for family in metrics.families() for label in family.labels} == set(metrics.LABELS)
 
 
-def test_names_are_ours_explained_and_used_once() -> None:
+def test_names_are_regular_explained_and_used_once() -> None:
     names = [family.name for family in metrics.families()]
     assert len(set(names)) == len(names)
     for family in metrics.families():
-        assert family.name.startswith(("tallystream_", "kafka_consumergroup_")), family
+        if not family.name.startswith("kafka_consumergroup_"):  # kafka_exporter's and kafka-lag-exporter's names
+            assert re.fullmatch(rf"tallystream_{family.component}_[a-z][a-z_]*[a-z]", family.name), family
+        assert family.name.endswith("_total") == (family.kind == "counter"), family
+        if family.kind == "histogram":
+            assert family.name.endswith(("_seconds", "_bytes")), family
         assert family.text.endswith(".") or len(family.text) > 20, family
+
+
+def test_a_renamed_metric_is_shown_under_both_names_with_the_same_values() -> None:
+    registry = CollectorRegistry()
+    counter = Counter("tallystream_worker_late_events", "Late.", registry=registry)
+    seconds = Histogram("tallystream_worker_group_commit_seconds", "Seconds.", registry=registry)
+    lag = Gauge("tallystream_worker_lag_messages", "Lag.", ["partition"], registry=registry)
+    Counter("tallystream_worker_gaps", "Was never called otherwise.", registry=registry)
+    counter.inc(3)
+    seconds.observe(0.2)
+    lag.labels("7").set(5)
+    both = list(WithOldNames(registry).collect())
+    shown = {sample.name: (sample.labels, sample.value) for metric in both for sample in metric.samples}
+    assert shown["tallystream_late_events_total"] == shown["tallystream_worker_late_events_total"] == ({}, 3)
+    assert shown["tallystream_group_commit_seconds_sum"] == ({}, 0.2)
+    assert shown["tallystream_group_commit_seconds_bucket"] == shown["tallystream_worker_group_commit_seconds_bucket"]
+    assert shown["tallystream_worker_lag"] == ({"partition": "7"}, 5)
+    assert len([metric for metric in both if "gaps" in metric.name]) == 1
+
+
+def test_old_names_are_of_metrics_that_exist_and_none_of_them_is_a_new_one() -> None:
+    known = {family.base for family in metrics.families()}
+    assert set(OLD_NAMES) <= known
+    assert not known & set(OLD_NAMES.values())
+    assert len(set(OLD_NAMES.values())) == len(OLD_NAMES)
 
 
 def test_rules_and_dashboards_ask_for_metrics_that_exist() -> None:
@@ -210,4 +240,6 @@ def test_nobody_is_told_unless_somebody_says_whom() -> None:
 @needs_promtool
 @pytest.mark.parametrize("component", metrics.COMPONENTS)
 def test_promtool_finds_no_fault_with_the_names(component: str) -> None:
-    run(promtool, "check", "metrics", stdin=generate_latest(metrics.registry_of(component)).decode())
+    registry = metrics.registry_of(component)
+    run(promtool, "check", "metrics", stdin=generate_latest(registry).decode())
+    run(promtool, "check", "metrics", stdin=generate_latest(WithOldNames(registry)).decode())

@@ -14,6 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from tests.conftest import SHARED
 from tests.support.otlp_bodies import AT_NS, Group, as_json, codex_noise, codex_response
 
+from tallystream.schemas import otlp
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.otlp import Encoding, detect_signal, inspect, read_logs
@@ -49,6 +50,7 @@ def test_the_official_json_classes_read_and_write_what_we_do() -> None:
         for pair in scope.log_records[-1].attributes
     }
     *_, ours = read_logs(body, Encoding.JSON).candidates
+    assert isinstance(ours, otlp.LogRecord)
     assert set(ours.attributes.names()) == set(theirs)
     for name, value in theirs.items():
         assert name is not None

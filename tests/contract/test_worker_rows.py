@@ -42,8 +42,9 @@ def written() -> list[tuple[str, type[BaseModel], bytes]]:
     for event, cost in zip(batch.events, (None, 0, 7, 10**30), strict=True):
         hour_state.apply(state, event, cost, "book-1", batch.attribution, late=True)
     state.version = 3
-    hours = HourSums(2)
+    hours = HourSums(2, lambda _: None)
     hours.carry({KEY: state})
+    hour_rows, _ = hours.take()
     refused = [
         dead_letters.refused_event(2, 9, 1_795_269_600_000, batch, 1, reason)
         for reason in (Reason.TOO_LATE, Reason.FROM_THE_FUTURE, Reason.CLOSED, Reason.BEYOND_DEDUPE, Reason.ROW_FULL)
@@ -52,7 +53,7 @@ def written() -> list[tuple[str, type[BaseModel], bytes]]:
     return [
         ("session-hour-cost", SessionHourCost, hour_state.to_row(KEY, state)),
         ("session-hour-cost", SessionHourCost, hour_state.to_row(KEY, hour_state.State("codex", "openai"))),
-        *(("hour-cost", HourCost, row) for _, row in hours.take(3, None)),
+        *(("hour-cost", HourCost, row) for _, row in hour_rows),
         *(("dead-letter", DeadLetter, value) for _, value in (*refused, invalid)),
     ]
 

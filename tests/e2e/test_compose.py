@@ -141,7 +141,7 @@ def working(compose: Compose) -> dict[str, Any] | None:
     for one in compose.containers("worker"):
         shown = docker("exec", one["Id"], "python", "-c", page)
         if any(
-            line.startswith("tallystream_usage_events_total") and float(line.split()[-1]) > 0
+            line.startswith("tallystream_worker_usage_events_total") and float(line.split()[-1]) > 0
             for line in shown.splitlines()
         ):
             return one

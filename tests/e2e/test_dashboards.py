@@ -100,7 +100,7 @@ def test_every_panel_answers_and_spend_is_the_truth_to_the_token(tmp_path: Path)
             first, truth, document = simulate(
                 running, tmp_path, "first", "--agents", "6", "--requests", "240", "--seed", "4", "--duplicates", "0.1",
             )  # fmt: skip
-            shown = "sum(max by (connection, client, model) (tallystream_requests_total))"
+            shown = "sum(max by (connection, client, model) (tallystream_exporter_requests_total))"
             eventually(lambda: asked.value(shown) == truth.total("requests"), "Prometheus has all of it")
             spend_is(asked, truth, "1h", connection_of=first)
             chosen_model_is(asked, truth)
@@ -126,7 +126,7 @@ def test_every_panel_answers_and_spend_is_the_truth_to_the_token(tmp_path: Path)
                         silent.append(f"{path.stem}: {title}: {empty}")
             assert not silent, "\n".join(silent)
             pipeline_is(asked, running, both)
-            assert asked.value("max(tallystream_openai_poll_interval_seconds)") == 5
+            assert asked.value("max(tallystream_poller_interval_seconds)") == 5
             for at in targets.values():
                 pages_are_clean(at)
             if answers := os.environ.get("TALLYSTREAM_TEST_ANSWERS"):
@@ -181,11 +181,14 @@ def spend_is(
     kinds = {kind: float(truth.total(kind)) for kind in KINDS}
     assert same(asked.by(filled(spend["Tokens by kind"][0], span), "kind"), kinds)
     hours = asked.value(
-        'max(tallystream_hour_cost_usd{hour="current"}) + max(tallystream_hour_cost_usd{hour="previous"})'
+        'max(tallystream_exporter_hour_cost_usd{hour="current"})'
+        ' + max(tallystream_exporter_hour_cost_usd{hour="previous"})'
     )
     assert hours is not None
     assert hours <= everything + 1e-9
-    assert close(value("This hour"), sum(asked.by("tallystream_connection_hour_cost_usd", "connection").values()))
+    assert close(
+        value("This hour"), sum(asked.by("tallystream_exporter_connection_hour_cost_usd", "connection").values())
+    )
 
 
 def chosen_model_is(asked: Prometheus, truth: Sums) -> None:
@@ -203,14 +206,14 @@ def pipeline_is(asked: Prometheus, running: Product, requests: int) -> None:
     letters = Counter(one["reason"] for one in running.json("deadletters", "list")["deadletters"])
     assert letters == {"undecodable": 1}
     assert asked.by(filled(pipeline["Dead letters by reason"][0]), "reason").keys() == {"undecodable"}
-    assert asked.value("sum(tallystream_usage_events_total)") == requests
+    assert asked.value("sum(tallystream_worker_usage_events_total)") == requests
 
 
 def port_is_written(asked: Prometheus) -> bool:
     """Tell whether everything is in Port and every panel on it has had time to see something."""
-    polled = asked.value("max(tallystream_openai_poll_last_success_timestamp_seconds)")
-    entities = asked.value("sum(rate(tallystream_port_entities_upserted_total[1m]))")
-    behind = asked.value("max(tallystream_port_seconds_behind)")
+    polled = asked.value("max(tallystream_poller_last_success_timestamp_seconds)")
+    entities = asked.value("sum(rate(tallystream_sink_entities_upserted_total[1m]))")
+    behind = asked.value("max(tallystream_sink_behind_seconds)")
     return bool(polled) and bool(entities) and behind == 0
 
 

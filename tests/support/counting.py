@@ -22,7 +22,8 @@ import uvloop
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import TopicSpec
-from tallystream.streams.runtime import App, FoldTable, Part, PublicRows, Record, expiry, run
+from tallystream.streams.runtime import Engine, Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 
 ROW = struct.Struct("<qqq")
 HEADERS = [("schema", b"count/1")]
@@ -101,12 +102,13 @@ class WorkerConfig:
         return json.dumps(asdict(self))
 
 
-class Counts(FoldTable):
+class Counts(Fold):
     """State: [version, records, total]."""
 
-    def __init__(self, app: App, config: WorkerConfig, **options: Any) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
+        self.name = "counts"
+        self.linger = config.linger
         names = Names(config.prefix)
-        super().__init__(app, name="counts", source=names.source, partitions=config.partitions, **options)
         self.config = config
         self.names = names
         self.owned_topics = (names.rows,)
@@ -125,27 +127,28 @@ class Counts(FoldTable):
         version: int = ROW.unpack_from(raw)[0]
         return version
 
-    def fold(self, p: int, part: Part, records: Sequence[Record]) -> None:
+    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
+        p = partition.number
         for record in records:
             parsed = parse(record.value)
             if parsed is None:
                 self._dead(p, record, "invalid")
                 continue
             key, bucket, amount = parsed
-            if part.closed is not None and self.is_closed(key, part.closed):
-                if record.offset >= part.settled:
+            if partition.watermark is not None and self.is_closed(key, partition.watermark):
+                if record.offset >= partition.settled:
                     self._dead(p, record, "closed")
                 continue
-            state = part.cache.get(key)
+            state = partition.cache.get(key)
             if state is None:
-                raw = self.store.read(p, key)
-                state = part.cache[key] = [-1, 0, 0] if raw is None else self.load(raw)
+                raw = partition.stored(key)
+                state = partition.cache[key] = [-1, 0, 0] if raw is None else self.load(raw)
             if state[0] >= record.offset:
                 continue
             state[0] = record.offset
             state[1] += 1
             state[2] += amount
-            part.dirty[key] = state
+            partition.dirty[key] = state
             total = self.sums[p].setdefault(bucket, [0, 0])
             total[0] += 1
             total[1] += amount
@@ -155,52 +158,57 @@ class Counts(FoldTable):
         value = json.dumps({"reason": reason, "value": (record.value or b"").decode(errors="replace")}).encode()
         self.letters[p].append((f"{p}-{record.offset}".encode(), value))
 
-    def public(self, p: int, states: Mapping[bytes, Any], version: int) -> Sequence[PublicRows]:
+    def group(self, partition: Partition, states: Mapping[bytes, Any], version: int) -> Group:
+        p = partition.number
         rows = [(key, shown([0, state[0]], state[1], state[2])) for key, state in states.items()]
         changed, self.changed[p] = self.changed[p], set()
-        part = self.part(p)
-        if part is not None and part.closed is not None:  # the sum of a closed bucket is not whole any more
-            changed = {bucket for bucket in changed if int(bucket) >= int(part.closed)}
+        if partition.watermark is not None:  # the sum of a closed bucket is not whole any more
+            changed = {bucket for bucket in changed if int(bucket) >= int(partition.watermark)}
         sums = [(b"%d|%s" % (p, bucket), shown([0, version], *self.sums[p][bucket])) for bucket in sorted(changed)]
         letters, self.letters[p] = self.letters[p], []
-        return [
-            PublicRows(self.names.rows, p, rows, self.headers),
-            PublicRows(self.names.sums, p, sums, self.headers),
-            PublicRows(self.names.deadletters, 0, letters, self.headers),
-        ]
+        return Group(
+            [(key, self.dump(state)) for key, state in states.items()],
+            [
+                PublicRows(self.names.rows, p, rows, self.headers),
+                PublicRows(self.names.sums, p, sums, self.headers),
+                PublicRows(self.names.deadletters, 0, letters, self.headers),
+            ],
+        )
 
-    def newest(self, p: int, topic: str, key: bytes) -> tuple[int, int] | None:
-        raw = self.store.read(p, key) if topic == self.names.rows else None
-        return None if raw is None else (0, self.version(raw))
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
+        raw = partition.stored(key) if topic == self.names.rows else None
+        if raw is None:
+            return True
+        state = self.load(raw)
+        return row == shown([0, state[0]], state[1], state[2])
 
-    def row_version(self, topic: str, row: bytes | None) -> tuple[int, int]:
-        generation, offset = json.loads(row or b"{}").get("version", (-1, -1))
-        return generation, offset
-
-    def rewrite(self, p: int, part: Part, topic: str, keys: Collection[bytes]) -> None:
+    def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         for key in keys:
-            part.cache[key] = part.dirty[key] = part.cache.get(key) or self.load(self.store.read(p, key) or b"")
+            state = partition.cache.get(key) or self.load(partition.stored(key) or b"")
+            partition.cache[key] = partition.dirty[key] = state
 
-    def recovered_partition(self, p: int) -> None:
-        sums = self.sums[p] = {}
+    def recovered(self, partition: Partition) -> None:
+        p = partition.number
+        sums: dict[bytes, list[int]] = {}
+        self.sums[p] = sums
         self.letters[p] = []
-        for key, raw in self.rows(p):
+        for key, raw in partition.rows(self.is_closed):
             _, records, total = self.load(raw)
             bucket = sums.setdefault(key.split(b"|")[1], [0, 0])
             bucket[0] += records
             bucket[1] += total
         self.changed[p] = set(sums)
 
-    def lost_partition(self, p: int) -> None:
+    def lost(self, number: int) -> None:
         for of_partition in (self.sums, self.changed, self.letters):
-            of_partition.pop(p, None)
+            of_partition.pop(number, None)
 
-    def closes_before(self, append_ms: int) -> bytes:
+    def watermark(self, append_ms: int) -> bytes:
         lateness = self.config.lateness
         return b"" if lateness is None else b"%020d" % max(0, append_ms - lateness)
 
-    def is_closed(self, key: bytes, marker: bytes) -> bool:
-        return int(key.split(b"|")[1]) < int(marker)
+    def is_closed(self, key: bytes, watermark: bytes) -> bool:
+        return int(key.split(b"|")[1]) < int(watermark)
 
 
 def parse(value: bytes | None) -> tuple[bytes, bytes, int] | None:
@@ -228,8 +236,17 @@ def ended(code: int) -> NoReturn:
     raise EndedError(code)
 
 
-def build(config: WorkerConfig, table: type[Counts] = Counts, **settings: Any) -> tuple[App, Counts]:
-    """Return the app and its table; `table` lets a test take a promise away, to see that it is missed."""
+class CountsTable(FoldTable):
+    """The table of a Counts; `fold` is its fold."""
+
+    def __init__(self, app: App, fold: Counts, engine: type[Engine] = Engine) -> None:
+        config = fold.config
+        super().__init__(app, fold, source=fold.names.source, partitions=config.partitions, engine=engine)
+        self.fold = fold
+
+
+def build(config: WorkerConfig, engine: type[Engine] = Engine, **settings: Any) -> tuple[App, CountsTable]:
+    """Return the app and its table; `engine` lets a test take a promise away, to see that it is missed."""
     app = App(
         Names(config.prefix).group,
         KafkaSettings(config.bootstrap),
@@ -244,30 +261,29 @@ def build(config: WorkerConfig, table: type[Counts] = Counts, **settings: Any) -
         producer_max_batch_size=config.max_batch_size,
         **settings,
     )
-    counts = table(app, config)
-    type(counts).linger = config.linger
+    table = CountsTable(app, Counts(config), engine)
     if config.drop_every or config.drop_first:
-        accept, seen = counts.accept, Counter[int]()
+        accept, seen = table.engine.accept, Counter[int]()
 
         async def lossy(p: int, records: Sequence[Record]) -> None:
             seen[p] += 1
             if seen[p] > config.drop_first and (not config.drop_every or seen[p] % config.drop_every):
                 await accept(p, records)
 
-        counts.accept = lossy  # type: ignore[method-assign]  # fault injection
+        table.engine.accept = lossy  # type: ignore[method-assign]  # fault injection
     if not config.sweep:
-        expiry.start = lambda *_: None
-    return app, counts
+        table.engine.expiry.start = lambda *_: None  # type: ignore[method-assign]
+    return app, table
 
 
-async def report(app: App, table: Counts, path: Path) -> None:
+async def report(app: App, table: CountsTable, path: Path) -> None:
     """Keep `path` up to date."""
     while True:
-        progress = table.progress()
+        progress = table.engine.progress()
         document = {
-            **asdict(table.counters),
+            **asdict(table.engine.counters),
             "rebalances": app.rebalances,
-            "parts": {p: [part.expected, part.applied] for p, part in progress.parts.items()},
+            "partitions": {p: [one.expected, one.applied] for p, one in progress.partitions.items()},
             "ready": app.ready().ok,
             "healthy": app.healthy().ok,
         }

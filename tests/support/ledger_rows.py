@@ -14,7 +14,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.rows import SUM_COUNTS
-from tallystream.streams.kafka.follower import Position
+from tallystream.streams.kafka.follower import FollowerPosition
 
 HOUR0 = 495_000
 
@@ -38,8 +38,8 @@ class Batch:
     records: Sequence[Record]
 
     @property
-    def after(self) -> Position:
-        return Position(self.records[-1].offset + 1, self.records[-1].timestamp)
+    def after(self) -> FollowerPosition:
+        return FollowerPosition(self.records[-1].offset + 1, self.records[-1].timestamp)
 
 
 def bucket(model: str = "m1", cost: int | None = 10**12, **over: Any) -> dict[str, Any]:

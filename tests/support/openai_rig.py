@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,17 +11,18 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
+from tests.support.clock import WallHandClock
 
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas import exact
 from tallystream.schemas.openai import OpenAIRecord, at
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.credentials import Token, Tokens
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.poll_run import PollResult
 from tallystream.streams.poller.resources import Resource, builtin
-from tallystream.streams.poller.round import Round
 from tallystream.streams.poller.service import Poller
 
 DAY = 86_400
@@ -32,30 +32,17 @@ TOKEN = "sk-sandbox-7d1f0c5e9b"
 
 
 @dataclass
-class Hands:
-    """A clock that a test turns; `monotonic` is real, for nothing here measures by it."""
-
-    seconds: float = NOON
-
-    def now_ns(self) -> int:
-        return int(self.seconds * 1e9)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-@dataclass
 class Rig:
     """One deployment. Polls run one after the other, each by a poller of its own, as restarts do."""
 
     kafka: KafkaSettings
     topics: Topics
     sandbox: Sandbox
-    clock: Hands
+    clock: WallHandClock
     config: PollerConfig
     pollers: list[Poller] = field(default_factory=list)
 
-    async def poll(self, **changes: Any) -> Round:
+    async def poll(self, **changes: Any) -> PollResult:
         poller = Poller(replace(self.config, **changes), CollectorRegistry(), self.clock)
         self.pollers.append(poller)
         return await poller.once()
@@ -103,7 +90,7 @@ async def rig(
     kafka: KafkaSettings, prefix: str, resources: tuple[Resource, ...] | None = None, seed: int = 1
 ) -> AsyncIterator[Rig]:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    clock = Hands()
+    clock = WallHandClock(NOON)
     sandbox = Sandbox(SandboxConfig(seed=seed), clock)
     await sandbox.start()
     topics = Topics(prefix, 1)
@@ -111,8 +98,8 @@ async def rig(
         kafka=kafka,
         topics=topics,
         resources=resources or builtin(),
-        tokens=Tokens({"api": Token(TOKEN)}),
-        client=ClientConfig(sandbox.url + "/openai/v1", timeout=5.0, attempts=3, first_wait=0.02),
+        tokens=ApiKeys({"api": ApiKey(TOKEN)}),
+        client=OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=5.0, attempts=3, first_wait=0.02),
         session_timeout=2.0,
     )
     try:

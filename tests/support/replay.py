@@ -41,6 +41,9 @@ class Capture:
                 continue
             recorded = json.loads((self.folder / f"{number}.headers.json").read_text())["headers"]
             headers = {name: value for name, value in recorded if name.lower() in KEPT_HEADERS}
+            # a call of gRPC has the same message in it as a request in protobuf
+            if not any(name.lower() == "content-type" and "grpc" not in value for name, value in headers.items()):
+                headers["content-type"] = "application/x-protobuf"
             found.append(Body(signal, headers, path.read_bytes()))
         return found
 

@@ -58,9 +58,9 @@ class Worker:
         return document
 
     @property
-    def parts(self) -> int:
+    def owned(self) -> int:
         """Return how many partitions it folds, 0 when it has ended."""
-        return len(self.status().get("parts", {})) if self.process.poll() is None else 0
+        return len(self.status().get("partitions", {})) if self.process.poll() is None else 0
 
     def resume(self) -> None:
         """SIGCONT; what it reported before is forgotten."""
@@ -88,8 +88,8 @@ class Seat:
         self.exits: list[int] = []
 
     @property
-    def parts(self) -> int:
-        return self.worker.parts
+    def owned(self) -> int:
+        return self.worker.owned
 
     def supervise(self) -> None:
         """Start the worker again when it has ended."""
@@ -243,7 +243,7 @@ class Rig:
         """Wait until these workers own all partitions, each some."""
 
         def check() -> bool:
-            return all(w.parts for w in workers) and sum(w.parts for w in workers) == self.partitions
+            return all(w.owned for w in workers) and sum(w.owned for w in workers) == self.partitions
 
         await self.until(check, f"{len(workers)} workers own all partitions", seconds)
 

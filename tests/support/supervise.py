@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tallystream.schemas.errors import TallystreamError
+from tallystream.schemas.errors import TallystreamError, UnfitError
 from tallystream.supervisor.runfile import SupervisorLock
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
@@ -29,13 +29,16 @@ def main() -> None:
         spec("gateway", state, 0, needs_kafka=False),
         spec("worker", state, 5),
     )
-    plan = Plan(state, "http://127.0.0.1:1", "127.0.0.1:2", specs, TIMING)
+    served = (state / "served.before").exists()
+    plan = Plan(state, "http://127.0.0.1:1", "127.0.0.1:2", specs, TIMING, served_before=served)
 
     def event(component: str, text: str) -> None:
         with (state / "events").open("a") as file:
             file.write(f"supervisor {component} {text}\n")
 
     async def prepare() -> None:
+        if (state / "topics.unfit").exists():
+            raise UnfitError("the topics do not fit", "mend them")
         event("kafka", "prepared")
 
     supervisor = Supervisor(plan, prepare=prepare, say=event, started=lambda run: event("up", "started"))

@@ -107,7 +107,8 @@ STEPS = """
 from tallystream.components import logs
 
 logs.configure()
-from tallystream.streams.runtime import App, late_writes
+from tallystream.streams.runtime import late_writes
+from tallystream.streams.runtime.faust_backend import App
 
 late_writes.log.info("late_rows_not_looked_for", retry_in_s=5)
 App.logger.info("[^App]: Starting...")  # as mode, Faust's library of services, does at each step of ours

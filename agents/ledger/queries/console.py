@@ -203,7 +203,7 @@ def buckets(database: Database, key: int, limit: int) -> list[BucketRow]:
                 join_money(money[0], money[1]),
                 join_money(money[2], money[3]),
                 int(row[6]),
-            )  # fmt: skip
+            )
         )
     return found
 
@@ -392,3 +392,13 @@ def openai_days(database: Database, since: str) -> tuple[list[Row], list[Row]]:
         (since,),
     )
     return billed, used
+
+
+def seen_by_day(database: Database, provider: str, first: int, last: int) -> dict[int, int | None]:
+    """Return what was seen of a provider's models, by day since 1970."""
+    rows = database.rows(
+        "SELECT t.hour / 24, sum(t.priced), sum(t.cost_hi), sum(t.cost_lo) FROM hour_total t JOIN line l"
+        " ON l.id = t.line WHERE l.provider = ? AND t.hour BETWEEN ? AND ? GROUP BY t.hour / 24",
+        (provider, first, last),
+    )
+    return {int(day): join_money(hi, lo) if priced else None for day, priced, hi, lo in rows}

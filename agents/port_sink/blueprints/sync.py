@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from tallystream.agents.port_sink.blueprints import Blueprint
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client
+from tallystream.agents.port_sink.port.client import PortClient
 
 What = Literal["missing", "added", "changed"]
 PARTS = ("schema", "mirrorProperties", "calculationProperties", "aggregationProperties", "relations")
 
 
 @dataclass(frozen=True)
-class Difference:
+class BlueprintDifference:
     """One thing that a blueprint lacks (`added`: applying adds it) or has otherwise (`changed`) than ours."""
 
     blueprint: str
@@ -26,7 +26,7 @@ class Difference:
     ours: Any = None
 
 
-async def fetch(client: Client, identifiers: Iterable[str]) -> dict[str, Blueprint]:
+async def fetch(client: PortClient, identifiers: Iterable[str]) -> dict[str, Blueprint]:
     """Return the blueprints that Port has, by identifier.
 
     Raises:
@@ -40,7 +40,9 @@ async def fetch(client: Client, identifiers: Iterable[str]) -> dict[str, Bluepri
     return found
 
 
-async def create_missing(client: Client, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[str]:
+async def create_missing(
+    client: PortClient, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]
+) -> list[str]:
     """Create the blueprints that Port does not have, and no more; return which.
 
     Raises:
@@ -54,19 +56,21 @@ async def create_missing(client: Client, ours: Mapping[str, Blueprint], theirs: 
     return created
 
 
-def differences(ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[Difference]:
+def differences(ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[BlueprintDifference]:
     """Return what applying ours would do. What a blueprint of theirs has beside ours is theirs and stays."""
-    found: list[Difference] = []
+    found: list[BlueprintDifference] = []
     for identifier, definition in ours.items():
         have = theirs.get(identifier)
         if have is None:
-            found.append(Difference(identifier, "missing", "", None, definition))
+            found.append(BlueprintDifference(identifier, "missing", "", None, definition))
             continue
         found.extend(_compare(identifier, "", definition, have))
     return found
 
 
-async def apply(client: Client, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[Difference]:
+async def apply(
+    client: PortClient, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]
+) -> list[BlueprintDifference]:
     """Make Port's blueprints hold what ours do; return what that changed.
 
     Raises:
@@ -98,16 +102,18 @@ def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _compare(blueprint: str, path: str, ours: Any, theirs: Any) -> Iterator[Difference]:
+def _compare(blueprint: str, path: str, ours: Any, theirs: Any) -> Iterator[BlueprintDifference]:
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for name, value in ours.items():
             inner = f"{path}.{name}" if path else name
             if name in theirs:
                 yield from _compare(blueprint, inner, value, theirs[name])
             elif value or value is False:
-                yield Difference(blueprint, "added", inner, None, value)
+                yield BlueprintDifference(blueprint, "added", inner, None, value)
     elif isinstance(ours, list) and isinstance(theirs, list):
         if any(item not in theirs for item in ours):
-            yield Difference(blueprint, "changed", path, theirs, [*ours, *(one for one in theirs if one not in ours)])
+            yield BlueprintDifference(
+                blueprint, "changed", path, theirs, [*ours, *(one for one in theirs if one not in ours)]
+            )
     elif ours != theirs:
-        yield Difference(blueprint, "changed", path, theirs, ours)
+        yield BlueprintDifference(blueprint, "changed", path, theirs, ours)

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
-from tallystream.agents.port_sink.documents.base import Document, Kind, Rows
+from tallystream.agents.port_sink.documents.base import Document, DocumentKind, DocumentRows
 from tallystream.agents.port_sink.documents.feeds import feeds
-from tallystream.agents.port_sink.documents.openai import Daily, Endpoint, ModelDaily
-from tallystream.agents.port_sink.documents.telemetry import Connections, CostHours, Models, SessionHours, Sessions
+from tallystream.agents.port_sink.documents.openai import Daily, EndpointDocuments, ModelDaily
+from tallystream.agents.port_sink.documents.telemetry import (
+    ConnectionDocuments,
+    CostHourDocuments,
+    ModelDocuments,
+    SessionDocuments,
+    SessionHourDocuments,
+)
 from tallystream.schemas.errors import UsageError
 
-__all__ = ["OURS", "Document", "Kind", "Rows", "feeds", "kinds"]
+__all__ = ["OURS", "Document", "DocumentKind", "DocumentRows", "feeds", "kinds"]
 
-OURS: dict[str, type[Kind]] = {
-    "connection": Connections,
-    "model": Models,
-    "session": Sessions,
-    "session-hour": SessionHours,
-    "cost-hour": CostHours,
+OURS: dict[str, type[DocumentKind]] = {
+    "connection": ConnectionDocuments,
+    "model": ModelDocuments,
+    "session": SessionDocuments,
+    "session-hour": SessionHourDocuments,
+    "cost-hour": CostHourDocuments,
     "openai-daily": Daily,
     "openai-model-daily": ModelDaily,
 }
 """Kinds that are tables of our own; every kind that begins with a slash is an endpoint of OpenAI's."""
 
 
-def kinds(names: Iterable[str]) -> dict[str, Kind]:
-    """Return kinds by name.
+def kinds(names: Iterable[str], buckets: Container[str] = ()) -> dict[str, DocumentKind]:
+    """Return kinds by name; the records of those in `buckets` are whole buckets.
 
     Raises:
-        UsageError: a name is no kind.
+        UsageError: a name is not a kind.
 
     """
-    found: dict[str, Kind] = {}
+    found: dict[str, DocumentKind] = {}
     for name in names:
         if name in OURS:
             found[name] = OURS[name]()
         elif name.startswith("/"):
-            found[name] = Endpoint(name)
+            found[name] = EndpointDocuments(name, buckets=name in buckets)
         else:
             raise UsageError(
                 f"there is no kind {name!r}", f"kinds: {', '.join(OURS)}, and OpenAI's endpoints, such as /models"

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tallystream.streams.kafka.global_table import Kept
+from tallystream.streams.kafka.global_table import StoredRow
 
 
-class Rows(Protocol):
-    """The local copy, as documents need it (streams.globaltable)."""
+class DocumentRows(Protocol):
+    """The local copy, as documents need it (streams.kafka.global_table)."""
 
-    def get(self, key: bytes) -> Kept | None:
+    def get(self, key: bytes) -> StoredRow | None:
         """Return a row."""
         ...
 
-    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, Kept]]:
+    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, StoredRow]]:
         """Iterate over the rows whose keys begin with `prefix`."""
         ...
 
@@ -35,20 +35,20 @@ class Document:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Kind(Protocol):
+class DocumentKind(Protocol):
     """A kind of documents. Keys are bytes that mean something to the kind alone."""
 
     prefixes: tuple[bytes, ...]
     """Of the rows it is built from: one letter and a bar."""
 
-    def touched(self, row: bytes) -> bytes | None:
+    def key_for(self, row: bytes) -> bytes | None:
         """Return the key of the document a row is part of."""
         ...
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the keys of all documents."""
         ...
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Return a document, None when there is nothing left of it."""
         ...

@@ -23,7 +23,7 @@ from aiokafka import ConsumerRecord
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.versions import find_version
-from tallystream.streams.kafka.global_table import Feed, Row
+from tallystream.streams.kafka.global_table import Feed, TableRow
 from tallystream.streams.kafka.topics import Topics
 
 _POLLED = re.compile(rb'"polled_at":"([^"]+)"')
@@ -31,29 +31,29 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class SessionHours:
+class SessionHourFeed:
     """cost.session-hours."""
 
     topic: str
 
-    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+    def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         """Return the row, and the models and the connection it names."""
         yield (row := _row(b"S|", record))
         if row.value is None:
             return
         found = orjson.loads(row.value)
-        yield Row(b"N|" + keys.join(found["connection_id"]), (0, 0), found["client"].encode())
+        yield TableRow(b"N|" + keys.join(found["connection_id"]), (0, 0), found["client"].encode())
         for model in {bucket["model"] for bucket in found["buckets"]}:
-            yield Row(b"M|" + keys.join(found["provider"], model), (0, 0), b"")
+            yield TableRow(b"M|" + keys.join(found["provider"], model), (0, 0), b"")
 
 
 @dataclass(frozen=True)
-class Hours:
+class HourFeed:
     """cost.hours."""
 
     topic: str
 
-    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+    def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         """Return the partial."""
         row = _row(b"", record)
         partition, connection, hour, model, team = row.key.split(b"|")
@@ -61,44 +61,44 @@ class Hours:
 
 
 @dataclass(frozen=True)
-class Latest:
+class LatestFeed:
     """A topic whose later record of a key is the right one. `key_of` returns the key that a value belongs under."""
 
     topic: str
     prefix: bytes
     key_of: Callable[[bytes], bytes]
-    """Raises ValueError for what is no value of the topic: whoever reads the rows relies on their shape."""
+    """Raises ValueError for what is not a value of the topic: whoever reads the rows relies on their shape."""
 
-    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+    def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         """Return the record as it is."""
         if not record.key:
             raise ValueError("no key")
         if record.value is not None and self.key_of(record.value) != record.key:
             raise ValueError("not the key of this value")
-        yield Row(self.prefix + record.key, (0, record.offset), record.value)
+        yield TableRow(self.prefix + record.key, (0, record.offset), record.value)
 
 
 @dataclass(frozen=True)
-class Records:
+class RecordFeed:
     """openai.records."""
 
     topic: str
 
-    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+    def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         """Return the record; the newest poll is the right one."""
         if not record.key:
             raise ValueError("no key")
         version = (0, 0) if record.value is None else (polled_us(record.value), record.offset)
-        yield Row(b"R|" + record.key, version, record.value)
+        yield TableRow(b"R|" + record.key, version, record.value)
 
 
 @dataclass(frozen=True)
-class Days:
+class DayFeed:
     """openai.days."""
 
     topic: str
 
-    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+    def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         """Return the row."""
         yield _row(b"D|", record)
 
@@ -106,12 +106,12 @@ class Days:
 def feeds(topics: Topics) -> list[Feed]:
     """Return all feeds of documents."""
     return [
-        SessionHours(topics.session_hour_rows.name),
-        Hours(topics.hour_rows.name),
-        Latest(topics.connections.name, b"C|", _connection_key),
-        Latest(topics.activity.name, b"A|", _activity_key),
-        Records(topics.openai_records.name),
-        Days(topics.openai_days.name),
+        SessionHourFeed(topics.session_hour_rows.name),
+        HourFeed(topics.hour_rows.name),
+        LatestFeed(topics.connections.name, b"C|", _connection_key),
+        LatestFeed(topics.activity.name, b"A|", _activity_key),
+        RecordFeed(topics.openai_records.name),
+        DayFeed(topics.openai_days.name),
     ]
 
 
@@ -128,7 +128,7 @@ def polled_us(value: bytes) -> int:
     """Return `polled_at` of an OpenAIRecord in µs since the epoch, without decoding its rows.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it has no `polled_at`.
 
     """
     found = _POLLED.search(value)
@@ -137,12 +137,12 @@ def polled_us(value: bytes) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def _row(prefix: bytes, record: ConsumerRecord) -> Row:
+def _row(prefix: bytes, record: ConsumerRecord) -> TableRow:
     if not record.key:
         raise ValueError("no key")
     if record.value is None:
-        return Row(prefix + record.key, (0, 0), None)
+        return TableRow(prefix + record.key, (0, 0), None)
     version = find_version(record.value)
     if version is None:
         raise ValueError("no version")
-    return Row(prefix + record.key, version, record.value)
+    return TableRow(prefix + record.key, version, record.value)

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.port_sink.documents.base import Document, Rows
+from tallystream.agents.port_sink.documents.base import Document, DocumentRows
 from tallystream.agents.port_sink.documents.sums import money
 from tallystream.schemas import keys
 from tallystream.schemas.money import to_pico
-from tallystream.schemas.openai import OpenAIRecord
+from tallystream.schemas.openai import OpenAIRecord, bucket_of, seconds
 
 DASHBOARD = "/dashboard/billing/usage"
 COSTS = "/organization/costs"
@@ -31,23 +31,28 @@ TOKENS = ("input_tokens", "output_tokens")
 LEGACY_TOKENS = ("n_context_tokens_total", "n_generated_tokens_total")
 
 
-class Endpoint:
-    """`/path`: the rows of a bucket as OpenAI gave them. Those of the dashboard get `total_usage`, the day's cents."""
+class EndpointDocuments:
+    """`/path`: the rows of a bucket as OpenAI gave them. Those of the dashboard get `total_usage`, the day's cents.
 
-    def __init__(self, resource: str) -> None:
+    With `buckets`, the one record is the bucket itself, with its rows in `results`: what a mapping expects whose
+    `itemsToParse` goes through them.
+    """
+
+    def __init__(self, resource: str, *, buckets: bool = False) -> None:
         self._resource = resource
+        self._buckets = buckets
         self.prefixes: tuple[bytes, ...] = (b"R|",)
         self._prefix = b"R|" + keys.join(resource) + b"|"
 
-    def touched(self, row: bytes) -> bytes | None:
+    def key_for(self, row: bytes) -> bytes | None:
         """Return the record's key, when it is of this endpoint."""
         return row[2:] if row.startswith(self._prefix) else None
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the endpoint's buckets."""
         return (row[2:] for row, _ in rows.scan(self._prefix))
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Return the bucket's rows, with their exact numbers."""
         kept = rows.get(b"R|" + key)
         if kept is None:
@@ -55,8 +60,11 @@ class Endpoint:
         record = OpenAIRecord.model_validate_json(kept.value)
         meta = record.model_dump(mode="json", include=META)
         end = record.ends_at
+        records = complete(self._resource, record.exact_rows())
+        if self._buckets and record.starts_at is not None and end is not None:
+            records = [bucket_of(seconds(record.starts_at), seconds(end), records)]
         return Document(
-            complete(self._resource, record.exact_rows()),
+            records,
             None if end is None else int(end.timestamp() * 1000),
             kept.version[0],
             meta,
@@ -75,7 +83,7 @@ def complete(kind: str, rows: Iterable[Any]) -> list[Any]:
     ]
 
 
-class Day:
+class DayFigures:
     """One UTC day, put together from what its resources say; they are never added to each other.
 
     Cost is what `/organization/costs` says, else the dashboard; requests and tokens are what `/organization/usage/*`
@@ -126,21 +134,21 @@ class Daily:
 
     prefixes: tuple[bytes, ...] = (b"D|",)
 
-    def touched(self, row: bytes) -> bytes:
+    def key_for(self, row: bytes) -> bytes:
         """Return the day."""
         return row[2:].split(b"|", 1)[0]
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the days."""
         last = None
         for row, _ in rows.scan(b"D|"):
-            if (key := self.touched(row)) != last:
+            if (key := self.key_for(row)) != last:
                 last = key
                 yield key
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Put the day together. A day of which nothing is said any more is one of zeros, not one that vanishes."""
-        day = Day()
+        day = DayFigures()
         found = False
         for _, kept in rows.scan(b"D|" + key + b"|"):
             found = True
@@ -159,23 +167,23 @@ class ModelDaily:
 
     prefixes: tuple[bytes, ...] = (b"D|",)
 
-    def touched(self, row: bytes) -> bytes:
+    def key_for(self, row: bytes) -> bytes:
         """Return the day: that the current endpoints begin to speak of it changes all of its models."""
         return row[2:].split(b"|", 1)[0]
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the days."""
-        return Daily().every(rows)
+        return Daily().keys(rows)
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Put the models of the day together."""
-        whole, models = Day(), dict[str, Day]()
+        whole, models = DayFigures(), dict[str, DayFigures]()
         for row, kept in rows.scan(b"D|" + key + b"|"):
             found = orjson.loads(kept.value)
             whole.add(found)
             model = keys.split(row)[2]
             if model:
-                models.setdefault(model, Day()).add(found)
+                models.setdefault(model, DayFigures()).add(found)
         (name,) = keys.split(key)
         records = []
         for model, day in sorted(models.items()):

@@ -7,13 +7,13 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.port_sink.documents.base import Document, Rows
+from tallystream.agents.port_sink.documents.base import Document, DocumentRows
 from tallystream.agents.port_sink.documents.sums import Totals
 from tallystream.schemas import keys
 from tallystream.schemas.hours import HOUR_MS, hour_from_iso
 
 
-class Sessions:
+class SessionDocuments:
     """`session`: all hours of a session added up.
 
     connection_id, session_id, client, provider, started_at and last_hour_at (hours by event time), hours, models,
@@ -23,20 +23,20 @@ class Sessions:
 
     prefixes: tuple[bytes, ...] = (b"S|",)
 
-    def touched(self, row: bytes) -> bytes:
+    def key_for(self, row: bytes) -> bytes:
         """Return `connection|session`."""
         return row[2:].rpartition(b"|")[0]
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the sessions: the rows of one lie together."""
         last = None
         for row, _ in rows.scan(b"S|"):
-            key = self.touched(row)
+            key = self.key_for(row)
             if key != last:
                 last = key
                 yield key
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Add the session's hours up."""
         totals, models = Totals(), dict[str, None]()
         first = last = None
@@ -65,20 +65,20 @@ class Sessions:
         return Document([record], _end_ms(last["hour"]))
 
 
-class SessionHours:
+class SessionHourDocuments:
     """`session-hour`: one hour of a session; the fields of `session`, with `hour` instead of the first and the last."""
 
     prefixes: tuple[bytes, ...] = (b"S|",)
 
-    def touched(self, row: bytes) -> bytes:
+    def key_for(self, row: bytes) -> bytes:
         """Return `connection|session|hour`."""
         return row[2:]
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the rows."""
         return (row[2:] for row, _ in rows.scan(b"S|"))
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Add the buckets of the hour up."""
         kept = rows.get(b"S|" + key)
         if kept is None:
@@ -95,25 +95,25 @@ class SessionHours:
         return Document([record], _end_ms(row["hour"]))
 
 
-class CostHours:
+class CostHourDocuments:
     """`cost-hour`: hour, model, the counts of a cost row and its money; all connections, teams and partitions."""
 
     prefixes: tuple[bytes, ...] = (b"H|",)
 
-    def touched(self, row: bytes) -> bytes:
+    def key_for(self, row: bytes) -> bytes:
         """Return `hour|model`."""
         return b"|".join(row[2:].split(b"|", 2)[:2])
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the hours and models: the partials of one lie together."""
         last = None
         for row, _ in rows.scan(b"H|"):
-            key = self.touched(row)
+            key = self.key_for(row)
             if key != last:
                 last = key
                 yield key
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Add the partials up."""
         totals, found = Totals(), False
         for _, kept in rows.scan(b"H|" + key + b"|"):
@@ -125,20 +125,20 @@ class CostHours:
         return Document([{"hour": hour, "model": model, **totals.fields()}], _end_ms(hour))
 
 
-class Models:
+class ModelDocuments:
     """`model`: provider and model, as seen in sessions."""
 
     prefixes: tuple[bytes, ...] = (b"M|",)
 
-    def touched(self, row: bytes) -> bytes:
+    def key_for(self, row: bytes) -> bytes:
         """Return `provider|model`."""
         return row[2:]
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over the models."""
         return (row[2:] for row, _ in rows.scan(b"M|"))
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Return provider and model."""
         if rows.get(b"M|" + key) is None:
             return None
@@ -146,7 +146,7 @@ class Models:
         return Document([{"provider": provider, "model": model}])
 
 
-class Connections:
+class ConnectionDocuments:
     """`connection`: connection_id, name, provider, state, created_at, revoked_at, last_synced_at, requests, records.
 
     No secret of a connection, not even its hash, is in the document. One that the registry does not have (any more) but
@@ -155,11 +155,11 @@ class Connections:
 
     prefixes: tuple[bytes, ...] = (b"C|", b"A|", b"N|")
 
-    def touched(self, row: bytes) -> bytes:
+    def key_for(self, row: bytes) -> bytes:
         """Return the connection."""
         return row[2:].split(b"|", 1)[0]
 
-    def every(self, rows: Rows) -> Iterator[bytes]:
+    def keys(self, rows: DocumentRows) -> Iterator[bytes]:
         """Iterate over connections registered, then over those only seen."""
         for row, _ in rows.scan(b"C|"):
             yield row[2:]
@@ -167,7 +167,7 @@ class Connections:
             if rows.get(b"C|" + row[2:]) is None:
                 yield row[2:]
 
-    def build(self, rows: Rows, key: bytes) -> Document | None:
+    def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Put registry and activity together."""
         registered, seen = rows.get(b"C|" + key), rows.get(b"N|" + key)
         if registered is None and seen is None:

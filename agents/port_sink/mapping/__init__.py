@@ -12,6 +12,6 @@ mapper     a whole file, as the sink uses it
 
 from tallystream.agents.port_sink.mapping.mapper import Mapped, Mapper, default_text
 from tallystream.agents.port_sink.mapping.program import Failure
-from tallystream.agents.port_sink.mapping.repairs import Repair
+from tallystream.agents.port_sink.mapping.repairs import MappingRepair
 
-__all__ = ["Failure", "Mapped", "Mapper", "Repair", "default_text"]
+__all__ = ["Failure", "Mapped", "Mapper", "MappingRepair", "default_text"]

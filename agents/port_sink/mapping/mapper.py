@@ -14,9 +14,10 @@ from tallystream.agents.port_sink.mapping import repairs as rules
 from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey, Rules, UnmappableError, build
 from tallystream.agents.port_sink.mapping.model import EntityMapping, MappingFile, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
-from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, Repair
+from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, MappingRepair
 from tallystream.agents.port_sink.mapping.text import parse
 from tallystream.schemas.errors import UsageError
+from tallystream.schemas.openai import BUCKETED
 
 Rows = Sequence[tuple[Any, Mapping[str, Any]]]
 SESSION_HOUR = "session-hour"
@@ -35,14 +36,14 @@ class Mapper:
     """A mapping file, compiled. `repairs` says what was changed in it to make it work.
 
     Raises:
-        UsageError: the text is no mapping; the message says where and why.
+        UsageError: the text is not a mapping; the message says where and why.
 
     """
 
     def __init__(self, text: str, *, without: Sequence[str] = ()) -> None:
         raw, self.repairs = parse(text)
         if not isinstance(raw, dict):
-            raise UsageError("the mapping is empty or no YAML object", "it begins with `resources:`")
+            raise UsageError("the mapping is empty or not a YAML object", "it begins with `resources:`")
         try:
             file = MappingFile.model_validate(raw)
         except ValidationError as exc:
@@ -62,16 +63,35 @@ class Mapper:
         """Return the kinds of records that become something, in the order of the file."""
         return tuple(dict.fromkeys(program.kind for program in self._programs))
 
+    def reads_buckets(self, kind: str) -> bool:
+        """Tell whether the records of a kind are whole buckets, because `itemsToParse` goes through their `results`.
+
+        Raises:
+            UsageError: some mappings of the kind do, and others take the rows as records.
+
+        """
+        if not kind.startswith(BUCKETED):
+            return False
+        through = {".results" in (program.items or "") for program in self._programs if program.kind == kind}
+        if len(through) > 1:
+            raise UsageError(
+                f"the mappings of {kind} disagree on what a record is: a bucket with `results`, or one of its rows",
+                "give all of them `itemsToParse: .results`, or none of them",
+            )
+        return through == {True}
+
     def expressions(self, kind: str) -> Iterator[tuple[str, str]]:
         """Yield the (field, JQ) of a kind."""
         for program in self._programs:
             if program.kind == kind:
                 yield from program.expressions()
 
-    def blueprints(self) -> set[str]:
-        """Return the blueprints that are named outright: those of `blueprint: '"name"'`."""
+    def blueprints(self, kind: str | None = None) -> set[str]:
+        """Return the blueprints that a kind, or any, names outright: those of `blueprint: '"name"'`."""
         named = set()
         for program in self._programs:
+            if kind not in (None, program.kind):
+                continue
             for field, source in program.expressions():
                 if field.endswith("blueprint") and (found := _LITERAL.fullmatch(source.strip())):
                     named.add(found[1])
@@ -117,7 +137,7 @@ class Mapper:
         if selector.data_path is None and kind in DATA_PATHS:
             path = DATA_PATHS[kind]
             self.repairs.append(
-                Repair(f"{head}selector.data_path", "", path,
+                MappingRepair(f"{head}selector.data_path", "", path,
                        f"{kind} answers with a list in {path}: without it the whole answer would be one record")
             )  # fmt: skip
             selector = selector.model_copy(update={"data_path": path})
@@ -126,7 +146,7 @@ class Mapper:
             ".total_usage" in source for one_of in _list(given) for _, source in leaves(one_of)
         ):
             self.repairs.append(
-                Repair(f"{head}.total_usage", "", "",
+                MappingRepair(f"{head}.total_usage", "", "",
                        "the answer has one total for all days: each day's record gets the sum of its own line items")
             )  # fmt: skip
         mappings = [mapping(one_of) for one_of in given] if isinstance(given, list) else mapping(given)

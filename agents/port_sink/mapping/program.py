@@ -35,7 +35,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MappingOutcome:
     """What became of one record: entities of all its mappings (none when it is not selected), or a failure."""
 
     entities: Sequence[RawEntity] = ()
@@ -53,7 +53,8 @@ class Program:
     def __init__(self, resource: ResourceMapping) -> None:
         given = resource.port.entity.mappings
         self._mappings = given if isinstance(given, list) else [given]
-        self._items = resource.port.itemsToParse
+        self.items = resource.port.itemsToParse
+        """`itemsToParse`."""
         self._query = resource.selector.query
         self.kind = resource.kind
         self._single: dict[str, Any] = {}
@@ -61,8 +62,8 @@ class Program:
         for field, source in self.expressions():
             _compile(source, f"{resource.kind}: {field}", source)
         bodies = ", ".join(_object(mapping) for mapping in self._mappings)
-        if self._items is not None:
-            bodies = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) | ({bodies})"
+        if self.items is not None:
+            bodies = f"(({self.items}\n) // [])[] as $item | (. + {{item: $item}}) | ({bodies})"
         body = f"if ({self._query}\n) == true then [{bodies}] else [] end"
         program = f"{PRELUDE} [.[] | .m as $record | .r | try ({body}) catch {{failed: .}}]"
         self._program = _compile(program, resource.kind, "the mapping as a whole", prelude=False)
@@ -70,8 +71,8 @@ class Program:
     def expressions(self) -> Iterator[tuple[str, str]]:
         """Yield (field, JQ) of everything that is an expression, in the order in which they are tried."""
         yield "selector.query", self._query
-        if self._items is not None:
-            yield "itemsToParse", self._items
+        if self.items is not None:
+            yield "itemsToParse", self.items
         for number, mapping in enumerate(self._mappings):
             head = f"mappings[{number}]." if len(self._mappings) > 1 else ""
             for field, source in leaves(mapping):
@@ -81,7 +82,7 @@ class Program:
         """Return the expression of a field."""
         return dict(self.expressions()).get(field, "")
 
-    def run(self, rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> list[Outcome]:
+    def run(self, rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> list[MappingOutcome]:
         """Map records; each comes with what `$record` is in its expressions."""
         if not rows:
             return []
@@ -90,17 +91,17 @@ class Program:
             found = self._program.input_text(text).first()
         except (ValueError, StopIteration) as exc:  # nothing an expression does should get here
             if len(rows) == 1:
-                return [Outcome(failure=Failure("", "", first_line(exc)))]
+                return [MappingOutcome(failure=Failure("", "", first_line(exc)))]
             return [outcome for row in rows for outcome in self.run([row])]
         return [
-            Outcome(one) if isinstance(one, list) else self._explain(row, meta, one["failed"])
+            MappingOutcome(one) if isinstance(one, list) else self._explain(row, meta, one["failed"])
             for one, (row, meta) in zip(found, rows, strict=True)
         ]
 
-    def _explain(self, row: Any, meta: Mapping[str, Any], said: Any) -> Outcome:
+    def _explain(self, row: Any, meta: Mapping[str, Any], said: Any) -> MappingOutcome:
         """Find the expression that failed, by running them one by one."""
         text = orjson.dumps([{"r": row, "m": meta}], default=_number).decode()
-        items = f"(({self._items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self._items is not None else ""
+        items = f"(({self.items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self.items is not None else ""
         for field, source in self.expressions():
             if field not in self._single:
                 before = "" if field in ("selector.query", "itemsToParse") else items
@@ -109,8 +110,8 @@ class Program:
             try:
                 self._single[field].input_text(text).first()
             except (ValueError, StopIteration) as exc:
-                return Outcome(failure=Failure(field, source, first_line(exc)))
-        return Outcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))
+                return MappingOutcome(failure=Failure(field, source, first_line(exc)))
+        return MappingOutcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))
 
 
 def leaves(mapping: EntityMapping) -> Iterator[tuple[str, str]]:

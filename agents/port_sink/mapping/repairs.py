@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
-class Repair(NamedTuple):
+class MappingRepair(NamedTuple):
     """What was changed: `where` in the mapping, the text before and after (empty when it is not one), and why."""
 
     where: str
@@ -35,13 +35,13 @@ DATA_PATHS = {"/usage": ".data", "/models": ".data", "/dashboard/billing/usage":
 """Where the endpoints of the page keep their lists."""
 
 
-def expression(kind: str, field: str, source: str) -> tuple[str, list[Repair]]:
+def expression(kind: str, field: str, source: str) -> tuple[str, list[MappingRepair]]:
     """Return an expression of a resource of `kind`, repaired; `field` is `identifier`, `properties.date`, ..."""
     repairs = []
     for rule in _RULES:
         changed, why = rule(kind, field, source)
         if why:
-            repairs.append(Repair(field, source, changed, why))
+            repairs.append(MappingRepair(field, source, changed, why))
             source = changed
     return source, repairs
 

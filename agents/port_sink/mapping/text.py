@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tallystream.agents.port_sink.mapping.repairs import Repair
+from tallystream.agents.port_sink.mapping.repairs import MappingRepair
 from tallystream.schemas.errors import UsageError
 
 LONGEST = 1 << 20
@@ -35,7 +35,7 @@ _HOLDERS = {"query_params": 4, "properties": 6, "relations": 6}
 HINT = "put the whole expression in single quotes: identifier: '\"daily-\" + .day'"
 
 
-def parse(text: str) -> tuple[Any, list[Repair]]:
+def parse(text: str) -> tuple[Any, list[MappingRepair]]:
     """Return what the YAML holds, and what had to be repaired for it.
 
     Raises:
@@ -44,7 +44,7 @@ def parse(text: str) -> tuple[Any, list[Repair]]:
     """
     if len(text) > LONGEST:
         raise UsageError(f"a mapping of {len(text):,} characters is too long", "1 MiB is the limit")
-    repairs: list[Repair] = []
+    repairs: list[MappingRepair] = []
     lines = _one_list(_indented(text.expandtabs(2).splitlines(), repairs), repairs)
     try:
         return _load(lines), repairs
@@ -64,7 +64,7 @@ def _load(lines: list[str]) -> Any:
         raise UsageError(f"the mapping is not YAML: {' '.join(str(exc).split())[:200]}", HINT) from None
 
 
-def _quoted(lines: list[str], repairs: list[Repair]) -> list[str]:
+def _quoted(lines: list[str], repairs: list[MappingRepair]) -> list[str]:
     """Quote values that are no YAML by themselves."""
     done = []
     for line in lines:
@@ -78,7 +78,7 @@ def _quoted(lines: list[str], repairs: list[Repair]) -> list[str]:
         why = (
             f"YAML takes {value[:1]} for the beginning of something else: the whole expression is now in single quotes"
         )
-        repairs.append(Repair(head.strip().rstrip(":").lstrip("- "), value, quoted, why))
+        repairs.append(MappingRepair(head.strip().rstrip(":").lstrip("- "), value, quoted, why))
     return done
 
 
@@ -90,7 +90,7 @@ def _is_yaml(value: str) -> bool:
     return True
 
 
-def _indented(lines: list[str], repairs: list[Repair]) -> list[str]:
+def _indented(lines: list[str], repairs: list[MappingRepair]) -> list[str]:
     """Indent again what lost all its indentation."""
     content = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     keys = {found["key"] for line in content if (found := _KEY.match(line))}
@@ -113,18 +113,18 @@ def _indented(lines: list[str], repairs: list[Repair]) -> list[str]:
             free = None
         done.append("  " * depth + line)
     repairs.append(
-        Repair("the file", "", "", "its indentation was lost in copying: restored from the shape of a mapping")
+        MappingRepair("the file", "", "", "its indentation was lost in copying: restored from the shape of a mapping")
     )
     return done
 
 
-def _one_list(lines: list[str], repairs: list[Repair]) -> list[str]:
+def _one_list(lines: list[str], repairs: list[MappingRepair]) -> list[str]:
     """Make one list of several `resources:` after one another."""
     heads = [number for number, line in enumerate(lines) if line.rstrip() == "resources:"]
     if len(heads) < 2:
         return lines
     repairs.append(
-        Repair(
+        MappingRepair(
             "resources", "", "", f"`resources` is there {len(heads)} times and YAML keeps one: they are one list now"
         )
     )

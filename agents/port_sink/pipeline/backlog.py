@@ -6,11 +6,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-DocumentKey = tuple[str, bytes]
-"""Kind and key."""
 
-
-class Since(NamedTuple):
+class Waiting(NamedTuple):
     """Since when a document waits, and when the oldest change that made it wait was appended (None: nothing changed
     that we know of, it is only to be compared or sent again). Both in ms since the epoch.
     """
@@ -23,8 +20,8 @@ class Backlog:
     """Kinds are served in the order of `kinds`: what others relate to comes first, and sweeps after what is new."""
 
     def __init__(self, kinds: Iterable[str]) -> None:
-        self._fresh: dict[str, dict[bytes, Since]] = {kind: {} for kind in kinds}
-        self._swept: dict[str, dict[bytes, Since]] = {kind: {} for kind in kinds}
+        self._fresh: dict[str, dict[bytes, Waiting]] = {kind: {} for kind in kinds}
+        self._swept: dict[str, dict[bytes, Waiting]] = {kind: {} for kind in kinds}
         self._taken = 0
         self._came = asyncio.Event()
 
@@ -40,24 +37,24 @@ class Backlog:
         """Note that a document changed, and when that was appended."""
         have = self._fresh[kind].get(key)
         if have is None:
-            self._fresh[kind][key] = Since(appended_ms, appended_ms)
+            self._fresh[kind][key] = Waiting(appended_ms, appended_ms)
         elif have.appended_ms is None:
-            self._fresh[kind][key] = Since(have.ms, appended_ms)
+            self._fresh[kind][key] = Waiting(have.ms, appended_ms)
         self._came.set()
 
     def again(self, kind: str, key: bytes, now_ms: int) -> None:
         """Note that a document is to be sent again."""
-        self._fresh[kind].setdefault(key, Since(now_ms, None))
+        self._fresh[kind].setdefault(key, Waiting(now_ms, None))
         self._came.set()
 
-    def sweep(self, kind: str, keys: Iterable[bytes], now_ms: int) -> None:
+    def resync(self, kind: str, keys: Iterable[bytes], now_ms: int) -> None:
         """Note documents that may have changed."""
         swept = self._swept[kind]
         for key in keys:
-            swept.setdefault(key, Since(now_ms, None))
+            swept.setdefault(key, Waiting(now_ms, None))
         self._came.set()
 
-    def take(self, most: int) -> tuple[str, Sequence[tuple[bytes, Since]]] | None:
+    def take(self, most: int) -> tuple[str, Sequence[tuple[bytes, Waiting]]] | None:
         """Hand out documents of one kind with their times, oldest first; None when there are none. They count as
         waiting until the next call, or `mapped`.
         """

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
 import structlog
 
-from tallystream.agents.port_sink.documents import Kind
-from tallystream.agents.port_sink.errors import PortError, Why
+from tallystream.agents.port_sink.documents import DocumentKind
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client, PortAnswerError
-from tallystream.agents.port_sink.port.rate import Pace
-from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
+from tallystream.agents.port_sink.port.rate import RateLimiter
+from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
 from tallystream.streams.leader_election import Fence
 from tallystream.streams.service.clock import Clock
@@ -32,17 +32,21 @@ RETRY = 60.0
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Resync:
     """Puts every document into the backlog, at the start of a term and then every `interval` seconds."""
 
     table: GlobalTable
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, DocumentKind]
     backlog: Backlog
     metrics: SinkMetrics
     clock: Clock
     interval: float
     asked: asyncio.Event
-    """Set when somebody wants a sweep now."""
+    """Set when somebody wants a resync now."""
+    done: asyncio.Event
+    """Set once everything has been put into the backlog for the first time."""
+    stopped: Container[str] = ()
+    """Kinds that are left out."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -50,19 +54,22 @@ class Sweep:
             self.asked.clear()
             self.metrics.sweeps_run(running=True)
             for kind, documents in self.kinds.items():
+                if kind in self.stopped:
+                    continue
                 await self._kind(kind, documents)
             self.metrics.sweeps.inc()
             self.metrics.sweeps_run(running=False)
+            self.done.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.interval):
                     await self.asked.wait()
 
-    async def _kind(self, kind: str, documents: Kind) -> None:
-        every = documents.every(self.table)
-        while chunk := list(islice(every, CHUNK)):
+    async def _kind(self, kind: str, documents: DocumentKind) -> None:
+        keys = documents.keys(self.table)
+        while chunk := list(islice(keys, CHUNK)):
             while self.backlog.swept >= LOW:  # noqa: ASYNC110 - many take from it, nobody waits for long
                 await asyncio.sleep(TICK)
-            self.backlog.sweep(kind, chunk, self.clock.now_ns() // 1_000_000)
+            self.backlog.resync(kind, chunk, self.clock.now_ns() // 1_000_000)
             self.metrics.swept.inc(len(chunk))
             await asyncio.sleep(0)
 
@@ -75,10 +82,10 @@ class Retention:
     active since has a younger time, and so is its entity.
     """
 
-    client: Client
-    pace: Pace
+    client: PortClient
+    limiter: RateLimiter
     fence: Fence
-    ledger: Ledger
+    sent_index: SentIndex
     metrics: SinkMetrics
     clock: Clock
     seconds: float
@@ -106,16 +113,16 @@ class Retention:
 
     def _due(self) -> Iterator[EntityKey]:
         oldest = self.clock.now_ns() / 1e6 - self.seconds * 1000
-        return (key for key, sent in self.ledger.sent() if sent.at_ms is not None and sent.at_ms < oldest)
+        return (key for key, sent in self.sent_index.sent() if sent.at_ms is not None and sent.at_ms < oldest)
 
     async def _delete(self, blueprint: str, identifiers: list[str]) -> None:
-        await self.pace.wait()
+        await self.limiter.wait()
         await self.fence.ensure()
         try:
-            self.pace.heard(await api.delete(self.client, blueprint, identifiers, dependents=self.dependents))
+            self.limiter.observe(await api.delete(self.client, blueprint, identifiers, dependents=self.dependents))
         except PortAnswerError as exc:
-            if exc.why is not Why.NOT_FOUND:  # the blueprint is gone, and its entities with it
+            if exc.why is not PortFailureReason.NOT_FOUND:  # the blueprint is gone, and its entities with it
                 raise
-        await self.ledger.forget(EntityKey(blueprint, identifier) for identifier in identifiers)
+        await self.sent_index.forget(EntityKey(blueprint, identifier) for identifier in identifiers)
         self.metrics.deleted.labels(blueprint).inc(len(identifiers))
         log.info("deleted", blueprint=blueprint, entities=len(identifiers), rule=f"older than {self.seconds:g} s")

@@ -13,11 +13,11 @@ from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey
 from tallystream.agents.port_sink.port import api
 
 HEAD_START_MS = 2_000
-"""By how much entities that others relate to go before these."""
+"""Head start for relation targets."""
 
 
 @dataclass(frozen=True)
-class Item:
+class QueuedEntity:
     """An entity on its way, and what it is of. Times in ms since the epoch."""
 
     entity: Entity
@@ -32,17 +32,17 @@ class Item:
     attempts: int = 0
 
 
-class Outbox:
+class SendQueue:
     """`linger_ms` is how long an entity waits for others to share its request."""
 
     def __init__(self, linger_ms: int = 250) -> None:
         self._ranks: dict[str, int] = {}
         self._linger_ms = linger_ms
-        self._waiting: dict[str, dict[EntityKey, tuple[Item, int]]] = {}
+        self._waiting: dict[str, dict[EntityKey, tuple[QueuedEntity, int]]] = {}
         """By blueprint; with the time (ms) it came in."""
-        self._flying: dict[EntityKey, Item | None] = {}
+        self._flying: dict[EntityKey, QueuedEntity | None] = {}
         """What is under way, and the newer version that waits for it to land."""
-        self._parked: dict[EntityKey, tuple[Item, int]] = {}
+        self._parked: dict[EntityKey, tuple[QueuedEntity, int]] = {}
         """With the time (ms) at which to try again."""
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Outbox:
         self._ranks = dict(ranks)
 
     @property
-    def parked(self) -> int:
+    def deferred(self) -> int:
         """Return how many entities wait for another attempt."""
         return len(self._parked)
 
@@ -67,20 +67,20 @@ class Outbox:
         held = [item.since_ms for item in self._flying.values() if item is not None]
         return min((*waiting, *held), default=None)
 
-    def put(self, item: Item, now_ms: int) -> None:
+    def put(self, item: QueuedEntity, now_ms: int) -> None:
         """Take in a version that is newer than every one before; one of a lower `order` gives way to what is there."""
         key = item.entity.key
         if key in self._flying:
             self._flying[key] = _merged(self._flying[key], item)
             return
-        parked = self._parked.pop(key, None)
+        deferred = self._parked.pop(key, None)
         waiting = self._waiting.setdefault(key.blueprint, {})
         have = waiting.get(key)
-        before = have or parked
+        before = have or deferred
         newest = _merged(before[0] if before else None, item)
         waiting[key] = (newest, have[1] if have else now_ms)
 
-    def take(self, now_ms: int) -> tuple[str, list[Item]] | None:
+    def take(self, now_ms: int) -> tuple[str, list[QueuedEntity]] | None:
         """Hand out a batch: a full one, or one whose oldest entity has lingered; None when there is none yet."""
         self._unpark(now_ms)
         best: tuple[int, str] | None = None
@@ -94,7 +94,7 @@ class Outbox:
             best = turn if best is None else min(best, turn)
         if best is None:
             return None
-        waiting, batch = self._waiting[best[1]], list[Item]()
+        waiting, batch = self._waiting[best[1]], list[QueuedEntity]()
         for item, _ in waiting.values():
             if batch and not api.fits([one.entity for one in batch], item.entity):
                 break
@@ -104,7 +104,7 @@ class Outbox:
             self._flying[item.entity.key] = None
         return best[1], batch
 
-    def newest(self, items: Iterable[Item]) -> list[Item]:
+    def newest(self, items: Iterable[QueuedEntity]) -> list[QueuedEntity]:
         """Return what to send in place of items under way that have to be sent again."""
         found = []
         for item in items:
@@ -113,13 +113,13 @@ class Outbox:
             self._flying[item.entity.key] = None
         return found
 
-    def landed(self, item: Item, now_ms: int) -> None:
+    def ack(self, item: QueuedEntity, now_ms: int) -> None:
         """Note that an item is under way no more, whatever became of it."""
         held = self._flying.pop(item.entity.key, None)
         if held is not None:
             self.put(held, now_ms)
 
-    def park(self, item: Item, until_ms: int, now_ms: int) -> None:
+    def defer(self, item: QueuedEntity, until_ms: int, now_ms: int) -> None:
         """Try an item under way again at `until_ms`, unless a newer version waits already."""
         key = item.entity.key
         held = self._flying.pop(key, None)
@@ -150,7 +150,7 @@ class Outbox:
                 self._waiting.setdefault(key.blueprint, {})[key] = (item, until)
 
 
-def _merged(before: Item | None, item: Item) -> Item:
+def _merged(before: QueuedEntity | None, item: QueuedEntity) -> QueuedEntity:
     """Return the one of two versions that is right, standing for both of their changes."""
     if before is None:
         return item

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from tallystream.agents.port_sink.dead_letters import Letters
-from tallystream.agents.port_sink.errors import PortError, Why
+from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.metrics import SinkMetrics
-from tallystream.agents.port_sink.pipeline.send_queue import Item, Outbox
+from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity, SendQueue
 from tallystream.agents.port_sink.port import api
-from tallystream.agents.port_sink.port.client import Client, PortAnswerError
-from tallystream.agents.port_sink.port.rate import Pace
-from tallystream.agents.port_sink.state.in_doubt import Doubts
-from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
+from tallystream.agents.port_sink.port.rate import RateLimiter
+from tallystream.agents.port_sink.result import SinkResult
+from tallystream.agents.port_sink.state.in_doubt import InDoubt
+from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.schemas.errors import RetryableError
 from tallystream.streams.leader_election import Fence
 from tallystream.streams.service.backoff import Backoff
@@ -33,7 +34,7 @@ REQUEST_BACKOFF = Backoff(first=0.5, longest=60.0)
 MOST_RETRY_AFTER = 600.0
 """Seconds: a Retry-After beyond it is not believed."""
 IDLE = 0.05
-UNSURE = frozenset({Why.UNANSWERED, Why.SERVER})
+UNSURE = frozenset({PortFailureReason.UNANSWERED, PortFailureReason.SERVER})
 """After these it is not known whether the request was, or will be, carried out."""
 
 
@@ -47,19 +48,20 @@ class WriterClosingError(RetryableError):
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Sender:
     """The senders of one term."""
 
-    client: Client
-    pace: Pace
+    client: PortClient
+    limiter: RateLimiter
     fence: Fence
-    ledger: Ledger
-    letters: Letters
-    outbox: Outbox
-    doubts: Doubts
+    sent_index: SentIndex
+    dead_letters: DeadLetterWriter
+    send_queue: SendQueue
+    in_doubt: InDoubt
     metrics: SinkMetrics
     clock: Clock
-    said: Callable[[str | None], None]
+    on_status: Callable[[str | None], None]
+    result: SinkResult = field(default_factory=SinkResult)
     merge: bool = True
     create_missing: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,7 +77,7 @@ class Delivery:
 
         """
         while not self.closing.is_set():
-            taken = self.outbox.take(self.now_ms())
+            taken = self.send_queue.take(self.now_ms())
             if taken is not None:
                 with suppress(WriterClosingError):
                     await self._deliver(slot, *taken)
@@ -90,7 +92,7 @@ class Delivery:
         """Return the time in ms since the epoch."""
         return self.clock.now_ns() // 1_000_000
 
-    async def _deliver(self, slot: int, blueprint: str, items: Sequence[Item]) -> None:
+    async def _deliver(self, slot: int, blueprint: str, items: Sequence[QueuedEntity]) -> None:
         attempt = 0
         while True:
             try:
@@ -99,34 +101,34 @@ class Delivery:
                 self.metrics.requests.labels(exc.why.value).inc()
                 if exc.why in UNSURE:
                     # It may be on its way still when its repetition has long landed, and land on something newer.
-                    plan = self.ledger.retire(slot)
+                    plan = self.sent_index.retire(slot)
                     if plan is not None:
-                        self.doubts.add(plan, self.now_ms() + int(self.client.config.timeout * 1000))
+                        self.in_doubt.add(plan, self.now_ms() + int(self.client.config.timeout * 1000))
                 else:
-                    self.ledger.answered(slot)
+                    self.sent_index.answered(slot)
                 if not exc.retryable:
                     await self._rejected(slot, blueprint, items, exc)
                     return
                 await self._pause(exc, attempt)
                 attempt += 1
-                items = self.outbox.newest(items)
+                items = self.send_queue.newest(items)
                 continue
-            self.pace.heard(headers)
-            self.metrics.paced(self.pace.rate, self.pace.remaining)
-            self.said(None)
+            self.limiter.observe(headers)
+            self.metrics.paced(self.limiter.rate, self.limiter.remaining)
+            self.on_status(None)
             await self._settle(blueprint, items, results)
-            self.ledger.answered(slot)
+            self.sent_index.answered(slot)
             return
 
     async def _request(
-        self, slot: int, blueprint: str, items: Sequence[Item]
+        self, slot: int, blueprint: str, items: Sequence[QueuedEntity]
     ) -> tuple[Mapping[str, str], list[api.Failed | None]]:
-        await self.pace.wait()
+        await self.limiter.wait()
         await self.client.tokens.get()
         await self.fence.ensure()
         if self.closing.is_set():
             raise WriterClosingError
-        await self.ledger.plan(slot, items, self.now_ms() + int(self.client.tokens.longest * 1000))
+        await self.sent_index.plan(slot, items, self.now_ms() + int(self.client.tokens.longest * 1000))
         await self.fence.ensure()
         entities = [item.entity for item in items]
         return await api.upsert(self.client, blueprint, entities, merge=self.merge, create_missing=self.create_missing)
@@ -134,13 +136,13 @@ class Delivery:
     async def _pause(self, exc: PortError, attempt: int) -> None:
         """Wait until the same request may be accepted."""
         headers = exc.headers if isinstance(exc, PortAnswerError) else {}
-        if exc.why is Why.THROTTLED:
+        if exc.why is PortFailureReason.THROTTLED:
             self.metrics.throttled.inc()
-            seconds = self.pace.throttled(headers, exc.retry_after, attempt)
-            self.metrics.paced(self.pace.rate, self.pace.remaining)
+            seconds = self.limiter.throttled(headers, exc.retry_after, attempt)
+            self.metrics.paced(self.limiter.rate, self.limiter.remaining)
             log.warning("throttled", seconds=round(seconds, 1), hint=exc.hint)
             return
-        self.said(exc.message)
+        self.on_status(exc.message)
         seconds = REQUEST_BACKOFF.delay(attempt, at_least=min(exc.retry_after or 0.0, MOST_RETRY_AFTER))
         if attempt in (0, 5) or attempt % 20 == 0:
             log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=round(seconds, 1))
@@ -149,10 +151,10 @@ class Delivery:
                 await self.closing.wait()
                 raise WriterClosingError
 
-    async def _rejected(self, slot: int, blueprint: str, items: Sequence[Item], exc: PortError) -> None:
+    async def _rejected(self, slot: int, blueprint: str, items: Sequence[QueuedEntity], exc: PortError) -> None:
         """Deal with a request that Port refuses as a whole."""
         now = self.now_ms()
-        if exc.why is Why.NOT_FOUND:
+        if exc.why is PortFailureReason.NOT_FOUND:
             log.warning("blueprint_missing", blueprint=blueprint, hint=exc.hint)
             for item in items:
                 await self._again(item, f"{exc.message} (blueprint {blueprint})", now)
@@ -165,18 +167,21 @@ class Delivery:
             return
         await self._dead(items[0], exc.message, now)
 
-    async def _settle(self, blueprint: str, items: Sequence[Item], results: Sequence[api.Failed | None]) -> None:
+    async def _settle(
+        self, blueprint: str, items: Sequence[QueuedEntity], results: Sequence[api.Failed | None]
+    ) -> None:
         """Note what was written; what was not is tried again, or given up."""
         written = [item for item, failed in zip(items, results, strict=True) if failed is None]
         if written:
-            await self.ledger.note(written)
+            await self.sent_index.note(written)
             self.metrics.upserted.labels(blueprint).inc(len(written))
+            self.result.written += len(written)
         now = self.now_ms()
         for item in written:
             if item.appended_ms is not None:
                 self.metrics.row_to_port.observe(max(0, now - item.appended_ms) / 1000)
-            self.doubts.forced.discard(item.entity.key)
-            self.outbox.landed(item, now)
+            self.in_doubt.forced.discard(item.entity.key)
+            self.send_queue.ack(item, now)
         self.metrics.requests.labels("ok" if len(written) == len(items) else "partial").inc()
         for item, failed in zip(items, results, strict=True):
             if failed is None:
@@ -187,18 +192,19 @@ class Delivery:
                 await self._again(item, f"Port answered {failed.status}: {failed.message}", now)
             else:
                 await self._dead(item, f"Port answered {failed.status}: {failed.message}", now)
-        self.outbox.wake((item.entity.key.identifier for item in written), now)
+        self.send_queue.wake((item.entity.key.identifier for item in written), now)
 
-    async def _again(self, item: Item, why: str, now_ms: int) -> None:
+    async def _again(self, item: QueuedEntity, why: str, now_ms: int) -> None:
         """Try an entity again later, for a bounded number of times."""
         if item.attempts + 1 >= ATTEMPTS:
             await self._dead(item, f"given up after {ATTEMPTS} attempts: {why}", now_ms)
             return
         pause_ms = int(ENTITY_BACKOFF.delay(item.attempts) * 1000)
-        self.outbox.park(item, now_ms + pause_ms, now_ms)
+        self.send_queue.defer(item, now_ms + pause_ms, now_ms)
 
-    async def _dead(self, item: Item, why: str, now_ms: int) -> None:
-        await self.letters.refused(item, why)
+    async def _dead(self, item: QueuedEntity, why: str, now_ms: int) -> None:
+        await self.dead_letters.refused(item, why)
         self.metrics.failed.labels(item.entity.key.blueprint).inc()
-        self.doubts.forced.discard(item.entity.key)
-        self.outbox.landed(item, now_ms)
+        self.result.refused += 1
+        self.in_doubt.forced.discard(item.entity.key)
+        self.send_queue.ack(item, now_ms)

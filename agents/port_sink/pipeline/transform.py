@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from tallystream.agents.port_sink.dead_letters import Letters
-from tallystream.agents.port_sink.documents import Document, Kind
+from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
+from tallystream.agents.port_sink.documents import Document, DocumentKind
 from tallystream.agents.port_sink.mapping import Failure, Mapper
 from tallystream.agents.port_sink.mapping.entities import Entity, Rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.agents.port_sink.metrics import SinkMetrics
-from tallystream.agents.port_sink.pipeline.backlog import Backlog, Since
+from tallystream.agents.port_sink.pipeline.backlog import Backlog, Waiting
 from tallystream.agents.port_sink.pipeline.samples import Samples
-from tallystream.agents.port_sink.pipeline.send_queue import Item, Outbox
-from tallystream.agents.port_sink.state.in_doubt import Doubts
-from tallystream.agents.port_sink.state.sent import Ledger
+from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity, SendQueue
+from tallystream.agents.port_sink.result import SinkResult
+from tallystream.agents.port_sink.state.in_doubt import InDoubt
+from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
 from tallystream.streams.service.clock import Clock
 
@@ -27,44 +28,48 @@ FULL_PAUSE = 0.02
 
 
 @dataclass(frozen=True)
-class Assembly:
+class Transform:
     """The mapping of one term."""
 
     table: GlobalTable
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, DocumentKind]
     mapper: Mapper
     rules: Mapping[str, Rules]
     """Of Port's blueprints, by identifier."""
-    ledger: Ledger
-    letters: Letters
+    sent_index: SentIndex
+    dead_letters: DeadLetterWriter
     backlog: Backlog
-    outbox: Outbox
-    doubts: Doubts
+    send_queue: SendQueue
+    in_doubt: InDoubt
     metrics: SinkMetrics
     clock: Clock
     room: Callable[[], int]
     """How many entities may be on their way: about what Port takes in two seconds, so that news need not queue long."""
     retention: float | None
     samples: Samples
-    given: Callable[[], None]
-    """Called when the outbox has been given something."""
+    on_enqueued: Callable[[], None]
+    """Called when the send queue has been given something."""
+    stopped: Container[str] = ()
+    """Kinds that are not written because Port lacks a blueprint of theirs: all of each is compared once it has it."""
+    result: SinkResult = field(default_factory=SinkResult)
 
     async def run(self) -> None:
         """Map what changes, until cancelled."""
         while True:
-            if len(self.outbox) - self.outbox.parked >= self.room():
+            if len(self.send_queue) - self.send_queue.deferred >= self.room():
                 await asyncio.sleep(FULL_PAUSE)
                 continue
             taken = self.backlog.take(CHUNK)
             if taken is None:
                 await self.backlog.wait()
                 continue
-            await self._map(*taken)
+            if taken[0] not in self.stopped:
+                await self._map(*taken)
             self.backlog.mapped()
             await asyncio.sleep(0)
 
-    async def _map(self, kind: str, changed: Sequence[tuple[bytes, Since]]) -> None:
-        documents: list[tuple[bytes, Since, Document]] = []
+    async def _map(self, kind: str, changed: Sequence[tuple[bytes, Waiting]]) -> None:
+        documents: list[tuple[bytes, Waiting, Document]] = []
         rows: list[tuple[Any, Mapping[str, Any]]] = []
         owners: list[tuple[int, int]] = []
         oldest = self._oldest_ms()
@@ -78,6 +83,7 @@ class Assembly:
             documents.append((key, since, document))
         self.samples.keep(kind, [record for record, _ in rows])
         found = self.mapper.run(kind, rows, self.rules)
+        self.result.note_mapped(kind, len(rows), len({row for row, _ in (*found.entities, *found.failures)}))
         entities: dict[int, list[tuple[int, Entity]]] = {}
         failures: dict[int, list[tuple[int, Failure]]] = {}
         for row, entity in found.entities:
@@ -89,32 +95,33 @@ class Assembly:
             self._offer(kind, key, since, document, [entity for _, entity in mapped.entities])
             if mapped.failures:
                 self.metrics.mapping_errors.labels(kind).inc(len(mapped.failures))
+                self.result.unmapped += len(mapped.failures)
                 refused = [(owners[row][1], failure, rows[row][0]) for row, failure in mapped.failures]
-                await self.letters.unmapped(kind, key, refused)
+                await self.dead_letters.unmapped(kind, key, refused)
 
-    def _offer(self, kind: str, key: bytes, since: Since, document: Document, entities: Sequence[Entity]) -> None:
+    def _offer(self, kind: str, key: bytes, since: Waiting, document: Document, entities: Sequence[Entity]) -> None:
         """Put entities on their way unless Port has them already, or has them from a document that is right."""
         now = self.clock.now_ns() // 1_000_000
-        given = False
+        enqueued = False
         for entity in entities:
-            sent = self.ledger.get(entity.key)
+            sent = self.sent_index.get(entity.key)
             if sent is not None:
                 another = (sent.kind, sent.key) != (kind, key)
                 if another and sent.kind == kind and sent.order > document.order:
                     continue
                 if sent.digest == entity.digest:
-                    if entity.key not in self.doubts.forced:
+                    if entity.key not in self.in_doubt.forced:
                         self.metrics.unchanged.labels(entity.key.blueprint).inc()
-                        # A newer version that was on its way, and is no more what is right, must not arrive after all.
-                        if not self.outbox.holds(entity.key):
+                        # A newer version on its way, which has become wrong since, must not arrive after all.
+                        if not self.send_queue.holds(entity.key):
                             continue
                     else:
                         self.metrics.resent.inc()
-            item = Item(entity, kind, key, document.order, document.at_ms, since.ms, since.appended_ms)
-            self.outbox.put(item, now)
-            given = True
-        if given:
-            self.given()
+            item = QueuedEntity(entity, kind, key, document.order, document.at_ms, since.ms, since.appended_ms)
+            self.send_queue.put(item, now)
+            enqueued = True
+        if enqueued:
+            self.on_enqueued()
 
     def _oldest_ms(self) -> float:
         return -1 if self.retention is None else self.clock.now_ns() / 1e6 - self.retention * 1000

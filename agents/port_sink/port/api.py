@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import orjson
 
-from tallystream.agents.port_sink.errors import PortError, Why
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.mapping.entities import Entity
-from tallystream.agents.port_sink.port.client import Client, PortAnswerError
+from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
 
 BULK = 20
 """Entities a bulk request takes."""
@@ -46,7 +46,7 @@ def fits(entities: Sequence[Entity], another: Entity) -> bool:
 
 
 async def upsert(
-    client: Client, blueprint: str, entities: Sequence[Entity], *, merge: bool, create_missing: bool
+    client: PortClient, blueprint: str, entities: Sequence[Entity], *, merge: bool, create_missing: bool
 ) -> tuple[Mapping[str, str], list[Failed | None]]:
     """Write entities; return the answer's headers, and for each entity None or why it was not written.
 
@@ -72,12 +72,16 @@ async def upsert(
             results[index] = Failed(int(error.get("statusCode", 422)), str(error.get("message") or error.get("error")))
     unsaid = [index for index, result in enumerate(results) if result is None and index not in done]
     if unsaid:
-        raise PortError(Why.UNANSWERED, f"Port's answer says nothing of {len(unsaid)} of {len(results)} entities")
+        raise PortError(
+            PortFailureReason.UNANSWERED, f"Port's answer says nothing of {len(unsaid)} of {len(results)} entities"
+        )
     return answer.headers, results
 
 
-async def delete(client: Client, blueprint: str, identifiers: Sequence[str], *, dependents: bool) -> Mapping[str, str]:
-    """Delete entities; those that do not exist are no error. Returns the answer's headers.
+async def delete(
+    client: PortClient, blueprint: str, identifiers: Sequence[str], *, dependents: bool
+) -> Mapping[str, str]:
+    """Delete entities; those that do not exist are not an error. Returns the answer's headers.
 
     Raises:
         PortError: none was deleted, or it is not known.
@@ -92,7 +96,7 @@ async def delete(client: Client, blueprint: str, identifiers: Sequence[str], *, 
     return answer.headers
 
 
-async def blueprint(client: Client, identifier: str) -> dict[str, Any] | None:
+async def blueprint(client: PortClient, identifier: str) -> dict[str, Any] | None:
     """Return a blueprint as Port has it, None when it has none.
 
     Raises:
@@ -102,14 +106,14 @@ async def blueprint(client: Client, identifier: str) -> dict[str, Any] | None:
     try:
         answer = await client.request("GET", f"/blueprints/{quote(identifier, safe='')}")
     except PortAnswerError as exc:
-        if exc.why is Why.NOT_FOUND:
+        if exc.why is PortFailureReason.NOT_FOUND:
             return None
         raise
     found: dict[str, Any] = answer.body["blueprint"]
     return found
 
 
-async def create_blueprint(client: Client, definition: Mapping[str, Any]) -> bool:
+async def create_blueprint(client: PortClient, definition: Mapping[str, Any]) -> bool:
     """Create a blueprint; False when there is one already.
 
     Raises:
@@ -125,7 +129,7 @@ async def create_blueprint(client: Client, definition: Mapping[str, Any]) -> boo
     return True
 
 
-async def patch_blueprint(client: Client, identifier: str, fields: Mapping[str, Any]) -> None:
+async def patch_blueprint(client: PortClient, identifier: str, fields: Mapping[str, Any]) -> None:
     """Replace the given fields of a blueprint.
 
     Raises:

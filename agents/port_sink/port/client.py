@@ -12,17 +12,17 @@ import aiohttp
 import orjson
 
 from tallystream import __version__
-from tallystream.agents.port_sink.errors import PortError, Why
-from tallystream.agents.port_sink.port.token import Tokens
+from tallystream.agents.port_sink.errors import PortError, PortFailureReason
+from tallystream.agents.port_sink.port.token import AccessTokens
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.http import retry_after, trust
 
-EU, US = "https://api.getport.io", "https://api.us.getport.io"
+EU = "https://api.getport.io"
 MAX_ANSWER = 16 << 20
 
 
 @dataclass(frozen=True)
-class ClientConfig:
+class PortClientConfig:
     """How to reach Port. Durations in seconds."""
 
     client_id: str
@@ -52,13 +52,13 @@ class ClientConfig:
         """Return the TLS context.
 
         Raises:
-            UsageError: the CA file cannot be read or is none.
+            UsageError: the CA file cannot be read or does not hold certificates.
 
         """
         return trust(self.ca, "TALLYSTREAM_PORT_CA")
 
 
-class Answer(NamedTuple):
+class PortAnswer(NamedTuple):
     """An answer below 400."""
 
     status: int
@@ -72,14 +72,14 @@ class PortAnswerError(PortError):
     headers: Mapping[str, str] = {}
 
 
-class Client:
+class PortClient:
     """An HTTP client, as an async context manager."""
 
-    def __init__(self, config: ClientConfig, clock: Clock | None = None) -> None:
+    def __init__(self, config: PortClientConfig, clock: Clock | None = None) -> None:
         self.config = config
         self._clock = clock or SystemClock()
         self._ssl = config.ssl_context()
-        self.tokens = Tokens(self._ask, self._clock)
+        self.tokens = AccessTokens(self._ask, self._clock)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -98,12 +98,12 @@ class Client:
 
     async def request(
         self, method: str, path: str, *, body: bytes | None = None, query: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> PortAnswer:
         """Return the answer of one authorised request; a token that is refused is renewed once.
 
         Raises:
             PortAnswerError: Port answered 400 or above.
-            PortError: there is no whole answer.
+            PortError: the answer did not arrive, or not whole.
 
         """
         for last in (False, True):
@@ -125,15 +125,19 @@ class Client:
             if exc.retryable:
                 raise
             # Not about what is to be written, but about where and as whom.
-            raise PortError(Why.CREDENTIALS, exc.message, _HINTS[Why.CREDENTIALS], status=exc.status) from None
+            raise PortError(
+                PortFailureReason.CREDENTIALS, exc.message, _HINTS[PortFailureReason.CREDENTIALS], status=exc.status
+            ) from None
         text, seconds = answer.body.get("accessToken"), answer.body.get("expiresIn")
         if not isinstance(text, str) or not isinstance(seconds, int | float) or seconds <= 0:
-            raise PortError(Why.SERVER, "Port's answer holds no access token", _HINTS[Why.SERVER])
+            raise PortError(
+                PortFailureReason.SERVER, "Port's answer holds no access token", _HINTS[PortFailureReason.SERVER]
+            )
         return text, float(seconds)
 
     async def _once(
         self, method: str, path: str, body: bytes | None, query: Mapping[str, str] | None, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> PortAnswer:
         assert self._session is not None, "used outside of its context"
         try:
             async with self._session.request(
@@ -150,12 +154,14 @@ class Client:
         # None of these errors is repeated in words: some hold the request with its headers.
         except TimeoutError:
             why = f"no whole answer in {self.config.timeout:g} s"
-            raise PortError(Why.UNANSWERED, why, _HINTS[Why.UNANSWERED]) from None
+            raise PortError(PortFailureReason.UNANSWERED, why, _HINTS[PortFailureReason.UNANSWERED]) from None
         except aiohttp.ClientConnectorCertificateError:
-            raise PortError(Why.TLS, "Port's certificate is not trusted", _HINTS[Why.TLS]) from None
+            raise PortError(
+                PortFailureReason.TLS, "Port's certificate is not trusted", _HINTS[PortFailureReason.TLS]
+            ) from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             why = f"the connection failed ({type(exc).__name__})"
-            raise PortError(Why.UNANSWERED, why, _HINTS[Why.UNANSWERED]) from None
+            raise PortError(PortFailureReason.UNANSWERED, why, _HINTS[PortFailureReason.UNANSWERED]) from None
         try:
             answer = orjson.loads(raw) if raw else {}
         except ValueError:
@@ -163,13 +169,15 @@ class Client:
         if status >= 300:
             raise self._refusal(status, answer, given)
         if not isinstance(answer, dict):
-            raise PortError(Why.UNANSWERED, "Port's answer is not whole JSON", _HINTS[Why.UNANSWERED])
-        return Answer(status, answer, given)
+            raise PortError(
+                PortFailureReason.UNANSWERED, "Port's answer is not whole JSON", _HINTS[PortFailureReason.UNANSWERED]
+            )
+        return PortAnswer(status, answer, given)
 
     def _refusal(self, status: int, answer: Any, headers: Mapping[str, str]) -> PortAnswerError:
         said = answer.get("message") or answer.get("error") if isinstance(answer, dict) else None
         text = f"Port answered {status}" + (f": {self._scrubbed(said)}" if isinstance(said, str) else "")
-        why = _STATUS.get(status, Why.SERVER if status >= 500 else Why.REJECTED)
+        why = _STATUS.get(status, PortFailureReason.SERVER if status >= 500 else PortFailureReason.REJECTED)
         refusal = PortAnswerError(
             why, text, _HINTS[why], status=status, retry_after=retry_after(headers.get("Retry-After", ""), self._clock)
         )
@@ -190,17 +198,22 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 _STATUS = {
-    401: Why.CREDENTIALS, 403: Why.CREDENTIALS, 404: Why.NOT_FOUND, 408: Why.UNANSWERED, 413: Why.TOO_LARGE,
-    429: Why.THROTTLED,
-}  # fmt: skip
+    401: PortFailureReason.CREDENTIALS,
+    403: PortFailureReason.CREDENTIALS,
+    404: PortFailureReason.NOT_FOUND,
+    408: PortFailureReason.UNANSWERED,
+    413: PortFailureReason.TOO_LARGE,
+    429: PortFailureReason.THROTTLED,
+}
 _HINTS = {
-    Why.CREDENTIALS: "check TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... > Credentials),"
-    " and that TALLYSTREAM_PORT_BASE_URL is your account's region",
-    Why.NOT_FOUND: "is the blueprint there? `tallystream port blueprints diff`",
-    Why.TOO_LARGE: "one entity is over 1 MiB: map fewer properties",
-    Why.REJECTED: "`tallystream port blueprints diff` shows whether blueprint and mapping fit",
-    Why.THROTTLED: "something else uses up the organisation's rate limit",
-    Why.SERVER: "Port's status page may know more",
-    Why.UNANSWERED: "is Port (or the proxy) reachable from here? TALLYSTREAM_PORT_BASE_URL, TALLYSTREAM_PORT_PROXY",
-    Why.TLS: "TALLYSTREAM_PORT_CA names your CA",
+    PortFailureReason.CREDENTIALS: "check TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... >"
+    " Credentials), and that TALLYSTREAM_PORT_BASE_URL is your account's region",
+    PortFailureReason.NOT_FOUND: "is the blueprint there? `tallystream port blueprints diff`",
+    PortFailureReason.TOO_LARGE: "one entity is over 1 MiB: map fewer properties",
+    PortFailureReason.REJECTED: "`tallystream port blueprints diff` shows whether blueprint and mapping fit",
+    PortFailureReason.THROTTLED: "something else uses up the organisation's rate limit",
+    PortFailureReason.SERVER: "Port's status page may know more",
+    PortFailureReason.UNANSWERED: "is Port (or the proxy) reachable from here? TALLYSTREAM_PORT_BASE_URL,"
+    " TALLYSTREAM_PORT_PROXY",
+    PortFailureReason.TLS: "TALLYSTREAM_PORT_CA names your CA",
 }

@@ -1,4 +1,4 @@
-"""How fast to ask: a steady pace planned from Port's rate headers, so that its limit is not met in steady state.
+"""Rate limiter: a steady rate planned from Port's rate headers, so that its limit is not met in steady state.
 
 Port counts an organisation's calls in periods (`x-ratelimit-limit` calls in `x-ratelimit-period` seconds, `-remaining`
 of them left until `-reset`). We spread 90% of what remains evenly over what is left of the period, never faster than
@@ -26,7 +26,7 @@ WHOLE = 1 - 1e-6
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class Pace:
+class RateLimiter:
     """A token bucket whose rate follows the headers. One for each family of routes."""
 
     def __init__(self, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
@@ -47,7 +47,7 @@ class Pace:
                 await self._sleep(seconds)
             self._saved -= 1
 
-    def heard(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str]) -> None:
         """Plan anew from an answer's headers; answers without them change nothing."""
         try:
             limit, period = int(headers["x-ratelimit-limit"]), float(headers["x-ratelimit-period"])

@@ -15,7 +15,7 @@ Ask = Callable[[], Awaitable[tuple[str, float]]]
 
 
 @dataclass(frozen=True)
-class Token:
+class AccessToken:
     """The token's text never shows."""
 
     text: str
@@ -26,18 +26,18 @@ class Token:
         return "Token(...)"
 
 
-class Tokens:
+class AccessTokens:
     """Gives the token in force; one request at a time asks for a new one."""
 
     def __init__(self, ask: Ask, clock: Clock) -> None:
         self._ask = ask
         self._clock = clock
-        self._token: Token | None = None
+        self._token: AccessToken | None = None
         self._turn = asyncio.Lock()
         self.longest = 0.0
         """Seconds that the longest-lived token so far was good for: a request begun now is refused after that."""
 
-    async def get(self) -> Token:
+    async def get(self) -> AccessToken:
         """Return a token that is good for a while.
 
         Raises:
@@ -53,13 +53,13 @@ class Tokens:
             assert self._token is not None
             return self._token
 
-    def refused(self, token: Token) -> None:
+    def refused(self, token: AccessToken) -> None:
         """Note that Port refuses a token although it should be good."""
         if self._token is token:
             self._token = None
 
-    async def _new(self) -> Token:
+    async def _new(self) -> AccessToken:
         asked = self._clock.monotonic()
         text, seconds = await self._ask()
         self.longest = max(self.longest, seconds)
-        return Token(text, asked + seconds - min(AHEAD, seconds / 5))
+        return AccessToken(text, asked + seconds - min(AHEAD, seconds / 5))

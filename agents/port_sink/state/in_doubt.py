@@ -4,9 +4,9 @@ Three ways a write of unknown fate comes about, and what follows:
 
 - A request of ours got no answer. It is sent again at once, and its entities once more a request timeout later, when
   the first one can no longer be on its way.
-- Another sink was active before and ended, or was paused, in mid-request (`ledger.plans`). Its entities are sent again
-  at once, after its session and request timeouts, and for the last time when the access token that its request carries
-  has expired: a paused process could be woken until then, and Port would still accept what it sends.
+- Another sink was active before and ended, or was paused, in mid-request (`SentIndex.plans`). Its entities are sent
+  again at once, after its session and request timeouts, and for the last time when the access token that its request
+  carries has expired: a paused process could be woken until then, and Port would still accept what it sends.
 - Another sink notes, while we are active, that it has written: it was paused and has been woken. Its entities are sent
   again at once.
 
@@ -26,7 +26,7 @@ from tallystream.schemas.port import PlannedRequest
 MARGIN_MS = 60_000
 """How far Port's clock and ours may be apart when it is about tokens."""
 PATIENCE_MS = 86_400_000
-"""After this long a plan is settled although an entity of it was not sent: there is no document of it any more."""
+"""After this long a plan is settled although an entity of it was not sent: its document is gone."""
 
 
 class Doubt(NamedTuple):
@@ -47,7 +47,7 @@ class _Due(NamedTuple):
     plan: PlannedRequest
 
 
-class Doubts:
+class InDoubt:
     """What is to be sent again, and when (ms since the epoch)."""
 
     def __init__(self) -> None:
@@ -87,14 +87,14 @@ class Doubts:
 
     def due(self, now_ms: int) -> list[Doubt]:
         """Return what is to be sent again now; all of it is forced."""
-        doubts = list[Doubt]()
+        in_doubt = list[Doubt]()
         while self._due and self._due[0].at_ms <= now_ms:
             one = heapq.heappop(self._due)
-            doubts += _doubts(one.plan)
+            in_doubt += _doubts(one.plan)
             if one.last:
                 self._last.append((now_ms, one.plan))
-        self.forced.update(doubt.entity for doubt in doubts)
-        return doubts
+        self.forced.update(doubt.entity for doubt in in_doubt)
+        return in_doubt
 
     def settled(self, now_ms: int) -> list[PlannedRequest]:
         """Return, once, the plans whose entities have been sent since they were due for the last time."""

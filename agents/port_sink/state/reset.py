@@ -36,5 +36,5 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
 
 
 def _is(key: bytes, blueprint: str | None) -> bool:
-    parts = keys.split(key)
-    return parts[0] == "entity" and len(parts) == 3 and blueprint in (None, parts[1])
+    context = keys.split(key)
+    return context[0] == "entity" and len(context) == 3 and blueprint in (None, context[1])

@@ -16,13 +16,13 @@ from typing import Annotated, Self
 import orjson
 from pydantic import Field, TypeAdapter
 
-from tallystream.agents.port_sink.documents.feeds import Latest
+from tallystream.agents.port_sink.documents.feeds import LatestFeed
 from tallystream.agents.port_sink.mapping.entities import EntityKey
-from tallystream.agents.port_sink.pipeline.send_queue import Item
+from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity
 from tallystream.schemas import keys
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.port import PlannedEntity, PlannedRequest, PortSource, SentEntity, SinkTerm, SweepRequest
-from tallystream.streams.kafka.global_table import GlobalTable, Row
+from tallystream.streams.kafka.global_table import GlobalTable, TableRow
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.producer import new_producer
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -40,7 +40,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentRecord:
     """What Port has of an entity. `noted_ms` is the broker's time of the note."""
 
     digest: str
@@ -52,7 +52,7 @@ class Sent:
     noted_ms: int
 
 
-class Ledger:
+class SentIndex:
     """The topic through the local copy, and a producer to it; an async context manager. `writer` is this process."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, table: GlobalTable, writer: str) -> None:
@@ -67,9 +67,9 @@ class Ledger:
         """By sender, the plan of a request that is not answered yet."""
 
     @staticmethod
-    def feed(topic: str) -> Latest:
+    def feed(topic: str) -> LatestFeed:
         """Return the feed that brings the topic into the local copy."""
-        return Latest(topic, PREFIX, _key_of)
+        return LatestFeed(topic, PREFIX, _key_of)
 
     async def __aenter__(self) -> Self:
         self._producer = new_producer(self._kafka)
@@ -79,18 +79,18 @@ class Ledger:
     async def __aexit__(self, *_: object) -> None:
         await close(self._producer, within=None)
 
-    def get(self, key: EntityKey) -> Sent | None:
+    def get(self, key: EntityKey) -> SentRecord | None:
         """Return what Port has of an entity, None when nothing was ever noted."""
         kept = self._table.get(PREFIX + keys.join("entity", *key))
         return None if kept is None else _sent(kept.value, kept.timestamp)
 
-    def sent(self) -> Iterator[tuple[EntityKey, Sent]]:
+    def sent(self) -> Iterator[tuple[EntityKey, SentRecord]]:
         """Iterate over all that was noted."""
         for row, kept in self._table.scan(_ENTITY):
             _, blueprint, identifier = keys.split(row[len(PREFIX) :])
             yield EntityKey(blueprint, identifier), _sent(kept.value, kept.timestamp)
 
-    def read(self, row: bytes) -> tuple[EntityKey, Sent] | None:
+    def read(self, row: bytes) -> tuple[EntityKey, SentRecord] | None:
         """Return a row of the local copy when it is a noted entity."""
         if not row.startswith(_ENTITY) or (kept := self._table.get(row)) is None:
             return None
@@ -111,7 +111,7 @@ class Ledger:
         kept = self._table.get(PREFIX + TERM)
         return kept is not None and orjson.loads(kept.value)["writer"] == self.writer
 
-    async def plan(self, slot: int, items: Iterable[Item], until_ms: int) -> None:
+    async def plan(self, slot: int, items: Iterable[QueuedEntity], until_ms: int) -> None:
         """Note that a request of a sender is about to be sent; replaces its last one, unless that was retired."""
         name = self._names.setdefault(slot, next(self._numbers))
         plan = PlannedRequest(
@@ -143,7 +143,7 @@ class Ledger:
             self._names.pop(slot)
         return plan
 
-    async def note(self, items: Sequence[Item]) -> None:
+    async def note(self, items: Sequence[QueuedEntity]) -> None:
         """Note entities as Port has acknowledged them."""
         rows = [
             (
@@ -184,7 +184,7 @@ class Ledger:
         futures = [await self._producer.send(self._topic, value, key=key, headers=headers) for key, value in rows]
         for (key, value), written in zip(rows, await asyncio.gather(*futures), strict=True):
             # The local copy knows at once, not only when the record comes back.
-            self._table.put(Row(PREFIX + key, (0, written.offset), value), int(written.timestamp))
+            self._table.put(TableRow(PREFIX + key, (0, written.offset), value), int(written.timestamp))
 
 
 _Note = Annotated[
@@ -194,17 +194,17 @@ _NOTES: TypeAdapter[_Note] = TypeAdapter(_Note)
 
 
 def _key_of(value: bytes) -> bytes:
-    """Return the key of a note. What is none is no harm: the sweep compares everything with what was really sent."""
+    """Return the key of a note. An unreadable one does no harm: the resync compares everything."""
     note = _NOTES.validate_json(value)
     if isinstance(note, SinkTerm):
         return TERM
     return SWEEP if isinstance(note, SweepRequest) else note.message_key
 
 
-def _sent(value: bytes, noted_ms: int) -> Sent:
+def _sent(value: bytes, noted_ms: int) -> SentRecord:
     found = orjson.loads(value)
     source = found["source"]
-    return Sent(
+    return SentRecord(
         found["digest"], source["kind"], source["key"].encode(), found["order"], found["at_ms"], found["writer"],
         noted_ms,
     )  # fmt: skip

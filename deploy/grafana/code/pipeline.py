@@ -35,13 +35,13 @@ def _now(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             number(
                 "Freshness", "Age of the oldest usage message that no row shows yet.",
-                "max(tallystream_freshness_seconds)", unit="s", limits=[(10, "orange"), (60, "red")],
+                "max(tallystream_exporter_freshness_seconds)", unit="s", limits=[(10, "orange"), (60, "red")],
             )
         )
         .with_panel(
             number(
                 "Not counted yet", "Usage messages that wait for a worker.",
-                'sum(tallystream_consumer_lag_records{group=~".+-worker"})', limits=[(1000, "orange")],
+                'sum(tallystream_exporter_consumer_lag_records{group=~".+-worker"})', limits=[(1000, "orange")],
             )
         )
         .with_panel(
@@ -73,14 +73,14 @@ def _now(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Records that wait", "By consumer group and topic: ours, and others that read our topics. Without the topics of elections.",
-                Query(f"sum by (group, topic) (tallystream_consumer_lag_records{{{WORK}}})", "{{group}} {{topic}}"), top=10,
+                Query(f"sum by (group, topic) (tallystream_exporter_consumer_lag_records{{{WORK}}})", "{{group}} {{topic}}"), top=10,
             )
         )
         .with_panel(
             lines(
                 "How long they wait", "Age of the oldest record that was not processed; 60 s is an alert.",
-                Query(f"max by (group, topic) (tallystream_consumer_lag_seconds{{{WORK}}})", "{{group}} {{topic}}"),
-                Query("max(tallystream_freshness_seconds)", "freshness of the rows"), unit="s", top=10, limits=[(60, "red")],
+                Query(f"max by (group, topic) (tallystream_exporter_consumer_lag_seconds{{{WORK}}})", "{{group}} {{topic}}"),
+                Query("max(tallystream_exporter_freshness_seconds)", "freshness of the rows"), unit="s", top=10, limits=[(60, "red")],
             )
         )
         .with_panel(
@@ -94,8 +94,8 @@ def _now(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Since anything came in", "Age of the newest usage message and of the newest row: when both rise, nothing comes in.",
-                Query("time() - max(tallystream_newest_usage_timestamp_seconds)", "usage message"),
-                Query("time() - max(tallystream_newest_row_timestamp_seconds)", "row"), unit="s",
+                Query("time() - max(tallystream_exporter_newest_usage_timestamp_seconds)", "usage message"),
+                Query("time() - max(tallystream_exporter_newest_row_timestamp_seconds)", "row"), unit="s",
             )
         )
     )  # fmt: skip
@@ -104,12 +104,20 @@ def _now(on: dashboard.Dashboard) -> dashboard.Dashboard:
 def _latency(on: dashboard.Dashboard) -> dashboard.Dashboard:
     steps = (
         (
-            "tallystream_event_to_durable_seconds",
+            "tallystream_gateway_event_to_durable_seconds",
             "event to durable",
             "From the client's event until it is promised kept.",
         ),
-        ("tallystream_append_to_row_seconds", "durable to row", "From Kafka's append until the row is acknowledged."),
-        ("tallystream_event_to_row_seconds", "event to row", "From the client's event until the row is acknowledged."),
+        (
+            "tallystream_worker_append_to_row_seconds",
+            "durable to row",
+            "From Kafka's append until the row is acknowledged.",
+        ),
+        (
+            "tallystream_worker_event_to_row_seconds",
+            "event to row",
+            "From the client's event until the row is acknowledged.",
+        ),
     )
     on = on.with_row(dashboard.Row("Latency"))
     for metric, name, text in steps:
@@ -180,30 +188,30 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
             lines(
                 "Usage events", "A second: accepted by gateways, counted and recognised as copies by workers.",
                 Query(rate("tallystream_gateway_usage_events_total"), "accepted"),
-                Query(rate("tallystream_usage_events_total"), "counted"),
-                Query(rate("tallystream_duplicate_events_total"), "copies"),
-                Query(rate("tallystream_late_events_total"), "late"), unit="eps", span=THIRD,
+                Query(rate("tallystream_worker_usage_events_total"), "counted"),
+                Query(rate("tallystream_worker_duplicate_events_total"), "copies"),
+                Query(rate("tallystream_worker_late_events_total"), "late"), unit="eps", span=THIRD,
             )
         )
         .with_panel(
             lines(
-                "Rows", "A second, by topic.", Query(rate("tallystream_public_rows_total", "kind"), "{{kind}}"),
+                "Rows", "A second, by topic.", Query(rate("tallystream_worker_public_rows_total", "kind"), "{{kind}}"),
                 unit="rowsps", span=THIRD,
             )
         )
         .with_panel(
             lines(
                 "Commit of a group", "Public rows, then changelog: mean waits; and the whole at p99.",
-                Query(f"{rate('tallystream_worker_public_seconds_total')} / {groups}", "rows, mean"),
-                Query(f"{rate('tallystream_worker_changelog_seconds_total')} / {groups}", "changelog, mean"),
-                Query(quantile(0.99, "tallystream_group_commit_seconds"), "whole, p99"), unit="s", span=THIRD, log=True,
+                Query(f"{rate('tallystream_worker_public_wait_seconds_total')} / {groups}", "rows, mean"),
+                Query(f"{rate('tallystream_worker_changelog_wait_seconds_total')} / {groups}", "changelog, mean"),
+                Query(quantile(0.99, "tallystream_worker_group_commit_seconds"), "whole, p99"), unit="s", span=THIRD, log=True,
             )
         )
         .with_panel(
             lines(
                 "Partitions", "Owned and recovered, and waiting to be recovered.",
                 Query("sum by (instance) (tallystream_worker_partitions)", "{{instance}}"),
-                Query("sum(tallystream_worker_partitions_recovering)", "recovering"), span=THIRD,
+                Query("sum(tallystream_worker_recovering_partitions)", "recovering"), span=THIRD,
             )
         )
         .with_panel(
@@ -215,8 +223,8 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Recovery and repair", "Changelog records read, messages skipped, seeks back; a second.",
-                Query(rate("tallystream_worker_recovered_total"), "recovered"),
-                Query(rate("tallystream_worker_skipped_total"), "skipped"),
+                Query(rate("tallystream_worker_recovered_records_total"), "recovered"),
+                Query(rate("tallystream_worker_skipped_messages_total"), "skipped"),
                 Query(rate("tallystream_worker_repairs_total"), "seeks back"), unit="recps", span=THIRD, top=1,
             )
         )
@@ -232,7 +240,7 @@ def _spool(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             lines(
-                "Oldest in the spool", "Beyond the lateness it is no longer counted.",
+                "Oldest in the spool", "Once it is older than the lateness, it will not be counted any more.",
                 Query("max by (instance) (tallystream_gateway_spool_oldest_age_seconds)", "{{instance}}"), unit="s", span=THIRD, top=60,
             )
         )
@@ -266,7 +274,7 @@ def _dead(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Without a price", "Requests since the counters began, by model: the price book does not know them.",
-                Query("sum by (model) (max by (connection, client, model) (tallystream_requests_without_price_total)) > 0", "{{model}}"),
+                Query("sum by (model) (max by (connection, client, model) (tallystream_exporter_requests_without_price_total)) > 0", "{{model}}"),
                 span=THIRD, beside=True,
             )
         )

@@ -20,72 +20,72 @@ def _port(on: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             number(
                 "Port is behind", "Age of the oldest change that is not in Port yet.",
-                "max(tallystream_port_seconds_behind)", unit="s", limits=[(60, "orange"), (300, "red")],
+                "max(tallystream_sink_behind_seconds)", unit="s", limits=[(60, "orange"), (300, "red")],
             )
         )
-        .with_panel(number("Active sinks", "One writes, the others stand by.", "sum(tallystream_port_sink_active)", decimals=0))
+        .with_panel(number("Active sinks", "One writes, the others stand by.", "sum(tallystream_sink_active)", decimals=0))
         .with_panel(
-            number("On their way", "Entities on their way to Port.", "sum(tallystream_port_backlog_entities)")
+            number("On their way", "Entities on their way to Port.", "sum(tallystream_sink_backlog_entities)")
         )
         .with_panel(
             number(
                 "Refused", "Entities Port refuses for good, since the sink started.",
-                "sum(tallystream_port_entities_failed_total) or vector(0)", limits=[(1, "orange")],
+                "sum(tallystream_sink_entities_failed_total) or vector(0)", limits=[(1, "orange")],
             )
         )
         .with_panel(
             number(
                 "Throttled", "429 answers in the range shown.",
-                "sum(increase(tallystream_port_throttled_total[$__range]))", limits=[(1, "orange")], decimals=0,
+                "sum(increase(tallystream_sink_throttled_requests_total[$__range]))", limits=[(1, "orange")], decimals=0,
             )
         )
         .with_panel(
             number(
                 "Requests left", "Of Port's period, as Port says; -1: it has not said yet.",
-                "min(tallystream_port_rate_limit_remaining)",
+                "min(tallystream_sink_remaining_calls)",
             )
         )
         .with_panel(
             lines(
                 "Entities", "A second: acknowledged by Port, not sent because Port has them, sent again.",
-                Query(rate("tallystream_port_entities_upserted_total", "blueprint"), "{{blueprint}}"),
-                Query(rate("tallystream_port_entities_unchanged_total"), "unchanged"),
-                Query(rate("tallystream_port_entities_resent_total"), "sent again"), unit="ops", span=HALF, beside=True,
+                Query(rate("tallystream_sink_entities_upserted_total", "blueprint"), "{{blueprint}}"),
+                Query(rate("tallystream_sink_entities_unchanged_total"), "unchanged"),
+                Query(rate("tallystream_sink_entities_resent_total"), "sent again"), unit="ops", span=HALF, beside=True,
             )
         )
         .with_panel(
             lines(
                 "Bulk requests", "A second, by result, and the pace that is allowed.",
-                Query(rate("tallystream_port_bulk_requests_total", "result"), "{{result}}"),
-                Query("max(tallystream_port_request_rate_limit)", "allowed"), unit="reqps", span=HALF,
+                Query(rate("tallystream_sink_bulk_requests_total", "result"), "{{result}}"),
+                Query("max(tallystream_sink_request_rate_per_second)", "allowed"), unit="reqps", span=HALF,
             )
         )
         .with_panel(
             lines(
                 "Row to Port", "From a row's append to Port's acknowledgement of its entity.",
-                Query(quantile(0.5, "tallystream_row_to_port_seconds"), "p50"),
-                Query(quantile(0.99, "tallystream_row_to_port_seconds"), "p99"), unit="s", span=HALF, log=True,
+                Query(quantile(0.5, "tallystream_sink_row_to_port_seconds"), "p50"),
+                Query(quantile(0.99, "tallystream_sink_row_to_port_seconds"), "p99"), unit="s", span=HALF, log=True,
             )
         )
         .with_panel(
             lines(
                 "Backlog", "Changed documents, entities on their way, and those that wait for another attempt.",
-                Query("sum(tallystream_port_backlog_documents)", "documents"),
-                Query("sum(tallystream_port_backlog_entities)", "entities"),
-                Query("sum(tallystream_port_backlog_parked)", "of these, parked"), span=HALF, top=10,
+                Query("sum(tallystream_sink_backlog_documents)", "documents"),
+                Query("sum(tallystream_sink_backlog_entities)", "entities"),
+                Query("sum(tallystream_sink_deferred_entities)", "of these, parked"), span=HALF, top=10,
             )
         )
     )  # fmt: skip
 
 
 def _openai(on: dashboard.Dashboard) -> dashboard.Dashboard:
-    age = "time() - max by (resource) (tallystream_openai_poll_last_success_timestamp_seconds > 0)"
-    stale = "3 * max(tallystream_openai_poll_interval_seconds)"
-    failures = "tallystream_openai_poll_failures_total"
+    age = "time() - max by (resource) (tallystream_poller_last_success_timestamp_seconds > 0)"
+    stale = "3 * max(tallystream_poller_interval_seconds)"
+    failures = "tallystream_poller_failures_total"
     return (
         on.with_row(dashboard.Row("OpenAI"))
         .with_panel(
-            number("Active pollers", "One polls, the others stand by.", "sum(tallystream_openai_poller_active)", span=THIRD, decimals=0)
+            number("Active pollers", "One polls, the others stand by.", "sum(tallystream_poller_active)", span=THIRD, decimals=0)
         )
         .with_panel(
             number(
@@ -109,22 +109,22 @@ def _openai(on: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Failures and retries", "In the last hour.",
                 Query(f"sum(increase({failures}[1h])) or vector(0)", "failed polls"),
                 Query(f"sum by (resource, reason) (increase({failures}[1h])) > 0", "{{resource}} {{reason}}"),
-                Query("sum by (reason) (increase(tallystream_openai_request_retries_total[1h])) > 0", "retry: {{reason}}"),
+                Query("sum by (reason) (increase(tallystream_poller_request_retries_total[1h])) > 0", "retry: {{reason}}"),
                 top=4, beside=True,
             )
         )
         .with_panel(
             lines(
                 "Buckets written", "In the last day, by resource; and of all, restated by OpenAI and unchanged.",
-                Query("sum by (resource) (increase(tallystream_openai_buckets_published_total[1d]))", "{{resource}}"),
-                Query("sum(increase(tallystream_openai_buckets_restated_total[1d]))", "restated"),
-                Query("sum(increase(tallystream_openai_buckets_unchanged_total[1d]))", "unchanged"), beside=True,
+                Query("sum by (resource) (increase(tallystream_poller_buckets_published_total[1d]))", "{{resource}}"),
+                Query("sum(increase(tallystream_poller_buckets_restated_total[1d]))", "restated"),
+                Query("sum(increase(tallystream_poller_buckets_unchanged_total[1d]))", "unchanged"), beside=True,
             )
         )
         .with_panel(
             lines(
                 "Duration of a poll", "Retries and publishing included: the slowest of a hundred, of the last day's.",
-                Query("histogram_quantile(0.99, sum by (resource, le) (rate(tallystream_openai_poll_duration_seconds_bucket[1d])))", "{{resource}}"),
+                Query("histogram_quantile(0.99, sum by (resource, le) (rate(tallystream_poller_poll_duration_seconds_bucket[1d])))", "{{resource}}"),
                 unit="s", log=True, beside=True,
             )
         )

@@ -37,7 +37,7 @@ def spent(metric: str, over: str = "", labels: str = CHOSEN, within: str = "conn
 
 def range_of(metric: str, over: str = "") -> str:
     """Return the rise of a counter of usage in the range, over all that is chosen or by a label."""
-    within = "connection, client, model" + (", kind" if metric == "tallystream_tokens_total" else "")
+    within = "connection, client, model" + (", kind" if metric == "tallystream_exporter_tokens_total" else "")
     return spent(metric, over, within=within)
 
 
@@ -46,33 +46,33 @@ def build() -> dashboard.Dashboard:
     teams = {"labels": "", "within": "team"}
     return (
         board("tallystream-spend", "Spend", "What coding agents cost, out of the exact rows.", since="now-24h")
-        .with_variable(choice("connection", "Connection", "label_values(tallystream_requests_total, connection)"))
-        .with_variable(choice("client", "Client", "label_values(tallystream_requests_total, client)"))
-        .with_variable(choice("model", "Model", "label_values(tallystream_requests_total, model)"))
+        .with_variable(choice("connection", "Connection", "label_values(tallystream_exporter_requests_total, connection)"))
+        .with_variable(choice("client", "Client", "label_values(tallystream_exporter_requests_total, client)"))
+        .with_variable(choice("model", "Model", "label_values(tallystream_exporter_requests_total, model)"))
         .with_row(dashboard.Row("Now"))
         .with_panel(
-            number("Cost", "In the range shown.", range_of("tallystream_cost_usd_total"), unit=USD, decimals=2)
+            number("Cost", "In the range shown.", range_of("tallystream_exporter_cost_usd_total"), unit=USD, decimals=2)
         )
         .with_panel(
             number(
                 "This hour", "Cost of the current UTC hour so far, by event time; of all connections.",
-                'max(tallystream_hour_cost_usd{hour="current"})', unit=USD, decimals=2,
+                'max(tallystream_exporter_hour_cost_usd{hour="current"})', unit=USD, decimals=2,
             )
         )
-        .with_panel(number("Tokens", "Of all kinds, in the range shown.", range_of("tallystream_tokens_total")))
+        .with_panel(number("Tokens", "Of all kinds, in the range shown.", range_of("tallystream_exporter_tokens_total")))
         .with_panel(
-            number("Requests", "Billed model responses in the range shown.", range_of("tallystream_requests_total"))
+            number("Requests", "Billed model responses in the range shown.", range_of("tallystream_exporter_requests_total"))
         )
         .with_panel(
             number(
                 "Without a price", "Requests in the range shown that the price book does not know: cost leaves them out.",
-                range_of("tallystream_requests_without_price_total"), limits=[(1, "orange")],
+                range_of("tallystream_exporter_requests_without_price_total"), limits=[(1, "orange")],
             )
         )
         .with_panel(
             number(
                 "Cost, ever", "Since the counters began.",
-                f"sum({exact('tallystream_cost_usd_total', 'connection, client, model', CHOSEN)})",
+                f"sum({exact('tallystream_exporter_cost_usd_total', 'connection, client, model', CHOSEN)})",
                 unit=USD, decimals=2,
             )
         )
@@ -85,65 +85,65 @@ def build() -> dashboard.Dashboard:
         .with_panel(
             number(
                 "Cost per request", "In the range shown, of requests with a price.",
-                f"{range_of('tallystream_cost_usd_total')} / ({range_of('tallystream_requests_total')}"
-                f" - {range_of('tallystream_requests_without_price_total')} > 0)",
+                f"{range_of('tallystream_exporter_cost_usd_total')} / ({range_of('tallystream_exporter_requests_total')}"
+                f" - {range_of('tallystream_exporter_requests_without_price_total')} > 0)",
                 unit=USD, span=THIRD, decimals=4,
             )
         )
         .with_panel(
             number(
                 "Reasoning", "Reasoning tokens, a part of the output tokens, in the range shown.",
-                range_of("tallystream_reasoning_tokens_total"), span=THIRD,
+                range_of("tallystream_exporter_reasoning_tokens_total"), span=THIRD,
             )
         )
         .with_panel(
             lines(
                 "Cost an hour, by model", "Dollars an hour at the rate of the moment.",
-                Query(f"sum by (model) (rate(tallystream_cost_usd_total{{{CHOSEN}}}[$__rate_interval])) * 3600", "{{model}}"),
+                Query(f"sum by (model) (rate(tallystream_exporter_cost_usd_total{{{CHOSEN}}}[$__rate_interval])) * 3600", "{{model}}"),
                 unit=USD, stacked=True,
             )
         )
         .with_panel(
             lines(
                 "This hour beside its history", "The current UTC hour so far; mean and highest of this hour of 14 days.",
-                Query('max(tallystream_hour_cost_usd{hour="current"})', "this hour"),
-                Query('max(tallystream_hour_history_mean_usd{hour="current"})', "mean"),
-                Query('max(tallystream_hour_history_max_usd{hour="current"})', "highest"),
+                Query('max(tallystream_exporter_hour_cost_usd{hour="current"})', "this hour"),
+                Query('max(tallystream_exporter_hour_history_mean_usd{hour="current"})', "mean"),
+                Query('max(tallystream_exporter_hour_history_max_usd{hour="current"})', "highest"),
                 unit=USD,
             )
         )
         .with_row(dashboard.Row("By model, connection and team, in the range shown"))
         .with_panel(
-            bars("Cost by model", "", Query(f"sort_desc({range_of('tallystream_cost_usd_total', 'model')})", "{{model}}"), unit=USD)
+            bars("Cost by model", "", Query(f"sort_desc({range_of('tallystream_exporter_cost_usd_total', 'model')})", "{{model}}"), unit=USD)
         )
         .with_panel(
             bars(
                 "Cost by connection", "By name, with the id of the connection.",
-                Query(f"sort_desc({_named(range_of('tallystream_cost_usd_total', 'connection'))})", "{{name}} {{connection}}"), unit=USD,
+                Query(f"sort_desc({_named(range_of('tallystream_exporter_cost_usd_total', 'connection'))})", "{{name}} {{connection}}"), unit=USD,
             )
         )
         .with_panel(
             bars(
                 "Cost by team", "`none`: the client names no team. Whatever connection, client or model is chosen.",
-                Query(f"sort_desc({spent('tallystream_team_cost_usd_total', 'team', **teams)})", "{{team}}"), unit=USD,
+                Query(f"sort_desc({spent('tallystream_exporter_team_cost_usd_total', 'team', **teams)})", "{{team}}"), unit=USD,
             )
         )
         .with_panel(
             grid(
                 "Models", "Cost, tokens and requests.",
-                Query(range_of("tallystream_cost_usd_total", "model"), "cost"),
-                Query(range_of("tallystream_tokens_total", "model"), "tokens"),
-                Query(range_of("tallystream_requests_total", "model"), "requests"),
-                Query(range_of("tallystream_requests_without_price_total", "model"), "without a price"),
+                Query(range_of("tallystream_exporter_cost_usd_total", "model"), "cost"),
+                Query(range_of("tallystream_exporter_tokens_total", "model"), "tokens"),
+                Query(range_of("tallystream_exporter_requests_total", "model"), "requests"),
+                Query(range_of("tallystream_exporter_requests_without_price_total", "model"), "without a price"),
                 by="model", sort="cost", units={"cost": USD},
             )
         )
         .with_panel(
             grid(
                 "Teams", "Cost, tokens and requests, whatever is chosen above.",
-                Query(spent("tallystream_team_cost_usd_total", "team", **teams), "cost"),
-                Query(spent("tallystream_team_tokens_total", "team", **teams), "tokens"),
-                Query(spent("tallystream_team_requests_total", "team", **teams), "requests"),
+                Query(spent("tallystream_exporter_team_cost_usd_total", "team", **teams), "cost"),
+                Query(spent("tallystream_exporter_team_tokens_total", "team", **teams), "tokens"),
+                Query(spent("tallystream_exporter_team_requests_total", "team", **teams), "requests"),
                 by="team", sort="cost", units={"cost": USD},
             )
         )
@@ -151,25 +151,25 @@ def build() -> dashboard.Dashboard:
         .with_panel(
             grid(
                 "Connections", "When each last sent usage, and what it has cost this hour. Revoked ones are left out.",
-                Query('max by (connection, name, provider) (tallystream_connection_info{status="active"})'),
-                Query('time() - max by (connection) (tallystream_connection_last_synced_timestamp_seconds{signal="logs"})', "last usage ago"),
+                Query('max by (connection, name, provider) (tallystream_exporter_connection_info{status="active"})'),
+                Query('time() - max by (connection) (tallystream_exporter_connection_last_synced_timestamp_seconds{signal="logs"})', "last usage ago"),
                 Query(
-                    "max by (connection) (tallystream_connection_hour_cost_usd)"
-                    ' or 0 * max by (connection) (tallystream_connection_info{status="active"})',
+                    "max by (connection) (tallystream_exporter_connection_hour_cost_usd)"
+                    ' or 0 * max by (connection) (tallystream_exporter_connection_info{status="active"})',
                     "this hour",
                 ),
                 by="connection", sort="this hour", units={"last usage ago": "s", "this hour": USD}, span=FULL - THIRD,
             )
         )
         .with_panel(
-            bars("Tokens by kind", "Disjoint kinds.", Query(f"sort_desc({range_of('tallystream_tokens_total', 'kind')})", "{{kind}}"), span=THIRD)
+            bars("Tokens by kind", "Disjoint kinds.", Query(f"sort_desc({range_of('tallystream_exporter_tokens_total', 'kind')})", "{{kind}}"), span=THIRD)
         )
     )  # fmt: skip
 
 
 def _cached() -> str:
     def tokens(kinds: str) -> str:
-        metric = "tallystream_tokens_total"
+        metric = "tallystream_exporter_tokens_total"
         return spent(metric, labels=f'{CHOSEN},kind=~"{kinds}"', within="connection, client, model, kind")
 
     return f"{tokens('cache_read')} / ({tokens('input_uncached|cache_read|cache_write_5m|cache_write_1h')} > 0)"
@@ -177,5 +177,5 @@ def _cached() -> str:
 
 def _named(by_connection: str) -> str:
     """Give values by connection the connection's name; one that the registry no longer has stays, without a name."""
-    names = "max by (connection, name) (tallystream_connection_info)"
+    names = "max by (connection, name) (tallystream_exporter_connection_info)"
     return f"{by_connection} * on (connection) group_left (name) {names} or on (connection) {by_connection}"

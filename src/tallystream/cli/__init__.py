@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from tallystream import __version__
@@ -28,6 +29,7 @@ MODULES = (
     "wait",
     "deadletters",
     "doctor",
+    "spool",
     "schemas",
     "simulate",
     "sandbox",
@@ -36,11 +38,12 @@ MODULES = (
     "sink",
     "port",
     "components",
+    "console",
 )
 """Modules of this package that register commands, in the order `--help` lists them."""
 
 PANELS = {
-    "On this machine": ("up", "status", "doctor", "down", "demo"),
+    "On this machine": ("up", "status", "doctor", "down", "demo", "spool"),
     "Every day": ("connections", "cost", "sql", "export", "wait", "deadletters", "schemas"),
     "Trying it out": ("simulate", "sandbox"),
     "OpenAI and Port": ("openai", "port"),
@@ -51,6 +54,7 @@ PANELS = {
         "sink",
         "exporter",
         "ledger",
+        "console",
         "kafka",
     ),
 }
@@ -100,12 +104,47 @@ def build() -> typer.Typer:
     for name in MODULES:
         module = importlib.import_module(f"{__name__}.commands.{name}")
         module.register(app)
+    _plain_flags(app)
     panels = {name: panel for panel, names in PANELS.items() for name in names}
     for command in app.registered_commands:
         command.rich_help_panel = panels.get(command.name or "", "Commands")
     for group in app.registered_groups:
         group.rich_help_panel = panels.get(group.name or "", "Commands")
     return app
+
+
+class _Command(TyperCommand):
+    """A command whose help says `--json`, not `--json <bool>`: a flag takes no value."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]  # the library's types are private
+        """Return the parameters, `--help` included."""
+        return _without_values(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    """The same for a group of commands."""
+
+    def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]  # the library's types are private
+        """Return the parameters, `--help` included."""
+        return _without_values(super().get_params(ctx))
+
+
+def _without_values(params: Iterable[Any]) -> list[Any]:
+    found = list(params)
+    for param in found:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return found
+
+
+def _plain_flags(app: typer.Typer) -> None:
+    """Have all commands say what they take as `_Command` does."""
+    app.info.cls = _Group
+    for command in app.registered_commands:
+        command.cls = _Command
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _plain_flags(group.typer_instance)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

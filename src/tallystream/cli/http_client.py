@@ -15,13 +15,15 @@ def request(
     """Return status and body; a body that is sent is JSON.
 
     Raises:
-        UsageError: the URL is no http(s) URL.
+        UsageError: the URL is not a valid http(s) URL.
         UnreachableError: nobody answered within `timeout` seconds. The URL's path, which may be secret, is not shown.
 
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{parts.scheme or 'this'} is no http URL", "URLs look like http://127.0.0.1:4318")
+        raise UsageError(
+            f"{parts.scheme or 'the address'} is not a valid http URL", "URLs look like http://127.0.0.1:4318"
+        )
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     try:
         connection = kind(parts.hostname, parts.port, timeout=timeout)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tallystream.components import harness, logs
+from tallystream.schemas.connections import Quota
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.streams.gateway import Gateway, GatewayConfig
@@ -22,10 +23,13 @@ def run(
     host: str,
     port: int,
     ops_port: int,
+    grpc_port: int | None = None,
     reuse_port: bool = False,
     run_file: Path | None = None,
 ) -> None:
     """Run the gateway on `host:port` until SIGTERM or SIGINT.
+
+    gRPC is on `grpc_port` (0: not at all), or where the settings say, or else on the port before.
 
     `run_file` is written once the components beside this one are ready: until then `/readyz` on `port` is red.
 
@@ -44,16 +48,29 @@ def run(
         user=user_names(settings),
         host=host,
         port=port,
+        grpc_port=(wanted_grpc_port(settings, port) if grpc_port is None else grpc_port) or None,
+        grpc_required=grpc_port is not None or settings.grpc_port is not None,
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
         reuse_port=reuse_port,
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=max(settings.max_body_bytes * 4, 256 << 20),
         spool_max_bytes=settings.spool_max_bytes,
+        quota=Quota(
+            requests=settings.quota_requests,
+            bytes=settings.quota_bytes,
+            held_bytes=settings.quota_held_bytes,
+            dead_letters=settings.quota_dead_letters,
+        ),
         ready_file=run_file,
     )
     raise_file_limit()
     harness.run("gateway", Gateway, config, ops=(settings.ops_host, ops_port))
+
+
+def wanted_grpc_port(settings: Settings, port: int) -> int:
+    """Return the port of gRPC beside an HTTP port, 0 for none: a port that is picked free has no neighbour."""
+    return max(0, port - 1) if settings.grpc_port is None else settings.grpc_port
 
 
 def user_names(settings: Settings) -> Callable[[str], str]:

@@ -27,6 +27,7 @@ from prometheus_client import (
 )
 
 from tallystream import __version__
+from tallystream.components.renamed_metrics import WithOldNames
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.status import ComponentReport, Verdict
 from tallystream.streams.service import locks
@@ -64,7 +65,7 @@ async def serve(name: str, service: Factory[Config], config: Config, *, ops: tup
         component.ready,
         host=ops[0],
         port=ops[1],
-        registry=registry,
+        registry=WithOldNames(registry),
         status=reporter(name, component),
     )
     await server.listen()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -18,11 +19,11 @@ from tallystream.schemas.status import PollerStatus
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.credentials import Token, Tokens
-from tallystream.streams.poller.resources import load
-from tallystream.streams.poller.round import Progress, Round
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.poll_run import PollProgress, PollResult
+from tallystream.streams.poller.resources import load, select
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.ops import Health
@@ -31,7 +32,7 @@ DAY = 86_400
 T = TypeVar("T")
 
 
-def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Progress | None = None) -> None:
+def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: PollProgress | None = None) -> None:
     """Run the poller until SIGTERM or SIGINT.
 
     Raises:
@@ -44,8 +45,10 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Pr
     harness.run("poller", service, poller_config(settings, kafka), ops=(settings.ops_host, ops_port))
 
 
-def run_once(settings: Settings, kafka: KafkaSettings, progress: Progress | None = None) -> Round | None:
-    """Poll everything once and return what came of it; None when it was told to stop.
+def run_once(
+    settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None, resources: Sequence[str] = ()
+) -> PollResult | None:
+    """Poll everything once, or the resources named, and return what came of it; None when it was told to stop.
 
     Raises:
         UnreachableError: another poller is the active one, or Kafka does not answer.
@@ -53,7 +56,9 @@ def run_once(settings: Settings, kafka: KafkaSettings, progress: Progress | None
 
     """
     logs.configure()
-    poller = Poller(poller_config(settings, kafka), CollectorRegistry(), progress=progress)
+    config = poller_config(settings, kafka)
+    config = replace(config, resources=select(config.resources, resources))
+    poller = Poller(config, CollectorRegistry(), progress=progress)
     return uvloop.run(_until_told(poller.once()))
 
 
@@ -78,30 +83,30 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     return config
 
 
-def tokens(settings: Settings) -> Tokens:
+def tokens(settings: Settings) -> ApiKeys:
     """Return the keys.
 
     Raises:
         UsageError: none is set.
 
     """
-    found: dict[str, Token] = {}
+    found: dict[str, ApiKey] = {}
     for kind in ("api", "admin", "session"):
         secret, file = getattr(settings, f"openai_{kind}_token"), getattr(settings, f"openai_{kind}_token_file")
         if secret is not None or file is not None:
-            found[kind] = Token(secret.get_secret_value().strip() if secret else None, file)
+            found[kind] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
     if not found:
         raise UsageError(
             "there is no key to ask OpenAI with",
             "set TALLYSTREAM_OPENAI_API_TOKEN, or TALLYSTREAM_OPENAI_API_TOKEN_FILE to a file that holds it",
         )
-    return Tokens(found)
+    return ApiKeys(found)
 
 
-def client_config(settings: Settings) -> ClientConfig:
+def client_config(settings: Settings) -> OpenAIClientConfig:
     """Return how to reach OpenAI."""
     proxy = settings.openai_proxy
-    return ClientConfig(
+    return OpenAIClientConfig(
         base_url=settings.openai_base_url,
         organization=settings.openai_organization,
         project=settings.openai_project,
@@ -115,10 +120,10 @@ class PollerWithDays:
     """The poller, and beside it the agent that keeps what the records add up to per day."""
 
     def __init__(
-        self, config: PollerConfig, registry: CollectorRegistry, clock: Clock, *, progress: Progress | None = None
+        self, config: PollerConfig, registry: CollectorRegistry, clock: Clock, *, progress: PollProgress | None = None
     ) -> None:
         self._poller = Poller(config, registry, clock, progress=progress)
-        self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done)
+        self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
 
     async def run(self) -> None:
         """Run both until cancelled; whichever ends with an error ends both.

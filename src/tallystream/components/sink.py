@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import structlog
+import uvloop
+from prometheus_client import CollectorRegistry
 
-from tallystream.agents.port_sink import Sink, SinkConfig
+from tallystream.agents.port_sink import Sink, SinkConfig, SinkResult
 from tallystream.agents.port_sink.mapping import Mapper, default_text
 from tallystream.agents.port_sink.mapping.mapper import SESSION_HOUR
-from tallystream.agents.port_sink.port.client import ClientConfig
+from tallystream.agents.port_sink.port.client import PortClientConfig
 from tallystream.components import harness, logs
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
@@ -32,13 +38,41 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     client, mapper = client_config(settings), read_mapper(settings)
     for repair in mapper.repairs:
         log.warning("mapping_repaired", where=repair.where, was=repair.was, now=repair.now, why=repair.why)
-    hint = "one writes and the others stand by: two are enough"
-    with harness.first_free(settings.data_dir / "sink", PLACES, "sinks", hint) as directory:
+    with _own_directory(settings) as directory:
         config = sink_config(settings, kafka, directory, client, mapper)
         harness.run("sink", Sink, config, ops=(settings.ops_host, ops_port))
 
 
-def client_config(settings: Settings) -> ClientConfig:
+def run_once(settings: Settings, kafka: KafkaSettings) -> SinkResult | None:
+    """Write everything there is to Port and return what came of it; None when it was told to stop.
+
+    Raises:
+        UnreachableError: another sink is the active one, or Kafka does not answer.
+        PortError: Port does not answer, or does not let us begin.
+        UsageError, UnfitError: as `run`.
+
+    """
+    logs.configure()
+    client, mapper = client_config(settings), read_mapper(settings)
+    with _own_directory(settings) as directory:
+        sink = Sink(sink_config(settings, kafka, directory, client, mapper), CollectorRegistry())
+        return uvloop.run(_until_told(sink.once()))
+
+
+def _own_directory(settings: Settings) -> AbstractContextManager[Path]:
+    hint = "one writes and the others stand by: two are enough"
+    return harness.first_free(settings.data_dir / "sink", PLACES, "sinks", hint)
+
+
+async def _until_told(work: Coroutine[None, None, SinkResult]) -> SinkResult | None:
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await asyncio.wait([task])
+    return None if task.cancelled() else task.result()
+
+
+def client_config(settings: Settings) -> PortClientConfig:
     """Return how to reach Port.
 
     Raises:
@@ -52,7 +86,7 @@ def client_config(settings: Settings) -> ClientConfig:
             "set TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... > Credentials)",
         )
     proxy = settings.port_proxy
-    config = ClientConfig(
+    config = PortClientConfig(
         client_id=settings.port_client_id,
         client_secret=secret,
         base_url=settings.port_base_url,
@@ -69,7 +103,7 @@ def read_mapper(settings: Settings) -> Mapper:
     """Return the mapping, compiled.
 
     Raises:
-        UsageError: the file cannot be read, or is no mapping.
+        UsageError: the file cannot be read, or is not a valid mapping.
 
     """
     # A mapping of the user's own says by itself what is wanted.
@@ -94,7 +128,7 @@ def mapping_text(path: Path | None) -> str:
 
 
 def sink_config(
-    settings: Settings, kafka: KafkaSettings, directory: Path, client: ClientConfig, mapper: Mapper
+    settings: Settings, kafka: KafkaSettings, directory: Path, client: PortClientConfig, mapper: Mapper
 ) -> SinkConfig:
     """Return the sink's configuration."""
     retention = settings.port_retention

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tallystream.agents.genai_calls.agent import CallConfig
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.hour_state import Window
@@ -16,7 +17,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
-def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str) -> None:
+def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str, accept_loss: bool = False) -> None:
     """Run a worker until SIGTERM or SIGINT. `instance` is its name, stable over restarts and unlike any other's.
 
     Any failure once it runs ends the process with code 70, before anything wrong is written; start it again.
@@ -40,7 +41,12 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         window=Window(int(settings.lateness.total_seconds() * 1000)),
         instance=instance,
         static=settings.worker_membership == "static",
+        calls=CallConfig(
+            hold_ms=int(settings.calls_hold.total_seconds() * 1000),
+            lateness_ms=int(settings.lateness.total_seconds() * 1000),
+        ),
         session_timeout=settings.worker_session_timeout.total_seconds(),
+        accept_loss=accept_loss,
     )
     with harness.owned(config.directory, "a worker", "give each worker an --instance name of its own"):
         harness.run("worker", Worker, config, ops=(settings.ops_host, ops_port))

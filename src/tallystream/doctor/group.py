@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
@@ -24,9 +24,52 @@ async def look(context: Context) -> list[Finding]:
             before = await lag.read()
             await asyncio.sleep(context.watch)
             after = await lag.read()
+            retention = int(context.topics.usage.config["retention.ms"])
+            half = context.clock.now_ns() // 1_000_000 - retention // 2
+            young = await lag.offsets_at(half)
     except UnreachableError as exc:
         return [Finding("group", exc.message, exc.hint)]
-    return judge(before, after, await _state(context, group), context.watch)
+    found = judge(before, after, await _state(context, group), context.watch)
+    return [*gone(after), *ageing(after, young, retention), *found]
+
+
+def gone(lags: Sequence[PartitionLag]) -> list[Finding]:
+    """Return what was removed from `usage` before it was counted. Pure."""
+    lost = [one for one in lags if one.lost]
+    if not lost:
+        return []
+    where = ", ".join(f"{one.partition}: {one.committed} to {one.begin - 1}" for one in lost)
+    return [
+        Finding(
+            "lost",
+            f"{sum(one.lost for one in lost):,} messages of `usage` were removed before they were counted"
+            f" (partition: offsets {where})",
+            "their usage is missing from the tables for good; start the worker with --accept-loss, and it goes on"
+            " behind them (docs/operations/recovery.md)",
+        )
+    ]
+
+
+def ageing(lags: Sequence[PartitionLag], young: Mapping[int, int], retention_ms: int) -> list[Finding]:
+    """Return a finding when uncounted messages have lived half of their retention. Pure.
+
+    `young` is the first offset of each partition that is younger than that; partitions without one are left out.
+    """
+    old = [one for one in lags if one.behind and _position(one) < young.get(one.partition, one.end)]
+    if not old:
+        return []
+    return [
+        Finding(
+            "retention",
+            f"messages on partitions {[one.partition for one in old]} wait for more than"
+            f" {retention_ms / 2 / 86_400_000:g} days; after {retention_ms / 86_400_000:g} days Kafka removes them",
+            "start the workers; until they have caught up, a longer retention.ms of `usage` keeps what waits",
+        )
+    ]
+
+
+def _position(lag: PartitionLag) -> int:
+    return lag.begin if lag.committed is None else max(lag.committed, lag.begin)
 
 
 async def _state(context: Context, group: str) -> str:

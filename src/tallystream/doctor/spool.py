@@ -27,7 +27,7 @@ async def look(context: Context) -> list[Finding]:
 
 def judge(name: str, status: GatewayStatus, lateness: float) -> list[Finding]:
     """Return what is wrong with what a gateway holds. Pure; `lateness` is in seconds."""
-    found = []
+    found = _files(name, status)
     messages, size, limit = status.spool_messages, status.spool_bytes, status.spool_max_bytes
     if messages and not status.kafka_live:
         found.append(
@@ -62,6 +62,60 @@ def judge(name: str, status: GatewayStatus, lateness: float) -> list[Finding]:
                 "spool",
                 f"{name} holds {waiting:,} requests of connections it does not know yet",
                 "they are judged when Kafka answers; a gateway that has never met Kafka knows no connection",
+            )
+        )
+    return found
+
+
+def _files(name: str, status: GatewayStatus) -> list[Finding]:
+    """Return what is wrong with the spool's files themselves."""
+    found = []
+    if not status.spool_writable:
+        found.append(
+            Finding(
+                "spool",
+                f"{name} has no spool it can write: what Kafka does not take at once is answered 503",
+                "free or repair the disk of its data dir; its log says what is wrong (spool_unavailable)",
+            )
+        )
+    if unopened := status.spool_files_unopened:
+        found.append(
+            Finding(
+                "spool",
+                f"{name} cannot open {unopened:,} spool files of this deployment; it tries again every 30 s",
+                "is one locked (a backup), or written by a newer version? Its log says why (spool_not_opened)",
+            )
+        )
+    if damaged := status.spool_files_damaged:
+        found.append(
+            Finding(
+                "spool",
+                f"{name} has set {damaged:,} damaged spool files aside; what could be read of them is counted",
+                "`tallystream spool list` shows them, `tallystream spool recover FILE` tries again and settles them",
+            )
+        )
+    if foreign := status.spool_foreign_messages:
+        found.append(
+            Finding(
+                "spool",
+                f"{name}'s spool directory holds {foreign:,} messages of another prefix or cluster",
+                "a gateway of that deployment sends them; `tallystream spool recover FILE` brings them here instead",
+            )
+        )
+    if status.topics_unfit:
+        found.append(
+            Finding(
+                "spool",
+                f"{name} spools everything because the cluster's topics do not fit",
+                "see what is said of the topics; it goes on as soon as they are mended",
+            )
+        )
+    elif (away := status.partitions_away) and status.kafka_live:
+        found.append(
+            Finding(
+                "spool",
+                f"{name} spools what belongs to {away:,} partitions that do not acknowledge; the others go on",
+                "bring back the brokers that hold them, or enough replicas in sync",
             )
         )
     return found

@@ -11,7 +11,8 @@ from aiokafka.errors import KafkaError
 
 from tallystream.doctor.model import Check, Context, Finding
 from tallystream.streams.kafka.admin import administering
-from tallystream.streams.kafka.topics import TopicSpec
+from tallystream.streams.kafka.topic_settings import misfits
+from tallystream.streams.kafka.topics import TopicSpec, settings_of
 
 WANTED_REPLICAS = 3
 
@@ -36,7 +37,7 @@ async def _compare(context: Context, admin: AIOKafkaAdminClient) -> list[Finding
         if spec.name in existing:
             (topic,) = await admin.describe_topics([spec.name])
             described[spec.name] = topic["partitions"]
-            found += await _look_at(admin, spec, len(topic["partitions"]))
+            found += await _look_at(context, admin, spec, topic["partitions"])
         else:
             found.append(
                 Finding(
@@ -48,32 +49,25 @@ async def _compare(context: Context, admin: AIOKafkaAdminClient) -> list[Finding
     return found + replicas(described, brokers)
 
 
-async def _look_at(admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: int) -> list[Finding]:
+async def _look_at(
+    context: Context, admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: Sequence[Mapping[str, Any]]
+) -> list[Finding]:
     found = []
-    if partitions != spec.partitions:
+    if len(partitions) != spec.partitions:
         found.append(
             Finding(
                 "partitions",
-                f"{spec.name} has {partitions} partitions instead of {spec.partitions}: sessions move to others,"
+                f"{spec.name} has {len(partitions)} partitions instead of {spec.partitions}: sessions move to others,"
                 " where nobody knows which events were counted",
                 "stop the gateways now; a count cannot be lowered: start over with another TALLYSTREAM_PREFIX"
                 " (docs/operations/rebalance.md)",
             )
         )
-    if not spec.config:
-        return found
-    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, spec.name)])
-    have = {entry[0]: entry[1] for response in responses for resource in response.resources for entry in resource[4]}
-    for name, want in spec.config.items():
-        if set(have.get(name, "").split(",")) != set(want.split(",")):
-            found.append(
-                Finding(
-                    "topics",
-                    f"{spec.name} has {name}={have.get(name)!r} instead of {want!r}",
-                    f"kafka-configs --alter --topic {spec.name} --add-config {name}=[{want}]",
-                )
-            )
-    return found
+    few = min((len(one["replicas"]) for one in partitions), default=0)
+    have = await settings_of(admin, ConfigResource(ConfigResourceType.TOPIC, spec.name))
+    return found + [
+        Finding("topics", one.what, one.command(context.kafka.bootstrap)) for one in misfits(spec, few, have)
+    ]
 
 
 def replicas(topics: Mapping[str, Sequence[Mapping[str, Any]]], brokers: int) -> list[Finding]:

@@ -16,8 +16,8 @@ from tallystream.explore.draft import Draft, draft
 from tallystream.explore.shapes import Shape
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.openai import bucket_name
-from tallystream.streams.poller.client import Client, ClientConfig
-from tallystream.streams.poller.credentials import Tokens
+from tallystream.streams.poller.client import OpenAIClient, OpenAIClientConfig
+from tallystream.streams.poller.credentials import ApiKeys
 from tallystream.streams.poller.extract import WHOLE, Expression, Row
 from tallystream.streams.poller.params import Moment, Params, pairs
 from tallystream.streams.poller.resources import Resource, builtin
@@ -62,14 +62,17 @@ def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | 
     """
     if not path.startswith("/") or any(character in path for character in "?# "):
         raise UsageError(
-            f"{path!r} is no path below the base URL", "give it as /organization/costs, and parameters as --param"
+            f"{path!r} is not a valid path below the base URL",
+            "give it as /organization/costs, and parameters as --param",
         )
     known: Resource | None = next((resource for resource in builtin() if resource.path == path), None)
     merged = dict(known.params if known else {}) | dict(params)
     return Endpoint(path, merged, key or (known.key if known else "api"), data, None if data else known)
 
 
-async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, blueprint: str | None = None) -> Explored:
+async def explore(
+    config: OpenAIClientConfig, tokens: ApiKeys, asked: Endpoint, blueprint: str | None = None
+) -> Explored:
     """Ask once and look at the answer; `$from` and `$to` of parameters are the last seven days.
 
     Raises:
@@ -80,7 +83,7 @@ async def explore(config: ClientConfig, tokens: Tokens, asked: Endpoint, bluepri
     now = time.time()
     end = int(now) // DAY * DAY + DAY
     params = Params(asked.params).evaluate(Moment(now, end - WEEK, end))
-    async with Client(config, tokens) as client:
+    async with OpenAIClient(config, tokens) as client:
         answer = await client.get(asked.path, pairs(params), asked.key)
     data, rows, buckets = _rows(asked, answer)
     if not rows:

@@ -81,7 +81,7 @@ class Shape:
                 for key, item in value.items():
                     self.fields.setdefault(key, Shape()).observe(item, key)
             case _:
-                raise TypeError(f"{type(value).__name__} is no exact JSON")
+                raise TypeError(f"{type(value).__name__} cannot be written as exact JSON")
         return self
 
 

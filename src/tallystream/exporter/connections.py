@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_LENGTH
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
-from tallystream.streams.kafka.follower import Batch
+from tallystream.streams.kafka.follower import FollowedBatch
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ class Registers:
         self._connections: dict[bytes, tuple[str, str, str, bool]] = {}
         self._activity: dict[bytes, tuple[str, str, float]] = {}
 
-    def apply(self, batches: Iterable[Batch]) -> None:
+    def apply(self, batches: Iterable[FollowedBatch]) -> None:
         """Take in records; one that is unreadable is passed over."""
         for batch in batches:
             for record in batch.records:

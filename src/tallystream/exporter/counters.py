@@ -23,7 +23,7 @@ from tallystream.exporter.errors import CountersUnusableError
 from tallystream.exporter.labels import FIELDS, OTHER, ZERO, Label, Labels, Sums, add, change, parts
 from tallystream.schemas.hours import hour_from_iso
 from tallystream.schemas.versions import supersedes
-from tallystream.streams.kafka.follower import Batch, Position
+from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition
 
 FORMAT = 1
 KEEP_HOURS = 401 * 24
@@ -95,16 +95,16 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
-    def positions(self, topic: str) -> dict[tuple[str, int], Position]:
+    def positions(self, topic: str) -> dict[tuple[str, int], FollowerPosition]:
         """Return where to go on reading, by topic and partition."""
         found = self._db.execute("SELECT partition, next, stamp FROM positions WHERE topic = ?", (topic,))
-        return {(topic, p): Position(offset, stamp) for p, offset, stamp in found}
+        return {(topic, p): FollowerPosition(offset, stamp) for p, offset, stamp in found}
 
     def forget_positions(self, topic: str) -> None:
         """Read the topic from its beginning, because it was made anew; counters stay, and rows known by their key."""
         self._db.execute("DELETE FROM positions WHERE topic = ?", (topic,))
 
-    def apply(self, batches: Iterable[Batch], now_hour: int) -> Published:
+    def apply(self, batches: Iterable[FollowedBatch], now_hour: int) -> Published:
         """Count the rows that are newer than those known, commit, and return what is to be published.
 
         Of equal versions the later counts, as for every reader; tombstones change nothing, for what was spent stays.
@@ -146,7 +146,9 @@ class Ledger:
         connection = next((label.first for label in found if label.kind == "usage"), OTHER)
         return _Row(hashlib.blake2b(key, digest_size=16).digest(), hour, connection, version, found)
 
-    def _write(self, rows: list[_Row], batches: list[Batch]) -> tuple[dict[Label, Sums], dict[tuple[int, str], int]]:
+    def _write(
+        self, rows: list[_Row], batches: list[FollowedBatch]
+    ) -> tuple[dict[Label, Sums], dict[tuple[int, str], int]]:
         db, hours, changes = self._db, dict(self.published.hours), dict[Label, Sums]()
         touched: set[tuple[int, str]] = set()
         for row in rows:

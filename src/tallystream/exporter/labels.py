@@ -85,7 +85,7 @@ def parts(row: Mapping[str, Any], labels: Labels) -> dict[Label, Sums]:
     """Return what a SessionHourCost holds, by label: each bucket once under its model, once under its team.
 
     Raises:
-        KeyError, TypeError, ValueError, ArithmeticError, AttributeError: it is no such row.
+        KeyError, TypeError, ValueError, ArithmeticError, AttributeError: it is not such a row.
 
     """
     found: dict[Label, Sums] = {}

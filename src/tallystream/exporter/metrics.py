@@ -62,11 +62,11 @@ class ExporterCollector(Collector):
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"tallystream_{name}", text, labels=labels)
+    return GaugeMetricFamily(f"tallystream_exporter_{name}", text, labels=labels)
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"tallystream_{name}", text, labels=labels)
+    return CounterMetricFamily(f"tallystream_exporter_{name}", text, labels=labels)
 
 
 def _seconds(one: GroupPartition, now_ns: int) -> float:
@@ -87,19 +87,25 @@ def _lag(view: View) -> Iterator[Metric]:
         " The age of what waits, not an estimate.",
         *labels,
     )
-    position = _gauge("consumer_position", "Offset the group goes on at; not shown before its first commit.", *labels)
+    position = _gauge("consumer_offset", "Offset the group goes on at; not shown before its first commit.", *labels)
+    lost = _gauge(
+        "consumer_lost_records",
+        "Records that were removed from the topic before the group had processed them (retention): missing for good.",
+        *labels,
+    )
     end = _gauge("topic_end_offset", "Offset the next record of the partition will get.", "topic", "partition")
     ends: dict[tuple[str, int], int] = {}
     for one in view.lags.partitions if view.lags is not None else ():
         values = (one.group, one.topic, str(one.lag.partition))
         records.add_metric(values, one.lag.behind)
         seconds.add_metric(values, _seconds(one, view.now_ns))
+        lost.add_metric(values, one.lag.lost)
         if one.lag.committed is not None:
             position.add_metric(values, one.lag.committed)
         ends[one.topic, one.lag.partition] = one.lag.end
     for (topic, partition), offset in sorted(ends.items()):
         end.add_metric((topic, str(partition)), offset)
-    yield from (records, seconds, position, end)
+    yield from (records, seconds, position, lost, end)
 
 
 def _lag_for_others(view: View) -> Iterator[Metric]:
@@ -241,7 +247,7 @@ def _connections(view: View) -> Iterator[Metric]:
 
 def _own(view: View) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "tallystream_lateness_seconds",
+        "tallystream_exporter_lateness_seconds",
         "How long after its hour ended an event is still counted, as the exporter is configured.",
         value=view.lateness,
     )
@@ -250,7 +256,7 @@ def _own(view: View) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "tallystream_exporter_skipped_rows",
-        "Records on the rows topic that are no rows: somebody else writes there.",
+        "Records on the rows topic that are not rows: somebody else writes there.",
         value=view.published.skipped if view.published is not None else 0,
     )
     yield GaugeMetricFamily(

@@ -23,7 +23,7 @@ from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka import topics as topic_admin
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
-from tallystream.streams.kafka.follower import Batch, Tail
+from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
@@ -120,7 +120,7 @@ class Exporter:
         rows, small = topics.session_hour_rows.name, (topics.connections.name, topics.activity.name)
         positions = self._ledger.positions(rows)
         try:
-            async with Tail(self._config.kafka, (rows, *small), positions) as tail:
+            async with TopicFollower(self._config.kafka, (rows, *small), positions) as tail:
                 while True:
                     batches = await self._gather(tail)
                     await self._take(rows, batches)
@@ -133,7 +133,7 @@ class Exporter:
             self._ledger.forget_positions(rows)
             self._rows_up_to.clear()
 
-    async def _gather(self, tail: Tail) -> list[Batch]:
+    async def _gather(self, tail: TopicFollower) -> list[FollowedBatch]:
         """Return what comes, what follows it within a moment included: one commit for many rows."""
         batches = await tail.poll()
         until = self._clock.monotonic() + self._config.gather
@@ -144,7 +144,7 @@ class Exporter:
             size += sum(len(batch.records) for batch in more)
         return batches
 
-    async def _take(self, rows: str, batches: Sequence[Batch]) -> None:
+    async def _take(self, rows: str, batches: Sequence[FollowedBatch]) -> None:
         assert self._ledger is not None
         self._registers.apply(batch for batch in batches if batch.topic != rows)
         mine = [batch for batch in batches if batch.topic == rows]
@@ -164,7 +164,7 @@ class Exporter:
             for batch in mine:
                 self._note(batch)
 
-    def _note(self, batch: Batch) -> None:
+    def _note(self, batch: FollowedBatch) -> None:
         """Remember how far the rows of a partition have come."""
         self._newest_row_ms = max(self._newest_row_ms or 0, batch.after.timestamp)
         newest = max(

@@ -17,14 +17,16 @@ from prometheus_client import CollectorRegistry, Info
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.agents.port_sink import metrics as sink
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
+from tallystream.components.renamed_metrics import OLD_NAMES
 from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
 from tallystream.exporter.lag import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
 from tallystream.streams.gateway import metrics as gateway
 from tallystream.streams.poller import metrics as poller
-from tallystream.streams.runtime import FoldTable
+from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
@@ -58,6 +60,9 @@ LABELS = {
 }
 
 
+_ENDS = {"counter": "_total", "info": "_info"}
+
+
 @dataclass(frozen=True)
 class Family:
     """One metric. `name` is what PromQL calls it: a counter with `_total`, an info with `_info`."""
@@ -67,6 +72,11 @@ class Family:
     kind: str
     labels: tuple[str, ...]
     text: str
+
+    @property
+    def base(self) -> str:
+        """Return the name without what the kind adds to it."""
+        return self.name.removesuffix(_ENDS.get(self.kind, ""))
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -103,7 +113,8 @@ def _gateway(registry: CollectorRegistry) -> None:
 
 def _worker(registry: CollectorRegistry) -> None:
     FoldMetrics(registry)
-    registry.register(RuntimeCollector(cast(FoldTable, _NoTable()), lambda: 0))
+    CallMetrics(registry)
+    registry.register(RuntimeCollector(cast(Engine, _NoTable()), lambda: 0))
     Info(*BOOK, registry=registry).info({"hash": ""})
 
 
@@ -112,7 +123,7 @@ def _exporter(registry: CollectorRegistry) -> None:
 
 
 def _poller(registry: CollectorRegistry) -> None:
-    poller.Metrics(registry, ())
+    poller.PollerMetrics(registry, ())
 
 
 def _sink(registry: CollectorRegistry) -> None:
@@ -155,11 +166,17 @@ def _families(component: str) -> Iterator[Family]:
 
 
 def _shown(metric: Metric) -> str:
-    return metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
+    return metric.name + _ENDS.get(metric.type, "")
 
 
 def _of_info(metric: Metric) -> tuple[str, ...]:
     return tuple(metric.samples[0].labels) if metric.type == "info" else ()
+
+
+def renamed() -> list[tuple[str, str]]:
+    """Return the old and new names of metrics that were renamed, as PromQL calls them, sorted."""
+    ends = {family.base: family.name.removeprefix(family.base) for family in families()}
+    return sorted((old + ends[new], new + ends[new]) for new, old in OLD_NAMES.items())
 
 
 def render() -> str:
@@ -179,6 +196,18 @@ def render() -> str:
             text = family.text.replace("|", "\\|")
             lines.append(f"| `{family.name}` | {family.kind} | {', '.join(family.labels)} | {text} |")
         lines.append("")
+    lines += [
+        "## Deprecated names",
+        "",
+        "These metrics have a new name. Each is shown under its old one too, with the same labels and values, for one",
+        "release: move dashboards and alerts of your own to the new name. It has no history from before the upgrade;",
+        "`new or old` in PromQL joins both.",
+        "",
+        "| deprecated | now |",
+        "|---|---|",
+        *(f"| `{old}` | `{new}` |" for old, new in renamed()),
+        "",
+    ]
     lines += ["## Labels", "", "What each holds, and what bounds the number of its values.", ""]
     lines += ["| label | values |", "|---|---|", *(f"| {name} | {text} |" for name, text in LABELS.items())]
     return "\n".join(lines) + "\n"

@@ -63,6 +63,7 @@ class Channel:
 
 ABOUT = {
     topic_names.USAGE: "What was used: the usage events of one session in one request. Tokens are counted from here.",
+    topic_names.CALLS: "The workers' own: what spans saw of model calls, until it is known which saw the same call.",
     topic_names.SESSION_HOURS: "What each session cost in each hour, by model, tier and attribution. The rows to read.",
     topic_names.HOURS: "What each hour cost by connection, model and team: one partial a partition, to be added up.",
     topic_names.CONNECTIONS: "Who may send: a connection, with hashes of its secrets, never the secrets.",
@@ -72,9 +73,10 @@ ABOUT = {
     topic_names.OPENAI_DAYS: "What OpenAI itself says a day cost and used, by model and project.",
     topic_names.POLLER_CONTROL: "The pollers' own: how far each query is; the group on it elects the active poller.",
     topic_names.PORT_SENT: "The sinks' own: what was written to Port, so that nothing is written twice.",
+    topic_names.CONSOLE_AUDIT: "Who changed what in the console: connections, replays. Never a secret.",
     topic_names.PORT_CONTROL: "The sinks' own, empty: the group on it elects the active sink.",
 }
-INTERNAL = {topic_names.POLLER_CONTROL, topic_names.PORT_SENT, topic_names.PORT_CONTROL}
+INTERNAL = {topic_names.CALLS, topic_names.POLLER_CONTROL, topic_names.PORT_SENT, topic_names.PORT_CONTROL}
 
 
 def channels() -> list[Channel]:
@@ -84,9 +86,10 @@ def channels() -> list[Channel]:
     for spec in topics.all():
         name = spec.name.removeprefix(f"{topics.prefix}.")
         kinds = tuple(kind for kind in CATALOGUE.values() if kind.topic == name)
-        if spec == topics.session_hours_changelog:
+        if spec in (topics.session_hours_changelog, topics.calls_changelog):
             about = "The worker's own state. Its format may change with any release."
-            found.append(Channel(spec, "session_hours changelog", about, (), True))
+            table = spec.name.removeprefix(f"{topics.worker_app}-").replace("-changelog", " changelog")
+            found.append(Channel(spec, table, about, (), True))
         else:
             found.append(Channel(spec, name, ABOUT[name], kinds, name in INTERNAL))
     return found

@@ -19,7 +19,7 @@ Port (`port_api`, `port_store`, `port_rules`, `limits`), kept stable for those w
                                     an unknown or expired token is 401 {ok: false, error: "unauthorized", message}
     blueprints                      GET, POST 201, GET one, PUT and PATCH 200, DELETE; 422 when the OpenAPI refuses it
                                     (`format: "date"`, an identifier with a space), when `required` names no property;
-                                    404 when a relation's target is no blueprint; 409 when it exists
+                                    404 when a relation's target is not a blueprint; 409 when it exists
     POST .../entities               201; 409 when it exists without upsert=true; merge=true merges properties and
                                     relations, merge=false overrides the whole entity; `upsert` must be given
     POST .../entities/bulk          1 to 20 entities (else 422), body at most 1 MiB (else 413); 200, or 207 when some

@@ -104,7 +104,7 @@ class Operation:
         return values, problems
 
     def body_problems(self, body: Any) -> list[Problem]:
-        """Return what is wrong with a request's body; None is no body."""
+        """Return what is wrong with a request's body; None means that there is none."""
         if body is None:
             return [Problem("body", "is required")] if self._body_required else []
         return [] if self._body is None else _problems(self._body, body, "body")

@@ -47,7 +47,7 @@ class Fault(BaseModel):
         try:
             re.compile(self.match)
         except re.error as exc:
-            raise ValueError(f"match is no regular expression: {exc}") from None
+            raise ValueError(f"match is not a valid regular expression: {exc}") from None
         return self
 
 

@@ -49,7 +49,7 @@ class Limits:
         """Change a family's limit; its counts begin anew.
 
         Raises:
-            KeyError: there is no such family.
+            KeyError: the family is not known.
 
         """
         have = self._families[name]

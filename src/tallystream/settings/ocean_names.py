@@ -30,7 +30,7 @@ def _minutes(name: str, value: Any) -> timedelta:
     try:
         return timedelta(minutes=float(value))
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{name} is no number of minutes", "120 is two hours") from None
+        raise UsageError(f"{name} is not a valid number of minutes", "120 is two hours") from None
 
 
 def _must_be(wanted: str, hint: str) -> Convert:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -58,9 +58,14 @@ class Settings(BaseSettings):
     prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
     """First part of every topic, group and app id."""
     partitions: int = Field(default=12, ge=1, le=1000)
+    replication: int | None = Field(default=None, ge=1, le=15)
+    """Replicas of new topics; by default three where the cluster is made for three brokers, one otherwise."""
     """Partitions of `usage`, its table and its rows; fixed when they are created."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
+    calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
+    """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Those that
+    come later change no total, but what they know of the call (its session, its cached tokens) is not added."""
     user_key: SecretStr | None = None
     """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
     user_names: bool = False
@@ -85,6 +90,17 @@ class Settings(BaseSettings):
     worker that hangs move sooner."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of OTLP/gRPC: the one before the HTTP port when this is not set; 0 turns gRPC off."""
+    quota_requests: int = Field(default=0, ge=0)
+    """Requests a second of one connection, ten seconds' worth at once; beyond: 429. 0: no limit. `connections create
+    --quota` sets it for one. Codex never sends a refused request again."""
+    quota_bytes: int = Field(default=0, ge=0)
+    """Bytes of bodies a second of one connection, likewise."""
+    quota_held_bytes: int = Field(default=192 << 20, ge=0)
+    """Bytes of one connection's bodies that are being answered at one time, likewise."""
+    quota_dead_letters: int = Field(default=100, ge=0)
+    """Dead letters a second of one connection, likewise."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     """Largest request body, after decompression."""
     openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
@@ -182,9 +198,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put flags before the environment before the file, and the names of Port's page last."""
         file = os.environ.get("TALLYSTREAM_CONFIG")
+        if file and not Path(file).is_file():
+            # a typo here would drop what the file says: a certificate, a bearer, a limit
+            raise FileNotFoundError(f"TALLYSTREAM_CONFIG names {file}, where there is no file")
         toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
         page = PageNames(settings_cls, os.environ, Path(file) if file else None)
         return (init_settings, env_settings, *toml, page)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listener_url(cls, given: Any) -> Any:
+        """Take `PLAINTEXT://host:port`, as brokers write their listeners, for the protocol and the address it means."""
+        kafka = given.get("kafka") if isinstance(given, dict) else None
+        if not isinstance(kafka, str) or "://" not in kafka:
+            return given
+        parts = [part.strip().rpartition("://") for part in kafka.split(",")]
+        protocols = {protocol.upper() for protocol, _, _ in parts if protocol}
+        if len(protocols) > 1 or protocols - {str(given.get("kafka_protocol") or next(iter(protocols)))}:
+            raise ValueError("kafka names another protocol than kafka_protocol: write host:port, and set the protocol")
+        return given | {"kafka": ",".join(host for _, _, host in parts), "kafka_protocol": protocols.pop()}
 
     def kafka_settings(self, bootstrap: str) -> KafkaSettings:
         """Return how to reach the cluster at `bootstrap`: with our credentials when it is the one of `kafka`."""
@@ -247,4 +279,4 @@ class Settings(BaseSettings):
 
     def topics(self) -> Topics:
         """Return the topics of this deployment."""
-        return Topics(self.prefix, self.partitions)
+        return Topics(self.prefix, self.partitions, self.replication)

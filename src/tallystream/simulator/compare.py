@@ -34,12 +34,16 @@ class Difference:
         return f"{self.kind}: {where} {dict(self.key.attribution)}: {fields or self.detail}"
 
 
+_UNTOLD = ("user", "agent")
+"""What the truth does not tell of a response."""
+
+
 def compare(
     truth: Truth, rows: Iterable[Mapping[str, Any]], *, attribution: bool = True, alone: bool = False
 ) -> list[Difference]:
     """Return where rows of `cost session-hours` differ from the truth; an empty list means they are exact.
 
-    Rows that differ in nothing but book, user or connection are added up. `attribution=False` ignores it altogether.
+    Rows that differ in nothing but book, user, agent or connection are added up. `attribution=False` ignores it all.
     Rows of sessions that are not the fleet's are left out, unless it must be `alone`.
     """
     found: dict[Key, Sums] = {}
@@ -82,7 +86,7 @@ def _named(sums: Sums) -> dict[str, int]:
 def _read(row: Mapping[str, Any], attribution: bool) -> tuple[Key, Sums]:
     """Read a row as `cost session-hours --json` prints it."""
     who = row["attribution"] if attribution else {}
-    pairs = tuple(sorted((name, value) for name, value in who.items() if value is not None and name != "user"))
+    pairs = tuple(sorted((name, value) for name, value in who.items() if value is not None and name not in _UNTOLD))
     key = Key(row["client"], row["session_id"], row["hour"], row["model"], row["service_tier"], pairs)
     counts = (row[name] for name in FIELDS if not name.endswith("_pico"))
     return key, (*counts, _pico(row["cost_usd"]), _pico(row["reported_cost_usd"]))
@@ -91,7 +95,7 @@ def _read(row: Mapping[str, Any], attribution: bool) -> tuple[Key, Sums]:
 def _pico(usd: str | None) -> int:
     pico = Decimal(usd or 0) * PICO
     if pico != int(pico):
-        raise ValueError(f"{usd} is no whole number of pico-dollars")
+        raise ValueError(f"{usd} is not a whole number of pico-dollars")
     return int(pico)
 
 

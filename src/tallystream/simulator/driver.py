@@ -68,7 +68,7 @@ class Report:
     partial: int = 0
     """Answers 200 that reported rejected records."""
     answers: Counter[str] = field(default_factory=Counter)
-    """Outcomes by status; `none` is no answer."""
+    """Outcomes by status; `none` counts requests without an answer."""
     complete: bool = False
     """Whether all of the fleet was sent, rather than stopped."""
     reasons: Counter[str] = field(default_factory=Counter)

@@ -33,7 +33,7 @@ def target(endpoint: str, ingest_id: str | None = None) -> Target:
     """Return the target of a base URL or of any of its three signal URLs; an ingest id goes into the header.
 
     Raises:
-        UsageError: the endpoint is no http(s) URL.
+        UsageError: the endpoint is not a valid http(s) URL.
 
     """
     try:
@@ -42,7 +42,9 @@ def target(endpoint: str, ingest_id: str | None = None) -> Target:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError("the endpoint is no http URL", "take base_url or logs_url of `tallystream connections create`")
+        raise UsageError(
+            "the endpoint is not a valid http URL", "take base_url or logs_url of `tallystream connections create`"
+        )
     path = parts.path.rstrip("/")
     for signal in _SIGNALS:
         path = path.removesuffix(f"/v1/{signal}")

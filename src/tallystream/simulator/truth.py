@@ -76,7 +76,7 @@ def sums_of(response: Response) -> Sums:
     cost = dollars(response)
     pico = 0 if cost is None else int(cost * PICO)
     if cost is not None and pico != cost * PICO:
-        raise ArithmeticError(f"{cost} is no whole number of pico-dollars")
+        raise ArithmeticError(f"{cost} is not a whole number of pico-dollars")
     return (
         1, response.input_uncached, response.cache_read, response.cache_write_5m, response.cache_write_1h,
         response.output, response.reasoning, response.tool, response.total_tokens, int(cost is None), pico,
@@ -249,7 +249,7 @@ class Truth:
         """Read a truth file by playing its fleet once more.
 
         Raises:
-            UsageError: this is no truth file, or it is another version's.
+            UsageError: this is not a truth file, or it is of another version's.
 
         """
         try:
@@ -265,7 +265,9 @@ class Truth:
             truth.http.update(document["http"])
             truth.sent = Sent(**document["sent"] | {"bodies": Counter(document["sent"]["bodies"])})
         except (OSError, ValueError, KeyError, TypeError, zlib.error) as exc:
-            raise UsageError(f"{path} is no truth file: {exc!r}", "`tallystream simulate --truth` writes one") from exc
+            raise UsageError(
+                f"{path} is not a valid truth file: {exc!r}", "`tallystream simulate --truth` writes one"
+            ) from exc
         for request in Fleet(truth.config):
             for response in request.responses:
                 if states[response.n] == _ACKNOWLEDGED and truth._states[response.n] != _ACKNOWLEDGED:

@@ -75,9 +75,17 @@ class Child:
     """
 
     def __init__(
-        self, spec: ComponentSpec, timing: Timing, log: LogFile, http: aiohttp.ClientSession, events: Events
+        self,
+        spec: ComponentSpec,
+        timing: Timing,
+        log: LogFile,
+        http: aiohttp.ClientSession,
+        events: Events,
+        *,
+        give_up: bool = True,
     ) -> None:
         self.spec = spec
+        self._give_up = give_up
         self._timing = timing
         self._log = log
         self._http = http
@@ -89,6 +97,13 @@ class Child:
         self._was_ready = False
         self.ready = asyncio.Event()
         """Set while it is ready."""
+        self.tried = asyncio.Event()
+        """Set once it has been ready, or has failed so often that nobody should wait for it."""
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether its process has been started once."""
+        return self._process is not None
 
     @property
     def component(self) -> Component:
@@ -104,7 +119,7 @@ class Child:
         """Keep it running, until cancelled; the process is left to `stop`.
 
         Raises:
-            FirstStartError: it never became ready.
+            FirstStartError: it never became ready, and was told to give up then.
 
         """
         attempts = 0
@@ -117,7 +132,14 @@ class Child:
             code = self._process.returncode if self._process is not None else None
             if not self._was_ready and (code == USAGE_EXIT or attempts >= FIRST_START_ATTEMPTS):
                 message, hint = self._log.last_error()
-                raise FirstStartError(self.spec.name, code, message, hint or f"its log: {self._log.path}")
+                failed = FirstStartError(self.spec.name, code, message, hint or f"its log: {self._log.path}")
+                if self._give_up:
+                    raise failed
+                if not self.tried.is_set():
+                    self._events.say(
+                        self.spec.name, f"does not start: {failed.message} ({failed.hint}); everything else goes on"
+                    )
+                self.tried.set()
             delay = self._backoff.after_run(time.monotonic() - began)
             self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
@@ -201,6 +223,7 @@ class Child:
         ready = await self._ask("/readyz") is Answer.GREEN
         if ready and not self.ready.is_set():
             self.ready.set()
+            self.tried.set()
             again = " again" if self._was_ready else ""
             self._events.say(self.spec.name, f"ready{again}")
             self._was_ready = True

@@ -9,6 +9,7 @@ from itertools import groupby
 
 import aiohttp
 
+from tallystream.schemas.errors import TallystreamError
 from tallystream.schemas.run import Run
 from tallystream.supervisor import runfile
 from tallystream.supervisor.child import Child, Events, FirstStartError
@@ -16,6 +17,7 @@ from tallystream.supervisor.logfile import LogFile
 from tallystream.supervisor.specs import ComponentSpec, Plan
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PREPARE_AGAIN = 5.0
 
 
 class Supervisor:
@@ -59,7 +61,17 @@ class Supervisor:
         logs = {spec: LogFile(self._plan.data_dir / "logs" / f"{spec.name}.log") for spec in self._plan.specs}
         async with aiohttp.ClientSession() as http:
             events = Events(ready=self._publish, say=self._say, warn=self._warn)
-            self._children = {spec: Child(spec, self._plan.timing, log, http, events) for spec, log in logs.items()}
+            self._children = {
+                spec: Child(
+                    spec,
+                    self._plan.timing,
+                    log,
+                    http,
+                    events,
+                    give_up=spec.gates and (not self._plan.served_before or spec.name == "gateway"),
+                )
+                for spec, log in logs.items()
+            }
             try:
                 await self._until_told()
             finally:
@@ -86,7 +98,10 @@ class Supervisor:
             life.result()
 
     async def _live(self) -> None:
-        """Start in order and keep running; ends only with an error."""
+        """Start in order and keep running; ends only with an error.
+
+        Once clients send here (`served_before`), only the gateway's own failure to start is one.
+        """
         try:
             async with asyncio.TaskGroup() as group:
 
@@ -99,10 +114,11 @@ class Supervisor:
                 for spec, child in self._children.items():
                     if spec.is_kafka:
                         await child.ready.wait()
-                await self._prepare()
+                await self._prepared()
                 launch(needs_kafka=True)
-                for child in self._children.values():
-                    await child.ready.wait()
+                for spec, child in self._children.items():
+                    if spec.gates:
+                        await child.tried.wait()
                 self._complete = True
                 self._publish()
                 self._started(self._run_file())
@@ -111,6 +127,22 @@ class Supervisor:
             if isinstance(first, FirstStartError):
                 raise first.cause(f"{first.name} did not start: {first.message}", first.hint) from first
             raise first from exc
+
+    async def _prepared(self) -> None:
+        """Have Kafka prepared. Where clients send already, what does not fit there is no reason to stop taking data."""
+        said = ""
+        while True:
+            try:
+                await self._prepare()
+            except TallystreamError as exc:
+                if not self._plan.served_before:
+                    raise
+                if exc.message != said:
+                    said = exc.message
+                    self._say("kafka", f"{exc.message} ({exc.hint}); the gateway keeps what it takes, trying again")
+                await asyncio.sleep(PREPARE_AGAIN)
+            else:
+                return
 
     def _publish(self) -> None:
         if self._complete:
@@ -122,8 +154,9 @@ class Supervisor:
             self._say(component, text)
 
     def _run_file(self) -> Run:
-        components = [child.component for child in self._children.values()]
-        return Run(http=self._plan.http, grpc=None, kafka=self._plan.kafka, components=components)
+        components = [child.component for child in self._children.values() if child.begun]
+        plan = self._plan
+        return Run(http=plan.http, grpc=plan.grpc, kafka=plan.kafka, console=plan.console, components=components)
 
     async def _stop_all(self) -> None:
         """Stop rank by rank: what takes data in, then what works on it, then Kafka."""

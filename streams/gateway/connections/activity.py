@@ -1,4 +1,5 @@
-"""When each connection last sent what: absolute counts on the topic `activity`, about once a second.
+"""When each connection last sent what: absolute counts on the topic `activity`, at most one row in `EVERY` seconds for
+each connection and signal, whatever the traffic.
 
 Counts live in the spool file too, so that they go on after a restart instead of falling; a crash forgets at most the
 last second of them.
@@ -20,7 +21,9 @@ from tallystream.streams.gateway.spool.file import ActivityRow
 from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.service.clock import Clock, utc
 
-EVERY = 1.0
+SAVE_EVERY = 1.0
+EVERY = 10.0
+"""A connection's first row goes out within `SAVE_EVERY`; then this much lies between two rows of it."""
 _SIGNALS: dict[str, Signal] = {signal: signal for signal in get_args(Signal)}
 log = structlog.get_logger()
 
@@ -37,6 +40,7 @@ class ActivityLog:
         self._rows: dict[tuple[str, Signal], list[int]] = {}
         self._unsaved: set[tuple[str, Signal]] = set()
         self._unpublished: set[tuple[str, Signal]] = set()
+        self._not_before: dict[tuple[str, Signal], float] = {}
 
     async def load(self, gateway: str) -> None:
         """Go on where the spool's last owner stopped. `gateway` names this gateway in the topic's keys."""
@@ -48,6 +52,12 @@ class ActivityLog:
             key = (row.connection_id, signal)
             self._rows[key] = [row.last_synced_ns, row.requests, row.records]
             self._unpublished.add(key)
+
+    def forget(self, gateway: str) -> None:
+        """Count from 0 under another name: what was counted so far was another cluster's."""
+        self._gateway = gateway
+        self._rows = {key: row for key, row in self._rows.items() if key in self._unsaved}
+        self._unpublished &= set(self._rows)
 
     def note(self, connection_id: str, signal: Signal, records: int) -> None:
         """Count an accepted request."""
@@ -61,13 +71,16 @@ class ActivityLog:
         self._unsaved.add(key)
 
     async def run(self) -> None:
-        """Flush about once a second until cancelled."""
+        """Save about once a second, and publish what is due, until cancelled."""
         while True:
-            await asyncio.sleep(EVERY)
-            await self.flush()
+            await asyncio.sleep(SAVE_EVERY)
+            await self.flush(due_only=True)
 
-    async def flush(self, within: float = 10.0) -> None:
-        """Save what changed, then publish it if Kafka answers; what it does not take is published next time."""
+    async def flush(self, within: float = 10.0, *, due_only: bool = False) -> None:
+        """Save what changed, then publish it if Kafka answers; what it does not take is published next time.
+
+        `due_only` leaves out what was published less than `EVERY` seconds ago.
+        """
         unsaved, self._unsaved = self._unsaved, set()
         self._unpublished |= unsaved
         if unsaved:
@@ -77,9 +90,16 @@ class ActivityLog:
                 log.warning("activity_not_saved", error=str(exc))
         if not self._unpublished or not self._link.live:
             return
-        publishing, self._unpublished = self._unpublished, set()
+        now = self._clock.monotonic()
+        due = [key for key in self._unpublished if not due_only or now >= self._not_before.get(key, 0.0)]
+        messages = {key: self._message(key) for key in sorted(due)}
+        publishing = {key for key, message in messages.items() if self._link.takes(self._link.place_of(message))}
+        if not publishing:
+            return
+        self._unpublished -= publishing
+        self._not_before.update(dict.fromkeys(publishing, now + EVERY))
         try:
-            batches = self._link.send([self._message(key) for key in sorted(publishing)])
+            batches = self._link.send([messages[key] for key in sorted(publishing)])
             done, _ = await asyncio.wait([batch.acked for batch in batches], timeout=within)
             if len(done) < len(batches) or any(acked.exception() for acked in done):
                 self._unpublished |= publishing

@@ -22,6 +22,7 @@ from tallystream.schemas.connections import Connection
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections import snapshot
 from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.identity import set_aside
 from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import cancel, close, start
 from tallystream.streams.service.clock import Clock
@@ -78,7 +79,12 @@ class Registry:
         self._metrics = metrics
         self._clock = clock
         self._partition = TopicPartition(config.topics.connections.name, 0)
-        self._path = config.directory / "connections.json"
+        self._path = config.directory / f"connections-{config.topics.prefix}.json"
+        self._before = config.directory / "connections.json"
+        """Where version 0.1 kept it, whatever the prefix."""
+        self._cluster_id = ""
+        self.last_met = ""
+        """The cluster that was met at our address before this gateway was started; "" when none was."""
         self._consumer: AIOKafkaConsumer | None = None
         self._position = 0
         self._moved = asyncio.Event()
@@ -98,13 +104,28 @@ class Registry:
         """Called whenever the cache has caught up with the topic's end."""
 
     def load(self) -> None:
-        """Read the snapshot, if there is one."""
-        found = snapshot.load(self._path, self._partition.topic)
+        """Read the snapshot, if there is one; `met` takes it back when it turns out to be of another cluster."""
+        topic = self._partition.topic
+        found = snapshot.load(self._path, topic) or snapshot.load(self._before, topic)
         if found is not None:
-            for connection in found:
+            self._cluster_id = found.cluster_id
+            if found.bootstrap == self._config.kafka.bootstrap:
+                self.last_met = found.cluster_id
+            for connection in found.connections:
                 self.cache.apply(connection.connection_id, connection)
             self.known = True
             log.info("registry_snapshot_loaded", connections=len(self.cache))
+
+    def met(self, cluster_id: str) -> None:
+        """Say which cluster this is. Connections of another one are not known here."""
+        if self._cluster_id not in ("", cluster_id):
+            self.known = self.caught_up_once = False
+            self.cache = Cache()
+            try:
+                set_aside(self._path, f"it belongs to the Kafka cluster {self._cluster_id}, this is {cluster_id}")
+            except OSError as exc:
+                log.warning("registry_snapshot_not_set_aside", error=str(exc))
+        self._cluster_id = cluster_id
 
     def find(self, ingest_sha256: str) -> Grant | None:
         """Return what the id opens, as far as is known here."""
@@ -228,7 +249,13 @@ class Registry:
         if not self.caught_up_once or not self._dirty:
             return
         try:
-            snapshot.save(self._path, self._partition.topic, list(self.cache.connections.values()))
+            snapshot.save(
+                self._path,
+                self._partition.topic,
+                self._cluster_id,
+                list(self.cache.connections.values()),
+                self._config.kafka.bootstrap,
+            )
             self._dirty = False
         except OSError as exc:
             log.warning("registry_snapshot_not_written", error=str(exc))

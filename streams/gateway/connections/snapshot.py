@@ -19,22 +19,26 @@ log = structlog.get_logger()
 
 
 class Snapshot(BaseModel):
-    """The whole file. `topic` keeps two deployments on one volume apart."""
+    """The whole file. `topic` and `cluster_id` (empty: of version 0.1) say whose it is."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     topic: str
+    cluster_id: str = ""
+    bootstrap: str = ""
+    """Where that cluster was met."""
     connections: list[Connection]
 
 
-def save(path: Path, topic: str, connections: Sequence[Connection]) -> None:
+def save(path: Path, topic: str, cluster_id: str, connections: Sequence[Connection], bootstrap: str = "") -> None:
     """Replace the snapshot.
 
     Raises:
         OSError: it cannot be written; the one before is still there.
 
     """
-    text = Snapshot(topic=topic, connections=list(connections)).model_dump_json()
+    document = Snapshot(topic=topic, cluster_id=cluster_id, bootstrap=bootstrap, connections=list(connections))
+    text = document.model_dump_json()
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(fd, "w") as file:
@@ -47,8 +51,8 @@ def save(path: Path, topic: str, connections: Sequence[Connection]) -> None:
         raise
 
 
-def load(path: Path, topic: str) -> list[Connection] | None:
-    """Return the connections of the snapshot; None when there is none that can be read, or it is another topic's."""
+def load(path: Path, topic: str) -> Snapshot | None:
+    """Return the snapshot; None when there is none that can be read, or it is another topic's."""
     try:
         found = Snapshot.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -56,4 +60,4 @@ def load(path: Path, topic: str) -> list[Connection] | None:
     except (OSError, ValidationError) as exc:
         log.warning("registry_snapshot_unreadable", path=str(path), error=type(exc).__name__)
         return None
-    return found.connections if found.topic == topic else None
+    return found if found.topic == topic else None

@@ -1,20 +1,27 @@
-"""Emptying the spool into Kafka: oldest first, one modest batch at a time, so that live requests are not held up."""
+"""Emptying the spool into Kafka, each partition by itself: oldest first, in modest batches, few at a time, so that live
+requests are not held up and a partition that nobody can write holds up no other.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
 from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.delivery.producer import Link
+from tallystream.streams.gateway.delivery.producer import Batch, Link
 from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
+from tallystream.streams.gateway.message import Place
 from tallystream.streams.gateway.metrics import Metrics
-from tallystream.streams.gateway.spool.file import Row
-from tallystream.streams.gateway.spool.spool import Spool
+from tallystream.streams.gateway.spool.spool import Lane, RowId, Spool, SpooledRow
+from tallystream.streams.kafka.lifecycle import cancel
 
-DRAIN_BYTES = 256 << 10
-"""At once: about 10 ms of a broker's time, which is what a live request may have to wait for."""
+DRAIN_BYTES = 128 << 10
+"""At once for one partition."""
+AT_ONCE = 2
+"""Partitions drained at one time: about 10 ms of a broker's time, which is what a live request may have to wait for."""
+MAX_ROWS = 4096
 RETRY = 1.0
 log = structlog.get_logger()
 
@@ -27,81 +34,118 @@ class Drain:
         self._link = link
         self._delivery = delivery
         self._metrics = metrics
-        self._wake = asyncio.Event()
-        self._undeleted: list[int] = []
-        self._after = 0
-        self._alone_until = 0
+        self._changed = asyncio.Event()
+        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._lanes: dict[Lane, asyncio.Task[None]] = {}
+        self._after: dict[Lane, int] = {}
+        """Behind the last row that Kafka refused, where there is one."""
+        self._limits: dict[Lane, int] = {}
+        """Rows sent at once, where a refused one is being looked for."""
 
     def wake(self) -> None:
         """Look again whether there is work."""
-        self._wake.set()
+        self._changed.set()
 
     async def run(self) -> None:
-        """Drain whenever Kafka answers, until cancelled."""
+        """Drain whatever may be sent, until cancelled.
+
+        Raises:
+            Exception: a lane's task has ended with one.
+
+        """
+        try:
+            while True:
+                await self._spool.filled.wait()
+                self._changed.clear()
+                for lane in self._spool.lanes():
+                    if lane not in self._lanes and self._may_send(lane.place):
+                        task = asyncio.create_task(self._drain(lane))
+                        self._lanes[lane] = task
+                        task.add_done_callback(lambda _: self._changed.set())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY):
+                        await self._changed.wait()
+                for lane, task in [(lane, task) for lane, task in self._lanes.items() if task.done()]:
+                    del self._lanes[lane]
+                    task.result()
+        finally:
+            await cancel(*self._lanes.values())
+
+    def _may_send(self, place: Place) -> bool:
+        """Rows whose first sending is still open are not sent again: their own ack deletes them."""
+        if place.partition < 0:  # of version 0.1, for any partition of the topic
+            return self._link.connected
+        return self._link.reachable(place) and not self._delivery.late(place)
+
+    async def _drain(self, lane: Lane) -> None:
+        """Send a lane's rows until there are none, or until its partition takes no more."""
+        undeleted: list[RowId] = []
         while True:
-            await self._spool.filled.wait()
-            if not self._link.connected or self._delivery.late:
-                # Rows whose first sending is still open are not sent again: their own ack deletes them.
-                self._wake.clear()
-                await self._pause()
-                continue
+            limit = self._limits.get(lane, MAX_ROWS)
             try:
-                await self._step()
+                if undeleted:
+                    # A full disk can refuse even deletions: what Kafka has must not be sent again and again meanwhile.
+                    await self._forget(undeleted)
+                    undeleted = []
+                rows = await self._spool.read(lane, max_bytes=DRAIN_BYTES, limit=limit, after=self._after.get(lane, 0))
+                # A round may have missed its time while this read waited: some of these rows may be its own.
+                if not rows or not self._may_send(lane.place):
+                    return
+                acked, rejected = await self._send(rows)
+                undeleted = [row.id for row in rows if id(row.message) in acked]
+                await self._forget(undeleted)
+                undeleted = []
             except ProducerLostError:
-                self._wake.clear()
+                return
             except SpoolWriteError as exc:
                 log.error("spool_not_drained", error=str(exc))  # noqa: TRY400
                 await asyncio.sleep(RETRY)
+                continue
+            if rejected:
+                self._sort_out(lane, rows, rejected)
+            elif len(acked) < len(rows):
+                return
+            elif 2 * limit < MAX_ROWS:
+                self._limits[lane] = 2 * limit
+            else:
+                self._limits.pop(lane, None)
 
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(RETRY):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+    async def _send(self, rows: list[SpooledRow]) -> tuple[set[int], str]:
+        """Send rows; return the `id()` of each message that was acknowledged, and Kafka's reason for refusing one."""
+        async with self._turn:
+            batches = self._link.send([row.message for row in rows])
+            await asyncio.wait([batch.acked for batch in batches], timeout=self._link.timeout.seconds)
+        late = [batch for batch in batches if not batch.acked.done()]
+        if late:
+            self._link.missed(late)
+            await asyncio.wait([batch.acked for batch in late])
+        acked = {id(message) for batch in batches if _why_lost(batch) is None for message in batch.messages}
+        return acked, next((why for batch in batches if (why := _why_lost(batch))), "")
 
-    async def _step(self) -> None:
-        if self._undeleted:
-            # A full disk can refuse even deletions: what Kafka has must not be sent again and again meanwhile.
-            await self._forget(self._undeleted)
-        alone = self._after < self._alone_until
-        rows = await self._spool.read(max_bytes=1 if alone else DRAIN_BYTES, after=self._after)
-        if not rows:
-            self._link.presume_live()
-            return
-        if self._delivery.late:
-            # A round has missed its time while this read waited for the spool: some of these rows may be its own.
-            return
-        ids = {id(row.message): row.id for row in rows}
-        batches = self._link.send([row.message for row in rows])
-        await asyncio.wait([batch.acked for batch in batches])
-        lost = [exc for batch in batches if isinstance(exc := batch.acked.exception(), ProducerLostError)]
-        acked = [batch for batch in batches if batch.acked.exception() is None]
-        await self._forget([ids[id(message)] for batch in acked for message in batch.messages])
-        if rejected := next((exc.rejected for exc in lost if exc.rejected), ""):
-            self._sort_out(rows, rejected)
-        if lost:
-            raise ProducerLostError
-
-    async def _forget(self, acked: list[int]) -> None:
-        self._undeleted = acked
+    async def _forget(self, acked: list[RowId]) -> None:
         await self._spool.delete(acked)
-        self._undeleted = []
         self._metrics.drained.inc(len(acked))
 
-    def _sort_out(self, rows: list[Row], reason: str) -> None:
-        """Find the message that Kafka refuses by sending each alone, and step over it: it stays in the spool."""
+    def _sort_out(self, lane: Lane, rows: list[SpooledRow], reason: str) -> None:
+        """Find the message that Kafka refuses by sending fewer, and step over it: it stays in the spool."""
         if len(rows) > 1:
-            self._alone_until = rows[-1].id
+            self._limits[lane] = len(rows) // 2
             return
-        self._after = rows[0].id
+        self._after[lane] = rows[0].id.id
         self._metrics.rejected.inc()
         log.error(
-            "message_rejected", reason=reason, row=rows[0].id, topic=rows[0].message.topic, spool=str(self._spool.path)
+            "message_rejected", reason=reason, row=rows[0].id.id, topic=lane.place.topic, spool=str(self._spool.path)
         )
 
     def retry_rejected(self) -> None:
-        """Go back to the oldest message: what Kafka refused before, it may take now."""
+        """Go back to the oldest messages: what Kafka refused before, it may take now."""
         if self._after:
-            self._after = 0
+            self._after.clear()
             self._spool.filled.set()
+            self._changed.set()
+
+
+def _why_lost(batch: Batch) -> str | None:
+    """Return Kafka's reason, "" when the link was lost; None: acknowledged."""
+    exc = batch.acked.exception()
+    return exc.rejected if isinstance(exc, ProducerLostError) else None

@@ -1,60 +1,79 @@
 """The promise behind a 200: Kafka's acks from all replicas, or an fsynced spool row.
 
 Group commit without timers. While one round of messages is on its way everything that arrives waits in the next one;
-with nothing on its way a round leaves at once. Kafka has `ack_timeout` for a round. What it has not acknowledged by
-then goes to the spool, and so does everything after it, at once, until Kafka acknowledges something again; a late ack
-of a spooled round deletes its rows. Order is not promised: event ids make it harmless.
+with nothing on its way a round leaves at once. Each partition has a share of the round and a fate of its own: what goes
+to a partition that does not answer is spooled straight away, what is not acknowledged in time is spooled then, and a
+late ack deletes its rows. Order is not promised: event ids make it harmless.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
 from tallystream.streams.gateway.delivery.producer import Batch, Link
 from tallystream.streams.gateway.errors import NotDurableError, ProducerLostError, SpoolWriteError
-from tallystream.streams.gateway.message import Message
+from tallystream.streams.gateway.message import Message, Place
 from tallystream.streams.gateway.metrics import Metrics
-from tallystream.streams.gateway.spool.spool import Spool
+from tallystream.streams.gateway.spool.spool import RowId, Spool
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock
-from tallystream.streams.service.log_throttle import Seldom
+from tallystream.streams.service.log_throttle import LogThrottle
 
 log = structlog.get_logger()
 
 
-class _Round:
-    """Messages that share their fate, and the one future all their requests wait for."""
+class _Share:
+    """What a round has for one partition, and the future that all its requests wait for."""
 
-    __slots__ = ("durable", "messages")
+    __slots__ = ("durable", "messages", "unacked")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.unacked = 0
+
+    def acked(self, acked: asyncio.Future[None]) -> None:
+        """Note that a batch's fate is known."""
+        if acked.exception() is None:
+            self.unacked -= 1
+            if not self.unacked:
+                self.succeed()
+
+    def succeed(self) -> None:
+        """Tell those who wait that the messages are durable."""
+        if not self.durable.done():
+            self.durable.set_result(None)
+
+    def fail(self, exc: BaseException) -> None:
+        """Tell those who wait that the messages are not durable, so that they have them sent again."""
+        if not self.durable.done():
+            self.durable.set_exception(exc)
+            self.durable.exception()
 
 
 class Delivery:
     """Run `run()` as a task; every request awaits `deliver`."""
 
-    def __init__(self, link: Link, spool: Spool, metrics: Metrics, clock: Clock, *, ack_timeout: float) -> None:
+    def __init__(self, link: Link, spool: Spool, metrics: Metrics, clock: Clock) -> None:
         self._link = link
         self._spool = spool
         self._metrics = metrics
         self._clock = clock
-        self._ack_timeout = ack_timeout
-        self._open = _Round()
+        self._open: dict[Place, _Share] = {}
         self._wake = asyncio.Event()
-        self._late: set[asyncio.Task[None]] = set()
+        self._following: set[asyncio.Task[None]] = set()
+        self._late: Counter[Place] = Counter()
         self._since = 0.0
-        self._not_durable = Seldom(clock, "not_durable")
+        self._not_durable = LogThrottle(clock, "not_durable")
 
-    @property
-    def late(self) -> bool:
+    def late(self, place: Place) -> bool:
         """Return whether spooled messages are still on their way to Kafka too: their rows may yet be deleted."""
-        return bool(self._late)
+        return self._late[place] > 0
 
     @property
     def waiting(self) -> float:
@@ -68,12 +87,16 @@ class Delivery:
             NotDurableError: neither Kafka nor the spool took them: the client must be told to send them again.
 
         """
-        if not messages:
+        shares: dict[Place, _Share] = {}
+        for message in messages:
+            place = self._link.place_of(message)
+            share = shares[place] = self._open.get(place) or self._open.setdefault(place, _Share())
+            share.messages.append(message)
+        if not shares:
             return
-        current = self._open
-        current.messages += messages
         self._wake.set()
-        await asyncio.shield(current.durable)
+        for share in shares.values():
+            await asyncio.shield(share.durable)
 
     async def run(self) -> None:
         """Send rounds until cancelled. Cancel it only when no request is waiting."""
@@ -81,67 +104,94 @@ class Delivery:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                current, self._open = self._open, _Round()
-                if not current.messages:
+                current, self._open = self._open, {}
+                if not current:
                     continue
                 self._since = self._clock.monotonic()
                 await self._settle(current)
                 self._since = 0.0
         finally:
-            await cancel(*self._late)
+            await cancel(*self._following)
 
-    async def _settle(self, current: _Round) -> None:
-        try:
-            if self._link.live:
-                await self._to_kafka(current.messages)
-            else:
-                await self._to_spool(current.messages)
-        except NotDurableError as exc:
-            self._metrics.refusals.labels(type(exc).__name__).inc()
-            self._not_durable.warning(messages=len(current.messages), error=str(exc))
-            outcome: BaseException | None = exc
-        except Exception as exc:
-            log.exception("round_failed", messages=len(current.messages))
-            outcome = SpoolWriteError(type(exc).__name__)
-        else:
-            outcome = None
-        if outcome is None:
-            current.durable.set_result(None)
-        else:
-            current.durable.set_exception(outcome)
-            current.durable.exception()
+    async def _settle(self, current: dict[Place, _Share]) -> None:
+        direct = {place: share for place, share in current.items() if self._link.takes(place)}
+        await asyncio.gather(
+            self._to_kafka(direct),
+            self._to_spool({place: share for place, share in current.items() if place not in direct}),
+        )
 
-    async def _to_kafka(self, messages: list[Message]) -> None:
-        try:
-            batches = self._link.send(messages)
-        except ProducerLostError:
-            await self._to_spool(messages)
+    async def _to_kafka(self, shares: dict[Place, _Share]) -> None:
+        if not shares:
             return
-        await asyncio.wait([batch.acked for batch in batches], timeout=self._ack_timeout)
+        try:
+            batches = self._link.send([message for share in shares.values() for message in share.messages])
+        except ProducerLostError:
+            await self._to_spool(shares)
+            return
+        except Exception as exc:
+            log.exception("round_failed")
+            for share in shares.values():
+                share.fail(SpoolWriteError(type(exc).__name__))
+            return
+        for batch in batches:
+            share = shares[batch.place]
+            share.unacked += 1
+            batch.acked.add_done_callback(share.acked)
+        await asyncio.wait([batch.acked for batch in batches], timeout=self._link.timeout.seconds)
         late = [batch for batch in batches if not _acked(batch)]
         if late:
-            self._link.missed()
-            await self._to_spool([message for batch in late for message in batch.messages], late)
+            self._link.missed(late)
+            await self._to_spool({place: shares[place] for place in {batch.place for batch in late}}, late)
 
-    async def _to_spool(self, messages: list[Message], late: list[Batch] | None = None) -> None:
-        ids = await self._spool.put(messages)
+    async def _to_spool(self, shares: dict[Place, _Share], late: Sequence[Batch] = ()) -> None:
+        """Store the shares, or those batches of them that are late, in one transaction."""
+        if not shares:
+            return
+        parcels: list[tuple[Batch | None, list[Message]]] = (
+            [(batch, batch.messages) for batch in late]
+            if late
+            else [(None, share.messages) for share in shares.values()]
+        )
+        places = Counter(batch.place for batch in late)
+        self._late += places
+        try:
+            ids = await self._spool.put([message for _, messages in parcels for message in messages])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, clients must be told
+            self._late -= places
+            self._refuse(shares, exc)
+            return
         self._metrics.spooled.inc(len(ids))
-        if late:
-            task = asyncio.create_task(self._follow(late, ids))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
-
-    async def _follow(self, late: list[Batch], ids: list[int]) -> None:
-        """Delete the rows of batches that Kafka acknowledges after all."""
-        await asyncio.wait([batch.acked for batch in late])
-        acked = []
+        for share in shares.values():
+            share.succeed()
         first = 0
-        for batch in late:
+        for batch, messages in parcels:
+            if batch is not None:
+                task = asyncio.create_task(self._follow(batch, ids[first : first + len(messages)]))
+                self._following.add(task)
+                task.add_done_callback(self._following.discard)
+            first += len(messages)
+
+    def _refuse(self, shares: dict[Place, _Share], exc: Exception) -> None:
+        messages = sum(len(share.messages) for share in shares.values())
+        if isinstance(exc, NotDurableError):
+            self._metrics.refusals.labels(type(exc).__name__).inc()
+            self._not_durable.warning(messages=messages, error=str(exc))
+            outcome = exc
+        else:
+            log.error("round_failed", messages=messages, exc_info=exc)
+            outcome = SpoolWriteError(type(exc).__name__)
+        for share in shares.values():
+            share.fail(outcome)
+
+    async def _follow(self, batch: Batch, ids: list[RowId]) -> None:
+        """Delete the rows of a batch that Kafka acknowledges after all."""
+        try:
+            await asyncio.wait([batch.acked])
             if _acked(batch):
-                acked += ids[first : first + len(batch.messages)]
-            first += len(batch.messages)
-        with contextlib.suppress(SpoolWriteError):  # they are sent once more then
-            await self._spool.delete(acked)
+                with contextlib.suppress(SpoolWriteError):  # they are sent once more then
+                    await self._spool.delete(ids)
+        finally:
+            self._late[batch.place] -= 1
 
 
 def _acked(batch: Batch) -> bool:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
 
 from tallystream.schemas.catalogue import SCHEMA_HEADER
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
+from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
 from tallystream.streams.gateway.errors import ProducerLostError
-from tallystream.streams.gateway.message import Message, partition_counts, partition_of
+from tallystream.streams.gateway.message import Message, Place, partition_counts, place_of
 from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.producer import GATEWAY, new_producer
 from tallystream.streams.kafka.topics import ensure
@@ -32,28 +34,41 @@ from tallystream.streams.service.clock import Clock
 BATCH_BYTES = GATEWAY.batch_bytes
 """Of one Kafka record batch: below every broker's default limit of 1 MiB."""
 CONNECT_TIMEOUT = 15.0
+METADATA_TIMEOUT = 5.0
+ALONE = 6
+"""How many times longer a batch may wait whose broker acknowledges those of other partitions."""
+MAX_PATIENCE = 16
+"""How many times `stuck_after` at most: each producer that was stuck doubles the patience with the next."""
+_NO_LEADER = (LeaderNotAvailableError, NotLeaderForPartitionError)
+"""What a batch ends with whose partition has had no leader for too long: it was not refused."""
 BACKOFF = Backoff(first=0.1, longest=2.0)
 log = structlog.get_logger()
 
 
 class Batch:
-    """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError."""
+    """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError.
 
-    __slots__ = ("acked", "messages", "partition", "since", "topic")
+    `leader` is the broker that had the partition when they were sent. `late`: somebody has waited too long for them.
+    """
 
-    def __init__(self, topic: str, partition: int, acked: asyncio.Future[None], since: float) -> None:
-        self.topic = topic
-        self.partition = partition
+    __slots__ = ("acked", "late", "leader", "messages", "place", "since")
+
+    def __init__(self, place: Place, leader: int, acked: asyncio.Future[None], since: float) -> None:
+        self.place = place
+        self.leader = leader
         self.messages: list[Message] = []
         self.acked = acked
         self.since = since
+        self.late = False
 
 
 class Link:
     """Run `run()` as a task; `send` whenever `connected`.
 
-    `live` says whether Kafka answers in time: cleared by whoever has waited too long (`missed`), set by the next ack
-    that leaves no late batch outstanding. `changed` is called when `connected` or `live` may have changed.
+    Whether Kafka answers is a matter of each partition: one whose leader is away, or that has a late batch, takes
+    nothing until that is over, and the others go on. A late batch also casts doubt on its broker, whose other
+    partitions rest until it acknowledges anything: a broker that is gone is found out once, not once a partition.
+    `changed` is called when any of that may have changed; `met` is told the cluster's id before the first send.
     """
 
     def __init__(self, config: GatewayConfig, metrics: Metrics, clock: Clock) -> None:
@@ -63,21 +78,38 @@ class Link:
         self._partitions = partition_counts(config.topics)
         self._producer: AIOKafkaProducer | None = None
         self._outstanding: dict[Batch, None] = {}
+        self._late: dict[Place, set[Batch]] = {}
+        self._doubted: dict[int, set[Batch]] = {}
+        """By broker: late batches on their way, since which it has acknowledged nothing."""
+        self._acked_at: dict[int, float] = {}
         self._transmissions: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
-        self.live = False
+        self._patience = config.stuck_after
+        self._was_live = False
+        self._was_connected = False
+        self.timeout = AckTimeout(config.ack_timeout, config.ack_timeout_max)
         self.unfit: UnfitError | None = None
         """Set while the topics of the cluster do not fit: nothing is sent there then."""
         self.first_attempt = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
-        self.may_go_live_at_once: Callable[[], bool] = lambda: True
-        """Asked on connecting: false leaves it to the first ack."""
         self.changed: Callable[[], None] = lambda: None
+        self.met: Callable[[str], Awaitable[None]] = _nobody
 
     @property
     def connected(self) -> bool:
         """Return whether there is a producer to send with."""
         return self._producer is not None
+
+    @property
+    def live(self) -> bool:
+        """Return whether Kafka answers in time: some partition takes messages."""
+        return self.away < sum(self._partitions.values())
+
+    @property
+    def away(self) -> int:
+        """Return how many partitions take nothing now."""
+        places = (Place(topic, partition) for topic, count in self._partitions.items() for partition in range(count))
+        return sum(not self.takes(place) for place in places)
 
     @property
     def waiting(self) -> float:
@@ -86,12 +118,50 @@ class Link:
             return self._clock.monotonic() - batch.since
         return 0.0
 
-    def missed(self) -> None:
-        """Note that Kafka has not answered in time: the spool takes over until an ack."""
-        if self.live:
-            self.live = False
-            log.warning("kafka_away", waiting_seconds=round(self.waiting, 3))
-            self.changed()
+    def place_of(self, message: Message) -> Place:
+        """Return where a message goes."""
+        return place_of(message, self._partitions)
+
+    def reachable(self, place: Place) -> bool:
+        """Return whether a partition has a leader and no late batch: what is spooled for it may be tried."""
+        return self._producer is not None and place not in self._late and self._leader(place) >= 0
+
+    def takes(self, place: Place) -> bool:
+        """Return whether a partition may be expected to acknowledge in time."""
+        return self.reachable(place) and self._leader(place) not in self._doubted
+
+    def _leader(self, place: Place) -> int:
+        """Return the broker that has the partition, -1 when nobody has."""
+        if self._producer is None:
+            return -1
+        found = self._producer.client.cluster.leader_for_partition(TopicPartition(*place))
+        return -1 if found is None else int(found)
+
+    def missed(self, batches: Iterable[Batch]) -> None:
+        """Note that batches were not acknowledged in time: the spool takes over for their partitions."""
+        for batch in batches:
+            if batch.late or batch.acked.done():
+                continue
+            batch.late = True
+            self._late.setdefault(batch.place, set()).add(batch)
+            self._doubted.setdefault(batch.leader, set()).add(batch)
+            log.warning("partition_away", topic=batch.place.topic, partition=batch.place.partition)
+        self._change()
+
+    def _no_longer_late(self, batch: Batch) -> None:
+        late = self._late[batch.place]
+        late.discard(batch)
+        if not late:
+            del self._late[batch.place]
+
+    def _change(self) -> None:
+        if self.live is not self._was_live:
+            self._was_live = not self._was_live
+            if self._was_live:
+                log.info("kafka_live")
+            elif self.waiting or self._broken.is_set():
+                log.warning("kafka_away", waiting_seconds=round(self.waiting, 3))
+        self.changed()
 
     def send(self, messages: Sequence[Message]) -> list[Batch]:
         """Send the messages, one record batch a partition (more when they are large), without waiting.
@@ -105,13 +175,12 @@ class Link:
             raise ProducerLostError
         now = self._clock.monotonic()
         loop = asyncio.get_running_loop()
-        groups: dict[tuple[str, int], list[Message]] = {}
+        groups: dict[Place, list[Message]] = {}
         for message in messages:
-            place = (message.topic, partition_of(message.key, self._partitions[message.topic]))
-            groups.setdefault(place, []).append(message)
+            groups.setdefault(self.place_of(message), []).append(message)
         batches: list[Batch] = []
-        builders = []
-        for (topic, partition), group in groups.items():
+        for place, group in groups.items():
+            parcels = []
             builder = None
             for message in group:
                 headers = [(SCHEMA_HEADER, message.schema.encode())]
@@ -120,19 +189,20 @@ class Link:
                 ):
                     builder = producer.create_batch()
                     builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
-                    builders.append(builder)
-                    batches.append(Batch(topic, partition, loop.create_future(), now))
-                batches[-1].messages.append(message)
+                    parcels.append((Batch(place, self._leader(place), loop.create_future(), now), builder))
+                parcels[-1][0].messages.append(message)
+            batches += [batch for batch, _ in parcels]
+            # A task for each partition: handing over waits while the partition has a batch that has not left yet.
+            task = loop.create_task(self._transmit(producer, parcels))
+            self._transmissions.add(task)
+            task.add_done_callback(self._transmissions.discard)
         self._outstanding.update(dict.fromkeys(batches))
-        task = loop.create_task(self._transmit(producer, list(zip(batches, builders, strict=True))))
-        self._transmissions.add(task)
-        task.add_done_callback(self._transmissions.discard)
         return batches
 
     async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[Batch, object]]) -> None:
         try:
             for batch, builder in parcels:
-                sent = await producer.send_batch(builder, batch.topic, partition=batch.partition)
+                sent = await producer.send_batch(builder, batch.place.topic, partition=batch.place.partition)
                 sent.add_done_callback(partial(self._settle, producer, batch))
         except (KafkaError, OSError, AssertionError) as exc:
             # AssertionError is aiokafka's word for a partition that its metadata does not show.
@@ -145,24 +215,21 @@ class Link:
         self._outstanding.pop(batch, None)
         if exc is not None:
             # An idempotent batch is retried unless the broker says that this is no use.
-            batch.acked.set_exception(ProducerLostError(rejected=type(exc).__name__))
+            refused = "" if isinstance(exc, _NO_LEADER) else type(exc).__name__
+            batch.acked.set_exception(ProducerLostError(rejected=refused))
             batch.acked.exception()
             self._break(producer, exc)
             return
         batch.acked.set_result(None)
-        self._metrics.acked(batch.topic, len(batch.messages), self._clock.monotonic() - batch.since)
-        if not self.live and self.waiting < self._config.ack_timeout:
-            self._go_live()
-
-    def presume_live(self) -> None:
-        """Send to Kafka again without an ack to go by: it is connected, and there is nothing to try it with."""
-        if self.connected and not self.live and not self._outstanding:
-            self._go_live()
-
-    def _go_live(self) -> None:
-        self.live = True
-        log.info("kafka_live")
-        self.changed()
+        now = self._clock.monotonic()
+        self._acked_at[batch.leader] = now
+        self.timeout.measured(now - batch.since)
+        self._metrics.acked(batch.place.topic, len(batch.messages), now - batch.since)
+        doubted = self._doubted.pop(batch.leader, None) is not None
+        if batch.late:
+            self._no_longer_late(batch)
+        if batch.late or doubted:
+            self._change()
 
     def _break(self, producer: AIOKafkaProducer, exc: BaseException) -> None:
         if self._producer is producer and not self._broken.is_set():
@@ -191,7 +258,7 @@ class Link:
             finally:
                 self._producer = None
                 self._lose_outstanding()
-                self.changed()
+                self._change()
                 await abandon(producer)
             self._metrics.producers_replaced.inc()
             await self._pause(0)
@@ -203,9 +270,10 @@ class Link:
         """Create what is missing in the cluster, check what is there, and start a producer."""
         topics = self._config.topics
         kafka = self._config.kafka
-        await ensure(
-            kafka, (topics.usage, topics.connections, topics.activity, topics.deadletters), seconds=CONNECT_TIMEOUT
-        )
+        specs = (topics.usage, topics.connections, topics.activity, topics.deadletters)
+        await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
+        identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
+        await self.met(identity.cluster_id)
         producer = new_producer(kafka, GATEWAY)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -220,26 +288,62 @@ class Link:
     async def _serve(self, producer: AIOKafkaProducer) -> None:
         self._broken = asyncio.Event()
         self._producer = producer
+        self._was_connected = True
         log.info("kafka_connected")
-        if not self.live and self.may_go_live_at_once():
-            self._go_live()
-        self.changed()
+        self._change()
         while not self._broken.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._broken.wait()
-            if self.waiting > self._config.stuck_after:
-                self._break(producer, TimeoutError(f"no ack for {self.waiting:.0f} s"))
+            if stuck := self._stuck():
+                self._patience = min(2 * self._patience, MAX_PATIENCE * self._config.stuck_after)
+                self._break(producer, TimeoutError(stuck))
+            elif not self._late:
+                self._patience = self._config.stuck_after
+            await self._look_for_leaders(producer)
+
+    def _stuck(self) -> str:
+        """Say what no producer should wait for any longer, or "".
+
+        A partition may be sick by itself (too few replicas in sync): as long as its broker acknowledges others it has
+        six times as long, for a new producer costs every partition a moment.
+        """
+        now = self._clock.monotonic()
+        for batch in self._outstanding:
+            waiting = now - batch.since
+            if waiting <= self._patience:
+                break
+            alone = self._acked_at.get(batch.leader, 0.0) > batch.since
+            if waiting > self._patience * (ALONE if alone else 1):
+                return f"no ack of {batch.place.topic}-{batch.place.partition} for {waiting:.0f} s"
+        return ""
+
+    async def _look_for_leaders(self, producer: AIOKafkaProducer) -> None:
+        """Ask for the metadata while a partition has no leader: aiokafka asks when it wants to send, and we do not."""
+        places = [Place(topic, partition) for topic, count in self._partitions.items() for partition in range(count)]
+        missing = [place for place in places if self._leader(place) < 0]
+        if not missing or self._broken.is_set():
+            return
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(METADATA_TIMEOUT):
+                await producer.client.force_metadata_update()
+        if any(self._leader(place) >= 0 for place in missing):
+            self._change()
 
     def _lose_outstanding(self) -> None:
-        self.live = False
         for task in self._transmissions:
             task.cancel()
         outstanding, self._outstanding = self._outstanding, {}
+        self._late.clear()
+        self._doubted.clear()
         for batch in outstanding:
             if not batch.acked.done():
                 batch.acked.set_exception(ProducerLostError())
                 batch.acked.exception()
+
+
+async def _nobody(_: str) -> None:
+    pass
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

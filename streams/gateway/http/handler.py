@@ -6,30 +6,30 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, get_args
+from urllib.parse import unquote
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
-from tallystream.schemas.connections import Connection, Signal
-from tallystream.schemas.errors import Reason
+from tallystream.schemas.connections import Signal
 from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.schemas.otlp import Encoding, partial_success
-from tallystream.streams.gateway import ingest, routes
-from tallystream.streams.gateway.auth import Gatekeeper, Unjudged, credentials
+from tallystream.streams.gateway import routes
+from tallystream.streams.gateway.acceptance import Acceptance, Body
+from tallystream.streams.gateway.auth import credentials
+from tallystream.streams.gateway.budget import Budget, Lease
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.connections.activity import ActivityLog
-from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.errors import NotDurableError, RequestRefusedError, UndecodableError
+from tallystream.streams.gateway.errors import MAX_HEAD, NotDurableError, RequestRefusedError, head_too_long
 from tallystream.streams.gateway.http import body as bodies
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.metrics import Metrics
-from tallystream.streams.gateway.quarantine import Quarantine
 from tallystream.streams.service.ops import Health
 
 _SIGNALS: dict[str, Signal] = {signal: signal for signal in get_args(Signal)}
 _ENCODINGS = {encoding.value: encoding for encoding in Encoding}
 _NAMES = {Encoding.PROTOBUF: "protobuf", Encoding.JSON: "json", None: "unknown"}
+_CLOSE = {"Connection": "close"}
 log = structlog.get_logger()
 
 
@@ -50,25 +50,18 @@ class Handler:
     def __init__(
         self,
         config: GatewayConfig,
-        gatekeeper: Gatekeeper,
-        delivery: Delivery,
-        quarantine: Quarantine,
-        activity: ActivityLog,
-        messages: ingest.Messages,
+        acceptance: Acceptance,
+        budget: Budget,
         replies: Replies,
         metrics: Metrics,
         ready: Callable[[], Health],
     ) -> None:
         self._config = config
-        self._gatekeeper = gatekeeper
-        self._delivery = delivery
-        self._quarantine = quarantine
-        self._activity = activity
-        self._messages = messages
+        self._acceptance = acceptance
+        self._budget = budget
         self._replies = replies
         self._metrics = metrics
         self._ready = ready
-        self._budget = bodies.Budget(config.max_held_bytes, config.retry_after)
         self.in_progress = 0
         self._quiet: asyncio.Future[None] | None = None
 
@@ -109,94 +102,65 @@ class Handler:
         return RequestRefusedError(503, message, retry_after=self._config.retry_after)
 
     async def _answer(self, request: web.BaseRequest, known: _Request) -> web.StreamResponse:
-        path = request.path
+        path = _path(request)
         if path == "/readyz" and request.method in ("GET", "HEAD"):
             return self._health()
         known.encoding = _encoding(request)
+        if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEAD:
+            raise head_too_long()
         target = routes.parse(path)
-        if target is None:
-            raise RequestRefusedError(
-                404, "no such path: telemetry goes to /v1/logs, /v1/metrics or /v1/traces below the base URL"
-            )
         known.provider = target.provider or "unknown"
         known.signal = target.signal or "unknown"
         if request.method != "POST":
             raise RequestRefusedError(405, "only POST is allowed here", headers={"Allow": "POST"})
         if known.encoding is None:
             raise RequestRefusedError(415, "Content-Type must be application/x-protobuf or application/json")
+        _check_framing(request)
         shown = credentials(target, request.headers.get(CONNECTION_HEADER), request.headers.get("Authorization"))
-        admitted = await self._gatekeeper.admit(shown)
-        if isinstance(admitted, Connection):
-            known.provider = admitted.provider
+        destination = await self._acceptance.destination(shown)
+        known.provider = destination.provider
         signal = _SIGNALS[target.signal] if target.signal else None
         with self._budget.lease() as lease:
-            return await self._take(request, known, admitted, signal, lease)
-
-    async def _take(
-        self,
-        request: web.BaseRequest,
-        known: _Request,
-        admitted: Connection | Unjudged,
-        signal: Signal | None,
-        lease: bodies.Lease,
-    ) -> web.StreamResponse:
-        assert known.encoding is not None
-        limit = self._config.max_body_bytes
-        body = await bodies.read(request, limit=limit, within=self._config.body_timeout, lease=lease)
-        try:
-            plain = await bodies.decode(body, limit=limit, lease=lease)
-            decoded = await ingest.decode(plain, known.encoding, signal)
-        except UndecodableError as refused:
-            await self._keep_undecodable(admitted, refused.message, body.raw)
-            raise
-        known.signal = decoded.signal
-        self._metrics.took(known.provider, decoded.signal, len(plain), decoded.records)
-        if isinstance(admitted, Unjudged):
-            await self._quarantine.hold(admitted, decoded, body.raw)
-        else:
-            await self._deliver(admitted, decoded, body.raw)
-        rejected = decoded.logs.rejected if decoded.logs is not None else []
-        if not rejected:
+            body = await self._body(request, self._acceptance.limit(destination), lease)
+            accepted = await self._acceptance.take(body, known.encoding, signal, destination, lease)
+        known.signal = accepted.signal
+        if not accepted.rejected:
             return self._replies.success(request, known.encoding)
-        for record in rejected:
-            self._metrics.dead_letters.labels(record.reason).inc()
-            if record.reason is Reason.UNRECOGNISED_USAGE:
-                self._metrics.unrecognised.labels(known.provider).inc()
-        text = (
-            f"{len(rejected)} usage records could not be counted, the first: {rejected[0].reason}: {rejected[0].detail}"
-        )
-        return self._replies.answer(
-            200, partial_success(decoded.signal, len(rejected), text, known.encoding), known.encoding
-        )
+        text = partial_success(accepted.signal, accepted.rejected, accepted.why, known.encoding)
+        return self._replies.answer(200, text, known.encoding)
 
-    async def _deliver(self, connection: Connection, decoded: ingest.Decoded, raw: bytes) -> None:
-        if decoded.logs is not None and (decoded.logs.packs or decoded.logs.rejected):
-            messages = self._messages.usage(decoded.logs.packs, connection.connection_id)
-            if decoded.logs.rejected:
-                messages += self._messages.rejected(
-                    decoded.logs.rejected, ingest.digest_of(raw), connection.connection_id
-                )
-            await self._delivery.deliver(messages)
-            events = sum(len(pack.events) for pack in decoded.logs.packs)
-            self._metrics.events.labels(connection.provider).inc(events)
-            if events:
-                newest = max(pack.events[-1]["occurred_at"] for pack in decoded.logs.packs if pack.events)
-                self._metrics.event_to_durable.observe(max(0.0, (time.time_ns() - newest) / 1e9))
-        self._activity.note(connection.connection_id, decoded.signal, decoded.records)
-
-    async def _keep_undecodable(self, admitted: Connection | Unjudged, detail: str, raw: bytes) -> None:
-        if isinstance(admitted, Unjudged):
-            await self._quarantine.hold_undecodable(admitted, detail, raw)
-        else:
-            await self._delivery.deliver(
-                [self._messages.undecodable(detail, len(raw), ingest.digest_of(raw), admitted.connection_id)]
-            )
-        self._metrics.dead_letters.labels(Reason.UNDECODABLE).inc()
+    async def _body(self, request: web.BaseRequest, limit: int, lease: Lease) -> Body:
+        if request.headers.get("Expect") and request.version >= HttpVersion11:
+            # only now: a request that is refused by its head alone need not send its body at all
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        config = self._config
+        return await bodies.read(
+            request, limit=limit, idle=config.body_timeout, within=config.upload_timeout, lease=lease
+        )
 
     def _health(self) -> web.Response:
         health = self._ready()
         document = orjson.dumps({"ok": health.ok, "why": health.why})
         return self._replies.answer(200 if health.ok else 503, document, Encoding.JSON)
+
+
+def _path(request: web.BaseRequest) -> str:
+    """Return the decoded path; one that begins with two slashes is a path, though a URL would make a host of it."""
+    raw = request.raw_path
+    return unquote(raw.partition("?")[0]) if raw.startswith("//") else request.path
+
+
+def _check_framing(request: web.BaseRequest) -> None:
+    """Raise RequestRefusedError when the body comes in a way that we do not read."""
+    coding = request.headers.get("Transfer-Encoding", "").strip().lower()
+    if coding not in ("", "chunked"):
+        raise RequestRefusedError(
+            400, "unknown Transfer-Encoding: use chunked or none, and Content-Encoding for compression", headers=_CLOSE
+        )
+    expected = request.headers.get("Expect", "").strip().lower()
+    if expected not in ("", "100-continue"):
+        raise RequestRefusedError(417, "unknown Expect: use 100-continue or none")
 
 
 def _encoding(request: web.BaseRequest) -> Encoding | None:

@@ -5,35 +5,114 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
+import ssl
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
+from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 
+from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway.config import GatewayConfig
-from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.gateway.errors import MAX_HEAD, RequestRefusedError, head_too_long
+from tallystream.streams.gateway.http.acceptor import Acceptor, connection_limit
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.tls import Certificate
+from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.service.clock import Clock
-from tallystream.streams.service.log_throttle import Seldom
+from tallystream.streams.service.log_throttle import LogThrottle
 
-KEEP_ALIVE = 75.0
-LINGER = 2.0
+KEEP_ALIVE: Final = 75.0
+LINGER: Final = 2.0
 """How long the rest of a refused body is read and thrown away, so that its sender sees the answer."""
-CLOSE = 1.0
+FIRST_REQUEST: Final = 30.0
+"""Within so many seconds a connection must have sent the head of a request."""
+CLOSE: Final = 1.0
 """For connections that are still busy after all that."""
-BACKLOG = 1024
+_PROTOBUF: Final = re.compile(rb"(?im)^content-type:[ \t]*application/x-protobuf")
 _silent = logging.getLogger("tallystream.http")
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 
 
+class _HeadTooLongError(Exception):
+    """The headers together are longer than they may be, though none of them is."""
+
+
 class _Connection(web.RequestHandler):
     """One client connection. aiohttp's own log would quote the request line, which holds the ingest id: it is off."""
 
-    __slots__ = ("complaints", "replies")
+    __slots__ = ("_first", "_head", "_looks_protobuf", "busy", "closed", "complaints", "replies")
     replies: Replies
-    complaints: Seldom
+    complaints: LogThrottle
+    busy: Callable[[], None]
+    closed: Callable[[], None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to count the bytes of the first request's head."""
+        self._head = 0
+        self._looks_protobuf = False
+        super().connection_made(transport)
+        self._first = self._loop.call_later(FIRST_REQUEST, self._drop_silent)
+
+    def _drop_silent(self) -> None:
+        if not self.requested:
+            self.drop()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell whoever counts connections."""
+        super().connection_lost(exc)
+        self._first.cancel()
+        self.closed()
+
+    @property
+    def requested(self) -> bool:
+        """Whether it has ever sent a request."""
+        return self._request_count > 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered or read."""
+        # between two requests aiohttp waits; while one is being answered it does not
+        waiting = self._waiter is not None and not self._waiter.done()
+        return not self._messages and (waiting or not self.requested)
+
+    def drop(self) -> None:
+        """Close it at once."""
+        self.force_close()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and see to it that what was sent so far is not too much for a head."""
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count > before:
+            self._head = 0
+            if isinstance(self._messages[-1][0] if self._messages else None, _ErrInfo):
+                self._looks_protobuf = bool(_PROTOBUF.search(data))
+            self.busy()
+        elif self.idle and not self._close:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self._looks_protobuf = bool(_PROTOBUF.search(data))
+                self._messages.append((_ErrInfo(431, _HeadTooLongError(), ""), EMPTY_PAYLOAD))
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_result(None)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's never keeps a connection half open
+        """Go on answering a client that has said all it has to say; TLS has no such half."""
+        if self.idle or self.transport is None or self.transport.get_extra_info("sslcontext") is not None:
+            return None
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            request.content.set_exception(ClientPayloadError("the client ended the connection"))
+        self.close()
+        return True
 
     def handle_error(
         self,
@@ -46,23 +125,25 @@ class _Connection(web.RequestHandler):
         self.complaints.warning(status=status, error=type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionResetError
-        refused = (
-            RequestRefusedError(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
-            if status < 500
-            else RequestRefusedError(503, "the gateway failed, send it again", retry_after=5)
-        )
-        response = self.replies.refusal(refused, None)
+        if isinstance(exc, LineTooLong | _HeadTooLongError):
+            refused = head_too_long()
+        elif status < 500:
+            refused = RequestRefusedError(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
+        else:
+            refused = RequestRefusedError(503, "the gateway failed, send it again", retry_after=5)
+        encoding = Encoding.PROTOBUF if self._looks_protobuf else None
+        response = self.replies.refusal(refused, encoding)
         response.force_close()
         return response
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Handler, replies: Replies, complaints: Seldom) -> None:
+    def __init__(self, handler: Handler, replies: Replies, complaints: LogThrottle) -> None:
         super().__init__(handler)
         self._replies = replies
         self._complaints = complaints
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> _Connection:
         connection = _Connection(
             self,
             loop=asyncio.get_running_loop(),
@@ -71,22 +152,49 @@ class _Server(web.Server):
             logger=_silent,
             keepalive_timeout=KEEP_ALIVE,
             lingering_time=LINGER,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
         )
         connection.replies = self._replies
         connection.complaints = self._complaints
+        connection.busy = connection.closed = _nothing
         return connection
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class HttpServer:
     """Listens on the configured address; `stop` lets requests in progress finish."""
 
-    def __init__(self, config: GatewayConfig, handler: Handler, replies: Replies, clock: Clock) -> None:
+    def __init__(
+        self, config: GatewayConfig, handler: Handler, replies: Replies, metrics: Metrics, clock: Clock
+    ) -> None:
         self._config = config
         self._handler = handler
         self._replies = replies
-        self._runner = web.ServerRunner(_Server(handler, replies, Seldom(clock, "not_http")), shutdown_timeout=CLOSE)
+        self._server = _Server(handler, replies, LogThrottle(clock, "not_http"))
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
-        self.address = ("", 0)
+        self._acceptor = Acceptor(self._connection, connection_limit(config.max_connections), metrics, clock, self._tls)
+
+    def _connection(self) -> _Connection:
+        connection = self._server()
+        connection.busy = lambda: self._acceptor.busy(connection)
+        return connection
+
+    def _tls(self) -> ssl.SSLContext | None:
+        return self._certificate.context if self._certificate else None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host and port listened on."""
+        return self._acceptor.address
+
+    @property
+    def connections(self) -> int:
+        """Return how many clients are connected."""
+        return self._acceptor.connections
 
     @property
     def scheme(self) -> str:
@@ -105,26 +213,15 @@ class HttpServer:
             OSError: the address is taken or not ours.
 
         """
-        await self._runner.setup()
-        config = self._config
-        site = web.TCPSite(
-            self._runner,
-            config.host,
-            config.port,
-            ssl_context=self._certificate.context if self._certificate else None,
-            backlog=BACKLOG,
-            reuse_port=config.reuse_port or None,
-        )
-        await site.start()
-        self.address = self._runner.addresses[0][:2]
+        await self._acceptor.start(self._config.host, self._config.port, reuse_port=self._config.reuse_port)
 
     async def stop(self) -> None:
         """Stop accepting, answer what has been accepted (at most `stop_timeout` seconds), close every connection."""
         self._replies.closing = True
-        for site in self._runner.sites:
-            await site.stop()
+        await self._acceptor.stop_listening()
         with contextlib.suppress(TimeoutError):
             # aiohttp's own shutdown would throw away the rest of a body that is still arriving.
             async with asyncio.timeout(self._config.stop_timeout):
                 await self._handler.quiet()
-        await self._runner.cleanup()
+        await self._acceptor.close()
+        await self._server.shutdown(CLOSE)

@@ -2,7 +2,11 @@
 
 SQLite in WAL mode with `synchronous=FULL`: a commit that returned survives kill -9 and power loss. A row is one Kafka
 message and only that message's own ack deletes it. Ids are never reused (AUTOINCREMENT), so a late deletion can never
-hit another message.
+hit another message. Rows are found by their place (topic and partition), so that one partition nobody can write is in
+nobody else's way.
+
+The file says whose it is: the prefix from the beginning, the cluster's id once Kafka has been met. A file that says
+neither was written by version 0.1; its rows' topics tell.
 
 The same file holds the quarantine (requests whose ingest id could not be judged) and the activity counters.
 """
@@ -11,21 +15,22 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tallystream.streams.gateway.errors import SpoolFullError, SpoolWriteError
-from tallystream.streams.gateway.message import Message
+from tallystream.streams.gateway.errors import SpoolCorruptError, SpoolFullError, SpoolWriteError
+from tallystream.streams.gateway.message import Message, Place
 
 FORMAT = 1
 _SIZE = "length(key) + length(value) + 64"
 """`Message.size` in SQL."""
 SHRINK_PAGES = 4096
 """An empty file of more pages (16 MiB) is vacuumed."""
-_PUT = "INSERT INTO messages (at, topic, schema, key, value) VALUES (?, ?, ?, ?, ?)"
-_DELETE = f"DELETE FROM messages WHERE id = ? RETURNING {_SIZE}"  # noqa: S608 - a constant
+_PUT = "INSERT INTO messages (at, topic, schema, key, value, partition) VALUES (?, ?, ?, ?, ?, ?)"
+_DELETE = f"DELETE FROM messages WHERE id = ? RETURNING topic, partition, {_SIZE}"  # noqa: S608 - a constant
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _HOLD = "INSERT INTO quarantine (at, ingest_sha256, provider, bearer_sha256, payload) VALUES (?, ?, ?, ?, ?)"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -35,7 +40,8 @@ CREATE TABLE IF NOT EXISTS messages (
     topic TEXT NOT NULL,
     schema TEXT NOT NULL,
     key BLOB NOT NULL,
-    value BLOB NOT NULL
+    value BLOB NOT NULL,
+    partition INTEGER NOT NULL DEFAULT -1
 );
 CREATE TABLE IF NOT EXISTS quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -57,7 +63,7 @@ CREATE TABLE IF NOT EXISTS activity (
 
 
 class Row(NamedTuple):
-    """A spooled message and the id that deletes it."""
+    """A spooled message and the id that deletes it. `at` is when it was spooled, in ns since the epoch."""
 
     id: int
     at: int
@@ -94,28 +100,53 @@ class Level:
     oldest_ns: int = 0
 
 
-class SpoolFile:
-    """The file, synchronously. One thread uses it (`spool_thread.Spool`).
+def failure(path: Path, what: str, exc: Exception) -> SpoolWriteError:
+    """Return what SQLite's or the system's error is for us; only SQLite itself may call a file damaged."""
+    code = getattr(exc, "sqlite_errorcode", None)
+    kind = SpoolCorruptError if code is not None and code & 0xFF in _DAMAGED else SpoolWriteError
+    return kind(f"{what} the spool {path}: {exc}")
 
-    Every method raises SpoolWriteError when SQLite cannot do its work; nothing of that call is then in the file.
+
+class SpoolFile:
+    """The file, synchronously. One thread uses it (`spool.Spool`).
+
+    `partition_of` gives a message's partition; without it rows have none. `patience` is how many seconds a call waits
+    for another process that has the file locked (a backup).
+
+    Every method raises SpoolWriteError when SQLite cannot do its work, SpoolCorruptError when it says that the file is
+    damaged; nothing of that call is then in the file.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, quarantine_max_bytes: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int = 0,
+        quarantine_max_bytes: int = 0,
+        partition_of: Callable[[Message], int] = lambda _: -1,
+        patience: float = 1.0,
+    ) -> None:
         self.path = path
         self._max_bytes = max_bytes
         self._quarantine_max_bytes = quarantine_max_bytes
+        self._partition_of = partition_of
         self.level = Level()
         self.quarantine_level = Level()
+        self.places: dict[Place, int] = {}
+        """How many rows each place has; those that have any."""
+        self.prefix = ""
+        self.cluster_id = ""
+        """"" until Kafka has been met."""
         try:
             path.touch(mode=0o600)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=patience)
         except (OSError, sqlite3.Error) as exc:
-            raise SpoolWriteError(f"cannot open the spool {path}: {exc}") from exc
+            raise failure(path, "cannot open", exc) from exc
         try:
             self._open()
         except sqlite3.Error as exc:
             self._db.close()
-            raise SpoolWriteError(f"cannot open the spool {path}: {exc}") from exc
+            raise failure(path, "cannot open", exc) from exc
         except SpoolWriteError:
             self._db.close()
             raise
@@ -125,19 +156,44 @@ class SpoolFile:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA journal_size_limit=8388608")
-        with self._transaction():
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
-        found = self.meta("format")
-        if found != str(FORMAT):
-            raise SpoolWriteError(f"the spool {self.path} has format {found}, this version reads {FORMAT}")
+        if not self._made():
+            with self._transaction():
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
+                if "partition" not in {row[1] for row in db.execute("PRAGMA table_info(messages)")}:
+                    db.execute("ALTER TABLE messages ADD COLUMN partition INTEGER NOT NULL DEFAULT -1")
+                db.execute("CREATE INDEX IF NOT EXISTS messages_place ON messages (topic, partition, id)")
+        known = dict(db.execute("SELECT name, value FROM meta"))
+        if known.get("format") != str(FORMAT):
+            raise SpoolWriteError(
+                f"the spool {self.path} has format {known.get('format')}, this version reads {FORMAT}"
+            )
+        self.prefix, self.cluster_id = known.get("prefix", ""), known.get("cluster", "")
         self._measure()
+
+    def _made(self) -> bool:
+        """Tell whether there is nothing to be written before use: a file on a full disk can still be drained."""
+        sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'messages_place')"
+        return bool(self._db.execute(sql).fetchone()[0] == 2)
 
     def _measure(self) -> None:
         sums = "SELECT count(*), coalesce(sum({}), 0), coalesce(min(at), 0) FROM {}"
         self.level = Level(*self._db.execute(sums.format(_SIZE, "messages")).fetchone())
         self.quarantine_level = Level(*self._db.execute(sums.format("length(payload)", "quarantine")).fetchone())
+        sql = "SELECT topic, partition, count(*) FROM messages GROUP BY topic, partition"
+        self.places = {Place(topic, partition): rows for topic, partition, rows in self._db.execute(sql)}
+
+    @property
+    def empty(self) -> bool:
+        """Return whether it holds nothing that anybody waits for."""
+        return not (self.level.rows or self.quarantine_level.rows)
+
+    def belong(self, prefix: str, cluster_id: str) -> None:
+        """Write down whose the file is."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [("prefix", prefix), ("cluster", cluster_id)])
+        self.prefix, self.cluster_id = prefix, cluster_id
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -151,14 +207,14 @@ class SpoolFile:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as exc:
-            raise SpoolWriteError(f"the spool {self.path} cannot be written: {exc}") from exc
+            raise failure(self.path, "cannot write", exc) from exc
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as exc:
-            raise SpoolWriteError(f"the spool {self.path} cannot be read: {exc}") from exc
+            raise failure(self.path, "cannot read", exc) from exc
 
     def meta(self, name: str, default: str | None = None) -> str | None:
         """Return a remembered value; with `default`, remember that one first when there is none."""
@@ -178,20 +234,22 @@ class SpoolFile:
         size = sum(message.size for message in messages)
         if self.level.bytes + size > self._max_bytes:
             raise SpoolFullError(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
+        rows = [self._row(at, message) for message in messages]
         with self._transaction() as db:
-            ids = [
-                db.execute(_PUT, (at, message.topic, message.schema, message.key, message.value)).lastrowid or 0
-                for message in messages
-            ]
-        self._added([(at, message) for message in messages])
+            ids = [db.execute(_PUT, row).lastrowid or 0 for row in rows]
+        self._added(rows)
         return ids
 
-    def read(self, *, max_bytes: int, after: int = 0) -> list[Row]:
-        """Return the oldest messages with ids above `after`: one if there is one, more up to `max_bytes`."""
+    def read(self, place: Place | None = None, *, max_bytes: int, limit: int = 4096, after: int = 0) -> list[Row]:
+        """Return the oldest messages with ids above `after`: one if there is one, more up to `max_bytes`.
+
+        Those of one place, or of all.
+        """
         rows: list[Row] = []
         size = 0
-        sql = "SELECT id, at, topic, key, value, schema FROM messages WHERE id > ? ORDER BY id LIMIT 4096"
-        with self._reading(), contextlib.closing(self._db.execute(sql, (after,))) as cursor:
+        where = "" if place is None else "AND topic = ? AND partition = ? "
+        sql = f"SELECT id, at, topic, key, value, schema FROM messages WHERE id > ? {where}ORDER BY id LIMIT ?"  # noqa: S608
+        with self._reading(), contextlib.closing(self._db.execute(sql, (after, *(place or ()), limit))) as cursor:
             for row in cursor:
                 message = Message(*row[2:])
                 size += message.size
@@ -203,9 +261,15 @@ class SpoolFile:
     def delete(self, ids: Iterable[int]) -> None:
         """Delete messages that Kafka has acknowledged. Ids that are gone are no error."""
         with self._transaction() as db:
-            gone = [size for row in ids for (size,) in db.execute(_DELETE, (row,)).fetchall()]
+            gone = [found for row in ids for found in db.execute(_DELETE, (row,)).fetchall()]
             oldest = db.execute("SELECT at FROM messages ORDER BY id LIMIT 1").fetchone()
-        self.level = Level(self.level.rows - len(gone), self.level.bytes - sum(gone), oldest[0] if oldest else 0)
+        for topic, partition, _ in gone:
+            place = Place(topic, partition)
+            self.places[place] -= 1
+            if not self.places[place]:
+                del self.places[place]
+        size = sum(found[2] for found in gone)
+        self.level = Level(self.level.rows - len(gone), self.level.bytes - size, oldest[0] if oldest else 0)
         if not self.level.rows and not self.quarantine_level.rows:
             self._shrink()
 
@@ -236,11 +300,22 @@ class SpoolFile:
 
         The spool's limit does not apply: what is already on the disk is not refused.
         """
+        rows = [self._row(at, message) for message in messages]
         with self._transaction() as db:
-            self._copy(db, [(at, message) for message in messages])
+            db.executemany(_PUT, rows)
             left = self._release(db, [request])
         self.quarantine_level = left
-        self._added([(at, message) for message in messages])
+        self._added(rows)
+
+    def restore(self, messages: Sequence[tuple[int, Message]], held: Sequence[Held]) -> None:
+        """Store what was rescued from another file, with the times it had there; no limit applies."""
+        rows = [self._row(at, message) for at, message in messages]
+        with self._transaction() as db:
+            db.executemany(_PUT, rows)
+            db.executemany(_HOLD, [request[1:] for request in held])
+        self._added(rows)
+        for request in held:
+            self._held(request)
 
     def save_activity(self, rows: Iterable[ActivityRow]) -> None:
         """Remember absolute activity counts."""
@@ -253,42 +328,34 @@ class SpoolFile:
         with self._reading():
             return [ActivityRow(*row) for row in self._db.execute(sql)]
 
-    def adopt(self, other: SpoolFile, *, max_bytes: int = 1 << 20) -> int:
-        """Move about `max_bytes` out of the spool of a dead gateway into this one; return how many rows, 0 at the end.
-
-        Copied and fsynced here before it is deleted there: a crash in between sends some messages twice, which their
-        event ids make harmless, and loses none.
-        """
-        if rows := other.read(max_bytes=max_bytes):
-            copies = [(row.at, row.message) for row in rows]
-            with self._transaction() as db:
-                self._copy(db, copies)
-            self._added(copies)
-            other.delete([row.id for row in rows])
-            return len(rows)
-        if held := other.held(64):
-            with self._transaction() as db:
-                db.executemany(_HOLD, [row[1:] for row in held])
-            for row in held:
-                self._held(row)
-            with other._transaction() as their:
-                left = other._release(their, held)
-            other.quarantine_level = left
-        return len(held)
+    def inherit(self, other: SpoolFile) -> bool:
+        """Go on under the name and with the activity counts that `other` has, if it has any and this file has none."""
+        name = other.meta("gateway")
+        if name is None or self.meta("gateway") is not None:
+            return False
+        self.meta("gateway", name)
+        self.save_activity(other.load_activity())
+        with other._transaction() as db:
+            db.execute("DELETE FROM meta WHERE name = 'gateway'")
+            db.execute("DELETE FROM activity")
+        return True
 
     def close(self) -> None:
         """Close the file; SQLite checkpoints it."""
         self._db.close()
 
-    @staticmethod
-    def _copy(db: sqlite3.Connection, rows: Iterable[tuple[int, Message]]) -> None:
-        db.executemany(_PUT, [(at, m.topic, m.schema, m.key, m.value) for at, m in rows])
+    def _row(self, at: int, message: Message) -> tuple[int, str, str, bytes, bytes, int]:
+        return at, message.topic, message.schema, message.key, message.value, self._partition_of(message)
 
-    def _added(self, rows: Sequence[tuple[int, Message]]) -> None:
-        if rows:
-            level, oldest = self.level, min(at for at, _ in rows)
-            size = sum(message.size for _, message in rows)
-            self.level = Level(level.rows + len(rows), level.bytes + size, min(level.oldest_ns or oldest, oldest))
+    def _added(self, rows: Sequence[tuple[int, str, str, bytes, bytes, int]]) -> None:
+        if not rows:
+            return
+        level, oldest = self.level, min(row[0] for row in rows)
+        size = sum(len(key) + len(value) + 64 for _, _, _, key, value, _ in rows)
+        self.level = Level(level.rows + len(rows), level.bytes + size, min(level.oldest_ns or oldest, oldest))
+        for _, topic, _, _, _, partition in rows:
+            place = Place(topic, partition)
+            self.places[place] = self.places.get(place, 0) + 1
 
     def _held(self, request: Held) -> None:
         level = self.quarantine_level

@@ -1,86 +1,90 @@
-"""Which spool file is whose: numbered slots in one directory, each owned through an flock on its `.lock` file.
+"""Which spool file is whose: numbered slots of a prefix in one directory, each owned through an flock on its `.lock`.
 
-The lock dies with its process, whatever kills it. A starting gateway takes the lowest free slot (so a restarted one
-finds its own spool again) and adopts the spools of the other slots that nobody holds.
+The lock dies with its process, whatever kills it. A file is `spool-PREFIX-NUMBER.db` (version 0.1: `spool-NUMBER.db`).
+What is set aside is renamed, never deleted: `NAME.aside-TIME`, or `NAME.recovered-TIME` once its rows are back.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tallystream.schemas.errors import UnfitError
+from tallystream.streams.identity import ASIDE
 from tallystream.streams.service.locks import ProcessLock
 
 MAX_SLOTS = 1024
+RECOVERED = ".recovered-"
+_SIDES = ("-wal", "-shm", "")
+"""SQLite's own files beside a database; the database last, so that a rename cut short leaves the pair findable."""
 
 
 class Slot:
     """One spool file's place. Use `Slot.take`; `release` gives the lock back."""
 
-    def __init__(self, directory: Path, number: int, lock: ProcessLock) -> None:
-        self.number = number
-        self.path = _path(directory, number, "db")
+    def __init__(self, path: Path, lock: ProcessLock) -> None:
+        self.path = path
         self._lock = lock
 
     @classmethod
-    def take(cls, directory: Path, number: int) -> Slot | None:
-        """Lock the slot, or return None when a live process holds it."""
-        lock = ProcessLock(_path(directory, number, "lock"))
-        return cls(directory, number, lock) if lock.acquire() else None
-
-    @classmethod
-    def take_lowest(cls, directory: Path) -> Slot:
-        """Lock the lowest slot that no live process holds.
+    def take(cls, path: Path) -> Slot | None:
+        """Lock the slot of a spool file, which need not exist; None when a live process holds it.
 
         Raises:
-            UnfitError: the directory cannot be used, or all slots are held.
+            OSError: the directory cannot be used.
 
         """
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for number in range(MAX_SLOTS):
-                if slot := cls.take(directory, number):
-                    return slot
-        except OSError as exc:
-            raise UnfitError(
-                f"the spool directory {directory} cannot be used: {exc}",
-                "it must be writable and on a file system with locks: set TALLYSTREAM_DATA_DIR",
-            ) from exc
-        raise UnfitError(
-            f"{MAX_SLOTS} gateways share the spool directory {directory}", "give some another data directory"
-        )
-
-    @classmethod
-    def abandoned(cls, directory: Path, but: Slot) -> Iterator[Slot]:
-        """Lock and yield, one after the other, the slots with a spool file that no live process holds."""
-        for path in sorted(directory.glob("spool-*.db")):
-            with contextlib.suppress(ValueError):
-                number = int(path.stem.removeprefix("spool-"))
-                if number != but.number and (slot := cls.take(directory, number)):
-                    yield slot
+        lock = ProcessLock(path.with_suffix(".lock"))
+        return cls(path, lock) if lock.acquire() else None
 
     def remove(self) -> None:
         """Delete the spool file and its lock; the slot is free."""
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        for side in _SIDES:
+            Path(f"{self.path}{side}").unlink(missing_ok=True)
         # While it is held: filelock takes no lock on a file that was unlinked between opening and locking it.
         self._lock.path.unlink(missing_ok=True)
         self.release()
 
-    def set_aside(self, mark: str) -> Path:
-        """Rename a spool file that SQLite cannot read, so that a person can rescue what is in it."""
-        aside = self.path.with_suffix(f".unreadable-{mark}")
-        for suffix in ("-wal", "-shm", ""):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{self.path}{suffix}").rename(f"{aside}{suffix}")
-        return aside
+    def set_aside(self) -> Path:
+        """Rename the spool file with what SQLite keeps beside it; the slot is empty then, and still ours.
+
+        Raises:
+            OSError: it cannot be renamed.
+
+        """
+        return rename(self.path, ASIDE)
 
     def release(self) -> None:
         """Give the lock back."""
         self._lock.release()
 
 
-def _path(directory: Path, number: int, kind: str) -> Path:
-    return directory / f"spool-{number}.{kind}"
+def rename(path: Path, mark: str) -> Path:
+    """Give a spool file a name with a mark and the time.
+
+    Raises:
+        OSError: it cannot be renamed.
+
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    target = path.with_name(f"{path.name.partition(ASIDE)[0]}{mark}{stamp}")
+    for side in _SIDES:
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{side}").rename(f"{target}{side}")
+    return target
+
+
+def slot_path(directory: Path, prefix: str, number: int) -> Path:
+    """Return the spool file of a slot."""
+    return directory / f"spool-{prefix}-{number}.db"
+
+
+def spools(directory: Path) -> list[Path]:
+    """Return the spool files of a directory, whosever they are."""
+    return sorted(directory.glob("spool-*.db"))
+
+
+def damaged(directory: Path) -> list[Path]:
+    """Return the spool files that were set aside and not recovered since; `.unreadable-` is version 0.1's word."""
+    found = {*directory.glob(f"spool-*.db{ASIDE}*"), *directory.glob("spool-*.unreadable-*")}
+    return sorted(one for one in found if not one.name.endswith(("-wal", "-shm")) and RECOVERED not in one.name)

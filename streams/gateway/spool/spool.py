@@ -1,167 +1,264 @@
-"""The spool as the event loop sees it: every call runs in the one thread that owns the SQLite file."""
+"""The spool as the event loop sees it: every call runs in the one thread that owns the SQLite files (`files`)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-import structlog
-
-from tallystream.streams.gateway.errors import SpoolWriteError
-from tallystream.streams.gateway.message import Message
-from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, Row, SpoolFile
-from tallystream.streams.gateway.spool.slots import Slot
+from tallystream.streams.gateway.errors import SpoolFullError
+from tallystream.streams.gateway.message import Message, Place
+from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, SpoolFile
+from tallystream.streams.gateway.spool.files import Owner, SpoolFiles, Surroundings
 from tallystream.streams.service.clock import Clock
 
 T = TypeVar("T")
-log = structlog.get_logger()
+
+
+class RowId(NamedTuple):
+    """A row of one of the files; `file` is the number it was opened under, never used twice."""
+
+    file: int
+    id: int
+
+
+class Lane(NamedTuple):
+    """The rows of one file that go to one place."""
+
+    file: int
+    place: Place
+
+
+class SpooledRow(NamedTuple):
+    """A spooled message and the id that deletes it."""
+
+    id: RowId
+    message: Message
+
+
+class HeldRow(NamedTuple):
+    """A request in quarantine and the file that holds it."""
+
+    file: int
+    request: Held
 
 
 class Spool:
-    """Owns one slot of `directory`. Create it with `Spool.open`, `close` it at the end.
+    """Owns the spool files of one gateway. Create it with `Spool.open`, `close` it at the end.
 
     Methods raise SpoolWriteError when SQLite fails, `put` and `hold` also SpoolFullError: nothing of that call is
     then stored.
     """
 
-    def __init__(self, slot: Slot, file: SpoolFile, executor: ThreadPoolExecutor, clock: Clock) -> None:
-        self._slot = slot
-        self._file = file
-        self._executor = executor
+    def __init__(self, files: SpoolFiles, clock: Clock, max_bytes: int, quarantine_max_bytes: int) -> None:
+        self._files = files
         self._clock = clock
-        self._directory = slot.path.parent
+        self._max_bytes = max_bytes
+        self._quarantine_max_bytes = quarantine_max_bytes
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self.filled = asyncio.Event()
         """Set whenever messages may be waiting to be drained."""
         self.emptied = asyncio.Event()
         """Set while no message waits."""
-        (self.filled if file.level.rows else self.emptied).set()
 
     @classmethod
-    async def open(cls, directory: Path, *, max_bytes: int, quarantine_max_bytes: int, clock: Clock) -> Spool:
-        """Take the lowest free slot. A file that SQLite cannot read is set aside, never deleted.
+    async def open(
+        cls,
+        directory: Path,
+        owner: Owner,
+        *,
+        max_bytes: int,
+        quarantine_max_bytes: int,
+        clock: Clock,
+        salvaged: Callable[[int], None] = lambda _: None,
+    ) -> Spool:
+        """Take an empty file to write, and what else there is of this deployment to be drained.
 
-        Raises:
-            UnfitError: the directory cannot be used.
-            SpoolWriteError: not even a new file can be made.
-
+        Never fails: without any file that can be written `writable` is false, and every `put` raises SpoolWriteError
+        until `look_around` finds one.
         """
-        executor = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        files = SpoolFiles(
+            directory,
+            owner,
+            clock,
+            max_bytes=max_bytes,
+            quarantine_max_bytes=quarantine_max_bytes,
+            salvaged=salvaged,
+        )
+        spool = cls(files, clock, max_bytes, quarantine_max_bytes)
+        await spool.look_around()
+        await spool._run(files.inherit)
+        return spool
 
-        def take() -> tuple[Slot, SpoolFile]:
-            slot = Slot.take_lowest(directory)
-            try:
-                return slot, SpoolFile(slot.path, max_bytes=max_bytes, quarantine_max_bytes=quarantine_max_bytes)
-            except SpoolWriteError as exc:
-                aside = slot.set_aside(str(clock.now_ns()))
-                log.error("spool_unreadable", path=str(slot.path), set_aside=str(aside), error=str(exc))  # noqa: TRY400
-                return slot, SpoolFile(slot.path, max_bytes=max_bytes, quarantine_max_bytes=quarantine_max_bytes)
-
-        slot, file = await asyncio.get_running_loop().run_in_executor(executor, take)
-        return cls(slot, file, executor, clock)
+    # -- what it holds
 
     @property
     def path(self) -> Path:
-        """Return the SQLite file."""
-        return self._slot.path
+        """Return the SQLite file that is written, or the directory when there is none."""
+        files = self._files
+        return files.open[files.own].slot.path if files.own is not None else files.directory
+
+    @property
+    def writable(self) -> bool:
+        """Return whether there is a file to write."""
+        return self._files.own is not None
 
     @property
     def level(self) -> Level:
-        """Return how many messages wait, as of the last call that finished."""
-        return self._file.level
+        """Return how many messages wait in all files, as of the last call that finished."""
+        return self._files.level
 
     @property
     def quarantine_level(self) -> Level:
         """Return how many requests are in quarantine."""
-        return self._file.quarantine_level
+        return self._files.quarantine_level
 
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+    @property
+    def surroundings(self) -> Surroundings:
+        """Return what else is in the directory, as of the last look."""
+        return self._files.surroundings
 
-    def _grown(self) -> None:
-        self.filled.set()
-        if self.level.rows:
-            self.emptied.clear()
+    def lanes(self) -> list[Lane]:
+        """Return what may be drained: rows of this deployment's topics, by file and place."""
+        return [
+            Lane(number, place)
+            for number, one in list(self._files.open.items())
+            for place in list(one.file.places)
+            if place.topic in self._files.owner.topics
+        ]
 
-    async def meta(self, name: str, default: str) -> str:
-        """Return a value remembered with this spool, remembering `default` first when there is none."""
-        return await self._run(lambda: self._file.meta(name, default)) or default
+    # -- writing
 
-    async def put(self, messages: Sequence[Message]) -> list[int]:
+    async def put(self, messages: Sequence[Message]) -> list[RowId]:
         """Store the messages, fsynced, in one transaction; return their ids."""
         at = self._clock.now_ns()
-        ids = await self._run(lambda: self._file.put(messages, at))
-        self._grown()
+
+        def call(number: int, file: SpoolFile) -> list[RowId]:
+            if self.level.bytes + sum(message.size for message in messages) > self._max_bytes:
+                raise SpoolFullError(f"the spool holds {self.level.bytes} of {self._max_bytes} bytes")
+            return [RowId(number, row) for row in file.put(messages, at)]
+
+        ids = await self._run(partial(self._files.write, call))
+        self._signal()
         return ids
-
-    async def read(self, *, max_bytes: int, after: int = 0) -> list[Row]:
-        """Return the oldest messages after an id; `filled` is clear when there are none."""
-        self.filled.clear()
-        rows = await self._run(lambda: self._file.read(max_bytes=max_bytes, after=after))
-        if rows:
-            self.filled.set()
-        return rows
-
-    async def delete(self, ids: Sequence[int]) -> None:
-        """Delete what Kafka has acknowledged."""
-        await self._run(lambda: self._file.delete(ids))
-        if not self.level.rows:
-            self.emptied.set()
 
     async def hold(self, ingest_sha256: str, provider: str, bearer_sha256: str | None, payload: bytes) -> None:
         """Store a request in quarantine, fsynced."""
         held = Held(0, self._clock.now_ns(), ingest_sha256, provider, bearer_sha256, payload)
-        await self._run(lambda: self._file.hold(held))
 
-    async def held(self, limit: int = 256) -> list[Held]:
-        """Return the oldest requests in quarantine."""
-        return await self._run(lambda: self._file.held(limit))
+        def call(_: int, file: SpoolFile) -> None:
+            if (size := self.quarantine_level.bytes) + len(payload) > self._quarantine_max_bytes:
+                raise SpoolFullError(f"the quarantine holds {size} of {self._quarantine_max_bytes} bytes")
+            file.hold(held)
 
-    async def judge(self, request: Held, messages: Sequence[Message]) -> None:
-        """Replace a request in quarantine by the messages it became."""
-        at = self._clock.now_ns()
-        await self._run(lambda: self._file.judge(request, messages, at))
-        self._grown()
+        await self._run(partial(self._files.write, call))
 
     async def save_activity(self, rows: Sequence[ActivityRow]) -> None:
         """Remember absolute activity counts."""
-        await self._run(lambda: self._file.save_activity(rows))
+        await self._run(partial(self._files.write, lambda _, file: file.save_activity(rows)))
 
     async def load_activity(self) -> list[ActivityRow]:
-        """Return the activity counts as last saved."""
-        return await self._run(self._file.load_activity)
+        """Return the activity counts as last saved; nothing when there is no file."""
+        return await self._run(
+            lambda: self._files.open[self._files.own].file.load_activity() if self._files.own is not None else []
+        )
 
-    async def adopt_abandoned(self) -> int:
-        """Move what dead gateways left in the directory into this spool; return how many rows.
+    async def meta(self, name: str, default: str) -> str:
+        """Return a value remembered with this spool, remembering `default` first when there is none."""
 
-        In small steps, so that requests on their way to the spool wait for one step at most. Errors are logged and
-        tried again at the next call: another spool's trouble is not ours.
-        """
-        moved = 0
-        for slot in await self._run(lambda: list(Slot.abandoned(self._directory, self._slot))):
-            rows = 0
-            try:
-                other = await self._run(partial(SpoolFile, slot.path, max_bytes=0, quarantine_max_bytes=0))
-                try:
-                    while step := await self._run(partial(self._file.adopt, other)):
-                        rows += step
-                        self._grown()
-                finally:
-                    await self._run(other.close)
-            except SpoolWriteError as exc:
-                log.error("spool_not_adopted", path=str(slot.path), rows=rows, error=str(exc))  # noqa: TRY400
-                slot.release()
-            else:
-                slot.remove()
-                log.info("spool_adopted", path=str(slot.path), rows=rows)
-            moved += rows
-        return moved
+        def call() -> str:
+            if self._files.own is None:
+                return default
+            return self._files.open[self._files.own].file.meta(name, default) or default
+
+        return await self._run(call)
+
+    # -- draining
+
+    async def read(self, lane: Lane, *, max_bytes: int, limit: int, after: int = 0) -> list[SpooledRow]:
+        """Return the oldest messages of a lane after an id; none when its file has been given up."""
+
+        def call() -> list[SpooledRow]:
+            one = self._files.open.get(lane.file)
+            if one is None:
+                return []
+            found = self._files.guarded(
+                lane.file, lambda: one.file.read(lane.place, max_bytes=max_bytes, limit=limit, after=after)
+            )
+            return [SpooledRow(RowId(lane.file, row.id), row.message) for row in found]
+
+        return await self._run(call)
+
+    async def delete(self, ids: Iterable[RowId]) -> None:
+        """Delete what Kafka has acknowledged. A file that is empty then, and not the one written, goes."""
+        by_file: dict[int, list[int]] = {}
+        for row in ids:
+            by_file.setdefault(row.file, []).append(row.id)
+
+        def call() -> None:
+            for number, rows in by_file.items():
+                if (one := self._files.open.get(number)) is not None:
+                    self._files.guarded(number, partial(one.file.delete, rows))
+                    self._files.finish(number)
+
+        await self._run(call)
+        self._signal()
+
+    # -- quarantine
+
+    async def held(self, limit: int = 256) -> list[HeldRow]:
+        """Return the oldest requests in quarantine, file by file."""
+
+        def call() -> list[HeldRow]:
+            found: list[HeldRow] = []
+            for number, one in list(self._files.open.items()):
+                if one.file.quarantine_level.rows and len(found) < limit:
+                    rows = self._files.guarded(number, partial(one.file.held, limit - len(found)))
+                    found += [HeldRow(number, row) for row in rows]
+            return found
+
+        return await self._run(call)
+
+    async def judge(self, row: HeldRow, messages: Sequence[Message]) -> None:
+        """Replace a request in quarantine by the messages it became."""
+        at = self._clock.now_ns()
+
+        def call() -> None:
+            if (one := self._files.open.get(row.file)) is not None:
+                self._files.guarded(row.file, lambda: one.file.judge(row.request, messages, at))
+                self._files.finish(row.file)
+
+        await self._run(call)
+        self._signal()
+
+    # -- whose files these are
+
+    async def claim(self, cluster_id: str) -> bool:
+        """Say which cluster this is, now that Kafka has answered; return whether counts kept here are another's."""
+        anew = await self._run(lambda: self._files.claim(cluster_id))
+        self._signal()
+        return anew
+
+    async def look_around(self) -> None:
+        """Open what can be opened now, count the rest. Errors are logged and tried again at the next call."""
+        await self._run(self._files.look_around)
+        self._signal()
 
     async def close(self) -> None:
-        """Finish what was asked for, close the file, free the slot. An empty spool keeps its file: ids go on."""
-        await self._run(self._file.close)
+        """Finish what was asked for, close the files, free the slots. An empty file stays: ids and counts go on."""
+        await self._run(self._files.close)
         self._executor.shutdown()
-        self._slot.release()
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    def _signal(self) -> None:
+        if self.lanes():
+            self.filled.set()
+            self.emptied.clear()
+        else:
+            self.filled.clear()
+            self.emptied.set()

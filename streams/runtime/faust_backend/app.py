@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
-from faust.types import TP
 from faust.types.auth import CredentialsT
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.runtime.crash import Exit
+from tallystream.streams.kafka.task_watch import watch_tasks
+from tallystream.streams.runtime.crash import FailFast
+from tallystream.streams.runtime.faust_backend.assignor import CANONICAL_URL, StableAssignor
 from tallystream.streams.runtime.faust_backend.batches import BatchScheduler
+from tallystream.streams.runtime.faust_backend.context import RuntimeContext
 from tallystream.streams.runtime.faust_backend.table_manager import PromptTableManager
 from tallystream.streams.runtime.faust_backend.transport import register
 from tallystream.streams.runtime.membership import Membership
 from tallystream.streams.service.ops import Health
-
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.table import FoldTable
 
 DRAIN_TIMEOUT = 5.0
 STUCK_AFTER = 30.0
@@ -55,12 +54,8 @@ class App(faust.App):
         **settings: Any,
     ) -> None:
         register()
-        self.kafka = kafka
-        self.folds: list[FoldTable] = []
-        self.rebalances = 0
-        """Rebalances seen, the first join included."""
-        self.die = Exit(exit)
-        self.membership = Membership(session_timeout)
+        self.context = RuntimeContext(kafka, FailFast(exit), Membership(session_timeout))
+        self.die = self.context.fail_fast
         defaults: dict[str, Any] = {
             "broker": [f"exact://{server}" for server in kafka.bootstrap.split(",")],
             "broker_credentials": credentials(kafka),
@@ -79,6 +74,8 @@ class App(faust.App):
             "stream_buffer_maxsize": 128,  # in batches; when it is full, the consumer sleeps for 1 s
             "ConsumerScheduler": BatchScheduler,
             "TableManager": PromptTableManager,
+            "PartitionAssignor": StableAssignor,
+            "canonical_url": CANONICAL_URL,
             "topic_disable_leader": True,  # its idle partition's long poll would stall the busy ones
             "table_standby_replicas": 0,
             "producer_linger": 0.0,
@@ -87,10 +84,14 @@ class App(faust.App):
         }
         super().__init__(id, **{**defaults, **settings})
 
+    @property
+    def rebalances(self) -> int:
+        """Return the rebalances seen, the first join included."""
+        return self.context.rebalances
+
     def must_be_member(self) -> None:
         """Before every write: end the process when another worker may own our partitions."""
-        if (why := self.membership.lost()) is not None:
-            self.die(f"{why}; the next process reads what it has missed")
+        self.context.must_be_member()
 
     @property
     def rebalance_pending(self) -> bool:
@@ -99,34 +100,27 @@ class App(faust.App):
         thread = consumer._thread._consumer  # noqa: SLF001 - named above
         return thread is None or bool(thread._subscription.reassignment_in_progress)  # noqa: SLF001 - named above
 
-    def source_end(self, tp: TP) -> int | None:
-        """Return the end of a source partition as last seen by the consumer, None when it is not known."""
-        try:
-            return self.consumer.highwater(tp)
-        except Exception:  # noqa: BLE001 - not assigned, or the consumer has not started
-            return None
-
     # -- health
 
     def healthy(self, stuck_after: float = STUCK_AFTER) -> Health:
         """Tell whether work goes on: not while work waits and nothing has moved for `stuck_after` seconds."""
-        silence = self.membership.silence()
+        silence = self.context.membership.silence()
         if silence > stuck_after + self.conf.broker_rebalance_timeout:
             return Health(False, f"no heartbeat accepted for {silence:.0f} s: Kafka is away, or the consumer hangs")
-        for table in self.folds:
-            if (why := table.progress().stuck(stuck_after)) is not None:
-                return Health(False, f"{table.name}: {why}")
+        for engine in self.context.engines:
+            if (why := engine.progress().stuck(stuck_after)) is not None:
+                return Health(False, f"{engine.name}: {why}")
         return Health(True)
 
     def ready(self) -> Health:
         """Tell whether this worker folds all that is assigned to it."""
-        if (why := self.membership.lost()) is not None:
+        if (why := self.context.membership.lost()) is not None:
             return Health(False, why)
         if self.rebalancing:
             return Health(False, "rebalancing")
-        for table in self.folds:
-            if pending := table.progress().pending:
-                return Health(False, f"{table.name}: {pending} partitions to recover")
+        for engine in self.context.engines:
+            if pending := engine.progress().pending:
+                return Health(False, f"{engine.name}: {pending} partitions to recover")
         return Health(True)
 
     # -- life
@@ -136,11 +130,27 @@ class App(faust.App):
         self.conf.datadir.mkdir(parents=True, exist_ok=True)
         await super().on_first_start()
 
+    def kafka_clients(self) -> list[Any]:
+        """Return aiokafka's clients, those that Faust has made so far.
+
+        Relies on `Producer._producer` and the consumer's `_thread._consumer` (faust/transport/drivers/aiokafka.py).
+        """
+        producer: Any = getattr(self, "_producer", None)
+        consumer: Any = getattr(self, "_consumer", None)
+        thread = getattr(consumer, "_thread", None)
+        return [getattr(producer, "_producer", None), getattr(thread, "_consumer", None)]
+
+    async def watch_clients(self) -> None:
+        """End the process when a task of a client ends by itself: the client only looks alive then."""
+        why = await watch_tasks(self.kafka_clients)
+        if not self.should_stop:
+            self.die(why)
+
     async def drain(self) -> None:
         """Fold no more, wait for what was folded to be acknowledged, and commit the positions."""
-        owned = [table for table in self.folds if table.applied()]
-        for table in owned:
-            await table.drain(DRAIN_TIMEOUT)
+        owned = [engine for engine in self.context.engines if engine.applied()]
+        for engine in owned:
+            await engine.drain(DRAIN_TIMEOUT)
         if owned:
             await self.consumer.commit()
 

@@ -3,53 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from faust.serializers.schemas import Schema
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 
+from tallystream.streams.runtime.fold import Record
+
 MAX_RECORDS = 4000
 """Records in one event: bounds how long folding one may block the event loop."""
-
-
-class Record(Protocol):
-    """What a fold sees of a source record (aiokafka's ConsumerRecord)."""
-
-    @property
-    def topic(self) -> str:
-        """The topic's name."""
-        ...
-
-    @property
-    def partition(self) -> int:
-        """The partition's number."""
-        ...
-
-    @property
-    def offset(self) -> int:
-        """Its place in the partition, and the version of what it changes."""
-        ...
-
-    @property
-    def timestamp(self) -> int:
-        """Append time, ms since the epoch."""
-        ...
-
-    @property
-    def key(self) -> bytes | None:
-        """The key."""
-        ...
-
-    @property
-    def value(self) -> bytes | None:
-        """The value; None is a tombstone."""
-        ...
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """The headers."""
-        ...
 
 
 class Batch:

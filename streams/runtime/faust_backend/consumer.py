@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.app import App
+from tallystream.streams.runtime.faust_backend.context import context_of
 
 log = structlog.get_logger()
 FETCH_MAX_WAIT_MS = 20
@@ -38,8 +37,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     `GroupCoordinator._send_req` (consumer/group_coordinator.py), through which heartbeats and SyncGroup go.
     """
 
-    app: App
-
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 - named above
@@ -53,7 +50,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     def _watch_heartbeats(self, coordinator: Any) -> None:
-        membership = self.app.membership
+        membership = context_of(self.app).membership
         send: Callable[[Any], Awaitable[Any]] = coordinator._send_req  # noqa: SLF001 - named above
 
         async def send_req(request: Any) -> Any:
@@ -109,8 +106,6 @@ class Consumer(driver.Consumer):
     `_new_consumer_thread` and `on_partitions_revoked` being what the driver calls.
     """
 
-    app: App
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = NoReadOffsets()
@@ -121,15 +116,18 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Drop what is in memory, first thing; Faust then flushes the producer before JoinGroup is sent."""
-        self.app.rebalances += 1
-        for table in self.app.folds:
-            table.forget_all()
+        context = context_of(self.app)
+        context.rebalances += 1
+        for engine in context.engines:
+            engine.revoke_all()
         await super().on_partitions_revoked(revoked)
 
     async def perform_seek(self) -> None:
         """Seek to where the state ends."""
         self._reported.clear()
-        wanted = {tp: offset for table in self.app.folds for tp, offset in table.expected().items()}
+        wanted = {
+            TP(*tp): offset for engine in context_of(self.app).engines for tp, offset in engine.expected().items()
+        }
         if wanted:
             await self.seek_wait(wanted)
 
@@ -139,7 +137,9 @@ class Consumer(driver.Consumer):
         start_new_transaction: bool = True,  # noqa: ARG002
     ) -> bool:
         """Commit the positions that the changelog has acknowledged since the last time."""
-        applied = {tp: offset for table in self.app.folds for tp, offset in table.applied().items()}
+        applied = {
+            TP(*tp): offset for engine in context_of(self.app).engines for tp, offset in engine.applied().items()
+        }
         wanted = {tp: offset for tp, offset in applied.items() if self._reported.get(tp) != offset}
         if not wanted or not await self._commit(wanted):
             return False
@@ -157,13 +157,13 @@ class Consumer(driver.Consumer):
     async def _asked(
         self, ask: Callable[..., Awaitable[Mapping[TP, int]]], partitions: Iterable[TP]
     ) -> Mapping[TP, int]:
-        logs = {table.changelog_topic_name for table in self.app.folds}
+        logs = {engine.changelog for engine in context_of(self.app).engines}
         rest = [tp for tp in partitions if tp.topic not in logs]
         answers = dict(await ask(*rest)) if rest else {}
         return {**{tp: 0 for tp in partitions if tp.topic in logs}, **answers}
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_kwargs: Any) -> None:
-        """Do nothing: topics are created, with the settings they need, by `streams.topics.ensure`."""
+        """Do nothing: topics are created, with the settings they need, by `streams.kafka.topics.ensure`."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: Faust's livelock detector reads its own acks, which are not used; `App.healthy` tells."""

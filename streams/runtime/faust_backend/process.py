@@ -21,11 +21,13 @@ async def run(app: App, stop: asyncio.Event | None = None) -> None:
     app.in_worker = True
     starting = asyncio.ensure_future(app.start())
     stopping = asyncio.ensure_future(stop.wait())
+    watching = asyncio.ensure_future(app.watch_clients())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
             await stopping
+        watching.cancel()
         await app.stop()
         # A start that was overtaken may wait for ever: for an answer to a request whose connection `stop` has closed.
         starting.cancel()
@@ -34,5 +36,6 @@ async def run(app: App, stop: asyncio.Event | None = None) -> None:
         app.die(exc)
     finally:
         stopping.cancel()
+        watching.cancel()
         for signum in signals:
             loop.remove_signal_handler(signum)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
@@ -12,9 +12,8 @@ from faust.transport.drivers import aiokafka as driver
 
 from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import Row
-
-if TYPE_CHECKING:
-    from tallystream.streams.runtime.faust_backend.app import App
+from tallystream.streams.runtime.faust_backend.context import context_of
+from tallystream.streams.runtime.host import Packed
 
 ACK_TIMEOUT = 20.0
 """Seconds without an ack after which the worker ends: aiokafka's idempotent producer can hang for good."""
@@ -22,18 +21,6 @@ ACK_TIMEOUT = 20.0
 
 RECORD_OVERHEAD = 128
 """Bytes a record may need beside its key and value (lengths, deltas, a header)."""
-
-
-class Outgoing(NamedTuple):
-    """Rows of one topic partition, serialised: `batches` are aiokafka's, closed and not yet sent.
-
-    `landed` tells, once they are written, the offset and the number of records of each.
-    """
-
-    topic: str
-    partition: int
-    batches: Sequence[Any]
-    landed: list[tuple[int, int]]
 
 
 class Producer(driver.Producer):
@@ -48,25 +35,23 @@ class Producer(driver.Producer):
     `AIOKafkaProducer.client.send(node_id, request)` (producer/sender.py).
     """
 
-    app: App
-
     def _settings_extra(self) -> Mapping[str, Any]:
         return {**super()._settings_extra(), "acks": "all", "enable_idempotence": True}
 
     def _new_producer(self, transactional_id: str | None = None) -> Any:
         producer = super()._new_producer(transactional_id)
-        send, app = producer.client.send, self.app
+        send, context = producer.client.send, context_of(self.app)
 
         async def guarded(node_id: Any, request: Any, **kwargs: Any) -> Any:
             if type(request).__name__.startswith("Produce"):
-                app.must_be_member()
+                context.must_be_member()
             return await send(node_id, request, **kwargs)
 
         producer.client.send = guarded
         return producer
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_kwargs: Any) -> None:
-        """Do nothing: topics are created, with the settings they need, by `streams.topics.ensure`."""
+        """Do nothing: topics are created, with the settings they need, by `streams.kafka.topics.ensure`."""
 
     def pack(
         self,
@@ -77,10 +62,11 @@ class Producer(driver.Producer):
         opening: Row | None = None,
         closing: Sequence[Row] = (),
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Outgoing:
+    ) -> Packed:
         """Serialise rows into as few record batches as hold them; sends nothing.
 
-        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka.
+        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. Rows
+        that fit one batch have no opening, because what ends it overrides it.
 
         Raises:
             UnfitError: a row does not fit a batch.
@@ -89,6 +75,9 @@ class Producer(driver.Producer):
         producer = self._ensure_producer()
         head = list(headers)
         batches = []
+        need = sum(len(key) + len(value or b"") + RECORD_OVERHEAD for key, value in (*rows, *closing))
+        if closing and need <= self.max_batch_size:
+            opening = None
 
         def new() -> Any:
             batch = producer.create_batch()
@@ -113,7 +102,7 @@ class Producer(driver.Producer):
                     raise self._too_large(topic, key, value)
         for full in batches:
             full.close()
-        return Outgoing(topic, partition, batches, [])
+        return Packed(topic, partition, batches, [])
 
     def _too_large(self, topic: str, key: bytes, value: bytes | None) -> UnfitError:
         return UnfitError(
@@ -121,18 +110,18 @@ class Producer(driver.Producer):
             f"batches hold {self.max_batch_size} bytes",
         )
 
-    async def write(self, outs: Sequence[Outgoing], expect: int | None = None) -> int:
+    async def write(self, packs: Sequence[Packed], expect: int | None = None) -> int:
         """Send the batches and wait for all acks; return the offset of the last record.
 
         `expect` is the offset the first record must get: anything else means that somebody else writes this partition,
         and a store that jumped over their rows would miss them for good.
         """
-        app = self.app
+        context = context_of(self.app)
         producer = self._ensure_producer()
-        pending: list[tuple[Outgoing, asyncio.Future[RecordMetadata], int]] = []
-        for out in outs:
+        pending: list[tuple[Packed, asyncio.Future[RecordMetadata], int]] = []
+        for out in packs:
             for batch in out.batches:
-                app.must_be_member()
+                context.must_be_member()
                 acked = await producer.send_batch(batch, out.topic, partition=out.partition)
                 pending.append((out, acked, batch.record_count()))
         if pending:
@@ -144,14 +133,16 @@ class Producer(driver.Producer):
         for out, acked, count in pending:
             where = f"{out.topic}-{out.partition}"
             if not acked.done():
-                app.die(f"{where}: no acknowledgement for {ACK_TIMEOUT:.0f} s")
+                context.fail_fast(f"{where}: no acknowledgement for {ACK_TIMEOUT:.0f} s")
             try:
                 offset = acked.result().offset
             except KafkaError as exc:
-                app.die(f"{where}: not written: {exc!r}")
+                context.fail_fast(f"{where}: not written: {exc!r}")
             if expect is not None:
                 if offset != expect:
-                    app.die(f"{where}: my rows landed at {offset}, expected {expect}: somebody else writes this")
+                    context.fail_fast(
+                        f"{where}: my rows landed at {offset}, expected {expect}: somebody else writes this"
+                    )
                 expect += count
             out.landed.append((offset, count))
             end = offset + count - 1

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import rocksdict
 import structlog
@@ -14,95 +13,31 @@ from faust.stores import rocksdb as faust_rocksdb
 from faust.types import TP
 
 from tallystream.streams.runtime.changelog import Row
+from tallystream.streams.runtime.store import MemoryStore
 
 log = structlog.get_logger()
-
-
-class Rows(Protocol):
-    """What the runtime needs of a store.
-
-    Promise: `write` is atomic (rows, and the changelog offset they were acknowledged at, or nothing), so what survives
-    a crash is always the changelog's state at `changelog_offset`.
-    """
-
-    def read(self, p: int, key: bytes) -> bytes | None:
-        """Return the row of `key` in partition `p`."""
-        ...
-
-    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:
-        """Iterate over all rows of a partition, reserved ones included."""
-        ...
-
-    def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
-        """Yield all keys of a partition, `size` at a time; nothing stays open between two chunks."""
-        ...
-
-    def changelog_offset(self, p: int) -> int:
-        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
-        ...
-
-    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
-        """Write rows (None deletes) and the changelog offset, in one step."""
-        ...
-
-    def drop(self, p: int) -> None:
-        """Let go of a partition that has been revoked."""
-        ...
 
 
 def _by_table_only(*_args: Any, **_kwargs: Any) -> NoReturn:
     raise TypeError("rows are reached through FoldTable")
 
 
-class MemoryRows(faust_base.Store):  # type: ignore[type-arg]  # keys and values are bytes, not Faust's types
+class MemoryRows(MemoryStore, faust_base.Store):  # type: ignore[type-arg,misc]  # rows are bytes by partition
     """Rows in memory: recovered from the changelog at every assignment."""
 
-    def __post_init__(self) -> None:
-        self._parts: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-        self._offsets: dict[int, int] = {}
-
-    def read(self, p: int, key: bytes) -> bytes | None:
-        """Return the row of `key` in partition `p`."""
-        return self._parts[p].get(key)
-
-    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override]
-        """Iterate over all rows of a partition, reserved ones included."""
-        return self._parts[p].items()
-
-    def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
-        """Yield all keys of a partition, `size` at a time."""
-        keys = list(self._parts[p])
-        return (keys[start : start + size] for start in range(0, len(keys), size))
-
-    def changelog_offset(self, p: int) -> int:
-        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
-        return self._offsets.get(p, -1)
-
-    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
-        """Write rows (None deletes) and the changelog offset."""
-        part = self._parts[p]
-        for key, value in rows:
-            if value is None:
-                part.pop(key, None)
-            else:
-                part[key] = value
-        self._offsets[p] = offset
-
-    def drop(self, p: int) -> None:
-        """Forget a partition."""
-        self._parts.pop(p, None)
-        self._offsets.pop(p, None)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        MemoryStore.__init__(self)
+        faust_base.Store.__init__(self, *args, **kwargs)
 
     def reset_state(self) -> None:
         """Forget everything."""
-        self._parts.clear()
-        self._offsets.clear()
+        self.clear()
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts.values()))
+        return sum(1 for _ in self.keys())
 
     def __iter__(self) -> Iterator[bytes]:
-        return (key for part in self._parts.values() for key in part)
+        return iter(self.keys())
 
     def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust's signature
         """Tell Faust's recovery nothing: the table recovers itself."""

@@ -73,7 +73,7 @@ def test_sessions_are_the_newest_versions_added_up(cli: Cli) -> None:
     said = cli("cost", "sessions", "--json")
     document = said.document
     assert document["complete"] is True
-    assert "1 records are no cost rows" in said.err
+    assert "1 records are not cost rows" in said.err
     got = {(one["session_id"], one["model"]): one for one in document["rows"]}
     assert set(got) == {("s1", "gpt-5-codex"), ("s1", "house-9"), ("longer", "gpt-5-codex")}
     first = got["s1", "gpt-5-codex"]

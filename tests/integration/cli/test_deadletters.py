@@ -59,7 +59,7 @@ def test_list_counts_each_source_once_newest_first(cli: Cli) -> None:
     assert (document["total"], document["by_reason"]) == (3, {"undecodable": 1, "too_late": 2})
     assert [one["source"] for one in document["deadletters"]] == ["gateway|abc|0", "usage|0|2|0", "usage|0|1|0"]
     assert document["deadletters"][-1]["detail"] == "replayed"
-    assert "1 records are no dead letters" in said.err
+    assert "1 records are not dead letters" in said.err
 
 
 @pytest.mark.usefixtures("letters")

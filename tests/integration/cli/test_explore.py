@@ -18,8 +18,8 @@ from tallystream.agents.port_sink.mapping.entities import rules
 from tallystream.cli import main
 from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.schemas.openai import bucket_name
-from tallystream.streams.poller.client import Client, ClientConfig
-from tallystream.streams.poller.credentials import Token, Tokens
+from tallystream.streams.poller.client import OpenAIClient, OpenAIClientConfig
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.query import fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource, builtin, load
 from tallystream.streams.poller.schedule import Span
@@ -67,8 +67,8 @@ async def polled(sandbox: Sandbox, resource: Resource) -> list[tuple[dict[str, A
     """What the sink's mapping sees of the last seven days: each row, and of which bucket the poller says it is."""
     now = time.time()
     end = int(now) // DAY * DAY + DAY
-    config = ClientConfig(f"{sandbox.url}/openai/v1")
-    async with Client(config, Tokens({"api": Token("sk-sandbox-explore")})) as client:
+    config = OpenAIClientConfig(f"{sandbox.url}/openai/v1")
+    async with OpenAIClient(config, ApiKeys({"api": ApiKey("sk-sandbox-explore")})) as client:
         if resource.window is None:
             return [(row, {}) for row in await fetch_current(client, resource, now)]
         start, step = end - 7 * DAY, 7 * DAY if resource.requests == "window" else DAY

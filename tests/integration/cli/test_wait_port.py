@@ -23,7 +23,7 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.credentials import Token, Tokens
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.ops import OpsServer
 
@@ -72,7 +72,7 @@ async def test_openai_days_are_waited_for(kafka: KafkaSettings, prefix: str) -> 
         await ensure(kafka, here.topics.all())
         for day in range(5):
             await here.say(day)
-        tokens = Tokens({"api": Token("sk-test")})
+        tokens = ApiKeys({"api": ApiKey("sk-test")})
         poller = Poller(PollerConfig(kafka, here.topics, (), tokens), CollectorRegistry())
         server = OpsServer(poller.healthy, poller.ready, status=reporter("poller", poller))
         await server.start()
@@ -104,7 +104,7 @@ async def test_the_command_asks_sinks_it_is_told_of(
 ) -> None:
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path) as running:
-            await until(lambda: running.metric("tallystream_port_sweeps_total"), "it writes")
+            await until(lambda: running.metric("tallystream_sink_sweeps_total"), "it writes")
             said = await asyncio.to_thread(cli, "wait", "--caught-up", "--json")
             assert said.document["sinks"] == 0
             assert "A Port sink runs elsewhere" in said.err

@@ -55,7 +55,7 @@ async def test_a_dead_worker_reaches_the_webhook_and_so_does_its_return(
         targets = {"worker": f"127.0.0.1:{folding.port}", "exporter": f"127.0.0.1:{seen.port}"}
         with prometheus(tmp_path / "prometheus", targets, alertmanager=port, rules=impatient) as asked:
             eventually(lambda: len(asked.query("up == 1")) == 2, "both are scraped")
-            eventually(lambda: asked.value("sum(tallystream_consumer_lag_records)") == 0, "lag is known")
+            eventually(lambda: asked.value("sum(tallystream_exporter_consumer_lag_records)") == 0, "lag is known")
             assert not list(told(got, "TallystreamComponentDown", "firing"))
             folding.kill()
             async with producing(kafka) as producer:

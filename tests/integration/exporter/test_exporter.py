@@ -37,33 +37,35 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
     messages = [(one.key, one.message(events)) for one, events in fleet(rng, 40, now)]
     half = len(messages) // 2
     with worker(kafka, topics, tmp_path / "w") as folding, exporter(kafka, topics, tmp_path / "x") as seen:
-        everything = of(seen.samples(), "tallystream_consumer_lag_records", group=group, topic=usage)
+        everything = of(seen.samples(), "tallystream_exporter_consumer_lag_records", group=group, topic=usage)
         assert everything == 0
         await send(kafka, topics, messages[:half])
         # Before the first commit everything is lag: Kafka's tool has nothing to say of such a group.
         eventually(
-            lambda: of(seen.samples(), "tallystream_consumer_lag_records", group=group) == half, "all of it is lag"
+            lambda: of(seen.samples(), "tallystream_exporter_consumer_lag_records", group=group) == half,
+            "all of it is lag",
         )
         folding.start()
         folding.ready()
 
         def idle() -> bool:
             now = seen.samples()
-            return not of(now, "tallystream_consumer_lag_records", group=group) and bool(
-                of(now, "tallystream_newest_row_timestamp_seconds")
+            return not of(now, "tallystream_exporter_consumer_lag_records", group=group) and bool(
+                of(now, "tallystream_exporter_newest_row_timestamp_seconds")
             )
 
         eventually(idle, "no lag")
         calm = seen.samples()
-        assert of(calm, "tallystream_consumer_lag_seconds", group=group) == 0
-        assert of(calm, "tallystream_freshness_seconds") == 0
+        assert of(calm, "tallystream_exporter_consumer_lag_seconds", group=group) == 0
+        assert of(calm, "tallystream_exporter_freshness_seconds") == 0
         folding.kill()
         before = time.time()
         await send(kafka, topics, messages[half:])
         after = time.time()
         waiting = len(messages) - half
         eventually(
-            lambda: of(seen.samples(), "tallystream_consumer_lag_records", group=group) == waiting, "the lag is seen"
+            lambda: of(seen.samples(), "tallystream_exporter_consumer_lag_records", group=group) == waiting,
+            "the lag is seen",
         )
         asked = time.time()
         samples, judge = seen.samples(), describe_group(kafka.bootstrap, group)
@@ -73,16 +75,16 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
         assert {topic for topic, _ in judge} == {usage}
         for (topic, partition), one in judge.items():
             ours = {"topic": topic, "partition": str(partition)}
-            assert of(samples, "tallystream_consumer_lag_records", group=group, **ours) == one.lag
-            assert of(samples, "tallystream_consumer_position", group=group, **ours) == one.committed
-            assert of(samples, "tallystream_topic_end_offset", **ours) == one.end
+            assert of(samples, "tallystream_exporter_consumer_lag_records", group=group, **ours) == one.lag
+            assert of(samples, "tallystream_exporter_consumer_offset", group=group, **ours) == one.committed
+            assert of(samples, "tallystream_exporter_topic_end_offset", **ours) == one.end
             assert of(samples, "kafka_consumergroup_lag", consumergroup=group, **ours) == one.lag
             assert of(samples, "kafka_consumergroup_current_offset", consumergroup=group, **ours) == one.committed
             assert of(samples, "kafka_consumergroup_group_lag", group=group, **ours) == one.lag
         assert of(samples, "kafka_consumergroup_lag_sum", consumergroup=group, topic=usage) == waiting
 
         # Seconds are the age of what waits, from its own timestamp: not before it was sent, not after.
-        seconds = by(samples, "tallystream_consumer_lag_seconds", "partition", group=group, topic=usage)
+        seconds = by(samples, "tallystream_exporter_consumer_lag_seconds", "partition", group=group, topic=usage)
         assert max(seconds.values()) <= answered - before + 1
         assert max(seconds.values()) >= asked - after - 1
         oldest = {
@@ -93,12 +95,12 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
         for partition, stamp in oldest.items():
             assert math.isclose(asked - seconds[str(partition)], stamp / 1000, abs_tol=2.0)
         assert of(samples, "kafka_consumergroup_group_max_lag_seconds", group=group) == max(seconds.values())
-        assert of(samples, "tallystream_freshness_seconds") == pytest.approx(max(seconds.values()), abs=0.5)
+        assert of(samples, "tallystream_exporter_freshness_seconds") == pytest.approx(max(seconds.values()), abs=0.5)
 
         folding.start()
         folding.ready()
         eventually(idle, "caught up again")
-        assert of(seen.samples(), "tallystream_consumer_lag_seconds") == 0
+        assert of(seen.samples(), "tallystream_exporter_consumer_lag_seconds") == 0
         assert seen.stop() == 0
 
 
@@ -127,7 +129,7 @@ async def test_tokens_and_cost_equal_the_truth_and_outlive_the_exporter_and_its_
                     first.kill()  # in the middle of it, with rows on the way
                     first.start()
                     first.ready()
-            eventually(lambda: of(first.samples(), "tallystream_requests_total") == requests, "all is counted")
+            eventually(lambda: of(first.samples(), "tallystream_exporter_requests_total") == requests, "all is counted")
             before = first.samples()
             first.kill()
 
@@ -136,21 +138,23 @@ async def test_tokens_and_cost_equal_the_truth_and_outlive_the_exporter_and_its_
 
         for model in {found for _, _, found, _ in truth.lines}:
             for kind in ("input_uncached", "cache_read", "cache_write_5m", "output"):
-                assert of(before, "tallystream_tokens_total", model=model, kind=kind) == wanted(kind, model), (
+                assert of(before, "tallystream_exporter_tokens_total", model=model, kind=kind) == wanted(kind, model), (
                     model,
                     kind,
                 )
             cost = sum((line.cost for (_, _, found, _), line in truth.lines.items() if found == model), Decimal(0))
-            assert of(before, "tallystream_cost_usd_total", model=model) == pytest.approx(float(cost), rel=1e-12)
+            assert of(before, "tallystream_exporter_cost_usd_total", model=model) == pytest.approx(
+                float(cost), rel=1e-12
+            )
             unpriced = sum(line.unpriced for (_, _, found, _), line in truth.lines.items() if found == model)
-            assert of(before, "tallystream_requests_without_price_total", model=model) == unpriced
+            assert of(before, "tallystream_exporter_requests_without_price_total", model=model) == unpriced
         teams = {team for _, _, team in truth.hours}
         for team in teams:
             cost = sum((line.cost for (_, _, found), line in truth.hours.items() if found == team), Decimal(0))
-            shown_cost = of(before, "tallystream_team_cost_usd_total", team=team or "none")
+            shown_cost = of(before, "tallystream_exporter_team_cost_usd_total", team=team or "none")
             assert shown_cost == pytest.approx(float(cost), rel=1e-12)
         total = sum((line.cost for line in truth.lines.values()), Decimal(0))
-        assert of(before, "tallystream_cost_usd_total") == pytest.approx(float(total), rel=1e-9)
+        assert of(before, "tallystream_exporter_cost_usd_total") == pytest.approx(float(total), rel=1e-9)
 
         # Retention has removed every row: what was spent stays spent, and goes on from there.
         await tombstone_all(kafka, topics)
@@ -159,7 +163,9 @@ async def test_tokens_and_cost_equal_the_truth_and_outlive_the_exporter_and_its_
             found = second.samples()
             assert {key: found.get(key) for key in counters} == counters
             await send(kafka, topics, [(priced.key, priced.message(one))])
-            eventually(lambda: of(second.samples(), "tallystream_requests_total") == requests + 1, "it goes on")
+            eventually(
+                lambda: of(second.samples(), "tallystream_exporter_requests_total") == requests + 1, "it goes on"
+            )
             after = second.samples()
             assert all(after[key] >= value for key, value in counters.items())
 

@@ -210,7 +210,7 @@ async def test_what_cannot_be_decoded_is_400_and_leaves_a_dead_letter(
         letters = await read_topic(fresh.kafka, fresh.topics.deadletters)
     (first, letter), (second, _) = letters
     assert first == second, "a body sent again must repeat its dead letter, not add one"
-    assert first.startswith(b"gateway|")
+    assert first.startswith(b"gateway|codex-")
     assert (letter["reason"], letter["size"], len(letter["sha256"])) == ("undecodable", len(content), 64)
     assert letter["connection_id"] == "codex-7f3a"
     assert letter["record"] == {}
@@ -228,7 +228,7 @@ async def test_records_that_cannot_count_are_a_partial_success_and_dead_letters(
             said = (await response.json())["partialSuccess"]
         letters = [letter for _, letter in await read_topic(fresh.kafka, fresh.topics.deadletters)]
         shown = own.metrics.registry.get_sample_value(
-            "tallystream_unrecognised_usage_records_total", {"provider": "codex"}
+            "tallystream_gateway_unrecognised_usage_records_total", {"provider": "codex"}
         )
     assert said["rejectedLogRecords"] == "2"
     assert {letter["reason"] for letter in letters} == {"no_session", "unrecognised_usage"}
@@ -268,7 +268,7 @@ async def test_a_body_over_the_limit_is_413_however_it_comes(
 async def test_more_than_can_be_held_at_once_is_503_with_retry_after(
     deployment: Deployment, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    config = config_of(deployment.kafka, deployment.prefix, tmp_path, max_body_bytes=60_000, max_held_bytes=60_000)
+    config = config_of(deployment.kafka, deployment.prefix, tmp_path, max_body_bytes=60_000, max_held_bytes=480_000)
     async with running(config) as own:
         held, seen = asyncio.Event(), asyncio.Event()
 
@@ -282,7 +282,7 @@ async def test_more_than_can_be_held_at_once_is_503_with_retry_after(
         await held.wait()
         status = 200
         while status == 200:  # until the server has read what the first has sent
-            async with http.post(own.url + logs_path(), data=b" " * 30_000 + b"{}", headers=JSON) as response:
+            async with http.post(own.url + logs_path(), data=b" " * 59_998 + b"{}", headers=JSON) as response:
                 status = response.status
                 retry = response.headers.get("Retry-After")
                 code = (await response.json()).get("code")
@@ -310,7 +310,7 @@ async def test_a_client_that_does_not_finish_is_answered_408(deployment: Deploym
     "raw",
     [
         b"GARBAGE\r\n\r\n",
-        b"POST /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: nonsense\r\n\r\n",
         f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n".encode(),
     ],

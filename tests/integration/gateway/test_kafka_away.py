@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -232,15 +232,26 @@ async def test_a_full_quarantine_is_503_and_known_connections_go_on(
     assert ids_of(body(0), body(12)) == set(await event_ids(own.kafka, own.topics))
 
 
-async def fill_disk(gateway: Gateway) -> None:
-    """Let the spool's file grow by three pages and no more: SQLite then says what it says on a full disk."""
+@asynccontextmanager
+async def disk_filled(gateway: Gateway) -> AsyncIterator[None]:
+    """Let the spool's file grow by three pages and no more, and no other be made: as on a full disk."""
 
     def limit() -> None:
-        database = gateway.spool._file._db
+        files = gateway.spool._files
+        assert files.own is not None
+        database = files.open[files.own].file._db
         pages = database.execute("PRAGMA page_count").fetchone()[0]
         database.execute(f"PRAGMA max_page_count = {pages + 3}")
 
+    directory = gateway.spool.path.parent
     await gateway.spool._run(limit)
+    moved = directory.rename(directory.with_name("moved"))
+    directory.touch()
+    try:
+        yield
+    finally:
+        directory.unlink()
+        moved.rename(directory)
 
 
 @pytest.mark.parametrize("trouble", ["full spool", "full disk"])
@@ -251,14 +262,13 @@ async def test_what_neither_kafka_nor_the_spool_takes_is_503(
     async with running(config_of(own.kafka, own.prefix, tmp_path, spool_max_bytes=limit)) as gateway:
         accepted: list[bytes] = []
         with paused(broker):
-            if trouble == "full disk":
-                await fill_disk(gateway)
             answers = []
-            for number in range(60):
-                response = await post(http, gateway, body(number))
-                answers.append(response.status)
-                if response.status == 200:
-                    accepted.append(body(number))
+            async with disk_filled(gateway) if trouble == "full disk" else nullcontext():
+                for number in range(60):
+                    response = await post(http, gateway, body(number))
+                    answers.append(response.status)
+                    if response.status == 200:
+                        accepted.append(body(number))
             assert answers[0] == 200
             assert answers[-1] == 503
             assert response.headers["Retry-After"] == "5"
@@ -280,7 +290,10 @@ async def test_an_id_made_a_moment_ago_works_at_once_and_guessing_costs_kafka_li
         assert {response.status for response in await asyncio.gather(*guesses)} == {404}
         value = gateway.metrics.registry.get_sample_value
         assert (value("tallystream_gateway_registry_refreshes_total", {"outcome": "caught_up"}) or 0) < 60
-    assert json.loads((tmp_path / "gateway" / "connections.json").read_text())["topic"] == own.topics.connections.name
+    assert (
+        json.loads((tmp_path / "gateway" / f"connections-{own.prefix}.json").read_text())["topic"]
+        == own.topics.connections.name
+    )
 
 
 async def set_limit(own: Deployment, size: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from tests.support.topics import produce
 
-from tallystream.streams.kafka.follower import Tail
+from tallystream.streams.kafka.follower import TopicFollower
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import TopicSpec, ensure
 
@@ -26,7 +26,7 @@ async def test_positions_are_never_ahead_of_what_was_given_out(kafka: KafkaSetti
     topic = f"{prefix}.many"
     await filled(kafka, topic, range(6))
     given: dict[int, int] = dict.fromkeys(range(6), 0)
-    async with Tail(kafka, (topic,), {}) as tail:
+    async with TopicFollower(kafka, (topic,), {}) as tail:
         while sum(given.values()) < 6 * EACH:
             for batch in await tail.poll():
                 assert batch.records[0].offset == given[batch.partition]

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from tests.support.waiting import until
 
-from tallystream.streams.kafka.global_table import GlobalTable, Row
+from tallystream.streams.kafka.global_table import GlobalTable, TableRow
 from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
@@ -26,12 +26,12 @@ class Versioned:
 
     topic: str
 
-    def rows(self, record: ConsumerRecord) -> Iterator[Row]:
+    def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         if record.value is None:
-            yield Row(b"r|" + record.key, (0, 0), None)
+            yield TableRow(b"r|" + record.key, (0, 0), None)
             return
         version, value = record.value.split(b" ", 1)
-        yield Row(b"r|" + record.key, (0, int(version)), value)
+        yield TableRow(b"r|" + record.key, (0, int(version)), value)
 
 
 @asynccontextmanager

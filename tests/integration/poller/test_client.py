@@ -12,11 +12,11 @@ from aiohttp import web
 
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.poller.client import Client, ClientConfig
-from tallystream.streams.poller.credentials import Token, Tokens
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.client import OpenAIClient, OpenAIClientConfig
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.errors import FailureReason, PollError
 
-KEYS = Tokens({"api": Token("sk-sandbox-0123456789")})
+KEYS = ApiKeys({"api": ApiKey("sk-sandbox-0123456789")})
 
 
 class Naps:
@@ -38,49 +38,49 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def config(sandbox: Sandbox) -> ClientConfig:
-    return ClientConfig(sandbox.url + "/openai/v1", timeout=1.0, attempts=3, first_wait=0.5)
+def config(sandbox: Sandbox) -> OpenAIClientConfig:
+    return OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=1.0, attempts=3, first_wait=0.5)
 
 
-async def failure(client: Client, path: str = "/models", key: str = "api") -> PollError:
+async def failure(client: OpenAIClient, path: str = "/models", key: str = "api") -> PollError:
     with pytest.raises(PollError) as caught:
         await client.get(path, [], key)
     return caught.value
 
 
-async def test_429_is_asked_again_when_the_server_says(sandbox: Sandbox, config: ClientConfig) -> None:
+async def test_429_is_asked_again_when_the_server_says(sandbox: Sandbox, config: OpenAIClientConfig) -> None:
     naps = Naps()
-    retried: list[Why] = []
+    retried: list[FailureReason] = []
     sandbox.faults.add(Fault(kind="status", status=429, retry_after=17, times=2))
-    async with Client(config, KEYS, sleep=naps, retried=retried.append) as client:
+    async with OpenAIClient(config, KEYS, sleep=naps, retried=retried.append) as client:
         assert (await client.get("/models", []))["object"] == "list"
     assert [17 <= nap < 18 for nap in naps.taken] == [True, True]
-    assert retried == [Why.RATE_LIMITED, Why.RATE_LIMITED]
+    assert retried == [FailureReason.RATE_LIMITED, FailureReason.RATE_LIMITED]
 
 
-async def test_a_retry_after_of_hours_is_not_waited_for(sandbox: Sandbox, config: ClientConfig) -> None:
+async def test_a_retry_after_of_hours_is_not_waited_for(sandbox: Sandbox, config: OpenAIClientConfig) -> None:
     naps = Naps()
     sandbox.faults.add(Fault(kind="status", status=429, retry_after=7200))
-    async with Client(config, KEYS, sleep=naps) as client:
-        assert (await failure(client)).why == Why.RATE_LIMITED
+    async with OpenAIClient(config, KEYS, sleep=naps) as client:
+        assert (await failure(client)).why == FailureReason.RATE_LIMITED
     assert naps.taken == []
 
 
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        (Fault(kind="status", status=503), Why.SERVER_ERROR),
-        (Fault(kind="hang", seconds=9), Why.TIMEOUT),
-        (Fault(kind="reset"), Why.CONNECTION),
-        (Fault(kind="truncate"), Why.CONNECTION),
+        (Fault(kind="status", status=503), FailureReason.SERVER_ERROR),
+        (Fault(kind="hang", seconds=9), FailureReason.TIMEOUT),
+        (Fault(kind="reset"), FailureReason.CONNECTION),
+        (Fault(kind="truncate"), FailureReason.CONNECTION),
     ],
 )
 async def test_what_may_pass_is_tried_so_often_and_no_more(
-    sandbox: Sandbox, config: ClientConfig, fault: Fault, why: Why
+    sandbox: Sandbox, config: OpenAIClientConfig, fault: Fault, why: FailureReason
 ) -> None:
     naps = Naps()
     sandbox.faults.add(fault)
-    async with Client(replace(config, timeout=0.3), KEYS, sleep=naps) as client:
+    async with OpenAIClient(replace(config, timeout=0.3), KEYS, sleep=naps) as client:
         assert (await failure(client)).why == why
     assert len(naps.taken) == 2
     assert 0.25 <= naps.taken[0] <= 0.5 <= naps.taken[1] <= 1.0
@@ -91,16 +91,16 @@ async def test_what_may_pass_is_tried_so_often_and_no_more(
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        (Fault(kind="status", status=400), Why.REJECTED),
-        (Fault(kind="status", status=404), Why.NOT_FOUND),
-        (Fault(kind="half"), Why.UNDECODABLE),
+        (Fault(kind="status", status=400), FailureReason.REJECTED),
+        (Fault(kind="status", status=404), FailureReason.NOT_FOUND),
+        (Fault(kind="half"), FailureReason.UNDECODABLE),
     ],
 )
 async def test_what_will_not_pass_is_not_tried_again(
-    sandbox: Sandbox, config: ClientConfig, fault: Fault, why: Why
+    sandbox: Sandbox, config: OpenAIClientConfig, fault: Fault, why: FailureReason
 ) -> None:
     sandbox.faults.add(fault)
-    async with Client(config, KEYS, sleep=Naps()) as client:
+    async with OpenAIClient(config, KEYS, sleep=Naps()) as client:
         assert (await failure(client)).why == why
     assert sandbox.faults.state()[0]["hit"] == 1
 
@@ -108,24 +108,30 @@ async def test_what_will_not_pass_is_not_tried_again(
 @pytest.mark.parametrize(
     ("token", "path", "key", "why", "says"),
     [
-        ("sk-user-0123456789", "/organization/costs", "admin", Why.FORBIDDEN, "TALLYSTREAM_OPENAI_ADMIN_TOKEN"),
-        ("sk-user-0123456789", "/dashboard/billing/usage", "session", Why.UNAUTHORISED, "SESSION_TOKEN"),
-        ("wrong-0123456789", "/models", "api", Why.UNAUTHORISED, "TALLYSTREAM_OPENAI_API_TOKEN"),
+        (
+            "sk-user-0123456789",
+            "/organization/costs",
+            "admin",
+            FailureReason.FORBIDDEN,
+            "TALLYSTREAM_OPENAI_ADMIN_TOKEN",
+        ),
+        ("sk-user-0123456789", "/dashboard/billing/usage", "session", FailureReason.UNAUTHORISED, "SESSION_TOKEN"),
+        ("wrong-0123456789", "/models", "api", FailureReason.UNAUTHORISED, "TALLYSTREAM_OPENAI_API_TOKEN"),
     ],
 )
 async def test_a_refusal_says_which_key_is_needed_and_never_the_one_it_was(
-    config: ClientConfig, token: str, path: str, key: str, why: Why, says: str
+    config: OpenAIClientConfig, token: str, path: str, key: str, why: FailureReason, says: str
 ) -> None:
-    async with Client(config, Tokens({"api": Token(token)})) as client:
+    async with OpenAIClient(config, ApiKeys({"api": ApiKey(token)})) as client:
         refused = await failure(client, path, key)
     assert refused.why == why
     assert says in refused.hint
     assert token not in refused.message + refused.hint
 
 
-async def test_an_answer_that_is_too_large_is_not_held(config: ClientConfig) -> None:
-    async with Client(replace(config, max_bytes=100), KEYS) as client:
-        assert (await failure(client)).why == Why.TOO_LARGE
+async def test_an_answer_that_is_too_large_is_not_held(config: OpenAIClientConfig) -> None:
+    async with OpenAIClient(replace(config, max_bytes=100), KEYS) as client:
+        assert (await failure(client)).why == FailureReason.TOO_LARGE
 
 
 async def test_a_redirect_never_gets_the_key() -> None:
@@ -141,8 +147,8 @@ async def test_a_redirect_never_gets_the_key() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with Client(ClientConfig(f"http://127.0.0.1:{runner.addresses[0][1]}"), KEYS) as client:
-            assert (await failure(client)).why == Why.REJECTED
+        async with OpenAIClient(OpenAIClientConfig(f"http://127.0.0.1:{runner.addresses[0][1]}"), KEYS) as client:
+            assert (await failure(client)).why == FailureReason.REJECTED
     finally:
         await runner.cleanup()
     assert asked == ["/models"]
@@ -163,12 +169,12 @@ async def test_headers_name_the_organisation_and_a_proxy_is_used() -> None:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    config = ClientConfig(
+    config = OpenAIClientConfig(
         "http://openai.invalid/v1", organization="org-1", project="proj-2",
         proxy=f"http://127.0.0.1:{runner.addresses[0][1]}",
     )  # fmt: skip
     try:
-        async with Client(config, KEYS) as client:
+        async with OpenAIClient(config, KEYS) as client:
             assert await client.get("/models", []) == {"object": "list", "data": []}
     finally:
         await runner.cleanup()
@@ -176,9 +182,9 @@ async def test_headers_name_the_organisation_and_a_proxy_is_used() -> None:
 
 
 async def test_nothing_listening_is_a_failure_with_a_next_step() -> None:
-    async with Client(ClientConfig("http://127.0.0.1:9", attempts=2), KEYS, sleep=Naps()) as client:
+    async with OpenAIClient(OpenAIClientConfig("http://127.0.0.1:9", attempts=2), KEYS, sleep=Naps()) as client:
         refused = await failure(client)
-    assert refused.why == Why.CONNECTION
+    assert refused.why == FailureReason.CONNECTION
     assert refused.hint
 
 
@@ -186,5 +192,5 @@ def test_a_ca_file_that_is_none_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     for name in ("ca.pem", "missing.pem"):
         with pytest.raises(UsageError, match="CA file"):
-            Client(ClientConfig(ca=tmp_path / name), KEYS)
-    assert isinstance(ClientConfig().ssl_context(), ssl.SSLContext)
+            OpenAIClient(OpenAIClientConfig(ca=tmp_path / name), KEYS)
+    assert isinstance(OpenAIClientConfig().ssl_context(), ssl.SSLContext)

@@ -17,7 +17,7 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.leader_election import Election, Fence, NotLeaderError
-from tallystream.streams.poller.published import Ledger
+from tallystream.streams.poller.published import PublishedIndex
 from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.poller.service import Poller
 
@@ -80,7 +80,7 @@ async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topic
         (record,) = (await one.records()).values()
         async with member(kafka, topics) as election, Publisher(kafka, topics) as publisher:
             term = await until(lambda: election.term, "active")
-            ledger, fence = Ledger(kafka, topics.openai_records.name), Fence(election, term)
+            ledger, fence = PublishedIndex(kafka, topics.openai_records.name), Fence(election, term)
             await publisher.publish(fence, ledger, [record], None)
             async with member(kafka, topics) as other:
                 await until(lambda: other.joined and election.term, "the group has balanced anew")
@@ -101,7 +101,7 @@ async def test_a_poll_that_a_rebalance_interrupts_is_thrown_away_and_made_again(
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
             async with member(kafka, one.topics, 6.0) as standby:
                 await joined(standby)
-                await until(lambda: one.metric("tallystream_openai_polls_discarded_total"), "it is thrown away")
+                await until(lambda: one.metric("tallystream_poller_polls_discarded_total"), "it is thrown away")
                 await until(one.records, "it was made again")
                 assert poller.ready().why == "active"
         finally:

@@ -13,7 +13,7 @@ from tests.support.openai_rig import DAY, NOON, TODAY, Rig, ask, day, only, rig
 from tallystream.sandbox.openai_data import Cell
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, cents_to_usd
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.poller.errors import Why
+from tallystream.streams.poller.errors import FailureReason
 from tallystream.streams.poller.resources import Resource, builtin
 
 pytestmark = pytest.mark.kafka
@@ -95,7 +95,7 @@ async def test_a_restated_day_is_published_again_and_wins(openai: Rig) -> None:
     openai.clock.seconds += 60
     result = await openai.poll(resources=only(COSTS, USAGE))
     assert result.restated == result.published == 2
-    assert openai.metric("tallystream_openai_buckets_restated_total", resource=COSTS) == 1
+    assert openai.metric("tallystream_poller_buckets_restated_total", resource=COSTS) == 1
     after = await openai.rows()
     changed = {key for key in after if after[key] != before[key]}
     assert changed == {(COSTS, day(-1)), (USAGE, day(-1))}
@@ -142,9 +142,9 @@ async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None
         result = await openai.poll()
         assert set(result.failures) == {resource.name for resource in builtin()}
     assert await openai.messages(openai.topics.openai_records.name) == before
-    assert result.failures[COSTS].why == Why.FORBIDDEN
-    assert openai.metric("tallystream_openai_poll_failures_total", resource=COSTS, reason="forbidden") == 1
-    assert openai.metric("tallystream_openai_poll_last_success_timestamp_seconds", resource=COSTS) == 0
+    assert result.failures[COSTS].why == FailureReason.FORBIDDEN
+    assert openai.metric("tallystream_poller_failures_total", resource=COSTS, reason="forbidden") == 1
+    assert openai.metric("tallystream_poller_last_success_timestamp_seconds", resource=COSTS) == 0
     openai.sandbox.faults.clear()
     assert (await openai.poll()).failures == {}
     rows = await openai.rows()
@@ -197,7 +197,7 @@ async def test_a_bucket_kafka_cannot_take_is_said_and_the_others_go_on(openai: R
     noise = Resource.model_validate({"path": MODELS, "name": "noise", "data": ".data[:1]", "rows": rows})
     # That JQ takes a second or two, in which the group hears nothing.
     result = await openai.poll(resources=(noise, *only(MODELS)), session_timeout=10.0)
-    assert {name: failure.why for name, failure in result.failures.items()} == {"noise": Why.TOO_LARGE}
+    assert {name: failure.why for name, failure in result.failures.items()} == {"noise": FailureReason.TOO_LARGE}
     assert (MODELS, CURRENT) in await openai.rows()
 
 
@@ -214,7 +214,7 @@ async def test_a_late_writers_record_is_put_right_again(openai: Rig) -> None:
         for key, value in await openai.messages(openai.topics.openai_records.name)
     }
     assert last[right.key].rows == right.rows
-    assert openai.metric("tallystream_openai_records_repaired_total") == 1
+    assert openai.metric("tallystream_poller_records_repaired_total") == 1
 
 
 async def write(one: Rig, record: OpenAIRecord) -> None:

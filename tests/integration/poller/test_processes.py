@@ -161,7 +161,7 @@ async def test_keys_are_nowhere_to_be_found(openai: Rig, tmp_path: Path) -> None
         await until(lambda: openai.sandbox.counts.get("GET /openai/v1/models 401"), "the API key is refused")
         await until(lambda: published(openai, int(openai.clock.seconds) // DAY - 1), "polled all the same")
         pages = await one.page("/metrics") + await one.page("/healthz") + await one.page("/readyz")
-        assert 'tallystream_openai_poll_failures_total{reason="unauthorised",resource="/models"}' in pages
+        assert 'tallystream_poller_failures_total{reason="unauthorised",resource="/models"}' in pages
     text = one.log.read_text() + pages
     assert "unauthorised" in text
     assert "TALLYSTREAM_OPENAI_API_TOKEN" in text

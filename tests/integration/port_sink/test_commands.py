@@ -78,7 +78,7 @@ async def test_blueprints_are_compared_created_changed_and_never_cut() -> None:
         )
         assert "TALLYSTREAM_PORT_CLIENT_SECRET" in wrong
         away = await run(
-            "port", "blueprints", "diff", code=1, **at(sandbox, TALLYSTREAM_PORT_BASE_URL="http://127.0.0.1:1")
+            "port", "blueprints", "diff", code=3, **at(sandbox, TALLYSTREAM_PORT_BASE_URL="http://127.0.0.1:1")
         )
         assert "reachable" in away
         assert "credentials" in await run("port", "blueprints", "diff", code=2)

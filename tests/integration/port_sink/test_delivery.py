@@ -108,9 +108,9 @@ async def test_nothing_is_sent_again_after_a_restart(kafka: KafkaSettings, prefi
         for place in (tmp_path, tmp_path / "another machine"):
             place.mkdir(exist_ok=True)
             with sink(one, place) as running:
-                await until(lambda: running.metric("tallystream_port_sweeps_total"), "everything was compared")
+                await until(lambda: running.metric("tallystream_sink_sweeps_total"), "everything was compared")
                 await until(
-                    lambda: running.metric("tallystream_port_entities_unchanged_total"), "unchanged ones were counted"
+                    lambda: running.metric("tallystream_sink_entities_unchanged_total"), "unchanged ones were counted"
                 )
                 assert await running.stop() == 0
         assert one.sandbox.store.writes == writes
@@ -149,8 +149,8 @@ async def test_half_failed_bulk_and_failing_records_cost_the_others_nothing(
             assert '1 + "a"' in failed["detail"]
             assert "cannot be added" in failed["detail"]
             assert failed["record"]["record"]["session_id"] == "worse"
-            assert await running.metric("tallystream_port_mapping_errors_total") == 1
-            assert await running.metric("tallystream_port_entities_failed_total") == 1
+            assert await running.metric("tallystream_sink_mapping_errors_total") == 1
+            assert await running.metric("tallystream_sink_entities_failed_total") == 1
 
 
 async def _two(one: Rig) -> dict[str, Any] | None:
@@ -168,7 +168,7 @@ async def test_what_relates_to_something_missing_waits_for_it(
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)) as running:
             await one.rows(*(make_row(rng, f"s{number}", HOURS[0], 1) for number in range(25)))
-            await until(lambda: running.metric("tallystream_port_backlog_parked"), "sessions wait for their models")
+            await until(lambda: running.metric("tallystream_sink_deferred_entities"), "sessions wait for their models")
             assert not one.entities(SESSION)
             rows = [{"id": name, "object": "model", "created": 1, "owned_by": "system"} for name in
                     ("gpt-5", "gpt-5-codex", "o4-mini", "ft:gpt-4o:acme:release notes:9x")]  # fmt: skip
@@ -192,7 +192,7 @@ async def test_limits_and_a_bad_day_of_ports(kafka: KafkaSettings, prefix: str, 
             state = one.sandbox.limits.state()["entities-bulk"]
             assert state["refused"] == 0
             assert state["calls"] <= 600 / 20 + 12
-            assert await running.metric("tallystream_port_throttled_total") == 0
+            assert await running.metric("tallystream_sink_throttled_requests_total") == 0
 
             bulk = "entities/bulk"
             for fault in (
@@ -208,13 +208,13 @@ async def test_limits_and_a_bad_day_of_ports(kafka: KafkaSettings, prefix: str, 
             one.sandbox.port.expire_tokens()
             await one.rows(*(make_row(rng, f"s{number}", HOURS[1], 2) for number in range(40)))
             await caught_up(one)
-            assert await running.metric("tallystream_port_throttled_total") == 1
+            assert await running.metric("tallystream_sink_throttled_requests_total") == 1
             assert all(fault["hit"] for fault in one.sandbox.faults.state())
             assert not await one.letters()
 
             # what was sent without an answer is sent once more, in case it lands late, and then that is that
             one.sandbox.faults.clear()
-            await until(lambda: running.metric("tallystream_port_entities_resent_total"), "doubts are resolved")
+            await until(lambda: running.metric("tallystream_sink_entities_resent_total"), "doubts are resolved")
 
 
 async def test_only_the_rule_deletes(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ async def test_only_the_rule_deletes(kafka: KafkaSettings, prefix: str, tmp_path
         with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D"):
             await until(lambda: one.entities(SESSION).keys() == {"codex-7f3a:new"}, "the old one is deleted")
         with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D") as running:
-            await until(lambda: running.metric("tallystream_port_sweeps_total"), "everything was compared")
+            await until(lambda: running.metric("tallystream_sink_sweeps_total"), "everything was compared")
             await one.rows(make_row(rng, "newer", HOURS[0], 1))
             await until(lambda: "codex-7f3a:newer" in one.entities(SESSION), "it goes on")
             assert "codex-7f3a:old" not in one.entities(SESSION)

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.kafka
 HOUR = "2026-11-21T13:00:00Z"
 BULK = "coding_agent_session/entities/bulk"
 ELSEWHERE = {
-    "tallystream_openai_records_repaired": "a replaced poller must write late: test_polls.py",
-    "tallystream_openai_polls_discarded": "a poller must be replaced in mid-poll: test_election.py",
+    "tallystream_poller_records_repaired": "a replaced poller must write late: test_polls.py",
+    "tallystream_poller_polls_discarded": "a poller must be replaced in mid-poll: test_election.py",
 }
 """What cannot happen in one deployment without stopping processes, and where it does."""
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -137,8 +137,8 @@ async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str,
 
             await until(all_seen, lambda: f"never seen to move: {sorted(watch.waiting)}")
             found = series(await running.page("/metrics"))
-            assert 0 < found["tallystream_port_rate_limit_remaining", ()] < 35_000, "calls of Port's documented limit"
-            rate = found["tallystream_port_request_rate_limit", ()]
+            assert 0 < found["tallystream_sink_remaining_calls", ()] < 35_000, "calls of Port's documented limit"
+            rate = found["tallystream_sink_request_rate_per_second", ()]
             assert 5 < rate <= 35_000 / 300, "the pace is planned from the headers, not the cautious one of the start"
 
 

@@ -24,11 +24,11 @@ from tallystream.sandbox.openai_data import Cell
 from tallystream.schemas.openai import DAY_S, BilledDay, at
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.poller.client import ClientConfig
+from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.credentials import Token, Tokens
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.poll_run import PollResult
 from tallystream.streams.poller.resources import load
-from tallystream.streams.poller.round import Round
 from tallystream.streams.poller.service import Poller
 
 pytestmark = pytest.mark.kafka
@@ -36,7 +36,7 @@ ASKS = {"completions", "embeddings", "moderations", "images", "audio_speeches", 
 DAYS = 3
 
 
-async def poll(one: Rig) -> Round:
+async def poll(one: Rig) -> PollResult:
     """Poll everything once, for a few days back."""
     days = timedelta(days=DAYS - 1)
     config = PollerConfig(
@@ -46,8 +46,8 @@ async def poll(one: Rig) -> Round:
             resource.model_copy(update={"lookback": days, "restated_for": min(days, resource.restated_for)})
             for resource in load(None)
         ),
-        tokens=Tokens({"api": Token("sk-sandbox-key")}),
-        client=ClientConfig(base_url=f"{one.sandbox.url}/openai/v1", attempts=1),
+        tokens=ApiKeys({"api": ApiKey("sk-sandbox-key")}),
+        client=OpenAIClientConfig(base_url=f"{one.sandbox.url}/openai/v1", attempts=1),
         session_timeout=3.0,
     )
     return await Poller(config, CollectorRegistry()).once()

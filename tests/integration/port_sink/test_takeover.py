@@ -84,7 +84,7 @@ async def test_a_request_that_lands_after_its_sink_was_replaced_does_not_win(
                 assert one.sandbox.store.writes, "the second sink has written the newer version"
                 await until(lambda: bool(one.wrong_sessions()), "the first sink's request has overwritten it")
                 await right(one)
-                assert await second.metric("tallystream_port_entities_resent_total")
+                assert await second.metric("tallystream_sink_entities_resent_total")
 
 
 async def test_a_paused_sink_that_wakes_up_does_not_win(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:

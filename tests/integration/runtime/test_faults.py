@@ -36,11 +36,11 @@ async def test_a_zombie_counts_nothing_twice(rig: Rig, static: bool) -> None:
             await rig.owned(seat, other)
             zombie = seat.worker
             zombie.signal(signal.SIGSTOP)
-            await rig.until(lambda: other.parts == rig.partitions, "the other takes over")
+            await rig.until(lambda: other.owned == rig.partitions, "the other takes over")
             await rig.folds(other.worker, other.worker.status()["folded"] + 100)
             zombie.resume()
             # it rejoins, or it ends because it cannot know that it is still a member
-            await rig.until(lambda: zombie.process.poll() == 70 or zombie.parts == 1, "it sees")
+            await rig.until(lambda: zombie.process.poll() == 70 or zombie.owned == 1, "it sees")
             await rig.owned(seat, other)
         await rig.caught_up()
     await rig.verify()
@@ -66,7 +66,7 @@ async def test_a_gap_at_the_tail_is_found_although_nothing_follows(rig: Rig) -> 
     async with rig.producer() as producer:
         await rig.send(producer, 10)
     await rig.caught_up()
-    await rig.until(lambda: worker.status()["tails"] > 0, "it is counted")
+    await rig.until(lambda: worker.status()["tail_stalls"] > 0, "it is counted")
     await rig.verify()
 
 
@@ -85,7 +85,7 @@ async def test_a_row_that_a_replaced_worker_writes_late_is_overwritten(rig: Rig)
         await rig.send(producer, 50)
     await rig.caught_up()
     await rig.verify()
-    await rig.until(lambda: worker.status()["overtaken"] > 0, "it is counted")
+    await rig.until(lambda: worker.status()["late_writes"] > 0, "it is counted")
 
 
 async def test_groups_of_many_record_batches(rig: Rig) -> None:

@@ -15,8 +15,8 @@ from tests.support.counting import WorkerConfig, build
 from tests.support.rig import Rig
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.runtime import run
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, reserved
+from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, reserved
+from tallystream.streams.runtime.faust_backend import run
 
 pytestmark = pytest.mark.kafka
 
@@ -96,9 +96,9 @@ async def test_an_app_inside_our_own_loop_leaves_logging_and_streams_alone(rig: 
     await rig.caught_up()
     assert app.ready().ok
     assert app.healthy().ok
-    progress = table.progress()
-    assert sorted(progress.parts) == [0, 1]
-    assert all(part.expected == part.applied == part.end for part in progress.parts.values())
+    progress = table.engine.progress()
+    assert sorted(progress.partitions) == [0, 1]
+    assert all(one.expected == one.applied == one.end for one in progress.partitions.values())
     assert not progress.waiting
     stop.set()
     await running
@@ -122,17 +122,19 @@ async def test_dead_letters_and_derived_rows_carry_headers(rig: Rig) -> None:
     await rig.verify()
 
 
-async def changelog_state(rig: Rig) -> tuple[dict[bytes, bytes | None], dict[int, Closed]]:
+async def changelog_state(rig: Rig) -> tuple[dict[bytes, bytes | None], dict[int, Watermark]]:
     """Return the last record of each key, and each partition's highest marker; a tombstone follows its marker."""
     last: dict[bytes, bytes | None] = {}
-    closed: dict[int, Closed] = {}
+    closed: dict[int, Watermark] = {}
     for record in await rig.read(rig.names.changelog):
-        if record.key == CLOSED and record.value:
-            closed[record.partition] = max(Closed.decode(record.value), closed.get(record.partition, Closed(b"", 0)))
+        if record.key == WATERMARK and record.value:
+            closed[record.partition] = max(
+                Watermark.decode(record.value), closed.get(record.partition, Watermark(b"", 0))
+            )
         elif not reserved(record.key):
             last[record.key] = record.value
             if record.value is None:
-                assert int(record.key.split(b"|")[1]) < int(closed[record.partition].marker)
+                assert int(record.key.split(b"|")[1]) < int(closed[record.partition].value)
     return last, closed
 
 
@@ -150,7 +152,7 @@ async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> Non
         await rig.until(lambda: worker.status()["expired"] == len(old), "tombstones are written")
         last, closed = await changelog_state(rig)
         assert sorted(key for key, value in last.items() if value is None) == sorted(old)
-        assert {p: marker.marker for p, marker in closed.items()} == dict.fromkeys(range(2), b"%020d" % 1500)
+        assert {p: mark.value for p, mark in closed.items()} == dict.fromkeys(range(2), b"%020d" % 1500)
 
         # too late: refused, kept as a dead letter; the published total stays
         await producer.send_and_wait(rig.names.source, b"k1|1000 5", partition=1, timestamp_ms=2000)
@@ -166,7 +168,7 @@ async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> Non
     assert len(await rig.read(rig.names.deadletters)) == 2
     assert await rig.public_rows() == kept
     _, closed = await changelog_state(rig)
-    assert {marker.marker for marker in closed.values()} == {b"%020d" % 1500}
+    assert {mark.value for mark in closed.values()} == {b"%020d" % 1500}
 
 
 async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(rig: Rig) -> None:

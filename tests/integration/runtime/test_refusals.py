@@ -172,7 +172,7 @@ async def test_somebody_else_writes_the_changelog(rig: Rig) -> None:
         assert "somebody else writes" in await refused(rig, worker)
         worker = rig.start("1", instance="w")
         await rig.caught_up()
-    await rig.until(lambda: worker.status().get("foreign") == rig.partitions, "it says so")
+    await rig.until(lambda: worker.status().get("unknown_records") == rig.partitions, "it says so")
     assert await rig.public_rows() == dict(rig.truth)
 
 

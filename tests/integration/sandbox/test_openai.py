@@ -10,7 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.openai_rig import DAY, NOON, TODAY, Hands, ask, day
+from tests.support.clock import WallHandClock
+from tests.support.openai_rig import DAY, NOON, TODAY, ask, day
 
 from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.schemas import exact
@@ -21,7 +22,7 @@ START = (TODAY - 6) * DAY
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    served = Sandbox(SandboxConfig(seed=5), Hands())
+    served = Sandbox(SandboxConfig(seed=5), WallHandClock(NOON))
     await served.start()
     yield served
     await served.stop()
@@ -56,7 +57,7 @@ async def test_four_ways_to_ask_say_the_same(sandbox: Sandbox) -> None:
 async def test_a_seed_is_an_organisation(sandbox: Sandbox) -> None:
     texts = []
     for seed in (5, 5, 6):
-        other = Sandbox(SandboxConfig(seed=seed), Hands())
+        other = Sandbox(SandboxConfig(seed=seed), WallHandClock(NOON))
         await other.start()
         try:
             texts.append(exact.dumps(await ask(other, "/usage", [("date", day(-1))])))
@@ -76,7 +77,7 @@ async def test_rows_of_two_keys_share_model_and_time(sandbox: Sandbox) -> None:
 
 
 async def test_today_grows_and_yesterday_does_not() -> None:
-    clock = Hands(NOON)
+    clock = WallHandClock(NOON)
     sandbox = Sandbox(SandboxConfig(seed=5), clock)
     await sandbox.start()
     try:
@@ -144,7 +145,7 @@ async def test_usage_out_of_a_truth_file_joins_with_the_telemetry(tmp_path: Path
     path = tmp_path / "truth.json"
     rows = [row(), row(session_id="s-2", cost_usd=None), row(client="claude", model="opus")]
     path.write_text(json.dumps({"rows": rows}))
-    sandbox = Sandbox(SandboxConfig(truth=path), Hands())
+    sandbox = Sandbox(SandboxConfig(truth=path), WallHandClock(NOON))
     await sandbox.start()
     try:
         params = [("start_time", str(START)), ("group_by", "model"), ("group_by", "project_id")]

@@ -10,7 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.openai_rig import Hands
+from tests.support.clock import WallHandClock
+from tests.support.openai_rig import NOON
 
 from tallystream.sandbox import Sandbox, SandboxConfig
 
@@ -41,7 +42,7 @@ class Port:
     """A client with a token."""
 
     sandbox: Sandbox
-    clock: Hands
+    clock: WallHandClock
     session: aiohttp.ClientSession
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any, dict[str, str]]:
@@ -69,7 +70,7 @@ class Port:
 
 @pytest.fixture
 async def port() -> AsyncIterator[Port]:
-    clock = Hands()
+    clock = WallHandClock(NOON)
     sandbox = Sandbox(SandboxConfig(credentials=("id", "secret")), clock)
     await sandbox.start()
     async with aiohttp.ClientSession(headers={"User-Agent": "tallystream/1"}) as session:

@@ -193,7 +193,7 @@ def test_a_second_supervisor_is_refused(supervised: Supervised) -> None:
     supervised.up()
     assert supervised.process is not None
     with (
-        pytest.raises(UsageError, match=f"already runs in .*pid {supervised.process.pid}"),
+        pytest.raises(UsageError, match=f"already runs in .*process {supervised.process.pid}"),
         SupervisorLock(supervised.state),
     ):
         pass
@@ -219,3 +219,32 @@ def test_a_second_signal_does_not_wait_for_the_stubborn(supervised: Supervised) 
     supervised.process.send_signal(signal.SIGINT)
     assert supervised.end() == 0
     assert not any(alive(component.pid) for component in run.components)
+
+
+def test_where_clients_send_already_nothing_but_the_gateway_ends_the_gateway(supervised: Supervised) -> None:
+    supervised.touch("served.before")
+    refuses = supervised.touch("worker.refuses")
+    run = supervised.up()
+    eventually(lambda: any("worker does not start: port 1" in one for one in supervised.events()), "it is said")
+    assert alive(of(run, "gateway").pid)
+    refuses.unlink()
+    eventually(lambda: "supervisor worker ready" in supervised.events(), "the worker is tried again and again")
+    assert supervised.events().count("gateway started") == 1
+
+
+def test_topics_that_do_not_fit_do_not_end_a_gateway_that_clients_use(supervised: Supervised) -> None:
+    supervised.touch("served.before")
+    unfit = supervised.touch("topics.unfit")
+    supervised.start()
+    eventually(lambda: any("the topics do not fit (mend them)" in one for one in supervised.events()), "it is said")
+    eventually(lambda: "supervisor gateway ready" in supervised.events(), "the gateway serves")
+    assert "gateway stopped" not in supervised.events()
+    unfit.unlink()
+    eventually(lambda: read_live(supervised.state), "it is up")
+
+
+def test_where_nobody_sends_yet_topics_that_do_not_fit_are_an_error_at_once(supervised: Supervised) -> None:
+    supervised.touch("topics.unfit")
+    process = supervised.start()
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (1, "unfit|the topics do not fit|mend them")

@@ -72,7 +72,9 @@ async def counted_up_to_the_end(running: Worker) -> None:
     while True:
         if running.metric("tallystream_worker_partitions") == running.topics.partitions:
             lags = [
-                line for line in running.get("/metrics")[1].splitlines() if line.startswith("tallystream_worker_lag{")
+                line
+                for line in running.get("/metrics")[1].splitlines()
+                if line.startswith("tallystream_worker_lag_messages{")
             ]
             done = sum((await applied(running)).values())
             if done >= wanted and lags and all(line.endswith(" 0.0") for line in lags):
@@ -107,7 +109,7 @@ async def test_rows_equal_the_truth_through_kills_and_replays(
         step = len(messages) // 3 + 1
         for start in range(0, len(messages), step):
             sending = asyncio.create_task(send(kafka, topics, messages[start : start + step]))
-            while not running.metric("tallystream_usage_events_total"):  # noqa: ASYNC110 - another process counts
+            while not running.metric("tallystream_worker_usage_events_total"):  # noqa: ASYNC110 - another process counts
                 await asyncio.sleep(0)
             running.kill()  # in the middle of them
             await sending
@@ -208,7 +210,7 @@ async def test_what_does_not_count_is_kept_and_stops_nothing(kafka: KafkaSetting
         assert kept.events[0].event_id == late["event_id"]
         assert kept.attribution.team == "platform"
         assert running.metric('tallystream_worker_dead_letters_total{reason="too_late"}') >= 1
-        assert running.metric("tallystream_usage_events_total") == 1
+        assert running.metric("tallystream_worker_usage_events_total") == 1
         assert "secret" not in running.said()
 
 
@@ -228,7 +230,9 @@ async def test_unpriced_requests_are_counted_listed_and_never_guessed(
         (row,) = (await rows_with(kafka, topics, 2)).values()
         assert [(b["cost_usd"], b["unpriced_requests"]) for b in row["buckets"]] == [(None, 1), (None, 1)]
         running.ready()
-        assert running.metric('tallystream_unpriced_requests_total{model="gpt-5-codex",provider="openai",tier="warp"}')
+        assert running.metric(
+            'tallystream_worker_unpriced_requests_total{model="gpt-5-codex",provider="openai",tier="warp"}'
+        )
         assert "the book does not know this model" in running.said()
         assert running.stop() == 0
         # with prices of one's own, from the next request on, in a bucket of its own

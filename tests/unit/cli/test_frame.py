@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tallystream
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,6 +55,16 @@ def test_help_imports_nothing_slow() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
     assert SLOW_TO_IMPORT & {name.partition(".")[0] for name in done.stderr.split()} == set()
+
+
+@pytest.mark.parametrize(
+    "args", [("--help",), ("wait", "--help"), ("connections", "--help"), ("port", "blueprints", "--help")]
+)
+def test_help_shows_no_value_behind_a_flag(args: tuple[str, ...]) -> None:
+    done = run(*args)
+    assert done.returncode == 0
+    assert "--help" in done.stdout
+    assert "<bool>" not in done.stdout
 
 
 def test_wrong_usage_is_one_line_with_a_next_step() -> None:

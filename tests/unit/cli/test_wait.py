@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tallystream.cli.commands.catch_up import still_behind
+from tallystream.cli.commands.catch_up import still_behind, words_of_lost
 from tallystream.streams.kafka.lag import PartitionLag
 
 
@@ -35,3 +35,10 @@ def test_a_position_past_the_end_is_not_caught_up() -> None:
     lag = PartitionLag(0, 10, 0, 3)
     assert lag.beyond
     assert "made anew" in (still_behind({0: 3}, [lag]) or "")
+
+
+def test_what_retention_removed_before_it_was_counted_is_not_caught_up() -> None:
+    lags = [PartitionLag(0, 6, 14, 14), PartitionLag(1, 5, 5, 5), PartitionLag(2, None, 3, 9)]
+    assert [one.lost for one in lags] == [8, 0, 0]
+    assert "8 messages" in (words_of_lost(lags) or "")
+    assert words_of_lost(lags[1:]) is None

@@ -97,10 +97,57 @@ def test_cache_creation_without_a_lifetime_is_five_minutes(
     assert (found["cache_write_5m"], found["cache_write_1h"]) == written
 
 
-@pytest.mark.parametrize("changes", [{"cache_creation_1h_tokens": 300}, {"input_tokens": -1}, {"output_tokens": "x"}])
+@pytest.mark.parametrize("changes", [{"cache_creation_tokens": -1}, {"input_tokens": -1}, {"output_tokens": "x"}])
 def test_impossible_counts_are_set_aside(changes: dict[str, int | str]) -> None:
     (lost,) = normalised(response(**changes)).rejected
     assert (lost.reason, lost.client, lost.session_id) == (Reason.INVALID_COUNTS, "claude", "s-1")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"cache_creation_1h_tokens": 300}, {"cache_creation_1h_tokens": -1}, {"cache_creation_5m_tokens": "x"}]
+)
+def test_a_breakdown_against_its_sum_is_marked_and_the_sum_counts(changes: dict[str, int | str]) -> None:
+    found = event(response(**changes))
+    assert (found["cache_write_5m"], found["cache_write_1h"], found["inconsistent"]) == (1200, 0, True)
+
+
+@pytest.mark.parametrize(
+    "placeholder",
+    [
+        "",
+        " ",
+        "unknown",
+        "UNKNOWN",
+        "null",
+        "None",
+        "<nil>",
+        "undefined",
+        "n/a",
+        "-",
+        "0",
+        "000000000000",
+        "[object Object]",
+        "00000000-0000-0000-0000-000000000000",
+        "req_unknown",
+        "req_0000",
+        "(not set)",
+        "REDACTED",
+        "***",
+        "xxxx",
+        "NaN",
+    ],
+)
+def test_a_placeholder_is_no_identity(placeholder: str) -> None:
+    ids = {event(response(request_id=placeholder, event__sequence=number))["event_id"] for number in (1, 2)}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    "real", ["req_1", "req_011CSHoEeqs5C35K2UUqR7Fy", "0a", "f00d", "nanny", "req_nullable", "testing-5"]
+)
+def test_a_short_or_odd_request_id_is_one(real: str) -> None:
+    ids = {event(response(request_id=real, event__sequence=number))["event_id"] for number in (1, 2)}
+    assert len(ids) == 1
 
 
 @pytest.mark.parametrize("cost", [None, -1.0, "0.5", True])
@@ -117,6 +164,7 @@ def test_what_repeats_usage_is_silent_and_what_is_unknown_screams() -> None:
         ),
     ).rejected
     (renamed,) = normalised(response(event__name="model_request")).rejected
-    (foreign,) = normalised(response(), scope="another.agent").rejected
+    nobodys = encode([Group([response(cache_read_tokens=None)], {}, "another.agent")], Encoding.JSON)
+    (foreign,) = normalise_logs(nobodys, Encoding.JSON).rejected
     assert (renamed.reason, renamed.client) == (Reason.UNRECOGNISED_USAGE, "claude")
     assert (foreign.reason, foreign.client) == (Reason.UNRECOGNISED_USAGE, None)

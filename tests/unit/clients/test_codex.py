@@ -50,7 +50,7 @@ def test_a_response_becomes_one_event() -> None:
     result = normalised(*codex_noise(), codex_response(), *codex_noise())
     (pack,) = result.packs
     assert (pack.client, pack.provider, pack.session_id) == ("codex", "openai", "s-1")
-    assert pack.attribution == {"env": "lab"}
+    assert pack.attribution == {"env": "lab", "agent": "codex_exec"}
     assert result.records == 2 * len(codex_noise()) + 1
     assert not result.rejected
     assert pack.events == [
@@ -140,15 +140,27 @@ def test_the_model_is_as_the_client_wrote_it(model: str | None, slug: str | None
 @pytest.mark.parametrize(
     ("time_ns", "timestamp", "observed_ns", "at"),
     [
-        (AT_NS, iso(1), 5, AT_NS),
-        (0, "2026-11-21T19:46:43.048Z", 5, 1_795_290_403_048_000_000),
-        (0, "2026-11-21T19:46:43Z", 5, 1_795_290_403_000_000_000),
-        (0, "2026-11-21T20:46:43.123456789+01:00", 5, 1_795_290_403_123_456_789),
-        (0, "2026-11-21T19:46:43.048", 5, 1_795_290_403_048_000_000),
-        (0, "1969-12-31T23:59:59Z", 5, 5),
-        (0, "yesterday", 5, 5),
-        (0, 17, 5, 5),
-        (0, None, 5, 5),
+        (AT_NS, iso(AT_NS + 1), AT_NS + 5, AT_NS),
+        (0, "2026-11-21T19:46:43.048Z", AT_NS + 5, 1_795_290_403_048_000_000),
+        (0, "2026-11-21T19:46:43Z", AT_NS + 5, 1_795_290_403_000_000_000),
+        (0, "2026-11-21T20:46:43.123456789+01:00", AT_NS + 5, 1_795_290_403_123_456_789),
+        (0, "2026-11-21T19:46:43.048", AT_NS + 5, 1_795_290_403_048_000_000),
+        (0, "1969-12-31T23:59:59Z", AT_NS + 5, AT_NS + 5),
+        (0, "yesterday", AT_NS + 5, AT_NS + 5),
+        (0, 17, AT_NS + 5, AT_NS + 5),
+        (0, None, AT_NS + 5, AT_NS + 5),
+        # not in nanoseconds: milliseconds, microseconds, seconds, .NET's ticks, NTP's epoch
+        (AT_NS // 10**6, iso(AT_NS), AT_NS + 5, AT_NS),
+        (AT_NS // 10**3, None, AT_NS + 5, AT_NS + 5),
+        (AT_NS // 10**6, None, AT_NS // 10**6, AT_NS),
+        (AT_NS // 10**3, None, 0, AT_NS),
+        (AT_NS // 10**9, None, 0, AT_NS),
+        (AT_NS // 100 + 621_355_968_000_000_000, None, AT_NS, AT_NS),
+        (AT_NS + 2_208_988_800 * 10**9, iso(AT_NS), 5, AT_NS),
+        (2**63, iso(AT_NS), 5, AT_NS),
+        (2**64 - 1, None, AT_NS, AT_NS),
+        (0, AT_NS // 10**6, 5, AT_NS),
+        (0, str(AT_NS // 10**9), 5, AT_NS),
     ],
 )
 def test_time_is_the_records_else_the_timestamps_else_when_it_was_observed(
@@ -158,7 +170,7 @@ def test_time_is_the_records_else_the_timestamps_else_when_it_was_observed(
     assert event(Record(record.attributes, time_ns, observed_ns))["occurred_at"] == at
 
 
-@pytest.mark.parametrize(("time_ns", "observed_ns"), [(0, 0), (2**63, 5), (0, 2**64 - 1)])
+@pytest.mark.parametrize(("time_ns", "observed_ns"), [(0, 0), (2**63, 5), (0, 2**64 - 1), (1, 1)])
 def test_a_response_without_a_time_is_set_aside(time_ns: int, observed_ns: int) -> None:
     found = rejected(Record(codex_response().having(event__timestamp=None).attributes, time_ns, observed_ns))
     assert (found.reason, found.client, found.session_id) == (Reason.NO_TIME, "codex", "s-1")
@@ -173,7 +185,7 @@ def test_a_response_without_a_usable_session_is_set_aside_whole(session: str | i
     found = rejected(codex_response().having(conversation__id=session))
     assert (found.reason, found.client) == (Reason.NO_SESSION, "codex")
     assert says in found.detail
-    assert (found.record["input_uncached"], found.record["output"]) == (500, 90)
+    assert (found.record["input_token_count"], found.record["output_token_count"]) == ("1000", "90")
     assert found.session_id is None or len(found.session_id.encode()) <= 256
 
 
@@ -193,8 +205,9 @@ def test_the_longest_session_id_counts() -> None:
         {"input_token_count": "1_000"},
         {"input_token_count": " 1000"},
         {"input_token_count": "１０００"},
-        {"input_token_count": 1000.0},
+        {"input_token_count": 1000.5},
         {"input_token_count": float("nan")},
+        {"input_token_count": float("inf")},
         {"input_token_count": True},
         {"input_token_count": 2**53},
         {"input_token_count": "9" * 5000},
@@ -202,12 +215,6 @@ def test_the_longest_session_id_counts() -> None:
         {"output_token_count": "-1"},
         {"cached_token_count": 0.5},
         {"cache_write_token_count": "x"},
-        {"reasoning_token_count": -1},
-        {"cached_token_count": 901},
-        {"cache_write_token_count": 601},
-        {"cached_token_count": 1001, "cache_write_token_count": 0},
-        {"reasoning_token_count": 91},
-        {"input_token_count": "0"},
     ],
 )
 def test_impossible_counts_are_set_aside_with_the_record(changes: dict[str, int | str | float | list[int]]) -> None:
@@ -219,6 +226,32 @@ def test_impossible_counts_are_set_aside_with_the_record(changes: dict[str, int 
     assert found.record["output_token_count"] == changes.get("output_token_count", "90")
     assert "user.email" not in found.record
     assert len(str(found.record)) < 3000
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({"reasoning_token_count": -1}, (500, 400, 100, 90, 0)),
+        ({"reasoning_token_count": "x"}, (500, 400, 100, 90, 0)),
+        ({"reasoning_token_count": 91}, (500, 400, 100, 90, 90)),
+        ({"cached_token_count": 901}, (0, 901, 99, 90, 30)),
+        ({"cache_write_token_count": 601}, (0, 400, 600, 90, 30)),
+        ({"cached_token_count": 1001, "cache_write_token_count": 0}, (0, 1000, 0, 90, 30)),
+        ({"input_token_count": "0"}, (0, 0, 0, 90, 30)),
+    ],
+)
+def test_parts_that_exceed_their_whole_are_marked_and_do_not_cost_the_response(
+    changes: dict[str, int | str], counts: tuple[int, ...]
+) -> None:
+    found = event(codex_response().having(**changes))
+    names = ("input_uncached", "cache_read", "cache_write_5m", "output", "reasoning")
+    assert tuple(found[name] for name in names) == counts
+    assert found["inconsistent"] is True
+    assert "inconsistent" not in event(codex_response())
+
+
+def test_a_whole_double_is_a_count() -> None:
+    assert event(codex_response().having(input_token_count=1000.0)) == event(codex_response())
 
 
 @pytest.mark.parametrize(
@@ -247,6 +280,7 @@ def test_mixed_resources_sessions_and_users_give_separate_packs(encoding: Encodi
         Group([codex_response(at_ns=AT_NS + 3).having(user__email="x@example.com")], {"team": "b"}),
     ]
     packs = normalise_logs(encode(groups, encoding), encoding).packs
+    assert {pack.attribution.pop("agent") for pack in packs} == {"codex_exec"}
     assert [(pack.session_id, pack.attribution, len(pack.events)) for pack in packs] == [
         ("s-1", {"team": "a"}, 2),
         ("s-2", {"team": "a"}, 1),

@@ -77,7 +77,6 @@ def test_the_session_may_be_on_the_resource() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cached_content_token_count": 2302},
         {"thoughts_token_count": -1},
         {"output_token_count": 2**53 - 1, "thoughts_token_count": 1},
     ],
@@ -109,3 +108,8 @@ def test_what_repeats_usage_is_silent_and_what_is_unknown_screams() -> None:
     ).rejected
     (renamed,) = normalised(response(event__name="gemini_cli.response")).rejected
     assert (renamed.reason, renamed.client) == (Reason.UNRECOGNISED_USAGE, "gemini")
+
+
+def test_a_cache_larger_than_the_input_is_marked_and_does_not_cost_the_response() -> None:
+    (found,) = normalised(response(cached_content_token_count=2302)).packs[0].events
+    assert (found["input_uncached"], found["cache_read"], found["inconsistent"]) == (0, 2301, True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from tests.support.otlp_bodies import AT_NS, Group, Record, codex_noise, codex_record, codex_response, encode
 
 from tallystream.schemas.clients import NORMALISERS, normalise_logs
@@ -26,7 +29,8 @@ def renamed(record: Record, names: dict[str, str]) -> Record:
     [
         codex_response().having(event__name="codex.response_completed"),
         codex_response().having(event__name="claude_code.api_request"),
-        codex_response().having(event__name=None),
+        codex_response().having(event__name=None, event__kind=None),
+        replace(codex_response().having(event__name=None), event_name="codex.response_completed"),
         renamed(codex_response(), {"input_token_count": "input_tokens"}),
         renamed(codex_response(), {"input_token_count": "usage.in", "output_token_count": "outputTokens"}),
         codex_response(whole=0, cached=0, written=0, output=0, reasoning=0).having(total_tokens=7),
@@ -96,3 +100,20 @@ def test_every_count_of_every_client_passes_the_byte_search() -> None:
         counts = [name for name in normaliser.fields if is_token_name(name)]
         assert len(counts) >= 4
         assert all(HINT.search(name.encode()) for name in counts)
+
+
+@BOTH
+def test_a_body_of_one_word_is_content_and_is_not_kept(encoding: Encoding) -> None:
+    """Unless it is a name that a client writes there."""
+    record = Record([("input_tokens", 5)], observed_ns=AT_NS)
+    for word, kept in (("hunter2", False), ("claude_code.model_request", True)):
+        body = encode([Group([record], {}, "x")], encoding)
+        if encoding is Encoding.JSON:
+            text = b'"body": {"stringValue": "%b"}, "attributes": [' % word.encode()
+            body = body.replace(b'"attributes": [', text)
+        else:
+            request = ExportLogsServiceRequest.FromString(body)
+            request.resource_logs[0].scope_logs[0].log_records[0].body.string_value = word
+            body = request.SerializeToString()
+        (lost,) = normalise_logs(body, encoding).rejected
+        assert (word in repr(lost)) == kept

@@ -91,3 +91,45 @@ def test_replicas(described: dict[str, Any], brokers: int, checks: list[str]) ->
     found = topics.replicas({"t.usage": [well, described], "t.activity": [well]}, brokers)
     assert [one.check for one in found] == checks
     assert all("t.usage" in one.what and "t.activity" not in one.what and one.step for one in found)
+
+
+def test_what_was_removed_before_it_was_counted_is_named() -> None:
+    (found,) = group.gone([PartitionLag(0, 6, 14, 14), PartitionLag(1, 5, 5, 9)])
+    assert (found.check, "8 messages" in found.what, "0: 6 to 13" in found.what) == ("lost", True, True)
+    assert "--accept-loss" in found.step
+    assert group.gone(lag(900, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("lags", "young", "partitions"),
+    [
+        (lag(900), {0: 800}, []),
+        (lag(900), {0: 950}, ["[0]"]),
+        (lag(900, 1000), {}, ["[0]"]),
+        (lag(1000), {}, []),
+        (lag(None, begin=10), {0: 20}, ["[0]"]),
+        (lag(None, begin=10), {0: 10}, []),
+    ],
+)
+def test_messages_that_grow_old_are_told_of_before_they_are_removed(
+    lags: list[PartitionLag], young: dict[int, int], partitions: list[str]
+) -> None:
+    found = group.ageing(lags, young, 14 * 86_400_000)
+    assert [one.check for one in found] == ["retention"] * len(partitions)
+    assert all(word in one.what and "7 days" in one.what for word, one in zip(partitions, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({"spool_writable": False}, "no spool it can write"),
+        ({"spool_files_unopened": 1}, "cannot open 1 spool files"),
+        ({"spool_files_damaged": 2}, "2 damaged spool files"),
+        ({"spool_foreign_messages": 5}, "5 messages of another prefix"),
+        ({"topics_unfit": True, "partitions_away": 14}, "topics do not fit"),
+        ({"partitions_away": 3}, "3 partitions"),
+    ],
+)
+def test_what_is_wrong_with_a_spools_files(said: dict[str, int], word: str) -> None:
+    (found,) = spool.judge("gateway", WELL.model_copy(update=said), WEEK)
+    assert word in found.what

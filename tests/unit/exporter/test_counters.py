@@ -19,7 +19,7 @@ from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.rows import SessionHourCost
-from tallystream.streams.kafka.follower import Batch, Position
+from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition
 
 NOW = 495_000
 TOPIC = "rows"
@@ -48,9 +48,9 @@ def row(session: str, version: int, requests: int, *, hour: int = NOW, model: st
     return Record(f"c|{session}|{hour_iso(hour)}".encode(), orjson.dumps(document))
 
 
-def batch(*records: Record, after: int = 1, partition: int = 0) -> Batch:
+def batch(*records: Record, after: int = 1, partition: int = 0) -> FollowedBatch:
     found: Any = records
-    return Batch(TOPIC, partition, found, Position(after, 0))
+    return FollowedBatch(TOPIC, partition, found, FollowerPosition(after, 0))
 
 
 def totals(published: Published, kind: str = "usage") -> dict[str, int]:
@@ -140,12 +140,12 @@ def test_positions_and_counters_are_committed_together(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="full"):
         ledger.apply([batch(row("a", 2, 11), row("b", 1, 1, model="new"), after=9)], NOW)
     assert totals(ledger.published)["requests"] == 10
-    assert ledger.positions(TOPIC) == {(TOPIC, 0): Position(5, 0)}
+    assert ledger.positions(TOPIC) == {(TOPIC, 0): FollowerPosition(5, 0)}
     monkeypatch.undo()
     assert totals(ledger.apply([batch(row("a", 2, 11), row("b", 1, 1, model="new"), after=9)], NOW))["requests"] == 12
     ledger.close()
     again = Ledger(tmp_path / "l")
-    assert again.positions(TOPIC) == {(TOPIC, 0): Position(9, 0)}
+    assert again.positions(TOPIC) == {(TOPIC, 0): FollowerPosition(9, 0)}
     assert totals(again.published)["requests"] == 12
     again.close()
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.gateway import BEARER, INGEST_ID, NOW, connection
 
 from tallystream.schemas.connections import Connection, IngestKey, hash_secret
-from tallystream.streams.gateway.auth import Credentials, credentials, judge
+from tallystream.streams.gateway.auth import Credentials, authorize, credentials
 from tallystream.streams.gateway.connections.cache import Cache, Grant
 from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.routes import Target
@@ -22,7 +22,7 @@ def ask(one: Connection, ingest_id: str = INGEST_ID, provider: str = "codex", be
     cache = Cache()
     cache.apply(one.connection_id, one)
     shown = Credentials(hash_secret(ingest_id), provider, hash_secret(bearer) if bearer else None)
-    return judge(cache.find(shown.ingest_sha256), shown, NOW)
+    return authorize(cache.find(shown.ingest_sha256), shown, NOW)
 
 
 def test_the_id_of_a_connection_opens_it() -> None:

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from structlog.testing import capture_logs
+from tests.support.clock import HandClock
 
-from tallystream.streams.service.log_throttle import EVERY, Seldom
-
-
-class Hand:
-    """A clock moved by hand."""
-
-    now = 0.0
-
-    def now_ns(self) -> int:
-        return int(self.now * 1e9)
-
-    def monotonic(self) -> float:
-        return self.now
+from tallystream.streams.service.log_throttle import EVERY, LogThrottle
 
 
 def test_the_first_is_logged_the_rest_is_counted() -> None:
-    clock = Hand()
-    seldom = Seldom(clock, "not_http")
+    clock = HandClock()
+    seldom = LogThrottle(clock, "not_http")
     with capture_logs() as lines:
         for _ in range(1000):
             seldom.warning(status=400)
-        clock.now += EVERY
+        clock.seconds += EVERY
         seldom.warning(status=400)
-        clock.now += EVERY
+        clock.seconds += EVERY
         seldom.warning(status=431)
     assert [(line["event"], line["status"], line["suppressed"]) for line in lines] == [
         ("not_http", 400, 0),

@@ -45,9 +45,45 @@ def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
     assert ID not in refused.value.message
 
 
-@pytest.mark.parametrize("path", ["/v1/profiles", "/v1", "/admin", "/api/v1/public/ingest", "/v1/logs/x"])
-def test_other_paths_are_nobodys(path: str) -> None:
-    assert parse(path) is None
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/profiles", "/v1/logs, /v1/metrics, /v1/traces"),
+        ("/v1", "/v1/logs, /v1/metrics, /v1/traces"),
+        ("/admin", "/v1/logs, /v1/metrics, /v1/traces"),
+        ("/api/v1/public/ingest", "/v1/logs, /v1/metrics, /v1/traces"),
+        ("/v1/log", "logs go to /v1/logs"),
+        ("/logs", "logs go to /v1/logs"),
+        ("/V1/Traces", "traces go to /v1/traces"),
+        ("/otlp/v1/metrics", "metrics go to /v1/metrics"),
+        ("/v1/spans", "traces go to /v1/traces"),
+        (f"{INGEST_PATH}codex/{ID}/logs", f"logs go to {INGEST_PATH}codex/{{ingestId}}/v1/logs"),
+        (f"{INGEST_PATH}codex/{ID}/v1/trace/", f"traces go to {INGEST_PATH}codex/{{ingestId}}/v1/traces"),
+    ],
+)
+def test_a_wrong_path_names_the_right_one(path: str, meant: str) -> None:
+    with pytest.raises(RequestRefusedError) as refused:
+        parse(path)
+    assert refused.value.status == 404
+    assert meant in refused.value.message
+
+
+@pytest.mark.parametrize("base", ["", f"{INGEST_PATH}codex/{ID}"])
+@pytest.mark.parametrize(
+    ("end", "signal"),
+    [
+        ("//v1/logs", "logs"),
+        ("/v1//logs/", "logs"),
+        ("/v1/logs/v1/logs", "logs"),
+        ("/v1/logs/v1/traces", "traces"),
+        ("/v1/logs//v1/metrics/", "metrics"),
+        ("//", None),
+    ],
+)
+def test_what_exporters_make_of_a_base_url_is_taken(base: str, end: str, signal: str | None) -> None:
+    assert (
+        parse(base + end) == parse(f"/{base}{end}") == Target("codex" if base else None, ID if base else None, signal)
+    )
 
 
 @given(st.text(max_size=200))
@@ -55,4 +91,4 @@ def test_no_path_is_a_surprise(text: str) -> None:
     for path in (text, f"/{text}", INGEST_PATH + text, f"{INGEST_PATH}codex/{text}"):
         with suppress(RequestRefusedError):
             target = parse(path)
-            assert target is None or target.signal in (None, "logs", "metrics", "traces")
+            assert target.signal in (None, "logs", "metrics", "traces")

@@ -12,9 +12,11 @@ from tallystream.streams.gateway.connections import snapshot
 
 def test_it_comes_back_as_it_was_and_holds_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "connections.json"
-    snapshot.save(path, "t.connections", [connection("codex", "first")])
-    snapshot.save(path, "t.connections", [connection(), connection("claude", "other")])
-    assert snapshot.load(path, "t.connections") == [connection(), connection("claude", "other")]
+    snapshot.save(path, "t.connections", "cluster", [connection("codex", "first")])
+    snapshot.save(path, "t.connections", "cluster", [connection(), connection("claude", "other")])
+    found = snapshot.load(path, "t.connections")
+    assert found is not None
+    assert (found.cluster_id, found.connections) == ("cluster", [connection(), connection("claude", "other")])
     assert INGEST_ID not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["connections.json"]
@@ -22,7 +24,7 @@ def test_it_comes_back_as_it_was_and_holds_no_secret(tmp_path: Path) -> None:
 
 def test_another_deployments_snapshot_is_none(tmp_path: Path) -> None:
     path = tmp_path / "connections.json"
-    snapshot.save(path, "a.connections", [connection()])
+    snapshot.save(path, "a.connections", "cluster", [connection()])
     assert snapshot.load(path, "b.connections") is None
 
 
@@ -36,7 +38,9 @@ def test_a_damaged_snapshot_is_none(tmp_path: Path, content: bytes) -> None:
 
 def test_a_snapshot_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "connections.json"
-    snapshot.save(path, "t.connections", [connection()])
+    snapshot.save(path, "t.connections", "cluster", [connection()])
     with pytest.raises(OSError, match="connections"):
-        snapshot.save(tmp_path / "missing" / "connections.json", "t.connections", [])
-    assert snapshot.load(path, "t.connections") == [connection()]
+        snapshot.save(tmp_path / "missing" / "connections.json", "t.connections", "cluster", [])
+    found = snapshot.load(path, "t.connections")
+    assert found is not None
+    assert found.connections == [connection()]

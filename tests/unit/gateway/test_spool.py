@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tallystream.streams.gateway.errors import SpoolFullError, SpoolWriteError
-from tallystream.streams.gateway.message import Message
+from tallystream.streams.gateway.message import Message, Place
 from tallystream.streams.gateway.spool.file import ActivityRow, Held, Level, SpoolFile
 
 MESSAGES = st.builds(
@@ -172,20 +172,48 @@ def test_quarantine_has_a_limit_of_its_own(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_everything_of_a_dead_spool_is_adopted(tmp_path: Path, spool: SpoolFile) -> None:
-    dead = opened(tmp_path / "dead.db")
-    dead.put([message(number, 50) for number in range(20)], 5)
-    dead.hold(HELD)
-    spool.put([message(99)], 9)
-    moved = 0
-    while step := spool.adopt(dead, max_bytes=300):
-        moved += step
-    assert moved == 21
-    assert {row.message for row in spool.read(max_bytes=10**6)} == {message(n, 50) for n in range(20)} | {message(99)}
-    assert spool.level.oldest_ns == 5
-    assert len(spool.held(10)) == 1
-    assert (dead.level, dead.quarantine_level, dead.held(10)) == (Level(), Level(), [])
-    dead.close()
+def test_rows_are_found_by_their_place(tmp_path: Path) -> None:
+    spool = SpoolFile(
+        tmp_path / "spool.db", max_bytes=1 << 20, quarantine_max_bytes=0, partition_of=lambda one: one.value[0] % 2
+    )
+    spool.put([Message("t.usage", b"k", bytes([number]), "usage-batch/1") for number in range(6)], 1)
+    even = spool.read(Place("t.usage", 0), max_bytes=1 << 20)
+    assert [row.message.value[0] for row in even] == [0, 2, 4]
+    assert spool.places == {Place("t.usage", 0): 3, Place("t.usage", 1): 3}
+    spool.delete([row.id for row in even])
+    assert spool.places == {Place("t.usage", 1): 3}
+    spool.close()
+    again = opened(tmp_path / "spool.db")
+    assert again.places == {Place("t.usage", 1): 3}
+    again.close()
+
+
+def test_a_file_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "spool.db") as db:
+        db.executescript(
+            "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+            "INSERT INTO meta VALUES ('format', '1');"
+            "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, topic TEXT NOT NULL,"
+            " schema TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL);"
+            "INSERT INTO messages VALUES (7, 5, 't.usage', 'usage-batch/1', x'6b', x'76');"
+        )
+    db.close()
+    spool = opened(tmp_path / "spool.db")
+    assert [(row.id, row.message) for row in spool.read(max_bytes=1)] == [
+        (7, Message("t.usage", b"k", b"v", "usage-batch/1"))
+    ]
+    assert spool.put([message(1)], 9) == [8]
+    assert (spool.prefix, spool.cluster_id, spool.level.rows) == ("", "", 2)
+    spool.close()
+
+
+def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "spool.db")
+    spool.belong("t", "cluster-a")
+    spool.close()
+    again = opened(tmp_path / "spool.db")
+    assert (again.prefix, again.cluster_id) == ("t", "cluster-a")
+    again.close()
 
 
 def test_activity_goes_on_after_a_restart(tmp_path: Path) -> None:

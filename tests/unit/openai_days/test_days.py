@@ -103,14 +103,164 @@ def test_what_was_published_is_not_published_again_unless_an_older_version_came_
     assert restarted.take() == []
 
 
-def test_a_row_of_an_unknown_shape_is_refused_and_changes_nothing() -> None:
+def line(value: Any, currency: Any = "usd") -> dict[str, Any]:
+    return {"amount": {"value": value, "currency": currency}, "line_item": "gpt-5, input", "project_id": None}
+
+
+UNUSABLE: dict[str, tuple[str, list[dict[str, Any]], str]] = {
+    "no amount": (COSTS, [{"line_item": "x, input"}], "shape"),
+    "an amount that is a text": (COSTS, [{"amount": "1", "line_item": None}], "amount"),
+    "a null amount": (COSTS, [line(1), {"amount": None, "line_item": "gpt-5, output"}], "'gpt-5, output' is None"),
+    "a null value": (COSTS, [line(1), line(None)], "an amount is None"),
+    "not a number": (COSTS, [line("NaN")], "'NaN'"),
+    "infinite": (COSTS, [line("-Infinity")], "'-Infinity'"),
+    "true": (COSTS, [line(True)], "an amount is True"),
+    "more digits than a price has": (COSTS, [line("1e999999")], "'1e999999'"),
+    "another currency": (COSTS, [line("1.5"), line(2, "eur"), line("0.25", "EUR")], "2.25 eur, 1.5 usd"),
+    "null line items": (DASHBOARD, [{"timestamp": 0, "line_items": None}], "shape"),
+    "no line items": (DASHBOARD, [{"timestamp": 0}], "shape"),
+    "a null cost": (DASHBOARD, [{"timestamp": 0, "line_items": [{"name": "x", "cost": None}]}], "an amount is None"),
+}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_a_day_keeps_what_it_had_while_an_answer_cannot_be_used(case: str, restarted: bool) -> None:
+    resource, rows, says = UNUSABLE[case]
+    other = record(LEGACY, [{"snapshot_id": "gpt-5", "n_requests": 3}])
+    good = (
+        record(COSTS, [line("1.5")]) if resource == COSTS else
+        record(DASHBOARD, [{"timestamp": 0, "line_items": [{"name": "gpt-5, input", "cost": 150}]}])
+    )  # fmt: skip
     days = Days()
-    days.record(b"k", 1, record(COSTS, [cost("1", "gpt-5, input")]))
-    days.take()
-    for rows in ([{"line_item": "x, input"}], [{"amount": "1", "line_item": None}]):
-        with pytest.raises(ValueError, match="shape"):
-            days.record(b"k", 2, record(COSTS, rows, polled=9))
+    days.record(other.key, 1, other)
+    days.record(good.key, 2, good)
+    before = days.take()
+    assert days.problems == []
+    if restarted:
+        # Compaction has left the unusable record alone: only what was published still says what was known.
+        days = Days()
+        days.record(other.key, 1, other)
+        for key, value in before:
+            days.published(key, value)
+    bad = record(resource, rows, polled=9)
+    days.record(bad.key, 3, bad)
     assert days.take() == []
+    (problem,) = days.problems
+    assert (problem.key, problem.resource, problem.day) == (bad.key, resource, "2026-11-21")
+    assert says in problem.detail
+    days.record(good.key, 4, good)
+    assert days.problems == [problem], "what was polled before says nothing of what was polled since"
+    mended = good.model_copy(update={"polled_at": DAY + timedelta(seconds=10)})
+    days.record(mended.key, 5, mended)
+    assert (days.take(), days.problems) == ([], [])
+
+
+def test_a_day_keeps_what_it_had_of_a_record_that_this_version_cannot_read() -> None:
+    good = record(COSTS, [line("1.5")])
+    first = Days()
+    first.record(good.key, 2, good)
+    ((key, value),) = first.take()
+    days = Days()
+    days.published(key, value)
+    days.passed(good.key, 9)
+    days.unreadable(good.key, "of another version")
+    assert days.take() == []
+    assert [one.detail for one in days.problems] == ["of another version"]
+    days.record(good.key, 10, good)
+    assert days.problems == []
+
+
+def test_a_day_of_which_nothing_was_known_says_nothing_of_an_unusable_answer() -> None:
+    days = Days()
+    bad = record(COSTS, UNUSABLE["a null amount"][1])
+    days.record(bad.key, 1, bad)
+    assert days.take() == []
+    assert [one.resource for one in days.problems] == [COSTS]
+
+
+REQUESTS = ("num_model_requests", "n_requests")
+
+
+def usage(name: str, requests: int, *, polled: int = 0, start: datetime = DAY) -> OpenAIRecord:
+    rows = [{"model": "gpt-5", "num_model_requests": requests, "input_tokens": 7 * requests}] if requests else []
+    return record(f"/organization/usage/{name}", rows, polled=polled, start=start)
+
+
+def used(published: list[tuple[bytes, bytes]]) -> dict[str, dict[str, int]]:
+    """Return what the published rows of a day say was requested, by resource."""
+    rows = [BilledDay.model_validate_json(value) for _, value in published]
+    return {
+        row.day: {
+            one.resource.rpartition("/")[2]: sum(one.counts.get(name, 0) for name in REQUESTS) for one in row.used
+        }
+        for row in rows
+    }
+
+
+def test_a_day_is_not_said_by_embeddings_alone() -> None:
+    days = Days()
+    legacy = record(LEGACY, [{"snapshot_id": "gpt-5", "n_requests": 40}])
+    days.record(legacy.key, 1, legacy)
+    assert used(days.take()) == {"2026-11-21": {"usage": 40}}
+    few = usage("embeddings", 1)
+    days.record(few.key, 2, few)
+    assert (days.take(), days.held) == ([], {"2026-11-21"})
+    rest = usage("completions", 39)
+    days.record(rest.key, 3, rest)
+    assert used(days.take()) == {"2026-11-21": {"usage": 40, "embeddings": 1, "completions": 39}}
+    assert days.held == set()
+
+
+def test_a_resource_without_rows_has_spoken() -> None:
+    days = Days()
+    for offset, one in enumerate((usage("embeddings", 1), usage("completions", 0))):
+        days.record(one.key, offset, one)
+    assert used(days.take()) == {"2026-11-21": {"embeddings": 1}}
+
+
+def test_days_wait_for_a_resource_that_has_spoken_of_earlier_ones_until_it_is_silent_for_long() -> None:
+    later = [DAY + timedelta(days=n) for n in range(4)]
+    days, offset = Days(), 0
+
+    def answered(name: str, day: datetime) -> list[tuple[bytes, bytes]]:
+        nonlocal offset
+        offset += 1
+        one = usage(name, 2, polled=int((day - DAY).total_seconds()), start=day)
+        days.record(one.key, offset, one)
+        return days.take()
+
+    answered("embeddings", later[0])
+    assert used(answered("completions", later[0])) == {"2026-11-21": {"embeddings": 2, "completions": 2}}
+    assert answered("completions", later[1]) == []
+    assert answered("completions", later[2]) == []
+    assert days.held == {"2026-11-22", "2026-11-23"}
+    said = used(answered("completions", later[3]))
+    assert said == {f"2026-11-{day}": {"completions": 2} for day in (22, 23, 24)}
+    assert days.held == set()
+
+
+def test_a_day_restated_in_part_keeps_what_was_published_of_it() -> None:
+    """A restart finds completions of the day gone (compacted away with a topic that was cut, say)."""
+    whole = Days()
+    for offset, one in enumerate((usage("completions", 39), usage("embeddings", 1))):
+        whole.record(one.key, offset, one)
+    published = whole.take()
+    days = Days()
+    few = usage("embeddings", 5, polled=9)
+    days.record(few.key, 7, few)
+    for key, value in published:
+        days.published(key, value)
+    assert days.take() == []
+    assert days.held == {"2026-11-21"}
+
+
+def test_sums_are_exact_however_small_an_amount_is() -> None:
+    tiny = "0.000000000000000000000000000000000000000000123"
+    rows = rows_of(record(COSTS, [line("12.50"), line(tiny), line(Decimal("0.00006")), line("-1.25")]))
+    ((_, row),) = rows.items()
+    assert Decimal(row.billed[0].usd) == Decimal("11.25006") + Decimal(tiny) or row.billed[0].usd.endswith("123")
+    assert row.billed[0].usd == "11.250060000000000000000000000000000000000000123"
 
 
 @pytest.mark.parametrize(

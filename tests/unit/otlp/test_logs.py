@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from tests.support.otlp_bodies import AT_NS, Group, Record, as_json, codex_noise, codex_response, document, encode
 
+from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.errors import InvalidBodyError
-from tallystream.schemas.otlp import Encoding, LogRecord, read_logs
+from tallystream.schemas.otlp import Broken, BrokenRecord, Encoding, LogRecord, read_logs
 
 BOTH = pytest.mark.parametrize("encoding", list(Encoding))
 
 
 def only(body: bytes, encoding: Encoding) -> LogRecord:
     (record,) = read_logs(body, encoding).candidates
+    assert isinstance(record, LogRecord)
     return record
 
 
@@ -33,7 +36,8 @@ def test_every_record_is_counted_and_only_those_that_may_cost_are_decoded(encodi
     noise = codex_noise()
     groups = [Group(noise), Group([*noise, codex_response(), *noise]), Group([codex_response("s-2")])]
     logs = read_logs(encode(groups, encoding), encoding)
-    found = [(record.index, record.attributes.get("conversation.id")) for record in logs.candidates]
+    records = [record for record in logs.candidates if isinstance(record, LogRecord)]
+    found = [(record.index, record.attributes.get("conversation.id")) for record in records]
     assert logs.records == 3 * len(noise) + 2
     assert (2 * len(noise), "s-1") in found
     assert (3 * len(noise) + 1, "s-2") in found
@@ -120,55 +124,120 @@ def changed(path: tuple[str | int, ...], value: Any) -> bytes:
     return json.dumps(whole).encode()
 
 
-def decode_all(body: bytes) -> None:
-    for record in read_logs(body, Encoding.JSON).candidates:
-        for name in record.attributes.names():
-            record.attributes.get(name)
-
-
 @pytest.mark.parametrize(
     ("body", "says"),
     [
         (b"", "not JSON"),
         (b"\x0a\x02", "not JSON"),
+        (b"<html>", "not JSON"),
         (b"[]", "an array, not an object"),
         (b"null", "null, not an object"),
-        (b"[" * 3000 + b"]" * 3000, "not JSON"),
-        (b'{"resourceLogs": NaN}', "not JSON"),
-        (b'{"resourceLogs": 5}', "resourceLogs is a number, not an array"),
-        (b'{"resourceLogs": {}}', "resourceLogs is an object, not an array"),
+        (b"[" * 3000 + b"]" * 3000, "an array, not an object"),
+        (b'{"resourceLogs": NaN}', "holds not JSON"),
+        (b'{"resourceLogs": 5}', "resourceLogs holds a number"),
         (b'{"resourceLogs": [5]}', "resourceLogs holds a number"),
-        (b'{"resource_logs": []}', "'resource_logs'"),
-        (b'{"resourceLogs": [{"scope_logs": []}]}', "'scope_logs'"),
-        (b'{"resourceLogs": [{"scopeLogs": [{"log_records": []}]}]}', "'log_records'"),
+        (b'{"resourceLogs": [{"scopeLogs": 5}]}', "scopeLogs holds a number"),
         (b'{"resourceSpans": []}', "holds traces, but came to the endpoint for logs"),
+        (b'{"resource_spans": []}', "holds traces, but came to the endpoint for logs"),
+        (b'{"ResourceLogs": []}', "it has no resourceLogs, but 'ResourceLogs'"),
         (changed(RECORD, "text"), "logRecords holds a string"),
-        (changed((*RECORD, "attributes"), {"tokens": 5}), "attributes is an object, not an array"),
-        (changed((*RECORD, "attributes"), "tokens"), "attributes"),
-        (changed((*RECORD, "attributes"), ["tokens"]), "attributes holds a string"),
-        (changed((*RECORD, "attributes", 0, "key"), 5), "key is a number, not a string"),
-        (changed((*RECORD, "attributes", 0, "key"), []), "key is an array"),
-        (changed((*RECORD, "attributes", 0, "value"), "s"), "not an object"),
-        (changed((*RECORD, "attributes", 0, "value"), {"stringValue": 5}), "stringValue is a number"),
-        (changed((*RECORD, "attributes", 0, "value"), {"intValue": "5.5"}), "intValue is not a whole number"),
-        (changed((*RECORD, "attributes", 0, "value"), {"intValue": 5.5}), "intValue is not a whole number"),
-        (changed((*RECORD, "attributes", 0, "value"), {"intValue": True}), "intValue is not a whole number"),
-        (changed((*RECORD, "attributes", 0, "value"), {"intValue": str(2**63)}), "64 bits"),
-        (changed((*RECORD, "attributes", 0, "value"), {"intValue": 2**80}), "not a whole number"),
-        (changed((*RECORD, "attributes", 0, "value"), {"boolValue": 1}), "boolValue is a number"),
-        (changed((*RECORD, "attributes", 0, "value"), {"doubleValue": "much"}), "doubleValue"),
-        (changed((*RECORD, "observedTimeUnixNano"), -1), "64 bits"),
-        (changed((*RECORD, "observedTimeUnixNano"), "soon"), "observedTimeUnixNano is not a whole number"),
-        (changed((*RECORD, "traceId"), "W4r/95gDgQ"), "not hex"),
-        (changed((*RECORD, "traceId"), "abc"), "not hex"),
-        (changed((*RECORD, "eventName"), 5), "eventName is a number"),
-        (changed(("resourceLogs", 0, "resource"), []), "resource is an array"),
-        (changed(("resourceLogs", 0, "resource", "attributes"), 5), "attributes is a number"),
-        (changed(("resourceLogs", 0, "scopeLogs", 0, "scope"), 5), "scope is a number"),
     ],
 )
-def test_what_is_no_otlp_in_json_is_refused_with_a_reason(body: bytes, says: str) -> None:
+def test_json_in_which_nothing_can_be_told_apart_is_refused_with_the_reason(body: bytes, says: str) -> None:
     with pytest.raises(InvalidBodyError) as refused:
-        decode_all(body)
+        list(read_logs(body, Encoding.JSON).candidates)
     assert says in refused.value.message
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        (("attributes",), {"tokens": 5}, "attributes is an object, not an array"),
+        (("attributes",), "tokens", "attributes is a string"),
+        (("attributes",), ["tokens"], "attributes holds a string"),
+        (("attributes", 0, "key"), 5, "key is a number, not a string"),
+        (("attributes", 0, "key"), [], "key is an array"),
+    ],
+)
+def test_a_record_whose_attributes_are_none_is_broken(place: tuple[str | int, ...], value: Any, says: str) -> None:
+    (found,) = read_logs(changed((*RECORD, *place), value), Encoding.JSON).candidates
+    assert isinstance(found, BrokenRecord)
+    assert says in found.why
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("s", "not an object"),
+        ({"stringValue": 5}, "stringValue is a number"),
+        ({"intValue": "5.5"}, "intValue is not a whole number"),
+        ({"intValue": 5.5}, "intValue is not a whole number"),
+        ({"intValue": True}, "intValue is not a whole number"),
+        ({"intValue": "0x10"}, "intValue is not a whole number"),
+        ({"intValue": str(2**63)}, "64 bits"),
+        ({"intValue": 2**80}, "64 bits"),
+        ({"intValue": "1e30"}, "64 bits"),
+        ({"boolValue": 1}, "boolValue is a number"),
+        ({"doubleValue": "much"}, "doubleValue"),
+    ],
+)
+def test_a_value_that_is_not_what_its_type_says_is_broken(value: Any, says: str) -> None:
+    record = only(changed((*RECORD, "attributes", 0, "value"), value), Encoding.JSON)
+    name = next(iter(record.attributes.names()))
+    found = record.attributes.get(name)
+    assert isinstance(found, Broken)
+    assert says in found.why
+
+
+@pytest.mark.parametrize("whole", [100, 1e2, "100", "1e2", "1E+2", "100.0", "1000e-1", "+100"])
+@pytest.mark.parametrize("name", ["intValue", "int_value"])
+def test_every_legal_spelling_of_an_integer(whole: float | str, name: str) -> None:
+    record = only(changed((*RECORD, "attributes", 0, "value"), {name: whole}), Encoding.JSON)
+    assert record.attributes.get(next(iter(record.attributes.names()))) == 100
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("5B8EFFF798038103D269B633813FC60C", "5b8efff798038103d269b633813fc60c"),
+        ("W47/95gDgQPSabYzgT/GDA==", "5b8efff798038103d269b633813fc60c"),
+        ("W47_95gDgQPSabYzgT_GDA", "5b8efff798038103d269b633813fc60c"),
+        ("eee19b7ec3c1b174", "eee19b7ec3c1b174"),
+        ("7uGbfsPBsXQ=", "eee19b7ec3c1b174"),
+        ("", ""),
+        (None, ""),
+        (5, ""),
+        ("abc", "abc"),
+        ("not an id", "not an id"),
+    ],
+)
+def test_ids_are_hex_or_base64(written: Any, read: str) -> None:
+    assert only(changed((*RECORD, "traceId"), written), Encoding.JSON).trace_id == read
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((*RECORD, "observedTimeUnixNano"), "soon"),
+        ((*RECORD, "observedTimeUnixNano"), -1),
+        ((*RECORD, "eventName"), 5),
+        (("resourceLogs", 0, "resource"), []),
+        (("resourceLogs", 0, "resource", "attributes"), 5),
+        (("resourceLogs", 0, "scopeLogs", 0, "scope"), 5),
+    ],
+)
+def test_what_is_beside_a_records_attributes_costs_nothing(path: tuple[str | int, ...], value: Any) -> None:
+    assert only(changed(path, value), Encoding.JSON).attributes.get("input_token_count") == "1000"
+
+
+def test_snake_case_is_the_same() -> None:
+    body = as_json([Group([codex_response()], {"team": "a"})])
+    spelled = re.sub(rb'"([a-z]+)((?:[A-Z][a-z]+)+)":', _snake, body)
+    for name in (b"resource_logs", b"string_value", b"observed_time_unix_nano"):
+        assert name in spelled
+    assert normalise_logs(spelled, Encoding.JSON) == normalise_logs(body, Encoding.JSON)
+
+
+def _snake(found: re.Match[bytes]) -> bytes:
+    return re.sub(rb"[A-Z]", lambda upper: b"_" + upper[0].lower(), found[0])

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.otlp_bodies import Group, as_json, codex_noise, codex_response, protobuf
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from tests.support.otlp_bodies import AT_NS, Group, Record, as_json, codex_noise, codex_response, encode, protobuf
 
 from tallystream.schemas.clients import LogsResult, normalise_logs
-from tallystream.schemas.errors import InvalidBodyError
-from tallystream.schemas.otlp import Encoding, detect_signal, inspect
+from tallystream.schemas.clients.logs import MOST_REJECTED
+from tallystream.schemas.errors import InvalidBodyError, Reason, TooManyElementsError
+from tallystream.schemas.otlp import Encoding, detect_signal, inspect, json_frames, protobuf_logs
+from tallystream.schemas.packing import messages
 
 GOOD = {
     Encoding.PROTOBUF: protobuf([Group([*codex_noise(), codex_response()])]),
@@ -74,20 +77,159 @@ def test_any_json_in_any_place(key: str, found: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(GOOD[Encoding.PROTOBUF][:-1], id="cut at its end"),
-        pytest.param(GOOD[Encoding.PROTOBUF][: len(GOOD[Encoding.PROTOBUF]) // 2], id="cut in the middle"),
         pytest.param(GOOD[Encoding.JSON], id="JSON sent as protobuf"),
         pytest.param(b"\xff" * 50, id="garbage"),
         pytest.param(b"\x08\x01", id="resource_logs as a number"),
         pytest.param(b"\x0a\x02\x10\x01", id="scope_logs as a number"),
-        pytest.param(GOOD[Encoding.PROTOBUF].replace(b"codex_exec", b"codex\xffexec"), id="resource text is not UTF-8"),
-        pytest.param(GOOD[Encoding.PROTOBUF].replace(b"gpt-5.1-codex", b"gpt-5.1\xffcodex"), id="text is not UTF-8"),
-        pytest.param(
-            GOOD[Encoding.PROTOBUF].replace(b"input_token_count", b"input\xfftoken_count"), id="a key is not UTF-8"
-        ),
+        pytest.param(b"\x0a\xff", id="a length without its end"),
+        pytest.param(b"\x0a\x05\x12\x03\x12\x05\x39", id="one record, cut off"),
     ],
 )
-def test_protobuf_that_is_broken_is_refused(body: bytes) -> None:
+def test_protobuf_in_which_nothing_can_be_told_apart_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidBodyError) as refused:
         normalise_logs(body, Encoding.PROTOBUF)
     assert "protobuf" in refused.value.message
+
+
+def sessions(result: LogsResult) -> list[str]:
+    return [pack.session_id for pack in result.packs for _ in pack.events]
+
+
+RECORDS = [codex_response(f"s-{number}", at_ns=AT_NS + number) for number in range(5)]
+FIVE = {encoding: encode([Group(RECORDS)], encoding) for encoding in Encoding}
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+@given(cut=st.integers(1, 200))
+def test_a_body_that_was_cut_off_counts_what_came_whole(encoding: Encoding, cut: int) -> None:
+    result = normalise_logs(FIVE[encoding][:-cut], encoding)
+    lost = result.rejected[-1]
+    assert len(result.rejected) == 1
+    # the last brackets are no record: without them all five are whole
+    assert sessions(result) in (["s-0", "s-1", "s-2", "s-3"], ["s-0", "s-1", "s-2", "s-3", "s-4"])
+    assert lost.reason is Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"codex_exec", b"codex\xffexec"),
+        (b"lab", b"\xed\xa0\xbd"),
+        (b"codex_otel.log_only", b"codex_otel.log_\xff\xfe\xfd\xfc"),
+        (b"otlp", b"o\xc3\x28p"),
+        (b"response.completed", b"response.complete\xe9"),
+    ],
+)
+@pytest.mark.parametrize("encoding", list(Encoding))
+def test_text_that_is_not_utf8_costs_nothing(old: bytes, new: bytes, encoding: Encoding) -> None:
+    body = FIVE[encoding].replace(old, new)
+    if old != b"otlp":
+        assert body != FIVE[encoding]
+    result = normalise_logs(body, encoding)
+    assert (len(sessions(result)), result.rejected) == (5, [])
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+def test_text_that_is_kept_has_the_replacement_character(encoding: Encoding) -> None:
+    body = FIVE[encoding].replace(b"s-3", b"s\xff3").replace(b"gpt-5.1-codex", b"gpt-5.1\xffcodex")
+    result = normalise_logs(body, encoding)
+    assert sessions(result) == ["s-0", "s-1", "s-2", "s\ufffd3", "s-4"]
+    assert {event["model"] for pack in result.packs for event in pack.events} == {"gpt-5.1\ufffdcodex"}
+    for pack in result.packs:
+        assert list(messages(pack, "c-1", str))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counted"),
+    [
+        # text nobody keeps, numbers nobody counts
+        ('"codex_exec"', '"\\ud83d"', 5),
+        ('{"stringValue": "lab"}', '{"doubleValue": NaN}', 5),
+        ('{"stringValue": "lab"}', '{"doubleValue": -Infinity}', 5),
+        ('{"stringValue": "lab"}', '{"doubleValue": 1e999}', 5),
+        ('{"stringValue": "lab"}', '{"doubleValue": nan}', 5),
+        ('{"stringValue": "lab"}', '{"intValue": 5e}', 5),
+        ('{"stringValue": "lab"}', '{"stringValue": "a\tb\n"}', 5),
+        ('{"stringValue": "lab"}', '{"stringValue": "\\x41"}', 5),
+        ('{"stringValue": "lab"}', '{"intValue": "9999999999999999999999"}', 5),
+        ('"severityNumber": 9', '"severityNumber": "SEVERITY_NUMBER_INFO"', 5),
+        ('"severityNumber": 9', '"severityNumber": undefined', 5),
+        # one record's own count, or what makes it a record
+        ('{"stringValue": "s-2"}', '{"stringValue": 2}', 4),
+        ('"s-2"', '"s-2', 0),
+    ],
+)
+def test_odd_json_costs_no_neighbour(old: str, new: str, counted: int) -> None:
+    body = json.dumps(json.loads(FIVE[Encoding.JSON]))
+    assert old in body
+    changed = body.replace(old, new).encode()
+    if counted:
+        result = normalise_logs(changed, Encoding.JSON)
+        assert (len(sessions(result)), len(result.rejected)) == (counted, 5 - counted)
+    else:
+        # a quote that never ends takes what follows with it, and nothing before it
+        assert sessions(normalise_logs(changed, Encoding.JSON)) == ["s-0", "s-1"]
+
+
+@pytest.mark.parametrize(
+    "record", ["5", '"text"', "null", "[]", '{"attributes": 5}', "nan", '{"attributes": ["input_tokens"]}']
+)
+@pytest.mark.parametrize("place", range(3))
+def test_a_record_that_cannot_be_decoded_is_a_dead_letter_of_its_own(record: str, place: int) -> None:
+    body = json.loads(FIVE[Encoding.JSON])
+    body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].insert(place * 2, "HERE")
+    result = normalise_logs(json.dumps(body).replace('"HERE"', record).encode(), Encoding.JSON)
+    assert sessions(result) == ["s-0", "s-1", "s-2", "s-3", "s-4"]
+    assert [(lost.index, lost.reason) for lost in result.rejected] == [(place * 2, Reason.UNDECODABLE)]
+    assert result.records == 6
+
+
+def test_a_broken_record_in_protobuf_is_a_dead_letter_with_what_was_sound() -> None:
+    request = ExportLogsServiceRequest.FromString(FIVE[Encoding.PROTOBUF])
+    scope = request.resource_logs[0].scope_logs[0]
+    third = scope.log_records[2].SerializeToString()
+    name = len(scope.log_records[2].event_name)
+    # wire type 7 does not exist
+    wrong = third[: -name - 2] + b"\x7f" + third[-name - 1 :]
+    whole = FIVE[Encoding.PROTOBUF].replace(third, wrong)
+    result = normalise_logs(whole, Encoding.PROTOBUF)
+    assert sessions(result) == ["s-0", "s-1", "s-3", "s-4"]
+    (lost,) = result.rejected
+    assert (lost.index, lost.reason, lost.session_id) == (2, Reason.UNDECODABLE, "s-2")
+    assert lost.record["input_token_count"] == "1000"
+
+
+@given(st.lists(st.sampled_from(RECORDS), min_size=1, max_size=4), st.text(max_size=5))
+def test_taken_apart_or_parsed_whole_a_body_is_the_same(records: list[Record], team: str) -> None:
+    for encoding in Encoding:
+        body = encode([Group(records, {"team": team, "service.name": "codex_exec"})] * 2, encoding)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json_frames, "PARSED_WHOLE", 0)
+            patch.setattr(protobuf_logs, "PARSED_WHOLE", 0)
+            apart = normalise_logs(body, encoding)
+        assert apart == normalise_logs(body, encoding)
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_is_passed_over(mark: bytes) -> None:
+    plain = FIVE[Encoding.JSON]
+    for body in (mark + plain, plain.replace(b'"logRecords": [', b'"logRecords": [' + mark), plain + mark):
+        assert normalise_logs(body, Encoding.JSON) == normalise_logs(plain, Encoding.JSON)
+    assert normalise_logs(plain.decode().encode("utf-16"), Encoding.JSON).packs
+    assert inspect(mark + b'{"resourceSpans": []}', Encoding.JSON, "traces") == 0
+
+
+def test_too_many_of_anything_is_too_large() -> None:
+    with pytest.raises(TooManyElementsError, match="resources and scopes"):
+        normalise_logs(b"\x0a\x00" * 40_000, Encoding.PROTOBUF)
+    many = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + b"{}," * 300_000 + b"{}]}]}]}"
+    with pytest.raises(TooManyElementsError):
+        normalise_logs(many, Encoding.JSON)
+    with pytest.raises(TooManyElementsError, match="scopes"):
+        normalise_logs(b'{"resourceLogs":[' + b"{}," * 40_000 + b"{}]}", Encoding.JSON)
+
+
+def test_many_that_are_set_aside_are_folded() -> None:
+    bad = [codex_response(f"s-{number}").having(input_token_count="many") for number in range(MOST_REJECTED + 50)]
+    result = normalise_logs(encode([Group([*bad, codex_response()])], Encoding.JSON), Encoding.JSON)
+    assert (len(result.rejected), result.lost, len(result.packs)) == (MOST_REJECTED, MOST_REJECTED + 50, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -106,13 +107,21 @@ def test_an_empty_request_succeeds_everywhere(signal: Signal, body: bytes, encod
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_snake_case_is_refused_for_every_signal(signal: Signal) -> None:
-    for key in ("resource_logs", "resource_metrics", "resource_spans"):
-        body = f'{{"{key}": [{{}}]}}'.encode()
+def test_names_of_fields_may_be_in_snake_case(signal: Signal) -> None:
+    body, size = JSON[signal]
+    spelled = re.sub(rb'"([a-z]+)([A-Z])([A-Za-z]+)"', lambda m: b'"%b_%b%b"' % (m[1], m[2].lower(), m[3]), body)
+    assert spelled != body
+    assert detect_signal(spelled, Encoding.JSON) == signal
+    assert inspect(spelled, Encoding.JSON, signal) == size
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("key", ["ResourceLogs", "resourcelogs", "resource-spans", "events", "batch"])
+def test_an_object_without_any_name_of_otlp_gets_a_reason(signal: Signal, key: str) -> None:
+    body = f'{{"{key}": [{{}}]}}'.encode()
+    for read in (lambda: inspect(body, Encoding.JSON, signal), lambda: detect_signal(body, Encoding.JSON)):
         with pytest.raises(InvalidBodyError, match=key):
-            inspect(body, Encoding.JSON, signal)
-        with pytest.raises(InvalidBodyError, match=key):
-            detect_signal(body, Encoding.JSON)
+            read()
 
 
 def test_a_field_of_a_newer_protocol_does_not_change_the_signal() -> None:

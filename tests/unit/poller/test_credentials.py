@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from tallystream.streams.poller.credentials import Token, Tokens
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.credentials import ApiKey, ApiKeys
+from tallystream.streams.poller.errors import FailureReason, PollError
 
 
 def test_a_kind_without_its_own_key_uses_the_api_key() -> None:
-    tokens = Tokens({"api": Token("sk-a"), "admin": Token("sk-admin-b")})
+    tokens = ApiKeys({"api": ApiKey("sk-a"), "admin": ApiKey("sk-admin-b")})
     assert (tokens.get("api"), tokens.get("admin"), tokens.get("session")) == ("sk-a", "sk-admin-b", "sk-a")
 
 
 def test_no_key_says_which_one_is_needed() -> None:
     with pytest.raises(PollError) as caught:
-        Tokens({"admin": Token("sk-admin-b")}).get("session")
-    assert caught.value.why == Why.TOKEN
+        ApiKeys({"admin": ApiKey("sk-admin-b")}).get("session")
+    assert caught.value.why == FailureReason.TOKEN
     assert "TALLYSTREAM_OPENAI_SESSION_TOKEN" in caught.value.hint
 
 
 def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("sk-one\n")
-    tokens = Tokens({"api": Token(file=file)})
+    tokens = ApiKeys({"api": ApiKey(file=file)})
     assert tokens.get("api") == "sk-one"
     file.write_text("sk-two\n")
     assert tokens.get("api") == "sk-two"
@@ -37,14 +37,14 @@ def test_a_file_without_a_key_is_said(tmp_path: Path, text: str) -> None:
     file = tmp_path / "key"
     file.write_text(text)
     with pytest.raises(PollError, match="does not hold one key"):
-        Tokens({"api": Token(file=file)}).get("api")
+        ApiKeys({"api": ApiKey(file=file)}).get("api")
     with pytest.raises(PollError, match="cannot be read"):
-        Tokens({"api": Token(file=tmp_path / "nope")}).get("api")
+        ApiKeys({"api": ApiKey(file=tmp_path / "nope")}).get("api")
 
 
 def test_nothing_that_looks_like_a_key_is_repeated() -> None:
-    tokens = Tokens({"api": Token("secret-of-an-odd-shape")})
+    tokens = ApiKeys({"api": ApiKey("secret-of-an-odd-shape")})
     assert tokens.get("api")
     said = tokens.scrub("Incorrect API key provided: sk-proj-abc***xyz; secret-of-an-odd-shape")
     assert said == "Incorrect API key provided: ***; ***"
-    assert "secret" not in repr(Token("secret")) + repr(tokens)
+    assert "secret" not in repr(ApiKey("secret")) + repr(tokens)

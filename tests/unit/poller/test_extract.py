@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tallystream.schemas import exact
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import Extractor, bucket_start, buckets
 from tallystream.streams.poller.schedule import Span
 
@@ -56,14 +56,14 @@ def test_a_dashboards_day_is_its_own_row() -> None:
 def test_an_answer_of_another_shape_is_a_failure_not_an_empty_bucket(answer: Any) -> None:
     with pytest.raises(PollError) as caught:
         organisation().page(answer)
-    assert caught.value.why == Why.SHAPE
+    assert caught.value.why == FailureReason.SHAPE
 
 
 @pytest.mark.parametrize("token", [None, "", 7])
 def test_more_pages_without_a_way_there_are_a_failure(token: Any) -> None:
     with pytest.raises(PollError) as caught:
         organisation().page({"data": [], "has_more": True, "next_page": token})
-    assert caught.value.why == Why.PAGINATION
+    assert caught.value.why == FailureReason.PAGINATION
 
 
 def test_buckets_outside_the_window_were_not_asked_for() -> None:

@@ -10,7 +10,7 @@ import pytest
 import time_machine
 
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Moment, Params, pairs
 
 DAY = 86_400
@@ -68,7 +68,7 @@ def test_what_fails_at_a_poll_fails_that_poll(source: str) -> None:
     params = Params({"date": source})
     with pytest.raises(PollError, match="parameter date") as caught:
         params.evaluate(moment())
-    assert caught.value.why == Why.EXPRESSION
+    assert caught.value.why == FailureReason.EXPRESSION
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Pairs
 from tallystream.streams.poller.query import fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource
@@ -60,7 +60,7 @@ async def test_pages_are_followed_to_the_end() -> None:
 
 
 async def test_a_failed_page_fails_the_query() -> None:
-    script = Script(page(bucket(0, {"n": 1}), following="b"), PollError(Why.SERVER_ERROR, "down"))
+    script = Script(page(bucket(0, {"n": 1}), following="b"), PollError(FailureReason.SERVER_ERROR, "down"))
     with pytest.raises(PollError, match="down"):
         await fetch_buckets(script, resource(), WEEK, 1e6)
 
@@ -69,14 +69,14 @@ async def test_pages_in_a_circle_are_noticed() -> None:
     script = Script(page(bucket(0), following="b"), page(bucket(1), following="c"), page(bucket(2), following="b"))
     with pytest.raises(PollError) as caught:
         await fetch_buckets(script, resource(), WEEK, 1e6)
-    assert caught.value.why == Why.PAGINATION
+    assert caught.value.why == FailureReason.PAGINATION
 
 
 async def test_one_bucket_on_two_pages_is_no_bucket() -> None:
     script = Script(page(bucket(0, {"n": 1}), following="b"), page(bucket(0, {"n": 2})))
     with pytest.raises(PollError) as caught:
         await fetch_buckets(script, resource(), WEEK, 1e6)
-    assert caught.value.why == Why.SHAPE
+    assert caught.value.why == FailureReason.SHAPE
 
 
 async def test_offsets_count_items_until_a_page_is_short() -> None:

@@ -73,7 +73,7 @@ def test_yaml_says_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("resources: [{path: /x, params: {date: 1d}}]", "no JQ expression"),
+        ("resources: [{path: /x, params: {date: 1d}}]", "not a JQ expression"),
         ("resources: [{path: /x, data: '.['}]", "data"),
         ("resources: [{path: x}]", "path"),
         ("resources: [{path: /x, bucket: 2d}]", "bucket"),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.poller.schedule import Coverage, Span, Window
+from tallystream.streams.poller.schedule import BucketWindow, Coverage, Span
 
 DAY = 86_400
 NOON = 1_795_262_400.0  # 2026-11-21T12:00:00Z
 TODAY = int(NOON) // DAY * DAY
 
 
-def window(restated: int = 3, reach: int = 30, chunk: int = 30) -> Window:
-    return Window(DAY, restated * DAY, reach * DAY, chunk * DAY)
+def window(restated: int = 3, reach: int = 30, chunk: int = 30) -> BucketWindow:
+    return BucketWindow(DAY, restated * DAY, reach * DAY, chunk * DAY)
 
 
 def days(spans: list[Span]) -> list[int]:

@@ -9,12 +9,12 @@ import orjson
 import pytest
 
 from tallystream.agents.port_sink.documents.feeds import feeds
-from tallystream.agents.port_sink.state.sent import SWEEP, TERM, Ledger
+from tallystream.agents.port_sink.state.sent import SWEEP, TERM, SentIndex
 from tallystream.schemas import keys
 from tallystream.streams.kafka.topics import Topics
 
 TOPICS = Topics("t")
-FEEDS = {feed.topic: feed for feed in (*feeds(TOPICS), Ledger.feed(TOPICS.port_sent.name))}
+FEEDS = {feed.topic: feed for feed in (*feeds(TOPICS), SentIndex.feed(TOPICS.port_sent.name))}
 POISON = (b"\xffgarbage", b"{not json", b"", b"[]", b"null", b"7", b'"text"', b"{}", b'{"connection_id":"x"}')
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 """What the table takes for an unreadable record; anything else ends the sink."""

@@ -1,4 +1,4 @@
-"""What a table does with a batch: fold it exactly where the state ends, and nowhere else."""
+"""What the engine does with a batch: fold it exactly where the state ends, and nowhere else."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 from typing import NamedTuple
 
 import pytest
-from tests.support.counting import Counts
+from aiokafka.structs import TopicPartition
+from tests.unit.runtime.conftest import Bench
 
 from tallystream.schemas.errors import UnfitError
-from tallystream.streams.runtime import Part
-from tallystream.streams.runtime.changelog import Closed, Position
+from tallystream.streams.runtime import Partition
+from tallystream.streams.runtime.changelog import Position, Watermark
 
 
 class Rec(NamedTuple):
@@ -30,109 +31,105 @@ def records(*offsets: int, value: bytes = b"k|0 1", at: int = 1000) -> list[Rec]
 START = Position(0)
 
 
-def own(table: Counts, position: Position = START, closed: Closed | None = None) -> Part:
-    """Give the table a recovered partition that commits nothing."""
-    part = Part(position, closed)
-    table.recovered_partition(0)
-    table._parts[0] = part
-    return part
+def own(bench: Bench, position: Position = START, watermark: Watermark | None = None) -> Partition:
+    """Give the engine a recovered partition that commits nothing."""
+    partition = Partition(0, bench.worker.store, position, watermark)
+    bench.fold.recovered(partition)
+    bench.engine._owned[0] = partition
+    return partition
 
 
-def counted(part: Part) -> int:
-    return sum(state[1] for state in part.dirty.values())
+def counted(partition: Partition) -> int:
+    return sum(state[1] for state in partition.dirty.values())
 
 
-async def test_batches_that_follow_each_other_are_folded(table: Counts) -> None:
-    part = own(table)
-    await table.accept(0, records(0, 1, 2))
-    await table.accept(0, records(3))
-    assert (part.expected, part.newest_ms, counted(part)) == (4, 1003, 4)
-    assert part.waiting
-    assert part.wake.is_set()
+async def test_batches_that_follow_each_other_are_folded(bench: Bench) -> None:
+    partition = own(bench)
+    await bench.engine.accept(0, records(0, 1, 2))
+    await bench.engine.accept(0, records(3))
+    assert (partition.expected, partition.newest_ms, counted(partition)) == (4, 1003, 4)
+    assert partition.waiting
+    assert partition.wake.is_set()
 
 
-async def test_what_was_counted_is_skipped(table: Counts) -> None:
-    part = own(table)
-    await table.accept(0, records(0, 1, 2))
-    await table.accept(0, records(0, 1))
-    await table.accept(0, records(1, 2, 3, 4))
-    assert (part.expected, counted(part), table.counters.skipped) == (5, 5, 4)
+async def test_what_was_counted_is_skipped(bench: Bench) -> None:
+    partition = own(bench)
+    await bench.engine.accept(0, records(0, 1, 2))
+    await bench.engine.accept(0, records(0, 1))
+    await bench.engine.accept(0, records(1, 2, 3, 4))
+    assert (partition.expected, counted(partition), bench.engine.counters.skipped) == (5, 5, 4)
 
 
-async def test_a_gap_is_not_folded(table: Counts) -> None:
-    part = own(table, Position(5))
-    part.repaired = float("inf")  # the seek back needs a consumer
-    await table.accept(0, records(7, 8))
-    assert (part.expected, counted(part), table.counters.gaps) == (5, 0, 1)
+async def test_a_gap_is_not_folded_but_sought_again(bench: Bench) -> None:
+    bench.broker.append(bench.names.source, 0, [(None, b"k|0 1")] * 9)
+    partition = own(bench, Position(5))
+    await bench.engine.accept(0, records(7, 8))
+    await bench.worker.settle()
+    assert bench.host.positions == {TopicPartition(bench.names.source, 0): 5}
+    assert (partition.expected, counted(partition), bench.engine.counters.gaps) == (5, 0, 1)
 
 
-async def test_a_partition_that_is_not_ours_is_not_folded(table: Counts) -> None:
-    await table.accept(1, records(0))
-    assert table.counters.folded == 0
+async def test_a_partition_that_is_not_ours_is_not_folded(bench: Bench) -> None:
+    await bench.engine.accept(1, records(0))
+    assert bench.engine.counters.folded == 0
 
 
-async def test_a_source_with_holes_is_refused(table: Counts) -> None:
-    own(table)
+async def test_a_source_with_holes_is_refused(bench: Bench) -> None:
+    own(bench)
     with pytest.raises(UnfitError, match="0 to 2 hold 2 records"):
-        await table.accept(0, records(0, 2))
+        await bench.engine.accept(0, records(0, 2))
 
 
-async def test_a_source_that_is_another_one_is_refused(table: Counts) -> None:
+async def test_a_source_that_is_another_one_is_refused(bench: Bench) -> None:
     """The consumer was thrown back to the start of a topic that was created again under the running worker."""
-    own(table, Position(3, 1002))
-    await table.accept(0, records(0, 1, 2))
+    own(bench, Position(3, 1002))
+    await bench.engine.accept(0, records(0, 1, 2))
     with pytest.raises(UnfitError, match="created again"):
-        await table.accept(0, records(0, 1, 2, at=5000))
+        await bench.engine.accept(0, records(0, 1, 2, at=5000))
     with pytest.raises(UnfitError, match="created again"):
-        await table.accept(0, records(0, 1, 2, 3, at=5000))
+        await bench.engine.accept(0, records(0, 1, 2, 3, at=5000))
 
 
-async def test_a_row_with_a_newer_version_is_not_counted_twice(table: Counts) -> None:
+async def test_a_row_with_a_newer_version_is_not_counted_twice(bench: Bench) -> None:
     """The position went back (a torn group); the row did not."""
-    part = own(table, Position(0))
-    table.store.write(0, [(b"k|0", table.dump([1, 2, 2]))], 9)
-    await table.accept(0, records(0, 1, 2))
-    assert part.dirty == {b"k|0": [2, 3, 3]}
+    partition = own(bench, Position(0))
+    bench.worker.store.write(0, [(b"k|0", bench.fold.dump([1, 2, 2]))], 9)
+    await bench.engine.accept(0, records(0, 1, 2))
+    assert partition.dirty == {b"k|0": [2, 3, 3]}
 
 
-async def test_folding_waits_while_too_much_is_unacknowledged(table: Counts) -> None:
-    part = own(table)
-    table.max_unacked = 3
-    await table.accept(0, records(0, 1, 2))
-    waiting = asyncio.create_task(table.accept(0, records(3)))
+async def test_folding_waits_while_too_much_is_unacknowledged(bench: Bench) -> None:
+    partition = own(bench)
+    bench.fold.max_unacked = 3
+    await bench.engine.accept(0, records(0, 1, 2))
+    waiting = asyncio.create_task(bench.engine.accept(0, records(3)))
     await asyncio.sleep(0)
-    assert (part.expected, waiting.done()) == (3, False)
-    part.room.set()
+    assert (partition.expected, waiting.done()) == (3, False)
+    partition.capacity.set()
     await waiting
-    assert part.expected == 4
+    assert partition.expected == 4
 
 
-async def test_what_waited_for_a_partition_that_was_lost_is_dropped(table: Counts) -> None:
-    part = own(table)
-    part.room.clear()
-    waiting = asyncio.create_task(table.accept(0, records(0)))
+async def test_what_waited_for_a_partition_that_was_lost_is_dropped(bench: Bench) -> None:
+    partition = own(bench)
+    partition.capacity.clear()
+    waiting = asyncio.create_task(bench.engine.accept(0, records(0)))
     await asyncio.sleep(0)
-    table.forget_all()
-    own(table)
+    bench.engine.revoke_all()
+    own(bench)
     await waiting
-    assert table.counters.folded == 0
+    assert bench.engine.counters.folded == 0
 
 
-async def test_records_of_closed_keys(table: Counts) -> None:
+async def test_records_of_closed_keys(bench: Bench) -> None:
     """Below the offset where the marker came into force they have been judged; above it they are refused."""
-    part = own(table, Position(3), Closed(b"%020d" % 100, 5))
-    await table.accept(0, records(3, 4, 5, 6, value=b"k|99 1"))
-    assert counted(part) == 0
-    assert [key for key, _ in table.letters[0]] == [b"0-5", b"0-6"]
+    partition = own(bench, Position(3), Watermark(b"%020d" % 100, 5))
+    await bench.engine.accept(0, records(3, 4, 5, 6, value=b"k|99 1"))
+    assert counted(partition) == 0
+    assert [key for key, _ in bench.fold.letters[0]] == [b"0-5", b"0-6"]
 
 
-async def test_rows_shows_neither_closed_nor_reserved_ones(table: Counts) -> None:
-    rows = [(b"a|99", b"old"), (b"a|100", b"new"), (b"\0closed", Closed(b"%020d" % 100, 5).encode())]
-    table.store.write(0, rows, 3)
-    assert list(table.rows(0)) == [(b"a|100", b"new")]
-
-
-async def test_rows_change_only_through_fold(table: Counts) -> None:
-    for change in (lambda: table.on_key_set(b"k", b"v"), lambda: table.on_key_del(b"k"), lambda: table.data[b"k"]):
-        with pytest.raises(TypeError):
-            change()
+async def test_rows_shows_neither_closed_nor_reserved_ones(bench: Bench) -> None:
+    rows = [(b"a|99", b"old"), (b"a|100", b"new"), (b"\0closed", Watermark(b"%020d" % 100, 5).encode())]
+    bench.worker.store.write(0, rows, 3)
+    assert list(bench.engine.rows(0)) == [(b"a|100", b"new")]

@@ -21,7 +21,7 @@ from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from tests.support.counting import Counts, EndedError
+from tests.support.counting import CountsTable, EndedError
 
 from tallystream.streams.runtime.faust_backend.stores import MemoryRows, RocksRows
 from tallystream.streams.runtime.faust_backend.table_manager import PromptTableManager
@@ -127,17 +127,17 @@ def test_a_produce_request_is_called_produce() -> None:
     assert sender.ProduceRequest.__name__.startswith("Produce")
 
 
-async def test_the_app_is_made_of_our_parts(table: Counts) -> None:
+async def test_the_app_is_made_of_our_parts(table: CountsTable) -> None:
     app = table.app
     assert isinstance(app.transport, Transport)
     assert isinstance(app.tables, PromptTableManager)
-    assert isinstance(table.store, MemoryRows)
+    assert isinstance(table.data, MemoryRows)
     producer: Any = app.producer
     assert producer._settings_extra() == {"acks": "all", "enable_idempotence": True}
     assert not issubclass(RocksRows, MemoryRows)
 
 
-async def test_a_seek_back_is_not_dropped(table: Counts) -> None:
+async def test_a_seek_back_is_not_dropped(table: CountsTable) -> None:
     """Faust would drop what lies below the last offset it read."""
     consumer: Any = table.app.consumer
     tp = TP("t", 0)
@@ -147,7 +147,7 @@ async def test_a_seek_back_is_not_dropped(table: Counts) -> None:
     consumer._thread.thread_loop.close()  # the thread would have, had it run
 
 
-async def test_no_produce_request_leaves_without_membership(table: Counts) -> None:
+async def test_no_produce_request_leaves_without_membership(table: CountsTable) -> None:
     """The guard sits on the client that aiokafka's sender uses."""
     faust_producer: Any = table.app.producer
     producer = faust_producer._new_producer()

@@ -9,17 +9,19 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.runtime.late_writes import LOOK_BACK, Overtaken
+from tallystream.streams.runtime.late_writes import LOOK_BACK, LateWrites
+from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost
+from tallystream.streams.runtime.progress import Counters
 
 ROWS, SUMS = TopicPartition("rows", 0), TopicPartition("sums", 0)
 
 
-def made() -> Overtaken:
-    table: Any = SimpleNamespace(owned_topics=("rows", "sums"), derived_topics=("sums",))
-    return Overtaken(table)
+def made() -> LateWrites:
+    fold: Any = SimpleNamespace(owned_topics=("rows", "sums"))
+    return LateWrites(fold, MemoryHost(MemoryBroker()), {}, Counters())
 
 
-def taken(one: Overtaken, end: int) -> None:
+def taken(one: LateWrites, end: int) -> None:
     one.taken(0, {ROWS: 0, SUMS: 0}, {ROWS: end, SUMS: end})
 
 
@@ -41,10 +43,10 @@ def test_whatever_others_write_before_our_last_row_is_looked_at(writes: list[tup
         assert (first, stop) == (0, 0)
 
 
-def test_a_new_owner_looks_back_but_not_at_what_it_writes_again_anyhow() -> None:
+def test_a_new_owner_looks_back() -> None:
     one = made()
     taken(one, 3 * LOOK_BACK)
-    assert one._ranges == {ROWS: (2 * LOOK_BACK, 3 * LOOK_BACK)}
+    assert one._ranges == dict.fromkeys((ROWS, SUMS), (2 * LOOK_BACK, 3 * LOOK_BACK))
 
 
 def test_an_owner_that_returns_looks_at_what_came_while_it_was_away() -> None:
@@ -54,7 +56,7 @@ def test_an_owner_that_returns_looks_at_what_came_while_it_was_away() -> None:
     one.landed(ROWS, [(10, 5)])
     one.lost(0)
     taken(one, 40)
-    assert one._ranges == {ROWS: (15, 40)}
+    assert one._ranges[ROWS] == (15, 40)
 
 
 def test_what_was_not_looked_at_before_a_loss_is_looked_at_after_it() -> None:
@@ -63,6 +65,6 @@ def test_what_was_not_looked_at_before_a_loss_is_looked_at_after_it() -> None:
     one._ranges.clear()
     one.landed(ROWS, [(12, 5)])
     one.lost(0)
-    assert one._ranges == {}
+    assert ROWS not in one._ranges
     taken(one, 40)
-    assert one._ranges == {ROWS: (10, 40)}
+    assert one._ranges[ROWS] == (10, 40)

@@ -1,8 +1,8 @@
 """The law of the changelog: whatever lands in it, a worker that reads it goes on without losing or doubling a record.
 
-The model has the rules of the runtime (groups that open and end with positions, the marker in the last batch, a worker
-that ends when its rows land behind somebody else's, versions, absolute public rows) and none of its machinery; it
-replays with the real `replay`.
+The model has the rules of the runtime (groups that open and end with positions, the watermark in the last batch, a
+worker that ends when its rows land behind somebody else's, versions, absolute public rows) and none of its machinery;
+it replays with the real `replay`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay, reserved
+from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, replay, reserved
 
 Changelog = tuple[bytes | None, bytes | None]
 
@@ -47,7 +47,7 @@ def closes_before(append_ms: int) -> bytes:
 
 
 def closing(append_ms: int, since: int) -> bytes:
-    return Closed(closes_before(append_ms), since).encode()
+    return Watermark(closes_before(append_ms), since).encode()
 
 
 @dataclass
@@ -73,10 +73,10 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.store: dict[bytes, bytes] = {}
-        self.overtaken: set[bytes] = set()
+        self.hidden: set[bytes] = set()
         log = self.world.log
         for start in range(0, len(log), self.chunk):
-            replayed = replay(log[start : start + self.chunk], self.store.get, version, self.overtaken)
+            replayed = replay(log[start : start + self.chunk], self.store.get, version, self.hidden)
             for key, value in replayed.rows.items():
                 if value is None:
                     self.store.pop(key, None)
@@ -85,15 +85,15 @@ class Worker:
         self.end = len(log)
         raw = self.store.get(POSITION)
         self.applied = Position(0) if raw is None else Position.decode(raw)
-        row = self.store.get(CLOSED)
+        row = self.store.get(WATERMARK)
         self.closed: bytes | None = None
         self.settled = -1
         if row is not None:
-            self.closed, self.settled = Closed.decode(row)
+            self.closed, self.settled = Watermark.decode(row)
         self.tombstone = self.closed
         self.dirty = {
             key: self.store[key]
-            for key in self.overtaken
+            for key in self.hidden
             if key in self.store and not (self.closed and is_closed(key, self.closed))
         }
 
@@ -127,7 +127,7 @@ class Worker:
         batches = [[opening, *rows[i : i + per_batch]] for i in range(0, len(rows), per_batch)] or [[opening]]
         if rises:
             self.closed, self.settled = marker, after.offset
-            batches[-1].append((CLOSED, Closed(marker, after.offset).encode()))
+            batches[-1].append((WATERMARK, Watermark(marker, after.offset).encode()))
         batches[-1].append((POSITION, after.encode()))
         self._written = rows, after, marker if rises else None
         return batches
@@ -240,7 +240,7 @@ def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(
         st.one_of(
             st.tuples(st.sampled_from([b"a", b"b"]), st.builds(encode, st.integers(0, 9), st.integers(0, 9))),
             st.tuples(st.just(POSITION), st.builds(lambda o: Position(o, o).encode(), st.integers(0, 9))),
-            st.tuples(st.just(CLOSED), st.builds(closing, st.integers(0, 900), st.integers(0, 9))),
+            st.tuples(st.just(WATERMARK), st.builds(closing, st.integers(0, 900), st.integers(0, 9))),
             st.tuples(st.sampled_from([b"a", b"b"]), st.none()),
             st.tuples(st.sampled_from([b"a", None, POSITION]), st.just(b"garbage")),
         )
@@ -252,28 +252,28 @@ def test_replaying_in_steps_is_replaying_at_once(records: list[Changelog], cut: 
 
     def run(parts: list[list[Changelog]]) -> tuple[dict[bytes, bytes | None], set[bytes], list[int]]:
         store: dict[bytes, bytes | None] = {}
-        overtaken: set[bytes] = set()
+        hidden: set[bytes] = set()
         counts = [0, 0]
         for part in parts:
-            replayed = replay(part, lambda key: store.get(key), version, overtaken)
-            counts[0] += replayed.stale
-            counts[1] += replayed.foreign
+            replayed = replay(part, lambda key: store.get(key), version, hidden)
+            counts[0] += replayed.zombies
+            counts[1] += replayed.unknown
             for key, value in replayed.rows.items():
                 store[key] = value
                 if value is None:
                     del store[key]
-        return store, overtaken, counts
+        return store, hidden, counts
 
     assert run([records]) == run([records[:cut], records[cut:]])
 
 
-def test_the_highest_version_wins_and_an_overtaken_row_is_written_again() -> None:
-    overtaken: set[bytes] = set()
-    replayed = replay([(b"a", encode(5, 50)), (b"a", encode(3, 30))], empty, version, overtaken)
+def test_the_highest_version_wins_and_an_hidden_row_is_written_again() -> None:
+    hidden: set[bytes] = set()
+    replayed = replay([(b"a", encode(5, 50)), (b"a", encode(3, 30))], empty, version, hidden)
     assert replayed.rows == {b"a": encode(5, 50)}
-    assert (replayed.stale, overtaken) == (1, {b"a"})
-    replay([(b"a", encode(6, 60))], lambda key: replayed.rows.get(key), version, overtaken)
-    assert not overtaken
+    assert (replayed.zombies, hidden) == (1, {b"a"})
+    replay([(b"a", encode(6, 60))], lambda key: replayed.rows.get(key), version, hidden)
+    assert not hidden
 
 
 def test_of_equal_versions_the_later_is_kept() -> None:
@@ -284,11 +284,11 @@ def test_of_equal_versions_the_later_is_kept() -> None:
 def test_positions_go_back_markers_do_not() -> None:
     records = [
         (POSITION, Position(9, 90).encode()),
-        (CLOSED, Closed(b"000900", 9).encode()),
+        (WATERMARK, Watermark(b"000900", 9).encode()),
         (POSITION, Position(4, 40).encode()),
-        (CLOSED, Closed(b"000400", 10).encode()),
+        (WATERMARK, Watermark(b"000400", 10).encode()),
     ]
-    assert replay(records, empty, version, set()).rows == {POSITION: b"4 40", CLOSED: b"9 000900"}
+    assert replay(records, empty, version, set()).rows == {POSITION: b"4 40", WATERMARK: b"9 000900"}
 
 
 @pytest.mark.parametrize("position", [Position(0), Position(7, 0), Position(2**62, 1_900_000_000_000)])
@@ -304,9 +304,9 @@ def test_what_is_not_a_position_says_so(raw: bytes) -> None:
 
 def test_records_that_are_not_the_tables_are_counted_and_leave_no_trace() -> None:
     store = {b"a": encode(5, 50), POSITION: b"6 60"}
-    overtaken: set[bytes] = set()
+    hidden: set[bytes] = set()
     replayed = replay(
-        [(None, b"x"), (b"a", b"garbage"), (POSITION, b"garbage")], lambda key: store.get(key), version, overtaken
+        [(None, b"x"), (b"a", b"garbage"), (POSITION, b"garbage")], lambda key: store.get(key), version, hidden
     )
-    assert (replayed.rows, replayed.foreign) == ({}, 3)
-    assert overtaken == {b"a"}, "the good row is written again, or compaction keeps the garbage"
+    assert (replayed.rows, replayed.unknown) == ({}, 3)
+    assert hidden == {b"a"}, "the good row is written again, or compaction keeps the garbage"

@@ -15,9 +15,9 @@ from tallystream.streams.runtime.faust_backend.stores import MemoryRows, RocksRo
 @pytest.fixture(params=["memory", "rocksdb"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     _, table = build(WorkerConfig("127.0.0.1:1", "unit", 2, str(tmp_path), "", store=request.param))
-    (tmp_path / "v1" / "tables").mkdir(parents=True)
-    assert isinstance(table.store, MemoryRows if request.param == "memory" else RocksRows)
-    return table.store
+    (tmp_path / "v1" / "tables").mkdir(parents=True, exist_ok=True)
+    assert isinstance(table.engine.store, MemoryRows if request.param == "memory" else RocksRows)
+    return table.engine.store
 
 
 async def test_rows_and_changelog_offset_are_written_together(store: Any) -> None:
@@ -48,12 +48,12 @@ async def test_chunks_visit_every_key_once_while_keys_go(store: Any, size: int) 
 
 
 async def test_rocksdb_keeps_its_rows(tmp_path: Path) -> None:
-    (tmp_path / "v1" / "tables").mkdir(parents=True)
+    (tmp_path / "v1" / "tables").mkdir(parents=True, exist_ok=True)
     config = WorkerConfig("127.0.0.1:1", "unit", 2, str(tmp_path), "", store="rocksdb")
     _, table = build(config)
-    table.store.write(0, [(b"a", b"1")], 7)
-    store: Any = table.store
+    table.engine.store.write(0, [(b"a", b"1")], 7)
+    store: Any = table.engine.store
     store._dbs.clear()  # as Faust closes them
     gc.collect()
     _, again = build(config)
-    assert (again.store.read(0, b"a"), again.store.changelog_offset(0)) == (b"1", 7)
+    assert (again.engine.store.read(0, b"a"), again.engine.store.changelog_offset(0)) == (b"1", 7)

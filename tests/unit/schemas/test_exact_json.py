@@ -62,8 +62,17 @@ def test_a_sum_that_floats_get_wrong() -> None:
 def test_texts_stay_texts_beside_numbers() -> None:
     rows = [{"value": Decimal("0.5"), "model": "4.5"}, {"value": "n/a", "model": "5"}]
     assert exact.unpack(*exact.pack(rows)) == rows
-    with pytest.raises(InvalidBodyError, match=r"\[\]\.value"):
-        exact.pack([{"value": Decimal("0.5")}, {"value": "7"}])
+
+
+def test_numbers_and_texts_of_digits_at_one_path_are_told_apart() -> None:
+    rows = exact.loads(
+        '[{"amount": {"value": "12.50"}}, {"amount": {"value": 6e-05}}, {"amount": {"value": 0.1}},'
+        ' {"amount": {"value": 3}}, {"lines": [{"cost": "1.5"}, {"cost": 1.5}]}]'
+    )
+    packed, paths = exact.pack(rows)
+    assert paths == ["[1].amount.value", "[2].amount.value", "[4].lines[1].cost"]
+    assert [row["amount"]["value"] for row in packed[:4]] == ["12.50", "0.00006", "0.1", 3]
+    assert exact.unpack(packed, paths) == rows
 
 
 @pytest.mark.parametrize(

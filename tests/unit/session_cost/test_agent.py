@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NoReturn
-from unittest import mock
+from typing import Any
 
 import orjson
 import pytest
@@ -22,22 +19,23 @@ from tests.support.usage import COUNTS, HOUR, Session, Truth, event, fleet
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import agent
 from tallystream.agents.session_cost.agent import SessionCost
-from tallystream.agents.session_cost.hour_state import Window
+from tallystream.agents.session_cost.hour_state import Window, to_row
 from tallystream.agents.session_cost.metrics import MAX_UNPRICED, FoldMetrics, RuntimeCollector
+from tallystream.agents.session_cost.state_rows import is_head, load
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.rows import HourCost, SessionHourCost
-from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import App, Part
-from tallystream.streams.runtime.changelog import Closed, Position
+from tallystream.streams.runtime import Engine, Partition
+from tallystream.streams.runtime.changelog import Position, Row, Watermark
+from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost
+from tallystream.streams.runtime.store import MemoryStore
 
 NOW = datetime(2026, 11, 21, 14, 20, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp()) * 1000
 TOPICS = Topics("unit", 3)
 BOOK = Book()
-NEVER_RUN = mock.Mock(spec=asyncio.AbstractEventLoop)
 LAPTOP = Session("codex-7f3a", "one", "platform", "acme/app")
 
 
@@ -54,52 +52,53 @@ class Message:
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-def no_exit(code: int) -> NoReturn:
-    raise AssertionError(f"the worker ended with {code}")
-
-
-def table(lateness_ms: int = 7 * 24 * 3_600_000, registry: CollectorRegistry | None = None) -> SessionCost:
-    app = App("unit", KafkaSettings("127.0.0.1:1"), datadir=Path("nowhere"), partitions=3, store="memory", exit=no_exit)
-    made = SessionCost(app, TOPICS, BOOK, Window(lateness_ms), FoldMetrics(registry or CollectorRegistry()))
-    made.loop = NEVER_RUN
-    return made
+def session_cost(lateness_ms: int = 7 * 24 * 3_600_000, registry: CollectorRegistry | None = None) -> SessionCost:
+    return SessionCost(TOPICS, BOOK, Window(lateness_ms), FoldMetrics(registry or CollectorRegistry()))
 
 
 @dataclass
-class Partition:
+class Stepped:
     """What the runtime does with a partition, one step at a time; `published` is what readers see."""
 
     p: int
-    table: SessionCost
-    part: Part = field(init=False)
+    fold_of: SessionCost
+    store: MemoryStore = field(default_factory=MemoryStore)
+    partition: Partition = field(init=False)
     published: dict[str, dict[bytes, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
     changelog: int = 0
 
     def __post_init__(self) -> None:
         self.recover()
 
-    def recover(self, closed: Closed | None = None) -> None:
+    def recover(self, watermark: Watermark | None = None) -> None:
         """Lose what is in memory, and read the store again."""
-        self.table.lost_partition(self.p)
-        self.table._parts.pop(self.p, None)
-        self.part = Part(Position(0), closed)
-        self.table.recovered_partition(self.p)
-        self.table._parts[self.p] = self.part
+        self.fold_of.lost(self.p)
+        self.partition = Partition(self.p, self.store, Position(0), watermark)
+        self.fold_of.recovered(self.partition)
 
     def fold(self, messages: Sequence[Message]) -> None:
-        self.table.fold(self.p, self.part, messages)
+        self.fold_of.fold(self.partition, messages)
         self.version = messages[-1].offset
 
     def commit(self, *, stored: int | None = None) -> None:
         """Publish a group and store it, or only its first `stored` rows: a torn group, after which memory is lost."""
-        states, self.part.dirty = self.part.dirty, {}
-        rows = [(key, self.table.dump(state)) for key, state in states.items()]
-        for out in self.table.public(self.p, states, self.version):
+        states, self.partition.dirty = self.partition.dirty, {}
+        group = self.fold_of.group(self.partition, states, self.version)
+        for out in group.public:
             for key, value in out.rows:
                 assert value is not None
                 self.publish(out.topic, key, orjson.loads(value))
         self.changelog += 1
-        self.table.store.write(self.p, rows[:stored], self.changelog)
+        torn = group.rows if stored is None else group.rows[:stored]
+        self.store.write(self.p, [*torn, *self.derived(torn)], self.changelog)
+
+    def derived(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """What recovery makes of the rows."""
+        replaced = [(key, self.store.read(self.p, key), row) for key, row in rows]
+        return self.fold_of.derive(self.p, replaced, lambda key: self.store.read(self.p, key))
+
+    def stored(self) -> dict[bytes, bytes]:
+        return dict(self.partition.rows(self.fold_of.is_closed))
 
     def publish(self, topic: str, key: bytes, row: dict[str, Any]) -> None:
         before = self.published[topic].get(key)
@@ -123,11 +122,6 @@ class Partition:
         return [DeadLetter.model_validate(row) for row in self.published[TOPICS.deadletters.name].values()]
 
 
-@pytest.fixture(scope="module")
-def shared_table() -> SessionCost:
-    return table()
-
-
 def messages_of(seed: int, sessions: int) -> tuple[list[Message], Truth]:
     truth = Truth()
     made: list[Message] = []
@@ -144,13 +138,10 @@ def totals(rows: dict[bytes, dict[str, Any]]) -> dict[str, int]:
 
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.data())
-def test_any_split_crash_and_torn_group_gives_the_truth(
-    shared_table: SessionCost, seed: int, data: st.DataObject
-) -> None:
+def test_any_split_crash_and_torn_group_gives_the_truth(seed: int, data: st.DataObject) -> None:
     messages, truth = messages_of(seed, 6)
-    shared_table.store.drop(0)
-    shared_table.data.reset_state()
-    partition = Partition(0, shared_table)
+    fold_of = session_cost()
+    partition = Stepped(0, fold_of)
     position = at = 0
     while position < len(messages):
         step = data.draw(st.integers(1, 7), label="messages folded at once")
@@ -174,24 +165,20 @@ def test_any_split_crash_and_torn_group_gives_the_truth(
     assert totals(partition.rows) == wanted
     assert sum(row["duplicates"] for row in partition.rows.values()) == truth.copies
     assert {name: sum(row[name] for row in partition.hours.values()) for name in COUNTS} == wanted
-    stored = dict(shared_table.rows(0))
-    assert {key: orjson.loads(_row(shared_table, key, raw)) for key, raw in stored.items()} == partition.rows
+    stored = partition.stored()
+    assert {
+        key: orjson.loads(to_row(key, load(key, raw, stored.get))) for key, raw in stored.items() if is_head(key)
+    } == partition.rows
     for row in partition.rows.values():
         SessionHourCost.model_validate(row, strict=True)
     for row in partition.hours.values():
         HourCost.model_validate(row, strict=True)
 
 
-def _row(of: SessionCost, key: bytes, raw: bytes) -> bytes:
-    from tallystream.agents.session_cost.hour_state import to_row
-
-    return to_row(key, of.load(raw))
-
-
 def test_hours_are_the_sum_of_session_hours_over_partitions() -> None:
     messages, truth = messages_of(5, 40)
-    one = table()
-    partitions = [Partition(p, one) for p in range(3)]
+    one = session_cost()
+    partitions = [Stepped(p, one) for p in range(3)]
     for n in range(0, len(messages), 10):
         for p, partition in enumerate(partitions):
             mine = [m for m in messages[n : n + 10] if sum(m.key or b"") % 3 == p]
@@ -212,20 +199,20 @@ def test_hours_are_the_sum_of_session_hours_over_partitions() -> None:
 def test_a_trimmed_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "MAX_CACHE_IDS", 200)
     messages, truth = messages_of(8, 30)
-    partition = Partition(0, table())
+    partition = Stepped(0, session_cost())
     for n in range(0, len(messages), 4):
         partition.fold(messages[n : n + 4])
         partition.commit()
-        assert len(partition.part.cache) <= 30
+        assert len(partition.partition.cache) <= 30
     assert totals(partition.rows)["output"] == sum(line.counts["output"] for line in truth.lines.values())
 
 
 def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
-    partition = Partition(0, table())
+    partition = Stepped(0, session_cost())
     rng = random.Random(1)
     old, new = event(rng, NOW - 2 * HOUR, "o3", "default"), event(rng, NOW, "o3", "default")
     partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])
-    partition.part.closed = b"2026-11-21T13:00:00Z"  # in force from the moment the group is serialised
+    partition.partition.watermark = b"2026-11-21T13:00:00Z"  # in force from the moment the group is serialised
     partition.commit()
     assert len(partition.hours) == len(partition.rows) == 2
     before = dict(partition.hours)
@@ -235,35 +222,35 @@ def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
     assert changed == {"2026-11-21T14:00:00Z"}
     assert [letter.reason for letter in partition.letters] == [Reason.CLOSED]
     seen = len(partition.letters)
-    partition.recover(Closed(b"2026-11-21T13:00:00Z", 2))
-    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])  # seen again: below where the marker came in
-    assert not partition.table._derived[0].letters
+    partition.recover(Watermark(b"2026-11-21T13:00:00Z", 2))
+    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])  # below where the watermark came in
+    assert not partition.fold_of._derived[0].letters
     partition.fold([Message(2, LAPTOP.message([old]), LAPTOP.key)])
     partition.commit()
     assert len(partition.letters) == seen + 1
-    assert partition.table.is_closed(b"codex|s|2026-11-21T12:00:00Z", b"2026-11-21T13:00:00Z")
-    assert not partition.table.is_closed(b"codex|s|2026-11-21T13:00:00Z", b"2026-11-21T13:00:00Z")
+    assert partition.fold_of.is_closed(b"codex|s|2026-11-21T12:00:00Z", b"2026-11-21T13:00:00Z")
+    assert not partition.fold_of.is_closed(b"codex|s|2026-11-21T13:00:00Z", b"2026-11-21T13:00:00Z")
 
 
 def test_metrics_name_what_happened_and_stay_bounded() -> None:
     registry = CollectorRegistry()
-    one = table(registry=registry)
-    registry.register(RuntimeCollector(one, lambda: 3))
-    partition, rng = Partition(0, one), random.Random(2)
+    one = session_cost(registry=registry)
+    engine = Engine(one, MemoryHost(MemoryBroker()), MemoryStore(), source=TOPICS.usage.name, changelog="changelog")
+    registry.register(RuntimeCollector(engine, lambda: 3))
+    partition, rng = Stepped(0, one), random.Random(2)
     late, fine = event(rng, NOW - 3 * HOUR, "o3", "default"), event(rng, NOW, "o3", "default")
     odd = [event(rng, NOW, f"model-{n}", "default") for n in range(MAX_UNPRICED + 20)]
     partition.fold([Message(0, LAPTOP.message([late, fine, fine, *odd]), LAPTOP.key), Message(1, b"?", b"?")])
     partition.commit()
-    one._parts.clear()  # a partition's lag is asked of the consumer, and there is none
     shown = generate_latest(registry).decode()
     for line in (
-        f"tallystream_usage_events_total {2 + len(odd)}.0",
-        "tallystream_duplicate_events_total 1.0",
-        "tallystream_late_events_total 1.0",
+        f"tallystream_worker_usage_events_total {2 + len(odd)}.0",
+        "tallystream_worker_duplicate_events_total 1.0",
+        "tallystream_worker_late_events_total 1.0",
         'tallystream_worker_dead_letters_total{reason="invalid_message"} 1.0',
-        'tallystream_unpriced_requests_total{model="other",provider="other",tier="other"} 20.0',
+        'tallystream_worker_unpriced_requests_total{model="other",provider="other",tier="other"} 20.0',
         "tallystream_worker_rebalances_total 3.0",
-        'tallystream_public_rows_total{kind="session_hours"} 2.0',
+        'tallystream_worker_public_rows_total{kind="session_hours"} 2.0',
     ):
         assert line in shown.splitlines()
-    assert shown.count("tallystream_unpriced_requests_total{") == MAX_UNPRICED + 1
+    assert shown.count("tallystream_worker_unpriced_requests_total{") == MAX_UNPRICED + 1

@@ -12,24 +12,14 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.session_hours import Shelf
 
-from tallystream.agents.session_cost import hour_state
+from tallystream.agents.session_cost import event_ids
 from tallystream.agents.session_cost import sums as s
-from tallystream.agents.session_cost.hour_state import (
-    BLOCK,
-    BLOCKS,
-    Outcome,
-    State,
-    Window,
-    apply,
-    dump,
-    is_late,
-    load,
-    load_buckets,
-    to_row,
-    version_of,
-)
+from tallystream.agents.session_cost.event_ids import BLOCK, MAX_BLOCKS
+from tallystream.agents.session_cost.hour_state import Outcome, State, Window, apply, is_late, to_row
 from tallystream.agents.session_cost.parse import Event
+from tallystream.agents.session_cost.state_rows import is_head, load, load_buckets, public_row, version_of
 from tallystream.schemas.errors import Reason, UnfitError
 from tallystream.schemas.hours import HOUR_MS, HOUR_NS, hour_iso
 from tallystream.schemas.rows import SessionHourCost
@@ -85,7 +75,7 @@ def test_totals_do_not_depend_on_order_nor_on_copies(events: list[Made], rng: ra
     rng.shuffle(shuffled)
     outcomes = fold(other, shuffled)
     assert one.buckets == other.buckets
-    assert one.seen == other.seen
+    assert one.ids.seen == other.ids.seen
     assert outcomes == {Outcome.COUNTED: len(events), Outcome.DUPLICATE: len(events)}
     assert (one.duplicates, other.duplicates) == (0, len(events))
 
@@ -115,12 +105,20 @@ def test_load_gives_back_what_dump_took(events: list[Made], version: int) -> Non
     state = fresh()
     fold(state, events)
     state.version = version
-    raw = dump(state)
-    back = load(raw)
-    assert dump(back) == raw
+    shelf = Shelf()
+    shelf.put(KEY, state)
+    raw, back, again = shelf.rows[KEY], shelf.get(KEY), Shelf()
+    again.rows = dict(shelf.rows)
+    again.put(KEY, back)
+    assert again.rows == shelf.rows, "nothing else is written again"
     assert version_of(raw) == version
-    assert load_buckets(raw) == state.buckets == back.buckets
-    assert (back.seen, back.size) == (state.seen, state.size)
+    assert load_buckets(KEY, raw, shelf.rows.get) == state.buckets == back.buckets
+    assert (back.ids.seen, list(back.ids), back.ids.floor) == (state.ids.seen, list(state.ids), state.ids.floor)
+    assert (back.client, back.provider, back.duplicates) == (state.client, state.provider, state.duplicates)
+    assert back.size == state.size
+    assert public_row(KEY, raw, shelf.rows.get) == to_row(KEY, state)
+    assert [key for key in shelf.rows if is_head(key)] == [KEY]
+    assert all(key.rpartition(b"|")[2] == KEY.rpartition(b"|")[2] for key in shelf.rows), "all expire with their hour"
     assert back.carried == {key: tuple(sums) for key, sums in state.buckets.items()}
 
 
@@ -128,16 +126,20 @@ def test_load_gives_back_what_dump_took(events: list[Made], version: int) -> Non
 def test_a_state_that_was_put_away_goes_on_as_if_it_had_not(events: list[Made], stops: set[int]) -> None:
     with blocks_of(4, 2):
         straight, stopping = fresh(), fresh()
+        shelf, other = Shelf(), Shelf()
         for n, event in enumerate(events):
             if n in stops:
-                stopping = load(dump(stopping))
+                shelf.put(KEY, stopping)
+                stopping = shelf.get(KEY)
             assert fold(straight, [event]) == fold(stopping, [event])
-    assert dump(straight) == dump(stopping)
+        shelf.put(KEY, stopping)
+        other.put(KEY, straight)
+    assert shelf.rows == other.rows
 
 
 @contextmanager
 def blocks_of(size: int, number: int) -> Iterator[None]:
-    with mock.patch.object(hour_state, "BLOCK", size), mock.patch.object(hour_state, "BLOCKS", number):
+    with mock.patch.object(event_ids, "BLOCK", size), mock.patch.object(event_ids, "MAX_BLOCKS", number):
         yield
 
 
@@ -162,11 +164,11 @@ def test_nothing_counts_twice_however_little_is_remembered(offers: list[tuple[in
                 counted.append(ident)
         assert len(counted) == len(set(counted)) == sum(sums[s.REQUESTS] for sums in state.buckets.values())
         assert len(state.ids) < 16
-        assert set(state.ids) == state.seen
+        assert set(state.ids) == state.ids.seen
 
 
 def test_at_least_4096_ids_are_remembered_and_memory_is_bounded() -> None:
-    assert BLOCK * BLOCKS == 4096
+    assert BLOCK * MAX_BLOCKS >= 4096
     state = fresh()
 
     def offer(n: int) -> Outcome:
@@ -177,7 +179,47 @@ def test_at_least_4096_ids_are_remembered_and_memory_is_bounded() -> None:
     assert {offer(n) for n in range(20_000 - 4096, 20_000)} == {Outcome.DUPLICATE}
     assert {offer(n) for n in range(10_000)} == {Outcome.BEYOND_DEDUPE}
     assert state.buckets["m", None, None, "b", "{}"][s.REQUESTS] == 20_000
-    assert len(dump(state)) < 40_000
+    shelf = Shelf()
+    shelf.put(KEY, state)
+    assert len(shelf.rows) == MAX_BLOCKS + 2, "head, bucket, blocks"
+    assert len(shelf.rows[KEY]) < 300
+    back = shelf.get(KEY)
+    assert (back.ids.seen, back.ids.floor, back.ids.newest) == (state.ids.seen, state.ids.floor, state.ids.newest)
+
+
+def test_a_long_session_hour_costs_less_than_a_megabyte() -> None:
+    """4,096 events, each in a group of its own: what is written grows with what changes, not with what was."""
+    state, shelf = State("codex", "openai"), Shelf()
+    rng = random.Random(3)
+    key = f"codex-7f3a|{rng.getrandbits(128):032x}|{hour_iso(HOUR)}".encode()
+    attribution = orjson.dumps({"repo": "acme/app", "team": "platform", "user": "u_0123456789abcdef"}).decode()
+    for n in range(4096):
+        event: Event = (
+            rng.getrandbits(64), START + n * 10**9, "gpt-5.1-codex", None, None, rng.randrange(20_000),
+            rng.randrange(300_000), 0, 0, rng.randrange(4000), rng.randrange(400), 0, None, 0,
+        )  # fmt: skip
+        assert apply(state, event, rng.randrange(10**11), "0.2.3-2cbbd406", attribution, False) is Outcome.COUNTED
+        state.version = n
+        shelf.put(key, state)
+    positions = 4096 * len(b"\0position4096 1795300000123")
+    assert shelf.written + positions < 1_000_000
+    assert shelf.get(key).ids.seen == state.ids.seen
+
+
+def test_a_chain_of_blocks_that_is_broken_forgets_and_doubles_nothing() -> None:
+    """A block that is missing makes older events too old to be judged; it never makes them count again."""
+    state, shelf = fresh(), Shelf()
+    events: list[Event] = [(n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0) for n in range(10 * BLOCK)]
+    for event in events:
+        apply(state, event, 1, "b", "{}", False)
+    shelf.put(KEY, state)
+    for name in [name for name in shelf.rows if b"|i" in name]:
+        broken = Shelf()
+        broken.rows = {key: row for key, row in shelf.rows.items() if key != name}
+        back = broken.get(KEY)
+        assert {apply(back, event, 1, "b", "{}", False) for event in events} <= {
+            Outcome.DUPLICATE, Outcome.BEYOND_DEDUPE,
+        }  # fmt: skip
 
 
 def test_a_row_that_is_full_takes_no_new_bucket_and_stays_small_enough() -> None:
@@ -191,22 +233,27 @@ def test_a_row_that_is_full_takes_no_new_bucket_and_stays_small_enough() -> None
         if outcome is Outcome.ROW_FULL:
             refused += 1
             assert state.size == before
-            assert n not in state.seen
+            assert n not in state.ids.seen
     counted = len(state.buckets)
     assert counted > 50
     assert refused == 3000 - counted
     assert len(to_row(KEY, state)) < 800_000
-    assert len(dump(state)) < 800_000
+    shelf = Shelf()
+    shelf.put(KEY, state)
+    assert shelf.largest < 800_000
     full: Event = (10**6, START, f"0000{nasty}"[:256], nasty, nasty, 1, 0, 0, 0, 0, 0, 0, None, 0)
     assert apply(state, full, 1, "b", attribution, False) is Outcome.COUNTED, "buckets that are there go on counting"
-    assert load(dump(state)).size == state.size
+    shelf.put(KEY, state)
+    assert shelf.get(KEY).size == state.size
 
 
 def test_sums_larger_than_64_bits_are_kept() -> None:
     state = fresh()
     event: Event = (1, START, "m", None, None, 2**39, 0, 0, 0, 0, 0, 0, 10**21, 0)
     apply(state, event, 10**40, "b", "{}", False)
-    assert load(dump(state)).buckets == state.buckets
+    shelf = Shelf()
+    shelf.put(KEY, state)
+    assert shelf.get(KEY).buckets == state.buckets
     (bucket,) = orjson.loads(to_row(KEY, state))["buckets"]
     assert bucket["cost_usd"] == str(10**28)
     assert bucket["reported_cost_usd"] == "1000000000"
@@ -246,14 +293,14 @@ def test_verdicts_follow_the_message_alone(at: int, append_ms: int, lateness: in
         Reason.TOO_LATE if too_late else Reason.FROM_THE_FUTURE if future else Reason.CLOSED if hour < closed else None
     )
     assert verdict is expected
-    marker = window.marker(append_ms)
-    assert (hour_iso(hour).encode() < marker) == (too_late and hour < window.first_open_hour(append_ms))
+    watermark = window.watermark(append_ms)
+    assert (hour_iso(hour).encode() < watermark) == (too_late and hour < window.first_open_hour(append_ms))
 
 
 @given(st.integers(0, 2**43), st.integers(0, 2**43), st.integers(0, WEEK))
-def test_markers_rise_with_append_time(one: int, other: int, lateness: int) -> None:
+def test_watermarks_rise_with_append_time(one: int, other: int, lateness: int) -> None:
     window = Window(lateness)
-    assert (one <= other) <= (window.marker(one) <= window.marker(other))
+    assert (one <= other) <= (window.watermark(one) <= window.watermark(other))
 
 
 def test_the_edges_of_an_hour() -> None:
@@ -269,5 +316,7 @@ def test_the_edges_of_an_hour() -> None:
 
 
 def test_a_row_of_another_format_is_refused() -> None:
+    shelf = Shelf()
+    shelf.put(KEY, fresh())
     with pytest.raises(UnfitError, match="format 9"):
-        load(b"\x09" + dump(fresh())[1:])
+        load(KEY, b"\x09" + shelf.rows[KEY][1:], shelf.rows.get)

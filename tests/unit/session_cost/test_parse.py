@@ -63,6 +63,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "service_tier": st.one_of(st.none(), short),
     "speed": st.one_of(st.none(), short),
     "reported_cost_usd": st.one_of(st.none(), money),
+    "basis": st.sampled_from([None, "aggregate", "guess"]),
+    "seen_by": st.one_of(st.none(), st.lists(short, max_size=10)),
     "prompt": short,
 }
 
@@ -196,10 +198,10 @@ def test_a_deep_message_is_no_way_in() -> None:
         ({"session_id": "s" * 257}, "session_id exceeds 256 bytes"),
         ({"session_id": ""}, "session_id is empty"),
         ({"connection_id": "é" * 129}, "connection_id exceeds 256 bytes"),
-        ({"client": "cobol"}, "client is none that we know"),
+        ({"client": "c" * 257}, "client exceeds 256 bytes"),
         ({"events": []}, "events is not a list of 1 to 512"),
         ({"events": [EVENT] * 513}, "events is not a list of 1 to 512"),
-        ({"attribution": {"team": "t" * 13_000}}, "attribution exceeds 12288 bytes"),
+        ({"attribution": {"team": "t" * 15_000}}, "attribution exceeds 14336 bytes"),
         ({"attribution": {"team": 1}}, "attribution has a value that is not a text"),
         ({"prompt": "secret"}, "the message has fields that UsageBatch has not"),
         ({"provider": None}, "provider is not a text"),

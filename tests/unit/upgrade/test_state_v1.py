@@ -1,8 +1,7 @@
 """State written by an older version is read by this one, to the last event id: nothing recovers from scratch.
 
 `tests/fixtures/state-v1` was written once, by the version that first had this format, and is never written again; a
-new format gets a folder of its own beside it, and this test another case. `python -m tests.unit.upgrade.write DIR`
-writes one.
+new format gets a folder of its own beside it.
 """
 
 from __future__ import annotations
@@ -11,11 +10,17 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.session_hours import Shelf
 
-from tallystream.agents.session_cost import hour_state
-from tallystream.streams.runtime.changelog import CLOSED, POSITION, Closed, Position, replay, reserved
+from tallystream.agents.session_cost import hour_state, state_rows
+from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, replay, reserved
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+
+
+def nothing_else(_key: bytes) -> bytes | None:
+    """A state of this format needs no other rows."""
+    return None
 
 
 def changelog(name: str) -> list[tuple[bytes, bytes | None]]:
@@ -36,25 +41,31 @@ def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
         if reserved(key) or value is None:
             continue
         seen.add(key.decode())
-        state = hour_state.load(value)
+        state = state_rows.load(key, value, nothing_else)
         want = expected[key.decode()]
         assert json.loads(hour_state.to_row(key, state)) == want["row"]
         assert [f"{ident:016x}" for ident in state.ids] == want["ids"]
-        assert (state.version, state.newest, state.floor) == (want["version"], want["newest"], want["floor"])
-        assert hour_state.version_of(value) == want["version"]
-        assert hour_state.load(hour_state.dump(state)).ids == state.ids
+        newest = max(want["newest"])
+        assert (state.version, state.ids.newest, state.ids.floor) == (want["version"], newest, want["floor"])
+        assert state_rows.version_of(value) == want["version"]
+        assert json.loads(state_rows.public_row(key, value, nothing_else)) == want["row"]
+        shelf = Shelf()
+        shelf.put(key, state)
+        back = shelf.get(key)
+        assert (list(back.ids), back.ids.floor) == (list(state.ids), state.ids.floor)
+        assert hour_state.to_row(key, back) == hour_state.to_row(key, state)
     assert seen == expected.keys()
 
 
 def test_the_changelog_recovers_to_the_same_positions_and_markers(folder: str) -> None:
     expected = json.loads((FIXTURES / folder / "expected.json").read_text())
-    replayed = replay(changelog(folder), lambda _: None, hour_state.version_of, set())
-    assert (replayed.stale, replayed.foreign) == (0, 0)
-    position, closed = replayed.rows[POSITION], replayed.rows[CLOSED]
+    replayed = replay(changelog(folder), nothing_else, state_rows.version_of, set())
+    assert (replayed.zombies, replayed.unknown) == (0, 0)
+    position, closed = replayed.rows[POSITION], replayed.rows[WATERMARK]
     assert position is not None
     assert closed is not None
-    assert list(Position.decode(position)) == expected["position"]
-    marker, since = Closed.decode(closed)
-    assert [marker.decode(), since] == expected["closed"]
+    assert Position.decode(position) == Position(*expected["position"])
+    value, since = Watermark.decode(closed)
+    assert [value.decode(), since] == expected["closed"]
     kept = {key.decode() for key, value in replayed.rows.items() if value is not None and not reserved(key)}
     assert kept == set(expected["kept"])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tallystream.schemas.errors import UnreachableError
+from tallystream.schemas.errors import MismatchError, UnreachableError
 from tallystream.schemas.status import Detail, GatewayStatus, PollerStatus, SinkStatus
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ POLL = 0.1
 GATEWAY_HOLDS = {
     "requests_in_progress": "requests being answered",
     "quarantine_requests": "requests in quarantine",
+    "spool_files_unopened": "spool files that cannot be opened now",
     "spool_messages": "messages in the spool",
 }
 """What a gateway must have been seen without, in this order, for each can still feed the next: fields of its status."""
@@ -78,6 +79,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
     Raises:
         UnreachableError: not within `seconds`; the message says what was still behind.
+        MismatchError: everything that there is has been counted, and acknowledged messages are missing.
 
     """
     from tallystream.supervisor.ops_client import session
@@ -92,10 +94,16 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
     try:
         async with asyncio.timeout(seconds):
             async with session() as http:
-                await _gateways(http, find, note)
+                damaged = await _gateways(http, find, note)
                 await _worker(kafka, topics, note)
                 await _days(http, kafka, topics, find, note)
                 await _sinks(http, kafka, topics, find, note)
+            if damaged:
+                raise MismatchError(
+                    f"caught up, but {damaged:,} damaged spool files are set aside: what could not be read of them is"
+                    " missing from the tables",
+                    "`tallystream spool list` shows them, `tallystream spool recover FILE` settles them",
+                )
     except TimeoutError:
         raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
@@ -106,8 +114,11 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 # -- gateways
 
 
-async def _gateways(http: ClientSession, find: Find, note: Note) -> None:
-    """Wait until each gateway has nothing left. One that is restarted meanwhile has another URL, and the same spool."""
+async def _gateways(http: ClientSession, find: Find, note: Note) -> int:
+    """Wait until each gateway has nothing left; return how many damaged spool files they have set aside.
+
+    One that is restarted meanwhile has another URL, and the same spool.
+    """
     urls = find().gateways
     seen: dict[str, set[str]] = {name: set() for name in urls}
     for name, without in seen.items():
@@ -118,6 +129,18 @@ async def _gateways(http: ClientSession, find: Find, note: Note) -> None:
             note(behind)
             await asyncio.sleep(POLL)
             urls = find().gateways
+    # Gateways on one volume see the same files.
+    return max([await _damaged(http, url) for url in urls.values()], default=0)
+
+
+async def _damaged(http: ClientSession, ops_url: str) -> int:
+    from tallystream.supervisor.ops_client import read_report
+
+    try:
+        detail = (await read_report(http, ops_url)).detail
+    except UnreachableError:
+        return 0
+    return detail.spool_files_damaged if isinstance(detail, GatewayStatus) else 0
 
 
 async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: set[str]) -> str | None:
@@ -141,27 +164,41 @@ async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: s
 
 
 async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
-    """Wait until the worker's positions have passed the ends the usage topic has now; then the rows are published."""
+    """Wait until the worker has passed the ends its topics have now; then the rows are published.
+
+    Calls come before usage, which they become; the worker's position there does not pass a call that is held.
+    """
+    await _passed(kafka, topics.worker_app, topics.calls.name, note)
+    while True:
+        await _passed(kafka, topics.worker_app, topics.usage.name, note)
+        try:
+            if await _readable(kafka, topics.session_hour_rows.name):
+                return
+            note(f"there is no topic {topics.session_hour_rows.name}")
+        except UnreachableError as exc:
+            note(exc.message)
+        await asyncio.sleep(POLL)
+
+
+async def _passed(kafka: KafkaSettings, group: str, topic: str, note: Note) -> None:
+    """Wait until a group's positions have passed the ends that a topic has now."""
     from tallystream.streams.kafka.lag import GroupLag
 
-    note("Kafka does not tell the end of the usage topic")
+    note(f"Kafka does not tell the end of the topic {topic}")
     goal: dict[int, int] | None = None
     while True:
         try:
-            async with GroupLag(kafka, topics.worker_app, topics.usage.name) as lag:
+            async with GroupLag(kafka, group, topic) as lag:
                 while now := await lag.read():
+                    if lost := words_of_lost(now):
+                        raise MismatchError(lost, "`tallystream doctor` says where, and how to go on")
                     goal = {one.partition: one.end for one in now} if goal is None else goal
                     behind = still_behind(goal, now)
                     if behind is None:
-                        break
+                        return
                     note(behind)
                     await asyncio.sleep(POLL)
-            if not now:
-                note(f"there is no topic {topics.usage.name}")
-            elif await _readable(kafka, topics.session_hour_rows.name):
-                return
-            else:
-                note(f"there is no topic {topics.session_hour_rows.name}")
+            note(f"there is no topic {topic}")
         except UnreachableError as exc:
             note(exc.message)
         await asyncio.sleep(POLL)
@@ -175,11 +212,18 @@ async def _readable(kafka: KafkaSettings, topic: str) -> bool:
         return reader.extent.exists
 
 
+def words_of_lost(now: list[PartitionLag]) -> str | None:
+    """Return in words what was removed before it was counted, None when nothing was."""
+    if not (lost := sum(one.lost for one in now)):
+        return None
+    return f"{lost:,} messages of the usage topic were removed before they were counted: the tables lack them"
+
+
 def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
     """Return in words what is missing up to the goal's offsets, None when nothing is."""
     beyond = [one.partition for one in now if one.beyond]
     if beyond:
-        return f"the worker's position is past the end of partition {beyond[0]}: the usage topic was made anew"
+        return f"the worker's position is past the end of partition {beyond[0]}: the topic was made anew"
     missing = {
         one.partition: goal[one.partition] - max(one.committed if one.committed is not None else one.begin, one.begin)
         for one in now
@@ -243,11 +287,11 @@ def _sink(name: str, status: SinkStatus, goal: Offsets, seen_without: set[str]) 
 
 async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offsets:
     """Return where topics end; those that do not exist are left out."""
-    from tallystream.streams.kafka.follower import Tail
+    from tallystream.streams.kafka.follower import TopicFollower
 
     while True:
         try:
-            async with Tail(kafka, topics, {}) as tail:
+            async with TopicFollower(kafka, topics, {}) as tail:
                 return tail.ends()
         except UnreachableError as exc:
             note(exc.message)

@@ -27,6 +27,10 @@ OpsPort = Annotated[
 def gateway(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="OTLP/HTTP port.")] = 4318,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option("--grpc-port", min=0, max=65535, help="OTLP/gRPC port; the one before --port, 0 for none."),
+    ] = None,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
@@ -35,14 +39,22 @@ def gateway(
         Path | None, typer.Option("--run-file", hidden=True, help="/readyz on --port is red until this file exists.")
     ] = None,
 ) -> None:
-    """Take telemetry over OTLP/HTTP and put it on Kafka.
+    """Take telemetry over OTLP/HTTP and OTLP/gRPC and put it on Kafka.
 
     Answers 200 only for what Kafka has acknowledged or the local spool has on disk. SIGTERM finishes what is in flight.
     """
     from tallystream.components import gateway as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, _cluster(settings, embedded), host=host, port=port, ops_port=ops_port, run_file=run_file)
+    component.run(
+        settings,
+        _cluster(settings, embedded),
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        ops_port=ops_port,
+        run_file=run_file,
+    )
 
 
 def worker(
@@ -51,6 +63,13 @@ def worker(
         str,
         typer.Option("--instance", help="Name of this worker, stable across restarts and unlike every other's."),
     ] = "",
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Go on although usage messages are gone that were not counted: they are counted as lost.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
     embedded: Embedded = None,
@@ -59,7 +78,13 @@ def worker(
     from tallystream.components import worker as component
 
     settings = settings_from(data_dir, kafka)
-    component.run(settings, _cluster(settings, embedded), ops_port=ops_port, instance=instance or socket.gethostname())
+    component.run(
+        settings,
+        _cluster(settings, embedded),
+        ops_port=ops_port,
+        instance=instance or socket.gethostname(),
+        accept_loss=accept_loss,
+    )
 
 
 def exporter(

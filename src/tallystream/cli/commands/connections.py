@@ -21,12 +21,12 @@ from tallystream.cli.options import (
 )
 from tallystream.cli.output.connection_table import entry_document, issued_document, listing_table
 from tallystream.cli.output.text import stamp, visible
-from tallystream.schemas.errors import MismatchError, UnreachableError
+from tallystream.schemas.errors import MismatchError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from tallystream.cli.output.client_config import Endpoints
-    from tallystream.schemas.connections import Connection, Signal
+    from tallystream.schemas.connections import Connection, Quota, Signal
     from tallystream.settings.settings import Settings
+    from tallystream.streams.connections.client_config import Endpoints
     from tallystream.streams.connections.registry import Connections, Issued, Listing, Synced
 
 HELP = """
@@ -64,6 +64,16 @@ def create(
     bearer: Annotated[
         bool, typer.Option("--bearer", help="Also require a bearer secret, which is made and shown once.")
     ] = False,
+    quota: Annotated[
+        str | None,
+        typer.Option(
+            "--quota",
+            metavar="NAME=N,...",
+            help="Limits of its own, beyond which it is answered 429: requests, bytes, dead_letters (a second),"
+            " held_bytes; 0 is no limit.",
+            show_default="the gateway's settings",
+        ),
+    ] = None,
     endpoint_url: EndpointUrl = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
@@ -74,8 +84,28 @@ def create(
 
     settings = settings_from(data_dir, kafka)
     registry = _registry(settings)
-    issued = run(registry.create(provider, name=name, ingest_id=ingest_id, bearer=bearer))
+    limits = None if quota is None else _quota(quota)
+    issued = run(registry.create(provider, name=name, ingest_id=ingest_id, bearer=bearer, quota=limits))
     _show_issued(settings, issued, endpoint_url, json=json)
+
+
+def _quota(text: str) -> Quota:
+    """Return the quota that `requests=100,bytes=8388608` says.
+
+    Raises:
+        UsageError: it names something else, or a number that is none.
+
+    """
+    from pydantic import ValidationError
+
+    from tallystream.schemas.connections import Quota
+
+    pairs = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    try:
+        return Quota.model_validate_strings(pairs)
+    except ValidationError:
+        names = ", ".join(Quota.model_fields)
+        raise UsageError(f"--quota {text!r} is not a quota", f"NAME=NUMBER,... of {names}") from None
 
 
 def rotate(
@@ -153,8 +183,8 @@ def check(
 
     A connection id alone cannot be tested, for its secret is stored nowhere: you are told when it last sent instead.
     """
-    from tallystream.cli.output.client_config import Endpoints
     from tallystream.cli.output.progress import run
+    from tallystream.streams.connections.client_config import Endpoints
 
     settings = settings_from(data_dir, kafka)
     listing, synced = run(_both(_registry(settings)))
@@ -221,7 +251,7 @@ def _now() -> datetime:
 def _endpoints(settings: Settings, endpoint_url: str | None) -> tuple[str, str | None, bool]:
     """Return (http, grpc, whether that is known rather than assumed) of the gateway for this cluster."""
     from tallystream.cli.options import read_run
-    from tallystream.cli.output.client_config import DEFAULT_HTTP
+    from tallystream.streams.connections.client_config import DEFAULT_HTTP
 
     if endpoint_url is not None:
         return endpoint_url.rstrip("/"), None, True
@@ -243,7 +273,7 @@ def _gateway(settings: Settings, endpoint_url: str | None) -> str:
 
 def _show_issued(settings: Settings, issued: Issued, endpoint_url: str | None, *, json: bool) -> None:
     """Print what was made. This is the only time the secrets are shown."""
-    from tallystream.cli.output.client_config import Endpoints
+    from tallystream.streams.connections.client_config import Endpoints
 
     http, grpc, known = _endpoints(settings, endpoint_url)
     connection = issued.connection

@@ -128,7 +128,7 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
                 style="yellow",
             )
         if shown.skipped:
-            err_console.print(f"{shown.skipped} records are no cost rows and were left out.", style="yellow")
+            err_console.print(f"{shown.skipped} records are not cost rows and were left out.", style="yellow")
         if form in ("json", "csv"):
             assert isinstance(shown, Table)
             if form == "json":

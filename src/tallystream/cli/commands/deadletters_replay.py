@@ -62,7 +62,7 @@ def replay(
     from tallystream.streams.service.clock import SystemClock
 
     if reason is not None and reason not in list(Reason):
-        raise UsageError(f"there is no reason {reason!r}", f"reasons: {', '.join(Reason)}")
+        raise UsageError(f"{reason!r} is not a valid reason", f"reasons: {', '.join(Reason)}")
     settings = settings_from(data_dir, kafka)
     reach, now = cluster(settings), SystemClock().now_ns()
     first = None if since is None else parse_when(since, now, "--since")
@@ -117,5 +117,5 @@ def _read(reach: KafkaSettings, topic: str) -> dict[str, DeadLetter]:
         else:
             found[letter.source] = letter
     if unreadable:
-        err_console.print(f"{unreadable} records are no dead letters and were left out.", style="yellow")
+        err_console.print(f"{unreadable} records are not dead letters and were left out.", style="yellow")
     return found

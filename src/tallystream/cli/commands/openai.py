@@ -55,7 +55,7 @@ def explore(
     from tallystream.schemas import exact
 
     if key not in (None, "api", "admin", "session"):
-        raise UsageError(f"there is no kind of key {key!r}", "kinds: api, admin, session")
+        raise UsageError(f"{key!r} is not a valid kind of key", "kinds: api, admin, session")
     settings = settings_from(data_dir)
     asked = endpoint(path, dict(_named(one) for one in param or ()), key, data)
     found = asyncio.run(ask(client_config(settings), tokens(settings), asked, blueprint))
@@ -89,7 +89,7 @@ def explore(
 def _named(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise UsageError(f"{text!r} is no parameter", "write --param name=expression")
+        raise UsageError(f"{text!r} is not a valid parameter", "write --param name=expression")
     return name, value
 
 

@@ -8,12 +8,13 @@ import typer
 
 from tallystream.cli.commands.components import Embedded, OpsPort
 from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, err_console, settings_from
+from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from tallystream.streams.poller.errors import PollError
-    from tallystream.streams.poller.round import Round
+    from tallystream.streams.poller.poll_run import PollResult
 
 
 def poller(
@@ -24,6 +25,10 @@ def poller(
     once: Annotated[
         bool, typer.Option("--once", help="Poll everything once and exit: 1 when a resource failed. For cron.")
     ] = False,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option("--resource", metavar="R", help="With --once: poll this resource alone. May be given again."),
+    ] = None,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
@@ -33,10 +38,12 @@ def poller(
     """Poll what OpenAI reports: usage, costs, models. Run several: one polls, the others stand by.
 
     Needs TALLYSTREAM_OPENAI_API_TOKEN (and TALLYSTREAM_OPENAI_ADMIN_TOKEN for /organization/*). A failed poll changes
-    nothing and is tried again; a bucket that OpenAI restates replaces the one before.
+    nothing and is tried again within minutes; a bucket that OpenAI restates replaces the one before.
     """
     from tallystream.components import poller as component
 
+    if resource and not once:
+        raise UsageError("--resource goes with --once", "a poller that runs on polls all resources of its file")
     settings = settings_from(data_dir, kafka)
     if backfill is not None:
         settings = settings.model_copy(update={"openai_backfill": backfill})
@@ -46,7 +53,7 @@ def poller(
         if not once:
             component.run(settings, at, ops_port=ops_port, progress=bars)
             return
-        result = component.run_once(settings, at, bars)
+        result = component.run_once(settings, at, bars, resource or ())
     finally:
         if bars:
             bars.stop()
@@ -54,7 +61,7 @@ def poller(
         _report(result, as_json=as_json)
 
 
-def _report(result: Round, *, as_json: bool) -> None:
+def _report(result: PollResult, *, as_json: bool) -> None:
     """Say what came of one round; a failed resource makes the exit code 1."""
     failures = {
         name: {"reason": failure.why.value, "message": failure.message, "hint": failure.hint}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tallystream.agents.port_sink.blueprints import Blueprint
-    from tallystream.agents.port_sink.blueprints.sync import Difference
+    from tallystream.agents.port_sink.blueprints.sync import BlueprintDifference
     from tallystream.settings.settings import Settings
 
 HELP = """
@@ -65,7 +65,7 @@ def apply(
 ) -> None:
     """Make Port's blueprints hold what ours do: create what is missing, change what differs, remove nothing."""
     from tallystream.agents.port_sink.blueprints import sync
-    from tallystream.agents.port_sink.port.client import Client
+    from tallystream.agents.port_sink.port.client import PortClient
 
     settings = settings_from(data_dir)
     ours = _ours(settings)
@@ -75,7 +75,7 @@ def apply(
         _show(found, json=False, applied=False)
         typer.confirm("Change this in Port?", abort=True)
 
-    async def change(client: Client) -> list[Difference]:
+    async def change(client: PortClient) -> list[BlueprintDifference]:
         return await sync.apply(client, ours, theirs)
 
     if found:
@@ -167,18 +167,18 @@ def _ours(settings: Settings) -> dict[str, Blueprint]:
 
 def _with_client(settings: Settings, work: Any) -> Any:
     """Run `work(client)` with a client of Port's."""
-    from tallystream.agents.port_sink.port.client import Client
+    from tallystream.agents.port_sink.port.client import PortClient
     from tallystream.cli.output.progress import run
     from tallystream.components.sink import client_config
 
     async def working() -> Any:
-        async with Client(client_config(settings)) as client:
+        async with PortClient(client_config(settings)) as client:
             return await work(client)
 
     return run(working())
 
 
-def _show(found: Sequence[Difference], *, json: bool, applied: bool) -> None:
+def _show(found: Sequence[BlueprintDifference], *, json: bool, applied: bool) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -14,7 +14,7 @@ import jq
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.openai import complete
-from tallystream.agents.port_sink.mapping import Failure, Mapper, Repair, default_text
+from tallystream.agents.port_sink.mapping import Failure, Mapper, MappingRepair, default_text
 from tallystream.agents.port_sink.mapping.entities import Entity, rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.agents.port_sink.mapping.model import ResourceMapping
@@ -22,20 +22,22 @@ from tallystream.agents.port_sink.mapping.program import first_line
 from tallystream.cli.options import console
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError, TallystreamError, UsageError
+from tallystream.schemas.openai import BUCKETED, bucket_name
+from tallystream.schemas.openai import at as openai_at
 from tallystream.streams.poller.params import Moment, Params
 
 DAY = 86_400
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MappingTest:
     """What came out: `records` is how many there were, failures come with the index of theirs."""
 
     kind: str
     records: int
     entities: Sequence[tuple[int, Entity]]
     failures: Sequence[tuple[int, Failure]]
-    repairs: Sequence[Repair]
+    repairs: Sequence[MappingRepair]
     params: Mapping[str, Any]
     notes: Sequence[str]
 
@@ -57,7 +59,7 @@ class Outcome:
         }
 
 
-def run(file: Path, sample: Path, kind: str | None) -> Outcome:
+def run(file: Path, sample: Path, kind: str | None) -> MappingTest:
     """Map a sample.
 
     Raises:
@@ -69,20 +71,26 @@ def run(file: Path, sample: Path, kind: str | None) -> Outcome:
     answer = _sample(sample)
     resource = _resource(mapper, kind)
     rows, notes = _records(answer, resource)
+    meta = {"resource": resource.kind, "query": "0" * 16, "bucket": "current"}
+    metas = [meta | _times(row) for row in rows]
+    if resource.kind.startswith(BUCKETED) and not mapper.reads_buckets(resource.kind):
+        found_rows = [(one, about) for row, about in zip(rows, metas, strict=True) for one in _rows(row)]
+        rows, metas = [row for row, _ in found_rows], [about for _, about in found_rows]
     rows = complete(resource.kind, rows)
     known = blueprints.load(session_hours=True)
     for name in sorted(mapper.blueprints() - known.keys()):
         known[name] = {"identifier": name, "schema": {"properties": {}}}
-        notes.append(f"{name} is no blueprint of ours: required properties and dates are not checked here")
-    meta = {"resource": resource.kind, "query": "0" * 16, "bucket": "current"}
-    mapped = mapper.run(resource.kind, [(row, meta) for row in rows], rules(known))
+        notes.append(f"{name} is not one of our blueprints: required properties and dates are not checked here")
+    mapped = mapper.run(resource.kind, list(zip(rows, metas, strict=True)), rules(known))
     found = collisions(mapped.entities, mapped.failures)
     params, wrong = _params(resource)
     repairs = [one for one in mapper.repairs if ": " not in one.where or one.where.startswith(f"{resource.kind}: ")]
-    return Outcome(resource.kind, len(rows), found.entities, found.failures, repairs, params, [*notes, *wrong])
+    if rows and not found.entities and not found.failures:
+        notes.append(f"the mapping makes nothing of any of the {len(rows)} records: look at its query and itemsToParse")
+    return MappingTest(resource.kind, len(rows), found.entities, found.failures, repairs, params, [*notes, *wrong])
 
 
-def show(outcome: Outcome) -> None:
+def show(outcome: MappingTest) -> None:
     """Print it for people."""
     from rich.syntax import Syntax
     from rich.text import Text
@@ -150,6 +158,26 @@ def _records(answer: Any, resource: ResourceMapping) -> tuple[list[Any], list[st
             return found, []
         return [answer], [f"there is no list at {path}: the sample is taken as one record"]
     return (answer, []) if isinstance(answer, list) else ([answer], [])
+
+
+def _rows(bucket: Any) -> list[Any]:
+    """Return the rows of a bucket, which are the records the sink has; what is not a bucket is a row already."""
+    results = bucket.get("results") if isinstance(bucket, dict) else None
+    return results if isinstance(results, list) else [bucket]
+
+
+def _times(bucket: Any) -> dict[str, Any]:
+    """Return what expressions see of a bucket's times in `$record`, as the sink has it."""
+    if not isinstance(bucket, dict):
+        return {}
+    start, end = bucket.get("start_time"), bucket.get("end_time")
+    if type(start) is not int or type(end) is not int:
+        return {}
+    times = {"starts_at": start, "ends_at": end, "polled_at": int(time.time())}
+    return {
+        "bucket": bucket_name(start, end - start),
+        **{name: f"{openai_at(seconds):%Y-%m-%dT%H:%M:%SZ}" for name, seconds in times.items()},
+    }
 
 
 def _at(path: str, answer: Any) -> Any:

@@ -48,6 +48,9 @@ def wait(
 ) -> None:
     """Wait until the tables hold everything that gateways had acknowledged when this began; exit 3 when they do not.
 
+    Exit 4: everything that there is has been counted, and some that was acknowledged is missing for good (removed by
+    retention before it was counted, or in a damaged spool).
+
     Caught up means: no gateway has anything in its spool, in quarantine or in the middle of an answer; after that, the
     worker has counted and published all that was on the usage topic, and the rows topic can be read. Where a poller
     runs, openai.days then says what OpenAI's records do. Where a Port sink runs, it has read all of that, and Port has

@@ -26,7 +26,7 @@ def parse_duration(text: str, option: str) -> timedelta:
             return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
         except OverflowError:
             pass
-    raise UsageError(f"{option}: {text!r} is no duration", "durations look like 90m, 24h, 7d or PT24H")
+    raise UsageError(f"{option}: {text!r} is not a valid duration", "durations look like 90m, 24h, 7d or PT24H")
 
 
 def parse_when(text: str, now_ns: int, option: str) -> int:

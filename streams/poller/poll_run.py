@@ -1,10 +1,10 @@
-"""One round over all resources: each query fetched whole, compared, published; a failure is that resource's alone."""
+"""One run over the resources: each query is fetched whole, compared and published; one that fails stops only itself."""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -16,21 +16,21 @@ from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, PollCursor, at, bucket_name, digest, seconds
 from tallystream.streams.leader_election import Fence, NotLeaderError
 from tallystream.streams.poller.config import PollerConfig
-from tallystream.streams.poller.errors import PollError, Why
+from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import Row
-from tallystream.streams.poller.metrics import Metrics
-from tallystream.streams.poller.published import Ledger
+from tallystream.streams.poller.metrics import PollerMetrics
+from tallystream.streams.poller.published import PublishedIndex
 from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.poller.query import Getter, fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource
-from tallystream.streams.poller.schedule import Coverage, Span, Window
+from tallystream.streams.poller.schedule import BucketWindow, Coverage, Span
 from tallystream.streams.service.clock import Clock, utc
 
 log = structlog.get_logger()
 
 
-class Progress(Protocol):
-    """Is told how a round goes on."""
+class PollProgress(Protocol):
+    """Is told how a run goes on."""
 
     def planned(self, resource: str, spans: int) -> None:
         """So many queries will be made of a resource."""
@@ -39,11 +39,11 @@ class Progress(Protocol):
         """One of them has been published."""
 
     def failed(self, resource: str, failure: PollError) -> None:
-        """One failed, and the rest are left for the next round."""
+        """One failed, and the rest are left for the next run."""
 
 
-class Quiet:
-    """Tells nobody."""
+class NullProgress:
+    """A progress that is not shown."""
 
     def planned(self, resource: str, spans: int) -> None:
         """Ignore."""
@@ -56,17 +56,17 @@ class Quiet:
 
 
 @dataclass
-class Term:
+class PollLease:
     """What one ownership works with: its fence, the view on the topic, the cursors."""
 
     fence: Fence
-    ledger: Ledger
+    index: PublishedIndex
     cursors: dict[bytes, PollCursor]
 
 
 @dataclass
-class Round:
-    """What a round did."""
+class PollResult:
+    """What a run did."""
 
     published: int = 0
     restated: int = 0
@@ -74,12 +74,12 @@ class Round:
     failures: dict[str, PollError] = field(default_factory=dict)
 
 
-class Engine:
-    """Polls. Holds no state between rounds except which resources failed, to say so once."""
+class PollRun:
+    """Polls. Between runs it remembers only which resources failed, to say so once."""
 
     def __init__(
-        self, config: PollerConfig, getter: Getter, publisher: Publisher, metrics: Metrics, clock: Clock,
-        progress: Progress,
+        self, config: PollerConfig, getter: Getter, publisher: Publisher, metrics: PollerMetrics, clock: Clock,
+        progress: PollProgress,
     ) -> None:  # fmt: skip
         self._config = config
         self._getter = getter
@@ -87,59 +87,61 @@ class Engine:
         self._metrics = metrics
         self._clock = clock
         self._progress = progress
-        self._failing: dict[str, Why] = {}
+        self._failing: dict[str, FailureReason] = {}
 
-    async def round(self, term: Term) -> Round:
-        """Poll every resource once.
+    async def poll_resources(self, lease: PollLease, resources: Iterable[Resource]) -> PollResult:
+        """Poll resources once each, a few at a time.
 
         Raises:
             NotLeaderError: another poller may be the active one now.
             UnreachableError: Kafka did not answer when the topic was read.
 
         """
-        await term.ledger.refresh()
-        if repairs := await term.ledger.overtaken():
-            await self._publisher.publish(term.fence, term.ledger, repairs, None)
+        await lease.index.refresh()
+        if repairs := await lease.index.overtaken():
+            await self._publisher.publish(lease.fence, lease.index, repairs, None)
             self._metrics.repaired.inc(len(repairs))
             log.warning("records_repaired", records=len(repairs), why="a replaced poller wrote after its successor")
-        result = Round()
+        result = PollResult()
         turns = asyncio.Semaphore(self._config.concurrency)
 
         async def one(resource: Resource) -> None:
             async with turns:
-                await self._guarded(resource, term, result)
+                await self._guarded(resource, lease, result)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for resource in self._config.resources:
+                for resource in resources:
                     group.create_task(one(resource))
         except* NotLeaderError:
             self._metrics.discarded.inc()
             raise NotLeaderError from None
         return result
 
-    async def _guarded(self, resource: Resource, term: Term, result: Round) -> None:
+    async def _guarded(self, resource: Resource, lease: PollLease, result: PollResult) -> None:
         name = resource.name
         try:
             with self._metrics.duration.labels(name).time():
-                await self._poll(resource, term, result)
+                await self._poll(resource, lease, result)
         except PollError as failure:
             self._failed(name, failure, result)
         except InvalidBodyError as exc:
-            self._failed(name, PollError(Why.SHAPE, exc.message, "the rows cannot be kept exactly"), result)
+            self._failed(name, PollError(FailureReason.SHAPE, exc.message, "the rows cannot be kept exactly"), result)
         except NotLeaderError:
             raise
         except Exception as exc:  # noqa: BLE001 - a defect in one resource must not stop the others
             trace = self._config.tokens.scrub(traceback.format_exc())
             log.error("poll_defect", resource=name, trace=trace)  # noqa: TRY400 - the trace is scrubbed first
-            defect = PollError(Why.INTERNAL, f"a defect: {type(exc).__name__}", "report it with the log's trace")
+            defect = PollError(
+                FailureReason.INTERNAL, f"a defect: {type(exc).__name__}", "report it with the log's trace"
+            )
             self._failed(name, defect, result)
         else:
             self._metrics.last_success.labels(name).set(self._now())
             if self._failing.pop(name, None):
                 log.info("poll_recovered", resource=name)
 
-    def _failed(self, name: str, failure: PollError, result: Round) -> None:
+    def _failed(self, name: str, failure: PollError, result: PollResult) -> None:
         result.failures[name] = failure
         self._metrics.failures.labels(name, failure.why.value).inc()
         self._progress.failed(name, failure)
@@ -147,22 +149,22 @@ class Engine:
         level("poll_failed", resource=name, reason=failure.why.value, why=failure.message, next=failure.hint)
         self._failing[name] = failure.why
 
-    async def _poll(self, resource: Resource, term: Term, result: Round) -> None:
+    async def _poll(self, resource: Resource, lease: PollLease, result: PollResult) -> None:
         query = _Query(resource, resource.fingerprint(self._config.account), resource.fixed_params())
         if resource.window is None:
             self._progress.planned(resource.name, 1)
             began = self._clock.now_ns()
             rows = await fetch_current(self._getter, resource, began / 1e9)
             record = await asyncio.to_thread(query.record, CURRENT, None, utc(began), rows)
-            await self._publish(term, [record], None, resource, result)
+            await self._publish(lease, [record], None, resource, result)
             self._progress.done(resource.name)
         else:
-            await self._poll_window(query, resource.window, term, result)
+            await self._poll_window(query, resource.window, lease, result)
 
-    async def _poll_window(self, query: _Query, window: Window, term: Term, result: Round) -> None:
+    async def _poll_window(self, query: _Query, window: BucketWindow, lease: PollLease, result: PollResult) -> None:
         resource = query.resource
         planned_at = self._now()
-        cursor = term.cursors.get(query.cursor_key)
+        cursor = lease.cursors.get(query.cursor_key)
         coverage = Coverage(seconds(cursor.first), seconds(cursor.settled)) if cursor else window.begin(planned_at)
         spans = window.plan(planned_at, coverage, int(self._config.backfill))
         self._progress.planned(resource.name, len(spans))
@@ -174,24 +176,29 @@ class Engine:
             records = await asyncio.to_thread(query.records, window.width, utc(began), found)
             coverage = coverage.with_span(span, opens)
             after = query.cursor(coverage, utc(began))
-            await self._publish(term, records, after, resource, result)
-            term.cursors[after.key] = after
+            await self._publish(lease, records, after, resource, result)
+            lease.cursors[after.key] = after
             self._metrics.missing.labels(resource.name).inc((span.end - span.start) // window.width - len(found))
             self._metrics.settled.labels(resource.name).set(coverage.settled)
             self._metrics.first.labels(resource.name).set(coverage.first)
             self._progress.done(resource.name)
 
     async def _publish(
-        self, term: Term, records: list[OpenAIRecord], cursor: PollCursor | None, resource: Resource, result: Round
+        self,
+        lease: PollLease,
+        records: list[OpenAIRecord],
+        cursor: PollCursor | None,
+        resource: Resource,
+        result: PollResult,
     ) -> None:
         """Publish what differs from what the topic holds, and the cursor."""
         changed, restated = [], 0
         for record in records:
-            have = term.ledger.get(record.key)
+            have = lease.index.get(record.key)
             if have is None or have.digest != record.digest:
                 changed.append(record)
                 restated += have is not None
-        await self._publisher.publish(term.fence, term.ledger, changed, cursor)
+        await self._publisher.publish(lease.fence, lease.index, changed, cursor)
         result.published += len(changed)
         result.restated += restated
         result.unchanged += len(records) - len(changed)

@@ -1,0 +1,350 @@
+"""Sightings of calls while partners may still come: held for a while, joined by the law, released once.
+
+Everything here is a function of the messages of one partition in their order, and of nothing else: time is the time at
+which the broker appended them. So whoever folds the same messages releases the same calls, in whatever process.
+
+    sighting --hold--> joined with what has come by then --> released, or absorbed by a call that was released before
+    sum of calls --its trace is closed--> released when nothing below it told of any call
+
+What was released is remembered in two ways: the sightings themselves for `memory_ms`, so that a late partner without
+any id finds its call; and marks (of response id, span and trace) for as long as usage may still be counted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
+from tallystream.schemas.clients.genai.join import TOLERANCE_NS, join_calls, unique_id
+from tallystream.schemas.clients.genai.sighting import Sighting
+from tallystream.schemas.clients.genai.tree import Key, Tree
+
+MAX_TRACE = 4096
+"""Sightings of one trace that are kept; of a longer one the oldest that are done with go first."""
+MAX_COMPONENT = 8192
+"""Sightings that are joined at once, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where sightings came from."""
+
+    connection_id: str
+    attribution: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A call, and where each thing that saw it came from, the owner first."""
+
+    call: Call
+    origins: tuple[Origin, ...]
+
+
+@dataclass(slots=True)
+class _Held:
+    seen: Sighting
+    origin: Origin
+    offset: int
+    """Of the message it came in."""
+    done: bool = False
+    """Released, absorbed, or known to be a sum of others."""
+    known: frozenset[Key] = frozenset()
+    """All that were found to be of the same call when it was released."""
+
+
+@dataclass(slots=True)
+class _Trace:
+    keys: dict[Key, None] = field(default_factory=dict)
+    below: dict[str, dict[Key, None]] = field(default_factory=dict)
+    """By the id of the span above."""
+    last_ms: int = 0
+    rooted: bool = False
+    sums: dict[Key, None] = field(default_factory=dict)
+    """Sums that are not decided."""
+    forgotten: bool = False
+    """Calls of it have been released that are no longer here."""
+
+
+class JoinState:
+    """One partition's sightings. `hold_ms` is how long partners are waited for, `quiet_ms` after which silence a trace
+    without a root is taken for closed. `mark` remembers a name for good, `is_marked` tells whether that has been done.
+    """
+
+    def __init__(
+        self, hold_ms: int, quiet_ms: int, mark: Callable[[bytes], None], is_marked: Callable[[bytes], bool]
+    ) -> None:
+        self._hold_ms = hold_ms
+        self._quiet_ms = quiet_ms
+        self._memory_ms = quiet_ms + 2 * hold_ms
+        self._mark = mark
+        self._is_marked = is_marked
+        self.now_ms = 0
+        self._held: dict[Key, _Held] = {}
+        self._traces: dict[str, _Trace] = {}
+        self._ids: dict[str, dict[Key, None]] = defaultdict(dict)
+        self._alike: dict[tuple[str, int | None], dict[Key, None]] = defaultdict(dict)
+        self._due: deque[tuple[int, Key]] = deque()
+        self._old: deque[tuple[int, Key]] = deque()
+        self._closing: list[tuple[int, str]] = []
+        self._summed: dict[str, None] = {}
+        """Traces with sums that are not decided."""
+        self.waiting = 0
+        """Sightings with usage that are neither released nor absorbed, but for sums."""
+        self.late = 0
+        """Sightings that came after their call had been released; it only rises."""
+
+    def remember_with(self, mark: Callable[[bytes], None]) -> None:
+        """Make marks with another function from now on."""
+        self._mark = mark
+
+    # -- time
+
+    def next_due_ms(self) -> int | None:
+        """Return the time at which something is to be decided next, None when nothing is held."""
+        times = [*(at for at, _ in [*self._due][:1]), *(at for at, _ in self._closing[:1])]
+        return min(times, default=None)
+
+    def advance(self, append_ms: int) -> list[Release]:
+        """Let time pass up to a message's append time; return what is released by that, in a fixed order."""
+        now = self.now_ms = max(self.now_ms, append_ms)
+        released: list[Release] = []
+        while (self._due and self._due[0][0] <= now) or (self._closing and self._closing[0][0] <= now):
+            if self._due and (not self._closing or self._due[0][0] <= self._closing[0][0]):
+                _, key = self._due.popleft()
+                released += self._decide(key)
+            else:
+                at, trace_id = heapq.heappop(self._closing)
+                released += self._close(trace_id, at)
+        while self._old and self._old[0][0] <= now:
+            self._forget(self._old.popleft()[1])
+        return released
+
+    # -- sightings
+
+    def add(self, origin: Origin, sightings: Iterable[Sighting], offset: int) -> None:
+        """Take the sightings of the message at `offset`, whose append time has been given to `advance`."""
+        for seen in sightings:
+            if seen.key not in self._held:
+                self._add(origin, seen, offset)
+
+    def first_waiting(self) -> int | None:
+        """Return the offset of the oldest message with a call that is neither released nor absorbed, None without any.
+
+        A sum waits from when the root of its trace has come: until then nobody can say for how long.
+        """
+        calls = (self._held[key] for _, key in self._due if key in self._held)
+        first = next((held.offset for held in calls if not held.done and held.seen.has_usage), None)
+        sums = [
+            self._held[key].offset
+            for trace in self._summed
+            for key in self._traces[trace].sums
+            if self._traces[trace].rooted
+        ]
+        return min([*sums, *([] if first is None else [first])], default=None)
+
+    def _add(self, origin: Origin, seen: Sighting, offset: int) -> None:
+        now = self.now_ms
+        trace = self._traces.get(seen.trace_id)
+        if trace is None:
+            trace = self._traces[seen.trace_id] = _Trace()
+        held = self._held[seen.key] = _Held(seen, origin, offset)
+        trace.keys[seen.key] = None
+        if seen.parent_id:
+            trace.below.setdefault(seen.parent_id, {})[seen.key] = None
+        trace.last_ms = now
+        trace.rooted |= not seen.parent_id
+        self._old.append((now + self._memory_ms, seen.key))
+        if seen.kind == "call":
+            unique = unique_id(seen.response_id)
+            if unique is not None:
+                self._ids[unique][seen.key] = None
+            if seen.has_usage:
+                self._alike[seen.process, seen.input][seen.key] = None
+            if self._is_marked(_span_mark(seen)) or (unique is not None and self._is_marked(_id_mark(unique))):
+                held.done = True
+                self.late += seen.has_usage
+            else:
+                self._due.append((now + self._hold_ms, seen.key))
+                self.waiting += seen.has_usage
+        elif seen.kind == "sum" and seen.has_usage:
+            if self._is_marked(_span_mark(seen)):
+                held.done = True
+            else:
+                trace.sums[seen.key] = None
+                self._summed[seen.trace_id] = None
+        if trace.sums:
+            heapq.heappush(self._closing, (now + self._hold_ms, seen.trace_id))
+            heapq.heappush(self._closing, (now + self._quiet_ms, seen.trace_id))
+        if len(trace.keys) > MAX_TRACE:
+            self._shorten(trace)
+
+    def _shorten(self, trace: _Trace) -> None:
+        for key in list(trace.keys):
+            if len(trace.keys) <= MAX_TRACE:
+                return
+            if self._held[key].done or self._held[key].seen.kind == "node":
+                self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        held = self._held.pop(key, None)
+        if held is None:
+            return
+        seen = held.seen
+        if (unique := unique_id(seen.response_id)) in self._ids:
+            self._ids[unique].pop(key, None)
+            if not self._ids[unique]:
+                del self._ids[unique]
+        alike = (seen.process, seen.input)
+        if alike in self._alike:
+            self._alike[alike].pop(key, None)
+            if not self._alike[alike]:
+                del self._alike[alike]
+        trace = self._traces[seen.trace_id]
+        trace.keys.pop(key, None)
+        below = trace.below.get(seen.parent_id, {})
+        below.pop(key, None)
+        if not below:
+            trace.below.pop(seen.parent_id, None)
+        trace.forgotten |= held.done and seen.kind == "call"
+        if not held.done:
+            self._finish(held)
+        if not trace.keys:
+            del self._traces[seen.trace_id]
+
+    # -- decisions
+
+    def _decide(self, key: Key) -> list[Release]:
+        """Release the call that a sighting is of, unless that has happened."""
+        held = self._held.get(key)
+        if held is None or held.done:
+            return []
+        component = self._component(key)
+        tree = Tree(self._held[one].seen for one in component)
+        known = {self._held[one].known for one in component if self._held[one].known}
+        groups = join_calls(tree, [sorted(keys) for keys in sorted(known, key=sorted)])
+        group = next((group for group in groups if any(seen.key == key for seen in group)), None)
+        if group is None:  # a sum of calls below it
+            self._finish(held)
+            return []
+        members = [self._held[seen.key] for seen in group]
+        if any(one.done for one in members) or self._is_below_released_sum(tree, held.seen):
+            self.late += sum(one.seen.has_usage for one in members if not one.done)
+            self._settle(members)
+            return []
+        if not any(seen.has_usage for seen in group):
+            return []  # it goes on waiting for one that tells the tokens
+        call = call_of(tree, group)
+        self._settle(members)
+        return [Release(call, self._origins(call))]
+
+    def _is_below_released_sum(self, tree: Tree, seen: Sighting) -> bool:
+        return any(up.kind == "sum" and self._held[up.key].done and self._held[up.key].known for up in tree.above(seen))
+
+    def _settle(self, members: list[_Held]) -> None:
+        """Remember that these are of one call that has been released."""
+        known = frozenset(one.seen.key for one in members)
+        for one in members:
+            self._finish(one)
+            one.known = known
+            self._mark(_span_mark(one.seen))
+            if (unique := unique_id(one.seen.response_id)) is not None:
+                self._mark(_id_mark(unique))
+        for trace_id in sorted({one.seen.trace_id for one in members}):
+            self._mark(_trace_mark(trace_id))
+
+    def _finish(self, held: _Held) -> None:
+        if not held.done:
+            held.done = True
+            if held.seen.kind == "call":
+                self.waiting -= held.seen.has_usage
+            else:
+                trace = self._traces[held.seen.trace_id]
+                trace.sums.pop(held.seen.key, None)
+                if not trace.sums:
+                    self._summed.pop(held.seen.trace_id, None)
+
+    def _close(self, trace_id: str, at_ms: int) -> list[Release]:
+        """Decide the sums of a trace when it is closed: its root has come, or nothing for long."""
+        trace = self._traces.get(trace_id)
+        if trace is None or not trace.sums:
+            return []
+        quiet = trace.last_ms + self._quiet_ms <= at_ms
+        if not quiet and not (trace.rooted and trace.last_ms + self._hold_ms <= at_ms):
+            return []
+        tree = Tree(self._held[key].seen for key in trace.keys)
+        calls = [key for key, seen in tree.by_key.items() if seen.kind == "call" and seen.has_usage]
+        told = trace.forgotten or (not calls and self._is_marked(_trace_mark(trace_id)))
+        counted = [*calls, *(key for key in trace.keys if self._held[key].seen.kind == "sum" and self._held[key].known)]
+        sums = [] if told else unexplained_sums(tree, counted)
+        released = []
+        for key in list(trace.keys):
+            held = self._held[key]
+            if held.seen.kind != "sum" or held.done:
+                continue
+            if held.seen in sums:
+                call = call_of(tree, (held.seen,))
+                self._settle([held])
+                released.append(Release(call, self._origins(call)))
+            else:
+                self._finish(held)
+        return released
+
+    def _origins(self, call: Call) -> tuple[Origin, ...]:
+        others = [self._held[seen.key].origin for seen in call.members if seen.key != call.owner.key]
+        return (self._held[call.owner.key].origin, *others)
+
+    def _component(self, key: Key) -> list[Key]:
+        """Return all that may have to do with a call: what is above and below it, and by id, and by tokens and time."""
+        found: dict[Key, bool] = {}
+        todo = [(key, True)]
+        while todo and len(found) < MAX_COMPONENT:
+            key, down = todo.pop()
+            seen = self._held[key].seen
+            down |= seen.kind == "call"
+            if key in found and (found[key] or not down):
+                continue
+            found[key] = down
+            trace = self._traces[seen.trace_id]
+            if down:
+                todo += ((one, True) for one in trace.below.get(seen.span_id, ()))
+            above = (seen.trace_id, seen.parent_id)
+            if above in self._held:
+                todo.append((above, False))
+            elif seen.parent_id and seen.session is None:
+                named = [one for one in trace.below[seen.parent_id] if self._held[one].seen.session is not None]
+                todo += ((one, False) for one in sorted(named, key=self._started)[:1])
+            if seen.kind == "call":
+                if (unique := unique_id(seen.response_id)) is not None:
+                    todo += ((one, True) for one in self._ids.get(unique, ()))
+                if seen.has_usage:
+                    alike = self._alike.get((seen.process, seen.input), ())
+                    todo += ((one, True) for one in alike if _overlap(self._held[one].seen, seen))
+        return sorted(found)
+
+    def _started(self, key: Key) -> tuple[int, Key]:
+        return self._held[key].seen.start_ns, key
+
+
+def _overlap(one: Sighting, other: Sighting) -> bool:
+    return one.start_ns - TOLERANCE_NS <= other.end_ns and other.start_ns - TOLERANCE_NS <= one.end_ns
+
+
+def _mark(*parts: str) -> bytes:
+    return blake2b("\0".join(parts).encode(), digest_size=12).digest()
+
+
+def _span_mark(seen: Sighting) -> bytes:
+    return _mark("span", seen.trace_id, seen.span_id)
+
+
+def _id_mark(unique: str) -> bytes:
+    return _mark("id", unique)
+
+
+def _trace_mark(trace_id: str) -> bytes:
+    return _mark("trace", trace_id)

@@ -1,0 +1,40 @@
+"""What a sink has done since it began: what `sink --once` reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class SinkResult:
+    """Counts of entities and records."""
+
+    written: int = 0
+    """Entities that Port has acknowledged."""
+    refused: int = 0
+    """Entities that Port will not take: dead letters."""
+    unmapped: int = 0
+    """Records that the mapping could not be carried out on: dead letters."""
+    waiting: int = 0
+    """Entities that Port does not take yet, such as those that relate to one it does not have."""
+    stopped: dict[str, list[str]] = field(default_factory=dict)
+    """By kind that was not written, the blueprints Port lacks."""
+
+    records: dict[str, int] = field(default_factory=dict)
+    """By kind, the records that the mapping was carried out on."""
+    matched: dict[str, int] = field(default_factory=dict)
+    """By kind, those that gave entities, or failed to."""
+
+    def note_mapped(self, kind: str, records: int, matched: int) -> None:
+        """Take in that the mapping was carried out on records of a kind, and gave something for so many."""
+        self.records[kind] = self.records.get(kind, 0) + records
+        self.matched[kind] = self.matched.get(kind, 0) + matched
+
+    def unmatched(self) -> set[str]:
+        """Return the kinds of which there were records and none gave anything: their mapping never matches."""
+        return {kind for kind, records in self.records.items() if records and not self.matched.get(kind)}
+
+    @property
+    def whole(self) -> bool:
+        """Return whether everything there was is in Port."""
+        return not (self.refused or self.unmapped or self.waiting or self.stopped)

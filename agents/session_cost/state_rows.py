@@ -1,0 +1,219 @@
+"""The rows of a session-hour in the changelog and the store. Each begins with its format and its version.
+
+    connection|session|hour           the head: all that is not in the other two (formats 2 and 3; 1 is read)
+    connection|session|i<hash>|hour   a block of event ids (`event_ids`)
+    connection|session|b<hash>|hour   what a bucket is: model, tier, speed, book, attribution
+
+A short session-hour is its head alone (format 2, JSON). When its first block of ids is full, what never changes again
+moves to rows of its own and the head shrinks to numbers (format 3): about a hundred bytes, however long the hour gets.
+Rows other than heads are named by the hash of their content and never change. In a group they stand before the heads
+that need them, and the tombstones of blocks that are forgotten behind them, so that a torn group breaks no head.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from tallystream.agents.session_cost import event_ids
+from tallystream.agents.session_cost import sums as s
+from tallystream.agents.session_cost.hour_state import BucketKey, State, size_of, to_row
+from tallystream.schemas.errors import UnfitError
+from tallystream.streams.runtime.changelog import Row
+
+Read = Callable[[bytes], bytes | None]
+"""Returns the row of a key in the same partition."""
+
+_VERSION = struct.Struct("<Bq")
+_JSON = struct.Struct("<BqI")
+"""Formats 1 and 2: format, version, length of the JSON; ids follow it."""
+_COMPACT = struct.Struct("<Bq8s")
+"""Format 3: format, version, name of the last block; numbers (see `_numbers`) and the open ids follow it."""
+_BUCKET_FORMAT = 17
+
+
+def is_head(key: bytes) -> bool:
+    """Tell a session-hour's head from its other rows. `|` inside the parts of a key is escaped."""
+    return key.count(b"|") == 2
+
+
+def version_of(raw: bytes) -> int:
+    """Return the version of a row: of a head that of the last message in it, of the others 0."""
+    version: int = _VERSION.unpack_from(raw)[1]
+    return version
+
+
+# -- writing
+
+
+def dump(key: bytes, state: State) -> tuple[list[Row], list[Row]]:
+    """Return the rows that a state has to write since the last time: the head and what it needs, and tombstones.
+
+    The caller writes the tombstones behind all heads of the group. What is returned is not returned again.
+    """
+    ids = state.ids
+    rows: list[Row] = [(_part(key, b"i", block.name), event_ids.dump(block)) for block in ids.fresh]
+    gone: list[Row] = [(_part(key, b"i", name), None) for name in ids.forgotten]
+    ids.fresh, ids.forgotten = [], []
+    if ids.blocks:
+        for bucket in state.buckets:
+            if bucket not in state.names:
+                text = orjson.dumps((state.client, state.provider, *bucket))
+                name = state.names[bucket] = blake2b(text, digest_size=8).digest()
+                rows.append((_part(key, b"b", name), _VERSION.pack(_BUCKET_FORMAT, 0) + text))
+        rows.append((key, _compact(state)))
+    else:
+        rows.append((key, _inline(state)))
+    return rows, gone
+
+
+def _part(key: bytes, kind: bytes, name: bytes) -> bytes:
+    """Return the key of another row of a session-hour; as the head's, it ends with the hour."""
+    session, _, hour = key.rpartition(b"|")
+    return b"%b|%b%b|%b" % (session, kind, name.hex().encode(), hour)
+
+
+def _inline(state: State) -> bytes:
+    # Money as text: it may exceed the 64 bits that orjson writes.
+    buckets = [
+        (*key, *sums[: s.COST], str(sums[s.COST]), sums[s.UNPRICED], str(sums[s.REPORTED]), *sums[s.REPORTS :])
+        for key, sums in state.buckets.items()
+    ]
+    ids = state.ids
+    head = orjson.dumps((state.client, state.provider, state.duplicates, ids.floor, ids.newest, buckets))
+    return _JSON.pack(2, state.version, len(head)) + head + event_ids.pack(ids.open)
+
+
+def _compact(state: State) -> bytes:
+    ids = state.ids
+    numbers = bytearray()
+    for number in (state.duplicates, ids.newest + 1, len(state.buckets)):
+        _append(numbers, number)
+    for bucket, sums in state.buckets.items():
+        numbers += state.names[bucket]
+        for number in sums:
+            _append(numbers, number)
+    return _COMPACT.pack(3, state.version, ids.last) + numbers + event_ids.pack(ids.open)
+
+
+def _append(numbers: bytearray, number: int) -> None:
+    """Append a number of any size, 0 or more, in groups of seven bits (LEB128)."""
+    while number > 0x7F:
+        numbers.append(number & 0x7F | 0x80)
+        number >>= 7
+    numbers.append(number)
+
+
+def _numbers(raw: bytes, at: int) -> Iterator[tuple[int, int]]:
+    """Yield one number after the other, each with where it ends; send a position to go on there."""
+    while True:
+        number = shift = 0
+        while True:
+            byte = raw[at]
+            at += 1
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        moved = yield number, at
+        if moved is not None:
+            at = moved
+
+
+# -- reading
+
+
+def load(key: bytes, raw: bytes, read: Read) -> State:
+    """Return the state of a head.
+
+    Raises:
+        UnfitError: another format, such as that of a newer version; or a row that it needs is missing.
+
+    """
+    state, idents = _head(key, raw, read)
+    if raw[0] == 1:
+        _, _, _, floor, newest, _ = _json(raw)[0]
+        state.ids = event_ids.from_format_1(event_ids.unpack(idents), newest, floor)
+    elif raw[0] == 2:
+        _, _, _, floor, latest, _ = _json(raw)[0]
+        state.ids = event_ids.from_chain(event_ids.NONE, latest, event_ids.unpack(idents), read)
+        state.ids.floor = floor
+    else:
+        last = _COMPACT.unpack_from(raw)[2]
+        newest_at = next(_after_first(raw))
+        state.ids = event_ids.from_chain(
+            last, newest_at, event_ids.unpack(idents), lambda name: read(_part(key, b"i", name))
+        )
+    state.carried = {bucket: tuple(sums) for bucket, sums in state.buckets.items()}
+    state.size = sum(size_of(bucket) for bucket in state.buckets)
+    return state
+
+
+def load_buckets(key: bytes, raw: bytes, read: Read) -> dict[BucketKey, list[int]]:
+    """Return only the buckets of a head: what the hours need, without the ids."""
+    return _head(key, raw, read)[0].buckets
+
+
+def public_row(key: bytes, raw: bytes, read: Read) -> bytes:
+    """Return the public row of a head; its ids are not looked at."""
+    return to_row(key, _head(key, raw, read)[0])
+
+
+def _json(raw: bytes) -> tuple[Any, int]:
+    _, _, length = _JSON.unpack_from(raw)
+    end = _JSON.size + length
+    return orjson.loads(raw[_JSON.size : end]), end
+
+
+def _after_first(raw: bytes) -> Iterator[int]:
+    """Yield the newest event time of a head of format 3: its second number."""
+    numbers = _numbers(raw, _COMPACT.size)
+    next(numbers)
+    yield next(numbers)[0] - 1
+
+
+def _head(key: bytes, raw: bytes, read: Read) -> tuple[State, bytes]:
+    """Return the state without its ids, and the open ids."""
+    form = raw[0]
+    if form in (1, 2):
+        (client, provider, duplicates, _, _, buckets), end = _json(raw)
+        state = State(client, provider)
+        # int() turns the two that are text back, and leaves the others
+        state.buckets = {(b[0], b[1], b[2], b[3], b[4]): list(map(int, b[5:])) for b in buckets}
+    elif form == 3:
+        state, duplicates, end = _compact_head(key, raw, read)
+    else:
+        raise UnfitError(
+            f"the table session_hours holds rows of format {form}, this version reads 1 to 3",
+            "run the version that wrote them, or a newer one",
+        )
+    state.version, state.duplicates = version_of(raw), duplicates
+    return state, raw[end:]
+
+
+def _compact_head(key: bytes, raw: bytes, read: Read) -> tuple[State, int, int]:
+    numbers = _numbers(raw, _COMPACT.size)
+    (duplicates, _), _, (count, end) = next(numbers), next(numbers), next(numbers)
+    state = State("", "")
+    for _ in range(count):
+        name = raw[end : end + 8]
+        number, end = numbers.send(end + 8)  # type: ignore[attr-defined]
+        sums = [number]
+        for _ in range(s.WIDTH - 1):
+            number, end = next(numbers)
+            sums.append(number)
+        row = read(_part(key, b"b", name))
+        if row is None:
+            raise UnfitError(
+                f"the table session_hours lacks what the bucket {name.hex()} of {key!r} is",
+                "remove the worker's data directory: it is rebuilt from the changelog",
+            )
+        state.client, state.provider, *bucket = orjson.loads(row[_VERSION.size :])
+        model, tier, speed, book, attribution = bucket
+        state.buckets[model, tier, speed, book, attribution] = sums
+        state.names[model, tier, speed, book, attribution] = name
+    return state, duplicates, end

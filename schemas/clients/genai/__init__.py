@@ -1,0 +1,16 @@
+"""Agents whose cost is in their GenAI spans (docs/agents.md): spans become sightings, and sightings become calls.
+
+    spellings   what producers call things
+    read        a traces request -> sightings
+    counts      tokens made alike
+    tree, join  which sightings are of one call
+    calls       one call -> one UsageEvent
+
+Source: the GenAI semantic conventions of OpenTelemetry, and what clients really send.
+"""
+
+from tallystream.schemas.clients.genai.calls import Call, normalise
+from tallystream.schemas.clients.genai.read import SightingPack, SpansResult, read_sightings
+from tallystream.schemas.clients.genai.sighting import Sighting
+
+__all__ = ["Call", "Sighting", "SightingPack", "SpansResult", "normalise", "read_sightings"]

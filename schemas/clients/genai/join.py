@@ -1,0 +1,159 @@
+"""Which sightings are of one call: a pure law over a set of sightings, whatever order they came in.
+
+    1  the same span is itself, however often it is sent
+    2  the same response id is the same call, in any trace, process or request
+    3  a call below a call, with no id that speaks against it: the same call when both count the same input; otherwise
+       the outer one is a sum of inner ones and does not count
+    4  no id on one side: two instrumentations of one process that count the same tokens, one within the other in time,
+       saw the same call; each sees it once
+
+Calls that were decided before (`known`) stay as they are: what comes later can only join them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from tallystream.schemas.clients.genai.sighting import Sighting
+from tallystream.schemas.clients.genai.tree import Key, Tree
+
+TOLERANCE_NS = 2_000_000
+"""Two instrumentations read the clock one after the other, and some of them in milliseconds."""
+_PREFIX = re.compile(r"^[A-Za-z]+[-_]")
+MIN_ID = 12
+"""Characters a response id has at least after its prefix (`chatcmpl-`). Ollama's have three digits, which repeat."""
+
+Group = tuple[Sighting, ...]
+"""Sightings of one call, the innermost first."""
+
+
+def unique_id(response_id: str | None) -> str | None:
+    """Return a response id that no other call can have, None for one that could be anybody's."""
+    if response_id is None or len(_PREFIX.sub("", response_id)) < MIN_ID:
+        return None
+    return response_id
+
+
+def join_calls(tree: Tree, known: Iterable[Sequence[Key]] = ()) -> list[Group]:
+    """Return the calls that sightings are of, each with everything that saw it, in an order of their own.
+
+    Args:
+        tree: the sightings.
+        known: keys of sightings that have been found to be of one call before.
+
+    """
+    calls = {key: seen for key, seen in sorted(tree.by_key.items()) if seen.kind == "call"}
+    groups = _Groups(calls)
+    for keys in known:
+        groups.unite(*(key for key in keys if key in calls))
+    _by_id(calls, groups)
+    sums = _by_descent(tree, calls, groups)
+    _by_time(calls, groups, sums)
+    found = defaultdict(list)
+    for key, seen in calls.items():
+        if key not in sums:
+            found[groups.of(key)].append(seen)
+    return [tuple(sorted(members, key=_innermost)) for members in found.values()]
+
+
+def _innermost(seen: Sighting) -> tuple[object, ...]:
+    return seen.end_ns - seen.start_ns, -seen.start_ns, seen.key
+
+
+class _Groups:
+    """Union-find, its representatives the least keys."""
+
+    def __init__(self, calls: dict[Key, Sighting]) -> None:
+        self._up = {key: key for key in calls}
+        self.ids = {key: {unique} if (unique := unique_id(seen.response_id)) else set() for key, seen in calls.items()}
+        self.scopes = {key: {(seen.process, seen.scope)} for key, seen in calls.items()}
+
+    def of(self, key: Key) -> Key:
+        while (up := self._up[key]) != key:
+            self._up[key] = key = self._up[up]
+        return key
+
+    def unite(self, *keys: Key) -> None:
+        for other in keys[1:]:
+            first, second = sorted((self.of(keys[0]), self.of(other)))
+            if first != second:
+                self._up[second] = first
+                self.ids[first] |= self.ids.pop(second)
+                self.scopes[first] |= self.scopes.pop(second)
+
+    def may_be_one(self, one: Key, other: Key) -> bool:
+        """Tell whether no response ids speak against it."""
+        first, second = self.ids[self.of(one)], self.ids[self.of(other)]
+        return not first or not second or bool(first & second)
+
+
+def _by_id(calls: dict[Key, Sighting], groups: _Groups) -> None:
+    first: dict[str, Key] = {}
+    for key, seen in calls.items():
+        if unique := unique_id(seen.response_id):
+            groups.unite(first.setdefault(unique, key), key)
+
+
+def _by_descent(tree: Tree, calls: dict[Key, Sighting], groups: _Groups) -> set[Key]:
+    """Unite calls with the one above them that saw the same; return those that are sums of what is below them."""
+    below: dict[Key, list[Key]] = defaultdict(list)
+    for key, seen in calls.items():
+        outer = next((up for up in tree.above(seen) if up.key in calls), None)
+        if outer is not None:
+            below[outer.key].append(key)
+    sums: set[Key] = set()
+    for outer_key, inner_keys in below.items():
+        outer = calls[outer_key]
+        apart = [key for key in inner_keys if groups.of(key) != groups.of(outer_key)]
+        told = [key for key in apart if calls[key].has_usage and groups.may_be_one(key, outer_key)]
+        if not told:
+            silent = [key for key in apart if not calls[key].has_usage and groups.may_be_one(key, outer_key)]
+            if len(silent) == 1 and len(inner_keys) == 1:
+                groups.unite(outer_key, silent[0])  # an attempt that told nothing, and who asked for it
+            continue
+        same = [key for key in told if not outer.has_usage or _same_input(calls[key], outer)]
+        if len(same) == 1:
+            groups.unite(outer_key, same[0])
+        elif outer.has_usage and len(inner_keys) == len(apart):
+            sums.add(outer_key)
+    return sums
+
+
+def _same_input(one: Sighting, other: Sighting) -> bool:
+    return one.input == other.input
+
+
+def _by_time(calls: dict[Key, Sighting], groups: _Groups, sums: set[Key]) -> None:
+    """Unite what different instrumentations of one process saw at one time, the closest first."""
+    alike: dict[tuple[str, int | None], list[Sighting]] = defaultdict(list)
+    for key, seen in calls.items():
+        if seen.has_usage and key not in sums:
+            alike[seen.process, seen.input].append(seen)
+    for seen_alike in alike.values():
+        pairs = []
+        for at, one in enumerate(seen_alike):
+            for other in seen_alike[at + 1 :]:
+                if one.scope != other.scope and _same_output(one, other) and _within(one, other):
+                    apart = abs(one.start_ns - other.start_ns) + abs(one.end_ns - other.end_ns)
+                    pairs.append((apart, one.key, other.key))
+        for _, one_key, other_key in sorted(pairs):
+            first, second = groups.of(one_key), groups.of(other_key)
+            if (
+                first != second
+                and groups.may_be_one(first, second)
+                and not (groups.ids[first] and groups.ids[second])
+                and not groups.scopes[first] & groups.scopes[second]
+            ):
+                groups.unite(first, second)
+
+
+def _same_output(one: Sighting, other: Sighting) -> bool:
+    """Tell whether the outputs may be one: a stream that was given up has none, or the 1 that its start announces."""
+    return one.output == other.output or min(one.output or 0, other.output or 0) <= 1
+
+
+def _within(one: Sighting, other: Sighting) -> bool:
+    inner, outer = sorted((one, other), key=lambda seen: seen.end_ns - seen.start_ns)
+    return outer.start_ns - TOLERANCE_NS <= inner.start_ns and inner.end_ns <= outer.end_ns + TOLERANCE_NS

@@ -1,0 +1,344 @@
+"""A traces request becomes sightings: spans of model calls, what may be a sum of them, and what tells their session.
+
+Nothing here depends on anything else than the body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from tallystream.schemas.clients.attribution import attribution
+from tallystream.schemas.clients.base import bounded, shown, text
+from tallystream.schemas.clients.genai import spellings
+from tallystream.schemas.clients.genai.counts import Counts, settle
+from tallystream.schemas.clients.genai.sighting import Kind, Sighting
+from tallystream.schemas.clients.logs import Rejected
+from tallystream.schemas.errors import InvalidBodyError, InvalidRecordError, Reason
+from tallystream.schemas.money import MAX_USD, to_pico, to_usd
+from tallystream.schemas.otlp import LIMITS, Encoding, Limits, json_spans, protobuf_spans
+from tallystream.schemas.otlp.records import Attributes, Value
+from tallystream.schemas.otlp.spans import BrokenSpan, Hint, Span
+from tallystream.schemas.usage import MAX_SESSION_BYTES
+
+_HINT = Hint(spellings.HINT, spellings.CONTEXT_HINT)
+MAX_NODES = 4096
+"""Spans of a body that are remembered for their place alone. What lies beyond is taken for another request's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SightingPack:
+    """Sightings of one request that share an attribution."""
+
+    attribution: dict[str, str]
+    """Fields of `Attribution`; the user is still as the producer wrote it."""
+    sightings: list[Sighting]
+
+
+@dataclass(frozen=True, slots=True)
+class SpansResult:
+    """What a traces body held."""
+
+    records: int
+    packs: list[SightingPack] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def read_sightings(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> SpansResult:
+    """Return the sightings of a traces request, in the order of the body.
+
+    Raises:
+        InvalidBodyError: it is no such request, or holds too much. Nothing of it counts then.
+
+    """
+    read_spans = json_spans.read_spans if encoding is Encoding.JSON else protobuf_spans.read_spans
+    spans = read_spans(body, _HINT, limits)
+    rejected: list[Rejected] = []
+    found: list[tuple[dict[str, Value], Sighting]] = []
+    above: dict[tuple[str, str], str] = {}
+    for span in spans.spans:
+        if isinstance(span, BrokenSpan):
+            rejected.append(Rejected(Reason.UNDECODABLE, span.why, span.index, None, None, {}))
+            continue
+        if not span.is_identified:
+            continue
+        seen = None
+        if span.attributes is not None and not _costed_by_logs(span):
+            try:
+                seen = read_span(span, span.attributes)
+            except InvalidRecordError as verdict:
+                rejected.append(_rejected(span, span.attributes, verdict))
+        if seen is not None:
+            found.append((span.resource, seen))
+        elif len(above) < MAX_NODES:
+            above[span.trace_id, span.span_id] = span.parent_id
+    if rejected and len(rejected) == spans.records:
+        raise InvalidBodyError(f"the body is not a valid OTLP request: {rejected[0].detail}")
+    return SpansResult(spans.records, list(_packs(found, above)), rejected)
+
+
+def read_span(span: Span, attributes: Attributes) -> Sighting | None:
+    """Return what one span shows, None when that is nothing.
+
+    Raises:
+        InvalidRecordError: it has usage that cannot be counted.
+
+    """
+    get = attributes.get
+    session = _session(attributes)
+    agent = _first(attributes, spellings.AGENT)
+    counts, details = _counts(span, attributes)
+    usage = bool(counts.input or counts.output)
+    kind: Kind = _kind(attributes) or ("sum" if usage else "node")
+    if kind == "node" and session is None and agent is None and not _is_step(attributes):
+        return None
+    if usage and kind != "node" and not span.end_ns:
+        raise InvalidRecordError(Reason.NO_TIME, "the span has no endTimeUnixNano")
+    if span.end_ns >= 2**63 or span.start_ns >= 2**63:
+        raise InvalidRecordError(Reason.NO_TIME, "the span's time does not fit into 63 bits")
+    return Sighting(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_id=span.parent_id,
+        kind=kind,
+        start_ns=span.start_ns or span.end_ns,
+        end_ns=max(span.start_ns, span.end_ns),
+        scope=bounded(span.scope),
+        process=_process(span.resource),
+        client=_client(span),
+        session=session,
+        parent_session=_first(attributes, spellings.PARENT_SESSION),
+        agent=agent,
+        response_id=_response_id(attributes) if kind == "call" else None,
+        response_model=_first(attributes, spellings.RESPONSE_MODEL),
+        request_model=_first(attributes, spellings.REQUEST_MODEL),
+        gateway_model=_first(attributes, spellings.GATEWAY_MODEL),
+        provider=_first(attributes, spellings.PROVIDER),
+        input=counts.input,
+        output=counts.output,
+        cache_read=counts.cache_read,
+        cache_write=counts.cache_write,
+        cache_write_1h=details,
+        reasoning=counts.reasoning,
+        finished=any(get(name) is not None for name in spellings.FINISHED),
+        failed=span.failed,
+        tier=_first(attributes, spellings.TIER),
+        cost_usd=_cost(attributes),
+        user=_first(attributes, spellings.USER),
+        service=text(span.resource.get("service.name")),
+    )
+
+
+def _kind(attributes: Attributes) -> Kind | None:
+    """Return what the span says it is, None when it says nothing that we know."""
+    operation = attributes.get(spellings.AI_SDK_OPERATION)
+    if isinstance(operation, str):
+        return "call" if operation.endswith(spellings.AI_SDK_LEAVES) else None
+    kind = attributes.get(spellings.OPENINFERENCE_KIND)
+    if isinstance(kind, str):
+        return "call" if kind.upper() in spellings.OPENINFERENCE_LEAVES else None
+    name = attributes.get(spellings.OPERATION)
+    if isinstance(name, str):
+        return "call" if name.lower() in spellings.LEAF_OPERATIONS else None
+    request = attributes.get(spellings.OPENLLMETRY_TYPE)
+    return "call" if isinstance(request, str) and request in spellings.OPENLLMETRY_LEAVES else None
+
+
+def _is_step(attributes: Attributes) -> bool:
+    """Tell whether a span is of an agent's work, so that calls may stand below it."""
+    names = (spellings.OPERATION, spellings.OPENINFERENCE_KIND, spellings.AI_SDK_OPERATION)
+    return any(attributes.get(name) is not None for name in names)
+
+
+def _counts(span: Span, attributes: Attributes) -> tuple[Counts, int | None]:
+    """Return the counts as `Sighting` wants them, and cache writes that live for an hour."""
+    read, write = _count(attributes, spellings.CACHE_READ), _count(attributes, spellings.CACHE_WRITE)
+    reasoning, hour = _count(attributes, spellings.REASONING), None
+    whole = _count(attributes, spellings.INPUT)
+    used = attributes.get(spellings.LITELLM_USAGE)
+    if isinstance(used, str):
+        read = _litellm(used, "cache_read") if read is None else read
+        write = _litellm(used, "cache_write") if write is None else write
+        reasoning = _litellm(used, "reasoning") if reasoning is None else reasoning
+    metadata = attributes.get(spellings.AI_SDK_METADATA)
+    if isinstance(metadata, str) and '"anthropic"' in metadata[: spellings.MAX_TEXT] and whole is not None:
+        whole, read, write, hour = _anthropic(metadata, whole, read, write)
+    model = _first(attributes, spellings.REQUEST_MODEL) or ""
+    return settle(
+        Counts(whole, _count(attributes, spellings.OUTPUT), read, write, reasoning),
+        total=_count(attributes, spellings.TOTAL),
+        adds_reasoning_twice=span.scope == spellings.ADK_SCOPE and "/" in model,
+    ), hour
+
+
+def _anthropic(
+    metadata: str, whole: int, read: int | None, write: int | None
+) -> tuple[int, int | None, int | None, int | None]:
+    """Return input, cache read, cache write and its part of an hour with what Anthropic itself said.
+
+    The AI SDK passes that on. Its version 5 gives only the uncached part as input, and the rest nowhere else.
+    """
+    try:
+        usage = orjson.loads(metadata)["anthropic"]["usage"]
+        fresh, cached, written = (
+            usage.get(name) or 0 for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        )
+        hour = (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return whole, read, write, None
+    if not all(type(count) is int and 0 <= count < 2**53 for count in (fresh, cached, written, hour)):
+        return whole, read, write, None
+    if whole not in (fresh, fresh + cached + written):
+        return whole, read, write, None  # of another call than this one, such as the last step of several
+    return fresh + cached + written, cached, written, min(hour, written) or None
+
+
+def _litellm(used: str, what: str) -> int | None:
+    found = spellings.LITELLM_COUNTS[what].findall(used[:4096])
+    return max(map(int, found), default=None)
+
+
+def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
+    """Return the first count that is there.
+
+    Raises:
+        InvalidRecordError: it is no whole number from 0 to 2**53 - 1. Some exporters make whole floats of them.
+
+    """
+    for name in names:
+        value = attributes.get(name)
+        if value is None or value == b"":
+            continue
+        if type(value) is float and math.isfinite(value) and value == int(value):
+            value = int(value)
+        if type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20:
+            value = int(value)
+        if type(value) is not int or not 0 <= value < 2**53:
+            raise InvalidRecordError(
+                Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1"
+            )
+        return value
+    return None
+
+
+def _first(attributes: Attributes, names: Iterable[str]) -> str | None:
+    for name in names:
+        if found := text(attributes.get(name)):
+            return found
+    return None
+
+
+def _session(attributes: Attributes) -> str | None:
+    """Return the session a span names. An OpenAI response id is none: some put the previous response there."""
+    for name in spellings.SESSION:
+        value = attributes.get(name)
+        if isinstance(value, str) and (found := value.strip()) and not found.startswith("resp_"):
+            return None if len(found.encode()) > MAX_SESSION_BYTES else found
+    given = attributes.get(spellings.LITELLM_METADATA)
+    if isinstance(given, str) and (match := spellings.LITELLM_SESSION.search(given[:16384])):
+        return bounded(match[1])
+    return None
+
+
+def _response_id(attributes: Attributes) -> str | None:
+    if (found := _first(attributes, spellings.RESPONSE_ID)) is not None:
+        return found
+    shown_whole = attributes.get(spellings.RESPONSE_TEXT)
+    if isinstance(shown_whole, str):
+        for pattern in spellings.RESPONSE_ID_IN_TEXT:
+            if match := pattern.search(shown_whole[: spellings.MAX_TEXT]):
+                return bounded(match[1])
+    return None
+
+
+def _cost(attributes: Attributes) -> str | None:
+    """Return the producer's own cost as a decimal string of dollars, None when it says none."""
+    nano = attributes.get(spellings.NANO_CREDITS)
+    if type(nano) is int and 0 < nano < 2**63:
+        return to_usd(to_pico(Decimal(nano) / 10**11))
+    for name in spellings.COST:
+        value = attributes.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if math.isfinite(value) and 0 <= value < MAX_USD:
+            return to_usd(to_pico(repr(value)))
+    return None
+
+
+def _process(resource: dict[str, Value]) -> str:
+    """Return what tells a process from others: its instance id, else all that describes it."""
+    instance = text(resource.get("service.instance.id"))
+    names = ("service.name", "service.namespace", "host.name", "host.id", "process.pid")
+    return instance or "|".join(text(resource.get(name)) or "" for name in names)
+
+
+def _client(span: Span) -> str:
+    service = text(span.resource.get("service.name")) or ""
+    if service in spellings.SERVICES:
+        return spellings.SERVICES[service]
+    for scope, client in spellings.CLIENTS:
+        if span.scope == scope or span.scope.startswith(f"{scope}."):
+            return client
+    return "genai"
+
+
+def _costed_by_logs(span: Span) -> bool:
+    service = span.resource.get("service.name")
+    return bool(
+        spellings.COSTED_BY_LOGS.match(span.scope)
+        or (isinstance(service, str) and spellings.COSTED_BY_LOGS.match(service))
+    )
+
+
+def _rejected(span: Span, attributes: Attributes, verdict: InvalidRecordError) -> Rejected:
+    return Rejected(
+        verdict.reason,
+        verdict.message,
+        span.index,
+        _client(span),
+        _session(attributes),
+        _kept(span, attributes),
+        attribution(span.resource),
+    )
+
+
+def _kept(span: Span, attributes: Attributes) -> dict[str, Any]:
+    """Return what a dead letter may keep of a span: names of ours, numbers and ids."""
+    kept: dict[str, Any] = {}
+    for names in (spellings.INPUT, spellings.OUTPUT, spellings.CACHE_READ, spellings.CACHE_WRITE, spellings.REASONING):
+        for name in names:
+            value = attributes.get(name)
+            if isinstance(value, str):
+                kept[name] = bounded(value)[:40]
+            elif isinstance(value, int | float):
+                kept[name] = value
+    for name in (spellings.OPERATION, *spellings.RESPONSE_MODEL, *spellings.REQUEST_MODEL, *spellings.RESPONSE_ID):
+        if found := text(attributes.get(name)):
+            kept[name] = found
+    return kept | {"scope": bounded(span.scope), "trace_id": span.trace_id, "span_id": span.span_id}
+
+
+def _packs(found: list[tuple[dict[str, Value], Sighting]], above: dict[tuple[str, str], str]) -> Iterable[SightingPack]:
+    """Return the sightings by attribution, each under the nearest one above it that this body has."""
+    packs: dict[tuple[Any, ...], SightingPack] = {}
+    whose: dict[int, dict[str, str]] = {}
+    for resource, seen in found:
+        parent, steps = seen.parent_id, 0
+        while parent and (up := above.get((seen.trace_id, parent))) is not None and steps < MAX_NODES:
+            parent, steps = up, steps + 1
+        if parent != seen.parent_id:
+            seen = replace(seen, parent_id=parent)
+        named = whose.get(id(resource))
+        if named is None:
+            named = whose[id(resource)] = attribution(resource)
+        key = tuple(named.items())
+        pack = packs.get(key)
+        if pack is None:
+            pack = packs[key] = SightingPack(named, [])
+        pack.sightings.append(seen)
+    return packs.values()

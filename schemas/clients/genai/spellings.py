@@ -1,0 +1,252 @@
+"""How producers of GenAI spans spell what we read: one table a meaning, the first name that is there counts.
+
+Sources: the GenAI semantic conventions of OpenTelemetry and their earlier versions, the attributes of OpenInference,
+OpenLLMetry, the Vercel AI SDK, LiteLLM, Pydantic AI, Copilot and Qwen Code as they send them. docs/agents.md shows
+which producer uses which.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+INPUT: Final = (
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.prompt_tokens",
+    "llm.token_count.prompt",
+    "ai.usage.inputTokens",
+    "ai.usage.promptTokens",
+    "ai.usage.tokens",
+    "llm.usage.prompt_tokens",
+    "gen_ai.aggregated_usage.input_tokens",
+)
+OUTPUT: Final = (
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.completion_tokens",
+    "llm.token_count.completion",
+    "ai.usage.outputTokens",
+    "ai.usage.completionTokens",
+    "llm.usage.completion_tokens",
+    "gen_ai.aggregated_usage.output_tokens",
+)
+CACHE_READ: Final = (
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_read_input_tokens",
+    "gen_ai.usage.input_tokens.cached",
+    "gen_ai.usage.details.cache_read_tokens",
+    "gen_ai.usage.cached_tokens",
+    "gen_ai.usage.prompt_tokens_details.cached_tokens",
+    "llm.token_count.prompt_details.cache_read",
+    "ai.usage.inputTokenDetails.cacheReadTokens",
+    "ai.usage.cachedInputTokens",
+    "llm.usage.cache_read_input_tokens",
+    "cached_content_token_count",
+    "gen_ai.aggregated_usage.cache_read.input_tokens",
+)
+CACHE_WRITE: Final = (
+    "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_creation_input_tokens",
+    "gen_ai.usage.cache_write_input_tokens",
+    "gen_ai.usage.input_tokens.cache_write",
+    "gen_ai.usage.details.cache_write_tokens",
+    "llm.token_count.prompt_details.cache_write",
+    "ai.usage.inputTokenDetails.cacheWriteTokens",
+    "llm.usage.cache_creation_input_tokens",
+    "gen_ai.aggregated_usage.cache_write.input_tokens",
+    "gen_ai.aggregated_usage.cache_creation.input_tokens",
+)
+REASONING: Final = (
+    "gen_ai.usage.reasoning.output_tokens",
+    "gen_ai.usage.reasoning_tokens",
+    "gen_ai.usage.output_tokens.reasoning",
+    "gen_ai.usage.details.reasoning_tokens",
+    "gen_ai.usage.completion_tokens_details.reasoning_tokens",
+    "gen_ai.usage.experimental.reasoning_tokens",
+    "llm.token_count.completion_details.reasoning",
+    "ai.usage.outputTokenDetails.reasoningTokens",
+    "ai.usage.reasoningTokens",
+    "llm.usage.reasoning_tokens",
+    "thoughts_token_count",
+    "gen_ai.aggregated_usage.details.reasoning_tokens",
+    "gen_ai.aggregated_usage.reasoning.output_tokens",
+)
+TOTAL: Final = (
+    "gen_ai.usage.total_tokens",
+    "llm.token_count.total",
+    "llm.usage.total_tokens",
+    "ai.usage.totalTokens",
+)
+"""What the producer itself adds up to: it tells whether its parts are inside one another or beside."""
+
+RESPONSE_MODEL: Final = (
+    "gen_ai.response.model",
+    "ai.response.model",
+    "llm.response.model",
+    "llm.response.model_name",
+    "llm.model_name",
+    "embedding.model_name",
+)
+REQUEST_MODEL: Final = (
+    "gen_ai.request.model",
+    "ai.model.id",
+    "llm.request.model",
+    "model_name",
+    "model",
+)
+GATEWAY_MODEL: Final = ("litellm.provider.model",)
+"""What a gateway really asked, where the names its callers see are aliases of its own."""
+PROVIDER: Final = (
+    "gen_ai.provider.name",
+    "gen_ai.system",
+    "llm.provider",
+    "ai.model.provider",
+    "llm.system",
+)
+RESPONSE_ID: Final = ("gen_ai.response.id", "ai.response.id", "response_id", "llm.response.id")
+FINISHED: Final = (
+    "gen_ai.response.finish_reasons",
+    "gen_ai.response.finish_reason",
+    "llm.finish_reason",
+    "ai.response.finishReason",
+    "anthropic.message.stop_reason",
+)
+SESSION: Final = (
+    "gen_ai.conversation.id",
+    "session.id",
+    "copilot_chat.chat_session_id",
+    "ai.telemetry.metadata.sessionId",
+    "ai.telemetry.metadata.session_id",
+    "ai.telemetry.metadata.conversationId",
+    "ai.telemetry.metadata.threadId",
+    "ai.telemetry.metadata.chatId",
+    "ai.settings.context.sessionId",
+    "ai.settings.context.session_id",
+    "ai.settings.context.conversationId",
+    "ai.settings.context.threadId",
+    "ai.settings.context.chatId",
+    "traceloop.association.properties.session_id",
+    "traceloop.association.properties.conversation_id",
+    "traceloop.association.properties.thread_id",
+    "traceloop.association.properties.chat_id",
+    "langfuse.session.id",
+    "langsmith.trace.session_id",
+    "conversation.id",
+    "sessionId",
+)
+PARENT_SESSION: Final = ("ai.request.headers.x-parent-session-id", "gen_ai.conversation.parent_id")
+AGENT: Final = ("gen_ai.agent.name", "agent.name", "agent_name", "gen_ai.agent.id", "ai.telemetry.functionId")
+TIER: Final = (
+    "gen_ai.openai.response.service_tier",
+    "openai.response.service_tier",
+    "gen_ai.response.service_tier",
+)
+USER: Final = ("user.id", "enduser.id", "user.email")
+
+COST: Final = (
+    "github.copilot.cost",
+    "gen_ai.cost.total_cost",
+    "litellm.cost.total",
+    "gen_ai.usage.cost",
+    "operation.cost",
+    "llm.cost.total",
+)
+"""What the producer thinks a call costs, in US dollars."""
+NANO_CREDITS: Final = "github.copilot.nano_aiu"
+"""Copilot's own bill of a call: a thousand million of them are one AI credit, which is 0.01 US dollars."""
+
+OPERATION: Final = "gen_ai.operation.name"
+LEAF_OPERATIONS: Final = frozenset(
+    {
+        "chat",
+        "text_completion",
+        "completion",
+        "generate_content",
+        "embeddings",
+        "embedding",
+        "responses",
+        "acompletion",
+        "atext_completion",
+        "aresponses",
+        "aembedding",
+        "anthropic_messages",
+    }
+)
+"""One request to a model. Whatever else carries usage may be a sum of such requests."""
+OPENINFERENCE_KIND: Final = "openinference.span.kind"
+OPENINFERENCE_LEAVES: Final = frozenset({"LLM", "EMBEDDING"})
+AI_SDK_OPERATION: Final = "ai.operationId"
+AI_SDK_LEAVES: Final = (".doGenerate", ".doStream", ".doEmbed")
+OPENLLMETRY_TYPE: Final = "llm.request.type"
+OPENLLMETRY_LEAVES: Final = frozenset({"chat", "completion", "embedding"})
+
+HINT: Final = re.compile(
+    rb"gen_ai\.|openinference\.|ai\.operationId|llm\.(?:token|usage|model|request)|ession(?:\.id|Id|_id|-id)"
+)
+"""What the bytes of every span hold that may matter here. What matches may still be something else."""
+CONTEXT_HINT: Final = re.compile(r"gen_ai\.|openinference\.|ai\.operationId|llm\.|ession(?:\.id|Id|_id|-id)")
+"""The same among the names of a span's attributes."""
+
+RESPONSE_ID_IN_TEXT: Final = (
+    re.compile(r'"id"\s*:\s*"(resp_\w{10,})"'),
+    re.compile(r'"id"\s*:\s*"(chatcmpl-[\w-]{10,})"'),
+    re.compile(r'"id"\s*:\s*"(msg_\w{10,})"'),
+)
+"""OpenInference names no response id, but shows the response as JSON: only the id in it is looked for."""
+RESPONSE_TEXT: Final = "output.value"
+MAX_TEXT: Final = 1 << 20
+"""Characters of such a text that are searched."""
+
+LITELLM_USAGE: Final = "metadata.usage_object"
+LITELLM_METADATA: Final = "metadata.requester_metadata"
+LITELLM_SESSION: Final = re.compile(r"'session_id': '([^'\\]{1,256})'")
+LITELLM_COUNTS: Final = {
+    "cache_read": re.compile(r"'(?:cached_tokens|cache_read_input_tokens)': (\d{1,16})\b"),
+    "cache_write": re.compile(
+        r"'(?:cache_write_tokens|cache_creation_tokens|cache_creation_input_tokens)': (\d{1,16})\b"
+    ),
+    "reasoning": re.compile(r"'reasoning_tokens': (\d{1,16})\b"),
+}
+"""LiteLLM's first exporter writes these only into a text, as Python shows a dict."""
+AI_SDK_METADATA: Final = "ai.response.providerMetadata"
+
+ADK_SCOPE: Final = "gcp.vertex.agent"
+INNERMOST_SCOPES: Final = ("com.anthropic.sdk.python",)
+"""Written by the provider's own library, which sees what came over the wire."""
+
+CLIENTS: Final = (
+    ("github.copilot", "copilot"),
+    ("copilot-chat", "vscode"),
+    ("opencode", "opencode"),
+    ("qwen-code", "qwen"),
+    ("pydantic-ai", "pydantic-ai"),
+    ("litellm", "litellm"),
+    ("gcp.vertex.agent", "google-adk"),
+    ("strands", "strands"),
+    ("agent_framework", "agent-framework"),
+    ("semantic_kernel", "semantic-kernel"),
+    ("goose", "goose"),
+    ("gen_ai", "ai-sdk"),
+    ("ai", "ai-sdk"),
+    ("opentelemetry.instrumentation.openai_agents", "openai-agents"),
+    ("opentelemetry.instrumentation.genai.openai_agents", "openai-agents"),
+    ("openinference.instrumentation.openai_agents", "openai-agents"),
+    ("openinference.instrumentation.langchain", "langchain"),
+    ("opentelemetry.instrumentation.langchain", "langchain"),
+    ("opentelemetry.instrumentation.genai.langchain", "langchain"),
+    ("openinference.instrumentation.smolagents", "smolagents"),
+    ("openinference.instrumentation.crewai", "crewai"),
+)
+"""Instrumentation scope, or the beginning of one, and the client it stands for; everything else is `genai`."""
+SERVICES: Final = {
+    "github-copilot": "copilot",
+    "copilot-chat": "vscode",
+    "opencode": "opencode",
+    "qwen-code": "qwen",
+    "litellm": "litellm",
+    "goose": "goose",
+}
+"""service.name, where it names the client for certain."""
+
+COSTED_BY_LOGS: Final = re.compile(r"codex(?:[_-]|$)|com\.anthropic\.claude_code|claude-code$|gemini[_-]cli|qwen-code")
+"""Scopes and services whose log events cost. Their spans say the same usage once more."""

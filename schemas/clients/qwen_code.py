@@ -1,0 +1,114 @@
+"""Qwen Code (measured: 0.15.10 and 0.24.4), a relative of Gemini CLI.
+
+- The event `qwen-code.api_response` costs. Input includes cached, and unlike Gemini CLI's, output includes thoughts.
+- It has the provider's response id. Without one, identity is everything that tells two records apart.
+- It works with models of any provider, and says which only by the model's name.
+- Its spans and metrics say the same usage once more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, session_of, text
+from tallystream.schemas.clients.providers import provider_of
+from tallystream.schemas.otlp.records import LogRecord
+
+EVENT = "qwen-code.api_response"
+
+
+def user(record: LogRecord) -> str | None:
+    """Return whose account it is."""
+    return text(record.attributes.get("user.email"))
+
+
+def normalise(record: LogRecord) -> Usage | None:
+    """Return the response's usage, or None when the event is none.
+
+    Raises:
+        InvalidRecordError: `invalid_counts` or `no_time`.
+
+    """
+    attributes = record.attributes
+    whole = count(record, "input_token_count")
+    cached = count(record, "cached_content_token_count")
+    output = count(record, "output_token_count")
+    thoughts = count(record, "thoughts_token_count")
+    if not (whole or cached or output or thoughts):
+        return None
+    # a part cannot exceed its whole: the whole is what is billed, so the part gives way
+    read, reasoning = min(cached, whole), min(thoughts, output)
+    session = session_of(record, "session.id", "session_id")
+    provider, model = provider_of(None, text(attributes.get("model")) or "unknown")
+    prompt = text(attributes.get("prompt_id"))
+    response = text(attributes.get("response_id"))
+    event: dict[str, Any] = {
+        "event_id": identity("qwen", response)
+        if response
+        else identity(
+            "qwen",
+            session,
+            record.time_ns,
+            record.observed_ns,
+            text(attributes.get("event.timestamp")),
+            model,
+            whole,
+            cached,
+            output,
+            thoughts,
+            text(attributes.get("duration_ms")),
+            prompt,
+            record.trace_id,
+        ),
+        "occurred_at": occurred_at(record),
+        "model": model,
+        "input_uncached": whole - read,
+        "cache_read": read,
+        "cache_write_5m": 0,
+        "cache_write_1h": 0,
+        "output": output,
+        "reasoning": reasoning,
+        "tool": 0,
+    }
+    if prompt is not None:
+        event["turn_id"] = prompt
+    if (read, reasoning) != (cached, thoughts):
+        event["inconsistent"] = True
+    return Usage(session, event, user(record), text(attributes.get("subagent_name")), provider)
+
+
+QWEN_CODE = Normaliser(
+    client="qwen",
+    provider="unknown",
+    event=EVENT,
+    prefix="qwen-code.",
+    scopes=("qwen-code",),
+    services=("qwen-code",),
+    signature=frozenset(
+        {
+            "session.id",
+            "response_id",
+            "input_token_count",
+            "output_token_count",
+            "cached_content_token_count",
+            "thoughts_token_count",
+        }
+    ),
+    normalise=normalise,
+    user=user,
+    repeats=frozenset({"gen_ai.client.inference.operation.details"}),
+    fields=(
+        "event.timestamp",
+        "session.id",
+        "prompt_id",
+        "response_id",
+        "model",
+        "subagent_name",
+        "input_token_count",
+        "output_token_count",
+        "cached_content_token_count",
+        "thoughts_token_count",
+        "total_token_count",
+        "duration_ms",
+    ),
+)

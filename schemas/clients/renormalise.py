@@ -1,0 +1,65 @@
+"""A record that was set aside is normalised again: from its dead letter, which has what the rules read.
+
+It gets the identity that it would have had at first, so that it counts once whether the client sends it again or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tallystream.schemas.clients.logs import Pack, normalise_record
+from tallystream.schemas.otlp.records import LogRecord, Value
+from tallystream.schemas.usage import ATTRIBUTION_KEYS
+
+_APART = frozenset({"event.name", "event.hint", "scope.name", "traceId", "timeUnixNano", "observedTimeUnixNano"})
+
+
+class _Fields:
+    """The fields of a dead letter as a record's attributes."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = {name: value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
+
+    def get(self, name: str) -> Value:
+        """Return the value, or None when it is absent."""
+        return self._fields.get(name)
+
+    def names(self) -> Iterable[str]:
+        """Return the keys."""
+        return self._fields
+
+
+def renormalise(letter: dict[str, Any]) -> Pack | None:
+    """Return the usage of the record in a gateway's dead letter, None when it still is none that we know to cost.
+
+    Raises:
+        InvalidRecordError: it still cannot be counted.
+
+    """
+    named, hint = _text(letter, "event.name"), _text(letter, "event.hint")
+    record = LogRecord(
+        0,
+        _number(letter, "timeUnixNano"),
+        _number(letter, "observedTimeUnixNano"),
+        _text(letter, "traceId"),
+        named,
+        _text(letter, "scope.name"),
+        {"service.name": _text(letter, "service.name")},
+        _Fields({name: value for name, value in letter.items() if name not in _APART}),
+        (named,) if named else ((hint,) if hint else ()),
+        (hint,) if hint else (),
+    )
+    whose = letter.get("attribution")
+    shown = whose.items() if isinstance(whose, dict) else ()
+    return normalise_record(record, {key: str(value) for key, value in shown if key in ATTRIBUTION_KEYS})
+
+
+def _text(letter: dict[str, Any], name: str) -> str:
+    value = letter.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(letter: dict[str, Any], name: str) -> int:
+    value = letter.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -1,0 +1,252 @@
+"""The frame of an OTLP/JSON request: its resources, their scopes, and what lies in those.
+
+A body that is in order and not too large is parsed whole, by orjson. Any other is taken apart first (`json_scan`) and
+its parts are parsed when they are wanted, each by itself: so neither what is broken in one nor what a large body would
+weigh as Python's objects costs the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from tallystream.schemas.connections import Signal
+from tallystream.schemas.errors import InvalidBodyError
+from tallystream.schemas.otlp.json_scan import Scanner, Span
+from tallystream.schemas.otlp.json_values import entries, get, invalid, kind_of, name_of, parse_parts, snake
+from tallystream.schemas.otlp.limits import LIMITS, Tally
+from tallystream.schemas.otlp.records import BrokenRecord
+
+KEYS: Final[dict[Signal, tuple[str, str, str]]] = {
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+}
+PARSED_WHOLE: Final = 4 << 20
+"""Bytes of the largest body that is parsed whole: 20 ms, in which nobody else runs."""
+ALLOWANCE: Final = 8 << 20
+"""Bytes that a parsed body or part may weigh beyond seven times its own."""
+_WEIGHT: Final = 7
+_KINDS: Final = {b"{": "an object", b"[": "an array", b'"': "a string", b"n": "null", b"t": "a boolean"} | {
+    bytes([first]): "a boolean" if first == 0x66 else "a number" for first in b"f-0123456789"
+}
+
+
+class Part:
+    """A value in a body that was not parsed whole."""
+
+    __slots__ = ("_body", "_most", "cut", "start", "stop")
+
+    def __init__(self, body: bytes, span: Span, most: int) -> None:
+        self._body = body
+        self._most = most
+        self.cut = span.cut
+        self.start = span.start
+        self.stop = span.stop
+
+    def parsed(self) -> tuple[Any, bool]:
+        """Return the value, parts of it that are no JSON marked, and whether its brackets pair; (None, False) when it
+        is too large to be looked at.
+
+        Raises:
+            TooManyElementsError: it is made of more parts than any client sends.
+
+        """
+        if self.stop - self.start > self._most:
+            return None, False
+        raw = self._body[self.start : self.stop]
+        return (None, False) if weighs_too_much(raw) else parse_parts(raw)
+
+
+Record = dict[str, Any] | Part | BrokenRecord
+Item = tuple[dict[str, Any], dict[str, Any], Record]
+"""Resource (the whole frame's object or, of a body taken apart, `resource` and no more), scope likewise, record."""
+
+
+def weighs_too_much(raw: bytes) -> bool:
+    """Whether a JSON text might become far more than its own bytes as Python's objects.
+
+    An upper bound by what a dict (184 bytes, and its place), a list and any other value weigh in CPython; brackets and
+    commas inside of text count too, so that text with much code in it may be told to weigh more than it does.
+    """
+    weight = 240 * raw.count(b"{") + 120 * raw.count(b"[") + 60 * raw.count(b",")
+    return weight > ALLOWANCE + _WEIGHT * len(raw)
+
+
+def walk(body: bytes, signal: Signal, tally: Tally) -> Iterator[Item]:
+    """Yield each record of a request with its resource and scope; what is no record is a BrokenRecord.
+
+    Raises:
+        InvalidBodyError: it is no such request, or holds too much.
+
+    """
+    document = _whole(body)
+    if document is None:
+        yield from _Walk(body, signal, tally).request()
+        return
+    refuse_other_signals(document, signal)
+    top, middle, bottom = KEYS[signal]
+    for resource in entries(document, top):
+        tally.frame()
+        if type(resource) is not dict:
+            yield {}, {}, _not_an_object(tally, top, kind_of(resource))
+            continue
+        for scope in entries(resource, middle):
+            tally.frame()
+            if type(scope) is not dict:
+                yield resource, {}, _not_an_object(tally, middle, kind_of(scope))
+                continue
+            for record in entries(scope, bottom):
+                if type(record) is dict:
+                    tally.record()
+                    yield resource, scope, record
+                else:
+                    yield resource, scope, _not_an_object(tally, bottom, kind_of(record))
+
+
+def signal_of(body: bytes) -> Signal:
+    """Return the signal of a request that came without one. An empty one is taken for logs.
+
+    Raises:
+        InvalidBodyError: it is no request.
+
+    """
+    document = _whole(body)
+    if document is None:
+        document = dict.fromkeys(_Walk(body, "logs", Tally(LIMITS)).top(), ())
+    found = next((signal for signal, keys in KEYS.items() if get(document, keys[0]) is not None), None)
+    refuse_other_signals(document, found or "logs")
+    return found or "logs"
+
+
+def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
+    """Raise InvalidBodyError when a request is another signal's, or none."""
+    if get(document, KEYS[signal][0]) is not None:
+        return
+    for other, keys in KEYS.items():
+        if get(document, keys[0]) is not None:
+            raise misplaced(other, signal)
+    known = {name for keys in KEYS.values() for name in (keys[0], snake(keys[0]))}
+    if document and not known & document.keys():
+        shown = ", ".join(repr(name[:40]) for name in list(document)[:3])
+        raise invalid(f"it has no {KEYS[signal][0]}, but {shown}", "names of fields are lowerCamelCase or snake_case")
+
+
+def misplaced(found: Signal, wanted: Signal) -> InvalidBodyError:
+    """Return the error for a request of another signal."""
+    return InvalidBodyError(
+        f"the body holds {found}, but came to the endpoint for {wanted}",
+        f"set the client's endpoint for {found} to the URL that ends in /v1/{found}",
+    )
+
+
+def _whole(body: bytes) -> dict[str, Any] | None:
+    """Return the parsed body, None when it has to be taken apart."""
+    if len(body) > PARSED_WHOLE or weighs_too_much(body):
+        return None
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if type(document) is not dict:
+        raise invalid(f"it is {kind_of(document)}, not an object")
+    return document
+
+
+def _not_an_object(tally: Tally, key: str, kind: str) -> BrokenRecord:
+    tally.record()
+    return BrokenRecord(tally.records - 1, f"{key} holds {kind}, not only objects")
+
+
+class _Walk:
+    """A body that is taken apart: frames first, then record by record."""
+
+    __slots__ = ("_body", "_keys", "_scanner", "_signal", "_tally", "_told")
+
+    def __init__(self, body: bytes, signal: Signal, tally: Tally) -> None:
+        self._body = body
+        self._signal: Signal = signal
+        self._keys = KEYS[signal]
+        self._tally = tally
+        self._scanner = Scanner(body)
+        self._told = False
+        """Whether a record was cut off, which tells of the damage by itself."""
+
+    def top(self) -> dict[str, Span]:
+        """Return the request's members."""
+        outermost = self._scanner.value()
+        kind = self._kind(outermost)
+        if kind == "not JSON":
+            raise self._not_json()
+        if kind != "an object":
+            raise invalid(f"it is {kind}, not an object")
+        return {name_of(key): span for key, span in self._scanner.members(outermost)}
+
+    def request(self) -> Iterator[Item]:
+        """Yield all items. What is left over comes last, as one broken record."""
+        parts = self.top()
+        if self._scanner.damaged and not parts:
+            raise self._not_json()
+        refuse_other_signals(dict.fromkeys(parts, ()), self._signal)
+        for resource in self._list(parts, self._keys[0]):
+            self._tally.frame()
+            yield from self._resource(resource)
+        if self._scanner.damaged and not self._told:
+            self._tally.record()
+            why = "a part of the body is not JSON: its quotes and brackets do not pair; it may have been cut off"
+            yield {}, {}, BrokenRecord(self._tally.records - 1, why)
+
+    @staticmethod
+    def _not_json() -> InvalidBodyError:
+        return InvalidBodyError(
+            "the body is not JSON: it does not begin like an object, or ends within its first name",
+            "is it protobuf? then send Content-Type: application/x-protobuf",
+        )
+
+    def _resource(self, span: Span) -> Iterator[Item]:
+        top, middle, bottom = self._keys
+        kind = self._kind(span)
+        if kind != "an object":
+            yield {}, {}, _not_an_object(self._tally, top, kind)
+            return
+        parts = self._members(span)
+        resource = {"resource": self._described(parts.get("resource"))}
+        for inner in self._list(parts, middle):
+            self._tally.frame()
+            kind = self._kind(inner)
+            if kind != "an object":
+                yield resource, {}, _not_an_object(self._tally, middle, kind)
+                continue
+            members = self._members(inner)
+            scope = {"scope": self._described(members.get("scope"))}
+            for record in self._list(members, bottom):
+                kind = self._kind(record)
+                if kind != "an object":
+                    yield resource, scope, _not_an_object(self._tally, bottom, kind)
+                    continue
+                self._tally.record()
+                self._told |= record.cut
+                yield resource, scope, Part(self._body, record, self._tally.limits.record_bytes)
+
+    def _members(self, span: Span) -> dict[str, Span]:
+        return {name_of(name): part for name, part in self._scanner.members(span)}
+
+    def _list(self, parts: dict[str, Span], key: str) -> Iterator[Span]:
+        found = parts.get(key) or parts.get(snake(key))
+        if found is None:
+            return
+        kind = self._kind(found)
+        if kind == "an array":
+            yield from self._scanner.elements(found)
+        elif kind != "null":
+            yield found
+
+    def _described(self, span: Span | None) -> dict[str, Any]:
+        """Return a resource or scope itself, as far as it can be decoded."""
+        found = None if span is None else Part(self._body, span, self._tally.limits.record_bytes).parsed()[0]
+        return found if type(found) is dict else {}
+
+    def _kind(self, span: Span) -> str:
+        return _KINDS.get(self._body[span.start : span.start + 1], "not JSON")

@@ -1,0 +1,179 @@
+"""Finding the parts of a JSON text without parsing it: where a value ends, what an object or array holds.
+
+Works on bytes: in UTF-8 no byte of a longer character looks like a quote or a bracket. Nothing is kept of what is
+passed over, and nothing is believed about it: a part that is wanted is parsed by itself, and one that is broken spoils
+only itself, as long as its quotes and brackets pair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from tallystream.schemas.errors import TooManyElementsError
+
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT: Final = rb'[^"{}\[\]]*+(?:' + _STRING + rb'[^"{}\[\]]*+)*+'
+
+
+def _nested(depth: int) -> bytes:
+    """Return the pattern of what may stand between two brackets, `depth` levels of brackets in it."""
+    pattern = _FLAT
+    for _ in range(depth):
+        pattern = rb'[^"{}\[\]]*+(?:(?:' + _STRING + rb"|[{\[]" + pattern + rb'[}\]])[^"{}\[\]]*+)*+'
+    return pattern
+
+
+_SHALLOW: Final = re.compile(rb"[{\[]" + _nested(6) + rb"[}\]]", re.DOTALL)
+"""An object or array as deep as a log record with plain attributes is: found in one go."""
+_TOKEN: Final = re.compile(rb'["{}\[\]]')
+_STRING_BODY: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_SCALAR: Final = re.compile(rb"[^\s,\]}:]++")
+_BLANK: Final = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*+")
+_WINDOW: Final = 256 << 10
+"""Bytes that are searched in one go: longer values are passed over in steps, between which others may run."""
+_SMALL_WINDOW: Final = 32 << 10
+_MOST_STEPS: Final = 2_000_000
+"""Values and brackets that are looked at one by one: a second's work."""
+_DEEPEST: Final = 1_000
+
+
+class _UnpairedError(Exception):
+    """The text ends within a value."""
+
+
+class Span(NamedTuple):
+    """A value's bytes: `start` to `stop`."""
+
+    start: int
+    stop: int
+    cut: bool = False
+    """Whether it does not end: `stop` is where what it lies in does."""
+
+
+class Scanner:
+    """One JSON text. What is left of it after a part that does not end is taken for that part.
+
+    Every method raises TooManyElementsError when the text is made of more parts than any client sends.
+    """
+
+    __slots__ = ("_steps", "damaged", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.damaged = False
+        """Whether the text ended within a value, or went on where it should not."""
+        self._steps = 0
+
+    def value(self) -> Span:
+        """Return the outermost value, taken to reach to the text's end."""
+        return Span(self._blank(0), len(self.text))
+
+    def _span(self, position: int, end: int) -> Span:
+        """Return the value that begins at `position`."""
+        try:
+            return Span(position, self._skip(position, end))
+        except _UnpairedError:
+            self.damaged = True
+            return Span(position, end, cut=True)
+
+    def _skip(self, position: int, end: int) -> int:
+        if position >= end:
+            raise _UnpairedError
+        text = self.text
+        first = text[position]
+        if first == 0x22:
+            return self._skip_string(position, end)
+        if first in b"{[":
+            found = _SHALLOW.match(text, position, min(end, position + _WINDOW))
+            return found.end() if found is not None else self._skip_deep(position, end)
+        found = _SCALAR.match(text, position, end)
+        if found is None:
+            raise _UnpairedError
+        return found.end()
+
+    def elements(self, array: Span) -> Iterator[Span]:
+        """Yield the elements of an array."""
+        text, position = self.text, array.start + 1
+        while (position := self._blank(position)) < array.stop:
+            byte = text[position]
+            if byte == 0x5D:
+                return
+            if byte in b",:}":
+                position += 1
+                continue
+            self._step()
+            element = self._span(position, array.stop)
+            yield element
+            position = element.stop
+        self.damaged = True
+
+    def members(self, obj: Span) -> Iterator[tuple[bytes, Span]]:
+        """Yield (key as written, without its quotes; value) of an object."""
+        text, position = self.text, obj.start + 1
+        while (position := self._blank(position)) < obj.stop:
+            byte = text[position]
+            if byte == 0x7D:
+                return
+            if byte == 0x2C:
+                position += 1
+                continue
+            if byte != 0x22:
+                break
+            self._step()
+            name = self._span(position, obj.stop)
+            colon = self._blank(name.stop)
+            if text[colon : colon + 1] != b":":
+                break
+            value = self._span(self._blank(colon + 1), obj.stop)
+            yield text[position + 1 : name.stop - 1], value
+            position = value.stop
+        self.damaged = True
+
+    def _blank(self, position: int) -> int:
+        """Return the position after white space and byte order marks."""
+        found = _BLANK.match(self.text, position)
+        return position if found is None else found.end()
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise TooManyElementsError("the body is made of more values than any client sends")
+
+    def _skip_deep(self, position: int, end: int) -> int:
+        text, depth = self.text, 0
+        while (found := _TOKEN.search(text, position, end)) is not None:
+            self._step()
+            token = text[found.start()]
+            position = found.end()
+            if token == 0x22:
+                position = self._skip_string(position - 1, end)
+            elif token in b"{[":
+                inner = _SHALLOW.match(text, position - 1, min(end, position + _SMALL_WINDOW)) if depth else None
+                if inner is not None:
+                    position = inner.end()
+                    continue
+                depth += 1
+                if depth > _DEEPEST:
+                    raise TooManyElementsError(f"the body nests values more than {_DEEPEST} deep")
+            else:
+                depth -= 1
+                if not depth:
+                    return position
+        raise _UnpairedError
+
+    def _skip_string(self, position: int, end: int) -> int:
+        text = self.text
+        position += 1
+        while position < end:
+            window = min(end, position + _WINDOW)
+            found = _STRING_BODY.match(text, position, window)
+            after = position if found is None else found.end()
+            if after < end and text[after] == 0x22:
+                return after + 1
+            if after == position and window == end:
+                break
+            # a backslash may be the last byte of a window
+            position = after
+        raise _UnpairedError

@@ -1,0 +1,172 @@
+"""One log record in protobuf: by protobuf's own parser, and where that refuses it, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.limits import Limits
+from tallystream.schemas.otlp.protobuf_messages import LogRecordMessage
+from tallystream.schemas.otlp.records import OPAQUE, Broken, BrokenRecord, LogRecord, Value, event_names
+
+_OPAQUE_KINDS = frozenset({5, 6, 7})
+
+
+class MapAttributes:
+    """Attributes as protobuf's map."""
+
+    __slots__ = ("_map",)
+
+    def __init__(self, attributes: Any) -> None:
+        self._map = attributes
+
+    def get(self, name: str) -> Value:
+        """Return the value, or None when it is absent or empty."""
+        # the map's [] would add what it does not find
+        value = self._map.get(name)
+        return None if value is None else message_value(value)
+
+    def names(self) -> Iterable[str]:
+        """Return the keys."""
+        names: Iterable[str] = self._map
+        return names
+
+
+class PlainAttributes:
+    """Attributes as a dict of decoded values."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, Value]) -> None:
+        self._values = values
+
+    def get(self, name: str) -> Value:
+        """Return the value, or None when it is absent or empty."""
+        return self._values.get(name)
+
+    def names(self) -> Iterable[str]:
+        """Return the keys."""
+        return self._values
+
+
+def message_value(value: Any) -> Value:
+    """Return what an AnyValue message holds."""
+    kind = value.WhichOneof("value")
+    if kind == "string_value" or kind == "int_value" or kind == "bool_value" or kind == "double_value":
+        scalar: Value = getattr(value, kind)
+        return scalar
+    return None if kind is None else OPAQUE
+
+
+def record(raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits) -> LogRecord | BrokenRecord:
+    """Return a record, whole or with what is the matter with it."""
+    if len(raw) > limits.record_bytes:
+        return BrokenRecord(index, f"it has {len(raw)} bytes, more than {limits.record_bytes}")
+    try:
+        message = LogRecordMessage.FromString(raw)
+    except DecodeError:
+        return _salvaged(raw, index, scope, resource, limits)
+    attributes = MapAttributes(message.attributes)
+    if len(message.attributes) > limits.attributes:
+        return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
+    body = message_value(message.body) if message.HasField("body") else None
+    named = event_names(attributes, message.event_name, body)
+    return LogRecord(
+        index,
+        message.time_unix_nano,
+        message.observed_time_unix_nano,
+        message.trace_id.hex(),
+        named.event_name,
+        scope,
+        resource,
+        attributes,
+        named.names,
+        named.hints,
+    )
+
+
+def _salvaged(
+    raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits
+) -> LogRecord | BrokenRecord:
+    """Return the record, text in it made UTF-8; broken when bytes were left over that belong to no field."""
+    times = {1: 0, 11: 0}
+    trace_id, field, body, whole = "", "", None, True
+    values: dict[str, Value] = {}
+    for found in wire.fields(raw, 0, len(raw)):
+        if found.kind in (wire.CUT, wire.BAD):
+            whole = False
+        elif found.number in times and found.kind == wire.FIXED64:
+            times[found.number] = wire.fixed64(raw, found)
+        elif found.kind != wire.LEN:
+            continue
+        elif found.number == 6:
+            whole &= _add_attribute(values, raw, found)
+            if len(values) > limits.attributes:
+                return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
+        elif found.number == 9:
+            trace_id = raw[found.start : found.stop].hex()
+        elif found.number == 12:
+            field = wire.text(raw, found)
+        elif found.number == 5:
+            body = _any_value(raw, found)
+    attributes = PlainAttributes(values)
+    named = event_names(attributes, field, body)
+    made = LogRecord(
+        index,
+        times[1],
+        times[11],
+        trace_id,
+        named.event_name,
+        scope,
+        resource,
+        attributes,
+        named.names,
+        named.hints,
+    )
+    return made if whole else BrokenRecord(index, "it is not a log record in protobuf to its end", made)
+
+
+def attributes(raw: bytes, found: wire.Field, number: int, limits: Limits) -> dict[str, Value]:
+    """Return the attributes of a resource or a scope (in field `number`) as far as they can be decoded."""
+    values: dict[str, Value] = {}
+    for inner in wire.fields(raw, found.start, found.stop):
+        if inner.number == number and inner.kind == wire.LEN and len(values) < limits.attributes:
+            _add_attribute(values, raw, inner)
+    return values
+
+
+def _add_attribute(values: dict[str, Value], raw: bytes, found: wire.Field) -> bool:
+    """Add a KeyValue; return whether its key could be told."""
+    key, value, broken = "", None, False
+    for inner in wire.fields(raw, found.start, found.stop):
+        if inner.kind in (wire.CUT, wire.BAD):
+            broken = True
+        elif inner.kind == wire.LEN and inner.number == 1:
+            key = wire.text(raw, inner)
+        elif inner.kind == wire.LEN and inner.number == 2:
+            value = _any_value(raw, inner)
+    if broken and not key:
+        return False
+    values[key] = Broken("its bytes are not an AnyValue") if broken else value
+    return True
+
+
+def _any_value(raw: bytes, found: wire.Field) -> Value:
+    value: Value = None
+    for inner in wire.fields(raw, found.start, found.stop):
+        if inner.kind in (wire.CUT, wire.BAD):
+            return Broken("its bytes are not an AnyValue")
+        if inner.kind == wire.LEN and inner.number == 1:
+            value = wire.text(raw, inner)
+        elif inner.kind == wire.VARINT and inner.number == 2:
+            value = bool(inner.start)
+        elif inner.kind == wire.VARINT and inner.number == 3:
+            value = wire.signed(inner.start)
+        elif inner.kind == wire.FIXED64 and inner.number == 4:
+            value = wire.double(raw, inner)
+        elif inner.kind == wire.LEN and inner.number in _OPAQUE_KINDS:
+            value = OPAQUE
+    return value

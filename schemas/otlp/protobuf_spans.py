@@ -1,0 +1,100 @@
+"""Spans in protobuf: the frame is walked, of each span the ids are decoded, the rest only when its bytes may matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from google.protobuf.message import DecodeError
+
+from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
+from tallystream.schemas.otlp.protobuf_messages import SpanIdsMessage, SpanMessage
+from tallystream.schemas.otlp.protobuf_records import MapAttributes, attributes
+from tallystream.schemas.otlp.records import Value
+from tallystream.schemas.otlp.spans import ERROR, BrokenSpan, Hint, Span, SpansBody
+
+
+def read_spans(body: bytes, hint: Hint, limits: Limits = LIMITS) -> SpansBody:
+    """Decode an ExportTraceServiceRequest.
+
+    Raises:
+        InvalidBodyError: now, or while walking the spans: nothing in it can be told apart, or it is too much.
+
+    """
+    refuse_other_shapes(body, "traces", limits)
+    tally = Tally(limits)
+    return SpansBody(tally, _spans(body, hint, tally))
+
+
+def _spans(body: bytes, hint: Hint, tally: Tally) -> Iterator[Span | BrokenSpan]:
+    frames = Frames(body, tally)
+    matter = hint.in_bytes.search(body) is not None
+    owner = inside = None
+    described: dict[str, Value] = {}
+    name = ""
+    for resource, scope, found in frames.items():
+        if not matter:
+            continue
+        if owner is not resource:
+            owner, described = resource, _described(body, resource, tally.limits)
+        if inside is not scope:
+            inside, name = scope, _name(body, scope)
+        if hint.in_bytes.search(body, found.start, found.stop):
+            tally.usage_record()
+            yield _span(body[found.start : found.stop], tally.records - 1, name, described, tally.limits)
+        else:
+            yield from _place(body[found.start : found.stop], tally.records - 1, name, described)
+    if frames.damaged:
+        tally.record()
+        yield BrokenSpan(tally.records - 1, "a part of the body is not OTLP; it may have been cut off")
+
+
+def _span(raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits) -> Span | BrokenSpan:
+    if len(raw) > limits.record_bytes:
+        return BrokenSpan(index, f"it has {len(raw)} bytes, more than {limits.record_bytes}")
+    try:
+        message = SpanMessage.FromString(raw)
+    except DecodeError:
+        return BrokenSpan(index, "it is not a span in protobuf")
+    if len(message.attributes) > limits.attributes:
+        return BrokenSpan(index, f"it has more than {limits.attributes} attributes")
+    return Span(
+        index,
+        message.trace_id.hex(),
+        message.span_id.hex(),
+        message.parent_span_id.hex(),
+        message.start_time_unix_nano,
+        message.end_time_unix_nano,
+        message.status.code == ERROR,
+        scope,
+        resource,
+        MapAttributes(message.attributes),
+    )
+
+
+def _place(raw: bytes, index: int, scope: str, resource: dict[str, Value]) -> Iterator[Span]:
+    """Yield a span without anything in it; nothing when it cannot be decoded, for then nothing is lost."""
+    try:
+        message = SpanIdsMessage.FromString(raw)
+    except DecodeError:
+        return
+    ids = message.trace_id.hex(), message.span_id.hex(), message.parent_span_id.hex()
+    yield Span(index, *ids, 0, 0, False, scope, resource, None)
+
+
+def _described(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for field in wire.fields(body, resource.start, resource.stop):
+        if (field.number, field.kind) == (1, wire.LEN):
+            found |= attributes(body, field, 1, limits)
+    return found
+
+
+def _name(body: bytes, scope: wire.Field) -> str:
+    for field in wire.fields(body, scope.start, scope.stop):
+        if (field.number, field.kind) == (1, wire.LEN):
+            for inner in wire.fields(body, field.start, field.stop):
+                if (inner.number, inner.kind) == (1, wire.LEN):
+                    return wire.text(body, inner)
+    return ""

@@ -1,0 +1,226 @@
+"""From a body as it was sent to the promise that it is kept: the same for HTTP and gRPC.
+
+A body that may become much, by its size or by how many token counts it names, is decompressed, decoded and turned into
+messages in a thread: meanwhile others are answered. Every step of it is bounded (`schemas.otlp.limits`), and what it
+holds while it lasts is charged to the budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NamedTuple
+
+from tallystream.schemas.clients import Rejected
+from tallystream.schemas.connections import Connection, Signal
+from tallystream.schemas.errors import InvalidBodyError, Reason, TooManyElementsError
+from tallystream.schemas.otlp import Encoding
+from tallystream.schemas.otlp.records import MARK
+from tallystream.streams.gateway.auth import Authenticator, Credentials, Undetermined
+from tallystream.streams.gateway.budget import Lease
+from tallystream.streams.gateway.connections.activity import ActivityLog
+from tallystream.streams.gateway.decompress import decompress
+from tallystream.streams.gateway.delivery.group_commit import Delivery
+from tallystream.streams.gateway.destination import ConnectionDestination, Destination
+from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
+from tallystream.streams.gateway.ingest import Decoded, Messages, decode, digest_of
+from tallystream.streams.gateway.message import Message
+from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.gateway.quarantine import Quarantine
+from tallystream.streams.gateway.quotas import Quotas, Turns
+
+LIGHT_BYTES: Final = 128 << 10
+"""A larger body leaves the event loop, and so does a smaller one that names more than `LIGHT_MARKS` token counts."""
+LIGHT_MARKS: Final = 1_500
+"""Some 300 records of a client: 15 ms."""
+LIGHT_PACKED: Final = 16 << 10
+"""A larger compressed body leaves the event loop before anything is known about it: it may hold a thousandfold."""
+WORKERS: Final = 4
+PARSED_COST: Final = 7
+"""What a small body becomes while it is decoded, by its own size; a large one is taken apart and becomes less."""
+PARSED_MOST: Final = 32 << 20
+
+
+@dataclass(slots=True)
+class Body:
+    """`raw` is what came over the wire, `coding` the Content-Encoding ("" for none)."""
+
+    raw: bytes
+    coding: str
+
+
+class Accepted(NamedTuple):
+    """What became of a body: `rejected` records do not count, `why` says it of the first."""
+
+    signal: Signal
+    rejected: int
+    why: str
+
+
+class _Processed(NamedTuple):
+    size: int
+    decoded: Decoded
+    built: Sequence[Message] | bytes
+
+
+class Acceptance:
+    """`destination` for the credentials, then `take` for the body."""
+
+    def __init__(
+        self,
+        max_body_bytes: int,
+        authenticator: Authenticator,
+        delivery: Delivery,
+        quarantine: Quarantine,
+        activity: ActivityLog,
+        messages: Messages,
+        quotas: Quotas,
+        turns: Turns,
+        metrics: Metrics,
+    ) -> None:
+        self._quotas = quotas
+        self._turns = turns
+        self._max_body_bytes = max_body_bytes
+        self._authenticator = authenticator
+        self._delivery = delivery
+        self._quarantine = quarantine
+        self._activity = activity
+        self._messages = messages
+        self._metrics = metrics
+        self._workers = ThreadPoolExecutor(WORKERS, "decode")
+
+    def close(self) -> None:
+        """End the threads, once no request is in progress."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    async def destination(self, shown: Credentials) -> Destination:
+        """Return where these credentials lead.
+
+        Raises:
+            RequestRefusedError: 404 or 401, to nowhere; 429, more requests than its quota.
+
+        """
+        admitted = await self._authenticator.admit(shown)
+        destination = (
+            self._quarantine.destination(admitted) if isinstance(admitted, Undetermined) else self._known(admitted)
+        )
+        self._quotas.request(destination.key, destination.quota)
+        return destination
+
+    def _known(self, connection: Connection) -> Destination:
+        return ConnectionDestination(connection, self._delivery, self._messages, self._activity, self._metrics)
+
+    def limit(self, destination: Destination) -> int:
+        """Return how many bytes a body may have, before and after decompression."""
+        return self._max_body_bytes // destination.share
+
+    async def take(
+        self, body: Body, encoding: Encoding, signal: Signal | None, destination: Destination, lease: Lease
+    ) -> Accepted:
+        """Return once what the body holds is durable.
+
+        Raises:
+            UndecodableError: nothing in it can be told apart; a dead letter says so.
+            RequestRefusedError: 413, it holds too much; 503, all requests together do; 429, its quota is used up.
+            NotDurableError: it cannot be kept now.
+
+        """
+        key, quota, size = destination.key, destination.quota, len(body.raw)
+        self._quotas.received(key, quota, size)
+        with self._quotas.holding(key, quota, size):
+            async with self._turns.of(key):
+                return await self._take(body, encoding, signal, destination, lease)
+
+    async def _take(
+        self, body: Body, encoding: Encoding, signal: Signal | None, destination: Destination, lease: Lease
+    ) -> Accepted:
+        limit = self.limit(destination)
+        try:
+            size, decoded, built = await self._process(body, encoding, signal, destination, limit, lease)
+        except InvalidBodyError as exc:
+            detail = f"{exc.message}; {exc.hint}" if exc.hint else exc.message
+            await self._undecodable(destination, detail, body.raw)
+            if isinstance(exc, TooManyElementsError):
+                raise RequestRefusedError(413, detail) from None
+            raise UndecodableError(detail) from None
+        except UndecodableError as refused:
+            await self._undecodable(destination, refused.message, body.raw)
+            raise
+        if decoded.logs is not None:
+            self._quotas.dead_letters(destination.key, destination.quota, len(decoded.logs.rejected))
+        self._metrics.took(destination.provider, decoded.signal, size, decoded.records)
+        await destination.accept(decoded, built)
+        return self._answer(decoded, destination.provider)
+
+    async def _undecodable(self, destination: Destination, detail: str, raw: bytes) -> None:
+        self._quotas.dead_letters(destination.key, destination.quota, 1)
+        await destination.undecodable(detail, len(raw), digest_of(raw))
+        self._metrics.dead_letters.labels(Reason.UNDECODABLE).inc()
+
+    async def _process(
+        self,
+        body: Body,
+        encoding: Encoding,
+        signal: Signal | None,
+        destination: Destination,
+        limit: int,
+        lease: Lease,
+    ) -> _Processed:
+        raw = body.raw
+        if len(raw) <= (LIGHT_PACKED if body.coding else LIGHT_BYTES):
+            plain = self._light(body, limit)
+            if plain is not None:
+                with lease.more(PARSED_COST * len(plain)):
+                    return _decode(plain, encoding, signal, destination, digest_of(raw))
+        loop = asyncio.get_running_loop()
+        if body.coding:
+            plain = await loop.run_in_executor(self._workers, decompress, raw, body.coding, limit)
+            lease.take(len(plain))
+        else:
+            plain = raw
+        work = partial(_decode, plain, encoding, signal, destination, "", raw)
+        with lease.more(min(PARSED_COST * len(plain), PARSED_MOST + 2 * len(plain))):
+            return await loop.run_in_executor(self._workers, work)
+
+    @staticmethod
+    def _light(body: Body, limit: int) -> bytes | None:
+        """Return a body that can be decoded at once, None when it may become much."""
+        plain = body.raw
+        if body.coding:
+            try:
+                plain = decompress(plain, body.coding, min(limit, LIGHT_BYTES))
+            except RequestRefusedError as refused:
+                if refused.status == 413 and limit > LIGHT_BYTES:
+                    return None
+                raise
+        return plain if plain.count(MARK) <= LIGHT_MARKS else None
+
+    def _answer(self, decoded: Decoded, provider: str) -> Accepted:
+        logs = decoded.logs
+        if logs is None:
+            return Accepted(decoded.signal, 0, "")
+        inconsistent = sum("inconsistent" in event for pack in logs.packs for event in pack.events)
+        if inconsistent:
+            self._metrics.inconsistent.labels(provider).inc(inconsistent)
+        if not logs.rejected:
+            return Accepted(decoded.signal, 0, "")
+        for record in logs.rejected:
+            number = 1 + record.folded
+            self._metrics.dead_letters.labels(record.reason).inc(number)
+            if record.reason is Reason.UNRECOGNISED_USAGE:
+                self._metrics.unrecognised.labels(provider).inc(number)
+        return Accepted(decoded.signal, logs.lost, _why(logs.lost, logs.rejected[0]))
+
+
+def _decode(
+    plain: bytes, encoding: Encoding, signal: Signal | None, destination: Destination, digest: str, raw: bytes = b""
+) -> _Processed:
+    decoded = decode(plain, encoding, signal, destination.limits)
+    return _Processed(len(plain), decoded, destination.build(decoded, digest or digest_of(raw)))
+
+
+def _why(lost: int, first: Rejected) -> str:
+    return f"{lost} usage records could not be counted, the first: {first.reason}: {first.detail}"

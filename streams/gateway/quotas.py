@@ -1,0 +1,183 @@
+"""What one connection may take of a gateway that others share.
+
+Two means. **Turns** need no setting and refuse nothing: while several connections send, each has a few requests at work
+at a time and the rest of its own wait, so that whoever floods waits for himself; alone, a connection has no limit.
+**Quotas** are limits that an operator sets, for all or for one connection: beyond them a request is answered 429 with
+Retry-After (RESOURCE_EXHAUSTED with RetryInfo), which most clients heed, and some do not: Codex never sends again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tallystream.schemas.connections import Quota
+from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.service.clock import Clock
+
+AT_WORK: Final = 8
+"""Requests of all connections that are at work at a time while several send; each has at least two."""
+ACTIVE: Final = 1.0
+"""Seconds for which a connection counts as sending after its last request."""
+_LOOK_EVERY: Final = 0.05
+BURST: Final = 10.0
+"""Seconds' worth that a connection may send at once after it has been quiet."""
+_FORGET: Final = 4_096
+"""Connections that are remembered before those that have been quiet longest are forgotten."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """One connection's requests."""
+
+    at_work: int
+    waiting: deque[asyncio.Future[None]]
+    seen: float
+
+
+class Turns:
+    """`async with turns.of(connection)` around the work of a request."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lines: dict[str, _Line] = {}
+        self._most: float = math.inf
+        self._looked = -math.inf
+
+    @asynccontextmanager
+    async def of(self, connection: str) -> AsyncIterator[None]:
+        """Wait for the connection's turn."""
+        now = self._clock.monotonic()
+        line = self._lines.get(connection)
+        if line is None:
+            line = self._lines[connection] = _Line(0, deque(), now)
+        line.seen = now
+        self._look(now)
+        if line.at_work >= self._most or line.waiting:
+            turn = asyncio.get_running_loop().create_future()
+            line.waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._done(line)
+                raise
+        else:
+            line.at_work += 1
+        try:
+            yield
+        finally:
+            self._done(line)
+
+    def _done(self, line: _Line) -> None:
+        line.at_work -= 1
+        self._look(self._clock.monotonic())
+        while line.waiting and line.at_work < self._most:
+            turn = line.waiting.popleft()
+            if not turn.done():
+                line.at_work += 1
+                turn.set_result(None)
+
+    def _look(self, now: float) -> None:
+        """See how many connections send, and what each may have at work."""
+        if now - self._looked < _LOOK_EVERY:
+            return
+        self._looked = now
+        active = 0
+        for name, line in list(self._lines.items()):
+            if line.at_work or line.waiting or now - line.seen < ACTIVE:
+                active += 1
+            else:
+                del self._lines[name]
+        self._most = math.inf if active <= 1 else max(2, AT_WORK // active)
+
+
+class _Bucket:
+    """A token bucket: `rate` a second, `rate * BURST` at once."""
+
+    __slots__ = ("_left", "_rate", "_seen")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._left = rate * BURST
+        self._seen = now
+
+    def take(self, number: float, now: float) -> float:
+        """Take them and return 0, or return in how many seconds there may be enough.
+
+        One request may take more than there is, when there is one: it is the next that waits.
+        """
+        self._left = min(self._rate * BURST, self._left + (now - self._seen) * self._rate)
+        self._seen = now
+        if self._left < min(number, 1):
+            return (min(number, 1) - self._left) / self._rate
+        self._left -= number
+        return 0.0
+
+
+class Quotas:
+    """What each connection has used of its quotas; `default` is for those that have none of their own."""
+
+    def __init__(self, default: Quota, clock: Clock) -> None:
+        self._default = default
+        self._clock = clock
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._held: dict[str, int] = {}
+
+    def request(self, connection: str, quota: Quota | None) -> None:
+        """Count a request; raises RequestRefusedError (429) when there are too many."""
+        self._take(connection, "requests", self._limit(quota, "requests"), 1)
+
+    def received(self, connection: str, quota: Quota | None, size: int) -> None:
+        """Count the bytes of a body; raises RequestRefusedError (429) when there were too many before it."""
+        self._take(connection, "bytes", self._limit(quota, "bytes"), size)
+
+    def dead_letters(self, connection: str, quota: Quota | None, number: int) -> None:
+        """Count dead letters; raises RequestRefusedError (429) when there were too many before these."""
+        self._take(connection, "dead letters", self._limit(quota, "dead_letters"), number)
+
+    @contextmanager
+    def holding(self, connection: str, quota: Quota | None, size: int) -> Iterator[None]:
+        """Count bytes held while a request is at work; raises RequestRefusedError (429) when they are too many."""
+        limit = self._limit(quota, "held_bytes")
+        held = self._held.get(connection, 0)
+        if limit is not None and held and held + size > limit:
+            raise _refused("bytes held at one time", limit, 1)
+        self._held[connection] = held + size
+        try:
+            yield
+        finally:
+            left = self._held[connection] - size
+            if left:
+                self._held[connection] = left
+            else:
+                del self._held[connection]
+
+    def _limit(self, quota: Quota | None, name: str) -> int | None:
+        own: int | None = getattr(quota, name, None)
+        found: int | None = getattr(self._default, name) if own is None else own
+        return found or None
+
+    def _take(self, connection: str, what: str, rate: int | None, number: int) -> None:
+        if rate is None or not number:
+            return
+        now = self._clock.monotonic()
+        key = (connection, what)
+        bucket = self._buckets.pop(key, None)
+        if bucket is None and len(self._buckets) >= _FORGET:
+            del self._buckets[next(iter(self._buckets))]
+        # the one used last is the last to be forgotten
+        bucket = self._buckets[key] = bucket or _Bucket(rate, now)
+        if seconds := bucket.take(number, now):
+            raise _refused(f"{what} a second", rate, math.ceil(seconds))
+
+
+def _refused(what: str, limit: int, seconds: int) -> RequestRefusedError:
+    return RequestRefusedError(
+        429, f"this connection has reached its quota of {limit} {what}", retry_after=min(seconds, 60)
+    )

@@ -1,0 +1,50 @@
+"""When each resource is polled next: all of them once an interval, one that failed within minutes. Pure."""
+
+from __future__ import annotations
+
+import random
+
+from tallystream.streams.poller.config import PollerConfig
+from tallystream.streams.poller.poll_run import PollResult
+from tallystream.streams.poller.resources import Resource
+from tallystream.streams.service.backoff import Backoff
+
+TOGETHER = 1.0
+"""Seconds: what is due so soon is polled along."""
+
+
+class Agenda:
+    """The times of one poller, in seconds of any clock that goes on: everything is due at first."""
+
+    def __init__(self, config: PollerConfig) -> None:
+        self._config = config
+        self._backoff = Backoff(config.retry, config.interval, jitter=True)
+        self._run_at = float("-inf")
+        """When all are due again."""
+        self._retry_at: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+
+    def due(self, now: float) -> list[Resource]:
+        """Return the resources to poll now."""
+        if self._run_at <= now + TOGETHER:
+            return list(self._config.resources)
+        return [one for one in self._config.resources if self._retry_at.get(one.name, self._run_at) <= now + TOGETHER]
+
+    def note(self, polled: list[Resource], result: PollResult, now: float) -> None:
+        """Take in what came of the resources that were due."""
+        if len(polled) == len(self._config.resources):
+            spread = random.random() * self._config.jitter  # noqa: S311 - no secret
+            self._run_at = now + self._config.interval * (1 + spread)
+        for name in (one.name for one in polled):
+            failure = result.failures.get(name)
+            if failure is None:
+                self._failures.pop(name, None)
+                self._retry_at.pop(name, None)
+                continue
+            failures = self._failures.get(name, 0)
+            self._failures[name] = failures + 1
+            self._retry_at[name] = now + self._backoff.delay(failures, at_least=failure.retry_after or 0.0)
+
+    def next_at(self) -> float:
+        """Return when something is due next."""
+        return min((self._run_at, *self._retry_at.values()))

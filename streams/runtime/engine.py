@@ -1,0 +1,273 @@
+"""The exact engine: a fold over a topic whose state owns its positions, in whatever host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from tallystream.schemas.errors import UnfitError
+from tallystream.streams.runtime.changelog import WATERMARK, Watermark, reserved
+from tallystream.streams.runtime.commit import GroupCommit
+from tallystream.streams.runtime.expiry import Expiry
+from tallystream.streams.runtime.fold import Fold, Record
+from tallystream.streams.runtime.gap_repair import GapRepair
+from tallystream.streams.runtime.host import Host
+from tallystream.streams.runtime.late_writes import LateWrites
+from tallystream.streams.runtime.partition import Partition
+from tallystream.streams.runtime.progress import Activity, Counters, PartitionProgress, Progress
+from tallystream.streams.runtime.recovery import Recovered, Recovery
+from tallystream.streams.runtime.source_check import check_record
+from tallystream.streams.runtime.store import RowStore
+
+log = logging.getLogger(__name__)
+
+
+def look_at(task: asyncio.Task[None]) -> None:
+    """Retrieve what a task ended with: it has ended the process already, in a host whose processes end."""
+    if not task.cancelled():
+        task.exception()
+
+
+class Engine:
+    """Folds `source` into rows by key, as `fold` says, for the partitions that the host assigns.
+
+    Promise: each record of the source changes each row exactly once, whatever ends, pauses or joins. It holds because
+    a record is folded only at the offset where the state ends (`accept`), the state's rows and that offset are one
+    group in the changelog (`commit`), and rows carry the version (offset) they were last changed at, so that a group
+    folded twice or torn is skipped row by row. The source must be dense: no compaction, no transactions.
+
+    All topics are created beforehand, co-partitioned. The host calls `revoke_all` before another worker may own a
+    partition of ours, `assign` then `recover` for what it is given, and `accept` with what it reads.
+
+    `topic_ids` are Kafka's of source and changelog, given when the host has made sure that the store was made from
+    these very topics: what they lack then is a loss that is named, and not a reason to end. `accept_loss`: so it is
+    when that cannot be told, and when retention took records before they were counted.
+    """
+
+    def __init__(
+        self,
+        fold: Fold,
+        host: Host,
+        store: RowStore,
+        *,
+        source: str,
+        changelog: str,
+        topic_ids: Mapping[str, str] | None = None,
+        accept_loss: bool = False,
+    ) -> None:
+        self.fold = fold
+        self.host = host
+        self.store = store
+        self.source = source
+        self.changelog = changelog
+        self.topic_ids = topic_ids or {}
+        self.accept_loss = accept_loss
+        self.counters = Counters()
+        self.activity = Activity(host.monotonic)
+        self._owned: dict[int, Partition] = {}
+        self._assigned: set[int] = set()
+        self._recovering = asyncio.Lock()
+        self._closing = False
+        self.late_writes = LateWrites(fold, host, self._owned, self.counters)
+        self.gap_repair = GapRepair(host, self._owned, source, self.counters)
+        self.expiry = Expiry(fold, host, store)
+        self._groups = GroupCommit(
+            fold,
+            host,
+            store,
+            self._owned,
+            changelog,
+            source_id=self.topic_ids.get(source, "").encode(),
+            expiry=self.expiry,
+            late_writes=self.late_writes,
+            counters=self.counters,
+            activity=self.activity,
+        )
+
+    @property
+    def name(self) -> str:
+        """Return the table's name."""
+        return self.fold.name
+
+    def partition(self, p: int) -> Partition | None:
+        """Return the partition while it is owned and recovered."""
+        return self._owned.get(p)
+
+    def rows(self, p: int) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over a partition's rows in the store: no reserved ones, no closed ones."""
+        raw = self.store.read(p, WATERMARK)
+        watermark = None if raw is None else Watermark.decode(raw).value
+        for key, value in self.store.items(p):
+            if not reserved(key) and not (watermark is not None and self.fold.is_closed(key, watermark)):
+                yield key, value
+
+    # -- folding
+
+    async def accept(self, p: int, records: Sequence[Record]) -> None:
+        """Fold the records if they go on where the state ends; the generation they were read in does not matter.
+
+        Raises:
+            UnfitError: the source is not dense, or not the one that was counted.
+
+        """
+        partition = self._owned.get(p)
+        if partition is None or self._closing:
+            return  # not ours, or not recovered yet: it will be sought
+        if not partition.capacity.is_set():
+            await partition.capacity.wait()
+            if self._owned.get(p) is not partition or self._closing:
+                return
+        first, end = records[0].offset, records[-1].offset + 1
+        if end - first != len(records):
+            raise UnfitError(
+                f"{self.source}-{p}: offsets {first} to {end - 1} hold {len(records)} records",
+                "a source must be neither compacted nor written in transactions",
+            )
+        if first < partition.expected <= end:
+            counted = records[partition.expected - 1 - first]
+            check_record(TopicPartition(self.source, p), partition.folded, counted.offset, counted.timestamp)
+        if end <= partition.expected:
+            self.counters.skipped += len(records)
+            return
+        if first > partition.expected:
+            self.counters.gaps += 1
+            self.gap_repair.seek_back(partition, f"got {first} to {end - 1}")
+            return
+        if first < partition.expected:
+            self.counters.skipped += partition.expected - first
+            records = records[partition.expected - first :]
+        self.fold.fold(partition, records)  # synchronous: no cancellation can leave it half done
+        self.counters.folded += len(records)
+        partition.expected, partition.newest_ms = end, records[-1].timestamp
+        moved = self.activity.moved()
+        if partition.unacked_since is None:
+            partition.unacked_since = moved
+        if end - partition.applied.offset >= self.fold.max_unacked:
+            partition.capacity.clear()
+        partition.flush()
+
+    async def commit(self, p: int) -> None:
+        """Commit a group of an owned partition now; usually groups are committed by themselves, soon after a fold."""
+        await self._groups.commit(self._owned[p])
+
+    async def watch(self) -> None:
+        """Do what has to be done once a second: seek back where nothing comes although the source has more."""
+        if not self.progress().waiting:
+            self.activity.moved()
+        await self.gap_repair.watch()
+        for partition in list(self._owned.values()):
+            rows = self.fold.nudges(partition)
+            if rows and not self._closing:
+                await self.host.write([self.host.pack(self.source, partition.number, rows)])
+
+    # -- positions and progress
+
+    def expected(self) -> dict[TopicPartition, int]:
+        """Return the next source offset to fold, by partition."""
+        return {TopicPartition(self.source, p): one.expected for p, one in self._owned.items()}
+
+    def applied(self) -> dict[TopicPartition, int]:
+        """Return the position the changelog has acknowledged and the fold has finished with, by partition."""
+        return {TopicPartition(self.source, p): self.fold.finished(one) for p, one in self._owned.items()}
+
+    def progress(self) -> Progress:
+        """Return where the table stands now."""
+        now = self.host.monotonic()
+        partitions = {
+            p: PartitionProgress(
+                one.expected,
+                one.applied.offset,
+                self.host.source_end(TopicPartition(self.source, p)),
+                0.0 if one.unacked_since is None else now - one.unacked_since,
+            )
+            for p, one in self._owned.items()
+        }
+        return Progress(partitions, len(self._assigned - partitions.keys()), self.activity.idle_for())
+
+    async def drain(self, seconds: float) -> bool:
+        """Fold no more and wait until all that was folded is acknowledged; tell whether it was, in time."""
+        self._closing = True
+        deadline = self.host.monotonic() + seconds
+        while any(one.waiting or one.applied.offset < one.expected for one in self._owned.values()):
+            if self.host.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    # -- ownership
+
+    def assign(self, partitions: set[int]) -> None:
+        """Note which partitions are ours from now on; none is folded before `recover` has read its changelog."""
+        self._assigned = set(partitions)
+        self.activity.moved()
+
+    async def recover(self, partitions: Sequence[int], current: Callable[[], bool]) -> None:
+        """Recover and begin to fold these partitions, unless `current` says that another assignment has come.
+
+        Whatever goes wrong ends the process: a worker that cannot read what was counted must not count.
+        """
+        try:
+            async with self._recovering:
+                await Recovery(
+                    self.fold,
+                    self.host,
+                    self.store,
+                    self.source,
+                    self.changelog,
+                    self.counters,
+                    self.activity,
+                    self.topic_ids,
+                    self.accept_loss,
+                ).run(partitions, current, self._install, self.late_writes.taken)
+        except (KafkaError, TimeoutError) as exc:
+            self.host.fail_fast(f"recovering {self.changelog}: {exc!r}")
+        except Exception as exc:  # noqa: BLE001 - a host may log it and go on
+            self.host.fail_fast(exc)
+
+    def _install(self, recovered: Recovered) -> None:
+        """Begin to fold a recovered partition."""
+        p, fold = recovered.number, self.fold
+        self.revoke(p)
+        partition = Partition(p, self.store, recovered.position, recovered.watermark)
+        fold.recovered(partition)
+        self._owned[p] = partition
+        if (loss := recovered.loss) is not None:
+            log.error("%s-%d: %s; it goes on at %d", self.source, p, loss, recovered.position.offset)
+            self.counters.lost_records += loss.last - loss.first + 1
+            fold.records_lost(partition, loss)
+            partition.flush()
+        closed = partition.watermark
+        hidden = {
+            key
+            for key in recovered.hidden
+            if partition.stored(key) is not None and not (closed is not None and fold.is_closed(key, closed))
+        }
+        if hidden:
+            fold.rewrite(partition, self.changelog, hidden)
+            partition.flush()
+        self.begin(partition)
+        if partition.watermark is not None:
+            self.expiry.start(partition)
+        self.activity.moved()
+
+    def begin(self, partition: Partition) -> None:
+        """Commit the partition's groups from now on, each soon after something was folded."""
+        partition.task = asyncio.ensure_future(self._groups.run(partition))
+        partition.task.add_done_callback(look_at)
+
+    def revoke(self, p: int) -> None:
+        """Drop a partition's memory: what is not acknowledged is folded again, by whoever owns it then."""
+        partition = self._owned.pop(p, None)
+        if partition is not None:
+            partition.release()
+            self.late_writes.lost(p)
+            self.fold.lost(p)
+
+    def revoke_all(self) -> None:
+        """Drop the memory of all partitions."""
+        for p in list(self._owned):
+            self.revoke(p)

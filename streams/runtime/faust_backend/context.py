@@ -1,0 +1,32 @@
+"""What app, consumer, producer and table of one worker share; Faust gives each of them the app, and it holds this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.runtime.crash import FailFast
+from tallystream.streams.runtime.engine import Engine
+from tallystream.streams.runtime.membership import Membership
+
+
+@dataclass
+class RuntimeContext:
+    """`engines` are those of the app's tables; `rebalances` counts those seen, the first join included."""
+
+    kafka: KafkaSettings
+    fail_fast: FailFast
+    membership: Membership
+    engines: list[Engine] = field(default_factory=list)
+    rebalances: int = 0
+
+    def must_be_member(self) -> None:
+        """Before every write: end the process when another worker may own our partitions."""
+        if (why := self.membership.lost()) is not None:
+            self.fail_fast(f"{why}; the next process reads what it has missed")
+
+
+def context_of(app: Any) -> RuntimeContext:
+    """Return the context of an app of ours, as Faust hands it to its parts."""
+    return cast(RuntimeContext, app.context)

@@ -1,0 +1,90 @@
+"""What the engine needs of a local store, and one in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from tallystream.streams.runtime.changelog import Row
+
+
+class RowStore(Protocol):
+    """Rows by partition and key: a copy of the changelog that can be rebuilt, never ahead of it.
+
+    Promise: `write` is atomic (rows, and the changelog offset they were acknowledged at, or nothing), so what survives
+    a crash is always the changelog's state at `changelog_offset`.
+    """
+
+    def read(self, p: int, key: bytes) -> bytes | None:
+        """Return the row of `key` in partition `p`."""
+        ...
+
+    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:
+        """Iterate over all rows of a partition, reserved ones included."""
+        ...
+
+    def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
+        """Yield all keys of a partition, `size` at a time; nothing stays open between two chunks."""
+        ...
+
+    def changelog_offset(self, p: int) -> int:
+        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        ...
+
+    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+        """Write rows (None deletes) and the changelog offset, in one step."""
+        ...
+
+    def drop(self, p: int) -> None:
+        """Let go of a partition that has been revoked."""
+        ...
+
+
+class MemoryStore:
+    """Rows in memory."""
+
+    def __init__(self) -> None:
+        self._rows: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        self._offsets: dict[int, int] = {}
+
+    def read(self, p: int, key: bytes) -> bytes | None:
+        """Return the row of `key` in partition `p`."""
+        return self._rows[p].get(key)
+
+    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:
+        """Iterate over all rows of a partition, reserved ones included."""
+        return self._rows[p].items()
+
+    def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
+        """Yield all keys of a partition, `size` at a time."""
+        keys = list(self._rows[p])
+        return (keys[start : start + size] for start in range(0, len(keys), size))
+
+    def changelog_offset(self, p: int) -> int:
+        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        return self._offsets.get(p, -1)
+
+    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+        """Write rows (None deletes) and the changelog offset."""
+        kept = self._rows[p]
+        for key, value in rows:
+            if value is None:
+                kept.pop(key, None)
+            else:
+                kept[key] = value
+        self._offsets[p] = offset
+
+    def drop(self, p: int) -> None:
+        """Forget a partition."""
+        self._rows.pop(p, None)
+        self._offsets.pop(p, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._rows.clear()
+        self._offsets.clear()
+
+    def keys(self) -> Iterator[bytes]:
+        """Iterate over the keys of all partitions."""
+        return (key for rows in self._rows.values() for key in rows)

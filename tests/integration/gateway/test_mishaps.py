@@ -1,0 +1,166 @@
+"""What happens to machines and people: prefixes and clusters change, volumes are shared, files are held."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from tests.integration.gateway.conftest import Deployment, deploy
+from tests.integration.gateway.test_kafka_away import HEADERS, body, drained, ids_of, own, paused, post, serve
+from tests.support.gateway import GatewayProcess, config_of, connection, event_ids, logs_path, running, write
+from tests.support.waiting import until
+from tests.unit.gateway.test_spool_slots import MESSAGE
+
+from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.gateway import GatewayConfig
+from tallystream.streams.gateway.spool.file import SpoolFile
+from tallystream.streams.gateway.spool.inventory import inventory, recover
+from tallystream.streams.gateway.spool.slots import spools
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
+
+__all__ = ["own"]
+pytestmark = pytest.mark.kafka
+
+
+async def spooled(broker: EmbeddedKafka, config: GatewayConfig, http: aiohttp.ClientSession, *bodies: bytes) -> None:
+    """Leave acknowledged messages in the spool of a gateway that has ended."""
+    with paused(broker):
+        gateway, stop = await serve(config)
+        for one in bodies:
+            assert (await post(http, gateway, one)).status == 200
+        assert gateway.spool.level.rows + gateway.spool.quarantine_level.rows == len(bodies)
+        await stop()
+
+
+async def met(config: GatewayConfig) -> None:
+    """Have a gateway know its connections."""
+    async with running(config):
+        pass
+
+
+async def test_killed_with_a_full_spool_and_started_while_a_backup_holds_it(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    process = GatewayProcess(own.kafka, own.prefix, tmp_path / "data")
+    process.start()
+    try:
+        await until(process.ready, "the gateway is ready")
+        bodies = [body(number) for number in range(50)]
+        with paused(broker):
+            for one in bodies:
+                async with http.post(process.url + logs_path(), data=one, headers=HEADERS) as response:
+                    assert response.status == 200
+            process.kill()
+        (path,) = [one for one in spools(tmp_path / "data" / "gateway") if one.stat().st_size]
+        with closing(sqlite3.connect(path, isolation_level=None)) as backup:
+            backup.execute("PRAGMA locking_mode=EXCLUSIVE")
+            backup.execute("BEGIN EXCLUSIVE")
+            process.start()
+            await until(process.ready, "it is ready beside the spool that is held")
+            async with http.post(process.url + logs_path(), data=body(99), headers=HEADERS) as response:
+                assert response.status == 200
+            backup.execute("ROLLBACK")
+
+        async def counted() -> bool:
+            return set(await event_ids(own.kafka, own.topics)) == ids_of(*bodies, body(99))
+
+        await until(counted, "everything that was answered 200 is counted")
+    finally:
+        process.end()
+
+
+async def test_another_prefix_on_the_same_directory_sends_its_own_and_keeps_the_rest(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    before, after = own, await asyncio.to_thread(deploy, own.kafka)
+    config = config_of(before.kafka, before.prefix, tmp_path)
+    await met(config)
+    await spooled(broker, config, http, body(1), body(2))
+    async with running(replace(config, topics=after.topics)) as gateway:
+        assert (await post(http, gateway, body(3))).status == 200
+        await until(lambda: drained(gateway), "nothing of the other prefix is in its way")
+        assert gateway.spool.surroundings.foreign_messages == 2
+        assert gateway.healthy().ok
+    assert set(await event_ids(after.kafka, after.topics)) == ids_of(body(3))
+    async with running(config) as gateway:
+        await until(lambda: drained(gateway), "the first deployment takes its own up again")
+    assert set(await event_ids(before.kafka, before.topics)) == ids_of(body(1), body(2))
+
+
+async def test_another_cluster_on_the_same_directory_gets_nothing_until_somebody_says_so(
+    broker: EmbeddedKafka, own: Deployment, kafka: KafkaSettings, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path)
+    await met(config)
+    await spooled(broker, config, http, body(1), body(2))
+    # The cluster of the test run is another one than `own`; the prefix is the same.
+    elsewhere = Deployment(kafka, own.prefix)
+    await write(elsewhere.kafka, elsewhere.topics, connection())
+    there = replace(config, kafka=elsewhere.kafka)
+    async with running(there) as gateway:
+        assert (await post(http, gateway, body(3))).status == 200
+        assert gateway.spool.surroundings.foreign_messages == 2
+    assert set(await event_ids(elsewhere.kafka, elsewhere.topics)) == ids_of(body(3))
+    foreign = [one for one in inventory(config.directory, own.prefix) if one.messages]
+    recover(config.directory, foreign[0].path.name, own.prefix, frozenset({own.topics.usage.name}))
+    async with running(there) as gateway:
+        await until(lambda: drained(gateway), "what was recovered is sent")
+    assert set(await event_ids(elsewhere.kafka, elsewhere.topics)) == ids_of(body(1), body(2), body(3))
+
+
+async def test_a_spool_of_the_first_version_with_rows_of_two_prefixes_ends_nobodys_drain(
+    own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path)
+    config.directory.mkdir()
+    mixed = SpoolFile(config.directory / "spool-0.db", max_bytes=1 << 20, quarantine_max_bytes=0)
+    foreign = [MESSAGE._replace(topic="nobody.usage")] * 3
+    mixed.put([*foreign, MESSAGE._replace(topic=own.topics.deadletters.name, value=b"{}"), *foreign], 1)
+    mixed.close()
+    async with running(config) as gateway:
+        await until(lambda: drained(gateway), "our own row is sent")
+        assert (await post(http, gateway, body(3))).status == 200
+        await gateway.spool.look_around()
+        assert gateway.spool.surroundings.foreign_messages == 6
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(body(3))
+
+
+async def test_two_gateways_of_two_deployments_share_a_volume(
+    broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    first, second = own, await asyncio.to_thread(deploy, own.kafka)
+    configs = [config_of(one.kafka, one.prefix, tmp_path) for one in (first, second)]
+    for config in configs:
+        await met(config)
+    for number, config in enumerate(configs):
+        await spooled(broker, config, http, body(number))
+    async with running(configs[0]) as one, running(configs[1]) as other:
+        await until(lambda: drained(one) and drained(other), "both are drained")
+    for number, deployed in enumerate((first, second)):
+        assert set(await event_ids(deployed.kafka, deployed.topics)) == ids_of(body(number))
+
+
+async def test_a_partition_count_that_was_raised_is_spooled_and_not_refused(
+    own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path)
+    await met(config)
+    async with opened(AIOKafkaAdminClient(**own.kafka.client())) as admin:
+        await admin.create_partitions({own.topics.usage.name: NewPartitions(13)})
+    async with running(config) as gateway:
+        assert (await post(http, gateway, body(1))).status == 200
+        assert gateway.ready().ok
+        assert "13 partitions" in gateway.ready().why
+        assert gateway.spool.level.rows == 1
+    mended = replace(config, topics=Topics(own.prefix, 13))
+    async with running(mended) as gateway:
+        await until(lambda: drained(gateway), "it is sent once the setting follows")
+    assert set(await event_ids(own.kafka, mended.topics)) == ids_of(body(1))

@@ -1,0 +1,75 @@
+"""Topics are checked for what the promise rests on, and the command that is shown mends what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from tests.support.kafka_tools import class_path
+
+from tallystream.schemas.errors import UnfitError
+from tallystream.streams.embedded.jars import java
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, ensure, settings_of
+
+pytestmark = pytest.mark.kafka
+
+
+async def alter(kafka: KafkaSettings, topic: str, **configs: str) -> None:
+    """Give a topic these settings and no others."""
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+        named = {name.replace("_", "."): value for name, value in configs.items()}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=named)])
+
+
+async def settings(kafka: KafkaSettings, topic: str) -> dict[str, str]:
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+        return await settings_of(admin, ConfigResource(ConfigResourceType.TOPIC, topic))
+
+
+async def test_a_200_is_flushed_on_one_broker_also_where_the_topics_are_older(
+    kafka: KafkaSettings, prefix: str
+) -> None:
+    topics = Topics(prefix, 2)
+    await ensure(kafka, topics.all())
+    assert (await settings(kafka, topics.usage.name))["flush.messages"] == "1"
+    await alter(kafka, topics.usage.name, retention_ms="2000000000", message_timestamp_type="LogAppendTime")
+    await ensure(kafka, topics.all())
+    after = await settings(kafka, topics.usage.name)
+    assert (after["flush.messages"], after["retention.ms"]) == ("1", "2000000000")
+    assert after["message.timestamp.type"] == "LogAppendTime"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max.message.bytes", "100000"), ("retention.bytes", "1000000"), ("retention.ms", "60000")]
+)
+async def test_the_command_that_is_shown_mends_it(kafka: KafkaSettings, prefix: str, name: str, value: str) -> None:
+    usage = Topics(prefix, 2).usage
+    await ensure(kafka, (usage,))
+    await alter(kafka, usage.name, **{**usage.creation(1), name: value})
+    with pytest.raises(UnfitError, match=name) as caught:
+        await ensure(kafka, (usage,))
+    await ensure(kafka, (usage,), strict=False)
+    program, *arguments = caught.value.hint.partition(" or use another")[0].split()
+    assert program == "kafka-configs.sh"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [
+            str(java()),
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            class_path(),
+            "kafka.admin.ConfigCommand",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    await ensure(kafka, (usage,))

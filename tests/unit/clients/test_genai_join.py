@@ -1,0 +1,295 @@
+"""Which spans are of one call. The laws: order, splitting into requests and repeats change no total."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.otlp_spans import MadeSpan, chat, sightings
+
+from tallystream.schemas.clients.genai import Call, normalise
+from tallystream.schemas.clients.genai.join import unique_id
+from tallystream.schemas.clients.providers import provider_of
+from tallystream.schemas.otlp import Encoding
+from tallystream.schemas.usage import UsageBatch
+
+ID = "chatcmpl-{:020d}".format
+OTHER: dict[str, Any] = {"service.name": "litellm", "service.instance.id": "process-2"}
+
+
+def calls(*spans: MadeSpan) -> list[Call]:
+    """Return the calls that one request of these spans tells of."""
+    return normalise(sightings(list(spans)))
+
+
+def tokens(found: list[Call]) -> list[tuple[int, int]]:
+    """Return input and output of each call."""
+    names = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h")
+    return sorted((sum(call.event[name] for name in names), call.event["output"]) for call in found)
+
+
+def agent(name: str, usage: tuple[int, int] | None = None, **more: Any) -> MadeSpan:
+    """Return an agent's span, with the sum of its calls or without."""
+    counts = {} if usage is None else {"gen_ai.usage.input_tokens": usage[0], "gen_ai.usage.output_tokens": usage[1]}
+    return MadeSpan(name, {"gen_ai.operation.name": "invoke_agent", **counts, **more.pop("attributes", {})}, **more)
+
+
+def test_parents_that_repeat_their_childrens_tokens_do_not_count() -> None:
+    """The run, and the run of the agent it asked, are sums of the calls below them."""
+    found = calls(
+        agent("run", (330, 33)),
+        chat("c1", (100, 10), parent="run"),
+        agent("helper", (230, 23), parent="run"),
+        chat("c2", (110, 11), parent="helper"),
+        chat("c3", (120, 12), parent="helper"),
+    )
+    assert tokens(found) == [(100, 10), (110, 11), (120, 12)]
+
+
+def test_a_sum_whose_calls_never_came_counts_once_and_says_so() -> None:
+    """Of two sums on one line, the outer one holds the inner one."""
+    found = calls(agent("run", (330, 33)), agent("helper", (230, 23), parent="run"))
+    assert tokens(found) == [(330, 33)]
+    assert found[0].event["basis"] == "aggregate"
+
+
+def test_a_sum_does_not_count_while_a_call_of_its_trace_may_be_below_it() -> None:
+    """The way from the call to the root leads through a span that never came."""
+    assert tokens(calls(agent("run", (100, 10)), chat("c", (100, 10), parent="lost"))) == [(100, 10)]
+
+
+def test_a_response_id_joins_across_traces_and_processes_and_the_innermost_wins() -> None:
+    """An agent and its gateway saw the same call: its session and its real model both stay."""
+    outer = chat(
+        "outer",
+        (100, 10),
+        attributes={
+            "gen_ai.response.id": ID(1),
+            "gen_ai.response.model": "smart",
+            "gen_ai.conversation.id": "s-1",
+            "gen_ai.agent.name": "boss",
+        },
+    )
+    inner = chat(
+        "inner",
+        (100, 10),
+        trace="other",
+        start=0.2,
+        end=0.9,
+        scope="litellm",
+        resource=OTHER,
+        attributes={
+            "gen_ai.operation.name": "acompletion",
+            "gen_ai.response.id": ID(1),
+            "litellm.provider.model": "anthropic/claude-sonnet-4-5",
+            "gen_ai.usage.cache_read.input_tokens": 40,
+            "gen_ai.cost.total_cost": 0.5,
+        },
+    )
+    (call,) = calls(outer, inner)
+    assert (call.client, call.session_id, call.agent, call.provider) == ("pydantic-ai", "s-1", "boss", "anthropic")
+    assert call.event["model"] == "claude-sonnet-4-5"
+    assert (call.event["input_uncached"], call.event["cache_read"], call.event["reported_cost_usd"]) == (60, 40, "0.5")
+    assert call.event["seen_by"] == ["litellm", "pydantic-ai"]
+
+
+def test_a_gateways_cache_hit_costs_nothing_more() -> None:
+    """It shows the whole usage again, later, under the id of the call that it remembers."""
+    again = [
+        chat(f"c{n}", (100, 10), trace=f"t{n}", start=n, end=n + 0.5, attributes={"gen_ai.response.id": ID(1)})
+        for n in range(3)
+    ]
+    assert tokens(calls(*again)) == [(100, 10)]
+
+
+def test_an_id_that_could_be_anybodys_joins_nothing() -> None:
+    """Ollama's have three digits."""
+    spans = [chat(f"c{n}", trace=f"t{n}", attributes={"gen_ai.response.id": "chatcmpl-123"}) for n in range(2)]
+    assert len(calls(*spans)) == 2
+    assert unique_id("chatcmpl-123") is None
+    assert unique_id("msg_0123456789abcdef") is not None
+
+
+def test_a_call_below_a_call_is_the_same_call_when_both_count_the_same() -> None:
+    """The provider's library below a framework: the inner one wins, the outer one fills its gaps."""
+    outer = chat("outer", (100, 11), attributes={"gen_ai.usage.reasoning.output_tokens": 4})
+    inner = chat("inner", (100, 10), parent="outer", start=0.1, end=0.9, scope="com.anthropic.sdk.python")
+    (call,) = calls(outer, inner)
+    assert (call.event["output"], call.event["reasoning"]) == (10, 4)
+
+
+def test_a_call_above_several_calls_is_their_sum() -> None:
+    """Embedding many texts is one span above one for each request, under the same name."""
+    outer = chat("outer", (50, 0), attributes={"gen_ai.operation.name": "embeddings"})
+    inner = [
+        chat(f"i{n}", (20 + 10 * n, 0), parent="outer", attributes={"gen_ai.operation.name": "embeddings"})
+        for n in range(2)
+    ]
+    assert tokens(calls(outer, *inner)) == [(20, 0), (30, 0)]
+
+
+def test_a_call_that_a_tool_of_another_call_made_counts_beside_it() -> None:
+    """Two ids are two calls, whatever stands above what."""
+    outer = chat("outer", (100, 10), attributes={"gen_ai.response.id": ID(1)})
+    inner = chat("inner", (30, 3), parent="outer", attributes={"gen_ai.response.id": ID(2)})
+    assert tokens(calls(outer, inner)) == [(30, 3), (100, 10)]
+
+
+def twin(name: str, tokens: tuple[int, int] = (100, 10), at: float = 0.0, **more: Any) -> MadeSpan:
+    """Return what a second instrumentation saw, in a trace of its own and without an id."""
+    return chat(name, tokens, trace=name, start=at + 0.1, end=at + 0.9, scope="other.instrumentation", **more)
+
+
+def test_two_instrumentations_of_one_process_saw_one_call() -> None:
+    """Same tokens, one within the other in time; each sees a call once."""
+    assert len(calls(chat("c", attributes={"gen_ai.response.id": ID(1)}), twin("w"))) == 1
+    assert len(calls(chat("c"), twin("w"))) == 1
+    assert len(calls(chat("c"), twin("w", resource=OTHER))) == 2, "another process"
+    assert len(calls(chat("c"), twin("w", at=5.0))) == 2, "another time"
+    assert len(calls(chat("c"), twin("w", tokens=(101, 10)))) == 2, "other tokens"
+    assert len(calls(chat("c"), chat("d", trace="d", start=0.1, end=0.9))) == 2, "the same instrumentation"
+
+
+def test_equal_calls_at_one_time_are_told_apart_by_how_often_each_instrumentation_saw_them() -> None:
+    """Three parallel requests with equal counts, seen twice each, are three calls."""
+    spans = [chat(f"c{n}", trace=f"c{n}") for n in range(3)] + [twin(f"w{n}") for n in range(3)]
+    assert tokens(calls(*spans)) == [(100, 10)] * 3
+
+
+def test_a_failed_attempt_without_usage_is_no_call_and_one_with_usage_is() -> None:
+    """A retry's own span; a request that broke after the provider had counted."""
+    assert tokens(calls(chat("a", None, failed=True), chat("z", (0, 0), failed=True))) == []
+    assert tokens(calls(chat("b", (70, 7), failed=True))) == [(70, 7)]
+
+
+def test_a_stream_given_up_counts_what_was_told() -> None:
+    """Anthropic tells the input at the start of a stream: it is billed, whatever became of the rest."""
+    given_up = MadeSpan("c", {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 575})
+    assert tokens(calls(given_up)) == [(575, 0)]
+
+
+def test_the_outermost_session_is_whose_cost_it_is() -> None:
+    """A delegated agent names a conversation of its own; the agent itself is the nearest."""
+    spans = [
+        agent("boss", attributes={"gen_ai.conversation.id": "mine", "gen_ai.agent.name": "boss"}),
+        agent("helper", parent="boss", attributes={"gen_ai.conversation.id": "own", "gen_ai.agent.name": "helper"}),
+        chat("c", parent="helper", attributes={"gen_ai.conversation.id": "own"}),
+    ]
+    (call,) = calls(*spans)
+    assert (call.session_id, call.agent) == ("mine", "helper")
+
+
+def test_without_any_session_the_trace_is_one() -> None:
+    """A run of an agent that names none."""
+    (call,) = calls(chat("c"))
+    assert call.session_id == f"trace-{call.owner.trace_id}"
+
+
+@pytest.mark.parametrize(
+    ("named", "model", "expected"),
+    [
+        ("openai", "gpt-5-2025-08-07", ("openai", "gpt-5-2025-08-07")),
+        ("openai.chat", "gpt-5", ("openai", "gpt-5")),
+        ("anthropic.messages", "claude-haiku-4-5", ("anthropic", "claude-haiku-4-5")),
+        ("azure.ai.openai", "gpt-5", ("azure", "gpt-5")),
+        ("aws.bedrock", "anthropic.claude-sonnet-4-5-v1:0", ("aws", "anthropic.claude-sonnet-4-5-v1:0")),
+        ("gcp.vertex_ai", "gemini-2.5-pro", ("google", "gemini-2.5-pro")),
+        (None, "openai/gpt-5", ("openai", "gpt-5")),
+        (None, "openrouter/anthropic/claude-opus-4", ("openrouter", "anthropic/claude-opus-4")),
+        ("openrouter", "anthropic/claude-opus-4", ("openrouter", "anthropic/claude-opus-4")),
+        ("github", "gpt-5", ("openai", "gpt-5")),
+        ("strands-agents", "claude-opus-4-1", ("anthropic", "claude-opus-4-1")),
+        ("xai", "grok-4", ("x-ai", "grok-4")),
+        ("ollama", "qwen3:8b", ("ollama", "qwen3:8b")),
+        (None, "house-model", ("unknown", "house-model")),
+    ],
+)
+def test_provider_and_model(named: str | None, model: str, expected: tuple[str, str]) -> None:
+    """Names of the price book, whatever a producer calls them; what nobody knows stays as it is."""
+    assert provider_of(named, model) == expected
+
+
+# -- laws over made-up fleets
+
+SEEDS = st.integers(0, 2**32).map(Random)
+
+
+@dataclass
+class Fleet:
+    """Spans of several agents, and the tokens their calls really had."""
+
+    spans: list[MadeSpan] = field(default_factory=list)
+    truth: list[tuple[int, int]] = field(default_factory=list)
+
+
+@st.composite
+def fleets(draw: st.DrawFn, *, sums: bool = True) -> Fleet:
+    """Draw agents whose calls are seen once, twice below one another, by a gateway too, or in traces of their own."""
+    fleet = Fleet()
+    random = Random(draw(st.integers(0, 2**32)))
+    for run in range(draw(st.integers(1, 3))):
+        root, total = f"r{run}", [0, 0]
+        clock = 100.0 * run
+        for number in range(draw(st.integers(0, 4))):
+            name = f"{run}{number}"
+            counts = random.choice([(100, 10), (random.randint(1, 9999), random.randint(2, 999))])
+            clock += 2
+            made = chat(f"c{name}", counts, trace=root, parent=root, start=clock, end=clock + 1)
+            ident = {"gen_ai.response.id": ID(run * 100 + number)}
+            seen = draw(st.sampled_from(["once", "id", "below", "gateway", "elsewhere", "cache hit"]))
+            inside: dict[str, Any] = {"start": clock + 0.1, "end": clock + 0.9}
+            if seen in ("id", "gateway", "cache hit"):
+                made = replace(made, attributes={**made.attributes, **ident})
+            fleet.spans.append(made)
+            if seen == "below":
+                fleet.spans.append(
+                    chat(f"i{name}", counts, trace=root, parent=made.name, scope="sdk", attributes=ident, **inside)
+                )
+            if seen == "gateway":
+                more: dict[str, Any] = {"scope": "litellm", "resource": OTHER, "attributes": ident}
+                fleet.spans.append(chat(f"g{name}", counts, trace=f"g{name}", **more, **inside))
+            if seen == "elsewhere":
+                fleet.spans.append(chat(f"e{name}", counts, trace=f"e{name}", scope="twin", **inside))
+            if seen == "cache hit":
+                later: dict[str, Any] = {"start": clock + 50, "end": clock + 50.1, "attributes": ident}
+                fleet.spans.append(chat(f"h{name}", counts, trace=f"h{name}", scope="litellm", **later))
+            fleet.truth.append(counts)
+            total = [total[0] + counts[0], total[1] + counts[1]]
+        usage = (total[0], total[1]) if sums and draw(st.booleans()) else None
+        fleet.spans.append(agent(root, usage, trace=root, start=100.0 * run, end=clock + 3))
+    fleet.truth.sort()
+    return fleet
+
+
+@settings(max_examples=150, deadline=None)
+@given(fleets(), SEEDS, st.sampled_from(list(Encoding)))
+def test_order_splitting_and_repeats_change_no_total(fleet: Fleet, random: Random, encoding: Encoding) -> None:
+    """However a fleet's spans are mixed, cut into requests and sent again, each call counts once."""
+    whole = normalise(sightings(fleet.spans, encoding))
+    assert tokens(whole) == fleet.truth
+    mixed = fleet.spans + random.sample(fleet.spans, k=random.randint(0, len(fleet.spans)))
+    random.shuffle(mixed)
+    pieces = []
+    while mixed:
+        size = random.randint(1, len(mixed))
+        pieces += sightings(mixed[:size], encoding)
+        del mixed[:size]
+    assert [(call.event, call.session_id, call.agent) for call in normalise(pieces)] == [
+        (call.event, call.session_id, call.agent) for call in whole
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(fleets())
+def test_every_call_is_a_usage_event(fleet: Fleet) -> None:
+    """What the law gives is what the topic takes, and no two calls share an identity."""
+    found = normalise(sightings(fleet.spans))
+    for call in found:
+        batch = {"connection_id": "c", "client": call.client, "provider": call.provider, "session_id": call.session_id}
+        UsageBatch.model_validate({**batch, "events": [call.event]})
+    assert max(Counter(call.event["event_id"] for call in found).values(), default=1) == 1

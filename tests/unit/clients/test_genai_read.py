@@ -1,0 +1,260 @@
+"""One span as evidence of a call: every spelling, what includes what, and what is no call at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.otlp_spans import Attribute, MadeSpan, chat, encode, read, read_body, sightings
+
+from tallystream.schemas.clients.genai import Sighting, normalise, spellings
+from tallystream.schemas.clients.genai.counts import Counts, settle
+from tallystream.schemas.errors import InvalidBodyError, Reason
+from tallystream.schemas.otlp import Encoding
+
+both_encodings = pytest.mark.parametrize("encoding", list(Encoding))
+
+
+def one(span: MadeSpan, encoding: Encoding = Encoding.PROTOBUF) -> Sighting:
+    """Return the only sighting of a request of one span."""
+    (seen,) = sightings([span], encoding)
+    return seen
+
+
+@both_encodings
+def test_a_span_reads_alike_in_both_encodings(encoding: Encoding) -> None:
+    """Ids, times, counts, names and attribution come out of protobuf as out of JSON."""
+    span = chat(
+        "c",
+        (1200, 95),
+        parent="p",
+        attributes={
+            "gen_ai.usage.cache_read.input_tokens": 500,
+            "gen_ai.response.id": "chatcmpl-0123456789abcdef",
+            "gen_ai.conversation.id": "conversation-1",
+            "gen_ai.agent.name": "researcher",
+        },
+    )
+    result = read([span], encoding)
+    (pack,) = result.packs
+    assert pack.attribution == {"team": "payments"}
+    (seen,) = pack.sightings
+    assert (seen.trace_id, seen.span_id, seen.parent_id) == tuple(part.hex() for part in span.ids)
+    assert (seen.start_ns, seen.end_ns) == span.times
+    assert (seen.kind, seen.input, seen.output, seen.cache_read, seen.finished) == ("call", 1200, 95, 500, True)
+    assert (seen.session, seen.agent, seen.client) == ("conversation-1", "researcher", "pydantic-ai")
+    assert result.records == 1
+
+
+@pytest.mark.parametrize("meaning", ["INPUT", "OUTPUT", "CACHE_READ", "CACHE_WRITE", "REASONING"])
+def test_every_spelling_of_a_count_is_read(meaning: str) -> None:
+    """Whatever a producer calls a count, it is read as that count."""
+    for name in getattr(spellings, meaning):
+        span = MadeSpan("c", {"gen_ai.operation.name": "chat", name: 7, "gen_ai.usage.total_tokens": 7})
+        assert getattr(one(span), meaning.lower()) == 7, name
+
+
+@pytest.mark.parametrize("name", spellings.SESSION)
+def test_every_spelling_of_a_session_is_read(name: str) -> None:
+    """Whatever a producer calls the session, it is one."""
+    assert one(chat("c", attributes={name: "s-1"})).session == "s-1"
+
+
+def test_a_response_id_is_no_session() -> None:
+    """Some producers put the previous response where the conversation belongs; it changes with every turn."""
+    assert one(chat("c", attributes={"gen_ai.conversation.id": "resp_0123456789abcdef"})).session is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ({"gen_ai.operation.name": "chat"}, "call"),
+        ({"gen_ai.operation.name": "embeddings"}, "call"),
+        ({"gen_ai.operation.name": "generate_content"}, "call"),
+        ({"gen_ai.operation.name": "acompletion"}, "call"),
+        ({"gen_ai.operation.name": "invoke_agent"}, "sum"),
+        ({"gen_ai.operation.name": "execute_event_loop_cycle"}, "sum"),
+        ({}, "sum"),
+        ({"ai.operationId": "ai.streamText.doStream"}, "call"),
+        ({"ai.operationId": "ai.embedMany.doEmbed"}, "call"),
+        ({"ai.operationId": "ai.streamText"}, "sum"),
+        ({"openinference.span.kind": "LLM"}, "call"),
+        ({"openinference.span.kind": "EMBEDDING"}, "call"),
+        ({"openinference.span.kind": "AGENT"}, "sum"),
+        ({"llm.request.type": "chat"}, "call"),
+    ],
+)
+def test_only_spans_of_one_request_are_calls(attributes: dict[str, str], kind: str) -> None:
+    """A span with usage that is not known to be one request may be the sum of several."""
+    assert one(MadeSpan("c", {**attributes, "gen_ai.usage.input_tokens": 5})).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("counts", "total", "settled"),
+    [
+        (Counts(100, 20, 60, 10, 5), None, Counts(100, 20, 60, 10, 5)),
+        (Counts(30, 20, 60, 10, 5), None, Counts(100, 20, 60, 10, 5)),
+        (Counts(80, 20, 60, 10, 5), 170, Counts(150, 20, 60, 10, 5)),
+        (Counts(80, 20, 60, 10, 5), 100, Counts(80, 20, 60, 10, 5)),
+        (Counts(10, 3, None, None, 7), None, Counts(10, 10, None, None, 7)),
+        (Counts(10, 9, None, None, 7), 26, Counts(10, 16, None, None, 7)),
+        (Counts(10, 9, None, None, 7), 19, Counts(10, 9, None, None, 7)),
+        (Counts(0, 0, 60, 0, 0), None, Counts(60, 0, 60, 0, 0)),
+    ],
+)
+def test_what_includes_what_is_told_by_arithmetic(counts: Counts, total: int | None, settled: Counts) -> None:
+    """No part is larger than its whole, and a producer's own total says what it added up."""
+    assert settle(counts, total=total) == settled
+
+
+@given(*(st.integers(0, 10**6) for _ in range(4)))
+def test_parts_lie_within_their_wholes_whichever_way_they_came(fresh: int, read: int, write: int, output: int) -> None:
+    """Inside or beside, with a total that says so: the counts come out the same."""
+    whole = fresh + read + write
+    inside = settle(Counts(whole, output, read, write, None), total=whole + output)
+    beside = settle(Counts(fresh, output, read, write, None), total=whole + output)
+    assert inside == beside == Counts(whole, output, read, write, None)
+
+
+def test_adk_over_litellm_counts_reasoning_once() -> None:
+    """It adds the reasoning to an output that has it already, but only for models that LiteLLM serves."""
+    tokens: dict[str, Attribute] = {"gen_ai.usage.reasoning.output_tokens": 20}
+    through = chat("c", (100, 95), scope="gcp.vertex.agent", attributes={**tokens, "gen_ai.request.model": "openai/m"})
+    direct = chat("c", (100, 95), scope="gcp.vertex.agent", attributes={**tokens, "gen_ai.request.model": "gemini-m"})
+    assert (one(through).output, one(direct).output) == (75, 95)
+
+
+def test_litellms_first_exporter_hides_details_in_a_text() -> None:
+    """Cached and reasoning tokens and the session are read out of how Python shows a dict; nothing is evaluated."""
+    span = chat(
+        "c",
+        (100, 50),
+        scope="litellm",
+        attributes={
+            "gen_ai.operation.name": "acompletion",
+            "litellm.provider.model": "openai/gpt-5",
+            "gen_ai.response.model": "smart",
+            "metadata.usage_object": "{'prompt_tokens': 100, 'completion_tokens_details': {'reasoning_tokens': 20},"
+            " 'prompt_tokens_details': {'cached_tokens': 40, 'cache_creation_tokens': 10}}",
+            "metadata.requester_metadata": "{'session_id': 'caller-1', 'headers': {'host': 'h'}}",
+            "gen_ai.cost.total_cost": 0.00025,
+        },
+    )
+    seen = one(span)
+    assert (seen.cache_read, seen.cache_write, seen.reasoning, seen.session) == (40, 10, 20, "caller-1")
+    (call,) = normalise([seen])
+    assert (call.provider, call.event["model"], call.event["reported_cost_usd"]) == ("openai", "gpt-5", "0.00025")
+
+
+def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
+    """Its input is the uncached part; what Anthropic said stands in a JSON text."""
+    metadata = (
+        '{"anthropic":{"usage":{"input_tokens":12,"cache_creation_input_tokens":30,"cache_read_input_tokens":58,'
+        '"output_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":10}}}}'
+    )
+    attributes: dict[str, Attribute] = {"ai.operationId": "ai.generateText.doGenerate"}
+    attributes["ai.response.providerMetadata"] = metadata
+    seen = one(chat("c", (12, 9), scope="ai", attributes=attributes))
+    assert (seen.input, seen.cache_read, seen.cache_write, seen.cache_write_1h) == (100, 58, 30, 10)
+    whole = one(chat("c", (100, 9), scope="ai", attributes=attributes))
+    assert (whole.input, whole.cache_read) == (100, 58)
+    other = one(chat("c", (77, 9), scope="ai", attributes=attributes))
+    assert (other.input, other.cache_read) == (77, None), "the metadata is of another call"
+
+
+@pytest.mark.parametrize(
+    ("shown", "response_id"),
+    [
+        ('{"id":"chatcmpl-0123456789abcdef","object":"chat.completion"}', "chatcmpl-0123456789abcdef"),
+        ('{"id":"resp_0123456789ab","output":[{"id":"msg_0123456789ab"}]}', "resp_0123456789ab"),
+        ('{"id":"msg_0123456789ab","content":[{"text":"an id: \\"id\\":\\"resp_x\\""}]}', "msg_0123456789ab"),
+        ("no id", None),
+    ],
+)
+def test_openinference_shows_the_response_id_in_the_output(shown: str, response_id: str | None) -> None:
+    """It has no attribute for it."""
+    attributes: dict[str, Attribute] = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 5}
+    assert one(MadeSpan("c", attributes | {"output.value": shown})).response_id == response_id
+
+
+@pytest.mark.parametrize(
+    ("scope", "service"),
+    [("codex_exec", "codex_exec"), ("com.anthropic.claude_code.tracing", "x"), ("gemini-cli", "x"), ("qwen-code", "x")],
+)
+def test_spans_of_clients_whose_logs_cost_are_no_sightings(scope: str, service: str) -> None:
+    """Codex, Claude Code, Gemini CLI and Qwen Code say the same usage in logs, and that is what counts."""
+    assert not sightings([chat("c", scope=scope, resource={"service.name": service})])
+
+
+@pytest.mark.parametrize("value", [-1, 2**53, 1.5, "many", True])
+def test_a_count_that_is_none_makes_a_dead_letter_and_costs_its_neighbours_nothing(value: float | str) -> None:
+    """What cannot be counted is kept with its reason; the other spans count."""
+    result = read([chat("bad", attributes={"gen_ai.usage.input_tokens": value}), chat("good")])
+    (refused,) = result.rejected
+    assert refused.reason is Reason.INVALID_COUNTS
+    assert "gen_ai.usage.input_tokens" in refused.detail
+    assert [seen.span_id for pack in result.packs for seen in pack.sightings] == [chat("good").ids[1].hex()]
+
+
+def test_whole_floats_are_counts() -> None:
+    """Some exporters know no other numbers."""
+    assert one(chat("c", attributes={"gen_ai.usage.input_tokens": 12.0})).input == 12
+
+
+def test_spans_that_are_not_ours_only_pass_on_what_is_above_them() -> None:
+    """A call below a web server's span stands directly under the agent above that, as far as this request knows."""
+    web = MadeSpan("web", {"http.route": "/chat"}, parent="agent", scope="fastapi")
+    agent = MadeSpan("agent", {"gen_ai.operation.name": "invoke_agent", "session.id": "s"})
+    seen = sightings([chat("c", parent="web"), web, agent])
+    assert [(one.kind, one.parent_id) for one in seen] == [("call", agent.ids[1].hex()), ("node", "")]
+
+
+def test_content_never_leaves() -> None:
+    """Prompts, answers and tools are in the spans; no sighting has any of it."""
+    canary = "canary-of-content"
+    attributes = dict.fromkeys(
+        (
+            "gen_ai.input.messages",
+            "gen_ai.output.messages",
+            "output.value",
+            "input.value",
+            "ai.prompt",
+            "gen_ai.tool.call.arguments",
+        ),
+        f'{{"text":"{canary}"}}',
+    )
+    result = read([chat("c", attributes={**attributes}), chat("bad", (1, 1), attributes={"ai.usage.tokens": "x"})])
+    assert canary not in repr(result)
+
+
+@both_encodings
+def test_another_signals_body_is_refused(encoding: Encoding) -> None:
+    """A body that is no traces request is an error, not nothing."""
+    with pytest.raises(InvalidBodyError):
+        read_body(b'{"resourceLogs":[]}' if encoding is Encoding.JSON else b"\xff\xff", encoding)
+
+
+@given(st.data())
+def test_a_sighting_survives_the_wire(data: st.DataObject) -> None:
+    """What is written to the topic is read back equal."""
+    counts = st.none() | st.integers(0, 2**53 - 1)
+    texts = st.none() | st.text(max_size=20)
+    seen = Sighting(
+        trace_id="0" * 32,
+        span_id="1" * 16,
+        kind=data.draw(st.sampled_from(["call", "sum", "node"])),
+        parent_id=data.draw(st.sampled_from(["", "2" * 16])),
+        session=data.draw(texts),
+        response_id=data.draw(texts),
+        input=data.draw(counts),
+        output=data.draw(counts),
+        finished=data.draw(st.booleans()),
+    )
+    assert Sighting.from_wire(seen.to_wire()) == seen
+
+
+def test_encoding_a_request_of_nothing_gives_nothing() -> None:
+    """An empty request succeeds."""
+    for encoding in Encoding:
+        body = b"{}" if encoding is Encoding.JSON else encode([], encoding)
+        assert read_body(body, encoding).records == 0

@@ -1,0 +1,186 @@
+"""What bytes become: bodies of many shapes, far longer than a fuzzer makes them, against the memory they cost.
+
+Measured in a process of its own as the growth of its peak resident memory, from the compressed body to the messages
+that would go to Kafka: bytes in against bytes in memory, and never seconds. docs/threat-model.md tells the bounds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
+from tests.unit.clients.test_claude_code import response as claude_response
+
+from tallystream.schemas.otlp import Encoding
+
+MIB = 1 << 20
+RATIO = 8
+"""Times a body's bytes, decompressed, that it may cost."""
+FLOOR = 24 * MIB
+"""And what any body may cost, however small: pieces that are decompressed, a small body parsed whole, Python itself."""
+
+MEASURE = """
+import gzip, json, resource, sys
+from tallystream.schemas.errors import InvalidBodyError
+from tallystream.schemas.otlp import LIMITS, Encoding
+from tallystream.streams.gateway.decompress import decompress
+from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.gateway.ingest import Messages, decode, digest_of
+from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.service.clock import SystemClock
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+encoding = Encoding(sys.argv[1])
+packed = sys.stdin.buffer.read()
+messages = Messages(Topics("t"), lambda user: "u_0", SystemClock())
+# what is made once, whatever comes first
+decode(b"" if encoding is Encoding.PROTOBUF else b"{}", encoding, "logs")
+with open("/proc/self/clear_refs", "w") as clear:
+    clear.write("5")
+before = peak()
+size, outcome, events, letters = 0, "taken", 0, 0
+try:
+    plain = decompress(packed, "gzip", 64 << 20)
+    size = len(plain)
+    logs = decode(plain, encoding, "logs").logs
+    made = messages.usage(logs.packs, "c-1") + messages.rejected(logs.rejected, digest_of(packed), "c-1")
+    events, letters = sum(len(pack.events) for pack in logs.packs), len(logs.rejected)
+except InvalidBodyError as exc:
+    outcome = type(exc).__name__
+except RequestRefusedError as exc:
+    outcome = str(exc.status)
+print(json.dumps({"grew": peak() - before, "size": size, "outcome": outcome, "events": events, "letters": letters}))
+"""
+
+
+def nested(inner: bytes, *fields: int) -> bytes:
+    """Return protobuf: `inner` in these fields, from the innermost outwards."""
+    for field in fields:
+        length, size = len(inner), b""
+        while length > 0x7F:
+            size += bytes([length & 0x7F | 0x80])
+            length >>= 7
+        inner = bytes([field << 3 | 2]) + size + bytes([length]) + inner
+    return inner
+
+
+def around(records: bytes) -> bytes:
+    """Return a JSON request around what stands in its list of records."""
+    return b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + records + b"]}]}]}"
+
+
+def repeated(piece: bytes, size: int) -> bytes:
+    return piece * (size // len(piece))
+
+
+TOKENS = nested(nested(b"\x0a\x06tokens\x12\x02\x18\x05", 6), 2)
+SMALL_USAGE = claude_response(event__timestamp=None, event__sequence=None, prompt__id=None, speed=None, user__id=None)
+PROTOBUF, JSON = Encoding.PROTOBUF, Encoding.JSON
+SHAPES: dict[str, tuple[Encoding, Any]] = {
+    "empty scopes": (PROTOBUF, lambda: nested(repeated(b"\x12\x00", MIB), 1)),
+    "many empty scopes": (PROTOBUF, lambda: nested(repeated(b"\x12\x00", 4 * MIB), 1)),
+    "empty resources": (PROTOBUF, lambda: repeated(b"\x0a\x00", 4 * MIB)),
+    "empty records": (PROTOBUF, lambda: nested(repeated(b"\x12\x00", 32 * MIB), 2, 1)),
+    "few empty records": (PROTOBUF, lambda: nested(repeated(b"\x12\x00", 250_000), 2, 1)),
+    "small records of tokens": (PROTOBUF, lambda: nested(repeated(TOKENS, MIB), 2, 1)),
+    "a record of attributes": (
+        PROTOBUF,
+        lambda: nested(repeated(b"\x32\x04\x0a\x02xy", 3 * MIB) + TOKENS[2:], 2, 2, 1),
+    ),
+    "a resource of attributes": (
+        PROTOBUF,
+        lambda: nested(nested(repeated(b"\x0a\x06\x0a\x02xy\x12\x00", 8 * MIB), 1) + nested(TOKENS, 2), 1),
+    ),
+    "groups in groups": (PROTOBUF, lambda: repeated(b"\x0b", 16 * MIB)),
+    "unknown fields": (PROTOBUF, lambda: nested(repeated(b"\x78\x01", 16 * MIB), 1)),
+    "one long text": (PROTOBUF, lambda: nested(TOKENS[2:] + nested(b"x" * (32 * MIB), 1, 5), 2, 2, 1)),
+    "empty objects": (JSON, lambda: around(repeated(b"{},", 32 * MIB) + b"{}")),
+    "few empty objects": (JSON, lambda: around(repeated(b"{},", 2 * MIB) + b"{}")),
+    "empty resources in JSON": (JSON, lambda: b'{"resourceLogs":[' + repeated(b"{},", 16 * MIB) + b"{}]}"),
+    "lists in lists": (JSON, lambda: around(b"[" * (16 * MIB))),
+    "objects in objects": (JSON, lambda: around(b'{"a":' * (3 * MIB))),
+    "numbers": (JSON, lambda: around(b'{"tokens":[' + repeated(b"1.5,", 16 * MIB) + b"1]}")),
+    "an object of names": (
+        JSON,
+        lambda: around(b'{"tokens":1,"' + b'":1,"'.join(b"%d" % n for n in range(900_000)) + b'":1}'),
+    ),
+    "small records of tokens in JSON": (
+        JSON,
+        lambda: around(b",".join([b'{"attributes":[{"key":"tokens","value":{"intValue":5}}]}'] * 60_000)),
+    ),
+    "broken records in JSON": (JSON, lambda: around(repeated(b"5,", 8 * MIB) + b"5")),
+    "broken JSON with tokens": (JSON, lambda: around(repeated(b'{"attributes":nan,"tokens":{}},', 4 * MIB) + b"{}")),
+    "one long text in JSON": (JSON, lambda: around(b'{"tokens":"' + b"x" * (32 * MIB) + b'"}')),
+    "an astral character and much text": (
+        JSON,
+        lambda: around(b'{"tokens":"\xf0\x9f\x98\x80' + b"x" * (3 * MIB) + b'","b":nan}'),
+    ),
+    "escapes": (JSON, lambda: around(b'{"tokens":"' + b"\\u00e9" * (5 * MIB) + b'"}')),
+    "what Codex sends": (
+        PROTOBUF,
+        lambda: encode(
+            [Group([r for n in range(1500) for r in (*codex_noise(), codex_response(f"s-{n % 50}", at_ns=AT_NS + n))])],
+            PROTOBUF,
+        ),
+    ),
+    "what Codex sends, in JSON": (
+        JSON,
+        lambda: encode(
+            [Group([r for n in range(1500) for r in (*codex_noise(), codex_response(f"s-{n % 50}", at_ns=AT_NS + n))])],
+            JSON,
+        ),
+    ),
+    "nothing but usage": (
+        PROTOBUF,
+        lambda: encode([Group([SMALL_USAGE.having(request_id=f"{n}") for n in range(20_000)], {}, "")], PROTOBUF),
+    ),
+    "nothing but usage, a session each": (
+        PROTOBUF,
+        lambda: encode(
+            [Group([SMALL_USAGE.having(request_id="1", session__id=f"{n}") for n in range(16_000)], {}, "")], PROTOBUF
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_a_body_costs_a_bounded_multiple_of_its_bytes(shape: str) -> None:
+    encoding, build = SHAPES[shape]
+    plain = build()
+    measured = measure(encoding, gzip.compress(plain, 1))
+    # a body that is refused while it is unpacked has no size of its own
+    assert measured["grew"] <= RATIO * len(plain) + FLOOR, measured
+    assert measured["letters"] <= 1000
+    if shape.startswith(("what Codex", "nothing but")):
+        assert measured["outcome"] == "taken"
+        assert measured["events"] == (1500 if "Codex" in shape else 16_000 if "each" in shape else 20_000)
+
+
+def measure(encoding: Encoding, packed: bytes) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, encoding.value], input=packed, capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_measurement_can_fail() -> None:
+    """A body that is kept twelve times over is measured as that."""
+    plain = b"x" * (4 * MIB)
+    script = MEASURE.replace(
+        "    size = len(plain)\n", "    size = len(plain); kept = [plain + b'x' for _ in range(20)]\n"
+    )
+    assert script != MEASURE
+    done = subprocess.run(
+        [sys.executable, "-c", script, "application/json"], input=gzip.compress(plain), capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["grew"] > RATIO * len(plain) + FLOOR

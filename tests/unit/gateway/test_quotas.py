@@ -1,0 +1,151 @@
+"""What one connection may take: turns, which nobody is refused for, and quotas, beyond which it is 429."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tallystream.schemas.connections import Quota
+from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.gateway.quotas import AT_WORK, BURST, Quotas, Turns
+
+
+class HandClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def now_ns(self) -> int:
+        return int(self.now * 1e9)
+
+
+def quotas(clock: HandClock, **limits: int) -> Quotas:
+    return Quotas(Quota(**limits), clock)
+
+
+def test_a_rate_has_a_burst_and_comes_back_with_time() -> None:
+    clock = HandClock()
+    found = quotas(clock, requests=5)
+    for _ in range(int(5 * BURST)):
+        found.request("a", None)
+    with pytest.raises(RequestRefusedError) as refused:
+        found.request("a", None)
+    assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
+    found.request("b", None)
+    clock.now += 1.0
+    for _ in range(5):
+        found.request("a", None)
+    with pytest.raises(RequestRefusedError, match="5 requests a second"):
+        found.request("a", None)
+
+
+def test_one_large_body_is_taken_and_the_next_ones_wait_for_it() -> None:
+    clock = HandClock()
+    found = quotas(clock, bytes=100)
+    found.received("a", None, 10_000)
+    with pytest.raises(RequestRefusedError) as refused:
+        found.received("a", None, 1)
+    assert refused.value.headers["Retry-After"] == "60"
+    clock.now += 91.0
+    found.received("a", None, 1)
+
+
+def test_bytes_held_are_given_back() -> None:
+    found = quotas(HandClock(), held_bytes=100)
+    with found.holding("a", None, 60):
+        with pytest.raises(RequestRefusedError), found.holding("a", None, 60):
+            pass
+        with found.holding("b", None, 60), found.holding("a", None, 40):
+            pass
+    with found.holding("a", None, 500):
+        pass
+
+
+def test_a_connections_own_quota_goes_before_the_default_and_nothing_is_no_limit() -> None:
+    found = quotas(HandClock(), requests=1, dead_letters=1)
+    for _ in range(100):
+        found.request("free", Quota(requests=0))
+        found.received("free", None, 10**9)
+    found.dead_letters("a", Quota(dead_letters=1000), 500)
+    found.dead_letters("a", Quota(dead_letters=1000), 500)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_alone_a_connection_has_all_turns() -> None:
+    turns, at_work, go = Turns(HandClock()), 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal at_work
+        async with turns.of("a"):
+            at_work += 1
+            await go.wait()
+
+    tasks = [asyncio.create_task(work()) for _ in range(100)]
+    await settle()
+    assert at_work == 100
+    go.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_beside_others_a_flood_waits_for_itself_and_everybody_is_served() -> None:
+    clock = HandClock()
+    turns = Turns(clock)
+    at_work: dict[str, int] = {"flood": 0, "other": 0}
+    most = 0
+    done: list[str] = []
+    go = asyncio.Semaphore(0)
+
+    async def work(name: str) -> None:
+        nonlocal most
+        async with turns.of(name):
+            at_work[name] += 1
+            most = max(most, at_work["flood"])
+            await go.acquire()
+            at_work[name] -= 1
+            done.append(name)
+
+    first = asyncio.create_task(work("other"))
+    await settle()
+    clock.now += 0.1
+    flood = [asyncio.create_task(work("flood")) for _ in range(100)]
+    await settle()
+    second = asyncio.create_task(work("other"))
+    await settle()
+    assert most == AT_WORK // 2
+    assert at_work["other"] == 2, "the other does not wait behind the flood"
+    for number in range(102):
+        # half of them give up while they wait
+        if number < 40:
+            flood.pop().cancel()
+        else:
+            go.release()
+        clock.now += 0.01
+        await settle()
+    await asyncio.gather(first, second, *flood)
+    assert done.count("other") == 2
+    assert done.count("flood") == 60
+
+
+async def test_who_gives_up_in_the_moment_of_its_turn_passes_it_on() -> None:
+    clock = HandClock()
+    turns = Turns(clock)
+    async with turns.of("b"):
+        clock.now += 0.1
+        async with turns.of("a"), turns.of("a"), turns.of("a"):
+            async with turns.of("a"):
+                waiting = asyncio.create_task(turns.of("a").__aenter__())
+                last = asyncio.create_task(turns.of("a").__aenter__())
+                await settle()
+            waiting.cancel()
+            await settle()
+            assert last.done()
+            assert waiting.cancelled()

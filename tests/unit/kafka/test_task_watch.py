@@ -1,0 +1,74 @@
+"""A task that a Kafka client has lost is noticed; those it renews, and those of closed clients, are no news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import aiokafka
+import pytest
+
+from tallystream.streams.kafka.task_watch import TASKS, find_ended_task, watch_tasks
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def fails() -> None:
+    raise AssertionError("someone's URL")
+
+
+async def ends() -> None:
+    pass
+
+
+@pytest.fixture
+async def producer() -> AsyncIterator[Any]:
+    """Give aiokafka's own producer, which has not been started; its sender is the test's."""
+    made: Any = aiokafka.AIOKafkaProducer(bootstrap_servers="127.0.0.1:1")
+    made._sender._sender_task = asyncio.create_task(forever())
+    yield made
+    made._sender._sender_task.cancel()
+    made._closed = True
+
+
+async def test_nothing_is_said_of_a_client_that_works_or_is_closed(producer: Any) -> None:
+    assert find_ended_task(None) is None
+    assert find_ended_task(producer) is None
+    producer._closed = True
+    producer._sender._sender_task.cancel()
+    await asyncio.wait([producer._sender._sender_task])
+    assert find_ended_task(producer) is None
+
+
+@pytest.mark.parametrize(("task", "said"), [(fails(), "someone's URL"), (ends(), "None"), (None, "cancelled")])
+async def test_a_sender_that_has_ended(producer: Any, task: Awaitable[None] | None, said: str) -> None:
+    watching = asyncio.create_task(watch_tasks(lambda: [None, producer], every=0.001))
+    await asyncio.sleep(0)
+    assert not watching.done()
+    if task is None:
+        producer._sender._sender_task.cancel()
+    else:
+        producer._sender._sender_task.cancel()
+        producer._sender._sender_task = asyncio.ensure_future(task)
+    why = await asyncio.wait_for(watching, 10)
+    assert "KafkaProducer: sender task has ended" in why
+    assert said == "None" or said in why
+
+
+def test_aiokafka_still_keeps_its_tasks_where_they_are_looked_for() -> None:
+    """A version that moves one fails here first."""
+    import inspect
+
+    from aiokafka import client
+    from aiokafka.consumer import consumer, fetcher, group_coordinator
+    from aiokafka.producer import producer, sender
+
+    sources = "".join(
+        inspect.getsource(module) for module in (client, consumer, fetcher, group_coordinator, producer, sender)
+    )
+    for path in TASKS:
+        for name in path.split("."):
+            assert f"self.{name} = " in sources, path

@@ -1,0 +1,76 @@
+"""What a topic's settings must be, by its replicas, and the command that mends each."""
+
+from __future__ import annotations
+
+import pytest
+
+from tallystream.streams.kafka.topic_settings import TopicSpec, misfits
+from tallystream.streams.kafka.topics import Topics
+
+TOPICS = Topics("t")
+USAGE = TOPICS.usage
+DEFAULTS = {
+    "cleanup.policy": "delete",
+    "retention.ms": "1209600000",
+    "retention.bytes": "-1",
+    "message.timestamp.type": "LogAppendTime",
+    "max.message.bytes": "1048588",
+    "min.insync.replicas": "1",
+    "unclean.leader.election.enable": "false",
+    "flush.messages": "9223372036854775807",
+    "min.compaction.lag.ms": "0",
+}
+
+
+def wrong(spec: TopicSpec, replicas: int, **changes: str) -> list[str]:
+    have = DEFAULTS | {name.replace("_", "."): value for name, value in changes.items()}
+    return [one.name for one in misfits(spec, replicas, have)]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "changes", "names"),
+    [
+        (1, {}, ["flush.messages"]),
+        (1, {"flush_messages": "1"}, []),
+        (2, {}, ["flush.messages"]),
+        (3, {}, ["min.insync.replicas"]),
+        (3, {"min_insync_replicas": "2"}, []),
+        (3, {"min_insync_replicas": "3"}, []),
+        (3, {"min_insync_replicas": "2", "unclean_leader_election_enable": "true"}, ["unclean.leader.election.enable"]),
+        (3, {"min_insync_replicas": "2", "max_message_bytes": "100000"}, ["max.message.bytes"]),
+        (3, {"min_insync_replicas": "2", "retention_bytes": "1000000"}, ["retention.bytes"]),
+        (3, {"min_insync_replicas": "2", "retention_ms": "3600000"}, ["retention.ms"]),
+        (3, {"min_insync_replicas": "2", "retention_ms": "9999999999"}, []),
+        (3, {"min_insync_replicas": "2", "retention_ms": "-1"}, []),
+        (3, {"min_insync_replicas": "2", "cleanup_policy": "compact"}, ["cleanup.policy"]),
+        (3, {"min_insync_replicas": "2", "message_timestamp_type": "CreateTime"}, ["message.timestamp.type"]),
+    ],
+)
+def test_what_the_promise_rests_on(replicas: int, changes: dict[str, str], names: list[str]) -> None:
+    assert wrong(USAGE, replicas, **changes) == names
+
+
+def test_only_what_a_200_promises_is_flushed_at_once() -> None:
+    flushed = [spec.name for spec in TOPICS.all() if spec.wanted(1).get("flush.messages") == "1"]
+    assert flushed == ["t.usage", "t.deadletters"]
+
+
+def test_every_topic_as_it_is_created_fits() -> None:
+    for replicas in (1, 2, 3):
+        for spec in TOPICS.all():
+            assert misfits(spec, replicas, DEFAULTS | spec.creation(replicas)) == []
+
+
+def test_lists_are_compared_as_sets_and_written_in_brackets() -> None:
+    spec = TOPICS.hour_rows
+    have = DEFAULTS | spec.creation(1)
+    assert misfits(spec, 1, have | {"cleanup.policy": "delete,compact"}) == []
+    (found,) = misfits(spec, 1, have | {"cleanup.policy": "delete"})
+    assert found.command("k:9092") == (
+        "kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name t.cost.hours"
+        " --add-config cleanup.policy=[compact,delete]"
+    )
+
+
+def test_a_setting_that_the_broker_does_not_tell_is_no_misfit() -> None:
+    assert misfits(USAGE, 3, {}) == []

@@ -1,0 +1,60 @@
+"""Our blueprints beside Port's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema_rs
+
+from tallystream.agents.port_sink import blueprints
+from tallystream.agents.port_sink.blueprints import sync
+from tallystream.sandbox.contract import Contract
+
+
+class TestBlueprints:
+    def test_port_takes_every_one_of_them_in_this_order(self) -> None:
+        found = Contract("port").find("POST", "/v1/blueprints")
+        assert found is not None
+        made: set[str] = set()
+        for name, blueprint in blueprints.load(session_hours=True).items():
+            assert found[0].body_problems(blueprint) == []
+            assert blueprints.targets(blueprint) <= made
+            made.add(name)
+        assert len(made) == 7
+        assert blueprints.SESSION_HOUR not in blueprints.load()
+
+    def test_as_printed_ports_own_schema_refuses_the_dates(self) -> None:
+        found = Contract("port").find("POST", "/v1/blueprints")
+        assert found is not None
+        usage = blueprints.load()["openai_daily_usage"]
+        usage["schema"]["properties"]["date"]["format"] = "date"
+        assert found[0].body_problems(usage)
+
+    def test_applying_leaves_nothing_to_apply_and_takes_nothing_away(self) -> None:
+        ours = blueprints.load()
+        theirs: dict[str, Any] = {
+            "coding_agent_session": {
+                "identifier": "coding_agent_session", "title": "Mine", "createdAt": "then",
+                "schema": {
+                    "properties": {"cost_usd": {"type": "string", "title": "Cost"}, "own": {"type": "number"}},
+                    "required": ["own"],
+                },
+                "relations": {"service": {"target": "service", "required": False, "many": False}},
+            }
+        }  # fmt: skip
+        found = sync.differences(ours, theirs)
+        assert {one.blueprint for one in found if one.what == "missing"} == ours.keys() - theirs.keys()
+        changed = {one.path: one.ours for one in found if one.what == "changed"}
+        assert changed["schema.properties.cost_usd.type"] == "number"
+        assert changed["schema.required"] == ["session_id", "client", "own"]
+        assert "relations.models" in {one.path for one in found if one.what == "added"}
+        merged = {name: sync.merge(one, theirs.get(name, {})) for name, one in ours.items()}
+        assert sync.differences(ours, merged) == []
+        session = merged["coding_agent_session"]
+        assert session["schema"]["properties"]["own"] == {"type": "number"}
+        assert session["relations"]["service"]["target"] == "service"
+
+    def test_a_real_validator_agrees_that_they_are_schemas(self) -> None:
+        for blueprint in blueprints.load(session_hours=True).values():
+            rules = {name: {"type": rule["type"]} for name, rule in blueprint["schema"]["properties"].items()}
+            jsonschema_rs.Draft202012Validator({"properties": rules})

@@ -1,0 +1,111 @@
+"""Settings of the sink: the names of Port's own page, and what starts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tallystream.agents.port_sink.mapping import default_text
+from tallystream.cli.options import settings_from
+from tallystream.components.sink import read_mapper
+from tallystream.schemas.errors import UsageError
+from tallystream.settings.ocean_names import NAMES, variable
+from tallystream.supervisor.specs import plan as plan_of
+
+
+class TestThePagesNames:
+    FILE = """
+        initializePortResources = false
+        scheduledResyncInterval = 30
+        sendRawDataExamples = true
+        [port]
+        clientId = "an id"
+        clientSecret = "a secret"
+        baseUrl = "https://api.us.getport.io"
+        [integration]
+        identifier = "codex-integration"
+        type = "custom"
+        [integration.config]
+        baseUrl = "https://example.test/v1"
+        authType = "bearer_token"
+        apiToken = "sk-token"
+        [integration.eventListener]
+        type = "POLLING"
+    """
+
+    def check(self) -> None:
+        settings = settings_from()
+        assert (settings.port_client_id, settings.port_secret()) == ("an id", "a secret")
+        assert settings.writes_to_port
+        assert settings.port_base_url == "https://api.us.getport.io"
+        assert settings.port_identifier == "codex-integration"
+        assert settings.openai_base_url == "https://example.test/v1"
+        assert settings.openai_api_token is not None
+        assert settings.openai_api_token.get_secret_value() == "sk-token"
+        assert settings.port_initialize is False
+        assert settings.port_samples is True
+        assert settings.openai_interval.total_seconds() == settings.port_resync.total_seconds() == 1800
+
+    def test_in_the_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text(self.FILE)
+        monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "c.toml"))
+        self.check()
+        monkeypatch.setenv("TALLYSTREAM_PORT_IDENTIFIER", "ours")
+        assert settings_from().port_identifier == "ours"
+
+    def test_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        values = {
+            "OCEAN__PORT__CLIENT_ID": "an id", "OCEAN__PORT__CLIENT_SECRET": "a secret",
+            "OCEAN__PORT__BASE_URL": "https://api.us.getport.io", "OCEAN__INTEGRATION__IDENTIFIER": "codex-integration",
+            "OCEAN__INTEGRATION__TYPE": "custom", "OCEAN__INTEGRATION__CONFIG__BASE_URL": "https://example.test/v1",
+            "OCEAN__INTEGRATION__CONFIG__AUTH_TYPE": "bearer_token",
+            "OCEAN__INTEGRATION__CONFIG__API_TOKEN": "sk-token",
+            "OCEAN__EVENT_LISTENER__TYPE": "POLLING", "OCEAN__INITIALIZE_PORT_RESOURCES": "false",
+            "OCEAN__SCHEDULED_RESYNC_INTERVAL": "30", "OCEAN__SEND_RAW_DATA_EXAMPLES": "true",
+        }  # fmt: skip
+        assert {variable(name) for name in NAMES} <= values.keys() | {"OCEAN__INTEGRATION__EVENT_LISTENER__TYPE"}
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        self.check()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("OCEAN__INTEGRATION__TYPE", "codex"),
+            ("OCEAN__EVENT_LISTENER__TYPE", "KAFKA"),
+            ("OCEAN__INTEGRATION__CONFIG__AUTH_TYPE", "basic"),
+            ("OCEAN__SCHEDULED_RESYNC_INTERVAL", "soon"),
+        ],
+    )
+    def test_what_cannot_be_carried_out_is_said(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(UsageError):
+            settings_from()
+
+    def test_a_name_the_page_does_not_have_is_said(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text('[port]\nclientid = "x"\n')
+        monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "c.toml"))
+        with pytest.raises(UsageError, match=r"port\.clientid"):
+            settings_from()
+
+
+def test_up_starts_a_sink_when_there_are_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def names() -> list[str]:
+        return [spec.name for spec in plan_of(settings_from(tmp_path), port=1, workers=1, embedded_port=2).specs]
+
+    assert "sink" not in names()
+    monkeypatch.setenv("TALLYSTREAM_PORT_CLIENT_ID", "id")
+    assert "sink" not in names()
+    monkeypatch.setenv("TALLYSTREAM_PORT_CLIENT_SECRET_FILE", str(tmp_path / "secret"))
+    assert "sink" in names()
+
+
+def test_session_hours_are_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "session-hour" not in read_mapper(settings_from(tmp_path)).kinds
+    monkeypatch.setenv("TALLYSTREAM_PORT_SESSION_HOURS", "true")
+    assert "session-hour" in read_mapper(settings_from(tmp_path)).kinds
+    monkeypatch.delenv("TALLYSTREAM_PORT_SESSION_HOURS")
+    (tmp_path / "own.yaml").write_text(default_text())
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", str(tmp_path / "own.yaml"))
+    assert "session-hour" in read_mapper(settings_from(tmp_path)).kinds

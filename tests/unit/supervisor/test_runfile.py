@@ -1,0 +1,43 @@
+"""run.json and the lock of the data dir."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tallystream.schemas.errors import UsageError
+from tallystream.schemas.run import Component, Run
+from tallystream.supervisor import runfile
+
+RUN = Run(
+    http="http://127.0.0.1:4318",
+    grpc=None,
+    kafka="127.0.0.1:9092",
+    components=[Component(name="kafka", pid=1, ops_url=None)],
+)
+
+
+def test_a_run_file_counts_only_while_its_supervisor_lives(tmp_path: Path) -> None:
+    with runfile.SupervisorLock(tmp_path):
+        assert runfile.read_live(tmp_path) is None
+        runfile.write(tmp_path, RUN)
+        assert runfile.read_live(tmp_path) == RUN
+        assert set(json.loads((tmp_path / "run.json").read_text())) == {"http", "grpc", "kafka", "components"}
+    assert runfile.owner(tmp_path) is None
+    assert runfile.read_live(tmp_path) is None
+    assert [path.name for path in tmp_path.glob("*.tmp")] == []
+
+
+def test_a_data_dir_has_one_supervisor(tmp_path: Path) -> None:
+    with runfile.SupervisorLock(tmp_path), pytest.raises(UsageError, match="already runs"):
+        runfile.SupervisorLock(tmp_path).__enter__()
+    with runfile.SupervisorLock(tmp_path):
+        pass
+
+
+def test_a_data_dir_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        runfile.SupervisorLock(tmp_path / "file").__enter__()
