@@ -38,6 +38,7 @@ MODULES = (
     "sink",
     "port",
     "components",
+    "console",
 )
 """Modules of this package that register commands, in the order `--help` lists them."""
 
@@ -53,6 +54,7 @@ PANELS = {
         "sink",
         "exporter",
         "ledger",
+        "console",
         "kafka",
     ),
 }

@@ -73,6 +73,7 @@ ABOUT = {
     topic_names.OPENAI_DAYS: "What OpenAI itself says a day cost and used, by model and project.",
     topic_names.POLLER_CONTROL: "The pollers' own: how far each query is; the group on it elects the active poller.",
     topic_names.PORT_SENT: "The sinks' own: what was written to Port, so that nothing is written twice.",
+    topic_names.CONSOLE_AUDIT: "Who changed what in the console: connections, replays. Never a secret.",
     topic_names.PORT_CONTROL: "The sinks' own, empty: the group on it elects the active sink.",
 }
 INTERNAL = {topic_names.CALLS, topic_names.POLLER_CONTROL, topic_names.PORT_SENT, topic_names.PORT_CONTROL}

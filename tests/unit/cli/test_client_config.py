@@ -11,8 +11,8 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from tallystream.cli.output.client_config import Endpoints
 from tallystream.schemas.connections import Provider
+from tallystream.streams.connections.client_config import Endpoints
 
 AT = Endpoints("http://127.0.0.1:4318", "127.0.0.1:4317", "codex", "SecretSecretSecret0001")
 BASE = "http://127.0.0.1:4318/api/v1/public/ingest/otel/codex/SecretSecretSecret0001"
