@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel
 
 from tallystream.schemas import topic_names as topics
+from tallystream.schemas.audit import AuditEntry
 from tallystream.schemas.billing.accounts import AccountLink
 from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
@@ -85,6 +86,7 @@ CATALOGUE: Final = {
         MessageSchema("port-entity", 1, SentEntity, topics.PORT_SENT, "'entity'|blueprint|identifier"),
         MessageSchema("port-request", 1, PlannedRequest, topics.PORT_SENT, "'plan'|writer|slot"),
         MessageSchema("port-term", 1, SinkTerm, topics.PORT_SENT, "'term'"),
+        MessageSchema("audit-entry", 1, AuditEntry, topics.CONSOLE_AUDIT, "subject"),
         MessageSchema("port-sweep", 1, SweepRequest, topics.PORT_SENT, "'sweep'"),
     )
 }

@@ -27,4 +27,6 @@ class Run(BaseModel):
     grpc: str | None
     kafka: str
     """`host:port`"""
+    console: str | None = None
+    """Base URL of the console; a link that logs in: `tallystream console link`."""
     components: list[Component]

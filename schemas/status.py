@@ -150,8 +150,6 @@ class ConsoleStatus(BaseModel):
     url: str
     """Its base URL."""
     auth: Literal["token", "proxy"]
-    sessions: int
-    """People who are logged in."""
 
 
 class KafkaStatus(BaseModel):

@@ -168,8 +168,7 @@ class Ledger:
         reached = {
             place: FollowerPosition(offset)
             for place, offset in tail.positions().items()
-            if (place not in self._positions and offset)
-            or offset > self._positions.get(place, FollowerPosition(offset)).offset
+            if offset > (self._positions[place].offset if place in self._positions else 0)
         }
         if not batches and not reached:
             return

@@ -103,6 +103,24 @@ class Book:
         """Return the prices of a model at a time in ns since the epoch, or None when the book has none."""
         return self._find(provider, model, tier, speed).card(at_ns)
 
+    def rates(
+        self, provider: str, model: str, tier: str | None, occurred_at_ns: int, *, speed: str | None = None
+    ) -> list[tuple[int, tuple[int, int, int, int, int], int]] | None:
+        """Return what `price` multiplies with, or None when the book cannot say or a price is not a whole number.
+
+        By size of a request: (tokens of input above which it holds, pico-dollars a token of input_uncached, cache_read,
+        cache_write_5m, cache_write_1h and output, pico-dollars a request).
+        """
+        schedule = self._find(provider, model, tier, speed)
+        segments = schedule.segments
+        card = segments[0] if len(segments) == 1 else schedule.segment(occurred_at_ns)
+        if isinstance(card, DayPrices):
+            card = card.at(occurred_at_ns)
+        if card is None or card.whole is None:
+            return None
+        starts = (0, *card.starts)
+        return [(start, rates, card.fee) for start, rates in zip(starts, card.whole, strict=True)]
+
     def why_unpriced(self, provider: str, model: str, tier: str | None, speed: str | None = None) -> str:
         """Return, for people, why a request of this kind was not priced."""
         schedule = self._find(provider, model, tier, speed)

@@ -170,6 +170,11 @@ class Topics:
         return self._spec(topic_names.PORT_CONTROL, 1, COMPACT)
 
     @property
+    def console_audit(self) -> TopicSpec:
+        """AuditEntry by `subject`: what people changed in the console, kept for 400 days."""
+        return self._spec(topic_names.CONSOLE_AUDIT, 1, {"cleanup.policy": "delete", "retention.ms": str(400 * DAY_MS)})
+
+    @property
     def sink_group(self) -> str:
         """The consumer group that elects the active sink."""
         return f"{self.prefix}-sink"
@@ -203,6 +208,7 @@ class Topics:
             self.reconciliation_days,
             self.port_sent,
             self.port_control,
+            self.console_audit,
         )
 
 

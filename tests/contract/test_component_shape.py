@@ -21,6 +21,8 @@ PACKAGES = {
     "poller": "tallystream.streams.poller",
     "sink": "tallystream.agents.port_sink",
     "exporter": "tallystream.exporter",
+    "ledger": "tallystream.agents.ledger",
+    "console": "tallystream.console",
 }
 """Subcommand and package. Whatever else has a `service.py` is a component too, and must be here."""
 MODULES = ("config", "errors", "metrics", "service")

@@ -41,6 +41,7 @@ MODULES = (
     "sink",
     "port",
     "components",
+    "console",
 )
 """Modules of this package that register commands, in the order `--help` lists them."""
 
@@ -67,6 +68,7 @@ PANELS = {
         "sink",
         "exporter",
         "ledger",
+        "console",
         "kafka",
     ),
 }

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.genai_calls.metrics import CallMetrics
+from tallystream.agents.ledger.metrics import LedgerMetrics
 from tallystream.agents.port_sink import metrics as sink
 from tallystream.agents.reconciliation.metrics import MAX_SCOPES, ReconciliationMetrics
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
@@ -31,10 +32,11 @@ from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
+    "basis": "what a call rests on: call or aggregate",
     "blueprint": "a Port blueprint of the mapping",
     "cause": "why neither Kafka nor the spool took a request: an exception's name of ours; of a difference to"
     " the bill: see docs/reconciliation.md",
-    "client": "codex, claude or gemini",
+    "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
     "cluster_name": "the topic prefix",
     "code": "the HTTP statuses the gateway answers",
     "connection": f"a connection's public id; at most {MAX_CONNECTIONS}, then `other`",
@@ -50,7 +52,7 @@ LABELS = {
     "name": "what the operator called the connection, 80 characters at most",
     "outcome": "caught_up or failed",
     "partition": "a partition's number; as many as configured",
-    "provider": "codex, claude, gemini or unknown; of unpriced requests: openai, anthropic, google",
+    "provider": "what a connection was created for, or unknown; of unpriced requests: openai, anthropic, google",
     "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of `streams.poller.errors.Why`",
     "resource": "a declared resource of a provider",
     "result": "ok, partial, or the kind of an error",
@@ -135,6 +137,10 @@ def _sink(registry: CollectorRegistry) -> None:
     sink.SinkMetrics(registry).watch(defaultdict(lambda: _zero), lambda: {("", 0): 0})
 
 
+def _ledger(registry: CollectorRegistry) -> None:
+    LedgerMetrics(registry)
+
+
 def _zero() -> float:
     return 0.0
 
@@ -145,6 +151,7 @@ COMPONENTS: dict[str, Callable[[CollectorRegistry], None]] = {
     "exporter": _exporter,
     "poller": _poller,
     "sink": _sink,
+    "ledger": _ledger,
 }
 
 

@@ -101,6 +101,11 @@ class Child:
         """Set once it has been ready, or has failed so often that nobody should wait for it."""
 
     @property
+    def begun(self) -> bool:
+        """Tell whether its process has been started once."""
+        return self._process is not None
+
+    @property
     def component(self) -> Component:
         """Return its entry of run.json, once it has been ready."""
         assert self._process is not None

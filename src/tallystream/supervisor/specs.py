@@ -28,6 +28,8 @@ class ComponentSpec:
     """Where the component writes the pid of the process that does its work, when that is not its own."""
     quiet: bool = False
     """Show only its errors: its warnings are for those who know it well."""
+    gates: bool = True
+    """Whether `up` waits for it and, at the first start, fails with it. What only reads is started again and said."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,24 @@ class Plan:
     timing: Timing = field(default_factory=Timing)
     served_before: bool = False
     """Clients send here already, and some never send again: nothing but the gateway itself ends the gateway."""
+    console: str | None = None
+    """Base URL of the console."""
     grpc: str | None = None
     """`host:port` of OTLP/gRPC, None when its port is not free."""
 
 
 def plan(
-    settings: Settings, *, port: int, workers: int, embedded_port: int | None, grpc_port: int | None = None
+    settings: Settings,
+    *,
+    port: int,
+    workers: int,
+    embedded_port: int | None,
+    grpc_port: int | None = None,
+    console_port: int | None = None,
 ) -> Plan:
     """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, and the rest.
 
-    Without a `grpc_port` there is no gRPC.
+    Without a `grpc_port` there is no gRPC, without a `console_port` no console.
     """
     data_dir = settings.data_dir.resolve()
     bootstrap = settings.kafka or f"127.0.0.1:{embedded_port}"
@@ -107,12 +117,23 @@ def plan(
         name = "worker" if workers == 1 else f"worker-{number}"
         specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))
     specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5))
+    specs.append(ComponentSpec("ledger", command("ledger", *where), stop_rank=6, gates=False))
+    http = f"{'https' if settings.tls_cert else 'http'}://127.0.0.1:{port}"
+    if console_port is not None:
+        console = command("console", "--port", str(console_port), "--endpoint-url", http, *where)
+        specs.append(ComponentSpec("console", console, stop_rank=0, needs_kafka=False, gates=False))
     if settings.polls_openai or settings.polls_anthropic:
         specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5))
     if settings.writes_to_port:
         specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))
-    scheme = "https" if settings.tls_cert else "http"
     grpc = f"127.0.0.1:{grpc_port}" if grpc_port else None
     served_before = any((data_dir / "gateway").glob("connections*.json"))
-    http = f"{scheme}://127.0.0.1:{port}"
-    return Plan(data_dir, http, bootstrap, tuple(specs), grpc=grpc, served_before=served_before)
+    return Plan(
+        data_dir,
+        http,
+        bootstrap,
+        tuple(specs),
+        grpc=grpc,
+        served_before=served_before,
+        console=None if console_port is None else f"http://127.0.0.1:{console_port}",
+    )

@@ -74,6 +74,7 @@ class Status:
             "ready": self.ready,
             "http": self.run.http if self.run else None,
             "grpc": self.run.grpc if self.run else None,
+            "console": self.run.console if self.run else None,
             "kafka": self.run.kafka if self.run else None,
             "components": [
                 {

@@ -68,7 +68,7 @@ class Supervisor:
                     log,
                     http,
                     events,
-                    give_up=not self._plan.served_before or spec.name == "gateway",
+                    give_up=spec.gates and (not self._plan.served_before or spec.name == "gateway"),
                 )
                 for spec, log in logs.items()
             }
@@ -116,8 +116,9 @@ class Supervisor:
                         await child.ready.wait()
                 await self._prepared()
                 launch(needs_kafka=True)
-                for child in self._children.values():
-                    await child.tried.wait()
+                for spec, child in self._children.items():
+                    if spec.gates:
+                        await child.tried.wait()
                 self._complete = True
                 self._publish()
                 self._started(self._run_file())
@@ -153,8 +154,9 @@ class Supervisor:
             self._say(component, text)
 
     def _run_file(self) -> Run:
-        components = [child.component for child in self._children.values()]
-        return Run(http=self._plan.http, grpc=self._plan.grpc, kafka=self._plan.kafka, components=components)
+        components = [child.component for child in self._children.values() if child.begun]
+        plan = self._plan
+        return Run(http=plan.http, grpc=plan.grpc, kafka=plan.kafka, console=plan.console, components=components)
 
     async def _stop_all(self) -> None:
         """Stop rank by rank: what takes data in, then what works on it, then Kafka."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tallystream.cli.commands.deadletters import WORDS, parse
+from tallystream.cli.commands.deadletters import parse
 from tallystream.schemas.errors import Reason
+from tallystream.streams.deadletters.reasons import WORDS
 
 
 def test_every_reason_is_explained_with_a_next_step() -> None:

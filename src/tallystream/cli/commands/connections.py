@@ -24,9 +24,9 @@ from tallystream.cli.output.text import stamp, visible
 from tallystream.schemas.errors import MismatchError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from tallystream.cli.output.client_config import Endpoints
     from tallystream.schemas.connections import Connection, Quota, Signal
     from tallystream.settings.settings import Settings
+    from tallystream.streams.connections.client_config import Endpoints
     from tallystream.streams.connections.registry import Connections, Issued, Listing, Synced
 
 HELP = """
@@ -53,7 +53,14 @@ EndpointUrl = Annotated[
 
 
 def create(
-    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="codex, claude or gemini.", show_default=False)],
+    provider: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROVIDER",
+            help="codex, claude, gemini, copilot, vscode, qwen, opencode, litellm, collector, or genai (any program).",
+            show_default=False,
+        ),
+    ],
     name: Annotated[
         str | None, typer.Option("--name", help="For people: laptop, ci, team-a.", show_default="the provider")
     ] = None,
@@ -183,8 +190,8 @@ def check(
 
     A connection id alone cannot be tested, for its secret is stored nowhere: you are told when it last sent instead.
     """
-    from tallystream.cli.output.client_config import Endpoints
     from tallystream.cli.output.progress import run
+    from tallystream.streams.connections.client_config import Endpoints
 
     settings = settings_from(data_dir, kafka)
     listing, synced = run(_both(_registry(settings)))
@@ -251,7 +258,7 @@ def _now() -> datetime:
 def _endpoints(settings: Settings, endpoint_url: str | None) -> tuple[str, str | None, bool]:
     """Return (http, grpc, whether that is known rather than assumed) of the gateway for this cluster."""
     from tallystream.cli.options import read_run
-    from tallystream.cli.output.client_config import DEFAULT_HTTP
+    from tallystream.streams.connections.client_config import DEFAULT_HTTP
 
     if endpoint_url is not None:
         return endpoint_url.rstrip("/"), None, True
@@ -273,7 +280,7 @@ def _gateway(settings: Settings, endpoint_url: str | None) -> str:
 
 def _show_issued(settings: Settings, issued: Issued, endpoint_url: str | None, *, json: bool) -> None:
     """Print what was made. This is the only time the secrets are shown."""
-    from tallystream.cli.output.client_config import Endpoints
+    from tallystream.streams.connections.client_config import Endpoints
 
     http, grpc, known = _endpoints(settings, endpoint_url)
     connection = issued.connection

@@ -15,6 +15,8 @@ from tallystream.cli.options import DataDir, JsonOption, KafkaOption, console, e
 from tallystream.schemas.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tallystream.schemas.run import Run
     from tallystream.settings.settings import Settings
 
@@ -60,9 +62,17 @@ def up(
                 raise UsageError(f"port {grpc_port} for gRPC is taken", "set TALLYSTREAM_GRPC_PORT to another, or to 0")
             err_console.print(f"Port {grpc_port} is taken: telemetry over gRPC is not served.", style="yellow")
             grpc_port = 0
-        planned = plan(settings, port=port, workers=workers, embedded_port=embedded_port, grpc_port=grpc_port)
+        console_port = port + 1 if port < 65535 and tcp_ports.is_free(port + 1) else tcp_ports.pick()
+        planned = plan(
+            settings,
+            port=port,
+            workers=workers,
+            embedded_port=embedded_port,
+            grpc_port=grpc_port,
+            console_port=console_port,
+        )
         names = ", ".join(spec.name for spec in planned.specs)
-        screen = _Screen(f"starting {names}")
+        screen = _Screen(f"starting {names}", settings.data_dir)
 
         async def prepare() -> None:
             cluster = settings.kafka_settings(planned.kafka)
@@ -86,7 +96,8 @@ def _embedded(settings: Settings) -> int:
 class _Screen:
     """What `up` shows: a spinner until all is ready, then what to do next, then only what matters."""
 
-    def __init__(self, starting: str) -> None:
+    def __init__(self, starting: str, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._status = console.status(starting)
         self._began = time.monotonic()
         self._starting = starting
@@ -107,12 +118,16 @@ class _Screen:
 
     def started(self, run: Run) -> None:
         self._status.stop()
+        from tallystream.console.links import new_link
+
         seconds = time.monotonic() - self._began
+        link = new_link(self._data_dir, run.console) if run.console else "-"
         with contextlib.suppress(OSError):
             console.print(
                 f"\n[bold green]tallystream is ready[/] after {seconds:.1f} s\n\n"
                 f"  OTLP endpoint   {run.http}\n"
-                f"  Kafka           {run.kafka}\n\n"
+                f"  Kafka           {run.kafka}\n"
+                f"  Console         {link}   (logs in once; `tallystream console link` makes another)\n\n"
                 "In another terminal:\n\n"
                 "  [bold]tallystream connections create codex --name laptop[/]   where Codex shall send its telemetry\n"
                 "  [bold]tallystream cost sessions[/]                            what its sessions cost\n\n"
@@ -177,6 +192,8 @@ def status(data_dir: DataDir = None, as_json: JsonOption = False) -> None:
                 )
             console.print(table)
             console.print(f"OTLP endpoint {state.run.http}, Kafka {state.run.kafka}; `tallystream down` stops it")
+            if state.run.console:
+                console.print(f"Console {state.run.console}; `tallystream console link` logs in")
     if not state.ready:
         raise typer.Exit(1)
 

@@ -12,8 +12,8 @@ from rich.text import Text
 from tallystream.cli.output.text import ago, stamp, visible
 
 if TYPE_CHECKING:
-    from tallystream.cli.output.client_config import Endpoints
     from tallystream.schemas.connections import Connection, Signal
+    from tallystream.streams.connections.client_config import Endpoints
     from tallystream.streams.connections.registry import Listing, Synced
 
 

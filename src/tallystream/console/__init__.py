@@ -1,0 +1,1 @@
+"""The console: pages and an API over the ledger, and the few changes people make (connections, replay)."""

@@ -1,0 +1,355 @@
+"""The models out of the ledger. Pure but for the database they are given, in a consistent view of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
+
+import orjson
+
+from tallystream.agents.ledger.queries import console as queries
+from tallystream.agents.ledger.store.database import Database
+from tallystream.agents.pricing.book import Book
+from tallystream.console import models
+from tallystream.schemas.errors import Reason
+from tallystream.schemas.hours import HOUR_NS, hour_iso, is_final
+from tallystream.schemas.money import to_usd
+from tallystream.streams.deadletters.reasons import WORDS
+from tallystream.streams.service.clock import utc
+
+DAY = 24
+PAGE = 50
+MOST_BUCKETS = 500
+MATCHING = 10_000
+SILENT = timedelta(minutes=5)
+CHART_HOURS = 24
+RANGES: Mapping[str, int] = {"today": 1, "7d": 7, "30d": 30}
+_KINDS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A consistent view of the ledger at a moment (ns since the epoch)."""
+
+    database: Database
+    now_ns: int
+
+    @property
+    def as_of(self) -> str:
+        """The moment, for programs."""
+        return stamp(utc(self.now_ns))
+
+    @property
+    def hour(self) -> int:
+        """The hour it lies in."""
+        return self.now_ns // HOUR_NS
+
+
+def stamp(at: datetime) -> str:
+    """Return a time as `2026-11-21T14:03:22Z`."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def usd(pico: int | None) -> str | None:
+    """Return exact dollars."""
+    return None if pico is None else to_usd(pico)
+
+
+def totals(sums: queries.Totals) -> models.Totals:
+    """Return sums as a model."""
+    return models.Totals(
+        requests=sums.requests, total_tokens=sums.tokens, unpriced_requests=sums.unpriced, cost_usd=usd(sums.cost)
+    )
+
+
+def overview(sight: Sight, chosen: str) -> models.Overview:
+    """Return the first page."""
+    database, hour = sight.database, sight.hour
+    midnight = hour - hour % DAY
+    days = RANGES[chosen]
+    first = midnight - (days - 1) * DAY
+    shift = days * DAY
+
+    def period(name: str, since: int, until: int, back: int) -> models.Period:
+        return models.Period(
+            name=name,
+            since=hour_iso(since),
+            until=hour_iso(until),
+            totals=totals(queries.totals(database, since, until - 1)),
+            before=totals(queries.totals(database, since - back, until - 1 - back)),
+        )
+
+    periods = [period("This hour", hour, hour + 1, DAY), period("Today", midnight, hour + 1, DAY)]
+    if days > 1:
+        periods.append(period(f"Last {days} days", first, hour + 1, shift))
+    now, earlier = (queries.by_hour(database, hour - CHART_HOURS + 1 - back, hour - back) for back in (0, DAY))
+    hours = []
+    for at in range(hour - CHART_HOURS + 1, hour + 1):
+        here, before = now.get(at, queries.Totals()), earlier.get(at - DAY, queries.Totals())
+        hours.append(
+            models.HourPoint(
+                hour=hour_iso(at), cost_usd=usd(here.cost), day_before_usd=usd(before.cost), requests=here.requests
+            )
+        )
+    return models.Overview(
+        as_of=sight.as_of,
+        range=cast(Literal["today", "7d", "30d"], chosen),
+        periods=periods,
+        burn_usd_per_hour=_burn(sight, now.get(hour)),
+        hours=hours,
+        **{
+            f"{name}s": [
+                models.Share(name=one, totals=totals(sums))
+                for one, sums in queries.by_dimension(database, name, first, hour)
+            ]
+            for name in ("model", "team", "connection", "client")
+        },
+    )
+
+
+def _burn(sight: Sight, sums: queries.Totals | None) -> str | None:
+    past = sight.now_ns - sight.hour * HOUR_NS
+    if past < HOUR_NS // 12:
+        return None
+    return usd((sums.cost or 0) * HOUR_NS // past if sums is not None else 0)
+
+
+# -- sessions
+
+
+def session_page(
+    sight: Sight, wanted: queries.SessionFilter, sort: queries.Sort, after: str | None, limit: int = PAGE
+) -> models.SessionPage:
+    """Return a page of sessions.
+
+    Raises:
+        ValueError: `after` is not a cursor of this sort.
+
+    """
+    database = sight.database
+    found = queries.sessions(database, wanted, sort, limit + 1, after)
+    shown = found[:limit]
+    return models.SessionPage(
+        as_of=sight.as_of,
+        rows=_session_rows(database, shown),
+        matching=queries.count_sessions(database, wanted, MATCHING),
+        matching_most=MATCHING,
+        next=shown[-1].cursor if len(found) > limit else None,
+    )
+
+
+def _session_rows(database: Database, found: list[queries.Session]) -> list[models.SessionRow]:
+    keys = [one.key for one in found]
+    names, attributed = queries.models_of(database, keys), queries.attributions(database, keys)
+    return [
+        models.SessionRow(
+            connection_id=one.connection_id,
+            session_id=one.session_id,
+            client=one.client,
+            first_hour=hour_iso(one.first_hour),
+            last_hour=hour_iso(one.last_hour),
+            models=names.get(one.key, []),
+            attribution=attributed.get(one.key, {}),
+            cost_usd=usd(one.cost),
+            reported_cost_usd=usd(one.reported),
+            duplicates=one.duplicates,
+            **one.counts,
+        )
+        for one in found
+    ]
+
+
+def session_detail(sight: Sight, book: Book, connection_id: str, session_id: str) -> models.SessionDetail | None:
+    """Return one session with everything that made its dollars, None when there is none."""
+    database = sight.database
+    found = queries.session(database, connection_id, session_id)
+    if found is None:
+        return None
+    rows = queries.buckets(database, found.key, MOST_BUCKETS + 1)
+    letters = queries.dead_letters(database, PAGE, session_id=session_id, connection=connection_id)
+    return models.SessionDetail(
+        as_of=sight.as_of,
+        session=_session_rows(database, [found])[0],
+        buckets=[_bucket(sight, book, row) for row in rows[:MOST_BUCKETS]],
+        more_buckets=len(rows) > MOST_BUCKETS,
+        dead_letters=[dead_letter(text) for text in letters],
+    )
+
+
+def _bucket(sight: Sight, book: Book, row: queries.BucketRow) -> models.BucketModel:
+    return models.BucketModel(
+        hour=hour_iso(row.hour),
+        final=is_final(row.hour, sight.now_ns),
+        provider=row.provider,
+        model=row.model,
+        service_tier=row.service_tier,
+        speed=row.speed,
+        book=row.book,
+        attribution=dict(row.attribution),
+        cost_usd=usd(row.cost),
+        reported_cost_usd=usd(row.reported),
+        explanation=explain(book, row),
+        **row.counts,
+    )
+
+
+def explain(book: Book, row: queries.BucketRow) -> models.Explanation:
+    """Return how the dollars of a bucket came about, as far as its sums and the installed price book tell."""
+    unpriced, requests = row.counts["unpriced_requests"], row.counts["requests"]
+    rates = book.rates(row.provider, row.model, row.service_tier, row.hour * HOUR_NS, speed=row.speed)
+    if row.cost is None or rates is None:
+        why = book.why_unpriced(row.provider, row.model, row.service_tier, row.speed)
+        note = f"No price: {why}." if row.cost is None else "Its price is not a whole number of pico-dollars a token."
+        return models.Explanation(exact=False, note=note, charges=[], steps=[])
+    steps = [
+        models.PriceStep(
+            above_input_tokens=start,
+            usd_per_million={kind: to_usd(rate * _MILLION) for kind, rate in zip(_KINDS, prices, strict=True)},
+            usd_per_request=to_usd(fee) if fee else None,
+        )
+        for start, prices, fee in rates
+    ]
+    if row.book != book.hash:
+        note = f"Priced with the book {row.book}; the one installed here is {book.hash}, whose prices may differ."
+        return models.Explanation(exact=False, note=note, charges=[], steps=steps)
+    if len(rates) > 1:
+        note = "The price goes by the size of each request, so that sums of tokens do not give it; the steps are shown."
+        return models.Explanation(exact=False, note=note, charges=[], steps=steps)
+    _, prices, fee = rates[0]
+    charges = [
+        models.Charge(
+            kind=kind,
+            tokens=row.counts[kind],
+            usd_per_million=to_usd(rate * _MILLION),
+            usd=to_usd(row.counts[kind] * rate),
+        )
+        for kind, rate in zip(_KINDS, prices, strict=True)
+        if row.counts[kind]
+    ]
+    exact = sum(row.counts[kind] * rate for kind, rate in zip(_KINDS, prices, strict=True)) + fee * requests == row.cost
+    if exact:
+        note = "Tokens times price, added up, are the cost."
+    elif unpriced:
+        note = f"{unpriced} of the {requests} requests have no price; their tokens are among these."
+    else:
+        note = "The price changed within the hour; the cost is exact, the products are of the price at its beginning."
+    if fee:
+        note += f" Each request also costs ${to_usd(fee)}."
+    return models.Explanation(exact=exact, note=note, charges=charges, steps=[])
+
+
+# -- connections, dead letters, OpenAI
+
+
+def connections(sight: Sight, *, openai: bool) -> models.ConnectionList:
+    """Return all connections with what came in."""
+    database, now = sight.database, utc(sight.now_ns)
+    synced = queries.synced(database)
+    spent = queries.cost_by_connection(database, sight.hour - 30 * DAY, sight.hour)
+    found = []
+    for row in queries.connections(database):
+        signals = synced.get(row["connection_id"], {})
+        rotating = row["old_until"] is not None and _time(row["old_until"]) > now
+        newest = max((at for at, _, _ in signals.values()), default=None)
+        found.append(
+            models.ConnectionModel(
+                connection_id=row["connection_id"],
+                provider=row["provider"],
+                name=row["name"],
+                created_at=_short(row["created_at"]),
+                state="revoked" if row["revoked_at"] else "rotating" if rotating else "active",
+                old_secret_until=_short(row["old_until"]) if rotating else None,
+                revoked_at=_short(row["revoked_at"]) if row["revoked_at"] else None,
+                bearer=bool(row["bearer"]),
+                last_synced_at=None if newest is None else _short(newest),
+                signals={
+                    name: models.SignalModel(last_synced_at=_short(at), requests=requests, records=records)
+                    for name, (at, requests, records) in sorted(signals.items())
+                },
+                silent=newest is None and now - _time(row["created_at"]) > SILENT,
+                last_30_days=totals(spent.get(row["connection_id"], queries.Totals())),
+            )
+        )
+    return models.ConnectionList(as_of=sight.as_of, connections=found, openai=openai)
+
+
+def dead_letter(text: str) -> models.DeadLetterModel:
+    """Return a dead letter with what its reason means."""
+    document: dict[str, Any] = orjson.loads(text)
+    meaning, step = words(document["reason"])
+    return models.DeadLetterModel(**document, meaning=meaning, next_step=step)
+
+
+def words(reason: str) -> tuple[str, str]:
+    """Return what a reason means and the next step."""
+    try:
+        return WORDS[Reason(reason)]
+    except (ValueError, KeyError):
+        return "A newer release wrote this reason.", "Upgrade to read what it means."
+
+
+def dead_letters(sight: Sight, reason: str | None, after: str | None) -> models.DeadLetterPage:
+    """Return a page of dead letters."""
+    begin = None
+    if after is not None:
+        at, bar, source = after.partition("~")
+        begin = (at, source) if bar else None
+    found = queries.dead_letters(sight.database, PAGE + 1, reason=reason, after=begin)
+    rows = [dead_letter(text) for text in found[:PAGE]]
+    reasons = [
+        models.ReasonCount(reason=name, letters=number, newest=_short(newest), meaning=words(name)[0],
+                           next_step=words(name)[1])
+        for name, number, newest in queries.dead_letter_reasons(sight.database)
+    ]  # fmt: skip
+    return models.DeadLetterPage(
+        as_of=sight.as_of,
+        reasons=reasons,
+        rows=rows,
+        next=f"{_long(rows[-1].at)}~{rows[-1].source}" if len(found) > PAGE else None,
+    )
+
+
+def openai_days(sight: Sight, days: int = 60) -> models.OpenAIDays:
+    """Return OpenAI's own numbers of the last days, and what we saw of its models."""
+    first = sight.hour - sight.hour % DAY - (days - 1) * DAY
+    since = hour_iso(first)[:10]
+    billed, used = queries.openai_days(sight.database, since)
+    found: dict[tuple[str, str, str], models.BilledDayModel] = {}
+
+    def day(row: tuple[Any, ...]) -> models.BilledDayModel:
+        key = (row[0], row[1], row[2])
+        if key not in found:
+            found[key] = models.BilledDayModel(
+                day=row[0], model=row[1] or None, project_id=row[2] or None, billed={}, used={}
+            )
+        return found[key]
+
+    for row in billed:
+        day(row).billed[row[3]] = f"{row[4]:f}" if not isinstance(row[4], str) else row[4]
+    for row in used:
+        day(row).used.setdefault(row[3], {})[row[4]] = int(row[5])
+    seen = queries.seen_by_day(sight.database, "openai", first, sight.hour)
+    return models.OpenAIDays(
+        as_of=sight.as_of,
+        days=sorted(found.values(), key=lambda one: (one.day, one.model or "", one.project_id or ""), reverse=True),
+        seen={hour_iso(at * DAY)[:10]: usd(cost) for at, cost in seen.items()},
+    )
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _short(text: str) -> str:
+    """Return a time of the ledger in whole seconds."""
+    return f"{text[:19]}Z"
+
+
+def _long(text: str) -> str:
+    """Return a time of a document as the ledger sorts by it."""
+    from tallystream.agents.ledger.records import iso
+
+    return iso(_time(text)) or ""

@@ -1,0 +1,122 @@
+"""What pages and API take in their query: checked by models, from which the OpenAPI document is made, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tallystream.agents.ledger.queries.console import SessionFilter
+from tallystream.console.errors import BadRequestError
+from tallystream.schemas.usage import ATTRIBUTION_KEYS
+
+Format = Literal["json", "csv"]
+_EPOCH = date(1970, 1, 1)
+Text = Field(default=None, max_length=300, pattern=r"^[^\x00]*$")
+Params = TypeVar("Params", bound=BaseModel)
+
+
+class FormatParams(BaseModel):
+    """The form of the answer."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: Format = "json"
+    """`csv`: the main table only."""
+
+
+class OverviewParams(FormatParams):
+    """What the overview adds up."""
+
+    range: Literal["today", "7d", "30d"] = "today"
+
+
+class SessionParams(FormatParams):
+    """Which sessions, in which order."""
+
+    q: str | None = Text
+    """The beginning of a session id."""
+    connection: str | None = Text
+    client: str | None = Text
+    model: str | None = Text
+    team: str | None = Text
+    user: str | None = Text
+    repo: str | None = Text
+    branch: str | None = Text
+    env: str | None = Text
+    host: str | None = Text
+    cost_center: str | None = Text
+    since: date | None = None
+    """The first UTC day."""
+    until: date | None = None
+    """The last UTC day."""
+    sort: Literal["cost", "recent", "tokens"] = "cost"
+    after: str | None = Field(default=None, max_length=200)
+    """`next` of the page before."""
+
+    def wanted(self) -> SessionFilter:
+        """Return them as a filter."""
+        given = {name: value for name in ATTRIBUTION_KEYS if (value := getattr(self, name))}
+        return SessionFilter(
+            search=self.q,
+            connection=self.connection,
+            client=self.client,
+            model=self.model,
+            since=None if self.since is None else _hour(self.since),
+            until=None if self.until is None else _hour(self.until) + 24,
+            attribution=given,
+        )
+
+
+class OneSessionParams(FormatParams):
+    """Which session."""
+
+    connection: str = Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")
+    id: str = Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")
+
+
+class DeadLetterParams(FormatParams):
+    """Which dead letters."""
+
+    reason: str | None = Text
+    after: str | None = Field(default=None, max_length=1500, pattern=r"^[^\x00]*$")
+
+
+class OpenAIParams(FormatParams):
+    """How many days."""
+
+    days: int = Field(default=60, ge=1, le=400)
+
+
+def read(model: type[Params], query: Mapping[str, str]) -> Params:
+    """Return the parameters of a request; empty ones are not given.
+
+    Raises:
+        BadRequestError: one is not what it must be.
+
+    """
+    try:
+        return model.model_validate({name: value for name, value in query.items() if value != ""})
+    except ValidationError as exc:
+        raise invalid(exc) from None
+
+
+def invalid(exc: ValidationError) -> BadRequestError:
+    """Return what is wrong, without what was given."""
+    wrong = "; ".join(
+        f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}"
+        for error in exc.errors(include_input=False, include_url=False)
+    )
+    return BadRequestError(wrong, "/api/v1/openapi.json says what is taken")
+
+
+def _hour(day: date) -> int:
+    days = (min(max(day, _EPOCH), date(9999, 12, 30)) - _EPOCH) // timedelta(days=1)
+    return days * 24
+
+
+def today(now_ns: int) -> date:
+    """Return the UTC day of a time."""
+    return datetime.fromtimestamp(now_ns // 10**9, UTC).date()
