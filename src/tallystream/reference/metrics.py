@@ -18,9 +18,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.genai_calls.metrics import CallMetrics
+from tallystream.agents.ledger.metrics import LedgerMetrics
 from tallystream.agents.port_sink import metrics as sink
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.components.renamed_metrics import OLD_NAMES
+from tallystream.console.metrics import ConsoleMetrics
 from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
 from tallystream.exporter.lag import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
@@ -34,7 +36,7 @@ LABELS = {
     "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
     "client": "codex, claude or gemini",
     "cluster_name": "the topic prefix",
-    "code": "the HTTP statuses the gateway answers",
+    "code": "the HTTP statuses the gateway or the console answers",
     "connection": f"a connection's public id; at most {MAX_CONNECTIONS}, then `other`",
     "consumergroup": f"a consumer group; at most {MAX_GROUPS}",
     "encoding": "protobuf, json or unknown",
@@ -134,12 +136,14 @@ def _zero() -> float:
     return 0.0
 
 
-COMPONENTS: dict[str, Callable[[CollectorRegistry], None]] = {
+COMPONENTS: dict[str, Callable[[CollectorRegistry], object]] = {
     "gateway": _gateway,
     "worker": _worker,
     "exporter": _exporter,
     "poller": _poller,
     "sink": _sink,
+    "ledger": LedgerMetrics,
+    "console": ConsoleMetrics,
 }
 
 
