@@ -14,7 +14,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up check test test-all coverage chaos lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
+.PHONY: help up check test test-all chaos lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -23,8 +23,8 @@ help: ## Say what there is.
 up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install what is needed and start everything: Kafka, gateway, worker (ARGS="--port 4320").
 	@exec $(BIN)/tallystream up $(ARGS)
 
-# What to run while working: under a minute on two cores once mypy has its cache. No Kafka, and fewer examples a property.
-check: lint ## Style, types, layers and the unit tests, quickly; what pre-commit runs before a push.
+# What to run while working: no Kafka, and fewer examples for each property.
+check: lint ## Style, types, layers and the unit tests, with fewer examples; what pre-commit runs before a push.
 	TALLYSTREAM_TEST_PROFILE=quick $(BIN)/pytest -q -n $(JOBS) --dist worksteal tests/unit tests/contract/test_import_cycles.py $(PYTEST)
 
 # Much of the tests is waiting for processes; two at a time, and a file's tests in one, the long files first.

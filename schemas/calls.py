@@ -1,6 +1,6 @@
 """Topic `calls`: what spans of one OTLP request saw of model calls, before it is known which of them saw the same.
 
-All messages of a deployment have one key, so that whatever saw a call meets in one partition (docs/adr/0003): two
+All messages of a deployment have one key, so that whatever saw a call meets in one partition (docs/adr/0008): two
 sightings of one call may have nothing in common but tokens and time, or a response id, and may come from different
 traces, processes and connections.
 """

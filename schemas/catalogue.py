@@ -14,11 +14,13 @@ from pydantic import BaseModel
 
 from tallystream.schemas import topic_names as topics
 from tallystream.schemas.audit import AuditEntry
+from tallystream.schemas.billing.accounts import AccountLink
 from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
 from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm, SweepRequest
+from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
 
@@ -79,6 +81,8 @@ CATALOGUE: Final = {
         MessageSchema("openai-record", 1, OpenAIRecord, topics.OPENAI_RECORDS, "resource|query|bucket"),
         MessageSchema("billed-day", 1, BilledDay, topics.OPENAI_DAYS, "day|model|project_id"),
         MessageSchema("poll-cursor", 1, PollCursor, topics.POLLER_CONTROL, "resource|query"),
+        MessageSchema("account-link", 1, AccountLink, topics.ACCOUNTS, "connection_id|provider|project_id|api_key_id"),
+        MessageSchema("reconciled-day", 1, ReconciledDay, topics.RECONCILIATION_DAYS, "provider|scope|day"),
         MessageSchema("port-entity", 1, SentEntity, topics.PORT_SENT, "'entity'|blueprint|identifier"),
         MessageSchema("port-request", 1, PlannedRequest, topics.PORT_SENT, "'plan'|writer|slot"),
         MessageSchema("port-term", 1, SinkTerm, topics.PORT_SENT, "'term'"),

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tallystream.schemas.usage import Count
 
-Provider = Literal["codex", "claude", "gemini"]
+Provider = Literal[
+    "codex", "claude", "gemini", "copilot", "vscode", "qwen", "opencode", "litellm", "collector", "genai"
+]
 Signal = Literal["logs", "metrics", "traces"]
 
 

@@ -17,7 +17,11 @@ from typing import Any
 from tallystream.schemas.errors import InvalidBodyError
 
 MAX_DIGITS = 60
-"""Digits a number may have before or after the point; money and counts need a third of that."""
+"""Digits a number may have before the point, and digits that are not leading zeros; money and counts need a third."""
+MIN_EXPONENT = -6176
+"""Exponent of a number's last digit at least: that of a 128-bit decimal, which is what billing systems write."""
+MAX_TEXT = 6300
+"""Characters of a number: what such a decimal needs without an exponent."""
 
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -26,7 +30,7 @@ def loads(text: str | bytes) -> Any:
     """Parse JSON exactly.
 
     Raises:
-        InvalidBodyError: not JSON, not UTF-8, `NaN` or `Infinity`, or one beyond `MAX_DIGITS`.
+        InvalidBodyError: not JSON, not UTF-8, `NaN` or `Infinity`, or a number beyond `MAX_DIGITS` or `MIN_EXPONENT`.
 
     """
     try:
@@ -86,8 +90,17 @@ def unpack(value: Any, paths: Collection[str]) -> Any:
 
 def _number(text: str) -> int | Decimal:
     # Cut off before any arithmetic: `1e999999999` is eleven characters of JSON and a gigabyte of digits.
-    number = Decimal(text)
-    if len(text) > 2 * MAX_DIGITS or abs(number.adjusted()) > MAX_DIGITS:
+    number = Decimal(text) if len(text) <= MAX_TEXT else Decimal("NaN")
+    if number == 0:
+        return 0  # `0E-6176` is how a decimal of 128 bits writes it
+    digits = number.as_tuple()
+    exponent = digits.exponent
+    if (
+        not isinstance(exponent, int)
+        or exponent < MIN_EXPONENT
+        or number.adjusted() > MAX_DIGITS
+        or len(digits.digits) > 2 * MAX_DIGITS
+    ):
         raise ValueError(f"the number {text[:20]}... has too many digits")
     whole = number.to_integral_value()
     return int(whole) if whole == number else number

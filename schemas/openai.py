@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from tallystream.schemas import exact, keys
+from tallystream.schemas.billing.amounts import normalised
 from tallystream.schemas.rows import Usd
 from tallystream.schemas.usage import Count
 from tallystream.schemas.versions import Version
@@ -147,9 +148,11 @@ def bucket_of(start: int, end: int, rows: list[Any]) -> dict[str, Any]:
 
 
 def digest(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return 64 bits of SHA-256 over the exact rows as a set: their order and the order of keys do not matter."""
+    """Return 64 bits of SHA-256 over the exact rows as a set: their order and the order of keys do not matter, and
+    neither does how an amount is written (`"4.50"`, `4.5`).
+    """
     whole = sha256()
-    for text in sorted(exact.canonical(row) for row in rows):
+    for text in sorted(exact.canonical(normalised(row)) for row in rows):
         whole.update(text.encode() + b"\n")
     return whole.hexdigest()[:16]
 

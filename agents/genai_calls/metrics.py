@@ -10,30 +10,30 @@ class CallMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.sightings = Counter(
-            "tallystream_call_sightings",
+            "tallystream_worker_call_sightings",
             "Spans of model calls, and spans above them, taken from the topic calls. Of one call there may be several.",
             registry=registry,
         )
         self.released = Counter(
-            "tallystream_calls_released",
+            "tallystream_worker_calls_released",
             "Calls sent on to usage, by what they rest on: call, or aggregate where no call was reported one by one."
             " After a crash some are sent again, and count once.",
             ["basis"],
             registry=registry,
         )
         self.late = Counter(
-            "tallystream_call_sightings_late",
+            "tallystream_worker_call_sightings_late",
             "Spans that came after the call they saw had been released: absorbed, they change no total."
             " Many of them: raise TALLYSTREAM_CALLS_HOLD, so that calls get the details that partners know.",
             registry=registry,
         )
         self.held = Gauge(
-            "tallystream_calls_held",
+            "tallystream_worker_calls_held",
             "Spans with usage that wait for partners.",
             registry=registry,
         )
         self.dead_letters = Counter(
-            "tallystream_calls_dead_letters",
+            "tallystream_worker_call_dead_letters",
             "Messages of the topic calls that could not be read, by reason.",
             ["reason"],
             registry=registry,

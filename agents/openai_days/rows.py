@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from tallystream.schemas import exact
+from tallystream.schemas.billing.line_item import parse_line_item
 from tallystream.schemas.openai import OpenAIRecord, cents_to_usd
 
 COSTS, DASHBOARD = "/organization/costs", "/dashboard/billing/usage"
@@ -153,8 +154,15 @@ def _check_currencies(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _model(line_item: Any) -> str | None:
-    """Return the model of a line item: "gpt-5-2025-08-07, cached input" is of gpt-5-2025-08-07; others are of none."""
-    name, comma, _ = line_item.partition(", ") if isinstance(line_item, str) else ("", "", "")
+    """Return the model of a line item: "priority | gpt-5-2025-08-07, cached input" is of gpt-5-2025-08-07. A line that
+    is for no model's tokens has none, and one that begins like a model's but counts something else has that model.
+    """
+    if not isinstance(line_item, str):
+        return None
+    line = parse_line_item(line_item)
+    if line.product is None:
+        return line.model
+    name, comma, _ = line.product.partition(", ")
     return name if comma and name else None
 
 

@@ -11,7 +11,7 @@ from genai_prices.types import ModelInfo, Provider
 
 from tallystream.agents.pricing.compile import InexactPriceError, compile_model, context_of
 from tallystream.agents.pricing.overlay import Overlay
-from tallystream.agents.pricing.rates import NO_PRICE, DayPrices, PricedCounts, Schedule, overlaid
+from tallystream.agents.pricing.rates import NO_PRICE, Card, DayPrices, PricedCounts, Schedule, overlaid
 
 RULES = 2
 """Counted up when the meaning of the book's data changes in our code: the hash must change with it."""
@@ -98,6 +98,10 @@ class Book:
             + output * out
             + card.fee
         )
+
+    def card(self, provider: str, model: str, tier: str | None, at_ns: int, *, speed: str | None = None) -> Card | None:
+        """Return the prices of a model at a time in ns since the epoch, or None when the book has none."""
+        return self._find(provider, model, tier, speed).card(at_ns)
 
     def rates(
         self, provider: str, model: str, tier: str | None, occurred_at_ns: int, *, speed: str | None = None

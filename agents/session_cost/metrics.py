@@ -123,7 +123,7 @@ class RuntimeCollector(Collector):
             "Seconds groups waited for the changelog's acknowledgement; divide by the groups.",
         ),
         (
-            "lost_messages",
+            "lost_records",
             "lost_records",
             "Usage messages that Kafka no longer has: lost by a broker, or deleted uncounted. Dead letters name them.",
         ),

@@ -55,7 +55,7 @@ class Worker:
         config = self._config
         await topic_admin.ensure(config.kafka, config.topics.all())
         identity = await claim_store(config)
-        self._app = build(config, self._registry, identity.topic_ids, self._clock)
+        self._app = build(config, self._registry, self._clock, identity.topic_ids)
         log.info("worker_started", instance=config.instance, book=config.book.hash)
         stop = asyncio.Event()
         working = asyncio.ensure_future(run_app(self._app, stop))
@@ -109,8 +109,8 @@ async def claim_store(config: WorkerConfig) -> Identity:
 def build(
     config: WorkerConfig,
     registry: CollectorRegistry,
-    topic_ids: Mapping[str, str] | None = None,
     clock: Clock | None = None,
+    topic_ids: Mapping[str, str] | None = None,
 ) -> App:
     """Return the app with its tables; call it in the running loop.
 

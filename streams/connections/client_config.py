@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
+from tallystream.cli.output import span_client_config as spans
 from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
 
 DEFAULT_HTTP = "http://127.0.0.1:4318"
@@ -42,7 +42,11 @@ class Endpoints:
     @property
     def config(self) -> str:
         """The client's own configuration, ready to paste."""
-        return {"codex": _codex, "claude": _claude, "gemini": _gemini}[self.provider](self)
+        own = {"codex": _codex, "claude": _claude, "gemini": _gemini}.get(self.provider)
+        if own is not None:
+            return own(self)
+        where = self.url("traces") if self.provider == "litellm" else self.base_url
+        return _SPANS[self.provider](where, self.authorization)
 
     @property
     def paste_into(self) -> str:
@@ -51,6 +55,13 @@ class Endpoints:
             "codex": "~/.codex/config.toml",
             "claude": "the shell that starts claude (or `env` in ~/.claude/settings.json)",
             "gemini": "the shell that starts gemini",
+            "copilot": "the shell that starts copilot",
+            "vscode": "VS Code's settings.json",
+            "qwen": "~/.qwen/settings.json",
+            "opencode": "the shell that starts opencode",
+            "litellm": "the shell that starts the LiteLLM proxy",
+            "collector": "the Collector's configuration",
+            "genai": "the shell that starts the program",
         }[self.provider]
 
 
@@ -79,7 +90,7 @@ def _claude(at: Endpoints) -> str:
         "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
         f"export OTEL_EXPORTER_OTLP_ENDPOINT={at.base_url}",
     ]
-    return "\n".join([*lines, *_env_headers(at)]) + "\n"
+    return "\n".join([*lines, *spans.headers_variable(at.authorization)]) + "\n"
 
 
 def _gemini(at: Endpoints) -> str:
@@ -90,10 +101,16 @@ def _gemini(at: Endpoints) -> str:
         "export GEMINI_TELEMETRY_OTLP_PROTOCOL=http",
         f"export GEMINI_TELEMETRY_OTLP_ENDPOINT={at.base_url}",
     ]
-    return "\n".join([*lines, *_env_headers(at)]) + "\n"
+    return "\n".join([*lines, *spans.headers_variable(at.authorization)]) + "\n"
 
 
-def _env_headers(at: Endpoints) -> list[str]:
-    """OTEL_EXPORTER_OTLP_HEADERS holds percent-encoded values (the OpenTelemetry specification's rule)."""
-    pairs = ",".join(f"{name}={quote(value)}" for name, value in at.authorization.items())
-    return [f'export OTEL_EXPORTER_OTLP_HEADERS="{pairs}"'] if pairs else []
+_SPANS = {
+    "copilot": spans.copilot,
+    "vscode": spans.vscode,
+    "qwen": spans.qwen,
+    "opencode": spans.opencode,
+    "litellm": spans.litellm,
+    "collector": spans.collector,
+    "genai": spans.genai,
+}
+"""Clients that count by their spans, and what passes them on."""

@@ -148,6 +148,16 @@ class Topics:
         return self._spec(topic_names.POLLER_CONTROL, 1, COMPACT)
 
     @property
+    def accounts(self) -> TopicSpec:
+        """AccountLink by `connection|provider|project|key`."""
+        return self._spec(topic_names.ACCOUNTS, 1, COMPACT)
+
+    @property
+    def reconciliation_days(self) -> TopicSpec:
+        """ReconciledDay by `provider|scope|day`."""
+        return self._spec(topic_names.RECONCILIATION_DAYS, 1, COMPACT)
+
+    @property
     def port_sent(self) -> TopicSpec:
         """SentEntity, PlannedRequest and SinkTerm: what the Port sink wrote. One partition, for one order of all notes,
         and the broker's time, for writers' clocks may differ.
@@ -194,6 +204,8 @@ class Topics:
             self.openai_records,
             self.openai_days,
             self.poller_control,
+            self.accounts,
+            self.reconciliation_days,
             self.port_sent,
             self.port_control,
             self.console_audit,

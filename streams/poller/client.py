@@ -1,10 +1,10 @@
-"""One request to OpenAI: asked again where that may help, never redirected, never larger than we can hold."""
+"""One request to a provider: asked again where that may help, never redirected, never larger than we can hold."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -44,6 +44,12 @@ class OpenAIClientConfig:
     longest_wait: float = 120.0
     """A Retry-After beyond it is not waited for: the next poll will do."""
     max_bytes: int = 64 << 20
+    name: str = "OpenAI"
+    """Who is asked, for messages."""
+    key_header: str = "Authorization"
+    """The header that carries the key; `Authorization` takes it as a bearer token."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with every request."""
 
     def ssl_context(self) -> ssl.SSLContext:
         """Return the TLS context.
@@ -83,6 +89,7 @@ class OpenAIClient:
             headers["OpenAI-Organization"] = self._config.organization
         if self._config.project:
             headers["OpenAI-Project"] = self._config.project
+        headers |= dict(self._config.headers)
         self._session = aiohttp.ClientSession(
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=self._config.timeout),
@@ -116,11 +123,12 @@ class OpenAIClient:
     async def _once(self, path: str, params: Pairs, key: str, token: str) -> Any:
         assert self._session is not None, "used outside of its context"
         self._expect(self._config.timeout)
+        header = self._config.key_header
         try:
             async with self._session.get(
                 self._config.base_url.rstrip("/") + path,
                 params=params,
-                headers={"Authorization": f"Bearer {token}"},
+                headers={header: f"Bearer {token}" if header == "Authorization" else token},
                 proxy=self._config.proxy,
                 allow_redirects=False,
             ) as response:
@@ -159,7 +167,7 @@ class OpenAIClient:
     def _refused(self, response: aiohttp.ClientResponse, body: bytes, path: str, key: str) -> PollError:
         status = response.status
         said = self._tokens.scrub(_message(body))
-        text = f"OpenAI answered {status}" + (f": {said}" if said else "")
+        text = f"{self._config.name} answered {status}" + (f": {said}" if said else "")
         if status == 401:
             return PollError(FailureReason.UNAUTHORISED, text, NEEDS[key])
         if status == 403:
@@ -214,3 +222,20 @@ def _message(body: bytes) -> str:
     error = answer.get("error") if isinstance(answer, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     return " ".join(message.split())[:200] if isinstance(message, str) else ""
+
+
+class ProviderClients:
+    """Several clients as one: which of them asks is decided by the kind of key a resource needs."""
+
+    def __init__(self, default: OpenAIClient, by_key: Mapping[str, OpenAIClient]) -> None:
+        self._default = default
+        self._by_key = dict(by_key)
+
+    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
+        """Return the answer's JSON, exactly.
+
+        Raises:
+            PollError: as `OpenAIClient.get`.
+
+        """
+        return await self._by_key.get(key, self._default).get(path, params, key)

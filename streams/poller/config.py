@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -20,6 +21,10 @@ class PollerConfig:
     resources: tuple[Resource, ...]
     tokens: ApiKeys = field(repr=False)
     client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)
+    anthropic: OpenAIClientConfig | None = None
+    """How to reach Anthropic; None: its resources are not polled."""
+    pseudonym: Callable[[str], str] | None = None
+    """What replaces people's names and addresses in rows; None: they are left out."""
     interval: float = 7200.0
     retry: float = 60.0
     """Until a resource that failed is asked again; doubled each time, with jitter, up to the interval."""

@@ -19,10 +19,16 @@ NEEDS = {
         "/dashboard/billing/usage needs the session key of a signed-in browser (sess-...): set"
         " TALLYSTREAM_OPENAI_SESSION_TOKEN, or poll /organization/costs with an admin key instead"
     ),
+    "anthropic": (
+        "Anthropic's reports need an admin key (sk-ant-admin...) or an analytics key, made in the Console by an"
+        " organisation admin: set TALLYSTREAM_ANTHROPIC_ADMIN_TOKEN"
+    ),
 }
-"""What to do when OpenAI refuses, by the kind of key a resource needs."""
+"""What to do when a provider refuses, by the kind of key a resource needs."""
 _KEY_LIKE = re.compile(r"\b(sk|sess)-[A-Za-z0-9_*.-]{3,}")
 HIDDEN = "***"
+PROVIDER_OF = {"anthropic": "Anthropic"}
+"""Whose key it is, by its kind; every other one is OpenAI's."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class ApiKey:
 
 
 class ApiKeys:
-    """The keys by kind; a kind without a key of its own uses the API key."""
+    """The keys by kind; a kind of OpenAI's without a key of its own uses the API key."""
 
     def __init__(self, tokens: Mapping[str, ApiKey]) -> None:
         self._tokens = dict(tokens)
@@ -68,12 +74,15 @@ class ApiKeys:
             PollError: it is not set, or its file cannot be read.
 
         """
-        for name in (kind, "api"):
+        # One provider's key is never shown to another one.
+        for name in (kind,) if kind == "anthropic" else (kind, "api"):
             value = self._tokens[name].read() if name in self._tokens else None
             if value:
                 self._seen.add(value)
                 return value
-        raise PollError(FailureReason.TOKEN, "there is no key to ask OpenAI with", NEEDS[kind])
+        raise PollError(
+            FailureReason.TOKEN, f"there is no key to ask {PROVIDER_OF.get(kind, 'OpenAI')} with", NEEDS[kind]
+        )
 
     def scrub(self, text: str) -> str:
         """Return the text without any key that was ever used, or anything that looks like one, in it."""

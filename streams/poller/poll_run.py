@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -19,6 +19,7 @@ from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import Row
 from tallystream.streams.poller.metrics import PollerMetrics
+from tallystream.streams.poller.personal import without_people
 from tallystream.streams.poller.published import PublishedIndex
 from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.poller.query import Getter, fetch_buckets, fetch_current
@@ -150,7 +151,9 @@ class PollRun:
         self._failing[name] = failure.why
 
     async def _poll(self, resource: Resource, lease: PollLease, result: PollResult) -> None:
-        query = _Query(resource, resource.fingerprint(self._config.account), resource.fixed_params())
+        query = _Query(
+            resource, resource.fingerprint(self._config.account), resource.fixed_params(), self._config.pseudonym
+        )
         if resource.window is None:
             self._progress.planned(resource.name, 1)
             began = self._clock.now_ns()
@@ -217,12 +220,14 @@ class _Query:
     resource: Resource
     fingerprint: str
     params: Mapping[str, object]
+    pseudonym: Callable[[str], str] | None = None
 
     @property
     def cursor_key(self) -> bytes:
         return keys.join(self.resource.name, self.fingerprint)
 
     def record(self, bucket: str, span: Span | None, polled_at: datetime, rows: list[Row]) -> OpenAIRecord:
+        rows = without_people(rows, self.pseudonym)
         packed, decimals = exact.pack(rows)
         return OpenAIRecord(
             resource=self.resource.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import PageItem, Row, buckets
@@ -44,7 +45,19 @@ async def fetch_current(getter: Getter, resource: Resource, now: float) -> list[
         PollError: as `fetch_buckets`.
 
     """
-    return await _rows(getter, resource, Moment(now, int(now), int(now)))
+    moment = Moment(now, int(now), int(now))
+    parents = resource.parents
+    if parents is None:
+        return await _rows(getter, resource, moment)
+    rows: list[Row] = []
+    for parent in await _rows(getter, resource.model_copy(update={"path": parents.path}), moment):
+        if isinstance(name := parent.get("id"), str):
+            path = resource.path.replace("{id}", quote(name, safe=""))
+            rows += [
+                row | {parents.name: name}
+                for row in await _rows(getter, resource.model_copy(update={"path": path}), moment)
+            ]
+    return rows
 
 
 async def _rows(getter: Getter, resource: Resource, moment: Moment) -> list[Row]:

@@ -25,7 +25,9 @@ from tallystream.streams.poller.params import Params
 from tallystream.streams.poller.schedule import BucketWindow
 
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86_400}
-KeyKind = Literal["api", "admin", "session"]
+KeyKind = Literal["api", "admin", "session", "anthropic"]
+BUILTIN = ("resources.toml", "billing.toml")
+"""Files of built-in resources: what OpenAI reports, and what bills are reconciled by."""
 
 
 class Pages(BaseModel):
@@ -50,6 +52,19 @@ class Pages(BaseModel):
         if self.style == "offset" and self.size is None:
             raise ValueError("an offset needs a page size")
         return self
+
+
+class Parents(BaseModel):
+    """A list whose items each have a list of their own: the resource is asked once an item, and `{id}` in its path is
+    the item's id.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(pattern=r"^/[^\s?#]*$")
+    """Of the list of parents, which is paged as the resource is."""
+    name: str
+    """Under this name each row says which parent it is of."""
 
 
 class Resource(BaseModel):
@@ -82,6 +97,8 @@ class Resource(BaseModel):
     chunk: timedelta = timedelta(days=30)
     """Longest window one query asks for."""
     pages: Pages | None = None
+    parents: Parents | None = None
+    """For a list of what is now: ask for it once for each item of another list."""
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
@@ -89,6 +106,8 @@ class Resource(BaseModel):
             object.__setattr__(self, "name", self.path)
         if not all(isinstance(value, str | int | float | list) for value in self.params.values()):
             raise ValueError("a parameter is a text (JQ), a number, a boolean or a list")
+        if (self.parents is not None) != ("{id}" in self.path) or (self.parents and self.bucket):
+            raise ValueError("`parents` and {id} in the path belong together, and to a resource without buckets")
         try:
             _ = self.compiled, self.extractor
         except UsageError as exc:
@@ -152,10 +171,11 @@ class ResourceFile(BaseModel):
     """Names of built-in resources not to poll."""
 
 
-def builtin() -> tuple[Resource, ...]:
-    """Return the resources that come with the product."""
-    text = files("tallystream.streams.poller").joinpath("resources.toml").read_text()
-    return tuple(ResourceFile.model_validate(tomllib.loads(text)).resources)
+def builtin(*names: str) -> tuple[Resource, ...]:
+    """Return the resources that come with the product: those of OpenAI's own reports, or of these files."""
+    folder = files("tallystream.streams.poller")
+    texts = [folder.joinpath(name).read_text() for name in names or BUILTIN[:1]]
+    return tuple(found for text in texts for found in ResourceFile.model_validate(tomllib.loads(text)).resources)
 
 
 def load(path: Path | None) -> tuple[Resource, ...]:
@@ -165,7 +185,7 @@ def load(path: Path | None) -> tuple[Resource, ...]:
         UsageError: the file cannot be read, is not TOML or YAML, or declares something impossible.
 
     """
-    resources = {resource.name: resource for resource in builtin()}
+    resources = {resource.name: resource for resource in builtin(*BUILTIN)}
     if path is None:
         return tuple(resources.values())
     hint = "docs/operations/openai.md shows the shape; `tallystream openai explore` writes one"

@@ -17,7 +17,7 @@ from tallystream.schemas.status import PollerStatus
 from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.poller.agenda import Agenda
-from tallystream.streams.poller.client import OpenAIClient
+from tallystream.streams.poller.client import OpenAIClient, ProviderClients
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.metrics import PollerMetrics
 from tallystream.streams.poller.poll_run import NullProgress, PollLease, PollProgress, PollResult, PollRun
@@ -124,19 +124,31 @@ class Poller:
                     retried=lambda why: self.metrics.retries.labels(why.value).inc(),
                 )
             )  # fmt: skip
+            getter = ProviderClients(client, await self._others(stack))
             election = await stack.enter_async_context(
                 Election(self._kafka, topics.poller_group, topics.poller_control.name, config.session_timeout)
             )
             stack.callback(self._left)
             self._election = election
             publisher = await stack.enter_async_context(Publisher(self._kafka, topics))
-            poll_run = PollRun(config, client, publisher, self.metrics, self._clock, self._progress)
+            poll_run = PollRun(config, getter, publisher, self.metrics, self._clock, self._progress)
             return await election_loop(
                 election,
                 partial(self._lead, election, poll_run, once=once),
                 partial(self._stand_by, election, once=once),
                 min(TICK, config.session_timeout / 4),
             )
+
+    async def _others(self, stack: AsyncExitStack) -> dict[str, OpenAIClient]:
+        """Return the clients of further providers, by the kind of key they ask with."""
+        config = self._config
+        if config.anthropic is None:
+            return {}
+        client = OpenAIClient(
+            config.anthropic, config.tokens, clock=self._clock, expect=self._expect,
+            retried=lambda why: self.metrics.retries.labels(why.value).inc(),
+        )  # fmt: skip
+        return {"anthropic": await stack.enter_async_context(client)}
 
     def _stand_by(self, election: Election, *, once: bool) -> None:
         """Note that another poller is the active one; with `once` only for so long."""

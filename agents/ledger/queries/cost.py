@@ -60,7 +60,8 @@ def can_sort(query: Query) -> bool:
 
     narrow = tuple(name for name in VIEWS[query.view] if name not in (*ATTRIBUTION_KEYS, "book"))
     filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
-    return query.view in ("sessions", "session-hours", "hours") and not query.by and query.coarse == narrow and not filtered
+    many = query.view in ("sessions", "session-hours", "hours")
+    return many and not query.by and query.coarse == narrow and not filtered
 
 
 def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[Part]:

@@ -25,6 +25,9 @@ MODULES = (
     "demo",
     "connections",
     "cost",
+    "reconcile",
+    "accounts",
+    "prices",
     "ledger",
     "wait",
     "deadletters",
@@ -44,7 +47,18 @@ MODULES = (
 
 PANELS = {
     "On this machine": ("up", "status", "doctor", "down", "demo", "spool"),
-    "Every day": ("connections", "cost", "sql", "export", "wait", "deadletters", "schemas"),
+    "Every day": (
+        "connections",
+        "cost",
+        "reconcile",
+        "accounts",
+        "prices",
+        "sql",
+        "export",
+        "wait",
+        "deadletters",
+        "schemas",
+    ),
     "Trying it out": ("simulate", "sandbox"),
     "OpenAI and Port": ("openai", "port"),
     "One component each, for compose and Kubernetes": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -13,7 +13,11 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.openai_days import OpenAIDays
+from tallystream.agents.pricing import Book, read_overlay
+from tallystream.agents.reconciliation.agent import ReconciliationAgent
+from tallystream.agents.reconciliation.config import ReconciliationConfig
 from tallystream.components import harness, logs
+from tallystream.components.gateway import user_names
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.status import PollerStatus
 from tallystream.settings.settings import Settings
@@ -29,6 +33,11 @@ from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.ops import Health
 
 DAY = 86_400
+ANTHROPIC_HEADERS = (
+    ("anthropic-version", "2023-06-01"),
+    ("anthropic-beta", "analytics-usage-cost-2026-08-24"),
+)
+"""The second one opens the analytics cost and usage reports."""
 T = TypeVar("T")
 
 
@@ -41,7 +50,8 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
 
     """
     logs.configure()
-    service = partial(PollerWithDays, progress=progress)
+    book = Book(read_overlay(settings.prices) if settings.prices else None)
+    service = partial(PollerWithDays, book=book, progress=progress)
     harness.run("poller", service, poller_config(settings, kafka), ops=(settings.ops_host, ops_port))
 
 
@@ -72,9 +82,11 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     config = PollerConfig(
         kafka=kafka,
         topics=settings.topics(),
-        resources=load(settings.openai_resources),
+        resources=tuple(one for one in load(settings.openai_resources) if _asked(settings, one.key)),
         tokens=tokens(settings),
         client=client_config(settings),
+        anthropic=anthropic_config(settings) if settings.polls_anthropic else None,
+        pseudonym=_pseudonym(settings),
         interval=settings.openai_interval.total_seconds(),
         session_timeout=settings.openai_failover.total_seconds(),
         backfill=settings.openai_backfill * DAY,
@@ -95,6 +107,9 @@ def tokens(settings: Settings) -> ApiKeys:
         secret, file = getattr(settings, f"openai_{kind}_token"), getattr(settings, f"openai_{kind}_token_file")
         if secret is not None or file is not None:
             found[kind] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
+    if settings.polls_anthropic:
+        secret, file = settings.anthropic_admin_token, settings.anthropic_admin_token_file
+        found["anthropic"] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
     if not found:
         raise UsageError(
             "there is no key to ask OpenAI with",
@@ -116,24 +131,59 @@ def client_config(settings: Settings) -> OpenAIClientConfig:
     )
 
 
+def anthropic_config(settings: Settings) -> OpenAIClientConfig:
+    """Return how to reach Anthropic."""
+    return replace(
+        client_config(settings),
+        base_url=settings.anthropic_base_url,
+        organization=None,
+        project=None,
+        name="Anthropic",
+        key_header="x-api-key",
+        headers=ANTHROPIC_HEADERS,
+    )
+
+
+def _asked(settings: Settings, key: str) -> bool:
+    """Tell whether there is a key of a resource's provider."""
+    return settings.polls_anthropic if key == "anthropic" else settings.polls_openai
+
+
+def _pseudonym(settings: Settings) -> Callable[[str], str] | None:
+    """Return what replaces people in rows; None where this deployment has no key to hash them with."""
+    try:
+        return user_names(settings)
+    except UsageError:
+        return None
+
+
 class PollerWithDays:
-    """The poller, and beside it the agent that keeps what the records add up to per day."""
+    """The poller, and beside it the agents that keep what the records say of each day."""
 
     def __init__(
-        self, config: PollerConfig, registry: CollectorRegistry, clock: Clock, *, progress: PollProgress | None = None
+        self,
+        config: PollerConfig,
+        registry: CollectorRegistry,
+        clock: Clock,
+        *,
+        book: Book | None = None,
+        progress: PollProgress | None = None,
     ) -> None:
+        reconciliation = ReconciliationConfig(config.kafka, config.topics, book or Book())
+        self._reconciliation = ReconciliationAgent(reconciliation, registry, clock)
         self._poller = Poller(config, registry, clock, progress=progress)
         self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
 
     async def run(self) -> None:
-        """Run both until cancelled; whichever ends with an error ends both.
+        """Run all until cancelled; whichever ends with an error ends all.
 
         Raises:
             UsageError: the CA file cannot be used.
             UnfitError: a topic exists that is not as it must be.
 
         """
-        tasks = [asyncio.ensure_future(self._poller.run()), asyncio.ensure_future(self._days.run())]
+        work = (self._poller.run(), self._days.run(), self._reconciliation.run())
+        tasks = [asyncio.ensure_future(one) for one in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

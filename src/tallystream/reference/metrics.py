@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.agents.ledger.metrics import LedgerMetrics
 from tallystream.agents.port_sink import metrics as sink
+from tallystream.agents.reconciliation.metrics import MAX_SCOPES, ReconciliationMetrics
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.components.renamed_metrics import OLD_NAMES
 from tallystream.console.metrics import ConsoleMetrics
@@ -32,9 +33,11 @@ from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
+    "basis": "what a call rests on: call or aggregate",
     "blueprint": "a Port blueprint of the mapping",
-    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours",
-    "client": "codex, claude or gemini",
+    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours; of a difference to"
+    " the bill: see docs/reconciliation.md",
+    "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
     "cluster_name": "the topic prefix",
     "code": "the HTTP statuses the gateway or the console answers",
     "connection": f"a connection's public id; at most {MAX_CONNECTIONS}, then `other`",
@@ -50,11 +53,13 @@ LABELS = {
     "name": "what the operator called the connection, 80 characters at most",
     "outcome": "caught_up or failed",
     "partition": "a partition's number; as many as configured",
-    "provider": "codex, claude, gemini or unknown; of unpriced requests: openai, anthropic, google",
+    "provider": "what a connection was created for, or unknown; of unpriced requests: openai, anthropic, google",
     "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of `streams.poller.errors.Why`",
-    "resource": "a declared OpenAI resource",
+    "resource": "a declared resource of a provider",
     "result": "ok, partial, or the kind of an error",
+    "scope": f"an account scope: the first connection of one, `all`, `outside`, `unmapped`; at most {MAX_SCOPES}",
     "signal": "logs, metrics, traces or unknown",
+    "state": "open, provisional, settled or partial",
     "status": "active or revoked",
     "team": f"a team as the client's attributes name it, `none` without; at most {MAX_TEAMS}, then `other`",
     "tier": "a service tier or speed, as `model` is bounded",
@@ -126,6 +131,7 @@ def _exporter(registry: CollectorRegistry) -> None:
 
 def _poller(registry: CollectorRegistry) -> None:
     poller.PollerMetrics(registry, ())
+    ReconciliationMetrics(registry)
 
 
 def _sink(registry: CollectorRegistry) -> None:

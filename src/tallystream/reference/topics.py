@@ -72,6 +72,8 @@ ABOUT = {
     topic_names.OPENAI_RECORDS: "What OpenAI itself reports: one complete bucket of one query a message.",
     topic_names.OPENAI_DAYS: "What OpenAI itself says a day cost and used, by model and project.",
     topic_names.POLLER_CONTROL: "The pollers' own: how far each query is; the group on it elects the active poller.",
+    topic_names.ACCOUNTS: "Which provider accounts pay for which connection, as the operator maps them.",
+    topic_names.RECONCILIATION_DAYS: "Why a provider's bill of a day and our estimate differ, by cause.",
     topic_names.PORT_SENT: "The sinks' own: what was written to Port, so that nothing is written twice.",
     topic_names.CONSOLE_AUDIT: "Who changed what in the console: connections, replays. Never a secret.",
     topic_names.PORT_CONTROL: "The sinks' own, empty: the group on it elects the active sink.",

@@ -12,6 +12,7 @@ POST   /sandbox/port/expire-tokens       refuse every token issued so far
 POST   /sandbox/port/token-seconds       {"seconds": 5}: how long the next tokens hold
 POST   /sandbox/limits                   {"family": "entities-bulk", "limit": 300, "burst": 10}
 POST   /sandbox/openai/restate           {"day": "2026-11-20"}: usage of that day turns up late
+POST   /sandbox/bill                     what both providers bill from now on (see `billed`)
 GET    /sandbox/healthz                  200
 """
 
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from pydantic import ValidationError
 
+from tallystream.sandbox.billed import Bill
 from tallystream.sandbox.faults import Fault, Faults
 from tallystream.sandbox.limits import Limits
 from tallystream.sandbox.openai_data import FromTruth, Seeded, day_of
@@ -45,6 +47,10 @@ class Controlled(Protocol):
     @property
     def seen(self) -> deque[Any]:
         """The last requests."""
+        ...
+
+    def restate(self, bill: Bill) -> None:
+        """Answer with another bill from now on."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -73,6 +79,7 @@ def routes(sandbox: Controlled) -> list[web.RouteDef]:
         web.post("/sandbox/port/token-seconds", admin.token_seconds),
         web.post("/sandbox/limits", admin.limit),
         web.post("/sandbox/openai/restate", admin.restate),
+        web.post("/sandbox/bill", admin.bill),
     ]
 
 
@@ -148,6 +155,14 @@ class _Admin:
         except KeyError:
             raise web.HTTPBadRequest(text=f"families: {', '.join(self._sandbox.limits.state())}") from None
         return _json(self._sandbox.limits.state())
+
+    async def bill(self, request: web.Request) -> web.Response:
+        try:
+            bill = Bill.model_validate(await _body(request))
+        except ValidationError as exc:
+            raise web.HTTPBadRequest(text=str(exc.errors(include_url=False, include_context=False))) from None
+        self._sandbox.restate(bill)
+        return _json({"ok": True})
 
     async def restate(self, request: web.Request) -> web.Response:
         source = self._sandbox.source

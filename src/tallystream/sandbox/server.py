@@ -13,11 +13,13 @@ from typing import Any
 
 from aiohttp import web
 
-from tallystream.sandbox import openai_api, port_api
+from tallystream.sandbox import anthropic_api, openai_api, port_api
 from tallystream.sandbox.admin import routes
+from tallystream.sandbox.billed import Bill
 from tallystream.sandbox.contract import Contract, Operation
 from tallystream.sandbox.faults import Fault, Faults
 from tallystream.sandbox.limits import Limits
+from tallystream.sandbox.openai_billing import OpenAIBilling
 from tallystream.sandbox.openai_data import FromTruth, Seeded
 from tallystream.sandbox.port_store import Store
 from tallystream.sandbox.reply import Call, Reply
@@ -25,7 +27,7 @@ from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError, UsageError
 from tallystream.streams.service.clock import Clock, SystemClock
 
-OPENAI, PORT = "/openai/v1", "/port"
+OPENAI, ANTHROPIC, PORT = "/openai/v1", "/anthropic/v1", "/port"
 REMEMBERED = 10_000
 OPENAI_LIMIT = (3_000, 600)
 """Calls in 300 s, and the burst; OpenAI does not say, so this is only what a polite client never reaches."""
@@ -38,6 +40,8 @@ class SandboxConfig:
     seed: int = 1
     truth: Path | None = None
     credentials: tuple[str, str] | None = None
+    bill: Bill = field(default_factory=Bill)
+    """What both providers bill, see `billed`; without OpenAI's its side answers from the seed."""
     now: float | None = None
     host: str = "127.0.0.1"
     port: int = 0
@@ -83,7 +87,13 @@ class Sandbox:
         self.counts: Counter[str] = Counter()
         self.openai = openai_api.OpenAIApi(self.source)
         self.port = port_api.PortApi(self.store, config.credentials)
-        self._apis = (_Api(OPENAI, Contract("openai", "openai-legacy")), _Api(PORT, Contract("port")))
+        self.anthropic = anthropic_api.AnthropicApi(config.bill.anthropic)
+        self._billing = OpenAIBilling(config.bill.openai)
+        self._apis = (
+            _Api(OPENAI, Contract("openai-billing", "openai", "openai-legacy")),
+            _Api(ANTHROPIC, Contract("anthropic")),
+            _Api(PORT, Contract("port")),
+        )
         self._runner: web.AppRunner | None = None
         self._address = (config.host, config.port)
 
@@ -122,6 +132,11 @@ class Sandbox:
     def now(self) -> float:
         """Return the APIs' time, in seconds since the epoch."""
         return self._clock.now_ns() / 1e9 if self._config.now is None else self._config.now
+
+    def restate(self, bill: Bill) -> None:
+        """Answer with another bill from now on."""
+        self.anthropic.bill = bill.anthropic
+        self._billing.bill = bill.openai
 
     def violations(self) -> list[str]:
         """Return where the sandbox itself broke a contract; a test asserts that there is nothing."""
@@ -174,13 +189,15 @@ class Sandbox:
         token = _bearer(request.headers)
         if api.mount == OPENAI:
             refusal = openai_api.refuse(operation.schemes, token)
+        elif api.mount == ANTHROPIC:
+            refusal = anthropic_api.refuse(path, request.headers)
         elif operation.secured and not self.port.authorised(token, now):
             refusal = port_api.error(401, "unauthorized", "the access token is missing, unknown or has expired")
         else:
             refusal = None
         if refusal is not None:
             return refusal
-        family = "openai" if api.mount == OPENAI else port_api.family(operation.id)
+        family = port_api.family(operation.id) if api.mount == PORT else "openai"
         allowed, headers = self.limits.take(family, self._clock.monotonic(), now)
         reply = self._judged(api, request, raw, operation, names, now) if allowed else self._limited(api, family)
         return Reply(reply.status, reply.body, headers | reply.headers)
@@ -198,13 +215,21 @@ class Sandbox:
             return self._error(api, 400, "bad_request", exc.message)
         problems += operation.path_problems(names) + operation.body_problems(body)
         if problems:
-            return self._error(api, 400 if api.mount == OPENAI else 422, "invalid_request", str(problems[0]))
+            return self._error(api, 422 if api.mount == PORT else 400, "invalid_request", str(problems[0]))
         call = Call(operation.id, names, query, body, request.headers.get("User-Agent", ""), now, len(raw))
-        reply = self.openai.handle(call) if api.mount == OPENAI else self.port.handle(call)
+        reply = self._handled(api, call)
         if wrong := operation.answer_problems(reply.status, reply.body):
             api.violations.append(f"{operation.id}: {wrong[0]}")
             return self._error(api, 500, "sandbox_broke_the_contract", str(wrong[0]))
         return reply
+
+    def _handled(self, api: _Api, call: Call) -> Reply:
+        if api.mount == ANTHROPIC:
+            return self.anthropic.handle(call)
+        if api.mount == PORT:
+            return self.port.handle(call)
+        billed = self._billing.handle(call)
+        return self.openai.handle(call) if billed is None else billed
 
     def _limited(self, api: _Api, family: str) -> Reply:
         reply = self._error(api, 429, "too_many_requests", f"the rate limit of {family} is used up")
@@ -212,6 +237,8 @@ class Sandbox:
         return Reply(429, reply.body, {"Retry-After": "1"} if api.mount == OPENAI else {})
 
     def _error(self, api: _Api, status: int, word: str, message: str) -> Reply:
+        if api.mount == ANTHROPIC:
+            return anthropic_api.error(status, message, word)
         return openai_api.error(status, message, word) if api.mount == OPENAI else port_api.error(status, word, message)
 
     def state(self) -> dict[str, Any]:
@@ -219,6 +246,7 @@ class Sandbox:
         return {
             "now": _moment(self.now()),
             "openai": self.url + OPENAI,
+            "anthropic": self.url + ANTHROPIC,
             "port": self.url + PORT,
             "entities": {
                 one["identifier"]: len(self.store.entities(one["identifier"])) for one in self.store.blueprints()
@@ -242,6 +270,8 @@ def _moment(now: float) -> Decimal:
 def _faulty(api: _Api, fault: Fault) -> Reply:
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     message = "ordered from the sandbox"
+    if api.mount == ANTHROPIC:
+        return Reply(fault.status, anthropic_api.error(fault.status, message, "api_error").body, headers)
     if api.mount == OPENAI:
         return Reply(fault.status, openai_api.error(fault.status, message, "fault", "server_error").body, headers)
     return Reply(fault.status, port_api.error(fault.status, "fault", message).body, headers)

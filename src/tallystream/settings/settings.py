@@ -136,6 +136,15 @@ class Settings(BaseSettings):
     """Proxy URL for OpenAI; a secret, for it may hold a password."""
     openai_ca: Path | None = None
     """PEM file of the CA that OpenAI's (or the proxy's) certificate must be signed by; unset: the system's."""
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$"
+    )
+    """Base URL of Anthropic's API."""
+    anthropic_admin_token: SecretStr | None = None
+    """Anthropic admin key (`sk-ant-admin...`) or analytics key, for its cost and usage reports; `tallystream up` starts
+    the poller when it is set."""
+    anthropic_admin_token_file: Path | None = None
+    """File that holds it instead; read again at every poll."""
     port_client_id: str | None = None
     """Port's client id; `tallystream up` starts the sink when it and its secret are set."""
     port_client_secret: SecretStr | None = None
@@ -232,6 +241,11 @@ class Settings(BaseSettings):
             self.kafka_cert,
             self.kafka_key,
         )
+
+    @property
+    def polls_anthropic(self) -> bool:
+        """Whether there is a key to poll Anthropic with."""
+        return self.anthropic_admin_token is not None or self.anthropic_admin_token_file is not None
 
     @property
     def polls_openai(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -13,15 +14,26 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from tests.integration.gateway.conftest import Deployment, deploy
 from tests.integration.gateway.test_kafka_away import HEADERS, body, drained, ids_of, own, paused, post, serve
-from tests.support.gateway import GatewayProcess, config_of, connection, event_ids, logs_path, running, write
+from tests.support.gateway import (
+    INGEST_ID,
+    GatewayProcess,
+    config_of,
+    connection,
+    event_ids,
+    logs_path,
+    read_topic,
+    running,
+    write,
+)
 from tests.support.waiting import until
 from tests.unit.gateway.test_spool_slots import MESSAGE
 
+from tallystream.schemas.connections import hash_secret
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway import GatewayConfig
-from tallystream.streams.gateway.spool.file import SpoolFile
+from tallystream.streams.gateway.spool.file import Held, SpoolFile
 from tallystream.streams.gateway.spool.inventory import inventory, recover
-from tallystream.streams.gateway.spool.slots import spools
+from tallystream.streams.gateway.spool.slots import slot_path, spools
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
@@ -164,3 +176,32 @@ async def test_a_partition_count_that_was_raised_is_spooled_and_not_refused(
     async with running(mended) as gateway:
         await until(lambda: drained(gateway), "it is sent once the setting follows")
     assert set(await event_ids(own.kafka, mended.topics)) == ids_of(body(1))
+
+
+async def test_a_quarantined_request_of_another_version_is_a_dead_letter_and_nobody_elses_trouble(
+    own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    config = config_of(own.kafka, own.prefix, tmp_path)
+    config.directory.mkdir()
+    file = SpoolFile(slot_path(config.directory, own.prefix, 0), max_bytes=1 << 20, quarantine_max_bytes=1 << 20)
+    file.belong(own.prefix, "")
+    digest = "ab" * 32
+    strange: list[dict[str, object]] = [
+        {"version": 9, "digest": digest, "packs": []},
+        {"digest": digest, "records": 1, "rejected": [], "packs": [{"field_of_tomorrow": 1}]},
+        {"digest": digest, "records": 1},
+    ]
+    payloads = [b"not json", *(json.dumps(one).encode() for one in strange)]
+    for payload in payloads:
+        file.hold(Held(0, 1, hash_secret(INGEST_ID), "codex", None, payload))
+    good = {"version": 1, "digest": "cd" * 32, "undecodable": {"detail": "as it was said then", "size": 7}}
+    file.hold(Held(0, 1, hash_secret(INGEST_ID), "codex", None, json.dumps(good).encode()))
+    file.close()
+    async with running(config) as gateway:
+        await until(lambda: drained(gateway), "everything in quarantine is judged")
+        assert gateway.healthy().ok
+    letters = [letter for _, letter in await read_topic(own.kafka, own.topics.deadletters)]
+    assert [one["reason"] for one in letters] == ["invalid_message"] * 4 + ["undecodable"]
+    assert {one["connection_id"] for one in letters} == {"codex-7f3a"}
+    assert [one["size"] for one in letters] == [*map(len, payloads), 7]
+    assert [one["record"] for one in letters[1:4]] == strange

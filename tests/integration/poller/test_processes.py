@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 from tallystream.schemas.openai import at
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.poller.resources import builtin
+from tallystream.streams.poller.resources import BUILTIN, builtin
 from tallystream.streams.process.tcp_ports import pick
 
 pytestmark = pytest.mark.kafka
@@ -85,7 +85,7 @@ def resource_file(directory: Path) -> Path:
     """Two resources are enough here, and keep the log readable."""
     path = directory / "resources.toml"
     kept = {COSTS, "/models"}
-    names = [f'"{resource.name}"' for resource in builtin() if resource.name not in kept]
+    names = [f'"{resource.name}"' for resource in builtin(*BUILTIN) if resource.name not in kept]
     path.write_text(f"disable = [{', '.join(names)}]\n")
     return path
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import tomllib
+from typing import get_args
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
+from tallystream.schemas.connections import Provider
 from tallystream.streams.connections.client_config import Endpoints
 
 AT = Endpoints("http://127.0.0.1:4318", "127.0.0.1:4317", "codex", "SecretSecretSecret0001")
@@ -57,3 +61,38 @@ def test_environment_blocks_name_the_base_url(provider: str, name: str) -> None:
 
 def test_secrets_are_not_in_a_repr() -> None:
     assert "Secret" not in repr(AT)
+
+
+SPAN_CLIENTS = ("copilot", "vscode", "qwen", "opencode", "litellm", "collector", "genai")
+
+
+@pytest.mark.parametrize("provider", SPAN_CLIENTS)
+@pytest.mark.parametrize("bearer", [None, "s3cret"])
+def test_every_client_is_told_its_url_and_its_secret(provider: str, bearer: str | None) -> None:
+    at = Endpoints("http://h:1", None, provider, "id", bearer)
+    assert at.base_url in at.config
+    assert ("s3cret" in at.config) == (bearer is not None)
+    assert at.paste_into
+
+
+@pytest.mark.parametrize("provider", get_args(Provider))
+def test_every_provider_has_a_configuration(provider: str) -> None:
+    assert Endpoints("http://h:1", None, provider, "id").config.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("provider", "key"), [("vscode", "github.copilot.chat.otel.otlpEndpoint"), ("qwen", "telemetry")]
+)
+def test_settings_are_json(provider: str, key: str) -> None:
+    assert key in json.loads(Endpoints("http://h:1", None, provider, "id").config)
+
+
+def test_the_collectors_exporter_is_yaml() -> None:
+    at = Endpoints("http://h:1", None, "collector", "id", "s3cret")
+    exporter = yaml.safe_load(at.config)["exporters"]["otlphttp/tallystream"]
+    assert exporter == {"endpoint": at.base_url, "headers": {"authorization": "Bearer s3cret"}}
+
+
+def test_litellm_gets_the_whole_url_of_traces() -> None:
+    at = Endpoints("http://h:1", None, "litellm", "id")
+    assert f"OTEL_ENDPOINT={at.url('traces')}\n" in at.config

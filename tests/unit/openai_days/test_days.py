@@ -305,3 +305,14 @@ def test_order_and_repetition_of_records_do_not_matter(batches: Any, rng: Any) -
         return {key: {**orjson.loads(value), "version": None} for key, value in days.take()}
 
     assert said(one) == said(other)
+
+
+def test_route_modality_and_window_are_no_part_of_a_model() -> None:
+    items = [
+        "gpt-5.6-sol, input",
+        "priority | gpt-5.6-sol, output, long context",
+        "gpt-image-2-2026-04-21 image, output",
+    ]
+    rows = rows_of(record(COSTS, [cost("1", item, "p") for item in items]))
+    assert set(rows) == {("gpt-5.6-sol", "p"), ("gpt-image-2-2026-04-21", "p")}
+    assert rows["gpt-5.6-sol", "p"].billed[0].usd == "2"

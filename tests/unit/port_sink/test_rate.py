@@ -17,7 +17,7 @@ def said(clock: HandClock, limit: int, remaining: int, left: float = 300.0) -> d
 class TestPace:
     async def test_a_limit_is_never_met_however_much_there_is_to_send(self) -> None:
         """A bucket as Port has one: a burst of 20, filled at the limit's rate; each call is counted in it."""
-        clock = HandClock()
+        clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         limit, burst = 3_000, 20
         tokens, filled, began, used = float(burst), clock.seconds, clock.seconds, 0
@@ -34,7 +34,7 @@ class TestPace:
         assert clock.seconds - 1_000 < 4_000 / (limit / 300) * 1.25, "and little of it is left unused"
 
     async def test_it_makes_room_when_others_use_the_limit_up(self) -> None:
-        clock = HandClock()
+        clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         limiter.observe(said(clock, 35_000, 34_000))
         assert limiter.rate > 90
@@ -42,7 +42,7 @@ class TestPace:
         assert 2 < limiter.rate <= 3
 
     async def test_a_429_stops_everybody_for_as_long_as_port_says(self) -> None:
-        clock = HandClock()
+        clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         limiter.throttled({}, 7.0, 0)
         await limiter.wait()
@@ -57,7 +57,7 @@ class TestPace:
         assert clock.seconds - before >= 8
 
     def test_headers_that_say_nothing_change_nothing(self) -> None:
-        clock = HandClock()
+        clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         for headers in ({}, {"x-ratelimit-limit": "many"}, said(clock, 0, 0)):
             limiter.observe(headers)

@@ -53,7 +53,14 @@ EndpointUrl = Annotated[
 
 
 def create(
-    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="codex, claude or gemini.", show_default=False)],
+    provider: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROVIDER",
+            help="codex, claude, gemini, copilot, vscode, qwen, opencode, litellm, collector, or genai (any program).",
+            show_default=False,
+        ),
+    ],
     name: Annotated[
         str | None, typer.Option("--name", help="For people: laptop, ci, team-a.", show_default="the provider")
     ] = None,

@@ -1,0 +1,1 @@
+"""Why a provider's bill and our estimate differ, to the last digit."""

@@ -1,0 +1,141 @@
+"""The agent: reads records, cursors, links, telemetry and its own statements, and publishes what changed.
+
+Any number of agents may run at once; none is elected, as with `openai.days` (docs/adr/0006-openai-days-is-a-view.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import timedelta
+
+import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from prometheus_client import CollectorRegistry
+
+from tallystream.agents.reconciliation.config import ReconciliationConfig
+from tallystream.agents.reconciliation.days import Reconciliation
+from tallystream.agents.reconciliation.metrics import ReconciliationMetrics
+from tallystream.schemas.billing.accounts import AccountLink
+from tallystream.schemas.catalogue import schema_of
+from tallystream.schemas.openai import OpenAIRecord, PollCursor
+from tallystream.schemas.reconciliation import ReconciledDay
+from tallystream.streams.kafka.errors import TopicRecreatedError
+from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
+from tallystream.streams.kafka.producer import MANY, producing
+from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.leader_election import retry_while_away
+from tallystream.streams.service.backoff import FailureBackoff
+from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc
+
+log = structlog.get_logger()
+HEADERS = schema_of(ReconciledDay).headers
+GAP = 10.0
+"""Seconds without a look at the topics after which they are read anew: one may have been made anew meanwhile."""
+
+
+class ReconciliationAgent:
+    """The agent: `run` until it is cancelled."""
+
+    def __init__(self, config: ReconciliationConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
+        self._config = config
+        self._kafka, topics = config.kafka, config.topics
+        self._metrics = ReconciliationMetrics(registry)
+        self._clock = clock or SystemClock()
+        self._records, self._control = topics.openai_records.name, topics.poller_control.name
+        self._accounts, self._rows = topics.accounts.name, topics.session_hour_rows.name
+        self._own = topics.reconciliation_days.name
+        self._needs = (
+            topics.openai_records, topics.poller_control, topics.accounts, topics.session_hour_rows,
+            topics.reconciliation_days,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Keep `reconciliation.days` true.
+
+        Raises:
+            UnfitError: a topic exists that is not as it must be.
+
+        """
+        await retry_while_away(self._anew)
+
+    async def _anew(self) -> None:
+        """Follow the topics, from their beginnings again whenever that is the only way to be sure."""
+        await ensure(self._kafka, self._needs)
+        failures = FailureBackoff()
+        while True:
+            self._metrics.position.set(0)
+            try:
+                async with producing(self._kafka, MANY) as producer:
+                    await self._follow(producer)
+            except TopicRecreatedError as exc:
+                pause = failures.after_failure()
+                log.warning("reading_again", why=exc.message, in_s=pause)
+            await asyncio.sleep(pause)
+
+    async def _follow(self, producer: AIOKafkaProducer) -> None:
+        first = utc(self._clock.now_ns()) - timedelta(days=self._config.days)
+        view = Reconciliation(self._config.book, f"{first:%Y-%m-%d}")
+        names = (self._own, self._records, self._control, self._accounts, self._rows)
+        async with TopicFollower(self._kafka, names, {}) as follower:
+            looked, judged = boottime(), 0.0
+            waiting = urgent = False
+            while True:
+                batches = await follower.poll()
+                if (silent := boottime() - looked) > GAP:
+                    raise TopicRecreatedError(f"nothing was read for {silent:.0f} s")
+                if self._apply(view, batches):
+                    urgent = True
+                    # Of what other topics held by now: read up to there before anything is judged.
+                    await follower.renew()
+                looked = boottime()
+                waiting |= bool(batches)
+                recent = judged > 0 and boottime() - judged < self._config.pause
+                if follower.behind or not waiting or (recent and not urgent):
+                    continue
+                await self._publish(view, producer, self._read(follower))
+                judged, waiting, urgent = boottime(), False, False
+
+    def _read(self, follower: TopicFollower) -> int:
+        """Return the sum of the sources' positions. Compaction and retention never make it smaller."""
+        return sum(offset for (topic, _), offset in follower.positions().items() if topic != self._own)
+
+    async def _publish(self, view: Reconciliation, producer: AIOKafkaProducer, positions: int) -> None:
+        if changed := await asyncio.to_thread(view.take, positions):
+            for key, value in changed:
+                await producer.send(self._own, value, key=key, headers=HEADERS)
+            await producer.flush()
+            log.debug("statements_published", statements=len(changed))
+        self._metrics.show(view.published.rows())
+        self._metrics.position.set(positions)
+
+    def _apply(self, view: Reconciliation, batches: Iterable[FollowedBatch]) -> bool:
+        """Take in what was read; tell whether it is more than telemetry."""
+        urgent = False
+        for batch in batches:
+            urgent |= batch.topic != self._rows
+            for message in batch.records:
+                if message.key is None:
+                    continue
+                try:
+                    self._one(view, batch.topic, message)
+                except (ValueError, KeyError, TypeError) as exc:
+                    log.warning(
+                        "unreadable_record", topic=batch.topic, offset=message.offset, why=f"{exc!r}"[:200]
+                    )  # fmt: skip
+        return urgent
+
+    def _one(self, view: Reconciliation, topic: str, message: ConsumerRecord) -> None:
+        key, value = message.key, message.value
+        if topic == self._rows:
+            view.row(key, value, message.timestamp)
+        elif topic == self._own:
+            view.published.apply(key, value)
+        elif topic == self._accounts:
+            view.link(key, None if value is None else AccountLink.model_validate_json(value))
+        elif value is not None and topic == self._records:
+            record = OpenAIRecord.model_validate_json(value)
+            if record.key == key:
+                view.record(record)
+        elif value is not None:
+            view.cursor(PollCursor.model_validate_json(value))

@@ -1,0 +1,166 @@
+"""The price book checked by the bill: what is charged a token against what the book says. Pure.
+
+A line is a model's tokens of one kind, tier and context window. Where the provider says its list price, that is held
+against the book, so a discount is no fault of the book. Elsewhere the charged price is, and where one ratio explains
+every line of a day, the price before that discount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, NamedTuple, Protocol
+
+from tallystream.schemas.billing.line_item import LONG, STANDARD
+
+MTOK = 10**6
+TOLERANCE = Fraction(1, 10**6)
+"""Share of a price below which two are the same: amounts have an end, and prices times tokens are rounded to it."""
+OVERLAY_KINDS = {
+    "input_uncached": "input", "cache_read": "cache_read", "cache_write_5m": "cache_write_5m",
+    "cache_write_1h": "cache_write_1h", "output": "output",
+}  # fmt: skip
+"""Kinds as an overlay calls them, in its order."""
+
+
+class PriceLine(NamedTuple):
+    """What a price is of."""
+
+    provider: str
+    model: str
+    tier: str
+    window: str
+    kind: str
+
+
+class DayPrices(Protocol):
+    """The book."""
+
+    def __call__(self, line: PriceLine, day: str) -> Fraction | None:
+        """Return dollars a token on a day, None when there is no price."""
+        ...
+
+
+@dataclass(frozen=True)
+class PriceCheck:
+    """A line whose newest price is known. Prices are dollars a token."""
+
+    line: PriceLine
+    since: str
+    """The first day of the newest stretch on which it was charged at this price."""
+    until: str
+    """The last day it was charged."""
+    charged: Fraction
+    paid: Fraction
+    """What was really paid a token on the last day, after any discount."""
+    book: Fraction | None
+    tokens: int
+    """Billed in that stretch."""
+
+    @property
+    def off(self) -> Fraction | None:
+        """By which share of the charged price the book is low (positive) or high; None: it has no price."""
+        return None if self.book is None or not self.charged else (self.charged - self.book) / self.charged
+
+    @property
+    def right(self) -> bool:
+        """Whether the book agrees."""
+        return self.off is not None and abs(self.off) <= TOLERANCE
+
+
+def check_prices(statements: Iterable[Mapping[str, Any]], prices: DayPrices) -> list[PriceCheck]:
+    """Return a check a line, those the book is wrong about first, by what that costs."""
+    days: dict[PriceLine, dict[str, list[Fraction]]] = {}
+    for statement in statements:
+        for line, listed, paid, tokens in _lines(statement):
+            sums = days.setdefault(line, {}).setdefault(statement["day"], [Fraction(0), Fraction(0), Fraction(0)])
+            sums[0] += listed * tokens
+            sums[1] += paid * tokens
+            sums[2] += tokens
+    found = []
+    for line, by_day in days.items():
+        each = sorted((day, whole / count, paid / count, int(count)) for day, (whole, paid, count) in by_day.items())
+        until, charged, last_paid, _ = each[-1]
+        since, billed = until, 0
+        for day, price, _, count in reversed(each):
+            if abs(price - charged) > TOLERANCE * charged:
+                break
+            since, billed = day, billed + count
+        found.append(PriceCheck(line, since, until, charged, last_paid, prices(line, until), billed))
+    return sorted(found, key=lambda one: (one.right, -abs(one.charged - (one.book or 0)) * one.tokens, one.line))
+
+
+def _lines(statement: Mapping[str, Any]) -> Iterator[tuple[PriceLine, Fraction, Fraction, int]]:
+    """Yield (line, list or charged price, paid price, tokens) of the lines with tokens that cost something."""
+    ratio = Fraction(statement["discount_ratio"]) if statement["discount_ratio"] else Fraction(1)
+    for cell in statement["cells"]:
+        if cell["model"] is None or cell["kind"] not in OVERLAY_KINDS:
+            continue
+        for tier in cell["tiers"]:
+            tokens, amount = tier["billed_tokens"], tier["amount_usd"]
+            if tier["tier"] is None or not tokens or tokens < 0 or amount is None or Fraction(amount) <= 0:
+                continue
+            paid = Fraction(amount) / tokens
+            listed = tier["list_amount_usd"]
+            price = Fraction(listed) / tokens if listed is not None else paid / ratio
+            line = PriceLine(statement["provider"], cell["model"], tier["tier"], cell["window"], cell["kind"])
+            yield line, price, paid, tokens
+
+
+def words(check: PriceCheck) -> str:
+    """Return what a check found in one sentence."""
+    line = check.line
+    what = f"{line.model} {line.kind.replace('_', ' ')}"
+    what += f", {line.tier}" if line.tier != STANDARD else ""
+    what += ", long context" if line.window == LONG else ""
+    price = f"${per_million(check.charged)} a million tokens since {check.since}"
+    if check.book is None:
+        return f"{what}: the book has no price, {price} is charged"
+    if check.right:
+        return f"{what}: the book is right, {price}"
+    assert check.off is not None
+    lower = "low" if check.off > 0 else "high"
+    return (
+        f"{what}: the book is {float(abs(check.off)):.1%} {lower} ({price}, the book says ${per_million(check.book)})"
+    )
+
+
+def per_million(price: Fraction) -> str:
+    """Return dollars per million tokens with at most six decimals, which is what an overlay takes."""
+    units = round(price * MTOK * 10**6)
+    whole, part = divmod(units, 10**6)
+    return f"{whole}.{part:06}".rstrip("0").rstrip(".") if part else str(whole)
+
+
+def overlay(checks: Iterable[PriceCheck], prices: DayPrices) -> str:
+    """Return TOML for TALLYSTREAM_PRICES that mends what the book is wrong about. Prices that were right are repeated
+    with it, for an entry replaces all of a model's. Lines of long contexts are left to people: the bill does not say
+    above which size they begin.
+    """
+    groups: dict[tuple[str, str, str], dict[str, PriceCheck]] = {}
+    for check in checks:
+        if check.line.window != LONG:
+            groups.setdefault((check.line.provider, check.line.model, check.line.tier), {})[check.line.kind] = check
+    out = []
+    for (provider, model, tier), kinds in sorted(groups.items()):
+        wrong = [check for check in kinds.values() if not check.right]
+        if not wrong:
+            continue
+        since = min(check.since for check in wrong)
+        known = {
+            kind: kinds[kind].charged if kind in kinds
+            else prices(PriceLine(provider, model, tier, "short", kind), since)
+            for kind in OVERLAY_KINDS
+        }  # fmt: skip
+        lines = ["[[price]]", f'provider = "{provider}"', f'model = "{model}"']
+        lines += [f'tier = "{tier}"'] if tier != STANDARD else []
+        lines.append(f"from = {since}")
+        for kind, name in OVERLAY_KINDS.items():
+            price = known[kind]
+            if price is not None:
+                lines.append(f'{name} = "{per_million(price)}"')
+            elif name in ("input", "output"):
+                lines.append(f'# {name} = ""   # no bill says it and the book does not know it: fill it in')
+        out.append("\n".join(lines))
+    return "\n\n".join(out) + ("\n" if out else "")

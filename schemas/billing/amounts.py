@@ -1,0 +1,94 @@
+"""Amounts of money as providers transmit them: a JSON string or number with any exponent, read exactly.
+
+`"0.000004500000000000000000000000000000000"`, `"0E-6176"`, `1.0E-5` and `45` are all amounts that live answers hold.
+Trailing zeros say how precisely an amount was transmitted (`Amount.ulp`) and do not change what it is worth.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+MAX_TEXT = 8192
+"""Characters of an amount; the longest one a 128-bit decimal writes without an exponent has 6,180."""
+MIN_EXPONENT, MAX_MAGNITUDE = -6176, 40
+"""Exponent of the last digit at least (that of a 128-bit decimal), and of the first digit at most."""
+FIELDS = frozenset({"value", "amount", "list_amount", "estimated_cost", "quantity"})
+"""Keys under which providers write amounts and quantities as strings."""
+CENT, MICRO = Fraction(1, 100), Fraction(1, 10**6)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An exact amount. `ulp` is what one in its last transmitted digit is worth: "4.50" has 1/100.
+
+    It is never more than a hundredth of the unit, for "45" was not rounded to whole dollars. JSON numbers are written
+    as short as they can be, so their last digit says nothing: theirs is a millionth at most.
+    """
+
+    value: Fraction
+    ulp: Fraction
+
+
+def read_amount(raw: Any) -> Amount:
+    """Return an amount out of a JSON value (`schemas.exact`: int, Decimal or str).
+
+    Raises:
+        ValueError: it is not a finite decimal number, or is beyond what a 128-bit decimal can hold.
+
+    """
+    number = _decimal(raw)
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if number == 0:
+        return Amount(Fraction(0), Fraction(0))
+    coarsest = CENT if isinstance(raw, str) else MICRO
+    return Amount(Fraction(number), min(Fraction(10) ** exponent, coarsest))
+
+
+def normalised(row: Any) -> Any:
+    """Return a row in which each amount is the number it is worth, however it was written.
+
+    Two polls that differ in trailing zeros, in an exponent, or in string against number then have one digest: nothing
+    was restated. What is no number stays as it is.
+    """
+    if isinstance(row, dict):
+        return {key: _worth(item) if key in FIELDS else normalised(item) for key, item in row.items()}
+    return [normalised(item) for item in row] if isinstance(row, list) else row
+
+
+def _worth(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return normalised(value)
+    try:
+        return _decimal(value)
+    except ValueError:
+        return value
+
+
+def _decimal(raw: Any) -> Decimal:
+    if isinstance(raw, bool) or not isinstance(raw, int | Decimal | str):
+        raise ValueError(f"an amount is a decimal number, not {_shown(raw)}")  # noqa: TRY004 - one error for all inputs
+    if isinstance(raw, str):
+        text = raw.strip()
+        if len(text) > MAX_TEXT or not _NUMBER.fullmatch(text):
+            raise ValueError(f"an amount is a decimal number, not {_shown(raw)}")
+        raw = Decimal(text)
+    number = Decimal(raw)
+    if not number.is_finite():
+        raise ValueError(f"an amount is a decimal number, not {_shown(raw)}")
+    if number == 0:
+        return Decimal(0)
+    exponent = number.as_tuple().exponent
+    if number.adjusted() > MAX_MAGNITUDE or (isinstance(exponent, int) and exponent < MIN_EXPONENT):
+        raise ValueError(f"the amount {_shown(raw)} is beyond what a 128-bit decimal holds")
+    return number
+
+
+def _shown(raw: Any) -> str:
+    text = repr(str(raw)) if isinstance(raw, str) else str(raw)
+    return text if len(text) <= 40 else f"{text[:37]}..."

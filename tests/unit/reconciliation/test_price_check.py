@@ -1,0 +1,80 @@
+"""The price book checked by the bill."""
+
+from __future__ import annotations
+
+import tomllib
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tests.support.bills import DAY, cost, record, take
+from tests.support.bills import book as private_book
+
+from tallystream.agents.pricing import Book, read_overlay
+from tallystream.agents.reconciliation.days import Reconciliation
+from tallystream.agents.reconciliation.price_check import PriceLine, check_prices, overlay, words
+from tallystream.agents.reconciliation.seen import book_price
+
+COSTS = "/organization/costs"
+BOOK = {("gpt-9", "input_uncached"): Fraction(5, 10**6), ("gpt-9", "output"): Fraction(30, 10**6)}
+
+
+def prices(line: PriceLine, day: str) -> Fraction | None:
+    return BOOK.get((line.model, line.kind)) if line.tier == "standard" else None
+
+
+def statements(*days: tuple[str, list[dict[str, Any]]], book: Book | None = None) -> list[dict[str, Any]]:
+    view = Reconciliation(book or Book())
+    for day, rows in days:
+        view.record(record(COSTS, day, rows))
+    return list(take(view).values())
+
+
+def test_a_price_that_changed_is_told_with_its_first_day() -> None:
+    out = cost("gpt-9, output", "30", 1_000_000)
+    found = check_prices(
+        statements(
+            ("2026-11-19", [cost("gpt-9, input", "5", 1_000_000), out]),
+            ("2026-11-20", [cost("gpt-9, input", "5.20", 1_000_000), out]),
+            (DAY, [cost("gpt-9, input", "10.40", 2_000_000), out]),
+        ),
+        prices,
+    )
+    wrong, right = found
+    assert (wrong.line.kind, wrong.since, wrong.until, wrong.tokens) == ("input_uncached", "2026-11-20", DAY, 3_000_000)
+    assert words(wrong) == (
+        "gpt-9 input uncached: the book is 3.8% low ($5.2 a million tokens since 2026-11-20, the book says $5)"
+    )
+    assert right.right
+    assert right.since == "2026-11-19"
+
+
+def test_what_it_prints_mends_the_book(tmp_path: Path) -> None:
+    rows = [cost("gpt-9, input", "5.20", 1_000_000), cost("priority | gpt-9, output", "62", 1_000_000)]
+    mends = overlay(check_prices(statements((DAY, rows)), prices), prices)
+    documents = tomllib.loads(mends)["price"]
+    assert documents[0] | {"from": None} == {
+        "provider": "openai", "model": "gpt-9", "tier": "priority", "from": None, "output": "62",
+    }  # fmt: skip
+    assert "# input" in mends, "nobody says what priority input costs, so people fill it in"
+    assert documents[1]["input"] == "5.2"
+    assert documents[1]["output"] == "30", "what was right is repeated, for an entry replaces the whole"
+    path = tmp_path / "prices.toml"
+    path.write_text("[[price]]" + mends.split("[[price]]")[-1])
+    noon = 1_795_262_400 * 10**9
+    assert book_price(Book(read_overlay(path)), "openai", "gpt-9", "standard", "short", "input_uncached", noon) == (
+        Fraction("5.2") / 10**6
+    )
+
+
+def test_a_discount_is_no_fault_of_the_book(tmp_path: Path) -> None:
+    rows = [cost("gpt-9, input", "4.50", 1_000_000), cost("gpt-9, output", "27", 1_000_000)]
+    entry = '[[price]]\nprovider = "openai"\nmodel = "gpt-9"\ninput = "5"\noutput = "30"\n'
+    found = check_prices(statements((DAY, rows), book=private_book(tmp_path, entry)), prices)
+    assert all(one.right for one in found)
+    assert {one.paid for one in found} == {Fraction("4.5") / 10**6, Fraction(27) / 10**6}
+    assert overlay(found, prices) == ""
+
+
+def test_free_tokens_and_products_say_nothing_of_prices() -> None:
+    assert check_prices(statements((DAY, [cost("gpt-9, input", "0E-6176", 10), cost("whisper", "3")])), prices) == []
