@@ -73,6 +73,9 @@ dashboards-shots: $(VENV)/.dev ## Draw every dashboard from a running pipeline w
 	(cd "$$folder" && npm install --silent --legacy-peer-deps --ignore-scripts --no-package-lock --no-audit --no-fund); \
 	TALLYSTREAM_GRAFANA_UI="$$folder" $(BIN)/pytest tests/e2e/test_dashboard_shots.py $(PYTEST)
 
+console-test: $(VENV)/.dev ## The console in a real browser (Chromium): pages, live updates, axe; pictures in build/console.
+	$(BIN)/pytest tests/e2e/test_console.py $(PYTEST)
+
 lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet

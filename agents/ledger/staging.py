@@ -268,12 +268,14 @@ def _sessions(database: Database) -> None:
         " WHERE session.id = q.session"
     )
     run(
-        "UPDATE session SET duplicates = q.duplicates, changed_at = q.changed_at,"
-        " client = coalesce(q.client, session.client) FROM (SELECT h.session AS session,"
-        " sum(h.duplicates) AS duplicates, max(h.changed_at) AS changed_at, (SELECT max(s.client) FROM staged s"
-        " WHERE s.session = h.session AND s.client <> '') AS client"
-        " FROM touched t CROSS JOIN session_hour h WHERE h.session = t.session GROUP BY h.session) q"
-        " WHERE session.id = q.session"
+        "UPDATE session SET duplicates = q.duplicates, changed_at = q.changed_at FROM (SELECT h.session AS session,"
+        " sum(h.duplicates) AS duplicates, max(h.changed_at) AS changed_at FROM touched t CROSS JOIN session_hour h"
+        " WHERE h.session = t.session GROUP BY h.session) q WHERE session.id = q.session"
+    )
+    run(
+        "UPDATE session SET client = q.client FROM (SELECT session, max(client) AS client FROM staged"
+        " WHERE client <> '' GROUP BY session) q WHERE session.id = q.session"
+        " AND (session.client IS NULL OR session.client <> q.client)"
     )
     zero = ", ".join([f"{name} = 0" for name in SUM_COUNTS] + [f"{name} = NULL" for name in MONEY])
     run(

@@ -53,6 +53,10 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "A message on the usage topic does not fit its schema.",
         "Somebody else writes to the topic, or versions are mixed: only gateways should produce to it.",
     ),
+    Reason.RECORDS_LOST: (
+        "Messages of the usage topic were removed, by its retention or with a disk, before any worker had counted them.",
+        "Their number is in the detail. Keep workers running, and see docs/operations/recovery.md.",
+    ),
     Reason.UNKNOWN_CONNECTION: (
         "The ingest id came while Kafka was away, and belongs to no connection.",
         "`tallystream connections list`, and give the client the URLs of one of them.",

@@ -97,7 +97,8 @@ def _is_error(one: Any, module: str) -> bool:
 
 @each
 def test_it_can_be_run_documented_and_asked(name: str) -> None:
-    assert name in {command.name for command in build().registered_commands}
+    app = build()
+    assert name in {one.name for one in (*app.registered_commands, *app.registered_groups)}
     run = importlib.import_module(f"tallystream.components.{name}").run
     assert inspect.getdoc(run)
     assert list(metrics.registry_of(name).collect())

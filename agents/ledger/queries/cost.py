@@ -55,12 +55,13 @@ class SortedTable:
 
 
 def can_sort(query: Query) -> bool:
-    """Tell whether `SortedTable` knows the query: the narrow tables of sessions and of their hours, without filters."""
+    """Tell whether `SortedTable` knows the query: the narrow tables of sessions and of hours, without filters."""
     from tallystream.agents.cost_query import VIEWS
 
     narrow = tuple(name for name in VIEWS[query.view] if name not in (*ATTRIBUTION_KEYS, "book"))
     filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
-    return query.view in ("sessions", "session-hours") and not query.by and query.coarse == narrow and not filtered
+    many = query.view in ("sessions", "session-hours", "hours")
+    return many and not query.by and query.coarse == narrow and not filtered
 
 
 def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[Part]:
@@ -80,16 +81,21 @@ def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Itera
 
 
 def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[Part]:
-    where, parameters = _range(query, "b.hour")
+    where, parameters = _range(query, "t.hour")
     if query.connection is not None:
-        where.append("l.connection_id = ?")
+        where.append("t.line IN (SELECT id FROM line WHERE connection_id = ?)")
         parameters.append(query.connection)
     names = [_column(name) for name in dimensions]
     known = ["max(b.hour)", "max(b.version)", "sum(b.priced)", "sum(b.reports)", "0"]
+    # Added up by numbers first, which is cheap; the names are compared for what is left.
+    inner = "t.line, t.hour" if "hour" in dimensions else "t.line"
+    hour = "t.hour" if "hour" in dimensions else "max(t.hour)"
+    sums = ", ".join(f"sum(t.{name}) AS {name}" for name in ("priced", "reports", *SUM_COUNTS, *MONEY))
     sql = (
-        f"SELECT {', '.join([*names, *known])}, {_SUMS}"
-        " FROM hour_total b JOIN line l ON l.id = b.line"
+        f"SELECT {', '.join([*names, *known])}, {_SUMS} FROM (SELECT t.line AS line, {hour} AS hour,"
+        f" max(t.version) AS version, {sums} FROM hour_total t"
         + (" WHERE " + " AND ".join(where) if where else "")
+        + f" GROUP BY {inner}) b JOIN line l ON l.id = b.line"
         + (f" GROUP BY {', '.join(str(place + 1) for place in range(len(names)))}" if names else "")
     )
     yield from _read(database, sql, parameters, dimensions)
@@ -215,6 +221,11 @@ def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Pa
             (limit,),
         )
         shown = [_row(row[:5], None, row[5:]) for row in rows]
+    elif query.view == "hours":
+        groups = "SELECT DISTINCT t.hour, l.connection_id, l.kind FROM hour_total t JOIN line l ON l.id = t.line"
+        count = database.rows(f"SELECT count(*) FROM ({groups}) q")[0][0]
+        still = database.rows(f"SELECT count(*) FROM ({groups} WHERE t.hour > ?) q", (final,))[0][0]
+        shown = _first_of_hours(database, query, limit)
     else:
         count = int(database.rows("SELECT coalesce(sum(hours), 0) FROM session_model")[0][0])
         still = database.rows(
@@ -227,6 +238,18 @@ def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Pa
     for part in shown:
         table.add_part(part)
     return Page(list(table.rows(now_ns))[:limit], int(count), int(still), connections), totals
+
+
+def _first_of_hours(database: Database, query: Query, limit: int) -> list[Part]:
+    """Return the rows of the first hours that have `limit` rows or more together."""
+    reach, dimensions = limit, Table(query).dimensions
+    while True:
+        reach *= 4
+        last = database.rows("SELECT hour FROM hour_total ORDER BY hour LIMIT 1 OFFSET ?", (reach,))
+        until = int(last[0][0]) + 1 if last else None
+        found = list(_from_hours(database, Query(query.view, coarse=query.coarse, until=until), dimensions))
+        if len(found) >= limit or not last:
+            return found
 
 
 def _first_hours(database: Database, limit: int) -> list[Part]:

@@ -29,6 +29,7 @@ from tallystream.console.middleware import PERSON, guard
 from tallystream.console.models import ErrorModel
 from tallystream.console.openapi import Operation, document
 from tallystream.console.tables import to_csv
+from tallystream.streams.connections.registry import PROVIDERS
 from tallystream.streams.service.clock import Clock
 
 HERE = Path(__file__).parent
@@ -76,6 +77,7 @@ class ConsoleApp:
         self._templates.globals |= {
             "ago": words.ago, "change": words.change, "bars": charts.bars, "Bar": charts.Bar,
             "share_bar": charts.share_bar, "url": url, "version": __version__, "nav": NAV, "kinds": KINDS,
+            "providers": PROVIDERS, "provider_names": PROVIDER_NAMES,
         }  # fmt: skip
         self.application = self._routes()
 
@@ -350,6 +352,8 @@ class ConsoleApp:
         return await self.live.stream(request, lambda: self._auth.who(request) is not None)
 
 
+PROVIDER_NAMES = {"codex": "OpenAI Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
+"""What people call those that send; others go by their own name."""
 KINDS = (
     ("input_uncached", "Input"),
     ("cache_read", "Cached input"),

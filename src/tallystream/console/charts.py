@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from markupsafe import Markup, escape
 
 from tallystream.console.format import dollars, short_dollars
 
-WIDTH, HEIGHT = 720, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 8, 12, 28
+WIDTH, HEIGHT = 1000, 250
+LEFT, RIGHT, TOP, BOTTOM = 64, 4, 14, 30
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,10 @@ def bars(title: str, drawn: Sequence[Bar], *, of: str, mark: str = "") -> Markup
                 y(before), y(before),
             )  # fmt: skip
         if place % every == 0:
-            shape += Markup('<text class="axis" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-                round(LEFT + (place + 0.5) * slot, 2), HEIGHT - 10, bar.tick
+            # Every second one is left out where there is little room: the style sheet knows.
+            minor = " minor" if (place // every) % 2 else ""
+            shape += Markup('<text class="axis{}" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+                minor, round(LEFT + (place + 0.5) * slot, 2), HEIGHT - 8, bar.tick
             )
         shape += Markup("</g>")
         out.append(Markup('<a href="{}" tabindex="-1">{}</a>').format(bar.href, shape) if bar.href else shape)
@@ -104,7 +106,7 @@ def _scale(highest: Decimal) -> tuple[Decimal, Decimal]:
     exponent = highest.adjusted()
     for factor in ("0.25", "0.5", "1", "2", "2.5", "5", "10"):
         step = Decimal(factor).scaleb(exponent)
-        count = -(-highest // step)
+        count = (highest / step).to_integral_value(ROUND_CEILING)
         if count <= 5:
             return step * count, step
     return highest, highest

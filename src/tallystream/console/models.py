@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tallystream.schemas.connections import Provider
+
 
 class Totals(BaseModel):
     """Sums of requests."""
@@ -226,7 +228,7 @@ class NewConnection(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    provider: Literal["codex", "claude", "gemini"]
+    provider: Provider
     name: str | None = Field(default=None, min_length=1, max_length=100)
     bearer: bool = False
 

@@ -48,6 +48,7 @@ class SessionParams(FormatParams):
     env: str | None = Text
     host: str | None = Text
     cost_center: str | None = Text
+    agent: str | None = Text
     since: date | None = None
     """The first UTC day."""
     until: date | None = None

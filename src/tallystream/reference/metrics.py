@@ -23,6 +23,7 @@ from tallystream.agents.port_sink import metrics as sink
 from tallystream.agents.reconciliation.metrics import MAX_SCOPES, ReconciliationMetrics
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.components.renamed_metrics import OLD_NAMES
+from tallystream.console.metrics import ConsoleMetrics
 from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
 from tallystream.exporter.lag import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
@@ -38,7 +39,7 @@ LABELS = {
     " the bill: see docs/reconciliation.md",
     "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
     "cluster_name": "the topic prefix",
-    "code": "the HTTP statuses the gateway answers",
+    "code": "the HTTP statuses the gateway or the console answers",
     "connection": f"a connection's public id; at most {MAX_CONNECTIONS}, then `other`",
     "consumergroup": f"a consumer group; at most {MAX_GROUPS}",
     "encoding": "protobuf, json or unknown",
@@ -137,21 +138,18 @@ def _sink(registry: CollectorRegistry) -> None:
     sink.SinkMetrics(registry).watch(defaultdict(lambda: _zero), lambda: {("", 0): 0})
 
 
-def _ledger(registry: CollectorRegistry) -> None:
-    LedgerMetrics(registry)
-
-
 def _zero() -> float:
     return 0.0
 
 
-COMPONENTS: dict[str, Callable[[CollectorRegistry], None]] = {
+COMPONENTS: dict[str, Callable[[CollectorRegistry], object]] = {
     "gateway": _gateway,
     "worker": _worker,
     "exporter": _exporter,
     "poller": _poller,
     "sink": _sink,
-    "ledger": _ledger,
+    "ledger": LedgerMetrics,
+    "console": ConsoleMetrics,
 }
 
 

@@ -10,10 +10,10 @@ from tallystream.supervisor.specs import plan
 
 def test_the_plan_runs_kafka_only_where_no_cluster_is_named(tmp_path: Path) -> None:
     ours = plan(Settings(data_dir=tmp_path), port=4318, workers=2, embedded_port=29092)
-    assert [spec.name for spec in ours.specs] == ["kafka", "gateway", "worker-1", "worker-2", "exporter"]
+    assert [spec.name for spec in ours.specs] == ["kafka", "gateway", "worker-1", "worker-2", "exporter", "ledger"]
     assert ours.kafka == "127.0.0.1:29092"
     theirs = plan(Settings(data_dir=tmp_path, kafka="k:9092"), port=4318, workers=1, embedded_port=None)
-    assert [spec.name for spec in theirs.specs] == ["gateway", "worker", "exporter"]
+    assert [spec.name for spec in theirs.specs] == ["gateway", "worker", "exporter", "ledger"]
     assert theirs.kafka == "k:9092"
     for spec in theirs.specs:
         assert spec.argv[spec.argv.index("--kafka") :][:2] == ("--kafka", "k:9092")

@@ -1,0 +1,193 @@
+"""A stranger with a browser: opens the link, adds a provider, sends a recording, watches it arrive, and reads why."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from tests.support.browser import chromium
+from tests.support.product import Product, product
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+PAGES = ("/", "/providers", "/sessions", "/deadletters", "/openai", "/health")
+SHOTS = Path(__file__).resolve().parents[2] / "build" / "console"
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+"""Schemathesis' checks of what is answered."""
+ARRIVES_MS = 60_000
+"""How late a failure is told; nothing that passes waits for it."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with product(tmp_path_factory.mktemp("console") / "data") as found:
+        found.cli("console", "link")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+def link(running: Product) -> str:
+    url: str = running.json("console", "link")["url"]
+    return url
+
+
+def open_link(page: Page, url: str) -> str:
+    """Follow a link, as soon as the console answers; return the base URL."""
+    base = url.partition("/login")[0]
+    for _ in range(100):
+        try:
+            page.request.get(f"{base}/static/icon.svg")
+            break
+        except Exception:
+            page.wait_for_timeout(200)
+    page.goto(url)
+    return base
+
+
+def serious(page: Page) -> list[Any]:
+    found = Axe().run(page).response["violations"]
+    return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
+
+
+def test_a_stranger_sees_a_session_arrive_and_why_it_cost_what_it_cost(
+    running: Product, browser: Browser, tmp_path: Path
+) -> None:
+    page = browser.new_page()
+    complaints: list[str] = []
+    foreign: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if _is_complaint(said) else None)
+    url = link(running)
+    base = open_link(page, url)
+    page.on("request", lambda asked: foreign.append(asked.url) if not asked.url.startswith(base) else None)
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    assert "token" not in page.url
+
+    page.get_by_role("link", name="Providers").click()
+    page.get_by_label("Agent").select_option("codex")
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("button", name="Create provider").click()
+    expect(page.get_by_text("Copy this now.")).to_be_visible()
+    endpoint = page.locator("#base-url").inner_text()
+    config = page.locator("#config").inner_text()
+    assert "[otel]" in config
+    assert endpoint in config
+    secret = page.locator("#ingest-id").inner_text()
+
+    page.get_by_role("link", name="Done").click()
+    row = page.get_by_role("row", name=re.compile("laptop"))
+    expect(row).to_contain_text("waiting for the first request")
+    assert secret not in page.content()
+    expect(page.locator("#live-state")).to_have_text("live")
+
+    fleet = subprocess.run(
+        running.command(
+            "simulate", "--endpoint", endpoint, "--agents", "1", "--requests", "12", "--seed", "3", "--client", "codex",
+            "--truth", str(tmp_path / "truth.json"),
+        ),
+        env=running.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert fleet.returncode == 0, fleet.stderr
+    # Nobody loads the page again: the row itself must change.
+    expect(row).not_to_contain_text("waiting", timeout=ARRIVES_MS)
+
+    page.get_by_role("link", name="Sessions").click()
+    first = page.locator("#sessions-list tbody th a").first
+    expect(first).to_be_visible(timeout=ARRIVES_MS)
+    running.cli("wait", "--caught-up", "--timeout", "90")
+    truth = running.json("cost", "sessions")["rows"]
+    dearest = truth[0]
+    page.goto(f"{base}/session?connection={dearest['connection_id']}&id={dearest['session_id']}")
+    whole = sum(
+        (Decimal(one["cost_usd"] or 0) for one in truth if one["session_id"] == dearest["session_id"]), Decimal(0)
+    )
+    expect(page.locator("#session-cost")).to_have_attribute("data-usd", f"{whole.normalize():f}", timeout=ARRIVES_MS)
+    expect(page.get_by_role("heading", name="How each dollar came about")).to_be_visible()
+    sums = page.locator(".charges tfoot td").all_inner_texts()
+    if len(sums) == page.locator(".bucket").count():
+        assert sum(map(Decimal, sums)) == whole
+    assert foreign == []
+    assert complaints == []
+
+
+def _is_complaint(said: ConsoleMessage) -> bool:
+    """Tell whether the browser refused something: the policy of the pages allows no foreign or inline code."""
+    return said.type == "error"
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_for_everybody(running: Product, browser: Browser, width: int, scheme: Any) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    base = open_link(page, link(running))
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for path in PAGES:
+        page.goto(base + path)
+        assert serious(page) == [], path
+        beyond = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert beyond <= 0, f"{path} is wider than a screen of {width}"
+        page.screenshot(path=SHOTS / f"{width}-{scheme}{path.replace('/', '-')}.png", full_page=True)
+    context.close()
+
+
+def test_pages_work_without_javascript(running: Product, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    base = open_link(page, link(running))
+    page.goto(f"{base}/providers")
+    page.get_by_label("Agent").select_option("claude")
+    page.get_by_label("Name").fill("ci")
+    page.get_by_role("button", name="Create provider").click()
+    expect(page.get_by_text("Copy this now.")).to_be_visible()
+    for path in PAGES:
+        page.goto(base + path)
+        expect(page.get_by_role("navigation", name="Pages", exact=True)).to_be_visible()
+    context.close()
+
+
+def test_a_link_works_once_and_nobody_gets_in_without(running: Product, browser: Browser) -> None:
+    url = link(running)
+    first, second = browser.new_context(), browser.new_context()
+    base = open_link(first.new_page(), url)
+    assert first.request.get(f"{base}/api/v1/me").status == 200
+    page = second.new_page()
+    page.goto(url)
+    expect(page.get_by_text("This link does not work")).to_be_visible()
+    assert second.request.get(f"{base}/api/v1/sessions").status == 401
+    assert second.request.get(f"{base}/", headers={"Host": "evil.example"}).status == 421
+    me = first.request.get(f"{base}/api/v1/me").json()
+    create = {"provider": "codex", "name": "x"}
+    assert first.request.post(f"{base}/api/v1/connections", data=create).status == 403
+    forged = {"X-CSRF-Token": me["csrf"], "Origin": "https://evil.example"}
+    assert first.request.post(f"{base}/api/v1/connections", data=create, headers=forged).status == 403
+    made = first.request.post(f"{base}/api/v1/connections", data=create, headers={"X-CSRF-Token": me["csrf"]})
+    assert made.status == 201
+
+
+def test_the_api_keeps_to_its_openapi_document(running: Product, browser: Browser) -> None:
+    context = browser.new_context()
+    base = open_link(context.new_page(), link(running))
+    cookie = "; ".join(f"{one['name']}={one['value']}" for one in context.cookies())
+    csrf = context.request.get(f"{base}/api/v1/me").json()["csrf"]
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")), "run", f"{base}/api/v1/openapi.json",
+            "--header", f"Cookie: {cookie}", "--header", f"X-CSRF-Token: {csrf}", "--max-examples", "15", "--seed", "1",
+            "--phases", "examples,coverage,fuzzing", "--generation-database", "none", "--no-color",
+            "--checks", CHECKS,
+        ],
+        capture_output=True, text=True, timeout=400, check=False, env=running.environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]

@@ -1,0 +1,125 @@
+"""Who gets in: links that work once, signed logins that end, trusted proxies alone, and forms of ours alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import time_machine
+from aiohttp.test_utils import make_mocked_request
+
+from tallystream.console import links
+from tallystream.console.auth import Authenticator, Person
+from tallystream.console.config import AuthConfig
+from tallystream.console.errors import ForbiddenError
+
+
+def request(remote: str = "127.0.0.1", method: str = "GET", **headers: str) -> Any:
+    transport = Mock()
+    transport.get_extra_info = lambda name, default=None: (remote, 1) if name == "peername" else default
+    named = {name.replace("_", "-"): value for name, value in {"Host": "localhost:4319", **headers}.items()}
+    return make_mocked_request(method, "/", headers=named, transport=transport)
+
+
+def token(folder: Path) -> str:
+    return links.new_link(folder, "http://127.0.0.1:4319").partition("token=")[2]
+
+
+def authenticator(folder: Path, **config: Any) -> Authenticator:
+    return Authenticator(AuthConfig(**config), folder / "console", 4319)
+
+
+def logged_in(auth: Authenticator, folder: Path) -> str:
+    given = auth.log_in(token(folder))
+    assert given is not None
+    return f"{auth.cookie}={given[0]}"
+
+
+def test_a_link_works_once_and_for_ten_minutes(tmp_path: Path) -> None:
+    auth = authenticator(tmp_path)
+    first = token(tmp_path)
+    assert auth.log_in(first) is not None
+    assert auth.log_in(first) is None
+    assert auth.log_in("made up") is None
+    old = token(tmp_path)
+    with time_machine.travel(links.time.time() + links.LIFE + 5):
+        assert auth.log_in(old) is None
+    assert list((tmp_path / "console" / "links").iterdir()) == []
+
+
+def test_a_login_outlives_a_restart_and_ends(tmp_path: Path) -> None:
+    auth = authenticator(tmp_path, session=timedelta(hours=1))
+    cookie = logged_in(auth, tmp_path)
+    again = authenticator(tmp_path, session=timedelta(hours=1))
+    person = again.who(request(Cookie=cookie))
+    assert person is not None
+    assert person.may_change
+    with time_machine.travel(links.time.time() + 3601):
+        assert again.who(request(Cookie=cookie)) is None
+    again.log_out(request(Cookie=cookie))
+    assert again.who(request(Cookie=cookie)) is None
+
+
+def test_a_changed_cookie_is_nobody(tmp_path: Path) -> None:
+    auth = authenticator(tmp_path)
+    cookie = logged_in(auth, tmp_path)
+    payload, _, signature = cookie.rpartition(".")
+    for forged in (f"{payload}.{'0' * 64}", f"{payload}x.{signature}", f"{auth.cookie}=", f"{auth.cookie}=a.b.c", ""):
+        assert auth.who(request(Cookie=forged)) is None
+    other = authenticator(tmp_path / "elsewhere")
+    assert other.who(request(Cookie=cookie)) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("localhost:4319", True), ("127.0.0.1", True), ("[::1]:4319", True), ("console.example", True),
+        ("CONSOLE.example:443", True), ("evil.example", False), ("localhost.evil.example", False), ("", False),
+        ("127.0.0.1.nip.io", False),
+    ],
+)  # fmt: skip
+def test_only_our_names_are_answered(tmp_path: Path, host: str, ours: bool) -> None:
+    auth = authenticator(tmp_path, hosts=frozenset({"console.example"}))
+    assert auth.host_is_ours(request(Host=host)) is ours
+
+
+def test_a_proxy_is_believed_only_from_its_addresses(tmp_path: Path) -> None:
+    auth = authenticator(tmp_path, kind="proxy", proxies=(ip_network("10.1.0.0/16"),), admins=frozenset({"finops"}))
+    named = {"X_Forwarded_User": "ann@example.com"}
+    assert auth.who(request("10.2.0.1", **named)) is None
+    assert auth.who(request("10.1.0.1")) is None
+    viewer = auth.who(request("10.1.0.1", **named, X_Forwarded_Groups="dev, ops"))
+    admin = auth.who(request("10.1.0.1", **named, X_Forwarded_Groups="dev, finops"))
+    assert viewer is not None
+    assert admin is not None
+    assert (viewer.name, viewer.may_change, admin.may_change) == ("ann@example.com", False, True)
+    assert auth.log_in(token(tmp_path)) is None, "a link is no way around the proxy"
+
+
+def test_a_change_needs_the_forms_token_our_origin_and_the_role(tmp_path: Path) -> None:
+    auth = authenticator(tmp_path)
+    person = Person("local", "admin", "c" * 64)
+    auth.check_change(request(Origin="http://localhost:4319"), person, person.csrf)
+    auth.check_change(request(), person, person.csrf)
+    for asked, given in (
+        (request(), None),
+        (request(), "d" * 64),
+        (request(Origin="http://evil.example"), person.csrf),
+        (request(Origin="null"), person.csrf),
+        (request(Sec_Fetch_Site="cross-site"), person.csrf),
+    ):
+        with pytest.raises(ForbiddenError):
+            auth.check_change(asked, person, given)
+    with pytest.raises(ForbiddenError, match="look, not change"):
+        auth.check_change(request(), Person("v", "viewer", person.csrf), person.csrf)
+
+
+def test_what_logins_rest_on_is_the_owners_alone(tmp_path: Path) -> None:
+    token(tmp_path)
+    authenticator(tmp_path)
+    assert (tmp_path / "console" / "key").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "console" / "links").stat().st_mode & 0o077 == 0
