@@ -52,7 +52,9 @@ def dead_letter(
 
     """
     key = keys.join(*source)
-    letter: dict[str, Any] = {"source": key.decode(), "reason": reason.value, "detail": detail[:MAX_DETAIL], "at": at}
+    letter: dict[str, Any] = {
+        "source": key.decode(), "reason": reason.value, "detail": detail[:MAX_DETAIL], "at": at, "record": {},
+    }  # fmt: skip
     optional = {
         "connection_id": connection_id, "client": client, "session_id": session_id,
         "record": record, "count": count, "size": size, "sha256": sha256,
