@@ -54,7 +54,7 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "Somebody else writes to the topic, or versions are mixed: only gateways should produce to it.",
     ),
     Reason.RECORDS_LOST: (
-        "Messages of the usage topic were removed, by its retention or with a disk, before any worker had counted them.",
+        "Messages of the usage topic were removed, by retention or with a disk, before a worker had counted them.",
         "Their number is in the detail. Keep workers running, and see docs/operations/recovery.md.",
     ),
     Reason.UNKNOWN_CONNECTION: (

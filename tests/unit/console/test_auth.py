@@ -76,7 +76,6 @@ def test_a_changed_cookie_is_nobody(tmp_path: Path) -> None:
         f"{payload}x.{signature}",
         f"{auth.cookie}=",
         f"{auth.cookie}=a.b.c",
-        f"{auth.cookie}=a.\udcff",
         "",
     ):
         assert auth.who(request(Cookie=forged)) is None
