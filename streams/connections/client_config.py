@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tallystream.cli.output import span_client_config as spans
 from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
+from tallystream.streams.connections import span_client_config as spans
 
 DEFAULT_HTTP = "http://127.0.0.1:4318"
 

@@ -352,7 +352,17 @@ class ConsoleApp:
         return await self.live.stream(request, lambda: self._auth.who(request) is not None)
 
 
-PROVIDER_NAMES = {"codex": "OpenAI Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
+PROVIDER_NAMES = {
+    "codex": "OpenAI Codex",
+    "claude": "Claude Code",
+    "gemini": "Gemini CLI",
+    "copilot": "GitHub Copilot CLI",
+    "vscode": "VS Code",
+    "qwen": "Qwen Code",
+    "litellm": "LiteLLM",
+    "collector": "OpenTelemetry Collector",
+    "genai": "Another program (GenAI spans)",
+}
 """What people call those that send; others go by their own name."""
 KINDS = (
     ("input_uncached", "Input"),
