@@ -7,11 +7,15 @@ an answer to the client); `message` says what is wrong and `hint` what to do abo
 TallystreamError                code, message, hint: one line for people, the same three fields for programs
 ├── RetryableError              work that failed on its surroundings: it is tried again, with a backoff
 │   ├── UnreachableError        something needed did not answer in time (exit 3)
+│   │   └── LedgerUnreachableError  agents.ledger: the database does not answer, or there is none yet
+│   ├── LedgerDamagedError      agents.ledger: SQLite says that the file is corrupt; it is made anew out of the topics
+│   ├── LedgerReplacedError     agents.ledger: the database belongs to another deployment now; begin again
 │   ├── NotLeaderError          streams.leader_election: another member leads, or may; stand by
 │   ├── TopicRecreatedError     streams.kafka: a topic was deleted and created again, or cut; read it from its beginning
 │   ├── NotDurableError         streams.gateway: neither Kafka nor the spool has the messages; the client sends again
 │   │   ├── SpoolFullError      the spool holds as many bytes as it may
 │   │   └── SpoolWriteError     SQLite could not write
+│   │       └── SpoolCorruptError  SQLite says that the file is damaged, or is not a database
 │   ├── ProducerLostError       streams.gateway: the producer was closed with messages under way
 │   ├── WriterClosingError      agents.port_sink: this sink stops; what it has not sent is sent by the next one
 │   └── WrongFileError          streams.embedded: a mirror served another file than the one that is locked
@@ -22,9 +26,15 @@ TallystreamError                code, message, hint: one line for people, the sa
 │   ├── InvalidMessageError     agents.session_cost: a message does not fit its schema; a dead letter
 │   ├── UnmappableError         agents.port_sink: a mapping gave something that is not an entity; a dead letter
 │   ├── InexactPriceError       agents.pricing: a price is not a whole number of pico-dollars
+│   ├── InexactAmountError      agents.focus: an amount has more decimals than a Parquet column holds
+│   ├── BadRequestError         tallystream.console: a parameter or a form field is not what it must be
+│   ├── ForbiddenError          tallystream.console: the person may not do this
+│   ├── NotFoundError           tallystream.console: there is no such thing
 │   ├── UsageError              the caller asked for something impossible (exit 2)
+│   │   └── QueryError          agents.ledger: a query that the database does not take
 │   ├── MismatchError           a check found a difference (exit 4)
 │   ├── UnfitError              what exists does not fit what is needed: a topic's settings, a store's format
+│   │   ├── LedgerUnfitError    agents.ledger: the database is of a newer release, or refuses what is needed
 │   │   └── CountersUnusableError  tallystream.exporter: the counters' file is damaged or cannot be written
 │   ├── WorkerCrashedError      streams.runtime.memory: where the process of a real worker would have ended
 │   ├── UnsupportedQueryError   tallystream.sandbox: a search that the stand-in for Port does not know

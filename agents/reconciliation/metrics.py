@@ -22,7 +22,7 @@ class ReconciliationMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(what: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"tallystream_reconciliation_{what}", text, labels, registry=registry)
+            return Gauge(f"tallystream_poller_reconciliation_{what}", text, labels, registry=registry)
 
         self.position = gauge("position", "Sum of the positions up to which the statements are true; 0: catching up.")
         self._days = gauge("days", "Statements of a provider's days, by state.", "provider", "state")

@@ -81,7 +81,7 @@ class SpoolCorruptError(SpoolWriteError):
     """SQLite says that the file is damaged, or is no database: the only reason for setting a spool aside."""
 
 
-class ProducerLostError(Exception):
+class ProducerLostError(RetryableError):
     """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
 
     `rejected` is Kafka's reason when it refused this very batch, and would again.

@@ -88,6 +88,8 @@ class Position(NamedTuple):
 
         """
         offset, append_ms, *generation = raw.split(b" ")
+        if len(generation) > 1:
+            raise ValueError("a position has two or three numbers")
         return cls(int(offset), int(append_ms), *map(int, generation))
 
 

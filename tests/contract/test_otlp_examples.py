@@ -87,5 +87,5 @@ def test_a_record_of_the_python_sdk() -> None:
     provider.shutdown()
     (body,) = exporter.bodies
     (pack,) = normalise_logs(body, Encoding.PROTOBUF).packs
-    assert (pack.session_id, pack.attribution) == ("s-1", {"team": "payments"})
+    assert (pack.session_id, pack.attribution) == ("s-1", {"team": "payments", "agent": "codex_exec"})
     assert (pack.events[0]["input_uncached"], pack.events[0]["occurred_at"]) == (500, AT_NS)

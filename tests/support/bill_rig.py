@@ -89,7 +89,7 @@ class BillRig:
                     TopicPartition(one.name, p) for one in sources for p in await partitions_of(self.kafka, one.name)
                 ]
                 ends = sum((await consumer.end_offsets(places)).values())
-            position = "tallystream_reconciliation_position"
+            position = "tallystream_poller_reconciliation_position"
             await until(
                 lambda: running.done() or (registry.get_sample_value(position) or 0) >= max(1, ends),
                 "the agent has judged everything that is in the topics",

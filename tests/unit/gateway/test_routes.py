@@ -28,7 +28,7 @@ def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        (f"{INGEST_PATH}copilot/{ID}/v1/logs", "provider"),
+        (f"{INGEST_PATH}nobody/{ID}/v1/logs", "provider"),
         (f"{INGEST_PATH}codex", "ingest id"),
         (f"{INGEST_PATH}codex//v1/logs", "ingest id"),
         (f"{INGEST_PATH}codex/{'x' * (MAX_ID + 1)}/v1/logs", "ingest id"),

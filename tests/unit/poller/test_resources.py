@@ -10,7 +10,7 @@ import pytest
 from tallystream.sandbox.contract import Contract
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.params import Moment, pairs
-from tallystream.streams.poller.resources import Resource, builtin, load
+from tallystream.streams.poller.resources import BUILTIN, Resource, builtin, load
 
 DAY = 86_400
 MORE = """
@@ -18,7 +18,7 @@ disable = ["/dashboard/billing/usage"]
 
 [[resources]]
 path = "/organization/costs"
-name = "costs by key"
+name = "my costs by key"
 key = "admin"
 rows = ".results"
 bucket = "1d"
@@ -56,10 +56,10 @@ def test_a_file_adds_replaces_and_leaves_out(tmp_path: Path) -> None:
     path.write_text(MORE)
     resources = {resource.name: resource for resource in load(path)}
     assert "/dashboard/billing/usage" not in resources
-    assert resources["costs by key"].path == "/organization/costs"
+    assert resources["my costs by key"].path == "/organization/costs"
     assert "/organization/costs" in resources
     assert "select" in resources["/models"].data
-    assert len(resources) == len(builtin())
+    assert len(resources) == len(builtin(*BUILTIN))
 
 
 def test_yaml_says_the_same(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_metrics_show_the_newest_complete_day() -> None:
     metrics.show(day_with_everything())
 
     def value(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(f"tallystream_reconciliation_{name}", {"provider": "openai", **labels})
+        return registry.get_sample_value(f"tallystream_poller_reconciliation_{name}", {"provider": "openai", **labels})
 
     assert value("days", state="partial") == value("days", state="provisional") == 1
     assert value("bill_usd", scope="all") == 11.25

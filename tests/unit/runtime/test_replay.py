@@ -296,7 +296,7 @@ def test_position_survives_its_row(position: Position) -> None:
     assert Position.decode(position.encode()) == position
 
 
-@pytest.mark.parametrize("raw", [b"", b"7", b"x 1", b"1 2 3"])
+@pytest.mark.parametrize("raw", [b"", b"7", b"x 1", b"1 2 3 4"])
 def test_what_is_not_a_position_says_so(raw: bytes) -> None:
     with pytest.raises(ValueError):
         Position.decode(raw)
