@@ -21,7 +21,7 @@ OURS = {name: one for name, one in COMPOSE["services"].items() if one["image"].s
 
 
 def test_every_component_is_there() -> None:
-    assert set(OURS) == {"gateway", "worker", "exporter", "poller", "sink"}
+    assert set(OURS) == {"gateway", "worker", "exporter", "ledger", "console", "poller", "sink"}
     assert set(COMPOSE["services"]) - set(OURS) == {"kafka", "prometheus", "alertmanager", "grafana"}
     assert {one["image"] for one in OURS.values()} == {f"tallystream:{__version__}"}
 

@@ -191,3 +191,6 @@ def test_the_api_keeps_to_its_openapi_document(running: Product, browser: Browse
         capture_output=True, text=True, timeout=400, check=False, env=running.environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
+    tested = re.search(r"Tested: (\d+)", done.stdout)
+    assert tested is not None
+    assert int(tested[1]) >= 13, "every operation was tried"

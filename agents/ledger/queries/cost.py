@@ -88,14 +88,15 @@ def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> 
     names = [_column(name) for name in dimensions]
     known = ["max(b.hour)", "max(b.version)", "sum(b.priced)", "sum(b.reports)", "0"]
     # Added up by numbers first, which is cheap; the names are compared for what is left.
-    inner = "t.line, t.hour" if "hour" in dimensions else "t.line"
+    inner = " GROUP BY t.line, t.hour" if "hour" in dimensions else " GROUP BY t.line" if names else ""
     hour = "t.hour" if "hour" in dimensions else "max(t.hour)"
+    line = "t.line" if names else "min(t.line)"
     sums = ", ".join(f"sum(t.{name}) AS {name}" for name in ("priced", "reports", *SUM_COUNTS, *MONEY))
     sql = (
-        f"SELECT {', '.join([*names, *known])}, {_SUMS} FROM (SELECT t.line AS line, {hour} AS hour,"
+        f"SELECT {', '.join([*names, *known])}, {_SUMS} FROM (SELECT {line} AS line, {hour} AS hour,"
         f" max(t.version) AS version, {sums} FROM hour_total t"
         + (" WHERE " + " AND ".join(where) if where else "")
-        + f" GROUP BY {inner}) b JOIN line l ON l.id = b.line"
+        + f"{inner}) b JOIN line l ON l.id = b.line"
         + (f" GROUP BY {', '.join(str(place + 1) for place in range(len(names)))}" if names else "")
     )
     yield from _read(database, sql, parameters, dimensions)
@@ -173,17 +174,18 @@ def _bucket_filter(query: Query) -> tuple[str, str, list[Any]]:
 def _unpriced(database: Database, query: Query) -> dict[tuple[str, str, str | None], int]:
     if query.session is not None:
         joins, where, parameters = _bucket_filter(query)
-        source = f"bucket b {joins}"
+        source, found = f"bucket b {joins}", [where.removeprefix(" WHERE ")]
     else:
         found, parameters = _range(query, "b.hour")
         if query.connection is not None:
             found.append("l.connection_id = ?")
             parameters.append(query.connection)
-        where = " WHERE " + " AND ".join(found) if found else ""
         source = "hour_total b JOIN line l ON l.id = b.line"
+    # Most rows have none: they are left out before anything is sorted.
+    where = " AND ".join([*found, "b.unpriced_requests > 0"])
     rows = database.rows(
-        f"SELECT l.provider, l.model, l.service_tier, sum(b.unpriced_requests) FROM {source}{where}"
-        " GROUP BY l.provider, l.model, l.service_tier HAVING sum(b.unpriced_requests) > 0",
+        f"SELECT l.provider, l.model, l.service_tier, sum(b.unpriced_requests) FROM {source} WHERE {where}"
+        " GROUP BY l.provider, l.model, l.service_tier",
         parameters,
     )
     return {(provider, model, tier): int(requests) for provider, model, tier, requests in rows}

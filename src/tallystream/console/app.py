@@ -153,7 +153,7 @@ class ConsoleApp:
     async def _revoke(self, request: web.Request) -> None:
         await self._changed(self._changes.revoke(_actor(request), request.match_info["connection_id"]))
 
-    async def _test(self, request: web.Request, asked: models.TestConnection) -> models.TestResult:
+    async def _test(self, request: web.Request, asked: models.ConnectionTest) -> models.ConnectionTestResult:
         return await self._changes.test((await self._connection(request)).provider, asked)
 
     async def _replay(self, request: web.Request, asked: models.ReplayRequest) -> models.ReplayResult:
@@ -215,7 +215,7 @@ class ConsoleApp:
         raise web.HTTPSeeOther(f"/providers/{request.match_info['connection_id']}")
 
     async def _test_page(self, request: web.Request) -> web.Response:
-        result = await self._test(request, models.TestConnection.model_validate(await self._form(request)))
+        result = await self._test(request, models.ConnectionTest.model_validate(await self._form(request)))
         values = {"page": await self._connection(request), "asked": {}, "tested": result}
         return self._render(request, "provider.html", values)
 
@@ -308,8 +308,8 @@ class ConsoleApp:
             (Operation("POST", f"{api}/connections/{{connection_id}}/revoke", "Refuse it from now on.", None, 204,
                        path_params=ident, problems=known), self._api_change(None, self._revoke, 204)),
             (Operation("POST", f"{api}/connections/{{connection_id}}/test", "Try its secret at the gateway.",
-                       models.TestResult, body=models.TestConnection, path_params=ident, problems=known),
-             self._api_change(models.TestConnection, self._test, 200)),
+                       models.ConnectionTestResult, body=models.ConnectionTest, path_params=ident, problems=known),
+             self._api_change(models.ConnectionTest, self._test, 200)),
             (Operation("GET", f"{api}/deadletters", "What did not count, and why.", models.DeadLetterPage,
                        params=params.DeadLetterParams, table=True), self._api(self._dead_letters)),
             (Operation("POST", f"{api}/deadletters/replay", "Send dead letters again that would be counted now.",
@@ -352,7 +352,17 @@ class ConsoleApp:
         return await self.live.stream(request, lambda: self._auth.who(request) is not None)
 
 
-PROVIDER_NAMES = {"codex": "OpenAI Codex", "claude": "Claude Code", "gemini": "Gemini CLI"}
+PROVIDER_NAMES = {
+    "codex": "OpenAI Codex",
+    "claude": "Claude Code",
+    "gemini": "Gemini CLI",
+    "copilot": "GitHub Copilot CLI",
+    "vscode": "VS Code",
+    "qwen": "Qwen Code",
+    "litellm": "LiteLLM",
+    "collector": "OpenTelemetry Collector",
+    "genai": "Another program (GenAI spans)",
+}
 """What people call those that send; others go by their own name."""
 KINDS = (
     ("input_uncached", "Input"),

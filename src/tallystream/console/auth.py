@@ -103,14 +103,14 @@ class Authenticator:
             raise ForbiddenError("this request comes from another site", "use the console's own pages")
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise ForbiddenError("this request comes from another site", "use the console's own pages")
-        if given is None or not hmac.compare_digest(given.encode(), person.csrf.encode()):
+        if given is None or not _equal(given, person.csrf):
             raise ForbiddenError("the form is not (any more) one of this login", "load the page again")
         if not person.may_change:
             raise ForbiddenError(f"{person.name} may look, not change", "ask an administrator")
 
     def _by_cookie(self, value: str) -> Person | None:
         payload, _, signature = value.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign("login", payload).encode()):
+        if not _equal(signature, self._sign("login", payload)):
             return None
         _, until, _ = payload.split(".")
         if float(until) < time.time() or payload in self._ended:
@@ -135,3 +135,8 @@ class Authenticator:
 
     def _sign(self, what: str, text: str) -> str:
         return hmac.new(self._key, f"{what}\n{text}".encode(errors="surrogateescape"), sha256).hexdigest()
+
+
+def _equal(given: str, right: str) -> bool:
+    """Compare in constant time. What comes in a header may hold bytes that are not UTF-8, as surrogates."""
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), right.encode())

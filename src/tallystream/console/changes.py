@@ -93,7 +93,7 @@ class Changes:
         async with self._audited(actor, "connection.revoke", connection_id, {}):
             await self._registry.revoke(connection_id)
 
-    async def test(self, provider: str, asked: models.TestConnection) -> models.TestResult:
+    async def test(self, provider: str, asked: models.ConnectionTest) -> models.ConnectionTestResult:
         """Send an empty request the way a client would; changes nothing."""
         at = Endpoints(self._config.endpoint_url, None, provider, asked.ingest_id, asked.bearer)
         try:
@@ -103,10 +103,12 @@ class Changes:
                     at.url("logs"), data=b'{"resourceLogs":[]}', headers=headers, allow_redirects=False
                 ) as response:
                     body = (await response.content.read(2000)).decode(errors="replace")
-                    return models.TestResult(ok=response.status == 200, status=response.status, message=_said(body))
+                    return models.ConnectionTestResult(
+                        ok=response.status == 200, status=response.status, message=_said(body)
+                    )
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             why = f"the gateway at {self._config.endpoint_url} does not answer: {type(exc).__name__}"
-            return models.TestResult(ok=False, status=0, message=why)
+            return models.ConnectionTestResult(ok=False, status=0, message=why)
 
     async def replay(self, actor: Actor, found: Sequence[DeadLetter]) -> models.ReplayResult:
         """Send dead letters back to the usage topic, those that would be counted now."""

@@ -258,7 +258,7 @@ class IssuedConnection(BaseModel):
     paste_into: str
 
 
-class TestResult(BaseModel):
+class ConnectionTestResult(BaseModel):
     """What a gateway said to an empty request under a connection's secret."""
 
     ok: bool
@@ -266,13 +266,14 @@ class TestResult(BaseModel):
     message: str
 
 
-class TestConnection(BaseModel):
+class ConnectionTest(BaseModel):
     """The secret to test; it is kept nowhere, so it must be given."""
 
     model_config = ConfigDict(extra="forbid")
 
     ingest_id: str = Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
-    bearer: str | None = Field(default=None, max_length=200)
+    bearer: str | None = Field(default=None, max_length=200, pattern=r"^[\x21-\x7e]+$")
+    """Becomes a part of a header, so it has no spaces or control characters."""
 
 
 class ReasonCount(BaseModel):

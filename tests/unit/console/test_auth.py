@@ -12,11 +12,13 @@ from unittest.mock import Mock
 import pytest
 import time_machine
 from aiohttp.test_utils import make_mocked_request
+from pydantic import ValidationError
 
 from tallystream.console import links
 from tallystream.console.auth import Authenticator, Person
 from tallystream.console.config import AuthConfig
 from tallystream.console.errors import ForbiddenError
+from tallystream.console.models import ConnectionTest
 
 
 def request(remote: str = "127.0.0.1", method: str = "GET", **headers: str) -> Any:
@@ -69,8 +71,15 @@ def test_a_changed_cookie_is_nobody(tmp_path: Path) -> None:
     auth = authenticator(tmp_path)
     cookie = logged_in(auth, tmp_path)
     payload, _, signature = cookie.rpartition(".")
-    for forged in (f"{payload}.{'0' * 64}", f"{payload}x.{signature}", f"{auth.cookie}=", f"{auth.cookie}=a.b.c", ""):
+    for forged in (
+        f"{payload}.{'0' * 64}",
+        f"{payload}x.{signature}",
+        f"{auth.cookie}=",
+        f"{auth.cookie}=a.b.c",
+        "",
+    ):
         assert auth.who(request(Cookie=forged)) is None
+    assert auth._by_cookie("a.\udcff") is None, "bytes of a header that are not UTF-8"
     other = authenticator(tmp_path / "elsewhere")
     assert other.who(request(Cookie=cookie)) is None
 
@@ -109,6 +118,7 @@ def test_a_change_needs_the_forms_token_our_origin_and_the_role(tmp_path: Path) 
     for asked, given in (
         (request(), None),
         (request(), "d" * 64),
+        (request(), "\udcff"),
         (request(Origin="http://evil.example"), person.csrf),
         (request(Origin="null"), person.csrf),
         (request(Sec_Fetch_Site="cross-site"), person.csrf),
@@ -124,3 +134,9 @@ def test_what_logins_rest_on_is_the_owners_alone(tmp_path: Path) -> None:
     authenticator(tmp_path)
     assert (tmp_path / "console" / "key").stat().st_mode & 0o077 == 0
     assert (tmp_path / "console" / "links").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("bearer", ["a b", "a\r\nHost: x", "\x00", "ü", ""])
+def test_a_bearer_secret_cannot_break_out_of_its_header(bearer: str) -> None:
+    with pytest.raises(ValidationError):
+        ConnectionTest(ingest_id="x" * 16, bearer=bearer)
