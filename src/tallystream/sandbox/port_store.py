@@ -97,7 +97,7 @@ class Store:
         # The document lets a PATCH leave out what every property of a blueprint must have in the end.
         for name, rule in changed.get("schema", {}).get("properties", {}).items():
             if not isinstance(rule.get("type"), str):
-                raise ChangeRefusedError(422, "invalid_request", f"schema/properties/{name}: \"type\" is required")
+                raise ChangeRefusedError(422, "invalid_request", f'schema/properties/{name}: "type" is required')
         made = {name: have.definition[name] for name in ("createdAt", "createdBy")}
         if changed["identifier"] != identifier:
             if changed["identifier"] in self._blueprints:
