@@ -111,9 +111,8 @@ class Days:
 
     def passed(self, key: bytes, offset: int) -> None:
         """Note that a record of the day its key names was read, also when this version of ours cannot read it."""
-        parts = keys.split(key)
-        if len(parts) == 3 and parts[2] != CURRENT:
-            self._pass(parts[2][:10], offset)
+        if (named := _bucket_of(key)) is not None:
+            self._pass(named[1], offset)
 
     def record(self, key: bytes, offset: int, record: OpenAIRecord) -> None:
         """Take in a record; one that was polled before the one known changes nothing.
@@ -141,11 +140,10 @@ class Days:
 
     def unreadable(self, key: bytes, why: str) -> None:
         """Take in a record that this version cannot read: its day keeps what it had of the resource its key names."""
-        parts = keys.split(key)
-        if len(parts) == 3 and parts[2] != CURRENT and concerns(parts[0]):
-            day = parts[2][:10]
+        if (named := _bucket_of(key)) is not None and concerns(named[0]):
+            resource, day = named
             self._records.setdefault(day, {})
-            self._problems[key] = UnusableRecord(key, parts[0], day, _UNKNOWN, why)
+            self._problems[key] = UnusableRecord(key, resource, day, _UNKNOWN, why)
             self._changed.add(day)
 
     @property
@@ -224,7 +222,7 @@ class Days:
         unheard = {problem.resource for problem in self._problems.values() if problem.day == day} - spoken
         self._held.discard(day)
         if spoken & MODEL_USAGE or unheard & MODEL_USAGE:
-            newest = max(polled for _, polled in self._asked.values())
+            newest = max((polled for _, polled in self._asked.values()), default=_UNKNOWN)
             wanted = {COMPLETIONS} | {
                 resource
                 for resource, (first, polled) in self._asked.items()
@@ -234,3 +232,14 @@ class Days:
                 self._held.add(day)
                 unheard |= MODEL_USAGE
         return unheard
+
+
+def _bucket_of(key: bytes) -> tuple[str, str] | None:
+    """Return the resource and the day that a record's key names; None for the key of a resource without time and for
+    what is no record's key, which may be any bytes.
+    """
+    try:
+        resource, _, bucket = keys.split(key)
+    except ValueError:
+        return None
+    return None if bucket == CURRENT else (resource, bucket[:10])
