@@ -94,6 +94,9 @@ class OpenAIDays:
                     # They are of records that were there by now: read up to there before they are judged.
                     await tail.renew()
                 looked = boottime()
+                if not tail.behind and days.missing_records:
+                    # Compaction may have removed them while we read, in favour of records behind the end we knew.
+                    await tail.renew()
                 if tail.behind:
                     continue
                 if changed := days.take():

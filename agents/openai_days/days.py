@@ -8,6 +8,11 @@ topics comes to the same version.
 
 Only who has just read everything from the beginning may conclude that. Anybody else may be the one who is wrong, for
 having read on in the new topic where the old one was left: that raises TopicRecreatedError.
+
+Nor may the reader have been overtaken by compaction: the record that a row was made of may be removed before it is read,
+in favour of one behind the end that the reader was told. When `missing_records` says so, the end is asked for again.
+Compaction never removes the newest record of a key, so whoever stands at an end asked for just now has read that one:
+if its offset is lower than the row's version, the topic is another one.
 """
 
 from __future__ import annotations
@@ -156,9 +161,21 @@ class Days:
         """Return the days that keep what they had because not all resources that say them have answered."""
         return set(self._held)
 
+    @property
+    def missing_records(self) -> bool:
+        """Tell whether a row was published for a newer record of its day than any that was read, so that `take` may
+        conclude that the topic was made anew: it must have been read up to an end that was asked for after that.
+        """
+        return self._fresh and any(
+            self._versions[key][1] > self._offsets.get(day, -1)
+            for day in self._records
+            for key in self._places.get(day, ())
+            if key in self._versions
+        )
+
     def take(self) -> list[tuple[bytes, bytes]]:
         """Return the rows that changed since the last time; both topics must have been read at least up to the ends
-        they had after the last row was taken in.
+        they had after the last row was taken in, and after the last look at `missing_records` if there are any.
 
         A row of which nothing is said any more is published empty: readers keep the newest version of a key, and a
         removed one would leave them with the old. Days without any record stay as they are.
