@@ -94,7 +94,8 @@ class HourSums:
     def again(self, public_keys: Collection[bytes]) -> None:
         """Have these partials, keys as in the topic, emitted with the next group."""
         for public_key in public_keys:
-            self._partial(_from_public(public_key))
+            if (key := hour_key_of(self._p, public_key)) is not None:
+                self._partial(key)
 
     def take(self) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         """Return the changed partials: as (key, `schemas.rows.HourCost`) for readers, and as rows for the store."""
@@ -127,11 +128,10 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
     return hours.take()[1]
 
 
-def stored_row(p: int, key: bytes, read: Read) -> bytes | None:
-    """Return the public row of the partial with this public key as the store has it; None when it has none."""
-    hour_key = _from_public(key)
-    raw = read(store_key(hour_key))
-    return None if raw is None else to_row(p, hour_key, Partial.load(raw))
+def stored_row(p: int, key: HourKey, read: Read) -> bytes | None:
+    """Return the public row of a partial as the store has it; None when it has none."""
+    raw = read(store_key(key))
+    return None if raw is None else to_row(p, key, Partial.load(raw))
 
 
 def store_key(key: HourKey) -> bytes:
@@ -145,9 +145,14 @@ def public_key(p: int, key: HourKey) -> bytes:
     return keys.join(str(p), connection, hour, model, team)
 
 
-def _from_public(key: bytes) -> HourKey:
-    _, connection, hour, model, team = keys.split(key)
-    return connection, model, team, hour
+def hour_key_of(p: int, key: bytes) -> HourKey | None:
+    """Return which partial a key in the topic is of; None when it is of none of this partition's: it may be any bytes."""
+    try:
+        _, connection, hour, model, team = keys.split(key)
+    except ValueError:
+        return None
+    found = connection, model, team, hour
+    return found if public_key(p, found) == key else None
 
 
 def to_row(p: int, key: HourKey, partial: Partial) -> bytes:

@@ -232,6 +232,44 @@ def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
     assert not partition.fold_of.is_closed(b"codex|s|2026-11-21T13:00:00Z", b"2026-11-21T13:00:00Z")
 
 
+@pytest.mark.parametrize(
+    "key",
+    [b"", b"poison", b"\xff", b"||||", b"0|a|\xff|c|d", b"1|codex-7f3a|2026-11-21T14:00:00Z|gpt-5|platform", b"a|b|i0|c"],
+    ids=repr,
+)
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_row_whose_key_is_none_of_ours_hides_nothing(key: bytes, closing: bool) -> None:
+    """Anybody may write to a topic: an owner that looks at what others wrote must not end of it."""
+    fold_of = session_cost()
+    one = Stepped(0, fold_of)
+    one.fold(messages_of(5, 3)[0])
+    one.commit()
+    one.recover(Watermark(fold_of.watermark(NOW_MS), 0) if closing else None)
+    for topic in (TOPICS.session_hour_rows.name, TOPICS.hour_rows.name):
+        assert fold_of.is_current(one.partition, topic, key, b"\xffgarbage")
+        fold_of.rewrite(one.partition, topic, {key})
+    assert one.partition.dirty == {}
+    one.commit()
+
+
+def test_a_row_of_ours_that_is_another_is_written_again() -> None:
+    fold_of = session_cost()
+    one = Stepped(0, fold_of)
+    one.fold(messages_of(5, 3)[0])
+    one.commit()
+    for topic, rows in one.published.items():
+        for key, row in list(rows.items()):
+            assert fold_of.is_current(one.partition, topic, key, orjson.dumps(row))
+            assert not fold_of.is_current(one.partition, topic, key, b"{}")
+            rows[key] = {**row, "version": [-1, 0]}
+            fold_of.rewrite(one.partition, topic, {key})
+    before = {topic: dict(rows) for topic, rows in one.published.items()}
+    one.commit()
+    for topic, rows in one.published.items():
+        assert rows.keys() == before[topic].keys()
+        assert all(fold_of.is_current(one.partition, topic, key, orjson.dumps(row)) for key, row in rows.items())
+
+
 def test_metrics_name_what_happened_and_stay_bounded() -> None:
     registry = CollectorRegistry()
     one = session_cost(registry=registry)
