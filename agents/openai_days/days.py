@@ -9,10 +9,10 @@ topics comes to the same version.
 Only who has just read everything from the beginning may conclude that. Anybody else may be the one who is wrong, for
 having read on in the new topic where the old one was left: that raises TopicRecreatedError.
 
-Nor may the reader have been overtaken by compaction: the record that a row was made of may be removed before it is read,
-in favour of one behind the end that the reader was told. When `missing_records` says so, the end is asked for again.
-Compaction never removes the newest record of a key, so whoever stands at an end asked for just now has read that one:
-if its offset is lower than the row's version, the topic is another one.
+Nor may the reader have been overtaken by compaction: the record that a row was made of may be removed before it is
+read, in favour of one behind the end that the reader was told. When `missing_records` says so, the end is asked for
+again. Compaction never removes the newest record of a key, so whoever stands at an end asked for just now has read that
+one: if its offset is lower than the row's version, the topic is another one.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def public_key(p: int, key: HourKey) -> bytes:
 
 
 def hour_key_of(p: int, key: bytes) -> HourKey | None:
-    """Return which partial a key in the topic is of; None when it is of none of this partition's: it may be any bytes."""
+    """Return which partial a key in the topic, which may be any bytes, is of; None: of none of this partition's."""
     try:
         _, connection, hour, model, team = keys.split(key)
     except ValueError:

@@ -234,7 +234,15 @@ def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [b"", b"poison", b"\xff", b"||||", b"0|a|\xff|c|d", b"1|codex-7f3a|2026-11-21T14:00:00Z|gpt-5|platform", b"a|b|i0|c"],
+    [
+        b"",
+        b"poison",
+        b"\xff",
+        b"||||",
+        b"0|a|\xff|c|d",
+        b"1|codex-7f3a|2026-11-21T14:00:00Z|gpt-5|platform",
+        b"a|b|i0|c",
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("closing", [False, True])
