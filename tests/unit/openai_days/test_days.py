@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -301,6 +301,15 @@ def test_no_key_of_an_unreadable_record_raises_anything(found: list[bytes]) -> N
         days.passed(key, offset)
         days.unreadable(key, "not JSON")
     assert days.take() == []
+
+
+def test_a_poll_at_a_time_that_utc_cannot_say_is_a_problem_of_its_record_alone() -> None:
+    at = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
+    one = record(COSTS, [cost("1", "gpt-5, input")]).model_copy(update={"polled_at": at})
+    days = Days()
+    days.record(one.key, 0, one)
+    assert days.take() == []
+    assert [problem.resource for problem in days.problems] == [COSTS]
 
 
 @pytest.mark.parametrize("resource", [COSTS, DASHBOARD, COMPLETIONS, LEGACY])
