@@ -287,7 +287,7 @@ class SessionCost(Fold):
             if hour_key is None or (partition.watermark is not None and hour_key[3].encode() < partition.watermark):
                 return True
             wanted = hours.stored_row(partition.number, hour_key, partition.stored)
-            return wanted is None or row == wanted
+            return wanted is None or hours.holds(row, wanted)
         if not state_rows.is_head(key) or (
             partition.watermark is not None and self.is_closed(key, partition.watermark)
         ):

@@ -278,6 +278,31 @@ def test_a_row_of_ours_that_is_another_is_written_again() -> None:
         assert all(fold_of.is_current(one.partition, topic, key, orjson.dumps(row)) for key, row in rows.items())
 
 
+def test_of_two_owners_with_one_partial_in_two_versions_the_higher_one_stays() -> None:
+    """One has folded a duplicate, by which no sum changed; the other has recovered the row that came of it."""
+    message = messages_of(5, 1)[0][0]
+    folded, recovered = Stepped(0, session_cost()), Stepped(0, session_cost())
+    for offset in (0, 1):
+        folded.fold([Message(offset, message.value, message.key)])
+        folded.commit()
+    heads = [(key, row) for key, row in folded.partition.rows(folded.fold_of.is_closed) if is_head(key)]
+    recovered.store.write(0, [*heads, *recovered.derived(heads)], 1)
+    recovered.recover()
+    topic = TOPICS.hour_rows.name
+    (key, low), *_ = folded.hours.items()
+    high = {**low, "version": [0, 1]}
+    assert low["version"] == [0, 0]
+
+    def is_current(owner: Stepped, row: object) -> bool:
+        value = row if isinstance(row, bytes) else orjson.dumps(row)
+        return owner.fold_of.is_current(owner.partition, topic, key, value)
+
+    assert [is_current(recovered, row) for row in (low, high)] == [False, True]
+    assert [is_current(folded, row) for row in (low, high)] == [True, True]
+    for wrong in ({**high, "requests": 9}, [high], {"version": [0, 1]}, b'"version":[0,1]} is no JSON'):
+        assert not is_current(folded, wrong)
+
+
 def test_metrics_name_what_happened_and_stay_bounded() -> None:
     registry = CollectorRegistry()
     one = session_cost(registry=registry)
