@@ -337,7 +337,9 @@ class Table:
     def _order(self, item: tuple[tuple[Any, ...], CostSums]) -> tuple[Any, ...]:
         key, sums = item
         hour = key[self.dimensions.index("hour")] if "hour" in self.dimensions else ""
-        return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], *(part or "" for part in key)
+        # What is absent comes before what is empty, so that the order is total.
+        names = tuple((part is not None, part or "") for part in key)
+        return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], names
 
 
 _Part = tuple[tuple[Any, ...], tuple[int, ...], int | None, int | None]

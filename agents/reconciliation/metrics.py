@@ -25,7 +25,7 @@ class ReconciliationMetrics:
             return Gauge(f"tallystream_poller_reconciliation_{what}", text, labels, registry=registry)
 
         self.position = gauge("position", "Sum of the positions up to which the statements are true; 0: catching up.")
-        self._days = gauge("days", "Statements of a provider's days, by state.", "provider", "state")
+        self._days = gauge("statements", "Statements of a provider's days, by state.", "provider", "state")
         self._newest = gauge(
             "newest_day_timestamp_seconds", "Start of the newest day with a complete bill.", "provider", "scope"
         )

@@ -244,6 +244,8 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bo
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
         if missing:
+            # A wrong setting is refused before anything is created with it.
+            await _described(admin, tuple(spec for spec in specs if spec.name in existing), set())
             auto = 0 if all(spec.replication for spec in missing) else await _replicas(admin)
             replicas = {spec.name: spec.replication or auto for spec in missing}
             response = await admin.create_topics(

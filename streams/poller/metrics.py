@@ -78,7 +78,7 @@ class PollerMetrics:
             "Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning.",
         )
         self.days_held = gauge(
-            "tallystream_poller_held_days",
+            "tallystream_poller_held_bills",
             "Days that keep what they had: `invalid`, an answer has an amount that cannot be added up, see the dead"
             " letters; `incomplete`, not all usage resources that say the day have answered.",
             "reason",

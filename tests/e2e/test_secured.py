@@ -7,6 +7,7 @@ given and for the content that its clients sent.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import socket
@@ -83,7 +84,9 @@ def sockets(pid: int) -> Iterator[str]:
             if fields[3] == LISTENING and f"socket:[{fields[9]}]" in own:
                 words = bytes.fromhex(fields[1].partition(":")[0])
                 packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
-                yield socket.inet_ntop(family, packed)
+                address = ipaddress.ip_address(socket.inet_ntop(family, packed))
+                # gRPC listens on IPv4 with an IPv6 socket.
+                yield str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def written(*places: Path) -> Iterator[tuple[Path, bytes]]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
 from tests.support.counting import ROW, Names, WorkerConfig
 from tests.support.waiting import PATIENCE, until
 
@@ -295,7 +296,10 @@ class Rig:
         admin = AIOKafkaAdminClient(**self.kafka.client())
         await admin.start()
         try:
-            offsets = await admin.list_consumer_group_offsets(self.names.group)
+            try:
+                offsets = await admin.list_consumer_group_offsets(self.names.group)
+            except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+                return {}  # a broker that has just created its topic of offsets
             return {tp.partition: at.offset for tp, at in offsets.items() if at.offset >= 0}
         finally:
             await admin.close()

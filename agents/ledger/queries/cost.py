@@ -218,7 +218,7 @@ def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Pa
             "SELECT s.connection_id, k.client, s.session_id, k.model, k.service_tier, m.last_hour, m.version,"
             f" {_MODEL_SUMS} FROM session_model m JOIN session s ON s.id = m.session JOIN kind k ON k.id = m.kind"
             " ORDER BY m.cost_hi DESC{nulls_last}, m.cost_lo DESC{nulls_last}, m.total_tokens DESC, s.connection_id,"
-            " k.client, s.session_id, k.model, coalesce(k.service_tier, '')"
+            " k.client, s.session_id, k.model, k.service_tier IS NOT NULL, k.service_tier"
             " LIMIT ?",
             (limit,),
         )

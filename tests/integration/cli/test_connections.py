@@ -70,7 +70,7 @@ def test_without_a_known_gateway_the_urls_say_where_and_a_warning_why(cli: Cli) 
 @pytest.mark.parametrize(
     ("args", "word"),
     [
-        (("copilot",), "codex, claude, gemini"),
+        (("nobody",), "codex, claude, gemini"),
         (("codex", "--id", "too-short"), "16 to 64"),
         (("codex", "--id", "x" * 65), "16 to 64"),
         (("codex", "--id", "slashes/are/not/allowed"), "16 to 64"),

@@ -134,9 +134,9 @@ def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(ex
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (("models",), 2, "no path"),
-        (("/models", "--param", "limit"), 2, "no parameter"),
-        (("/models", "--param", "limit=1d"), 2, "no JQ expression"),
+        (("models",), 2, "is not a valid path"),
+        (("/models", "--param", "limit"), 2, "is not a valid parameter"),
+        (("/models", "--param", "limit=1d"), 2, "is not a JQ expression"),
         (("/models", "--data", ".object"), 2, "no objects"),
         (("/models", "--key", "root"), 2, "kind of key"),
         (("/nope",), 1, "404"),

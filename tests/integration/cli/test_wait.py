@@ -37,7 +37,7 @@ async def commit(kafka: KafkaSettings, topics: Topics, offsets: dict[int, int]) 
 
 async def usage(kafka: KafkaSettings, topics: Topics) -> None:
     """Three messages on partition 0, one on 1, none on 2."""
-    await ensure(kafka, (topics.usage, topics.session_hour_rows))
+    await ensure(kafka, (topics.usage, topics.calls, topics.session_hour_rows))
     await produce(kafka, topics.usage.name, [(b"k", b"v", partition) for partition in (0, 0, 0, 1)])
 
 
@@ -137,7 +137,7 @@ async def test_everything_on_its_way_is_waited_for(kafka: KafkaSettings, topics:
 async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
     kafka: KafkaSettings, topics: Topics, watch: Watch
 ) -> None:
-    await ensure(kafka, (topics.usage, topics.session_hour_rows))
+    await ensure(kafka, (topics.usage, topics.calls, topics.session_hour_rows))
     urls = {"gateway": "http://127.0.0.1:9"}
     waiting = asyncio.create_task(catch_up(kafka, topics, lambda: Places(dict(urls)), seconds=60, show=watch.note))
     await watch.until("does not answer")

@@ -166,11 +166,11 @@ async def test_a_partition_count_that_was_raised_is_spooled_and_not_refused(
     config = config_of(own.kafka, own.prefix, tmp_path)
     await met(config)
     async with opened(AIOKafkaAdminClient(**own.kafka.client())) as admin:
-        await admin.create_partitions({own.topics.usage.name: NewPartitions(13)})
+        await admin.create_partitions({topic.name: NewPartitions(13) for topic in (own.topics.usage, own.topics.calls)})
     async with running(config) as gateway:
         assert (await post(http, gateway, body(1))).status == 200
         assert gateway.ready().ok
-        assert "13 partitions" in gateway.ready().why
+        assert "has 13 partitions" in gateway.ready().why
         assert gateway.spool.level.rows == 1
     mended = replace(config, topics=Topics(own.prefix, 13))
     async with running(mended) as gateway:

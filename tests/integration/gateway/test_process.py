@@ -219,6 +219,7 @@ def test_what_cannot_be_is_said_in_one_line(own: Deployment, tmp_path: Path) -> 
     named = {"TALLYSTREAM_USER_NAMES": "true", "TALLYSTREAM_PREFIX": own.prefix}
     wrong = run(*where, "--port", "0", TALLYSTREAM_PARTITIONS="3", **named)
     assert (wrong.returncode, "has 12 partitions, we need 3" in wrong.stderr) == (1, True)
+    # What was refused has created nothing: with the right setting the same topics are fine.
     taken = run(*where, "--port", own.kafka.bootstrap.rpartition(":")[2], **named)
     assert (taken.returncode, "cannot listen" in taken.stderr) == (2, True)
     for failed in (without_key, wrong, taken):

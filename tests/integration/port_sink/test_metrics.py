@@ -26,8 +26,21 @@ BULK = "coding_agent_session/entities/bulk"
 ELSEWHERE = {
     "tallystream_poller_records_repaired": "a replaced poller must write late: test_polls.py",
     "tallystream_poller_polls_discarded": "a poller must be replaced in mid-poll: test_election.py",
+    "tallystream_poller_reconciliation_book_price_ratio": "needs priced rows of ours as well: unit/reconciliation",
+    "tallystream_poller_reconciliation_coverage_ratio": "needs priced rows of ours as well: unit/reconciliation",
+    "tallystream_sink_unmatched_kinds": "a mapping must never match, and this one does: test_once.py",
 }
 """What cannot happen in one deployment without stopping processes, and where it does."""
+UNMADE = """
+  - kind: /organization/costs
+    selector:
+      query: 'true'
+    port:
+      entity:
+        mappings:
+          identifier: .line_item
+          blueprint: '"nobody_made_this"'
+"""
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -89,7 +102,10 @@ def resources(directory: Path) -> Path:
 
 
 def mapping(directory: Path) -> Path:
-    """Port refuses a text where the blueprint wants a number, and JQ fails where a number meets a text."""
+    """Port refuses a text where the blueprint wants a number, and JQ fails where a number meets a text.
+
+    One more kind names a blueprint that nobody has made.
+    """
     path = directory / "mapping.yaml"
     path.write_text(
         default_text()
@@ -99,6 +115,7 @@ def mapping(directory: Path) -> Path:
             1,
         )
         .replace("title: .session_id\n", 'title: (if .session_id == "worse" then 1 + "a" else .session_id end)\n', 1)
+        + UNMADE
     )  # fmt: skip
     return path
 

@@ -28,12 +28,14 @@ from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.poll_run import PollResult
-from tallystream.streams.poller.resources import load
+from tallystream.streams.poller.resources import builtin
 from tallystream.streams.poller.service import Poller
 
 pytestmark = pytest.mark.kafka
 ASKS = {"completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions"}
 DAYS = 3
+RESOURCES = [resource for resource in builtin() if resource.key != "anthropic"]
+"""What a deployment with a key of OpenAI alone polls."""
 
 
 async def poll(one: Rig) -> PollResult:
@@ -44,7 +46,7 @@ async def poll(one: Rig) -> PollResult:
         topics=one.topics,
         resources=tuple(
             resource.model_copy(update={"lookback": days, "restated_for": min(days, resource.restated_for)})
-            for resource in load(None)
+            for resource in RESOURCES
         ),
         tokens=ApiKeys({"api": ApiKey("sk-sandbox-key")}),
         client=OpenAIClientConfig(base_url=f"{one.sandbox.url}/openai/v1", attempts=1),
@@ -144,7 +146,7 @@ async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one
                 # a day that OpenAI does not answer changes nothing, deletes nothing, zeroes nothing
                 writes = one.sandbox.store.writes
                 one.sandbox.faults.add(Fault(match="^/openai", kind="status", status=500))
-                assert len((await poll(one)).failures) == len(load(None))
+                assert len((await poll(one)).failures) == len(RESOURCES)
                 one.sandbox.faults.clear()
                 assert one.sandbox.store.writes == writes
                 assert not wrong()

@@ -117,7 +117,7 @@ async def test_a_damaged_store_is_rebuilt(rig: Rig) -> None:
         worker = rig.start()
         await rig.send(producer, 500)
     await rig.caught_up()
-    assert "rebuilding it from the changelog" in worker.said()
+    assert "damaged_store_rebuilt_from_changelog" in worker.said()
     await rig.verify()
 
 

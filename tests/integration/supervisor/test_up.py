@@ -50,7 +50,9 @@ def test_up_keeps_the_whole_running_and_down_ends_it(tmp_path: Path) -> None:
     try:
         product.up()
         run = product.run_file()
-        assert [component["name"] for component in run["components"]] == ["kafka", "gateway", "worker", "exporter"]
+        assert [component["name"] for component in run["components"]] == [
+            "kafka", "gateway", "worker", "exporter", "ledger", "console"
+        ]  # fmt: skip
         assert run["http"] == f"http://127.0.0.1:{product.port}"
         assert Path(f"/proc/{product.pid('kafka')}/exe").resolve().name == "java"
         # The file comes first, then the answer: only the gateway looks, and it looks when it is asked.

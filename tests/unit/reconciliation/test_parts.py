@@ -146,10 +146,11 @@ def test_metrics_show_the_newest_complete_day() -> None:
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(f"tallystream_poller_reconciliation_{name}", {"provider": "openai", **labels})
 
-    assert value("days", state="partial") == value("days", state="provisional") == 1
+    assert value("statements", state="partial") == value("statements", state="provisional") == 1
     assert value("bill_usd", scope="all") == 11.25
     assert value("cause_usd", scope="all", cause="unseen") == 1
     assert value("coverage_ratio", scope="all") == 0.9
     assert value("residual_ratio", scope="all") == 1 / 11.25
+    assert value("book_price_ratio", scope="all") is not None
     metrics.show([])
     assert value("bill_usd", scope="all") is None, "what is not said any more is not shown either"
