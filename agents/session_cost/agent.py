@@ -280,14 +280,19 @@ class SessionCost(Fold):
         )
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
-        """Tell whether a public row is the one in the store; of an hour that is closed, any row is."""
+        """Tell whether a public row is the one in the store; of an hour that is closed, any row is.
+
+        So is any row whose key is none that this worker would write: there is nothing to write again.
+        """
         if topic == self._topics.hour_rows.name:
-            hour = key.split(b"|")[2]
-            if partition.watermark is not None and hour < partition.watermark:
+            hour_key = hours.hour_key_of(partition.number, key)
+            if hour_key is None or (partition.watermark is not None and hour_key[3].encode() < partition.watermark):
                 return True
-            wanted = hours.stored_row(partition.number, key, partition.stored)
-            return wanted is None or row == wanted
-        if partition.watermark is not None and self.is_closed(key, partition.watermark):
+            wanted = hours.stored_row(partition.number, hour_key, partition.stored)
+            return wanted is None or hours.holds(row, wanted)
+        if not state_rows.is_head(key) or (
+            partition.watermark is not None and self.is_closed(key, partition.watermark)
+        ):
             return True
         raw = partition.stored(key)
         return raw is None or row == state_rows.public_row(key, raw, partition.stored)
