@@ -11,11 +11,11 @@ from tests.chaos.oracle import letters_law
 
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
-from tallystream.simulator import FleetConfig, Request, Response, Session
-from tallystream.simulator.model import Transport
+from tallystream.simulator import FleetConfig, Request, Response, SimulatedSession
+from tallystream.simulator.model import OtlpTransport
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-SESSION = Session("codex", "openai", "s-1", None, ())
+SESSION = SimulatedSession("codex", "openai", "s-1", None, ())
 POISON = {"usage|0|7|0"}
 
 
@@ -48,7 +48,7 @@ def truth(*answers: int | None) -> Watched:
     """A fleet each of whose requests had one response in it."""
     found = Watched(FleetConfig(agents=1, requests=100, seed=1, start_ns=int(NOW.timestamp()) * 10**9))
     for n, status in enumerate(answers):
-        request = Request(0, 0, "logs", b"", "", Transport("", chunked=False), False, 1, (response(n),))
+        request = Request(0, 0, "logs", b"", "", OtlpTransport("", chunked=False), False, 1, (response(n),))
         found.begin(request)
         found.end(request, status)
     return found

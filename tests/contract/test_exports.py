@@ -31,7 +31,7 @@ PACKAGES = dict(packages())
 @cache
 def imported() -> dict[str, set[str]]:
     """Return which names the product's other files, tests, benchmarks and examples import, by module."""
-    names = defaultdict(set)
+    names: dict[str, set[str]] = defaultdict(set)
     for folder in (*LAYERS, "tests", "benchmarks", "examples", "deploy"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
