@@ -170,6 +170,14 @@ def test_a_dead_letter_can_be_built_of_anything_and_read(
     assert set(letter.record) == {name.encode(errors="replace").decode() for name in record or {}}
 
 
+@pytest.mark.parametrize("record", [None, {}, orjson.Fragment(b'{"a":1}')])
+def test_a_detail_that_is_not_utf_8_does_not_change_the_record(record: dict[str, Any] | orjson.Fragment | None) -> None:
+    _, value = dead_letter(("usage", "0"), Reason.UNDECODABLE, "half an emoji: \ud83d", AT, record=record)
+    letter = DeadLetter.model_validate_json(value)
+    assert letter.detail == "half an emoji: ?"
+    assert letter.record == ({"a": 1} if isinstance(record, orjson.Fragment) else {})
+
+
 def test_numbers_of_any_size_stay_what_they_were() -> None:
     _, value = dead_letter(("usage", "0"), Reason.INVALID_COUNTS, "too many", AT, record={"output": 2**70, "at": "x"})
     assert DeadLetter.model_validate_json(value).record == {"output": 2**70, "at": "x"}
