@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -47,6 +48,15 @@ class PublicRows(NamedTuple):
 
 SOURCE_ID = b"\0source"
 """Reserved row: the id of the source topic whose records have been folded."""
+
+TAIL = b"\0tail"
+"""Reserved row of the store: what it has read last, so that a changelog that was cut and has grown is noticed."""
+
+
+def tail_of(offset: int, key: bytes | None, value: bytes | None) -> bytes:
+    """Return the value of a TAIL row: where the record stands, and a checksum of it."""
+    return b"%d %d" % (offset, zlib.crc32(repr((key, value)).encode()))
+
 
 GENERATION_BITS = 44
 """A version is `generation << 44 | offset`: 17 million million records a partition."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.runtime.changelog import POSITION, SOURCE_ID, WATERMARK, Row
+from tallystream.streams.runtime.changelog import POSITION, SOURCE_ID, TAIL, WATERMARK, Row, tail_of
 from tallystream.streams.runtime.expiry import Expiry
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host
@@ -100,7 +100,8 @@ class GroupCommit:
         if self._owned.get(p) is not partition:
             return  # revoked meanwhile: the next owner reads what was acknowledged
 
-        self._store.write(p, [*rows, *group.derived, *closing], last)
+        tail = (TAIL, tail_of(last, *closing[-1]))
+        self._store.write(p, [*rows, *group.derived, *closing, tail], last)
         for out in public:
             if out.topic in self._fold.owned_topics:
                 self._late_writes.landed(TopicPartition(out.topic, out.partition), out.landed)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
@@ -15,18 +16,22 @@ from tallystream.streams.runtime.changelog import (
     DERIVED_FORMAT,
     POSITION,
     SOURCE_ID,
+    TAIL,
     WATERMARK,
     Position,
     Watermark,
     replay,
     reserved,
+    tail_of,
 )
+from tallystream.streams.runtime.cut_check import find_cut
 from tallystream.streams.runtime.fold import Fold, InputRecord, Loss
 from tallystream.streams.runtime.host import Host, Reader
 from tallystream.streams.runtime.progress import Counters, FoldActivity
 from tallystream.streams.runtime.source_check import check_offset, find_other, recreated
 from tallystream.streams.runtime.store import RowStore
 
+_log = structlog.get_logger()
 MAX_RECORDS = 1_000
 """Changelog records replayed, or rows looked at, in one turn of the event loop: probes are answered in between."""
 LAST_ROWS = 100
@@ -126,6 +131,9 @@ class Recovery:
         current: Callable[[], bool],
     ) -> bool:
         """Replay the changelogs into the store, a step at a time; tell whether their ends were reached."""
+        for log in await find_cut(self.host, self.store, logs, begins, ends, current):
+            _log.warning("local_store_made_again", partition=log.partition, why="the changelog has been cut")
+            self._empty(log.partition)
         left = self._starts(logs, begins, ends)
         if left:
             reader.assign(left)
@@ -149,7 +157,7 @@ class Recovery:
                 return False
         for log in logs:
             if self.store.changelog_offset(log.partition) < ends[log] - 1:  # compaction has removed the last records
-                self.store.write(log.partition, (), ends[log] - 1)
+                self.store.write(log.partition, [(TAIL, None)], ends[log] - 1)
         return True
 
     def _starts(
@@ -210,7 +218,9 @@ class Recovery:
             hidden,
         )
         derived = self.fold.derive(p, replayed.replaced, lambda key: self.store.read(p, key))
-        self.store.write(p, [*replayed.rows.items(), *derived], records[-1].offset)
+        last = records[-1]
+        tail = (TAIL, tail_of(last.offset, last.key, last.value))
+        self.store.write(p, [*replayed.rows.items(), *derived, tail], last.offset)
         self.counters.recovered += len(records)
         self.counters.zombie_records += replayed.zombies
         self.counters.unknown_records += replayed.unknown

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,12 +38,12 @@ class Product:
         """Return the argv of a subcommand on this data dir."""
         return [sys.executable, "-m", "tallystream", *args, "--data-dir", str(self.data_dir)]
 
-    def up(self, *args: str, seconds: float = 90.0) -> None:
-        """Start everything and wait until it is ready."""
+    def up(self, *args: str, seconds: float = 90.0, prefix: Sequence[str] = ()) -> None:
+        """Start everything and wait until it is ready; `prefix` stands before the command."""
         log = (self.data_dir.parent / f"{self.data_dir.name}-up.log").open("ab")
         with log:
             self.process = subprocess.Popen(
-                self.command("up", "--port", str(self.port), *args),
+                [*prefix, *self.command("up", "--port", str(self.port), *args)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -68,6 +68,23 @@ class Product:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+
+    def kill(self) -> None:
+        """End everything at once, as a power cut does; nothing when nothing runs. The components die with `up`."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        pids = [int(component["pid"]) for component in self.run_file()["components"]] if self._ready else []
+        self.process.kill()
+        self.process.wait()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"{pid} is gone")  # type: ignore[misc]
+        (self.data_dir / "run.json").unlink(missing_ok=True)
+
+    @property
+    def _ready(self) -> bool:
+        return (self.data_dir / "run.json").exists()
 
     def run_file(self) -> dict[str, Any]:
         """Return run.json."""

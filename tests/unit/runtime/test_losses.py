@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry
 from tests.support.usage import Session
 from tests.unit.session_cost.test_late_rows import LOG, ROWS, TOPICS
@@ -183,6 +184,51 @@ async def test_a_changelog_that_a_power_cut_shortened_is_believed(broker: Memory
     after = await work(start(before.store))
     assert after.engine.counters.folded > 0
     assert counted(broker) == counted(broker, TOPICS.hour_rows.name) == 8
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+async def test_a_changelog_that_was_cut_and_has_grown_past_the_store_is_noticed(
+    broker: MemoryBroker, start: Start, compacted: bool
+) -> None:
+    """Another worker folds again what was cut, in other groups; the store then lacks the rows that took its offsets."""
+    sessions = [Session("codex-7f3a", f"session-{number}", "platform", "acme/app") for number in range(40)]
+
+    def send_each(some: list[Session]) -> None:
+        for session in some:
+            broker.clock.seconds += 1
+            ident = broker.end(TopicPartition(USAGE, 0))
+            event = {"event_id": f"{ident:016x}", "occurred_at": broker.clock.now_ns(), "model": "o3", "output": 1}
+            broker.append(USAGE, 0, [(session.key, session.message([event]))])
+
+    send_each(sessions[:20])
+    before = await work(start())
+    before.crash()
+    positions = [record.offset for record in broker.records(LOG) if record.key == b"\0position"]
+    broker.cut(LOG, 0, positions[0] + 1)
+    send_each(sessions[10:])
+    other = start()
+    await other.assign([0])
+    while await other.deliver(0):
+        pass
+    await other.settle()
+    other.crash()
+    assert isinstance(before.store, MemoryStore)
+    assert broker.end(TopicPartition(LOG, 0)) > before.store.changelog_offset(0) + 1
+    if compacted:
+        broker.compact(LOG)
+    send_each(sessions)
+    await work(start(before.store))
+    assert counted(broker) == counted(broker, TOPICS.hour_rows.name) == 20 + 30 + 40
+
+
+async def test_a_store_at_the_end_of_a_compacted_changelog_is_kept(broker: MemoryBroker, start: Start) -> None:
+    send(broker, *range(8))
+    before = await work(start())
+    before.crash()
+    broker.compact(LOG)
+    assert isinstance(before.store, MemoryStore)
+    after = await work(start(before.store))
+    assert after.engine.counters.recovered == 0
 
 
 async def test_rows_of_a_removed_changelog_are_outlived(broker: MemoryBroker, start: Start) -> None:

@@ -1,0 +1,142 @@
+"""What happens to machines and people, played on the whole product: every event that was answered 200 counts once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.support.otlp_bodies import Group, codex_response, encode
+from tests.support.power_cut import batches
+from tests.support.product import Product
+
+from tallystream.schemas.otlp import Encoding
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+SESSIONS = [f"session-{number}" for number in range(24)]
+READY = 240.0
+"""Seconds: how late a failure is told."""
+
+
+class Deployed:
+    """A product with a connection, and what it has answered 200 to."""
+
+    def __init__(self, data_dir: Path, environment: dict[str, str] | None = None) -> None:
+        self.product = Product(data_dir, environment)
+        self.logs_url = ""
+        self.sent: Counter[str] = Counter()
+        self._number = 0
+
+    @contextmanager
+    def up(self, *prefix: str) -> Iterator[Product]:
+        """Run it for the time of the block; `prefix` stands before the command."""
+        try:
+            self.product.up(seconds=READY, prefix=prefix)
+            if not self.logs_url:
+                self.logs_url = self.product.json("connections", "create", "codex")["logs_url"]
+            yield self.product
+            assert self.product.down() == 0
+        finally:
+            self.product.kill()
+
+    def send(self, sessions: list[str], events: int = 1) -> None:
+        """Send so many events of each session, each in a request of its own."""
+        for session in sessions:
+            for _ in range(events):
+                self._number += 1
+                record = codex_response(session, at_ns=time.time_ns() + self._number)
+                request = urllib.request.Request(
+                    self.logs_url,
+                    encode([Group([record])], Encoding.JSON),
+                    {"Content-Type": "application/json"},
+                )
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    assert response.status == 200
+                self.sent[session] += 1
+
+    def counted(self) -> Counter[str]:
+        """Return what the tables say once all is caught up."""
+        self.product.cli("wait", "--caught-up", "--timeout", "90")
+        found: Counter[str] = Counter()
+        for row in self.product.json("cost", "sessions", "--from-topics")["rows"]:
+            found[row["session_id"]] += row["requests"]
+        return found
+
+
+def stores(product: Product) -> Path:
+    return product.data_dir / "workers"
+
+
+def test_a_local_store_that_comes_back_or_is_anothers_is_never_read_as_its_own(tmp_path: Path) -> None:
+    """Another prefix on the same directory, the way back, and an older copy of its own."""
+    here = Deployed(tmp_path / "data")
+    with here.up() as product:
+        here.send(SESSIONS)
+        assert here.counted() == here.sent
+    shutil.copytree(stores(product), tmp_path / "older")
+    other = Deployed(product.data_dir, {"TALLYSTREAM_PREFIX": "another"})
+    with other.up():
+        # More than here: its store has read beyond the end of this changelog.
+        other.send(SESSIONS, events=3)
+        assert other.counted() == other.sent, "another prefix on the same directory"
+    with here.up():
+        here.send(SESSIONS)
+        assert here.counted() == here.sent, "another deployment's store was read"
+        assert (product.data_dir / "logs" / "worker.log").read_text().count("state_set_aside") == 2
+        product.cli("doctor")
+    shutil.rmtree(stores(product))
+    shutil.copytree(tmp_path / "older", stores(product))
+    with here.up():
+        here.send(SESSIONS)
+        assert here.counted() == here.sent, "an older store was taken for all there is"
+
+
+def test_a_power_cut_on_one_broker_is_come_back_from_and_what_it_took_is_named(tmp_path: Path) -> None:
+    """All is killed, and the last batch of a partition of `usage` was not on the disk though it was counted."""
+    here = Deployed(tmp_path / "here")
+    with here.up() as product:
+        here.send(SESSIONS, events=2)
+        assert here.counted() == here.sent
+        product.kill()
+        logs = sorted((product.data_dir / "kafka" / "log").glob("tallystream.usage-*/*.log"))
+        cut = next(log for log in logs if len(batches(log)) > 2)
+        last = batches(cut)[-1]
+        os.truncate(cut, last.at)
+        product.up(seconds=READY)
+        here.send(SESSIONS)
+        product.cli("wait", "--caught-up", "--timeout", "90")
+        assert here.counted() == here.sent, "what was counted stays counted, what comes is counted once"
+        (letter,) = product.json("deadletters", "list")["deadletters"]
+        partition = cut.parent.name.rpartition("-")[2]
+        assert letter["reason"] == "records_lost"
+        assert letter["source"] == f"usage|{partition}|{last.first}-{last.last}|0"
+
+
+def renamed(name: str) -> tuple[str, ...]:
+    """Return what runs a command on a machine with another name."""
+    return ("unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh")
+
+
+def may_rename() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    done = subprocess.run([*renamed("elsewhere"), "hostname"], capture_output=True, check=False)
+    return done.stdout == b"elsewhere\n"
+
+
+@pytest.mark.skipif(not may_rename(), reason="needs the right to give a process another host name (root)")
+def test_a_machine_that_changes_its_name_starts_at_once(tmp_path: Path) -> None:
+    here = Deployed(tmp_path / "here")
+    for starts, name in enumerate(("at-home", "at-work"), 1):
+        with here.up(*renamed(name)):
+            here.send(SESSIONS[:5])
+            assert here.counted() == here.sent
+            said = (here.product.data_dir / "logs" / "worker.log").read_text()
+            assert said.count("worker_started") == starts, "it hung, and was ended and started again"
