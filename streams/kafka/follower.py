@@ -22,6 +22,7 @@ from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.task_watch import check_tasks
 
 POLL_MS = 200
 FETCH_WAIT = 0.1
@@ -101,6 +102,7 @@ class TopicFollower:
         asked = {at: consumer.last_poll_timestamp(at) or 0 for at in self._ends if self._rest[at][0] < self._ends[at]}
         quiet, self._quiet = self._quiet, set()
         try:
+            check_tasks(consumer)
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
         except OffsetOutOfRangeError as exc:
             await self._skip(exc)

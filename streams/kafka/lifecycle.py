@@ -12,12 +12,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 CLOSE = 5.0
 """Seconds that closing a client may take before it is given up."""
 HALFWAY = 1.0
 """Seconds that a start goes on after its caller was cancelled: when brokers answer, it ends in order."""
+_started: WeakSet[Any] = WeakSet()
+
+
+def started_clients() -> list[Any]:
+    """Return the clients of this process that have been started and not closed: `task_watch` looks after them."""
+    return list(_started)
 
 
 async def start(client: Any) -> None:
@@ -36,6 +43,7 @@ async def start(client: Any) -> None:
         await asyncio.wait((starting,), timeout=HALFWAY)
         raise
     starting.result()
+    _started.add(client)
 
 
 async def close(client: Any, within: float | None = CLOSE) -> None:
@@ -47,6 +55,7 @@ async def close(client: Any, within: float | None = CLOSE) -> None:
         KafkaError: as the client's own `stop` or `close`.
 
     """
+    _started.discard(client)
     closing = asyncio.ensure_future(client.stop() if hasattr(client, "stop") else client.close())
     try:
         try:

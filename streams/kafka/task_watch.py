@@ -1,8 +1,9 @@
 """One watch for the tasks inside aiokafka's clients: a task that ends in silence leaves a client that looks alive.
 
 A consumer whose coordination task has died keeps its connections and never joins again; a producer without its sender
-accepts records that no one sends; asyncio says so only when the task is collected as garbage, if ever. Whoever owns a
-client watches it and ends the process, or opens the client anew, as soon as one of its tasks is gone.
+accepts records that no one sends; asyncio says so only when the task is collected as garbage, if ever. So every client
+that `lifecycle.start` has started is watched. Whoever can opens the client anew, as soon as one of its tasks is gone
+(`check_tasks`); what is still there a while later ends the process, which is started again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from aiokafka.errors import KafkaError
 
 TASKS = (
     "_client._sync_task",
@@ -27,6 +30,8 @@ RENEWED = ("_heartbeat_task", "_commit_refresh_task")
 """Those it ends and starts again with each generation: of these only a failure counts."""
 EVERY = 0.5
 """Seconds between two looks."""
+GRACE = 10.0
+"""Seconds that the owner of a client has to open it anew before the process is ended."""
 
 
 def find_ended_task(client: Any) -> str | None:
@@ -51,13 +56,29 @@ def find_ended_task(client: Any) -> str | None:
     return None
 
 
-async def watch_tasks(clients: Callable[[], Iterable[Any]], every: float = EVERY) -> str:
-    """Return as soon as a task of one of the clients has ended, with what `find_ended_task` says of it.
+def check_tasks(client: Any) -> None:
+    """Make sure that a client has all its tasks: whoever reads or writes with one in a loop asks in every round.
 
-    `clients` is asked at each look, so that clients may come and go.
+    Raises:
+        KafkaError: it has lost one, and is to be closed and opened anew.
+
     """
+    if (why := find_ended_task(client)) is not None:
+        raise KafkaError(why)
+
+
+async def watch_tasks(clients: Callable[[], Iterable[Any]], every: float = EVERY, grace: float = 0.0) -> str:
+    """Return once a task of one of the clients has ended, with what `find_ended_task` says of it.
+
+    `clients` is asked at each look, so that clients may come and go: one that is closed within `grace` seconds is no
+    matter.
+    """
+    since: dict[int, float] = {}
     while True:
-        for client in clients():
-            if (why := find_ended_task(client)) is not None:
+        now = asyncio.get_running_loop().time()
+        ended = {id(client): why for client in clients() if (why := find_ended_task(client)) is not None}
+        since = {client: since.get(client, now) for client in ended}
+        for client, why in ended.items():
+            if now - since[client] >= grace:
                 return why
         await asyncio.sleep(every)

@@ -24,7 +24,9 @@ SELF_MENDED = frozenset({"flush.messages"})
 class TopicSpec:
     """A topic as we create it. `config` is also what an existing topic must have.
 
-    `promised`: a 200 says that a message in it survives, so where one replica is all there is it is flushed at once.
+    `promised`: somebody relies on what was acknowledged, so where one replica is all there is it is flushed at once: a
+    client on its 200, the changelog on the public rows that its position says were published, the poller's cursor on
+    the records before it, a person on the connection that was shown.
     """
 
     name: str

@@ -84,7 +84,7 @@ class Topics:
             "retention.ms": str(14 * DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         }
-        return self._spec(topic_names.CALLS, self.partitions, config)
+        return self._spec(topic_names.CALLS, self.partitions, config, promised=True)
 
     @property
     def calls_changelog(self) -> TopicSpec:
@@ -93,6 +93,7 @@ class Topics:
             f"{self.worker_app}-calls-changelog",
             self.partitions,
             {"cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY_MS)},
+            replication=self.replication,
         )
 
     @property
@@ -108,17 +109,17 @@ class Topics:
     @property
     def session_hour_rows(self) -> TopicSpec:
         """SessionHourCost by `connection|session|hour`, co-partitioned with `usage`."""
-        return self._spec(topic_names.SESSION_HOURS, self.partitions, ROWS)
+        return self._spec(topic_names.SESSION_HOURS, self.partitions, ROWS, promised=True)
 
     @property
     def hour_rows(self) -> TopicSpec:
         """HourCost partials, co-partitioned with `usage`."""
-        return self._spec(topic_names.HOURS, self.partitions, ROWS)
+        return self._spec(topic_names.HOURS, self.partitions, ROWS, promised=True)
 
     @property
     def connections(self) -> TopicSpec:
         """Connection by `connection`."""
-        return self._spec(topic_names.CONNECTIONS, 1, COMPACT)
+        return self._spec(topic_names.CONNECTIONS, 1, COMPACT, promised=True)
 
     @property
     def activity(self) -> TopicSpec:
@@ -135,7 +136,8 @@ class Topics:
     @property
     def openai_records(self) -> TopicSpec:
         """OpenAIRecord by `resource|query|bucket`; the lag lets the poller put right what a late writer overtook."""
-        return self._spec(topic_names.OPENAI_RECORDS, 1, COMPACT | {"min.compaction.lag.ms": str(DAY_MS)})
+        config = COMPACT | {"min.compaction.lag.ms": str(DAY_MS)}
+        return self._spec(topic_names.OPENAI_RECORDS, 1, config, promised=True)
 
     @property
     def openai_days(self) -> TopicSpec:
@@ -150,7 +152,7 @@ class Topics:
     @property
     def accounts(self) -> TopicSpec:
         """AccountLink by `connection|provider|project|key`."""
-        return self._spec(topic_names.ACCOUNTS, 1, COMPACT)
+        return self._spec(topic_names.ACCOUNTS, 1, COMPACT, promised=True)
 
     @property
     def reconciliation_days(self) -> TopicSpec:

@@ -22,6 +22,7 @@ from aiokafka.structs import OffsetAndMetadata
 from tallystream.streams.kafka.consumer import new_member
 from tallystream.streams.kafka.lifecycle import cancel, close, start
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.task_watch import check_tasks
 from tallystream.streams.service.clock import boottime
 
 log = structlog.get_logger()
@@ -69,7 +70,14 @@ class Election:
         return self._term if self._leading else None
 
     async def wait(self, seconds: float) -> None:
-        """Return when `term` has changed, or after `seconds`."""
+        """Return when `term` has changed, or after `seconds`.
+
+        Raises:
+            KafkaError: the member has lost a task of its own, and is to be made anew.
+
+        """
+        if self._loop.done():
+            self._loop.result()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -101,13 +109,17 @@ class Election:
 
     async def _stay(self) -> None:
         """Poll, which is what keeps us in the group; nobody reads the topic's records this way."""
-        while True:
-            self.polled_at = boottime()
-            try:
-                await self._consumer.getmany(timeout_ms=1000)
-            except KafkaError as exc:
-                log.warning("election_poll_failed", why=type(exc).__name__)
-                await asyncio.sleep(1)
+        try:
+            while True:
+                self.polled_at = boottime()
+                check_tasks(self._consumer)
+                try:
+                    await self._consumer.getmany(timeout_ms=1000)
+                except KafkaError as exc:
+                    log.warning("election_poll_failed", why=type(exc).__name__)
+                    await asyncio.sleep(1)
+        finally:
+            self.revoked()
 
     def revoked(self) -> None:
         """Note that the group rebalances: until it is over, another member may come to lead."""

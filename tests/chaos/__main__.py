@@ -21,7 +21,7 @@ from tests.chaos.toxiproxy import executable
 LONG = {
     "worker": 36, "workers": 4, "store": 6, "join": 8, "zombie": 8, "gateway": 26, "broker": 8, "broker-pause": 2,
     "broker-slow": 3, "everything": 5, "sigterm": 3, "disk-spool": 3, "disk-store": 3, "changelog-refuses": 3,
-    "poison": 2,
+    "poison": 2, "power-cut": 4, "store-swapped": 4, "spool-held": 2, "disk-start": 2,
 }  # fmt: skip
 SHAPING = {"brokers", "kinds", "workers", "rate", "agents", "requests", "seed"}
 """Options that make a run another one; the others say where to put what came of it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import leaders, surroundings  # noqa: F401 - they add their kinds
+from tests.chaos import leaders, mishaps, surroundings  # noqa: F401 - they add their kinds
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise
@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import Reason
 
-NEEDS_SMALL_DISK = {"disk-spool", "disk-store"}
+NEEDS_SMALL_DISK = {"disk-spool", "disk-store", "disk-start"}
 NEEDS_PROXY = {"latency", "resets"}
 NEEDS_ALL_PARTS = {"sigterm", "poison"}
 NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -34,3 +36,52 @@ def batches(segment: Path) -> list[SegmentBatch]:
         found.append(SegmentBatch(at, end, first, first + delta))
         at = end
     return found
+
+
+def cut_tail(file: Path, least: int, chance: random.Random) -> int:
+    """Cut a file at a random byte behind its first `least` ones; return how many were lost."""
+    size = file.stat().st_size
+    keep = chance.randint(min(least, size), size)
+    os.truncate(file, keep)
+    return size - keep
+
+
+class Unsynced:
+    """What a broker has written since this was made, as far as it does not flush each message at once.
+
+    A process that is killed leaves all it wrote to the page cache; a power cut takes what was not flushed. What a log
+    held a while before the end was flushed (the broker flushes every second), and so was what Kafka's checkpoint says.
+    """
+
+    def __init__(self, logs: Path, promised: frozenset[str]) -> None:
+        self._logs = logs
+        self._promised = promised
+        self._synced = {segment: segment.stat().st_size for segment in self._segments()}
+
+    def cut(self, chance: random.Random) -> dict[str, int]:
+        """Cut the newest segments at random bytes; return what each log lost. The broker must have ended."""
+        recovered = _checkpoint(self._logs / "recovery-point-offset-checkpoint")
+        newest: dict[Path, Path] = {segment.parent: segment for segment in self._segments()}
+        lost = {}
+        for folder, segment in newest.items():
+            least = self._synced.get(segment, 0)
+            least = max([least, *(b.end for b in batches(segment) if b.last < recovered.get(folder.name, 0))])
+            if gone := cut_tail(segment, least, chance):
+                lost[folder.name] = gone
+        return lost
+
+    def _segments(self) -> list[Path]:
+        """Return the segments, in order; neither those of topics that are flushed at once nor the controller's."""
+        return [
+            segment
+            for segment in sorted(self._logs.glob("*/*.log"))
+            if segment.parent.name.rpartition("-")[0] not in self._promised | {"__cluster_metadata"}
+        ]
+
+
+def _checkpoint(file: Path) -> dict[str, int]:
+    """Read one of Kafka's checkpoints: by log, an offset."""
+    if not file.exists():
+        return {}
+    rows = [line.split() for line in file.read_text().splitlines()[2:]]
+    return {f"{topic}-{partition}": int(offset) for topic, partition, offset in rows}

@@ -28,8 +28,10 @@ from prometheus_client import (
 
 from tallystream import __version__
 from tallystream.components.renamed_metrics import WithOldNames
-from tallystream.schemas.errors import UsageError
+from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.schemas.status import ComponentReport, Verdict
+from tallystream.streams.kafka.lifecycle import started_clients
+from tallystream.streams.kafka.task_watch import GRACE, watch_tasks
 from tallystream.streams.service import locks
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.component import Component
@@ -81,19 +83,24 @@ async def until_told(component: Component, stop: asyncio.Event) -> None:
     """Run the component until `stop` is set or it ends by itself; a cancel lets it finish what it must.
 
     Raises:
+        UnreachableError: a Kafka client of the component has lost a task, and nobody has opened it anew.
         TallystreamError: whatever the component ends with.
 
     """
     running, told = asyncio.create_task(component.run()), asyncio.create_task(stop.wait())
+    lost = asyncio.create_task(watch_tasks(started_clients, grace=GRACE))
     try:
-        await asyncio.wait((running, told), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((running, told, lost), return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             running.cancel()
-            await asyncio.wait((running,))
+            await asyncio.wait((running,), timeout=GRACE if lost.done() else None)
+        if lost.done():
+            raise UnreachableError(f"a Kafka client has stopped working: {lost.result()}", "start it again")
         if not running.cancelled():
             running.result()
     finally:
         told.cancel()
+        lost.cancel()
         running.cancel()
 
 

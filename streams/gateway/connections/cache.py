@@ -25,6 +25,7 @@ from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.identity import set_aside
 from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import cancel, close, start
+from tallystream.streams.kafka.task_watch import check_tasks
 from tallystream.streams.service.clock import Clock
 
 REFRESH_EVERY = 0.05
@@ -226,6 +227,7 @@ class Registry:
                 await close(consumer)
 
     async def _fetch(self, consumer: AIOKafkaConsumer, cache: Cache) -> int:
+        check_tasks(consumer)
         fetched = await consumer.getmany(self._partition, timeout_ms=1000)
         for record in fetched.get(self._partition, ()):
             self._dirty = True

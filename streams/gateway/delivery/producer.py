@@ -27,6 +27,7 @@ from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.producer import GATEWAY, new_producer
+from tallystream.streams.kafka.task_watch import find_ended_task
 from tallystream.streams.kafka.topics import ensure
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
@@ -295,6 +296,8 @@ class Link:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._broken.wait()
+            if ended := find_ended_task(producer):
+                self._break(producer, KafkaError(ended))
             if stuck := self._stuck():
                 self._patience = min(2 * self._patience, MAX_PATIENCE * self._config.stuck_after)
                 self._break(producer, TimeoutError(stuck))

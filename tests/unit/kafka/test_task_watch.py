@@ -8,8 +8,9 @@ from typing import Any
 
 import aiokafka
 import pytest
+from aiokafka.errors import KafkaError
 
-from tallystream.streams.kafka.task_watch import TASKS, find_ended_task, watch_tasks
+from tallystream.streams.kafka.task_watch import TASKS, check_tasks, find_ended_task, watch_tasks
 
 
 async def forever() -> None:
@@ -56,6 +57,27 @@ async def test_a_sender_that_has_ended(producer: Any, task: Awaitable[None] | No
     why = await asyncio.wait_for(watching, 10)
     assert "KafkaProducer: sender task has ended" in why
     assert said == "None" or said in why
+
+
+async def test_a_client_that_its_owner_closes_in_time_is_no_matter(producer: Any) -> None:
+    """The owner has opened another one."""
+    clients, looks = [producer], asyncio.Event()
+
+    def look() -> list[Any]:
+        looks.set()
+        return list(clients)
+
+    watching = asyncio.create_task(watch_tasks(look, every=0.001, grace=0.05))
+    producer._sender._sender_task.cancel()
+    await asyncio.wait([producer._sender._sender_task])
+    with pytest.raises(KafkaError, match="sender task has ended"):
+        check_tasks(producer)
+    clients.clear()
+    looks.clear()
+    await looks.wait()
+    assert not watching.done()
+    clients.append(producer)
+    assert "sender task" in await asyncio.wait_for(watching, 10)
 
 
 def test_aiokafka_still_keeps_its_tasks_where_they_are_looked_for() -> None:

@@ -1,0 +1,162 @@
+"""What happens to machines: the power goes, volumes come back with older contents, disks are full when all starts."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from tests.chaos.cluster import Part, filled
+from tests.chaos.faults import Blow, Ring, answering, flowing, kill_worker, kind
+from tests.chaos.witness import Witness
+from tests.support.power_cut import Unsynced, cut_tail
+from tests.support.waiting import eventually
+
+from tallystream.streams.gateway.spool.slots import spools
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.settings import KafkaSettings
+
+SYNCED = 2.5
+"""Seconds after which the embedded broker has flushed what it had been given (`log.flush.interval.ms`, twice)."""
+
+
+@kind("power-cut")
+def power_cut(ring: Ring) -> Blow:
+    """Kill everything at once, and cut off what was not on the disk: ends of Kafka's logs and of the stores'."""
+    cluster = ring.cluster
+    logs = cluster.folder / "kafka" / "log"
+    promised = asyncio.run(flushed_at_once(cluster.kafka, [spec.name for spec in cluster.topics.all()]))
+    unsynced = Unsynced(logs, promised)
+    since = time.monotonic()
+    eventually(lambda: time.monotonic() - since > SYNCED, "what was there is flushed")
+    cluster.witness.stop()
+    parts: list[Part] = [part for part in cluster.parts if part.wanted]
+    for part in parts:
+        part.wanted = False
+    cluster.signal_broker(signal.SIGSTOP)  # at one moment, as far as Kafka is concerned
+    in_flight = ring.fleet.truth.in_flight
+    for part in parts:
+        part.signal(signal.SIGKILL)
+    cluster.kill_broker()
+    for part in parts:
+        eventually(lambda part=part: not part.alive, f"{part.name} has ended")  # type: ignore[misc]
+    lost = unsynced.cut(cluster.random)
+    for worker in cluster.workers:
+        for wal in newest_logs(cluster.data(worker.name) / "workers"):
+            cut_tail(wal, 0, cluster.random)
+    cluster.start_broker()
+    for part in parts:
+        part.wanted = True
+    # What the old one has seen of the changelog may be gone.
+    cluster.witness = Witness(cluster.kafka, cluster.topics)
+    cluster.witness.start()
+    answering(ring)
+    flowing(ring)
+    note = f"{sum(lost.values()):,} bytes of {len(lost)} logs were not on the disk"
+    return Blow("power-cut", len(parts) + 1, in_flight, "requests", note)
+
+
+async def flushed_at_once(kafka: KafkaSettings, topics: list[str]) -> frozenset[str]:
+    """Ask Kafka for the topics of which it flushes each message before it acknowledges it."""
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+        existing = set(await admin.list_topics())
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics if topic in existing]
+        answers = await admin.describe_configs(wanted)
+    return frozenset(
+        name
+        for answer in answers
+        for _, _, _, name, configs in answer.resources
+        for setting, value, *_ in configs
+        if (setting, value) == ("flush.messages", "1")
+    )
+
+
+def newest_logs(folder: Path) -> list[Path]:
+    """Return the write-ahead log of each RocksDB below a folder, the newest where there are several."""
+    newest: Mapping[Path, Path] = {log.parent: log for log in sorted(folder.rglob("[0-9]*.log"))}
+    return list(newest.values())
+
+
+@kind("store-swapped")
+def store_swapped(ring: Ring) -> Blow:
+    """Kill a worker and give it an older copy of its store, or the store of another worker."""
+    cluster = ring.cluster
+    victim = ring.victim()
+    victim.wanted = False
+    unacked = kill_worker(ring, victim)
+    store, kept = cluster.data(victim.name) / "workers", cluster.folder / "kept-store"
+    shutil.copytree(store, kept)
+    others = [worker for worker in cluster.workers if worker is not victim]
+    if others and cluster.random.random() < 0.5:
+        other = cluster.random.choice(others)
+        other.wanted = False
+        other.kill()
+        theirs = cluster.data(other.name) / "workers"
+        shutil.rmtree(store)
+        shutil.copytree(theirs / other.name, store / victim.name)
+        shutil.rmtree(theirs)
+        shutil.copytree(kept / victim.name, theirs / other.name)
+        note, kills = f"{victim.name} and {other.name} have each other's", 2
+        other.wanted = True
+    else:
+        victim.wanted = True
+        eventually(lambda: victim.partitions, "the worker counts on", 180)
+        ring.pause(1.0, 2.0)
+        victim.wanted = False
+        unacked += kill_worker(ring, victim)
+        shutil.rmtree(store)
+        shutil.copytree(kept, store)
+        note, kills = f"{victim.name} has an older one", 2
+    shutil.rmtree(kept)
+    victim.wanted = True
+    cluster.settled()
+    return Blow("store-swapped", kills, unacked, "messages", note)
+
+
+@kind("spool-held")
+def spool_held(ring: Ring) -> Blow:
+    """Kill the gateway with a full spool, and let a backup hold the file while the next one starts."""
+    cluster, gateway = ring.cluster, ring.cluster.gateway
+    cluster.signal_broker(signal.SIGSTOP)
+    try:
+        spooled = eventually(ring.spooled, "the spool takes over")
+        gateway.wanted = False
+        gateway.kill()
+    finally:
+        cluster.signal_broker(signal.SIGCONT)
+    with ExitStack() as held:
+        for path in spools(cluster.data("gateway") / "gateway"):
+            backup = held.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+            backup.execute("PRAGMA locking_mode=EXCLUSIVE")
+            backup.execute("BEGIN EXCLUSIVE")
+        answered = ring.fleet.truth.http["200"]
+        gateway.wanted = True
+        eventually(lambda: ring.fleet.truth.http["200"] > answered + 50, "it takes data beside what is held", 180)
+    flowing(ring)
+    return Blow("spool-held", 1, spooled, "spooled messages")
+
+
+@kind("disk-start")
+def disk_start(ring: Ring) -> Blow:
+    """Kill the gateway and a worker, and fill the disks of both until they have been started on them."""
+    cluster, gateway = ring.cluster, ring.cluster.gateway
+    victim = ring.victim()
+    victim.wanted = gateway.wanted = False
+    unacked = kill_worker(ring, victim)
+    gateway.kill()
+    with filled(cluster.data("gateway")), filled(cluster.data(victim.name)):
+        starts = victim.starts
+        victim.wanted = gateway.wanted = True
+        answered = ring.fleet.truth.http["200"]
+        eventually(lambda: ring.fleet.truth.http["200"] > answered + 20, "the gateway goes on with Kafka alone", 180)
+        eventually(lambda: victim.starts > starts + 1 or victim.partitions, "the worker was started", 180)
+        ended = len(victim.exits)
+    flowing(ring)
+    return Blow("disk-start", 2, unacked, "messages", f"{victim.name} ended {ended} times")

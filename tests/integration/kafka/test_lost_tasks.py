@@ -1,0 +1,120 @@
+"""A Kafka client that has lost one of its own tasks looks alive: whoever owns it opens it anew, or the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of
+from tests.support.gateway import config_of, connection, event_ids, logs_path, running, write
+from tests.support.topics import produce
+from tests.support.waiting import until
+
+from tallystream.components.harness import until_told
+from tallystream.schemas.errors import UnreachableError
+from tallystream.streams.kafka.follower import TopicFollower
+from tallystream.streams.kafka.producer import producing
+from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics, TopicSpec, ensure
+from tallystream.streams.leader_election import Election, election_loop, retry_while_away
+from tallystream.streams.service.ops import Health
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_one_that_follows_topics_says_so(kafka: KafkaSettings, prefix: str) -> None:
+    topic = f"{prefix}.followed"
+    await ensure(kafka, (TopicSpec(topic, 1),))
+    await produce(kafka, topic, [(b"k", b"v", 0)])
+    async with TopicFollower(kafka, (topic,), {}) as tail:
+        await until(tail.poll, "a record comes")
+        consumer: Any = tail._consumer
+        consumer._fetcher._fetch_task.cancel()
+        with pytest.raises(UnreachableError, match="fetch task has ended"):
+            await until(tail.poll, "it is noticed")
+
+
+@pytest.mark.parametrize("task", ["_coordination_task", "_heartbeat_task"])
+async def test_a_member_of_an_election_joins_anew(kafka: KafkaSettings, prefix: str, task: str) -> None:
+    topics = Topics(prefix, 1)
+    await ensure(kafka, (topics.poller_control,))
+    members: list[Any] = []
+    leads = asyncio.Event()
+
+    async def take_part() -> bool:
+        async with Election(kafka, topics.poller_group, topics.poller_control.name, 3.0) as election:
+            members.append(election)
+            return await election_loop(election, lead, lambda: None, 0.05)
+
+    async def lead(_: int) -> bool:
+        leads.set()
+        if len(members) == 2:
+            return True
+        await asyncio.Event().wait()
+        return False
+
+    taking_part = asyncio.create_task(retry_while_away(take_part))
+    await until(leads.is_set, "the first leads")
+    coordinator = members[0]._consumer._coordinator
+
+    async def fails() -> None:
+        raise ConnectionResetError("as a bug of the library would")
+
+    getattr(coordinator, task).cancel()
+    setattr(coordinator, task, asyncio.ensure_future(fails()))
+    assert await asyncio.wait_for(taking_part, 60), "a second member leads"
+
+
+async def test_a_gateway_goes_on_with_new_clients(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+    topics = Topics(prefix, 1)
+    await ensure(kafka, topics.all())
+    await write(kafka, topics, connection())
+    async with running(config_of(kafka, prefix, tmp_path, topics=topics)) as gateway, aiohttp.ClientSession() as http:
+        link: Any = gateway.link
+        registry: Any = gateway.registry
+        await until(lambda: link.connected and registry.following.is_set(), "it is connected")
+        producer, consumer = link._producer, registry._consumer
+        producer._sender._sender_task.cancel()
+        consumer._fetcher._fetch_task.cancel()
+        async with http.post(gateway.url + logs_path(), data=body(1), headers=HEADERS) as response:
+            assert response.status == 200
+        await until(lambda: link._producer not in (None, producer), "there is another producer")
+        await until(lambda: registry._consumer not in (None, consumer), "there is another consumer")
+
+        async def arrived() -> bool:
+            return set(await event_ids(kafka, topics)) == ids_of(body(1))
+
+        await until(arrived, "what was acknowledged is in Kafka")
+
+
+class Careless:
+    """A component that does not look after its producer."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self.producer: Any = None
+
+    async def run(self) -> None:
+        async with producing(self._kafka) as self.producer:
+            await asyncio.Event().wait()
+
+    def healthy(self) -> Health:
+        return Health(True)
+
+    ready = healthy
+
+    def status(self) -> None:
+        return None
+
+
+async def test_a_component_that_does_not_look_is_ended(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tallystream.components.harness.GRACE", 0.5)
+    component = Careless(kafka)
+    life = asyncio.create_task(until_told(component, asyncio.Event()))
+    await until(lambda: component.producer is not None, "it has a producer")
+    component.producer._sender._sender_task.cancel()
+    with pytest.raises(UnreachableError, match="KafkaProducer: sender task has ended: cancelled"):
+        await asyncio.wait_for(life, 30)
