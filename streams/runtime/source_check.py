@@ -20,8 +20,8 @@ def check_offset(source: TopicPartition, position: int, begin: int, end: int) ->
     if position < begin:
         raise UnfitError(
             f"{source.topic}-{source.partition}: retention deleted {position} to {begin - 1} before they were counted",
-            "they are gone: run the worker with --accept-loss to have them counted as lost and go on; raise the topic's"
-            " retention.ms above the longest outage",
+            "they are gone: run the worker (or `tallystream up`) with --accept-loss, which counts them as lost;"
+            " raise the topic's retention.ms above the longest outage",
         )
 
 
@@ -52,5 +52,5 @@ def recreated(source: TopicPartition, what: str) -> UnfitError:
     return UnfitError(
         f"{source.topic}-{source.partition}: {what}: the topic was deleted and created again, or cut",
         "start over with another TALLYSTREAM_PREFIX; or, when it is the same topic and a broker has lost records, run"
-        " the worker with --accept-loss",
+        " the worker (or `tallystream up`) with --accept-loss",
     )

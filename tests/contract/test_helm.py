@@ -126,9 +126,22 @@ def test_lint() -> None:
 
 
 @needs_helm
+def test_replicas_of_topics_and_an_accepted_loss_reach_whom_they_are_for() -> None:
+    plain = containers(render(BASE))
+    assert not [one for one in plain for env in one["env"] if env["name"] == "TALLYSTREAM_REPLICATION"]
+    assert not [one for one in plain if "--accept-loss" in one.get("args", [])]
+    told = containers(render(BASE | {"replication": "2", "worker.acceptLoss": "true"}))
+    ours = [one for one in told if {"name": "TALLYSTREAM_PREFIX", "value": "tallystream"} in one["env"]]
+    assert len(ours) > 2
+    assert all({"name": "TALLYSTREAM_REPLICATION", "value": "2"} in one["env"] for one in ours)
+    assert [one["name"] for one in told if "--accept-loss" in one.get("args", [])] == ["worker"]
+
+
+@needs_helm
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("replication", "0"),
         ("kafka.protocol", "TLS"),
         ("integration.type", "hosted"),
         ("integration.config.authType", "basic"),

@@ -58,15 +58,23 @@ class Unsynced:
         self._promised = promised
         self._synced = {segment: segment.stat().st_size for segment in self._segments()}
 
-    def cut(self, chance: random.Random) -> dict[str, int]:
-        """Cut the newest segments at random bytes; return what each log lost. The broker must have ended."""
+    def cut(self, chance: random.Random, *, whole: bool = False) -> dict[str, int]:
+        """Cut the newest segments at random bytes, or take all that was not flushed; return what each log lost.
+
+        The broker must have ended.
+        """
         recovered = _checkpoint(self._logs / "recovery-point-offset-checkpoint")
         newest: dict[Path, Path] = {segment.parent: segment for segment in self._segments()}
         lost = {}
         for folder, segment in newest.items():
             least = self._synced.get(segment, 0)
             least = max([least, *(b.end for b in batches(segment) if b.last < recovered.get(folder.name, 0))])
-            if gone := cut_tail(segment, least, chance):
+            if whole:
+                gone = segment.stat().st_size - least
+                os.truncate(segment, least)
+            else:
+                gone = cut_tail(segment, least, chance)
+            if gone:
                 lost[folder.name] = gone
         return lost
 

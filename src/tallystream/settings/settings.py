@@ -58,9 +58,9 @@ class Settings(BaseSettings):
     prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
     """First part of every topic, group and app id."""
     partitions: int = Field(default=12, ge=1, le=1000)
+    """Partitions of `usage`, its table and its rows; fixed when they are created."""
     replication: int | None = Field(default=None, ge=1, le=15)
     """Replicas of new topics; by default three where the cluster is made for three brokers, one otherwise."""
-    """Partitions of `usage`, its table and its rows; fixed when they are created."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
     calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))

@@ -81,10 +81,11 @@ def plan(
     embedded_port: int | None,
     grpc_port: int | None = None,
     console_port: int | None = None,
+    accept_loss: bool = False,
 ) -> Plan:
     """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, and the rest.
 
-    Without a `grpc_port` there is no gRPC, without a `console_port` no console.
+    Without a `grpc_port` there is no gRPC, without a `console_port` no console. `accept_loss` is told to the workers.
     """
     data_dir = settings.data_dir.resolve()
     bootstrap = settings.kafka or f"127.0.0.1:{embedded_port}"
@@ -115,7 +116,8 @@ def plan(
     specs.append(ComponentSpec("gateway", gateway, stop_rank=0, needs_kafka=False))
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
-        specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))
+        told = ("--accept-loss",) if accept_loss else ()
+        specs.append(ComponentSpec(name, command("worker", "--instance", name, *told, *where), stop_rank=5))
     specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5))
     specs.append(ComponentSpec("ledger", command("ledger", *where), stop_rank=6, gates=False))
     http = f"{'https' if settings.tls_cert else 'http'}://127.0.0.1:{port}"

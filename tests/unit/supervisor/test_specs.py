@@ -17,3 +17,9 @@ def test_the_plan_runs_kafka_only_where_no_cluster_is_named(tmp_path: Path) -> N
     assert theirs.kafka == "k:9092"
     for spec in theirs.specs:
         assert spec.argv[spec.argv.index("--kafka") :][:2] == ("--kafka", "k:9092")
+
+
+def test_every_worker_is_told_that_a_loss_is_accepted_and_nobody_else(tmp_path: Path) -> None:
+    planned = plan(Settings(data_dir=tmp_path), port=4318, workers=2, embedded_port=29092, accept_loss=True)
+    told = [spec.name for spec in planned.specs if "--accept-loss" in spec.argv]
+    assert told == ["worker-1", "worker-2"]

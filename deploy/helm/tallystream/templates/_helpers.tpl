@@ -73,6 +73,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   value: {{ .Values.prefix | quote }}
 - name: TALLYSTREAM_PARTITIONS
   value: {{ .Values.partitions | int | quote }}
+{{- with .Values.replication }}
+- name: TALLYSTREAM_REPLICATION
+  value: {{ . | int | quote }}
+{{- end }}
 - name: TALLYSTREAM_LATENESS
   value: {{ .Values.lateness | quote }}
 {{- end }}

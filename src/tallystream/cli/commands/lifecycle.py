@@ -30,6 +30,13 @@ def up(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=64, help="Worker processes; they share the partitions.")
     ] = 1,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Workers go on although usage messages are gone that were not counted: they are counted as lost.",
+        ),
+    ] = False,
 ) -> None:
     """Start everything on this machine and keep it running: Kafka, gateway, worker.
 
@@ -70,6 +77,7 @@ def up(
             embedded_port=embedded_port,
             grpc_port=grpc_port,
             console_port=console_port,
+            accept_loss=accept_loss,
         )
         names = ", ".join(spec.name for spec in planned.specs)
         screen = _Screen(f"starting {names}", settings.data_dir)

@@ -1,0 +1,90 @@
+"""A power cut on one broker, by hand: what others rely on was on the disk; without that the oracle says WRONG."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from tests.chaos.hand import World, world
+from tests.chaos.mishaps import flushed_at_once
+from tests.support.power_cut import Unsynced
+from tests.support.waiting import until
+
+from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.settings import KafkaSettings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
+SESSIONS = [f"s{number}" for number in range(12)]
+
+
+@asynccontextmanager
+async def alone(folder: Path) -> AsyncIterator[EmbeddedKafka]:
+    """Give a broker that flushes nothing by itself while a test runs."""
+    broker = EmbeddedKafka(folder, overrides={"log.flush.interval.ms": "600000"})
+    await asyncio.to_thread(broker.start)
+    try:
+        yield broker
+    finally:
+        await asyncio.to_thread(broker.stop)
+
+
+async def cut(here: World, broker: EmbeddedKafka, folder: Path, spared: frozenset[str]) -> None:
+    """Let a worker count, and let the power go; `spared` topics were flushed by chance."""
+    names = [spec.name for spec in here.topics.all()]
+    flushed = await flushed_at_once(here.kafka, names)
+    unsynced = Unsynced(folder / "log", flushed | spared)
+    await here.send(*SESSIONS)
+    worker = await here.worked()
+    await worker.producer.stop()
+    os.kill(broker.pid, signal.SIGKILL)
+    await until(lambda: broker.poll() is not None, "the broker has ended")
+    unsynced.cut(random.Random(1), whole=True)
+    await asyncio.to_thread(broker.stop)
+    await asyncio.to_thread(broker.start)
+    await here.worked()
+    await here.send("later")
+    await here.worked()
+
+
+@pytest.mark.parametrize("changelog", ["cut", "kept"])
+async def test_the_product_is_exact(tmp_path: Path, prefix: str, changelog: str) -> None:
+    """Whether the changelog, which is not flushed at once, was on the disk or not."""
+    async with alone(tmp_path / "kafka") as broker:
+        kafka = KafkaSettings(broker.bootstrap)
+        async with world(kafka, prefix, tmp_path) as here:
+            kept = frozenset({here.topics.session_hours_changelog.name} if changelog == "kept" else ())
+            await cut(here, broker, tmp_path / "kafka", kept)
+            assert await here.problems() == []
+            assert len((await here.ledger()).hours) == len(SESSIONS) + 1
+
+
+@pytest.mark.parametrize(
+    ("topic", "reason"),
+    [
+        ("usage", r"rows: .* counts 1 requests, usage holds 0"),
+        ("cost.session-hours", r"rows: .* is missing, 1 requests"),
+        ("cost.hours", r"hours: .* is None, its sessions are"),
+    ],
+)
+async def test_without_a_flush_the_oracle_says_wrong(tmp_path: Path, prefix: str, topic: str, reason: str) -> None:
+    async with alone(tmp_path / "kafka") as broker:
+        kafka = KafkaSettings(broker.bootstrap)
+        async with world(kafka, prefix, tmp_path) as here:
+            name = f"{prefix}.{topic}"
+            async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+                careless = {"flush.messages": "9223372036854775807"}
+                await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=careless)])
+            everything = frozenset(spec.name for spec in here.topics.all())
+            await cut(here, broker, tmp_path / "kafka", everything - {name})
+            problems = await here.problems()
+            assert [one for one in problems if re.search(reason, one)], problems
