@@ -65,16 +65,19 @@ Progress = Callable[[int, int], None]
 class TopicReader:
     """Reads one topic once. `extent` is known once entered; then iterate over `batches()`.
 
+    With `since_ms` (since the epoch) it begins, in each partition, at the first record that is not older.
+
     Raises, from entering and from iterating:
         UnreachableError: Kafka did not answer, or a read made no progress for `stall` seconds.
     """
 
     extent: Extent
 
-    def __init__(self, kafka: KafkaSettings, topic: str, *, stall: float = STALL) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, *, stall: float = STALL, since_ms: int | None = None) -> None:
         self._kafka = kafka
         self._topic = topic
         self._stall = stall
+        self._since_ms = since_ms
         self._partitions: list[TopicPartition] = []
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -115,6 +118,9 @@ class TopicReader:
         self._consumer.pause(*self._partitions)
         end = await self._consumer.end_offsets(self._partitions)
         begin = await self._consumer.beginning_offsets(self._partitions)
+        if self._since_ms is not None:
+            found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, max(0, self._since_ms)))
+            begin = {at: end[at] if (one := found[at]) is None else max(begin[at], one.offset) for at in begin}
         return Extent(
             self._topic,
             {at.partition: offset for at, offset in begin.items()},

@@ -14,6 +14,7 @@ from tests.support.topics import Message, produce
 from tallystream.schemas import keys
 from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.schemas.rows import SessionHourCost
+from tallystream.streams.kafka.producer import producing
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 from tallystream.streams.service.clock import SystemClock
@@ -101,6 +102,31 @@ def test_views_groupings_and_filters(cli: Cli) -> None:
     before = cli("cost", "session-hours", "--json", "--until", hour_iso(OPEN)).document["rows"]
     assert {one["hour"] for one in before} == {hour_iso(OLD)}
     assert cli("cost", "sessions", "--json", "--connection", "codex-ffff").document["rows"] == []
+
+
+def test_what_is_older_than_the_time_asked_for_is_not_read(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+    """Three days old, and junk: whoever reads it says so. What comes a day before its hour counts."""
+    day_ms = 24 * 3_600_000
+    now_ms = NOW_HOUR * HOUR_NS // 1_000_000
+
+    async def write() -> None:
+        await ensure(kafka, (topics.session_hour_rows,))
+        async with producing(kafka) as producer:
+            key, ahead, partition = message("ahead", OPEN, 1, 3)
+            for days, value in ((3, b"junk"), (1, ahead)):
+                await producer.send_and_wait(
+                    topics.session_hour_rows.name,
+                    value,
+                    key=key,
+                    partition=partition,
+                    timestamp_ms=now_ms - days * day_ms,
+                )
+
+    asyncio.run(write())
+    assert "1 records are not cost rows" in cli("cost", "sessions", "--json").err
+    recent = cli("cost", "sessions", "--json", "--since", "1h")
+    assert [one["requests"] for one in recent.document["rows"]] == [3]
+    assert "not cost rows" not in recent.err
 
 
 @pytest.mark.usefixtures("rows")

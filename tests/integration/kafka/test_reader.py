@@ -13,6 +13,7 @@ from tests.support.waiting import until
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.lag import GroupLag
+from tallystream.streams.kafka.producer import producing
 from tallystream.streams.kafka.reader import TopicReader, latest
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import TopicSpec, ensure
@@ -50,6 +51,22 @@ async def test_a_topic_that_does_not_exist_is_empty_and_stays_away(kafka: KafkaS
         assert f"{prefix}.none" not in await admin.list_topics()
     finally:
         await admin.close()
+
+
+async def test_what_is_older_is_not_read(kafka: KafkaSettings, prefix: str) -> None:
+    topic = await make(kafka, f"{prefix}.dated", 3)
+    async with producing(kafka) as producer:
+        for partition, dates in ((0, (1_000, 2_000, 3_000)), (1, (1_000, 1_500))):
+            for date in dates:
+                await producer.send_and_wait(topic, b"%d" % date, partition=partition, timestamp_ms=date)
+    async with TopicReader(kafka, topic, since_ms=2_000) as reader:
+        assert reader.extent.offsets == 2
+        assert [one.value for _, records in [b async for b in reader.batches()] for one in records] == [
+            b"2000",
+            b"3000",
+        ]
+    async with TopicReader(kafka, topic, since_ms=-5) as reader:
+        assert reader.extent.offsets == 5
 
 
 async def test_an_empty_topic_is_read_at_once(kafka: KafkaSettings, prefix: str) -> None:

@@ -59,6 +59,9 @@ FromTopics = Annotated[
     bool, typer.Option("--from-topics", help="Read Kafka itself, whatever the ledger has. Gives the same rows.")
 ]
 
+HOUR_MS = 3_600_000
+AHEAD_MS = 48 * HOUR_MS
+"""How long before an hour begins its first row may have been written."""
 VIEWS = {
     "sessions": "One row a session and model; the most expensive first.",
     "session-hours": "One row a session, UTC hour and model; in order of time.",
@@ -142,6 +145,9 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
 async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
     """Read the rows topic and return the table, and whether it was there to be read to its end.
 
+    Rows of an hour are written from a day before it begins (a client's clock may be that far ahead) until they expire,
+    so what is older than the first hour wanted, by that and a day for the clocks of ours, is not read.
+
     Raises:
         UnreachableError: Kafka did not answer, or the end offsets taken at the start were not reached.
 
@@ -151,7 +157,8 @@ async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
     from tallystream.streams.kafka.reader import TopicReader
 
     table = Table(query)
-    async with TopicReader(cluster(settings), settings.topics().session_hour_rows.name) as reader:
+    since_ms = None if query.since is None else query.since * HOUR_MS - AHEAD_MS
+    async with TopicReader(cluster(settings), settings.topics().session_hour_rows.name, since_ms=since_ms) as reader:
         with bar("reading cost rows") as progress:
             newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
             at = -1
