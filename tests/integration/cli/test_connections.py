@@ -52,7 +52,7 @@ def test_create_gives_all_a_client_needs(cli: Cli, kafka: KafkaSettings, topics:
 def test_people_see_the_secret_once(cli: Cli) -> None:
     said = cli("connections", "create", "codex", "--id", OWN, *URL)
     assert said.code == 0
-    assert "only time it is shown" in " ".join(said.out.split())
+    assert "shown only this once" in " ".join(said.out.split())
     assert "~/.codex/config.toml" in said.out
     assert "tallystream cost sessions" in said.out
     assert "[otel]" in said.out

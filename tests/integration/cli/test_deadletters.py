@@ -49,7 +49,7 @@ def letters(kafka: KafkaSettings, topics: Topics) -> None:
 
 
 def test_nothing_refused_is_said_so(cli: Cli) -> None:
-    assert "every record that came in was counted" in cli("deadletters", "list").out
+    assert "every record received was counted" in cli("deadletters", "list").out
 
 
 @pytest.mark.usefixtures("letters")

@@ -105,4 +105,4 @@ def test_a_source_that_is_none_is_said_so(one_partition: Cli, kafka: KafkaSettin
     assert os.environ["TALLYSTREAM_PARTITIONS"] == "1"
     said = one_partition("deadletters", "replay", "usage|9|9|9")
     assert said.code == 2
-    assert "there is no dead letter" in said.err
+    assert "no dead letter has the source" in said.err

@@ -152,7 +152,7 @@ async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
 async def test_a_gateway_that_cannot_tell_yet_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
     async with ops() as (url, gateway):
         gateway.held = None
-        with pytest.raises(UnreachableError, match="does not tell yet"):
+        with pytest.raises(UnreachableError, match="does not report yet"):
             await catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=0.5, show=lambda _: None)
 
 
@@ -185,4 +185,4 @@ def test_a_position_past_the_end_is_never_caught_up(cli: Cli, kafka: KafkaSettin
     asyncio.run(commit(kafka, topics, {0: 30, 1: 1}))
     said = cli("wait", "--caught-up", "--timeout", "1")
     assert said.code == 3
-    assert "made anew" in said.err
+    assert "recreated" in said.err

@@ -51,7 +51,7 @@ async def test_what_port_does_not_have_yet_is_waited_for(kafka: KafkaSettings, p
             one.sandbox.faults.clear()
             # a request without an answer: it may land until its timeout is over, and is repeated then
             one.sandbox.faults.add(Fault(match="entities/bulk", kind="reset", after=True, times=1))
-            await watch.until("requests of unknown fate")
+            await watch.until("requests with unknown outcome")
             assert not waiting.done()
             await waiting
             assert not one.wrong_sessions()
@@ -95,7 +95,7 @@ async def test_a_sink_that_port_refuses_is_never_caught_up(kafka: KafkaSettings,
         with sink(one, tmp_path) as running:
             find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
             await until(running.role, "it answers")
-            with pytest.raises(UnreachableError, match="no sink writes to Port yet; its /readyz says why"):
+            with pytest.raises(UnreachableError, match="no sink writes to Port yet; the sink's /readyz says why"):
                 await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
 
 

@@ -58,7 +58,7 @@ async def test_blueprints_are_compared_created_changed_and_never_cut() -> None:
         assert not sandbox.store.blueprints()
         await run("port", "blueprints", "apply", "--yes", **here)
         assert len(sandbox.store.blueprints()) == 6
-        assert "hold all" in await run("port", "blueprints", "diff", **here)
+        assert "include everything" in await run("port", "blueprints", "diff", **here)
 
         mine = {**sandbox.store.blueprint("openai_model"), "title": "Models"}
         mine["schema"] = {**mine["schema"], "properties": {**mine["schema"]["properties"], "own": {"type": "string"}}}

@@ -72,7 +72,7 @@ def test_wrong_usage_is_one_line_with_a_next_step() -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "error: No such option: --nonsense",
-        "  `tallystream status --help` shows what it takes",
+        "  `tallystream status --help` shows the arguments and options",
     ]
 
 
