@@ -285,7 +285,7 @@ async def test_a_second_worker_of_the_same_name_is_told_so(kafka: KafkaSettings,
         second.start()
         assert second.process is not None
         assert second.process.wait(60) == 2
-        assert "give each worker an --instance name of its own" in second.said()
+        assert "give each worker a different --instance name" in second.said()
         assert running.stop() == 0
 
 

@@ -125,7 +125,7 @@ def test_a_change_needs_the_forms_token_our_origin_and_the_role(tmp_path: Path) 
     ):
         with pytest.raises(ForbiddenError):
             auth.check_change(asked, person, given)
-    with pytest.raises(ForbiddenError, match="look, not change"):
+    with pytest.raises(ForbiddenError, match="may not make changes"):
         auth.check_change(request(), Person("v", "viewer", person.csrf), person.csrf)
 
 

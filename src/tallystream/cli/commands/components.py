@@ -97,8 +97,8 @@ def exporter(
 ) -> None:
     """Serve lag, tokens, cost and freshness to Prometheus on /metrics of --ops-port. Run one for each deployment.
 
-    It reads only Kafka, so its metrics stay correct while no worker runs. Its counters are kept in DATA_DIR/exporter; on
-    a persistent volume they never decrease.
+    It reads only Kafka, so its metrics stay correct while no worker runs. Its counters are kept in DATA_DIR/exporter;
+    on a persistent volume they never decrease.
     """
     from tallystream.components import exporter as component
 
