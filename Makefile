@@ -25,7 +25,7 @@ up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install wha
 
 # What to run while working: no Kafka, and fewer examples for each property.
 check: lint ## Style, types, layers and the unit tests, with fewer examples; what pre-commit runs before a push.
-	TALLYSTREAM_TEST_PROFILE=quick $(BIN)/pytest -q -n $(JOBS) --dist worksteal tests/unit tests/contract/test_import_cycles.py $(PYTEST)
+	TALLYSTREAM_TEST_PROFILE=quick $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not thorough" tests/unit tests/contract/test_import_cycles.py $(PYTEST)
 
 # Much of the tests is waiting for processes; two at a time, and a file's tests in one, the long files first.
 test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).

@@ -325,7 +325,7 @@ class BilledDayModel(BaseModel):
     """Numbers by resource and name."""
 
 
-class OpenAIDays(BaseModel):
+class BilledDays(BaseModel):
     """OpenAI's own numbers next to ours."""
 
     as_of: str
@@ -352,7 +352,7 @@ class FindingModel(BaseModel):
     next_step: str
 
 
-class Health(BaseModel):
+class DeploymentHealth(BaseModel):
     """The health of the deployment."""
 
     as_of: str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 
 LEAST_SHARE = 0.05
 LEAST_BYTES = 512 << 20
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Check the disk of each part of the data dir. Several parts on one disk give one finding."""
     found: dict[int, Finding] = {}
     for name in ("", "gateway", "workers", "kafka"):

@@ -14,7 +14,7 @@ from tallystream.streams.service.clock import Clock, SystemClock
 
 
 @dataclass(frozen=True)
-class Context:
+class DoctorContext:
     """The deployment to check. `run` is the run.json of `up`, or None if it does not run here."""
 
     kafka: KafkaSettings
@@ -52,7 +52,7 @@ class Check:
     """A check. `look` returns the problems found now, and does not raise for them."""
 
     name: str
-    look: Callable[[Context], Awaitable[list[Finding]]]
+    look: Callable[[DoctorContext], Awaitable[list[Finding]]]
     needs_kafka: bool = False
 
 

@@ -8,6 +8,6 @@ It reads only Kafka, so its metrics stay correct while no worker runs. Run one f
 """
 
 from tallystream.exporter.config import ExporterConfig
-from tallystream.exporter.service import Exporter
+from tallystream.exporter.service import MetricsExporter
 
-__all__ = ["Exporter", "ExporterConfig"]
+__all__ = ["ExporterConfig", "MetricsExporter"]

@@ -195,7 +195,7 @@ def render() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `make docs`; the texts come from the code that counts the metrics. Each component serves its own on",
+        "Written by `make docs`; the texts come from the code that counts them. Each component serves its own on",
         "`/metrics` of its ops port, together with the process metrics of the Python client (`process_*`, `python_*`).",
         "",
         "A label never contains a session, an ingest id, a user or a prompt.",
@@ -210,7 +210,7 @@ def render() -> str:
     lines += [
         "## Deprecated names",
         "",
-        "These metrics have a new name. Each is also served under its old name, with the same labels and values, for one",
+        "These metrics have a new name. Each is also served under its old name with the same labels and values for one",
         "release. Change your dashboards and alerts to the new name. It has no history from before the upgrade;",
         "`new or old` in PromQL joins both.",
         "",

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.kafka
 HOUR = "2026-11-21T13:00:00Z"
 
 
-async def test_what_port_does_not_have_yet_is_waited_for(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng, watch = random.Random(61), Watch()
     async with rig(kafka, prefix) as one:
         wait = partial(catch_up, kafka, one.topics, seconds=60, show=watch.note)
@@ -66,7 +66,7 @@ async def test_what_port_does_not_have_yet_is_waited_for(kafka: KafkaSettings, p
                 assert not one.wrong_sessions()
 
 
-async def test_openai_days_are_waited_for(kafka: KafkaSettings, prefix: str) -> None:
+async def test_wait_covers_openai_days(kafka: KafkaSettings, prefix: str) -> None:
     watch = Watch()
     async with world(kafka, prefix) as here:
         await ensure(kafka, here.topics.all())

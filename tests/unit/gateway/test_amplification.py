@@ -34,6 +34,8 @@ from tallystream.streams.gateway.ingest import Messages, decode, digest_of
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import SystemClock
 
+pytestmark = pytest.mark.thorough
+
 def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))

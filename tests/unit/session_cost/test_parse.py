@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tallystream.agents.session_cost.dead_letters import invalid_message, refused_event
 from tallystream.agents.session_cost.errors import InvalidMessageError
-from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, Batch, parse
+from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, ParsedBatch, parse
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -100,7 +100,7 @@ def key_of(batch: Any) -> bytes:
     return keys.join(connection, session) if isinstance(connection, str) and isinstance(session, str) else b"?"
 
 
-def accepted(batch: Any) -> Batch | None:
+def accepted(batch: Any) -> ParsedBatch | None:
     """Return what `parse` makes of it when nothing in it is wrong."""
     try:
         parsed = parse(key_of(batch), orjson.dumps(batch, option=orjson.OPT_PASSTHROUGH_DATETIME))
