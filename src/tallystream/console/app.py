@@ -297,7 +297,7 @@ class ConsoleApp:
                        problems=("400", "401", "404", "421", "503")), self._api(self._session)),
             (ApiOperation("GET", f"{api}/connections", "All connections, the newest first.", models.ConnectionList,
                        params=params.FormatParams, table=True), self._api(self._connections)),
-            (ApiOperation("POST", f"{api}/connections", "Create a connection. Its secrets are shown only in this answer.",
+            (ApiOperation("POST", f"{api}/connections", "Create a connection. Its secrets are shown only here.",
                        models.IssuedConnection, 201, body=models.NewConnection, problems=change),
              self._api_change(models.NewConnection, self._create, 201)),
             (ApiOperation("GET", f"{api}/connections/{{connection_id}}", "One connection.", models.ConnectionModel,
