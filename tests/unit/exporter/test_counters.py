@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.exporter.counters import CounterLedger, PublishedCounters
 from tallystream.exporter.labels import COUNTS, FIELDS, MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, Label, Labels, parts
@@ -70,7 +71,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(steps)
 def test_counters_are_the_newest_rows_whatever_comes_twice_or_out_of_order(
     commands: list[tuple[str, int, str, str]],

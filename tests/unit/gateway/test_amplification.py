@@ -18,6 +18,8 @@ from tests.unit.clients.test_claude_code import response as claude_response
 
 from tallystream.schemas.otlp import Encoding
 
+pytestmark = pytest.mark.thorough
+
 MIB = 1 << 20
 RATIO = 8
 """Times a body's bytes, decompressed, that it may cost."""
@@ -33,8 +35,6 @@ from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.ingest import Messages, decode, digest_of
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import SystemClock
-
-pytestmark = pytest.mark.thorough
 
 def peak():
     with open("/proc/self/status") as status:

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.agents.openai_days import Days
 from tallystream.schemas import exact
@@ -256,7 +257,7 @@ def test_unreadable_records_do_not_indicate_a_recreated_topic() -> None:
     assert [orjson.loads(value)["version"] for _, value in fresh.take()] == [[0, 4]]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.integers(0, 2**32), st.booleans())
 @example(1703, False)  # compaction ahead of a reader
 def test_whatever_agents_do_the_newest_records_win(seed: int, anew: bool) -> None:

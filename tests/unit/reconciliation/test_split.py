@@ -5,8 +5,9 @@ from decimal import Decimal
 from fractions import Fraction
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.agents.reconciliation.split import (
     CAUSES,
@@ -219,7 +220,7 @@ def any_cell(draw: st.DrawFn) -> DayCell:
 
 
 @given(any_cell())
-@settings(max_examples=500)
+@examples(500)
 def test_the_causes_add_up_to_exactly_the_difference(drawn: DayCell) -> None:
     out = split(drawn)
     assert sum(out.causes.values()) == out.bill - out.estimate

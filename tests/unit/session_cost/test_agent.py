@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from tests.support.examples import examples
 from tests.support.usage import COUNTS, HOUR, Session, Truth, event, fleet
 
 from tallystream.agents.pricing import Book
@@ -136,7 +137,7 @@ def totals(rows: dict[bytes, dict[str, Any]]) -> dict[str, int]:
     return {name: sum(b[name] for b in buckets) for name in COUNTS}
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.integers(0, 10**6), st.data())
 def test_any_split_crash_and_torn_group_gives_the_truth(seed: int, data: st.DataObject) -> None:
     messages, truth = messages_of(seed, 6)
