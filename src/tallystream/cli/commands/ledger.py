@@ -82,9 +82,9 @@ def export(
 ) -> None:
     """Write the ledger's session-hours to files, one folder for each UTC day, with exact decimal dollars.
 
-    The files are named like OUT/day=2026-11-21/session-hours.parquet; FOCUS files are focus.csv and focus.parquet in the
-    same folders. A day is always written completely and replaces the earlier files of that day, so you can run this
-    as often as you like.
+    The files are named like OUT/day=2026-11-21/session-hours.parquet. FOCUS files are focus.csv and focus.parquet in
+    the same folders. A day is always written completely and replaces the earlier files of that day, so you can run
+    this as often as you like.
     """
     from tallystream.agents.ledger.queries.export import export as write
     from tallystream.agents.ledger.queries.export import session_hour_files
