@@ -1,4 +1,4 @@
-"""Every metric of the gateway, named and explained. No label ever holds a session, an ingest id or free text.
+"""Every metric of the gateway, named and explained. Labels never contain a session, an ingest id or free text.
 
 Labels and their values: `provider` codex|claude|gemini|unknown; `signal` logs|metrics|traces|unknown; `code` the HTTP
 statuses the gateway answers; `encoding` protobuf|json|unknown; `reason` of a dead letter: `schemas.errors.Reason`.
@@ -26,7 +26,7 @@ GAUGES = {
     "spool_max_bytes": "Bytes the spool may hold.",
     "spool_oldest_age_seconds": "Age of the oldest message in the spool, 0 when it is empty.",
     "spool_writable": "1 while there is a spool to write; 0: what Kafka does not take at once is answered 503.",
-    "spool_files_unopened": "Spool files of this deployment that cannot be opened now; tried again every 30 s.",
+    "spool_files_unopened": "Spool files of this deployment that cannot be opened now; retried every 30 s.",
     "spool_files_damaged": "Spool files set aside as damaged that nobody has recovered yet (tallystream spool list).",
     "spool_foreign_messages": "Messages that another deployment left in the spool directory: kept, never sent.",
     "quarantine_requests": "Requests in quarantine: Kafka is away, and their ingest id is not known yet.",
