@@ -48,7 +48,7 @@ class Accounts:
         """
         links = [link for link in await self.all() if link.connection_id == connection_id]
         if not links:
-            raise UsageError(f"{connection_id} is not mapped", "`tallystream accounts list` shows the mapped connections")
+            raise UsageError(f"{connection_id} is not mapped", "`tallystream accounts list` shows those that are")
         for link in links:
             await self._send(link.key, None)
         return links

@@ -38,7 +38,7 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "Set the clock of the machine that sent it.",
     ),
     Reason.BEYOND_DEDUPE: (
-        "The event is older than the ids that its session-hour remembers. It may have been counted already, so it was not counted again.",
+        "Too old for the ids that its session-hour remembers: it may be counted already, so it was not counted again.",
         "A client resent very old requests; if it is not in the table, report it with the session.",
     ),
     Reason.CLOSED: (
@@ -47,7 +47,7 @@ WORDS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.ROW_FULL: (
         "Its session-hour has as many models, tiers and attributions as one row can hold.",
-        "A session that changes branch or team hundreds of times an hour is probably misconfigured: check its attributes.",
+        "A session that changes branch or team hundreds of times an hour is misconfigured: check its attributes.",
     ),
     Reason.INVALID_MESSAGE: (
         "A message on the usage topic does not fit its schema.",
@@ -62,8 +62,8 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "Choose a connection from `tallystream connections list` and give the client its URLs.",
     ),
     Reason.MAPPING_FAILED: (
-        "An expression of the Port mapping fails on the record, or does not produce an entity; the record's other entities were sent.",
-        "Test it with `tallystream port mapping test FILE --input SAMPLE`. The sink maps everything again when it starts.",
+        "An expression of the Port mapping fails on the record, or gives an invalid entity; the others were sent.",
+        "Try `tallystream port mapping test FILE --input SAMPLE`. The sink maps everything again when it starts.",
     ),
     Reason.INVALID_BILL: (
         "OpenAI's answer for a day has an amount that cannot be added up; the day's previous amounts are kept.",
@@ -71,7 +71,7 @@ WORDS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.PORT_REFUSED: (
         "Port rejects the entity, or an entity that it relates to never arrived.",
-        "Run `tallystream port blueprints diff`; the sink sends the entity again when it changes, and when the sink starts.",
+        "Run `tallystream port blueprints diff`. The sink sends it again when it changes, and when the sink starts.",
     ),
 }
 """Description and next step of each reason."""

@@ -142,7 +142,9 @@ async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
     try:
         partitions = len(await partitions_of(kafka, topic))
         if not partitions:
-            raise UnreachableError(f"the topic {topic} does not exist", "start a worker or a gateway of that deployment first")
+            raise UnreachableError(
+                f"topic {topic} does not exist", "first start a worker or gateway of that deployment"
+            )
         headers = schema_of(UsageBatch).headers
         async with producing(kafka, MANY) as producer:
             pending = [

@@ -166,7 +166,7 @@ class EmbeddedKafka:
         if process.returncode != 0:
             raise UnfitError(
                 f"Kafka could not format {self._dir}: {_last_line(output.decode(errors='replace'))}",
-                "check whether the disk is full or the directory belongs to another Kafka; choose another --data-dir to start afresh",
+                "check for a full disk or the data of another Kafka; choose another --data-dir to start afresh",
             )
 
     def _spawn(self, argv: list[str]) -> None:

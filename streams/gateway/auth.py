@@ -87,9 +87,7 @@ def authorize(grant: Grant | None, shown: Credentials, at: datetime) -> Connecti
 
     """
     if grant is None:
-        raise RequestRefusedError(
-            404, "unknown ingest id: `tallystream connections list` shows the connections"
-        )
+        raise RequestRefusedError(404, "unknown ingest id: `tallystream connections list` shows the connections")
     connection = grant.connection
     if connection.revoked_at is not None and connection.revoked_at <= at:
         raise RequestRefusedError(404, "this connection has been revoked")

@@ -34,7 +34,7 @@ class Budget:
         """
         if self.bytes + size > self._limit:
             raise RequestRefusedError(
-                503, "the gateway has reached its limit of request bytes in memory, send again later", retry_after=self._retry_after
+                503, "the gateway has reached its memory limit for requests, send again", retry_after=self._retry_after
             )
         self.bytes += size
 

@@ -25,7 +25,7 @@ GAUGES = {
     "spool_bytes": "Bytes in the spool.",
     "spool_max_bytes": "Bytes the spool may hold.",
     "spool_oldest_age_seconds": "Age of the oldest message in the spool, 0 when it is empty.",
-    "spool_writable": "1 while a spool file can be written; at 0, requests that Kafka does not accept at once get a 503.",
+    "spool_writable": "1 while a spool file can be written; at 0, requests that Kafka does not accept get a 503.",
     "spool_files_unopened": "Spool files of this deployment that cannot be opened now; retried every 30 s.",
     "spool_files_damaged": "Spool files set aside as damaged and not recovered yet (tallystream spool list).",
     "spool_foreign_messages": "Messages of other deployments in the spool directory: kept, never sent.",

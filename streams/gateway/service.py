@@ -292,7 +292,7 @@ class Gateway:
         if not self._listening:
             return Health(ok=False, why="not listening yet, or already stopping")
         if not self.registry.known:
-            return Health(ok=False, why="connections are not known yet: Kafka has not answered and there is no snapshot")
+            return Health(ok=False, why="connections are not known yet: Kafka has not answered, and no snapshot exists")
         if self.link.unfit is not None and self.healthy().ok:
             return Health(ok=True, why=f"everything is spooled: {self.link.unfit.message}")
         return self.healthy()

@@ -86,7 +86,7 @@ def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> 
         raise UsageError(f"{directory} does not contain a spool {name}", "`tallystream spool list` shows those it has")
     slot = None if aside else Slot.take(path)
     if not aside and slot is None:
-        raise UnfitError(f"a gateway has {name} open", "the gateway drains it by itself; otherwise stop that gateway first")
+        raise UnfitError(f"a gateway has {name} open", "the gateway drains it by itself; or stop that gateway first")
     try:
         found = salvage(path)
         messages = [(at, _here(message, prefix, topics)) for at, message in found.messages]
