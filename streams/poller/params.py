@@ -2,7 +2,8 @@
 
 An expression does not have an input and can use these names:
 
-    now        seconds since the epoch at the poll (instead of JQ's own `now`); for a resource that is polled once per bucket, a moment inside that bucket
+    now        seconds since the epoch at the poll (instead of JQ's own `now`); for a resource that is polled once per
+               bucket, a moment inside that bucket
     $from      seconds since the epoch: start of the requested window
     $to        its end, exclusive
 

@@ -36,13 +36,13 @@ class PollProgress(Protocol):
     """Receives the progress of a run."""
 
     def planned(self, resource: str, spans: int) -> None:
-        """Called with the number of queries for a resource."""
+        """Note the number of queries that will be made for a resource."""
 
     def done(self, resource: str) -> None:
-        """Called when a query has been published."""
+        """Note that a query has been published."""
 
     def failed(self, resource: str, failure: PollError) -> None:
-        """Called when a query has failed; the resource's other queries are left for the next run."""
+        """Note that a query has failed; the resource's other queries are left for the next run."""
 
 
 class NullProgress:
