@@ -1,7 +1,7 @@
-"""Files for analysts: a folder a day with the day's buckets in it, as Parquet or CSV.
+"""Exports files for analysts: one folder per day with the day's buckets, as Parquet or CSV.
 
-A day's file is written beside the old one and takes its place when it is whole, so that exporting again replaces and
-never doubles. Days are UTC days, always whole ones: a part of a day in the place of the day would be a loss.
+A day's file is written next to the old one and replaces it when it is complete, so repeated exports never duplicate
+rows. Only whole UTC days are written, because a partial day must not replace a complete one.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ NAME = "session-hours"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """The result of an export."""
 
     days: int
     rows: int
     removed: int
-    """Files of days of which there is nothing any more."""
+    """Removed files of days that are now empty."""
 
 
 def export(
@@ -53,7 +53,7 @@ def export(
 ) -> Exported:
     """Write the days that have an hour in [since, until); call it within `reading`. `form` is parquet or csv.
 
-    `cell` makes text safe for what opens a CSV file.
+    `cell` makes text safe for programs that open a CSV file.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -76,7 +76,7 @@ def export(
 
 
 def _remove_gone(out: Path, form: str, have: set[str], first: int | None, last: int | None) -> int:
-    """Remove files of days in the range that the ledger has nothing of (any more)."""
+    """Remove files of days in the range that are empty in the ledger."""
     removed = 0
     low, high = "" if first is None else _day(first), "9999-99-99" if last is None else _day(last)
     for file in out.glob(f"day=*/{NAME}.{form}"):
@@ -85,14 +85,14 @@ def _remove_gone(out: Path, form: str, have: set[str], first: int | None, last: 
             file.unlink()
             removed += 1
             with suppress(OSError):
-                file.parent.rmdir()  # only when nothing else is in it
+                file.parent.rmdir()  # only when it is empty
     return removed
 
 
 def _write_day(database: Database, folder: Path, form: str, day: int, cell: Callable[[str], str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{NAME}.{form}"
-    # Begins with a dot: readers of whole folders pass over it.
+    # It begins with a dot, so that readers of whole folders ignore it.
     beside = folder / f".{NAME}.{form}.{os.getpid()}"
     try:
         found = _rows(database, day)

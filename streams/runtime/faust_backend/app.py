@@ -91,7 +91,7 @@ class App(faust.App):
         return self.context.rebalances
 
     def must_be_member(self) -> None:
-        """Called before every write: ends the process when another worker may own our partitions."""
+        """End the process when another worker may own our partitions; called before every write."""
         self.context.must_be_member()
 
     @property

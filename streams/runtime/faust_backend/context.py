@@ -22,7 +22,7 @@ class RuntimeContext:
     rebalances: int = 0
 
     def must_be_member(self) -> None:
-        """Called before every write: ends the process when another worker may own our partitions."""
+        """End the process when another worker may own our partitions; called before every write."""
         if (why := self.membership.lost()) is not None:
             self.fail_fast(f"{why}; the next process reads what it has missed")
 
