@@ -1,4 +1,4 @@
-"""What a sink has done since it began: what `sink --once` reports."""
+"""The result of a sink since it started, which `sink --once` reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SinkResult:
     refused: int = 0
     """Entities that Port will not take: dead letters."""
     unmapped: int = 0
-    """Records that the mapping could not be carried out on: dead letters."""
+    """Records on which the mapping failed: dead letters."""
     waiting: int = 0
     """Entities that Port does not take yet, such as those that relate to one it does not have."""
     stopped: dict[str, list[str]] = field(default_factory=dict)
@@ -36,5 +36,5 @@ class SinkResult:
 
     @property
     def whole(self) -> bool:
-        """Return whether everything there was is in Port."""
+        """Return whether everything is in Port."""
         return not (self.refused or self.unmapped or self.waiting or self.stopped)

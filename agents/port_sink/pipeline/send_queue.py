@@ -1,7 +1,7 @@
-"""Entities waiting for Port: the newest version of each, in bulk-sized batches of one blueprint.
+"""The send queue: the newest version of each entity waiting for Port, in bulk-sized batches of one blueprint.
 
-Laws, held by property tests: of an entity only the newest version is ever handed out, and never while an earlier one is
-under way; whatever is put in is handed out, or a newer version of it is.
+Laws, checked by property tests: only the newest version of an entity is sent, and never while an earlier one is in
+flight; every version that is put in is sent, or a newer version is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEAD_START_MS = 2_000
 
 @dataclass(frozen=True)
 class QueuedEntity:
-    """An entity on its way, and what it is of. Times in ms since the epoch."""
+    """An entity in the queue, and its document. Times in ms since the epoch."""
 
     entity: Entity
     kind: str

@@ -143,7 +143,7 @@ class Producer(driver.Producer):
             if expect is not None:
                 if offset != expect:
                     context.fail_fast(
-                        f"{where}: our rows are at {offset}, expected {expect}: another process writes to this partition"
+                        f"{where}: our rows are at {offset}, expected {expect}: another process writes there"
                     )
                 expect += count
             out.landed.append((offset, count))
