@@ -36,7 +36,7 @@ from tallystream.schemas.errors import Reason
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime import Fold, Group, InputRecord, Partition, PublicRows
 from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.service.clock import Clock, SystemClock, utc
 
@@ -147,8 +147,8 @@ class GenaiCalls(Fold):
 
     # -- fold
 
-    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
-        """For each message, let time pass up to its append time, then add its sightings."""
+    def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
+        """Let time pass up to each message, then take what it holds."""
         derived = self._derived[partition.number]
         state = derived.state
         for record in records:
@@ -223,8 +223,8 @@ def _usage(released: Iterable[Release]) -> Iterator[tuple[bytes, bytes]]:
         yield from packing.messages(pack, connection_id, lambda user: user)
 
 
-def _letter(record: Record, exc: ValidationError) -> tuple[bytes, bytes]:
-    """Return the dead letter of a message that is not a CallBatch: its size, its hash, and the invalid fields."""
+def _letter(record: InputRecord, exc: ValidationError) -> tuple[bytes, bytes]:
+    """Return the dead letter of a message that is no CallBatch: its size, its hash, and the fields that are wrong."""
     where = sorted({".".join(str(part) for part in error["loc"]) or "the message" for error in exc.errors()})[:5]
     raw = record.value or b""
     return dead_letter(

@@ -54,7 +54,7 @@ class Line:
         )
 
 
-class Usage(NamedTuple):
+class BillUsage(NamedTuple):
     """Tokens of the provider's usage report. `hour` is 0 to 23, None when the report is by day."""
 
     account: Account
@@ -76,8 +76,8 @@ class DayBill:
     """When the bill was polled."""
     lines: Lines = field(default_factory=list)
     by_key: Lines | None = None
-    """The same dollars by key, if from a separate query; never added to `lines`."""
-    usage: list[Usage] = field(default_factory=list)
+    """The same dollars by key, where that is a query of its own; never added to `lines`."""
+    usage: list[BillUsage] = field(default_factory=list)
     usage_known: bool = False
     """Whether `usage` covers the whole day, so that it can be compared with the bill."""
     hourly: bool = False

@@ -25,8 +25,8 @@ EMPTY: dict[str, Any] = {
 COMPLETE = frozenset({"provisional", "settled"})
 
 
-class Published:
-    """The statements as readers of `reconciliation.days` have them."""
+class PublishedStatements:
+    """What readers of `reconciliation.days` hold."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, dict[str, Any]] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.session_cost.parse import Batch
+from tallystream.agents.session_cost.parse import ParsedBatch
 from tallystream.schemas import topic_names
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
@@ -53,8 +53,8 @@ def records_lost(p: int, loss: Loss) -> Row:
     return dead_letter(source, Reason.RECORDS_LOST, detail, utc(max(0, loss.append_ms) * 1_000_000))
 
 
-def refused_event(p: int, offset: int, append_ms: int, batch: Batch, index: int, reason: Reason) -> Row:
-    """Return the letter of a valid event that must not be counted."""
+def refused_event(p: int, offset: int, append_ms: int, batch: ParsedBatch, index: int, reason: Reason) -> Row:
+    """Return the letter of an event that fits but may not be counted."""
     event = batch.raw[index]
     head = {"connection_id": batch.connection_id, "client": batch.client, "session_id": batch.session_id}
     record = {

@@ -51,8 +51,8 @@ _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 
 @dataclass(slots=True)
-class Batch:
-    """One session's events from one request."""
+class ParsedBatch:
+    """One session's events out of one request."""
 
     connection_id: str
     client: str
@@ -68,8 +68,8 @@ class Batch:
     """The events as they came, by index."""
 
 
-def parse(key: bytes | None, value: bytes | None) -> Batch:
-    """Parse the batch of a message.
+def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
+    """Return the batch a message holds.
 
     Raises:
         InvalidMessageError: the message as a whole cannot be counted.
@@ -95,7 +95,7 @@ def parse(key: bytes | None, value: bytes | None) -> Batch:
     if type(raw) is not list or not 1 <= len(raw) <= MAX_EVENTS:
         raise InvalidMessageError(f"events is not a list of 1 to {MAX_EVENTS}")
     attribution, team = _attribution(message.get("attribution", {}))
-    batch = Batch(connection, client, _text(message, "provider"), session, attribution, team, [], [], raw)
+    batch = ParsedBatch(connection, client, _text(message, "provider"), session, attribution, team, [], [], raw)
     _events(raw, batch.events, batch.bad)
     return batch
 

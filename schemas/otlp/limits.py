@@ -38,8 +38,8 @@ class Limits:
 LIMITS: Final = Limits()
 
 
-class Tally:
-    """Counts the elements of a body and checks them against the limits."""
+class DecodingBudget:
+    """What has been seen of a body, held against its limits."""
 
     __slots__ = ("frames", "limits", "records", "usage_records")
 

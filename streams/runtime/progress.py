@@ -42,8 +42,8 @@ class Counters:
     """Changelog records ignored because they do not belong to the table: another program writes to the topic."""
 
 
-class Activity:
-    """The time of the last progress, in seconds of a clock."""
+class FoldActivity:
+    """When something moved last, on a clock in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -20,6 +20,8 @@ from tallystream import __version__
 from tallystream.cli.options import fail
 from tallystream.schemas.errors import TallystreamError
 
+__all__ = ["build", "main"]
+
 MODULES = (
     "lifecycle",
     "demo",

@@ -120,8 +120,10 @@ class Acceptor:
         self._close_sockets()
 
     async def close(self) -> None:
-        """Close connections that are still in the TLS handshake."""
+        """End what is still in its handshake, and connections that wait for a request: none would be answered."""
         await cancel(*self._handshakes)
+        for peer in [peer for peer in self._open if peer.idle]:
+            peer.drop()
 
     def busy(self, peer: Peer) -> None:
         """Note that a connection has a request, which makes it the last idle one to be closed."""

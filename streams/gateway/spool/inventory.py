@@ -33,8 +33,8 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """The result of a recovery; `kept` is the file's new name."""
+class RecoveredSpool:
+    """What was brought back; `kept` is the file's new name."""
 
     messages: int
     held: int
@@ -69,8 +69,8 @@ def _listed(path: Path, prefix: str) -> Listed:
             slot.release()
 
 
-def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> Recovered:
-    """Copy the readable rows of a file into a new spool of this deployment, and rename the file.
+def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> RecoveredSpool:
+    """Copy what can be read of a file into a new spool of this deployment, and rename the file.
 
     `topics` are the full names of the topics that a gateway writes; a message of another prefix goes to the topic of
     the same name under this one.
@@ -97,7 +97,7 @@ def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> 
     finally:
         if slot is not None:
             slot.release()
-    return Recovered(len(messages), len(found.held), found.complete, kept)
+    return RecoveredSpool(len(messages), len(found.held), found.complete, kept)
 
 
 def _here(message: Message, prefix: str, topics: frozenset[str]) -> Message:
