@@ -162,7 +162,7 @@ class CostSums:
             self.version = version
 
     def add_part(self, part: CostPart) -> None:
-        """Add what was added up elsewhere."""
+        """Add sums that were computed elsewhere."""
         self.add((part.key, part.counts, part.cost, part.reported), part.hour, part.version)
 
     def merge(self, other: CostSums) -> None:
@@ -202,7 +202,7 @@ class CostPart(NamedTuple):
 
 
 class TablePage(NamedTuple):
-    """The first rows of a table, and what must be known of the others to show them."""
+    """The first rows of a table, and the facts about the others needed to show them."""
 
     rows: Sequence[Mapping[str, Any]]
     total: int
@@ -245,7 +245,7 @@ class Table:
                 self.skipped += 1
 
     def add_part(self, part: CostPart) -> None:
-        """Add what was filtered and added up elsewhere; of one key there is one part where sessions are counted."""
+        """Add sums that were filtered and computed elsewhere; if sessions are counted, only one part per key."""
         sums = self._groups.get(part.key)
         if sums is None:
             sums = self._groups[part.key] = CostSums()
@@ -323,7 +323,7 @@ class Table:
             yield row
 
     def page(self, now_ns: int, limit: int) -> TablePage:
-        """Return the first `limit` rows (0: all), and what is known of all."""
+        """Return the first `limit` rows (0: all), and facts about all rows."""
         rows = list(self.rows(now_ns))
         still = sum(not row["final"] for row in rows)
         connections = len({row["connection_id"] for row in rows})

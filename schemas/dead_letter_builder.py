@@ -63,7 +63,7 @@ def dead_letter(
     try:
         return key, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
     except TypeError:
-        # A record may hold anything that a client can send: integers above 64 bits, texts that are not UTF-8.
+        # A record may contain anything a client can send, such as integers above 64 bits and texts that are not UTF-8.
         letter["detail"] = _plain(letter["detail"])
         if isinstance(record, Mapping):
             letter["record"] = orjson.Fragment(json.dumps(_plain(record)))

@@ -148,7 +148,7 @@ class GenaiCalls(Fold):
     # -- fold
 
     def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
-        """Let time pass up to each message, then take what it holds."""
+        """For each message, let time pass up to its append time, then add its sightings."""
         derived = self._derived[partition.number]
         state = derived.state
         for record in records:
@@ -224,7 +224,7 @@ def _usage(released: Iterable[Release]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _letter(record: InputRecord, exc: ValidationError) -> tuple[bytes, bytes]:
-    """Return the dead letter of a message that is no CallBatch: its size, its hash, and the fields that are wrong."""
+    """Return the dead letter of a message that is not a CallBatch: its size, its hash, and the invalid fields."""
     where = sorted({".".join(str(part) for part in error["loc"]) or "the message" for error in exc.errors()})[:5]
     raw = record.value or b""
     return dead_letter(

@@ -31,7 +31,7 @@ _DAY = ("day", "model", "project_id")
 
 
 class TopicRecord(Protocol):
-    """A record as Kafka has it."""
+    """A Kafka record."""
 
     @property
     def key(self) -> bytes | None: ...  # noqa: D102

@@ -6,8 +6,8 @@ record of every bucket. So a lower one means that the topic was recreated or tru
 highest version, would keep the old row forever. The row is then published in the next generation. All agents that read
 both topics compute the same version.
 
-Only who has just read everything from the beginning may conclude that. Anybody else may be the one who is wrong, for
-having read on in the new topic where the old one was left: that raises TopicRecreatedError.
+Only an agent that has just read everything from the beginning may conclude that. Any other may be wrong itself, because
+it may have continued in the new topic at the old position: that raises TopicRecreatedError.
 
 Nor may the reader have been overtaken by compaction: the record that a row was made of may be removed before it is
 read, in favour of one behind the end that the reader was told. When `missing_records` says so, the end is asked for
@@ -115,7 +115,7 @@ class Days:
             self._changed.add(keys.split(key)[0])
 
     def passed(self, key: bytes, offset: int) -> None:
-        """Note that a record of the day its key names was read, also when this version of ours cannot read it."""
+        """Note that a record of its key's day was read, even if this version cannot decode it."""
         if (named := _bucket_of(key)) is not None:
             self._pass(named[1], offset)
 
@@ -144,7 +144,7 @@ class Days:
             self._problems.pop(key, None)
 
     def unreadable(self, key: bytes, why: str) -> None:
-        """Take in a record that this version cannot read: its day keeps what it had of the resource its key names."""
+        """Add a record that this version cannot decode: its day keeps the previous figures of the key's resource."""
         if (named := _bucket_of(key)) is not None and concerns(named[0]):
             resource, day = named
             self._records.setdefault(day, {})

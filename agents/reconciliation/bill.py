@@ -76,7 +76,7 @@ class DayBill:
     """When the bill was polled."""
     lines: Lines = field(default_factory=list)
     by_key: Lines | None = None
-    """The same dollars by key, where that is a query of its own; never added to `lines`."""
+    """The same dollars by key, if from a separate query; never added to `lines`."""
     usage: list[BillUsage] = field(default_factory=list)
     usage_known: bool = False
     """Whether `usage` covers the whole day, so that it can be compared with the bill."""

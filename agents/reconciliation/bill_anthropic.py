@@ -47,7 +47,8 @@ def read_day(records: Mapping[str, list[OpenAIRecord]], watermark: datetime | No
             where = account if analytics else Account(account.project_id)
             quantities[where, key] = quantities.get((where, key), 0) + tokens
             out.usage.append(BillUsage(account, key.model or "", key.kind or "", key.tier, hour, tokens))
-    # The bill's own quantities are these counts, so there is nothing to hold against them; the hours tell of midnight.
+    # The bill's own quantities are these counts, so there is nothing to compare; only the hours around midnight are
+    # used.
     out.hourly = bool(usage) and all(one.hour is not None for one in out.usage)
     lines: dict[TokenKey, Line] = {}
     for record in costs:

@@ -70,7 +70,7 @@ class PriceCheck:
 
 
 def check_prices(statements: Iterable[Mapping[str, Any]], prices: ChargedPrices) -> list[PriceCheck]:
-    """Return a check a line, those the book is wrong about first, by what that costs."""
+    """Return a check per line; lines with wrong prices come first, ordered by the money involved."""
     days: dict[PriceLine, dict[str, list[Fraction]]] = {}
     for statement in statements:
         for line, listed, paid, tokens in _lines(statement):

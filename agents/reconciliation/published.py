@@ -26,7 +26,7 @@ COMPLETE = frozenset({"provisional", "settled"})
 
 
 class PublishedStatements:
-    """What readers of `reconciliation.days` hold."""
+    """The statements as readers of `reconciliation.days` have them."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, dict[str, Any]] = {}

@@ -67,7 +67,7 @@ class Scopes:
         return any(self.own_key(one) for one in self._keys)
 
     def members(self, name: str) -> AccountScope:
-        """Return what the scope of this name holds."""
+        """Return the members of the scope with this name."""
         return self.scopes.get(name) or AccountScope(name)
 
 

@@ -38,7 +38,7 @@ class SeenKey(NamedTuple):
 
 
 class SeenPart(NamedTuple):
-    """What one row adds to a key; `cost` is None where the row has no price."""
+    """What one row adds to a key; `cost` is None without a price."""
 
     key: SeenKey
     tokens: int

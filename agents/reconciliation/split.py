@@ -50,7 +50,7 @@ class BilledUsage:
 
 @dataclass(frozen=True)
 class SeenUsage:
-    """Tokens that telemetry has of one tier, and what a token of them costs by the book; None: it has no price."""
+    """Seen tokens of one tier, and their book price per token; None without a price."""
 
     tokens: int
     price: Fraction | None
@@ -58,11 +58,11 @@ class SeenUsage:
 
 @dataclass(frozen=True)
 class DayCell:
-    """What is known of one cell."""
+    """The known data of one cell."""
 
     billed: Mapping[str, BilledUsage] = field(default_factory=dict)
     seen: Mapping[str | None, SeenUsage] = field(default_factory=dict)
-    """By tier; None: the client did not say."""
+    """By tier; None if the client did not report it."""
     book: Mapping[str, Fraction | None] = field(default_factory=dict)
     """Book price per token of tiers without telemetry."""
     moved: int = 0
@@ -136,7 +136,7 @@ def split(cell: DayCell) -> Split:
 
 
 def _book(cell: DayCell, tier: str) -> Fraction | None:
-    """Return the price of a tier that telemetry has no tokens of. The standard tier's is that of unsaid tokens."""
+    """Return the price of a tier without seen tokens. The standard tier's is that of unsaid tokens."""
     if tier in cell.book:
         return cell.book[tier]
     return cell.seen[None].price if tier == STANDARD and None in cell.seen else None

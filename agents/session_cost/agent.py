@@ -282,7 +282,7 @@ class SessionCost(Fold):
         )
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
-        """Tell whether a public row is the one in the store; of an hour that is closed, any row is.
+        """Tell whether a public row is the one in the store; for a closed hour, any row is.
 
         So is any row whose key is none that this worker would write: there is nothing to write again.
         """

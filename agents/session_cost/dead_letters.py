@@ -54,7 +54,7 @@ def records_lost(p: int, loss: Loss) -> Row:
 
 
 def refused_event(p: int, offset: int, append_ms: int, batch: ParsedBatch, index: int, reason: Reason) -> Row:
-    """Return the letter of an event that fits but may not be counted."""
+    """Return the letter of a valid event that must not be counted."""
     event = batch.raw[index]
     head = {"connection_id": batch.connection_id, "client": batch.client, "session_id": batch.session_id}
     record = {

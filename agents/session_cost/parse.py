@@ -52,7 +52,7 @@ _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 @dataclass(slots=True)
 class ParsedBatch:
-    """One session's events out of one request."""
+    """One session's events from one request."""
 
     connection_id: str
     client: str
@@ -69,7 +69,7 @@ class ParsedBatch:
 
 
 def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
-    """Return the batch a message holds.
+    """Parse the batch of a message.
 
     Raises:
         InvalidMessageError: the message as a whole cannot be counted.

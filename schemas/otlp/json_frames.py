@@ -76,7 +76,8 @@ def weighs_too_much(raw: bytes) -> bool:
 
 
 def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
-    """Yield each record of a request with its resource and scope; what is no record is a BrokenRecord.
+    """Yield each record of a request with its resource and scope; an item that is not a record is yielded as a
+    BrokenRecord.
 
     Raises:
         InvalidBodyError: it is not such a request, or exceeds a limit.

@@ -68,7 +68,7 @@ class Scanner:
         self._steps = 0
 
     def value(self) -> ByteRange:
-        """Return the outermost value, taken to reach to the text's end."""
+        """Return the outermost value, which is assumed to reach to the end of the text."""
         return ByteRange(self._blank(0), len(self.text))
 
     def _span(self, position: int, end: int) -> ByteRange:

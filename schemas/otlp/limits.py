@@ -39,7 +39,7 @@ LIMITS: Final = Limits()
 
 
 class DecodingBudget:
-    """What has been seen of a body, held against its limits."""
+    """Counts the elements of a body and checks them against the limits."""
 
     __slots__ = ("frames", "limits", "records", "usage_records")
 

@@ -68,7 +68,7 @@ def _parsed(request: Any, marks: int, tally: DecodingBudget) -> Iterator[LogReco
 
 
 def _walked(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
-    """Walk the wire format. What is left over comes last, as one broken record."""
+    """Walk the wire format. Undecodable remains are yielded last, as one broken record."""
     frames = Frames(body, tally)
     limits = tally.limits
     mark = body.find(MARK)

@@ -27,7 +27,7 @@ _MEANT: Final = {"log": "logs", "metric": "metrics", "trac": "traces", "span": "
 
 @dataclass(frozen=True, slots=True)
 class RouteTarget:
-    """Where a request goes. `signal` None: the body tells. `provider` None: the id came in the header."""
+    """A parsed path. `signal` None: the body determines it. `provider` None: the id came in the header."""
 
     provider: str | None
     ingest_id: str | None
@@ -35,7 +35,7 @@ class RouteTarget:
 
 
 def parse(path: str) -> RouteTarget:
-    """Return what a decoded path says.
+    """Parse a decoded path.
 
     Raises:
         RequestRefusedError: 404, the path is unknown; the message has the path that was probably meant, without the

@@ -35,7 +35,7 @@ class PageItem:
 
 @dataclass(frozen=True)
 class ResultPage:
-    """One page: its items, and what to ask for next (None: it is the last)."""
+    """One page: its items, and the parameter for the next one (None: it is the last)."""
 
     items: list[PageItem]
     next: str | None

@@ -23,7 +23,7 @@ class Getter(Protocol):
 
 
 async def fetch_buckets(getter: Getter, resource: Resource, span: TimeSpan, now: float) -> dict[int, list[Row]]:
-    """Return the rows of each bucket of the span, by the bucket's start; buckets the answer leaves out are unknown.
+    """Return the rows of each bucket of the span, by the bucket's start; buckets missing in the response are unknown.
 
     Raises:
         PollError: a page failed, or does not match the declaration.

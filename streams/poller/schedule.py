@@ -28,7 +28,7 @@ class Coverage:
     settled: int
 
     def with_span(self, span: TimeSpan, opens: int) -> Coverage:
-        """Return the coverage once a span has been published; buckets from `opens` on may still change."""
+        """Return the coverage after a span has been published; buckets from `opens` on may still change."""
         first, settled = self.first, self.settled
         if span.start <= settled:
             settled = max(settled, min(span.end, opens))
@@ -59,7 +59,7 @@ class BucketWindow:
         return Coverage(self.opens(now), self.opens(now))
 
     def plan(self, now: float, coverage: Coverage, reach: int | None = None) -> list[TimeSpan]:
-        """Return what to ask for, in this order. `reach` widens how far back history goes."""
+        """Return the spans to fetch, in this order. `reach` extends how far back history goes."""
         regular = min(self.opens(now), coverage.settled)
         oldest = self._floor(now - max(self.reach, reach or 0))
         return [*self._ascending(regular, self.ends(now)), *self._descending(oldest, min(coverage.first, regular))]

@@ -109,7 +109,8 @@ class Engine:
     # -- folding
 
     async def accept(self, p: int, records: Sequence[InputRecord]) -> None:
-        """Fold the records if they go on where the state ends; the generation they were read in does not matter.
+        """Fold the records if they continue where the state ends, whatever the group generation in which they were
+        read.
 
         Raises:
             UnfitError: the source is not dense, or is not the topic that was counted.
@@ -230,7 +231,7 @@ class Engine:
             self.host.fail_fast(exc)
 
     def _install(self, recovered: RecoveredState) -> None:
-        """Begin to fold a recovered partition."""
+        """Start to fold a recovered partition."""
         p, fold = recovered.number, self.fold
         self.revoke(p)
         partition = Partition(p, self.store, recovered.position, recovered.watermark)

@@ -113,7 +113,7 @@ class Fold(Protocol):
         ...
 
     def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
-        """Fold records into states; `partition.stored(key)` has what is neither cached nor dirty.
+        """Fold records into states; `partition.stored(key)` has the rows that are neither cached nor dirty.
 
         A record whose version (`partition.version(offset)`) is not above a state's has been counted in it: skip it. A
         key that `partition.watermark` closes must not be changed: refuse the record, or skip it when its version is

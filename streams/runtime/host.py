@@ -46,7 +46,7 @@ class Reader(Protocol):
     async def poll(
         self, partitions: Collection[TopicPartition], max_records: int | None = None
     ) -> Mapping[TopicPartition, Sequence[InputRecord]]:
-        """Return the next records of some of the partitions; nothing when none come within half a second.
+        """Return the next records of some of the partitions; empty when none arrive within half a second.
 
         Raises:
             OffsetOutOfRangeError: a position is before the partition's first offset.

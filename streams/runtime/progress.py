@@ -43,7 +43,7 @@ class Counters:
 
 
 class FoldActivity:
-    """When something moved last, on a clock in seconds."""
+    """The time of the last progress, in seconds of a clock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -37,7 +37,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class RecoveredState:
-    """What recovery has found of a partition."""
+    """The result of recovering a partition."""
 
     number: int
     position: Position

@@ -99,13 +99,13 @@ def changed(database: Database) -> dict[str, int]:
 
 
 def totals(database: Database, first: int, last: int) -> LedgerTotals:
-    """Return the sums of the hours from `first` to `last`, both within."""
+    """Return the sums of the hours from `first` to `last`, inclusive."""
     row = database.rows(f"SELECT {_TOTAL} FROM hour_total t WHERE t.hour BETWEEN ? AND ?", (first, last))[0]
     return _totals(row)
 
 
 def by_hour(database: Database, first: int, last: int) -> dict[int, LedgerTotals]:
-    """Return the sums of each hour that has any."""
+    """Return the sums of each hour that is not empty."""
     rows = database.rows(
         f"SELECT t.hour, {_TOTAL} FROM hour_total t WHERE t.hour BETWEEN ? AND ? GROUP BY t.hour", (first, last)
     )
@@ -167,7 +167,7 @@ def count_sessions(database: Database, wanted: SessionFilter, most: int) -> int:
 
 
 def session(database: Database, connection_id: str, session_id: str) -> SessionSummary | None:
-    """Return one session, None when there is none."""
+    """Return a session, None when it does not exist."""
     rows = database.rows(
         f"SELECT {_SESSION} FROM session s WHERE s.connection_id = ? AND s.session_id = ? AND s.first_hour IS NOT NULL",
         (connection_id, session_id),

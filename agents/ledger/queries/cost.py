@@ -46,7 +46,7 @@ class SortedTable:
         self._page, self._totals = _page(database, query, limit, now_ns)
 
     def page(self, now_ns: int, limit: int) -> TablePage:  # noqa: ARG002 - both were given before
-        """Return what is shown."""
+        """Return the rows to show."""
         return self._page
 
     def totals(self, now_ns: int) -> dict[str, Any]:  # noqa: ARG002
@@ -243,7 +243,7 @@ def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Ta
 
 
 def _first_of_hours(database: Database, query: Query, limit: int) -> list[CostPart]:
-    """Return the rows of the first hours that have `limit` rows or more together."""
+    """Return the rows of the first hours that together have at least `limit` rows."""
     reach, dimensions = limit, Table(query).dimensions
     while True:
         reach *= 4

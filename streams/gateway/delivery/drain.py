@@ -148,6 +148,6 @@ class Drain:
 
 
 def _why_lost(batch: ProducerBatch) -> str | None:
-    """Return Kafka's reason, "" when the link was lost; None: acknowledged."""
+    """Return Kafka's reason, "" when the producer was lost, None when the batch was acknowledged."""
     exc = batch.acked.exception()
     return exc.rejected if isinstance(exc, ProducerLostError) else None

@@ -144,7 +144,7 @@ class Delivery:
             await self._to_spool({place: shares[place] for place in {batch.place for batch in late}}, late)
 
     async def _to_spool(self, shares: dict[Place, _Share], late: Sequence[ProducerBatch] = ()) -> None:
-        """Store the shares, or those batches of them that are late, in one transaction."""
+        """Store the shares, or only their late batches, in one transaction."""
         if not shares:
             return
         parcels: list[tuple[ProducerBatch | None, list[Message]]] = (

@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 
 class ProducerBatch:
-    """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError.
+    """Messages of one partition in flight. `acked` resolves to None, or raises ProducerLostError.
 
     `leader` is the broker that had the partition when they were sent. `late`: they were not acknowledged in time.
     """
@@ -80,7 +80,7 @@ class Link:
         self._outstanding: dict[ProducerBatch, None] = {}
         self._late: dict[Place, set[ProducerBatch]] = {}
         self._doubted: dict[int, set[ProducerBatch]] = {}
-        """By broker: late batches on their way, since which it has acknowledged nothing."""
+        """By broker: late batches in flight since the broker's last acknowledgement."""
         self._acked_at: dict[int, float] = {}
         self._transmissions: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()

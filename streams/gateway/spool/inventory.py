@@ -34,7 +34,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class RecoveredSpool:
-    """What was brought back; `kept` is the file's new name."""
+    """The result of a recovery; `kept` is the file's new name."""
 
     messages: int
     held: int
@@ -70,7 +70,7 @@ def _listed(path: Path, prefix: str) -> Listed:
 
 
 def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> RecoveredSpool:
-    """Copy what can be read of a file into a new spool of this deployment, and rename the file.
+    """Copy the readable rows of a file into a new spool of this deployment, and rename the file.
 
     `topics` are the full names of the topics that a gateway writes; a message of another prefix goes to the topic of
     the same name under this one.
