@@ -33,7 +33,7 @@ class PublishedStatements:
         self._overtaken: set[bytes] = set()
         self._doubtful: set[tuple[str, str]] = set()
         self._fresh = True
-        """Whether `take` has not been called yet, so that everything was read without interruption."""
+        """Whether `settle` has not been called yet, so that everything was read without interruption."""
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         """Add a statement from the topic. One that follows a newer version of itself comes from an agent that was
