@@ -105,11 +105,11 @@ docs: $(VENV)/.dev ## Write what is made from the code: docs/metrics.md and the 
 	$(BIN)/python -m tallystream.reference.metrics > docs/metrics.md
 	$(BIN)/python -m deploy.grafana.code
 
-tools: ## Install Prometheus and Alertmanager, whose checkers tests use where they are (Debian, as root).
-	@if command -v promtool >/dev/null && command -v amtool >/dev/null; then :; \
+tools: ## Install what tests use where it is there: Prometheus, Alertmanager, Chromium (Debian, as root).
+	@if command -v promtool >/dev/null && command -v amtool >/dev/null && command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager >/dev/null; \
-	else echo "promtool and amtool are not here: the tests that need them are left out"; fi
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager chromium >/dev/null; \
+	else echo "promtool, amtool and chromium are not all here: the tests that need a missing one are left out"; fi
 
 lock: $(VENV)/.dev ## Write the lock files anew: Python packages with hashes, Kafka's jars with theirs.
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.lock
