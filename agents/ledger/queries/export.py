@@ -87,7 +87,7 @@ def export(
 def session_hour_files(
     database: Database, form: Literal["parquet", "csv"], cell: Callable[[str], str] = str
 ) -> dict[str, DayWriter]:
-    """Return the writer of a day's buckets; `cell` makes text safe for what opens a CSV file."""
+    """Return the writer of a day's buckets; `cell` makes text safe for programs that open a CSV file."""
 
     def write(path: Path, day: int) -> int:
         found = day_rows(database, day)
@@ -97,7 +97,7 @@ def session_hour_files(
 
 
 def _remove_gone(out: Path, names: Iterable[str], have: set[str], first: int | None, last: int | None) -> int:
-    """Remove files of days in the range that the ledger has nothing of (any more)."""
+    """Remove files of days in the range that are empty in the ledger."""
     removed = 0
     low, high = "" if first is None else day_name(first), "9999-99-99" if last is None else day_name(last)
     for file in (file for name in names for file in list(out.glob(f"day=*/{name}"))):
@@ -112,7 +112,7 @@ def _remove_gone(out: Path, names: Iterable[str], have: set[str], first: int | N
 
 def _write_day(folder: Path, name: str, write: DayWriter, day: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    # Begins with a dot: readers of whole folders pass over it.
+    # It begins with a dot, so that readers of whole folders ignore it.
     beside = folder / f".{name}.{os.getpid()}"
     try:
         rows = write(beside, day)
