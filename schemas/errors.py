@@ -8,7 +8,7 @@ TallystreamError                code, message, hint: one line for people, the sa
 ├── RetryableError              an external failure: the work is tried again, with a backoff
 │   ├── UnreachableError        something needed did not answer in time (exit 3)
 │   │   └── LedgerUnreachableError  agents.ledger: the database does not answer, or there is none yet
-│   ├── LedgerDamagedError      agents.ledger: SQLite says that the file is corrupt; it is made anew out of the topics
+│   ├── LedgerDamagedError      agents.ledger: SQLite says that the file is corrupt; it is rebuilt from the topics
 │   ├── LedgerReplacedError     agents.ledger: the database belongs to another deployment now; begin again
 │   ├── NotLeaderError          streams.leader_election: another member leads, or may; stand by
 │   ├── TopicRecreatedError     streams.kafka: a topic was deleted and created again, or cut; read it from its beginning
@@ -85,7 +85,7 @@ class Reason(StrEnum):
     INVALID_MESSAGE = "invalid_message"
     """A Kafka message does not fit its schema."""
     UNKNOWN_CONNECTION = "unknown_connection"
-    """The ingest id was in quarantine while Kafka was away and turned out to belong to no connection."""
+    """The request was quarantined while Kafka was unavailable, and its ingest id turned out to be unknown."""
     MAPPING_FAILED = "mapping_failed"
     """An expression of a Port mapping fails on the record, or does not produce an entity."""
     INVALID_BILL = "invalid_bill"

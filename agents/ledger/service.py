@@ -120,7 +120,7 @@ class Ledger:
 
     def _tell_set_aside(self, why: str) -> None:
         self._metrics.set_aside.inc()
-        log.warning("ledger_set_aside", why=why, next="it is made anew out of the topics")
+        log.warning("ledger_set_aside", why=why, next="it is rebuilt from the topics")
 
     async def _identity(self, writer: Writer) -> Identity:
         return await read_identity(self._config.kafka, self._config.topics.prefix, writer.sources)

@@ -164,7 +164,7 @@ class Days:
     @property
     def missing_records(self) -> bool:
         """Tell whether a row was published for a newer record of its day than any that was read, so that `take` may
-        conclude that the topic was made anew: it must have been read up to an end that was asked for after that.
+        conclude that the topic was recreated: it must first have been read up to an end fetched after that.
         """
         return self._fresh and any(
             self._versions[key][1] > self._offsets.get(day, -1)
@@ -252,8 +252,8 @@ class Days:
 
 
 def _bucket_of(key: bytes) -> tuple[str, str] | None:
-    """Return the resource and the day that a record's key names; None for the key of a resource without time and for
-    what is no record's key, which may be any bytes.
+    """Return the resource and the day that a record's key names; None for a resource without time, and for bytes that
+    are not a record's key.
     """
     try:
         resource, _, bucket = keys.split(key)

@@ -134,7 +134,7 @@ class SinkMetrics:
 
 
 class _Read(Collector):
-    """Positions come and go with partitions, so they are made anew at each scrape."""
+    """Partitions change, so their positions are collected at each scrape."""
 
     def __init__(self, read: Callable[[], Positions]) -> None:
         self._read = read

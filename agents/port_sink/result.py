@@ -26,7 +26,7 @@ class SinkResult:
     """By kind, those that gave entities, or failed to."""
 
     def note_mapped(self, kind: str, records: int, matched: int) -> None:
-        """Take in that the mapping was carried out on records of a kind, and gave something for so many."""
+        """Note the number of mapped records of a kind, and for how many the mapping produced something."""
         self.records[kind] = self.records.get(kind, 0) + records
         self.matched[kind] = self.matched.get(kind, 0) + matched
 

@@ -149,7 +149,7 @@ def holds(row: bytes | None, wanted: bytes) -> bool:
 
 
 def _content(row: bytes | None) -> dict[str, Any] | None:
-    """Return what a row says, None when it is no row: it may be anything."""
+    """Parse a row; None when it is not a valid row, because it may be anything."""
     try:
         said = orjson.loads(row or b"null")
     except ValueError:

@@ -139,7 +139,7 @@ class RuntimeCollector(Collector):
         (
             "unknown_records",
             "unknown_records",
-            "Changelog records that are not the table's, ignored: somebody else writes to the topic.",
+            "Ignored changelog records that do not belong to the table: another program writes to the topic.",
         ),
     )
     """What the metric is called, the attribute of `Counters`, and what it means."""

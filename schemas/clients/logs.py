@@ -239,7 +239,7 @@ def _unrecognised(
     return Rejected(
         Reason.UNRECOGNISED_USAGE,
         f"{bounded(record.event_name) or 'a record without event.name'} carries token counts,"
-        f" but is no event of {client or 'a client'} that we know to cost",
+        f" but is not a known usage event of {client or 'a client'}",
         record.index,
         client,
         _session(lost),

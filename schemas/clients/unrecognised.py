@@ -24,7 +24,7 @@ def is_token_name(name: str) -> bool:
 
 
 def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, Any] | None:
-    """Return the allow-listed part of a record that carries usage nobody counted, None when it carries none.
+    """Return the allow-listed part of a record with usage that was not counted, None when it does not have such usage.
 
     It keeps what any client's rules read, so the dead letter can be counted once a rule supports the record.
     """

@@ -91,7 +91,7 @@ class Listing:
 
 
 class Connections:
-    """The registry of one deployment. Every method reads it anew.
+    """The registry of one deployment. Every method reads the topic again.
 
     Raises, from every method:
         UnreachableError: Kafka did not answer within `timeout` seconds.

@@ -217,7 +217,7 @@ class Quarantine:
             self._messages.dead_letter(
                 ("gateway", digest[:16], f"q{number}"),
                 Reason.UNKNOWN_CONNECTION,
-                f"sent while Kafka was away; judged since: {refusal}",
+                f"received while Kafka was unavailable, and refused since: {refusal}",
                 client=client,
                 session_id=session_id,
                 record=event,

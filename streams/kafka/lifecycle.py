@@ -2,7 +2,7 @@
 
 aiokafka cancels its own tasks when it is closed, waits for them, and takes any cancel that arrives meanwhile for theirs
 (`close` in client.py and in consumer/fetcher.py, 0.14). The caller's cancel is gone: a loop that was told to end goes
-on for ever. And a start that is cancelled while it asks its first broker forgets that connection (`bootstrap` in
+on forever. And a start that is cancelled while it asks its first broker forgets that connection (`bootstrap` in
 client.py). So clients are started and closed in separate tasks, and a cancellation hits our waiting instead of
 aiokafka's.
 """

@@ -1,4 +1,4 @@
-"""The registry on disk, so that a gateway that starts while Kafka is away knows its connections.
+"""The registry on disk, so that a gateway that starts while Kafka is unavailable knows its connections.
 
 It contains the same as the topic: hashes, never an ingest id. It is replaced by rename, so readers never see a partial
 file.

@@ -79,7 +79,9 @@ class RocksRows(faust_rocksdb.Store):
         return ((key, value) for key, value in self._db_for_partition(p).items() if key != self.offset_key)
 
     def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
-        """Yield all keys of a partition, `size` at a time; each chunk seeks anew, so no iterator pins the database."""
+        """Yield all keys of a partition, `size` at a time; each chunk seeks again, so that iterators do not pin the
+        database.
+        """
         last: bytes | None = None
         while True:
             chunk: list[bytes] = []
