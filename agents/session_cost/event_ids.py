@@ -1,11 +1,12 @@
 """The event ids that a session-hour remembers: blocks of 16, immutable once full, each a row of its own.
 
-What a group writes grows with what changed: the ids of the open block, and the blocks that have become full. A block is
-named by the hash of what is in it and knows the one before it, so the chain of a state is read from its last block
-backwards, and a replaced worker's late blocks can neither replace nor be mistaken for another's.
+A group writes only changes: the ids of the open block, and blocks that have become full. A block is named by the hash
+of its content and refers to the previous one, so the chain of a state is read from its last block backwards, and a
+replaced worker's late blocks can neither replace nor be mistaken for another's.
 
-The last 4,608 ids are remembered. What is forgotten leaves the newest event time in it as the floor: an event that is
-not remembered and not newer than that may have been counted. A chain that ends early forgets more, and doubles nothing.
+The last 4,608 ids are remembered. The newest event time of forgotten ids becomes the floor: an event whose id is not
+remembered and that is not newer than the floor may have been counted. If a chain ends early, more is forgotten, but
+nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import NamedTuple
 BLOCK = 16
 """Ids in a block."""
 MAX_BLOCKS = 288
-"""Full blocks that are remembered."""
+"""Maximum number of full blocks that are remembered."""
 NONE = bytes(8)
-"""In the place of a block's name: there is no block."""
+"""Stands for the name of a missing block."""
 FORMAT = 16
 """First byte of a block's row."""
 _ROW = struct.Struct("<Bq8sqq")
@@ -40,20 +41,20 @@ class Block(NamedTuple):
 
 
 class EventIds:
-    """What a state remembers of its events' ids. `seen` are all of them, `floor` is -1 until something is forgotten."""
+    """The event ids that a state remembers. `seen` are all of them, `floor` is -1 until something is forgotten."""
 
     __slots__ = ("blocks", "floor", "forgotten", "fresh", "newest", "open", "seen")
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
         self.open: list[int] = []
-        """The ids that are in no block yet, in order of arrival."""
+        """The ids that are not in a block yet, in order of arrival."""
         self.blocks: list[Block] = []
         self.newest = -1
         """Newest event time of all ids ever added."""
         self.floor = -1
         self.fresh: list[Block] = []
-        """Blocks that no group has taken yet."""
+        """Blocks that have not been written by a group yet."""
         self.forgotten: list[bytes] = []
         """Names of the blocks whose rows are to be removed."""
 

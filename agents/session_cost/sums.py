@@ -1,4 +1,4 @@
-"""What is added up, everywhere the same: one list of ints a bucket, in the order of these indices."""
+"""The sums of a bucket, the same everywhere: one list of ints, in the order of these indices."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ REQUESTS, INPUT, READ, WRITE_5M, WRITE_1H, OUTPUT, REASONING, TOOL, COST, UNPRIC
 """COST and REPORTED are pico-dollars; REPORTS counts the requests whose client reported a cost."""
 WIDTH = 13
 MAX_COUNT = 2**53 - 1
-"""Counts in rows stop here: a number that every reader of JSON can hold."""
+"""Counts in rows are capped here, so that every JSON reader can represent them."""
 
 
 def zero() -> list[int]:
-    """Return the sums of nothing."""
+    """Return empty sums."""
     return [0] * WIDTH
 
 

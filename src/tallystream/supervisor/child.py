@@ -142,7 +142,9 @@ class Child:
                     )
                 self.tried.set()
             delay = self._backoff.after_run(time.monotonic() - began)
-            self._events.say(self.spec.name, f"{why}; restarting it in {delay:g} s")
+            # A component that never started has reported why. It is retried, because a missing file may still appear.
+            if self._was_ready or not self.tried.is_set():
+                self._events.say(self.spec.name, f"{why}; restarting it in {delay:g} s")
             await asyncio.sleep(delay)
 
     async def stop(self, *, hurry: asyncio.Event) -> None:

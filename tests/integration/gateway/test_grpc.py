@@ -92,7 +92,7 @@ async def test_metrics_and_traces_are_taken(served: Gateway) -> None:
     ("metadata", "code", "says"),
     [
         ((), grpc.StatusCode.UNAUTHENTICATED, CONNECTION_HEADER),
-        (((CONNECTION_HEADER, "guessed-id"),), grpc.StatusCode.NOT_FOUND, "no connection"),
+        (((CONNECTION_HEADER, "guessed-id"),), grpc.StatusCode.NOT_FOUND, "unknown ingest id"),
         (((CONNECTION_HEADER, REVOKED_ID),), grpc.StatusCode.NOT_FOUND, "revoked"),
         (((CONNECTION_HEADER, GUARDED_ID),), grpc.StatusCode.UNAUTHENTICATED, "bearer"),
     ],

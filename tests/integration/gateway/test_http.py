@@ -123,12 +123,12 @@ async def test_metrics_and_traces_are_taken_and_add_no_tokens(
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status", "code", "says"),
     [
-        ("POST", logs_path("guessed-id"), {}, 404, 5, "no connection"),
+        ("POST", logs_path("guessed-id"), {}, 404, 5, "unknown ingest id"),
         ("POST", logs_path(REVOKED_ID), {}, 404, 5, "revoked"),
         ("POST", logs_path(INGEST_ID, "claude"), {}, 404, 5, "codex connection"),
         ("POST", logs_path(INGEST_ID, "copilot"), {}, 404, 5, "provider"),
         ("POST", logs_path(signal_="profiles"), {}, 404, 5, "signal"),
-        ("POST", "/v1/logs", {CONNECTION_HEADER: "guessed-id"}, 404, 5, "no connection"),
+        ("POST", "/v1/logs", {CONNECTION_HEADER: "guessed-id"}, 404, 5, "unknown ingest id"),
         ("POST", "/nowhere", {}, 404, 5, "path"),
         ("POST", "/v1/logs", {}, 401, 16, CONNECTION_HEADER),
         ("POST", logs_path(GUARDED_ID), {}, 401, 16, "bearer"),

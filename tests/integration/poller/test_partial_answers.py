@@ -127,7 +127,7 @@ async def test_amounts_in_every_format_are_exact_or_ignored(kafka: KafkaSettings
             assert seen.held == {"invalid": 1, "incomplete": 0}
             (letter,) = await seen.letters()
             assert (letter.reason, letter.record["day"]) == (Reason.INVALID_BILL, day(-2))
-            assert "the day keeps what it had" in letter.detail
+            assert "the day keeps its previous figures" in letter.detail
 
             answer[:] = [bucket(-2, usd("1.5"), usd(2, "eur"))]
             await one.poll()

@@ -87,7 +87,7 @@ def test_a_wrong_file_is_never_used(
     monkeypatch.setattr(jars, "ATTEMPTS", 2)
     path = next(iter(repository.files))
     repository.files[path] = b"x" * len(repository.files[path])
-    with pytest.raises(UnfitError, match="not the file we know"):
+    with pytest.raises(UnfitError, match="does not match the lock"):
         resolve(tmp_path, mirror=repository.url, lock=lock)
     assert not any(p.name == Path(path).name for p in tmp_path.rglob("*.jar"))
 
