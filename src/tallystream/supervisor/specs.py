@@ -29,7 +29,7 @@ class ComponentSpec:
     quiet: bool = False
     """Show only errors, because warnings of this component rarely help users."""
     gates: bool = True
-    """Whether `up` waits for it and fails if it does not start. Only what receives and counts telemetry gates; the other
+    """Whether `up` waits for it and fails if it does not start. Only what receives and counts telemetry gates; other
     components report their problems while `up` goes on.
     """
 
