@@ -142,7 +142,7 @@ class Child:
                     )
                 self.tried.set()
             delay = self._backoff.after_run(time.monotonic() - began)
-            # A component that never started has reported why. It is retried, because a missing file may still appear.
+            # One that never started has already reported why. It is retried, because a missing file may still appear.
             if self._was_ready or not self.tried.is_set():
                 self._events.say(self.spec.name, f"{why}; restarting it in {delay:g} s")
             await asyncio.sleep(delay)

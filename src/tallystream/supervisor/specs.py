@@ -29,8 +29,8 @@ class ComponentSpec:
     quiet: bool = False
     """Show only errors, because warnings of this component rarely help users."""
     gates: bool = True
-    """Whether `up` waits for the component and fails if it does not start, because no token can be counted without it.
-    Messages of other components are shown, and `up` continues.
+    """Whether `up` waits for it and fails if it does not start. Only what receives and counts telemetry gates; other
+    components report their problems while `up` goes on.
     """
 
 

@@ -139,7 +139,7 @@ def test_a_component_that_stays_red_is_replaced(supervised: Supervised) -> None:
         lambda: [e for e in supervised.events() if e.startswith("supervisor worker was not healthy")], "it is ended"
     )
     red.unlink()
-    assert "starting it again" in state[0]
+    assert "restarting it" in state[0]
     assert eventually(lambda: of(read_live(supervised.state), "worker").pid != old.pid, "another one is ready")
     assert not alive(old.pid)
 
