@@ -141,7 +141,9 @@ class Child:
                     )
                 self.tried.set()
             delay = self._backoff.after_run(time.monotonic() - began)
-            self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
+            # One that never started has said why; it is tried again, for a file that it lacks may come yet.
+            if self._was_ready or not self.tried.is_set():
+                self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
 
     async def stop(self, *, hurry: asyncio.Event) -> None:

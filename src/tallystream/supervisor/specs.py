@@ -29,7 +29,9 @@ class ComponentSpec:
     quiet: bool = False
     """Show only its errors: its warnings are for those who know it well."""
     gates: bool = True
-    """Whether `up` waits for it and, at the first start, fails with it. What only reads is started again and said."""
+    """Whether `up` waits for it and, at the first start, fails with it: true of the parts that no token can do without.
+    What the others have to say is shown, and `up` goes on.
+    """
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,16 @@ def plan(
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
         specs.append(ComponentSpec(name, command("worker", "--instance", name, *where), stop_rank=5))
-    specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5))
+    specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5, gates=False))
     specs.append(ComponentSpec("ledger", command("ledger", *where), stop_rank=6, gates=False))
     http = f"{'https' if settings.tls_cert else 'http'}://127.0.0.1:{port}"
     if console_port is not None:
         console = command("console", "--port", str(console_port), "--endpoint-url", http, *where)
         specs.append(ComponentSpec("console", console, stop_rank=0, needs_kafka=False, gates=False))
     if settings.polls_openai or settings.polls_anthropic:
-        specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5))
+        specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5, gates=False))
     if settings.writes_to_port:
-        specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))
+        specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6, gates=False))
     grpc = f"127.0.0.1:{grpc_port}" if grpc_port else None
     served_before = any((data_dir / "gateway").glob("connections*.json"))
     return Plan(
