@@ -48,7 +48,7 @@ def refused(product: Product, *args: str) -> str:
     return done.stderr
 
 
-def test_up_keeps_the_whole_running_and_down_ends_it(tmp_path: Path) -> None:
+def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
     product = Product(tmp_path / "data")
     try:
         product.up()

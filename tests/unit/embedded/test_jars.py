@@ -109,7 +109,7 @@ def test_a_repository_that_fails_for_a_moment_is_asked_again(
     assert len(resolve(tmp_path, mirror=repository.url, lock=lock)) == len(CONTENTS)
 
 
-def test_what_cannot_be_had_is_one_clear_error(
+def test_unavailable_download_is_one_clear_error(
     repository: Repository, lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jars, "ATTEMPTS", 1)
