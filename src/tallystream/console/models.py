@@ -89,6 +89,7 @@ class SessionRow(BaseModel):
     reported_cost_usd: str | None
     unpriced_requests: int
     late_events: int
+    inconsistent: int
     duplicates: int
 
 
@@ -157,6 +158,7 @@ class BucketModel(BaseModel):
     reported_cost_usd: str | None
     unpriced_requests: int
     late_events: int
+    inconsistent: int
     explanation: Explanation
 
 
