@@ -122,7 +122,8 @@ def cluster(settings: Settings) -> KafkaSettings:
 
 def emit_json(document: Any) -> None:
     """Print one JSON document on stdout; what could steer a terminal in it is escaped."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    legible = "utf" in (sys.stdout.encoding or "").lower()
+    text = json.dumps(document, indent=2, ensure_ascii=not legible, default=str)
     sys.stdout.write(escape_json(text) + "\n")
     sys.stdout.flush()
 
