@@ -15,8 +15,9 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import NamedTuple
 
 from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
 from tallystream.schemas.clients.genai.join import TOLERANCE_NS, join_calls, unique_id
@@ -70,6 +71,16 @@ class _Trace:
     """Calls of it have been released that are no longer here."""
 
 
+class Conflict(NamedTuple):
+    """Two records of one span with different counts: what is counted, and the other."""
+
+    place: int
+    """Of the second of them in its message."""
+    connection_id: str
+    counted: Sighting
+    other: Sighting
+
+
 class JoinState:
     """One partition's sightings. `hold_ms` is how long partners are waited for, `quiet_ms` after which silence a trace
     without a root is taken for closed. `mark` remembers a name for good, `is_marked` tells whether that has been done.
@@ -97,6 +108,8 @@ class JoinState:
         """Sightings with usage that are neither released nor absorbed, but for sums."""
         self.late = 0
         """Sightings that came after their call had been released; it only rises."""
+        self.conflicts: list[Conflict] = []
+        """Spans that were told twice, differently, since whoever reads them took them last."""
 
     def remember_with(self, mark: Callable[[bytes], None]) -> None:
         """Make marks with another function from now on."""
@@ -128,9 +141,23 @@ class JoinState:
 
     def add(self, origin: Origin, sightings: Iterable[Sighting], offset: int) -> None:
         """Take the sightings of the message at `offset`, whose append time has been given to `advance`."""
-        for seen in sightings:
-            if seen.key not in self._held:
+        for index, seen in enumerate(sightings):
+            held = self._held.get(seen.key)
+            if held is None:
                 self._add(origin, seen, offset)
+            elif held.seen.has_usage and seen.has_usage and _told(held.seen) != _told(seen):
+                self._tell_again(held, seen, index)
+
+    def _tell_again(self, held: _Held, seen: Sighting, index: int) -> None:
+        """Take the larger of two records of one span, as long as its call is held; both are shown."""
+        before = held.seen
+        if not held.done and before.kind == seen.kind and _size(seen) > _size(before):
+            if before.kind == "call":
+                self._alike[before.process, before.input].pop(before.key, None)
+                self._alike[before.process, seen.input][before.key] = None
+            held.seen = replace(before, **{name: getattr(seen, name) for name in _TOLD})
+            seen = before
+        self.conflicts.append(Conflict(index, held.origin.connection_id, held.seen, seen))
 
     def first_waiting(self) -> int | None:
         """Return the offset of the oldest message with a call that is neither released nor absorbed, None without any.
@@ -328,6 +355,19 @@ class JoinState:
 
     def _started(self, key: Key) -> tuple[int, Key]:
         return self._held[key].seen.start_ns, key
+
+
+_TOLD = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "cost_usd", "finished")
+
+
+def _told(seen: Sighting) -> tuple[int, ...]:
+    """Return the counts that two copies of one span have in common."""
+    return seen.input or 0, seen.output or 0, seen.cache_read or 0, seen.cache_write or 0, seen.cache_write_1h or 0
+
+
+def _size(seen: Sighting) -> tuple[int, tuple[int, ...]]:
+    told = _told(seen)
+    return told[0] + told[1], told
 
 
 def _overlap(one: Sighting, other: Sighting) -> bool:
