@@ -6,13 +6,14 @@ by its id and is not counted again. What would only be refused once more is not 
     undecodable, unrecognised_usage, invalid_counts, no_session, no_time
                         a record with enough of its fields: once this version knows how to count it
     from_the_future     once its time lies less than a day ahead
+    invalid_message     while the usage topic keeps the message, once this version reads it (`kept_messages`)
     unknown_connection  when told which connection it belongs to
     too_late, closed    not in this deployment: its hour has been removed from the state, and a total never starts again
     beyond_dedupe       not in this deployment: it may have been counted, and its id is forgotten
     row_full            not in this deployment: the row is as full as it was
     conflicting_counts  never: its request is counted, with the larger counts
 
-The last four may go into another deployment (another prefix): what that accepts depends on its lateness alone.
+too_late to row_full may go into another deployment (another prefix): what that accepts depends on its lateness alone.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
             "session_id": letter.session_id,
             "events": [record],
         }
+    if letter.reason is Reason.INVALID_MESSAGE and not record:
+        return "its message is no longer in the usage topic, or is still none that this version reads"
     try:
         return UsageBatch.model_validate(record)
     except ValidationError:
