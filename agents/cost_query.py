@@ -159,7 +159,7 @@ class CostSums:
         if version > self.version:
             self.version = version
 
-    def add_part(self, part: Part) -> None:
+    def add_part(self, part: CostPart) -> None:
         """Add what was added up elsewhere."""
         self.add((part.key, part.counts, part.cost, part.reported), part.hour, part.version)
 
@@ -183,7 +183,7 @@ class CostSums:
         return row
 
 
-class Part(NamedTuple):
+class CostPart(NamedTuple):
     """A sum of buckets that have the dimensions `key` in common: `Table.dimensions`, in their order."""
 
     key: tuple[Any, ...]
@@ -199,7 +199,7 @@ class Part(NamedTuple):
     """How many different ones are within; counted only where a query has `by`."""
 
 
-class Page(NamedTuple):
+class TablePage(NamedTuple):
     """The first rows of a table, and what must be known of the others to show them."""
 
     rows: Sequence[Mapping[str, Any]]
@@ -242,7 +242,7 @@ class Table:
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.skipped += 1
 
-    def add_part(self, part: Part) -> None:
+    def add_part(self, part: CostPart) -> None:
         """Add what was filtered and added up elsewhere; of one key there is one part where sessions are counted."""
         sums = self._groups.get(part.key)
         if sums is None:
@@ -320,12 +320,12 @@ class Table:
                 row["sessions"] = sums.sessions if isinstance(sums.sessions, int) else len(sums.sessions)
             yield row
 
-    def page(self, now_ns: int, limit: int) -> Page:
+    def page(self, now_ns: int, limit: int) -> TablePage:
         """Return the first `limit` rows (0: all), and what is known of all."""
         rows = list(self.rows(now_ns))
         still = sum(not row["final"] for row in rows)
         connections = len({row["connection_id"] for row in rows})
-        return Page(rows[:limit] if limit else rows, len(rows), still, connections)
+        return TablePage(rows[:limit] if limit else rows, len(rows), still, connections)
 
     def totals(self, now_ns: int) -> dict[str, Any]:
         """Return the sums over all rows."""

@@ -36,7 +36,7 @@ from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.service import build
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
-from tallystream.streams.runtime import Partition, Record
+from tallystream.streams.runtime import InputRecord, Partition
 from tallystream.streams.runtime.faust_backend import run
 
 PARTITIONS = 12
@@ -117,7 +117,7 @@ async def folded(kafka: KafkaSettings, topics: Topics, count: int, directory: Pa
     profile = cProfile.Profile()
     fold = SessionCost.fold
 
-    def measured(self: SessionCost, partition: Partition, records: Sequence[Record]) -> None:
+    def measured(self: SessionCost, partition: Partition, records: Sequence[InputRecord]) -> None:
         if not begun:
             begun.append(time.process_time())
             if profiling:

@@ -64,7 +64,9 @@ def dead_letter(
         return key, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
     except TypeError:
         # A record may hold anything that a client can send: integers above 64 bits, texts that are not UTF-8.
-        letter |= {"detail": _plain(letter["detail"]), "record": orjson.Fragment(json.dumps(_plain(record)))}
+        letter["detail"] = _plain(letter["detail"])
+        if isinstance(record, Mapping):
+            letter["record"] = orjson.Fragment(json.dumps(_plain(record)))
         return key, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
 
 

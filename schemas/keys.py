@@ -21,5 +21,10 @@ def join(*parts: str) -> bytes:
 
 
 def split(key: bytes) -> tuple[str, ...]:
-    """Split a key into its parts."""
+    """Split a key into its parts.
+
+    Raises:
+        ValueError: it is not UTF-8, so `join` has not made it.
+
+    """
     return tuple(part.replace("%7C", "|").replace("%25", "%") for part in key.decode().split("|"))

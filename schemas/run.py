@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 
-class Component(BaseModel):
+class RunningComponent(BaseModel):
     """One process. `name` is the subcommand that it runs, plus `-N` where there are several."""
 
     model_config = ConfigDict(extra="forbid")
@@ -29,4 +29,4 @@ class Run(BaseModel):
     """`host:port`"""
     console: str | None = None
     """Base URL of the console; a link that logs in: `tallystream console link`."""
-    components: list[Component]
+    components: list[RunningComponent]

@@ -88,6 +88,6 @@ def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
             if value is not None and -value.as_tuple().exponent > DECIMAL_SCALE:
                 raise InexactAmountError(
                     f"{name} {value} of {row['ChargeDescription']!r} has more than {DECIMAL_SCALE} decimals",
-                    "write CSV",
+                    "write CSV alone: --format focus-csv",
                 )
     return pa.Table.from_pylist(rows, schema=schema)

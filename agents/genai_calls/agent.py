@@ -37,7 +37,7 @@ from tallystream.schemas.errors import Reason
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime import Fold, Group, InputRecord, Partition, PublicRows
 from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.service.clock import Clock, SystemClock, utc
 
@@ -149,7 +149,7 @@ class GenaiCalls(Fold):
 
     # -- fold
 
-    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
+    def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
         """Let time pass up to each message, then take what it holds."""
         derived = self._derived[partition.number]
         state = derived.state
@@ -229,7 +229,7 @@ def _usage(released: Iterable[Release]) -> Iterator[tuple[bytes, bytes]]:
         yield from packing.messages(pack, connection_id, lambda user: user)
 
 
-def _conflicting(record: Record, conflict: Conflict) -> tuple[bytes, bytes]:
+def _conflicting(record: InputRecord, conflict: Conflict) -> tuple[bytes, bytes]:
     """Return the dead letter of a span that was told twice with different counts: it holds both."""
     counted, other = conflict.counted, conflict.other
     tokens, fewer = ((one.input or 0) + (one.output or 0) for one in (counted, other))
@@ -257,7 +257,7 @@ _SHOWN = frozenset(
 )  # fmt: skip
 
 
-def _letter(record: Record, exc: ValidationError) -> tuple[bytes, bytes]:
+def _letter(record: InputRecord, exc: ValidationError) -> tuple[bytes, bytes]:
     """Return the dead letter of a message that is no CallBatch: its size, its hash, and the fields that are wrong."""
     where = sorted({".".join(str(part) for part in error["loc"]) or "the message" for error in exc.errors()})[:5]
     raw = record.value or b""

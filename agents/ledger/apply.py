@@ -30,7 +30,7 @@ MAX_KEY = 1000
 _DAY = ("day", "model", "project_id")
 
 
-class Record(Protocol):
+class TopicRecord(Protocol):
     """A record as Kafka has it."""
 
     @property
@@ -51,7 +51,7 @@ class RecordBatch(Protocol):
     @property
     def partition(self) -> int: ...  # noqa: D102
     @property
-    def records(self) -> Sequence[Record]: ...  # noqa: D102
+    def records(self) -> Sequence[TopicRecord]: ...  # noqa: D102
     @property
     def after(self) -> FollowerPosition: ...  # noqa: D102
 
@@ -84,7 +84,7 @@ class Writer:
         self._database = database
         self._topics = topics
         self._names = Names(database)
-        self._tables: Mapping[str, Callable[[Database, Sequence[tuple[int, Record]]], int]] = {
+        self._tables: Mapping[str, Callable[[Database, Sequence[tuple[int, TopicRecord]]], int]] = {
             topics.connections.name: _keyed("connection", _CONNECTION, 1, decode.connection_row),
             topics.activity.name: _keyed("activity", _ACTIVITY, 3, decode.activity_row),
             topics.deadletters.name: _dead_letters,
@@ -131,8 +131,8 @@ class Writer:
         """Apply batches; `reached` are positions that were reached without a record, over holes."""
         done = Applied()
         after: dict[tuple[str, int], FollowerPosition] = {}
-        rows: list[tuple[int, Record]] = []
-        others: dict[str, list[tuple[int, Record]]] = {}
+        rows: list[tuple[int, TopicRecord]] = []
+        others: dict[str, list[tuple[int, TopicRecord]]] = {}
         for batch in batches:
             after[batch.topic, batch.partition] = batch.after
             done.records[batch.topic] = done.records.get(batch.topic, 0) + len(batch.records)
@@ -189,7 +189,7 @@ class Writer:
             self._names.forget()
             raise
 
-    def _session_hours(self, rows: Sequence[tuple[int, Record]], done: Applied) -> None:
+    def _session_hours(self, rows: Sequence[tuple[int, TopicRecord]], done: Applied) -> None:
         newest: dict[tuple[str, str, int], _Newest] = {}
         broken: dict[bytes, tuple[Unreadable | None, int, int]] = {}
         for partition, record in rows:
@@ -314,8 +314,8 @@ def _replace(database: Database, table: str, names: Sequence[str], width: int, r
 
 def _keyed(
     table: str, names: Sequence[str], width: int, row_of: Callable[[bytes], tuple[Any, ...]]
-) -> Callable[[Database, Sequence[tuple[int, Record]]], int]:
-    def apply(database: Database, records: Sequence[tuple[int, Record]]) -> int:
+) -> Callable[[Database, Sequence[tuple[int, TopicRecord]]], int]:
+    def apply(database: Database, records: Sequence[tuple[int, TopicRecord]]) -> int:
         rows: dict[tuple[str, ...], tuple[Any, ...] | None] = {}
         unreadable = 0
         for _, record in records:
@@ -334,7 +334,7 @@ def _keyed(
     return apply
 
 
-def _dead_letters(database: Database, records: Sequence[tuple[int, Record]]) -> int:
+def _dead_letters(database: Database, records: Sequence[tuple[int, TopicRecord]]) -> int:
     rows: dict[tuple[str], tuple[Any, ...] | None] = {}
     unreadable = 0
     for partition, record in records:
@@ -354,7 +354,7 @@ def _dead_letters(database: Database, records: Sequence[tuple[int, Record]]) -> 
     return unreadable
 
 
-def _days(database: Database, records: Sequence[tuple[int, Record]]) -> int:
+def _days(database: Database, records: Sequence[tuple[int, TopicRecord]]) -> int:
     rows: dict[tuple[str, ...], decode.DayRow | None] = {}
     unreadable = 0
     for _, record in records:

@@ -94,6 +94,9 @@ class OpenAIDays:
                     # They are of records that were there by now: read up to there before they are judged.
                     await tail.renew()
                 looked = boottime()
+                if not tail.behind and days.missing_records:
+                    # Compaction may have removed them while we read, in favour of records behind the end we knew.
+                    await tail.renew()
                 if tail.behind:
                     continue
                 if changed := days.take():
@@ -137,7 +140,7 @@ def _apply(days: Days, message: ConsumerRecord, *, own: bool) -> None:
             if record.key != message.key:
                 raise ValueError("not the key of this record")  # noqa: TRY301 - what follows is the same for all
             days.record(message.key, message.offset, record)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:  # a time may lie outside of what UTC can say
         log.warning("unreadable_record", topic=message.topic, offset=message.offset, why=str(exc)[:200])
         if not own:
             days.unreadable(message.key, "the record cannot be read by this version")

@@ -8,6 +8,11 @@ topics comes to the same version.
 
 Only who has just read everything from the beginning may conclude that. Anybody else may be the one who is wrong, for
 having read on in the new topic where the old one was left: that raises TopicRecreatedError.
+
+Nor may the reader have been overtaken by compaction: the record that a row was made of may be removed before it is
+read, in favour of one behind the end that the reader was told. When `missing_records` says so, the end is asked for
+again. Compaction never removes the newest record of a key, so whoever stands at an end asked for just now has read that
+one: if its offset is lower than the row's version, the topic is another one.
 """
 
 from __future__ import annotations
@@ -111,9 +116,8 @@ class Days:
 
     def passed(self, key: bytes, offset: int) -> None:
         """Note that a record of the day its key names was read, also when this version of ours cannot read it."""
-        parts = keys.split(key)
-        if len(parts) == 3 and parts[2] != CURRENT:
-            self._pass(parts[2][:10], offset)
+        if (named := _bucket_of(key)) is not None:
+            self._pass(named[1], offset)
 
     def record(self, key: bytes, offset: int, record: OpenAIRecord) -> None:
         """Take in a record; one that was polled before the one known changes nothing.
@@ -141,11 +145,10 @@ class Days:
 
     def unreadable(self, key: bytes, why: str) -> None:
         """Take in a record that this version cannot read: its day keeps what it had of the resource its key names."""
-        parts = keys.split(key)
-        if len(parts) == 3 and parts[2] != CURRENT and concerns(parts[0]):
-            day = parts[2][:10]
+        if (named := _bucket_of(key)) is not None and concerns(named[0]):
+            resource, day = named
             self._records.setdefault(day, {})
-            self._problems[key] = UnusableRecord(key, parts[0], day, _UNKNOWN, why)
+            self._problems[key] = UnusableRecord(key, resource, day, _UNKNOWN, why)
             self._changed.add(day)
 
     @property
@@ -158,9 +161,21 @@ class Days:
         """Return the days that keep what they had because not all resources that say them have answered."""
         return set(self._held)
 
+    @property
+    def missing_records(self) -> bool:
+        """Tell whether a row was published for a newer record of its day than any that was read, so that `take` may
+        conclude that the topic was made anew: it must have been read up to an end that was asked for after that.
+        """
+        return self._fresh and any(
+            self._versions[key][1] > self._offsets.get(day, -1)
+            for day in self._records
+            for key in self._places.get(day, ())
+            if key in self._versions
+        )
+
     def take(self) -> list[tuple[bytes, bytes]]:
         """Return the rows that changed since the last time; both topics must have been read at least up to the ends
-        they had after the last row was taken in.
+        they had after the last row was taken in, and after the last look at `missing_records` if there are any.
 
         A row of which nothing is said any more is published empty: readers keep the newest version of a key, and a
         removed one would leave them with the old. Days without any record stay as they are.
@@ -224,7 +239,7 @@ class Days:
         unheard = {problem.resource for problem in self._problems.values() if problem.day == day} - spoken
         self._held.discard(day)
         if spoken & MODEL_USAGE or unheard & MODEL_USAGE:
-            newest = max(polled for _, polled in self._asked.values())
+            newest = max((polled for _, polled in self._asked.values()), default=_UNKNOWN)
             wanted = {COMPLETIONS} | {
                 resource
                 for resource, (first, polled) in self._asked.items()
@@ -234,3 +249,14 @@ class Days:
                 self._held.add(day)
                 unheard |= MODEL_USAGE
         return unheard
+
+
+def _bucket_of(key: bytes) -> tuple[str, str] | None:
+    """Return the resource and the day that a record's key names; None for the key of a resource without time and for
+    what is no record's key, which may be any bytes.
+    """
+    try:
+        resource, _, bucket = keys.split(key)
+    except ValueError:
+        return None
+    return None if bucket == CURRENT else (resource, bucket[:10])

@@ -72,9 +72,10 @@ class Lines:
         """
         try:
             lines = list(_lines(record.resource, record.exact_rows()))
+            polled_at = record.polled_at.astimezone(UTC)
         except (KeyError, TypeError, AttributeError, ArithmeticError) as exc:
             raise ValueError(f"a row of {record.resource} has an unknown shape: {exc!r}") from exc
-        return cls(record.resource, record.query, record.polled_at, lines)
+        return cls(record.resource, record.query, polled_at, lines)
 
 
 def day_rows(records: Iterable[Lines]) -> dict[Place, tuple[Said, dict[str, datetime]]]:

@@ -54,7 +54,7 @@ class Line:
         )
 
 
-class Usage(NamedTuple):
+class BillUsage(NamedTuple):
     """Tokens of the provider's usage report. `hour` is 0 to 23, None when the report is by day."""
 
     account: Account
@@ -77,7 +77,7 @@ class DayBill:
     lines: Lines = field(default_factory=list)
     by_key: Lines | None = None
     """The same dollars by key, where that is a query of its own; never added to `lines`."""
-    usage: list[Usage] = field(default_factory=list)
+    usage: list[BillUsage] = field(default_factory=list)
     usage_known: bool = False
     """Whether `usage` is the whole day, so that it can be held against the bill."""
     hourly: bool = False

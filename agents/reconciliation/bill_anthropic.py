@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
-from tallystream.agents.reconciliation.bill import Account, DayBill, Line, LineKey, Usage
+from tallystream.agents.reconciliation.bill import Account, BillUsage, DayBill, Line, LineKey
 from tallystream.schemas.billing.amounts import Amount, read_amount
 from tallystream.schemas.billing.line_item import LONG, SHORT, STANDARD, undated
 from tallystream.schemas.openai import OpenAIRecord
@@ -46,7 +46,7 @@ def read_day(records: Mapping[str, list[OpenAIRecord]], watermark: datetime | No
         for account, key, hour, tokens in _tokens(record):
             where = account if analytics else Account(account.project_id)
             quantities[where, key] = quantities.get((where, key), 0) + tokens
-            out.usage.append(Usage(account, key.model or "", key.kind or "", key.tier, hour, tokens))
+            out.usage.append(BillUsage(account, key.model or "", key.kind or "", key.tier, hour, tokens))
     # The bill's own quantities are these counts, so there is nothing to hold against them; the hours tell of midnight.
     out.hourly = bool(usage) and all(one.hour is not None for one in out.usage)
     lines: dict[TokenKey, Line] = {}

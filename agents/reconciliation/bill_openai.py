@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from tallystream.agents.reconciliation.bill import HOURS, Account, DayBill, Line, LineKey, Lines, Usage
+from tallystream.agents.reconciliation.bill import HOURS, Account, BillUsage, DayBill, Line, LineKey, Lines
 from tallystream.schemas.billing.amounts import read_amount
 from tallystream.schemas.billing.line_item import STANDARD, parse_line_item, undated
 from tallystream.schemas.openai import OpenAIRecord
@@ -84,7 +84,7 @@ def _quantity(row: Mapping[str, Any]) -> int | None:
     return int(tokens) if tokens.denominator == 1 and tokens >= 0 else None
 
 
-def _usage(record: OpenAIRecord, *, by_hour: bool) -> Iterable[Usage]:
+def _usage(record: OpenAIRecord, *, by_hour: bool) -> Iterable[BillUsage]:
     hour = record.starts_at.hour if by_hour and record.starts_at else None
     for row in record.exact_rows():
         model = _text(row.get("model"))
@@ -93,7 +93,7 @@ def _usage(record: OpenAIRecord, *, by_hour: bool) -> Iterable[Usage]:
         account = Account(_text(row.get("project_id")), _text(row.get("api_key_id")))
         for kind, tokens in token_kinds(row).items():
             if tokens:
-                yield Usage(account, undated(model), kind, _tier(row), hour, tokens)
+                yield BillUsage(account, undated(model), kind, _tier(row), hour, tokens)
 
 
 def token_kinds(row: Mapping[str, Any]) -> dict[str, int]:

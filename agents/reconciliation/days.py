@@ -20,7 +20,7 @@ import orjson
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.reconciliation import bill_anthropic, bill_openai, decimals
 from tallystream.agents.reconciliation.bill import DayBill
-from tallystream.agents.reconciliation.published import Published
+from tallystream.agents.reconciliation.published import PublishedStatements
 from tallystream.agents.reconciliation.scopes import PLAN, Scopes
 from tallystream.agents.reconciliation.seen import SeenDay, SeenRow, book_price, read_row
 from tallystream.agents.reconciliation.statement import (
@@ -81,7 +81,7 @@ class Reconciliation:
         self._links: dict[bytes, AccountLink] = {}
         self._changed: set[ProviderDay] = set()
         self._judged: dict[ProviderDay, _Judged | None] = {}
-        self.published = Published()
+        self.published = PublishedStatements()
 
     def record(self, record: OpenAIRecord) -> None:
         """Take in a record of `openai.records`; one polled before the one known changes nothing."""

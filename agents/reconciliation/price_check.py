@@ -34,7 +34,7 @@ class PriceLine(NamedTuple):
     kind: str
 
 
-class DayPrices(Protocol):
+class ChargedPrices(Protocol):
     """The book."""
 
     def __call__(self, line: PriceLine, day: str) -> Fraction | None:
@@ -69,7 +69,7 @@ class PriceCheck:
         return self.off is not None and abs(self.off) <= TOLERANCE
 
 
-def check_prices(statements: Iterable[Mapping[str, Any]], prices: DayPrices) -> list[PriceCheck]:
+def check_prices(statements: Iterable[Mapping[str, Any]], prices: ChargedPrices) -> list[PriceCheck]:
     """Return a check a line, those the book is wrong about first, by what that costs."""
     days: dict[PriceLine, dict[str, list[Fraction]]] = {}
     for statement in statements:
@@ -133,7 +133,7 @@ def per_million(price: Fraction) -> str:
     return f"{whole}.{part:06}".rstrip("0").rstrip(".") if part else str(whole)
 
 
-def overlay(checks: Iterable[PriceCheck], prices: DayPrices) -> str:
+def overlay(checks: Iterable[PriceCheck], prices: ChargedPrices) -> str:
     """Return TOML for TALLYSTREAM_PRICES that mends what the book is wrong about. Prices that were right are repeated
     with it, for an entry replaces all of a model's. Lines of long contexts are left to people: the bill does not say
     above which size they begin.

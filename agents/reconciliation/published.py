@@ -25,7 +25,7 @@ EMPTY: dict[str, Any] = {
 COMPLETE = frozenset({"provisional", "settled"})
 
 
-class Published:
+class PublishedStatements:
     """What readers of `reconciliation.days` hold."""
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ WORDS = {
 
 
 @dataclass
-class Totals:
+class ReportTotals:
     """Sums of statements. Those without a split are counted and left out of the sums."""
 
     bill: Fraction = ZERO
@@ -90,9 +90,9 @@ class Totals:
         }
 
 
-def total(statements: Iterable[Statement]) -> Totals:
+def total(statements: Iterable[Statement]) -> ReportTotals:
     """Return the sums of statements."""
-    out = Totals()
+    out = ReportTotals()
     for one in statements:
         out.states[one["state"]] = out.states.get(one["state"], 0) + 1
         out.as_of = max(out.as_of, one["as_of"] or "")
@@ -106,12 +106,12 @@ def total(statements: Iterable[Statement]) -> Totals:
     return out
 
 
-def by_model(statements: Iterable[Statement]) -> dict[tuple[str, str], Totals]:
+def by_model(statements: Iterable[Statement]) -> dict[tuple[str, str], ReportTotals]:
     """Return the sums by provider and model; products are under their own text."""
-    out: dict[tuple[str, str], Totals] = {}
+    out: dict[tuple[str, str], ReportTotals] = {}
     for one in statements:
         for cell in one["cells"]:
-            sums = out.setdefault((one["provider"], cell["model"] or cell["product"]), Totals())
+            sums = out.setdefault((one["provider"], cell["model"] or cell["product"]), ReportTotals())
             sums.add(cell)
             sums.states[one["state"]] = sums.states.get(one["state"], 0) + 1
             sums.as_of = max(sums.as_of, one["as_of"] or "")
@@ -160,7 +160,7 @@ def _largest(statements: Iterable[Statement], cause: str) -> list[str]:
     return [f"    {dollars_signed(value)} {what}" for what, value in ranked if value]
 
 
-def _notes(statements: Iterable[Statement], sums: Totals) -> list[str]:
+def _notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
     out = []
     for provider in sorted({one["provider"] for one in statements}):
         split = [one for one in statements if one["provider"] == provider and one["causes"] is not None]

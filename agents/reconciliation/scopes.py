@@ -17,7 +17,7 @@ Node = tuple[str, str]
 
 
 @dataclass
-class Scope:
+class AccountScope:
     """One component, named after its first connection."""
 
     name: str
@@ -66,12 +66,12 @@ class Scopes:
         """Whether some scope needs to know what each key cost."""
         return any(self.own_key(one) for one in self._keys)
 
-    def members(self, name: str) -> Scope:
+    def members(self, name: str) -> AccountScope:
         """Return what the scope of this name holds."""
-        return self.scopes.get(name) or Scope(name)
+        return self.scopes.get(name) or AccountScope(name)
 
 
-def _components(links: Iterable[AccountLink], projects_of: Mapping[str, str]) -> dict[str, Scope]:
+def _components(links: Iterable[AccountLink], projects_of: Mapping[str, str]) -> dict[str, AccountScope]:
     parents: dict[Node, Node] = {}
 
     def root(node: Node) -> Node:
@@ -90,9 +90,9 @@ def _components(links: Iterable[AccountLink], projects_of: Mapping[str, str]) ->
         project = ("project", projects_of.get(name, ""))
         if kind == "key" and project in parents:
             parents[root((kind, name))] = root(project)
-    found: dict[Node, Scope] = {}
+    found: dict[Node, AccountScope] = {}
     for kind, name in sorted(parents):
-        scope = found.setdefault(root((kind, name)), Scope(""))
+        scope = found.setdefault(root((kind, name)), AccountScope(""))
         {"connection": scope.connections, "project": scope.projects, "key": scope.keys}[kind].add(name)
     for scope in found.values():
         scope.name = min(scope.connections)

@@ -37,7 +37,7 @@ class SeenKey(NamedTuple):
     tier: str | None
 
 
-class Part(NamedTuple):
+class SeenPart(NamedTuple):
     """What one row adds to a key; `cost` is None where the row has no price."""
 
     key: SeenKey
@@ -46,7 +46,7 @@ class Part(NamedTuple):
 
 
 @dataclass
-class Tally:
+class TokenTally:
     """Tokens and pico-dollars."""
 
     tokens: int = 0
@@ -68,14 +68,14 @@ class SeenRow:
     day: str
     hour: int
     """0 to 23."""
-    parts: tuple[Part, ...]
+    parts: tuple[SeenPart, ...]
 
 
 @dataclass
 class SeenDay:
     """A provider's day. Rows are added and, when a newer version replaces them, taken away."""
 
-    tallies: dict[SeenKey, Tally] = field(default_factory=dict)
+    tallies: dict[SeenKey, TokenTally] = field(default_factory=dict)
     hours: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
     """Tokens by (connection, model, kind, hour)."""
     written: dict[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class SeenDay:
     def add(self, row: SeenRow, sign: int = 1) -> None:
         """Add a row, or take it away (`sign` -1)."""
         for key, tokens, cost in row.parts:
-            tally = self.tallies.setdefault(key, Tally())
+            tally = self.tallies.setdefault(key, TokenTally())
             tally.tokens += sign * tokens
             if cost is not None:
                 tally.cost += sign * cost
@@ -115,7 +115,7 @@ def read_row(row: Mapping[str, Any], book: Book, names: dict[str, str]) -> SeenR
     hour: str = row["hour"]
     provider, connection = row["provider"], row["connection_id"]
     at_ns = hour_from_iso(hour) * HOUR_NS
-    parts: list[Part] = []
+    parts: list[SeenPart] = []
     for bucket in row["buckets"]:
         model = bucket["model"]
         name = undated(model)
@@ -125,7 +125,7 @@ def read_row(row: Mapping[str, Any], book: Book, names: dict[str, str]) -> SeenR
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}
         tier = tier_of(bucket.get("service_tier"))
         for window, kind, tokens, share in kind_costs(counts, None if cost is None else to_pico(cost), card):
-            parts.append(Part(SeenKey(connection, name, window, kind, tier), tokens, share))
+            parts.append(SeenPart(SeenKey(connection, name, window, kind, tier), tokens, share))
     return SeenRow(provider, hour[:10], int(hour[11:13]), tuple(parts))
 
 
@@ -206,9 +206,9 @@ def book_price(book: Book, provider: str, model: str, tier: str, window: str, ki
     return None if rate is None else Fraction(rate, PICO)
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
+def total(tallies: Iterable[TokenTally]) -> TokenTally:
     """Return the sum of tallies."""
-    out = Tally()
+    out = TokenTally()
     for one in tallies:
         out.tokens += one.tokens
         out.cost += one.cost

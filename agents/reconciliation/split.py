@@ -34,7 +34,7 @@ FAMILIES = (("cache_write_5m", "cache_write_1h", "cache_write_12h"), ("input_unc
 
 
 @dataclass(frozen=True)
-class Billed:
+class BilledUsage:
     """One line of the bill: a tier of a cell. Dollars."""
 
     amount: Fraction
@@ -49,7 +49,7 @@ class Billed:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenUsage:
     """Tokens that telemetry has of one tier, and what a token of them costs by the book; None: it has no price."""
 
     tokens: int
@@ -57,11 +57,11 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Cell:
+class DayCell:
     """What is known of one cell."""
 
-    billed: Mapping[str, Billed] = field(default_factory=dict)
-    seen: Mapping[str | None, Seen] = field(default_factory=dict)
+    billed: Mapping[str, BilledUsage] = field(default_factory=dict)
+    seen: Mapping[str | None, SeenUsage] = field(default_factory=dict)
     """By tier; None: the client did not say."""
     book: Mapping[str, Fraction | None] = field(default_factory=dict)
     """Book price a token of tiers that telemetry says nothing of."""
@@ -106,9 +106,9 @@ class Split:
         return self.bill - self.estimate
 
 
-def split(cell: Cell) -> Split:
+def split(cell: DayCell) -> Split:
     """Split one cell."""
-    unsaid = cell.seen.get(None, Seen(0, None))
+    unsaid = cell.seen.get(None, SeenUsage(0, None))
     known = {tier: seen for tier, seen in cell.seen.items() if tier is not None}
     room = {
         tier: max(0, line.quantity - known[tier].tokens if tier in known else line.quantity)
@@ -126,7 +126,7 @@ def split(cell: Cell) -> Split:
         price = own.price if own is not None else _book(cell, tier)
         tokens = placed.get(tier, 0)
         # Tokens of unsaid tier are worth the price of the tier they are put on, if that is known.
-        put = Seen(tokens, price if price is not None else unsaid.price)
+        put = SeenUsage(tokens, price if price is not None else unsaid.price)
         causes["tier_unknown"] += ((put.price or ZERO) - base) * tokens
         parts = [part for part in (own, put) if part is not None and part.tokens]
         _tier(out, tier, line, parts, cell.moved if tier == moved_on else 0)
@@ -135,14 +135,14 @@ def split(cell: Cell) -> Split:
     return out
 
 
-def _book(cell: Cell, tier: str) -> Fraction | None:
+def _book(cell: DayCell, tier: str) -> Fraction | None:
     """Return the price of a tier that telemetry has no tokens of. The standard tier's is that of unsaid tokens."""
     if tier in cell.book:
         return cell.book[tier]
     return cell.seen[None].price if tier == STANDARD and None in cell.seen else None
 
 
-def _tier(out: Split, tier: str, line: Billed | None, parts: Sequence[Seen], moved: int) -> None:
+def _tier(out: Split, tier: str, line: BilledUsage | None, parts: Sequence[SeenUsage], moved: int) -> None:
     causes = out.causes
     seen = sum(part.tokens for part in parts)
     by_book = sum(((part.price or ZERO) * part.tokens for part in parts), ZERO)
@@ -199,7 +199,7 @@ def apportion(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     return out
 
 
-def main_tier(tiers: Mapping[str, Billed]) -> str | None:
+def main_tier(tiers: Mapping[str, BilledUsage]) -> str | None:
     """Return the tier that what cannot be told by tier is put on: the standard one if it is billed, else the largest
     (ties by name); None where no line has a quantity.
     """

@@ -8,13 +8,13 @@ from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
 from tallystream.agents.reconciliation import decimals
-from tallystream.agents.reconciliation.bill import HOURS, Line, LineKey, Usage
-from tallystream.agents.reconciliation.seen import SeenDay, Tally, total
+from tallystream.agents.reconciliation.bill import HOURS, BillUsage, Line, LineKey
+from tallystream.agents.reconciliation.seen import SeenDay, TokenTally, total
 from tallystream.agents.reconciliation.split import (
     CAUSES,
-    Billed,
-    Cell,
-    Seen,
+    BilledUsage,
+    DayCell,
+    SeenUsage,
     Split,
     apportion,
     main_tier,
@@ -54,10 +54,10 @@ class ScopeDay:
     """What one scope has of a day: the lines of its accounts, and what its connections were seen to use."""
 
     lines: dict[LineKey, Line] = field(default_factory=dict)
-    usage: list[Usage] = field(default_factory=list)
+    usage: list[BillUsage] = field(default_factory=list)
     usage_known: bool = False
     hourly: bool = False
-    seen: dict[tuple[str, str, str], dict[str | None, Tally]] = field(default_factory=dict)
+    seen: dict[tuple[str, str, str], dict[str | None, TokenTally]] = field(default_factory=dict)
     """By model, window and kind: by tier."""
     hours: dict[ModelKind, dict[int, int]] = field(default_factory=dict)
     """Seen tokens by hour."""
@@ -75,7 +75,7 @@ class ScopeDay:
     def see(self, seen: SeenDay, connections: Iterable[str]) -> None:
         """Add what these connections were seen to use."""
         mine = set(connections)
-        found: dict[tuple[str, str, str], dict[str | None, list[Tally]]] = {}
+        found: dict[tuple[str, str, str], dict[str | None, list[TokenTally]]] = {}
         for key, tally in seen.tallies.items():
             if key.connection_id in mine:
                 found.setdefault((key.model, key.window, key.kind), {}).setdefault(key.tier, []).append(tally)
@@ -117,7 +117,7 @@ def moved_between(first: Edge | None, second: Edge | None) -> int:
     return moved_by_days(first.gap, second.gap, first.seen.get(last, 0), second.seen.get(early, 0))
 
 
-def cells_of(day: ScopeDay, moved: Mapping[ModelKind, int], prices: Prices) -> dict[CellKey, tuple[Cell, bool]]:
+def cells_of(day: ScopeDay, moved: Mapping[ModelKind, int], prices: Prices) -> dict[CellKey, tuple[DayCell, bool]]:
     """Return the cells, each with whether its quantity is the usage report's."""
     usage = _usage_by_line(day)
     keys: dict[CellKey, dict[str, LineKey]] = {}
@@ -129,7 +129,7 @@ def cells_of(day: ScopeDay, moved: Mapping[ModelKind, int], prices: Prices) -> d
     for at in sorted(keys, key=lambda at: (at[2] != SHORT, not keys[at], at[2])):
         if at[0] is not None and at[1] is not None and main_tier(_billed(day, keys[at], usage)):
             first.setdefault((at[0], at[1]), at)
-    out: dict[CellKey, tuple[Cell, bool]] = {}
+    out: dict[CellKey, tuple[DayCell, bool]] = {}
     for at in sorted(keys, key=lambda at: tuple(part or "" for part in at)):
         model, kind, window, _ = at
         seen = {} if model is None or kind is None else day.seen.get((model, window, kind), {})
@@ -140,9 +140,9 @@ def cells_of(day: ScopeDay, moved: Mapping[ModelKind, int], prices: Prices) -> d
             for tier in {*billed, STANDARD} - told:
                 book[tier] = _price(prices, day, keys[at], model, tier, window, kind)
         place = (model or "", kind or "")
-        cell = Cell(
+        cell = DayCell(
             billed,
-            {tier: Seen(tally.tokens, tally.price) for tier, tally in seen.items()},
+            {tier: SeenUsage(tally.tokens, tally.price) for tier, tally in seen.items()},
             book,
             moved.get(place, 0) if first.get(place) == at else 0,
         )
@@ -161,9 +161,9 @@ def _price(
     return None
 
 
-def _billed(day: ScopeDay, keys: Mapping[str, LineKey], usage: Mapping[LineKey, int]) -> dict[str, Billed]:
+def _billed(day: ScopeDay, keys: Mapping[str, LineKey], usage: Mapping[LineKey, int]) -> dict[str, BilledUsage]:
     return {
-        tier: Billed(line.amount, line.quantity or 0, line.list_amount, usage.get(key), line.ulp)
+        tier: BilledUsage(line.amount, line.quantity or 0, line.list_amount, usage.get(key), line.ulp)
         for tier, key in keys.items()
         if (line := day.lines[key]).amount or line.quantity
     }
@@ -227,7 +227,7 @@ def _shared(day: ScopeDay, keys: list[LineKey], tokens: int) -> dict[LineKey, in
     return {key: (day.lines[key].quantity or 0) - sign * shares["|".join(map(str, key))] for key in keys}
 
 
-def split_all(cells: Mapping[CellKey, tuple[Cell, bool]]) -> tuple[dict[CellKey, Split], Fraction | None]:
+def split_all(cells: Mapping[CellKey, tuple[DayCell, bool]]) -> tuple[dict[CellKey, Split], Fraction | None]:
     """Return the splits of a scope's day, and the ratio of charged to book prices where one discount explains all."""
     splits = {at: split(cell) for at, (cell, _) in cells.items()}
     models: dict[tuple[str, str], dict[str, Split]] = {}
@@ -239,7 +239,7 @@ def split_all(cells: Mapping[CellKey, tuple[Cell, bool]]) -> tuple[dict[CellKey,
     return splits, name_discount(list(splits.values()))
 
 
-def as_cells(cells: Mapping[CellKey, tuple[Cell, bool]], splits: Mapping[CellKey, Split]) -> list[dict[str, Any]]:
+def as_cells(cells: Mapping[CellKey, tuple[DayCell, bool]], splits: Mapping[CellKey, Split]) -> list[dict[str, Any]]:
     """Return ReconciledCells."""
     out = []
     for at, (cell, from_usage) in cells.items():
@@ -262,7 +262,7 @@ def as_cells(cells: Mapping[CellKey, tuple[Cell, bool]], splits: Mapping[CellKey
     return out
 
 
-def _tier_lines(cell: Cell, one: Split) -> list[dict[str, Any]]:
+def _tier_lines(cell: DayCell, one: Split) -> list[dict[str, Any]]:
     lines = []
     tiers: list[str | None] = [*sorted({*cell.billed, *one.placed, *(t for t in cell.seen if t is not None)})]
     for tier in [*tiers, *([None] if None in cell.seen else [])]:

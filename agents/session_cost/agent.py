@@ -28,7 +28,7 @@ from tallystream.agents.session_cost.hour_state import (
 )
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import Batch, parse
+from tallystream.agents.session_cost.parse import ParsedBatch, parse
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -36,7 +36,7 @@ from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.topics import Topics
-from tallystream.streams.runtime import Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime import Fold, Group, InputRecord, Partition, PublicRows
 from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.runtime.fold import Loss, Replacement
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -132,7 +132,7 @@ class SessionCost(Fold):
 
     # -- fold
 
-    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
+    def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
         """Count the events of the messages."""
         p, derived = partition.number, self._derived[partition.number]
         if partition.watermark != derived.watermark:
@@ -162,7 +162,9 @@ class SessionCost(Fold):
         metrics.duplicates.inc(copies)
         metrics.late.inc(late)
 
-    def _count(self, partition: Partition, derived: Derived, record: Record, batch: Batch) -> tuple[int, int, int]:
+    def _count(
+        self, partition: Partition, derived: Derived, record: InputRecord, batch: ParsedBatch
+    ) -> tuple[int, int, int]:
         """Count the events of one message; return how many were counted, copies, and counted late."""
         p, offset, append_ms = partition.number, record.offset, record.timestamp
         version = partition.version(offset)
@@ -241,7 +243,7 @@ class SessionCost(Fold):
             iso = self._iso[hour] = hour_iso(hour)
         return iso.encode()
 
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: Batch) -> State:
+    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
         state: State | None = partition.cache.get(key)
         if state is None:
             raw = partition.stored(key)
@@ -290,14 +292,19 @@ class SessionCost(Fold):
         )
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
-        """Tell whether a public row is the one in the store; of an hour that is closed, any row is."""
+        """Tell whether a public row is the one in the store; of an hour that is closed, any row is.
+
+        So is any row whose key is none that this worker would write: there is nothing to write again.
+        """
         if topic == self._topics.hour_rows.name:
-            hour = key.split(b"|")[2]
-            if partition.watermark is not None and hour < partition.watermark:
+            hour_key = hours.hour_key_of(partition.number, key)
+            if hour_key is None or (partition.watermark is not None and hour_key[3].encode() < partition.watermark):
                 return True
-            wanted = hours.stored_row(partition.number, key, partition.stored)
-            return wanted is None or row == wanted
-        if partition.watermark is not None and self.is_closed(key, partition.watermark):
+            wanted = hours.stored_row(partition.number, hour_key, partition.stored)
+            return wanted is None or hours.holds(row, wanted)
+        if not state_rows.is_head(key) or (
+            partition.watermark is not None and self.is_closed(key, partition.watermark)
+        ):
             return True
         raw = partition.stored(key)
         return raw is None or row == state_rows.public_row(key, raw, partition.stored)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from tallystream.agents.session_cost.hour_state import REPLACED, Outcome, State
-from tallystream.agents.session_cost.parse import Batch, Event
+from tallystream.agents.session_cost.parse import Event, ParsedBatch
 from tallystream.schemas import topic_names
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
@@ -56,7 +56,7 @@ def records_lost(p: int, loss: Loss) -> Row:
     return dead_letter(source, Reason.RECORDS_LOST, detail, utc(max(0, loss.append_ms) * 1_000_000))
 
 
-def refused_event(p: int, offset: int, append_ms: int, batch: Batch, index: int, reason: Reason) -> Row:
+def refused_event(p: int, offset: int, append_ms: int, batch: ParsedBatch, index: int, reason: Reason) -> Row:
     """Return the letter of an event that fits but may not be counted."""
     event = batch.raw[index]
     head = {"connection_id": batch.connection_id, "client": batch.client, "session_id": batch.session_id}
@@ -70,7 +70,9 @@ def refused_event(p: int, offset: int, append_ms: int, batch: Batch, index: int,
     return _letter(p, offset, index, append_ms, reason, detail, **head, record=record)
 
 
-def conflicting(p: int, offset: int, append_ms: int, batch: Batch, event: Event, state: State, outcome: Outcome) -> Row:
+def conflicting(
+    p: int, offset: int, append_ms: int, batch: ParsedBatch, event: Event, state: State, outcome: Outcome
+) -> Row:
     """Return the letter of an event whose request another record tells with different counts: it holds both.
 
     Raises:

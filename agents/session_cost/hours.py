@@ -4,12 +4,17 @@ A partial is the sum of the partition's session-hours, a function of their rows 
 them in the local store, written in the same step, and is in no changelog: whoever recovers the session-hours has it
 again, row by row. What leaves is the absolute sum, never a difference; readers add the partials of all partitions.
 Its version is the highest of its session-hours' when it changed.
+
+What a partial says is a function of the session-hours, its version is not quite: who folded every message knows in
+which one a sum changed; who recovered has seen only some of the rows, and may take a later message for it, one that
+changed nothing (a duplicate). So two owners may have one partial in two versions, and the higher one stays (`holds`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import add, sub
+from typing import Any
 
 import orjson
 
@@ -17,6 +22,7 @@ from tallystream.agents.session_cost import state_rows
 from tallystream.agents.session_cost import sums as s
 from tallystream.agents.session_cost.hour_state import BucketKey, State
 from tallystream.schemas import keys
+from tallystream.schemas.versions import find_version, supersedes
 from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
 from tallystream.streams.runtime.fold import Replacement
 
@@ -94,7 +100,8 @@ class HourSums:
     def again(self, public_keys: Collection[bytes]) -> None:
         """Have these partials, keys as in the topic, emitted with the next group."""
         for public_key in public_keys:
-            self._partial(_from_public(public_key))
+            if (key := hour_key_of(self._p, public_key)) is not None:
+                self._partial(key)
 
     def take(self) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         """Return the changed partials: as (key, `schemas.rows.HourCost`) for readers, and as rows for the store."""
@@ -127,11 +134,27 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
     return hours.take()[1]
 
 
-def stored_row(p: int, key: bytes, read: Read) -> bytes | None:
-    """Return the public row of the partial with this public key as the store has it; None when it has none."""
-    hour_key = _from_public(key)
-    raw = read(store_key(hour_key))
-    return None if raw is None else to_row(p, hour_key, Partial.load(raw))
+def stored_row(p: int, key: HourKey, read: Read) -> bytes | None:
+    """Return the public row of a partial as the store has it; None when it has none."""
+    raw = read(store_key(key))
+    return None if raw is None else to_row(p, key, Partial.load(raw))
+
+
+def holds(row: bytes | None, wanted: bytes) -> bool:
+    """Tell whether a public row says what `wanted` says, in its version or in a higher one."""
+    if row == wanted:
+        return True
+    version = find_version(row)
+    return version is not None and supersedes(version, find_version(wanted)) and _content(row) == _content(wanted)
+
+
+def _content(row: bytes | None) -> dict[str, Any] | None:
+    """Return what a row says, None when it is no row: it may be anything."""
+    try:
+        said = orjson.loads(row or b"null")
+    except ValueError:
+        return None
+    return {name: value for name, value in said.items() if name != "version"} if type(said) is dict else None
 
 
 def store_key(key: HourKey) -> bytes:
@@ -145,9 +168,14 @@ def public_key(p: int, key: HourKey) -> bytes:
     return keys.join(str(p), connection, hour, model, team)
 
 
-def _from_public(key: bytes) -> HourKey:
-    _, connection, hour, model, team = keys.split(key)
-    return connection, model, team, hour
+def hour_key_of(p: int, key: bytes) -> HourKey | None:
+    """Return which partial a key in the topic, which may be any bytes, is of; None: of none of this partition's."""
+    try:
+        _, connection, hour, model, team = keys.split(key)
+    except ValueError:
+        return None
+    found = connection, model, team, hour
+    return found if public_key(p, found) == key else None
 
 
 def to_row(p: int, key: HourKey, partial: Partial) -> bytes:

@@ -50,7 +50,7 @@ _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 
 @dataclass(slots=True)
-class Batch:
+class ParsedBatch:
     """One session's events out of one request."""
 
     connection_id: str
@@ -67,7 +67,7 @@ class Batch:
     """The events as they came, by index."""
 
 
-def parse(key: bytes | None, value: bytes | None) -> Batch:
+def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
     """Return the batch a message holds.
 
     Raises:
@@ -94,7 +94,7 @@ def parse(key: bytes | None, value: bytes | None) -> Batch:
     if type(raw) is not list or not 1 <= len(raw) <= MAX_EVENTS:
         raise InvalidMessageError(f"events is not a list of 1 to {MAX_EVENTS}")
     attribution, team = _attribution(message.get("attribution", {}))
-    batch = Batch(connection, client, _text(message, "provider"), session, attribution, team, [], [], raw)
+    batch = ParsedBatch(connection, client, _text(message, "provider"), session, attribution, team, [], [], raw)
     _events(raw, batch.events, batch.bad)
     return batch
 

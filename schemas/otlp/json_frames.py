@@ -14,9 +14,9 @@ import orjson
 
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.errors import InvalidBodyError
-from tallystream.schemas.otlp.json_scan import Scanner, Span
+from tallystream.schemas.otlp.json_scan import ByteRange, Scanner
 from tallystream.schemas.otlp.json_values import entries, get, invalid, kind_of, name_of, parse_parts, snake
-from tallystream.schemas.otlp.limits import LIMITS, Tally
+from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget
 from tallystream.schemas.otlp.records import BrokenRecord
 
 KEYS: Final[dict[Signal, tuple[str, str, str]]] = {
@@ -39,7 +39,7 @@ class Part:
 
     __slots__ = ("_body", "_most", "cut", "start", "stop")
 
-    def __init__(self, body: bytes, span: Span, most: int) -> None:
+    def __init__(self, body: bytes, span: ByteRange, most: int) -> None:
         self._body = body
         self._most = most
         self.cut = span.cut
@@ -75,7 +75,7 @@ def weighs_too_much(raw: bytes) -> bool:
     return weight > ALLOWANCE + _WEIGHT * len(raw)
 
 
-def walk(body: bytes, signal: Signal, tally: Tally) -> Iterator[Item]:
+def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
     """Yield each record of a request with its resource and scope; what is no record is a BrokenRecord.
 
     Raises:
@@ -115,7 +115,7 @@ def signal_of(body: bytes) -> Signal:
     """
     document = _whole(body)
     if document is None:
-        document = dict.fromkeys(_Walk(body, "logs", Tally(LIMITS)).top(), ())
+        document = dict.fromkeys(_Walk(body, "logs", DecodingBudget(LIMITS)).top(), ())
     found = next((signal for signal, keys in KEYS.items() if get(document, keys[0]) is not None), None)
     refuse_other_signals(document, found or "logs")
     return found or "logs"
@@ -155,7 +155,7 @@ def _whole(body: bytes) -> dict[str, Any] | None:
     return document
 
 
-def _not_an_object(tally: Tally, key: str, kind: str) -> BrokenRecord:
+def _not_an_object(tally: DecodingBudget, key: str, kind: str) -> BrokenRecord:
     tally.record()
     return BrokenRecord(tally.records - 1, f"{key} holds {kind}, not only objects")
 
@@ -165,7 +165,7 @@ class _Walk:
 
     __slots__ = ("_body", "_keys", "_scanner", "_signal", "_tally", "_told")
 
-    def __init__(self, body: bytes, signal: Signal, tally: Tally) -> None:
+    def __init__(self, body: bytes, signal: Signal, tally: DecodingBudget) -> None:
         self._body = body
         self._signal: Signal = signal
         self._keys = KEYS[signal]
@@ -174,7 +174,7 @@ class _Walk:
         self._told = False
         """Whether a record was cut off, which tells of the damage by itself."""
 
-    def top(self) -> dict[str, Span]:
+    def top(self) -> dict[str, ByteRange]:
         """Return the request's members."""
         outermost = self._scanner.value()
         kind = self._kind(outermost)
@@ -205,7 +205,7 @@ class _Walk:
             "is it protobuf? then send Content-Type: application/x-protobuf",
         )
 
-    def _resource(self, span: Span) -> Iterator[Item]:
+    def _resource(self, span: ByteRange) -> Iterator[Item]:
         top, middle, bottom = self._keys
         kind = self._kind(span)
         if kind != "an object":
@@ -230,10 +230,10 @@ class _Walk:
                 self._told |= record.cut
                 yield resource, scope, Part(self._body, record, self._tally.limits.record_bytes)
 
-    def _members(self, span: Span) -> dict[str, Span]:
+    def _members(self, span: ByteRange) -> dict[str, ByteRange]:
         return {name_of(name): part for name, part in self._scanner.members(span)}
 
-    def _list(self, parts: dict[str, Span], key: str) -> Iterator[Span]:
+    def _list(self, parts: dict[str, ByteRange], key: str) -> Iterator[ByteRange]:
         found = parts.get(key) or parts.get(snake(key))
         if found is None:
             return
@@ -243,10 +243,10 @@ class _Walk:
         elif kind != "null":
             yield found
 
-    def _described(self, span: Span | None) -> dict[str, Any]:
+    def _described(self, span: ByteRange | None) -> dict[str, Any]:
         """Return a resource or scope itself, as far as it can be decoded."""
         found = None if span is None else Part(self._body, span, self._tally.limits.record_bytes).parsed()[0]
         return found if type(found) is dict else {}
 
-    def _kind(self, span: Span) -> str:
+    def _kind(self, span: ByteRange) -> str:
         return _KINDS.get(self._body[span.start : span.start + 1], "not JSON")

@@ -20,7 +20,7 @@ from tallystream.schemas.otlp.json_values import (
     text,
     utf8,
 )
-from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.records import (
     MARK,
     NAMES_HINT,
@@ -55,11 +55,11 @@ class DictAttributes:
 
 def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
     """Decode an ExportLogsServiceRequest. Walking the candidates may raise InvalidBodyError."""
-    tally = Tally(limits)
+    tally = DecodingBudget(limits)
     return LogsBody(tally, _candidates(utf8(body), tally))
 
 
-def _candidates(body: bytes, tally: Tally) -> Iterator[LogRecord | BrokenRecord]:
+def _candidates(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
     marks = _Marks(body)
     owner: dict[str, Any] | None = None
     shown: dict[str, Value] = {}

@@ -43,7 +43,7 @@ class _UnpairedError(Exception):
     """The text ends within a value."""
 
 
-class Span(NamedTuple):
+class ByteRange(NamedTuple):
     """A value's bytes: `start` to `stop`."""
 
     start: int
@@ -66,17 +66,17 @@ class Scanner:
         """Whether the text ended within a value, or went on where it should not."""
         self._steps = 0
 
-    def value(self) -> Span:
+    def value(self) -> ByteRange:
         """Return the outermost value, taken to reach to the text's end."""
-        return Span(self._blank(0), len(self.text))
+        return ByteRange(self._blank(0), len(self.text))
 
-    def _span(self, position: int, end: int) -> Span:
+    def _span(self, position: int, end: int) -> ByteRange:
         """Return the value that begins at `position`."""
         try:
-            return Span(position, self._skip(position, end))
+            return ByteRange(position, self._skip(position, end))
         except _UnpairedError:
             self.damaged = True
-            return Span(position, end, cut=True)
+            return ByteRange(position, end, cut=True)
 
     def _skip(self, position: int, end: int) -> int:
         if position >= end:
@@ -93,7 +93,7 @@ class Scanner:
             raise _UnpairedError
         return found.end()
 
-    def elements(self, array: Span) -> Iterator[Span]:
+    def elements(self, array: ByteRange) -> Iterator[ByteRange]:
         """Yield the elements of an array."""
         text, position = self.text, array.start + 1
         while (position := self._blank(position)) < array.stop:
@@ -109,7 +109,7 @@ class Scanner:
             position = element.stop
         self.damaged = True
 
-    def members(self, obj: Span) -> Iterator[tuple[bytes, Span]]:
+    def members(self, obj: ByteRange) -> Iterator[tuple[bytes, ByteRange]]:
         """Yield (key as written, without its quotes; value) of an object."""
         text, position = self.text, obj.start + 1
         while (position := self._blank(position)) < obj.stop:

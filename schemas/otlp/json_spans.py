@@ -18,18 +18,18 @@ from tallystream.schemas.otlp.json_values import (
     text,
     utf8,
 )
-from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.records import BrokenRecord, Value
 from tallystream.schemas.otlp.spans import ERROR, BrokenSpan, Hint, Span, SpansBody
 
 
 def read_spans(body: bytes, hint: Hint, limits: Limits = LIMITS) -> SpansBody:
     """Decode an ExportTraceServiceRequest. Walking the spans may raise InvalidBodyError."""
-    tally = Tally(limits)
+    tally = DecodingBudget(limits)
     return SpansBody(tally, _spans(utf8(body), hint, tally))
 
 
-def _spans(body: bytes, hint: Hint, tally: Tally) -> Iterator[Span | BrokenSpan]:
+def _spans(body: bytes, hint: Hint, tally: DecodingBudget) -> Iterator[Span | BrokenSpan]:
     owner: dict[str, Any] | None = None
     shown: dict[str, Value] = {}
     for resource, scope, record in walk(body, "traces", tally):
@@ -61,7 +61,7 @@ def _spans(body: bytes, hint: Hint, tally: Tally) -> Iterator[Span | BrokenSpan]
 
 
 def _span(
-    span: dict[str, Any], index: int, scope: str, resource: dict[str, Value], hint: Hint, tally: Tally
+    span: dict[str, Any], index: int, scope: str, resource: dict[str, Value], hint: Hint, tally: DecodingBudget
 ) -> Span | BrokenSpan:
     ids = hex_id(span, "traceId"), hex_id(span, "spanId"), hex_id(span, "parentSpanId")
     if not hint.in_names.search(attribute_names(span)):

@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from tallystream.schemas.errors import InvalidBodyError
-from tallystream.schemas.otlp.json_scan import Scanner, Span
+from tallystream.schemas.otlp.json_scan import ByteRange, Scanner
 from tallystream.schemas.otlp.records import OPAQUE, Broken, Value
 
 _NUMBER: Final = re.compile(r"[+-]?(?:NaN|Infinity|[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?)", re.ASCII)
@@ -108,7 +108,7 @@ def parse_parts(raw: bytes) -> tuple[Any, bool]:
     return value, not scanner.damaged
 
 
-def _parts(scanner: Scanner, span: Span, depth: int) -> Any:
+def _parts(scanner: Scanner, span: ByteRange, depth: int) -> Any:
     raw = scanner.text[span.start : span.stop]
     if depth and (value := parse(raw)) is not NOT_JSON:
         return value

@@ -38,7 +38,7 @@ class Limits:
 LIMITS: Final = Limits()
 
 
-class Tally:
+class DecodingBudget:
     """What has been seen of a body, held against its limits."""
 
     __slots__ = ("frames", "limits", "records", "usage_records")

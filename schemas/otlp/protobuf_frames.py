@@ -14,7 +14,7 @@ from tallystream.schemas.connections import Signal
 from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import wire
 from tallystream.schemas.otlp.json_frames import misplaced
-from tallystream.schemas.otlp.limits import Limits, Tally
+from tallystream.schemas.otlp.limits import DecodingBudget, Limits
 
 _HINT: Final = "send an Export*ServiceRequest with Content-Type application/x-protobuf, or JSON with application/json"
 _NEVER: Final = 1_000_000
@@ -47,7 +47,7 @@ class Frames:
 
     __slots__ = ("_body", "_tally", "damaged", "odd")
 
-    def __init__(self, body: bytes, tally: Tally) -> None:
+    def __init__(self, body: bytes, tally: DecodingBudget) -> None:
         self._body = body
         self._tally = tally
         self.damaged = False
@@ -95,7 +95,7 @@ def shape(body: bytes, preferred: Signal, limits: Limits) -> Signal:
         InvalidBodyError: they look like nobody's.
 
     """
-    frames = Frames(body, Tally(limits))
+    frames = Frames(body, DecodingBudget(limits))
     total = dict.fromkeys(_FIELDS, 0)
     readable = sampled = 0
     for item in islice(frames.items(), _SAMPLE):

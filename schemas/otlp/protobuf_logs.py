@@ -13,7 +13,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
-from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
 from tallystream.schemas.otlp.protobuf_records import attributes, message_value, record
@@ -30,7 +30,7 @@ def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
         InvalidBodyError: now, or while walking the candidates: nothing in it can be told apart, or it is too much.
 
     """
-    tally = Tally(limits)
+    tally = DecodingBudget(limits)
     refuse_other_shapes(body, "logs", limits)
     if len(body) <= PARSED_WHOLE:
         try:
@@ -42,7 +42,7 @@ def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
     return LogsBody(tally, _walked(body, tally))
 
 
-def _parsed(request: Any, marks: int, tally: Tally) -> Iterator[LogRecord | BrokenRecord]:
+def _parsed(request: Any, marks: int, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
     """Walk a parsed request; records are looked at until every mark the body holds has been seen."""
     for resource in request.resources:
         tally.frame()
@@ -67,7 +67,7 @@ def _parsed(request: Any, marks: int, tally: Tally) -> Iterator[LogRecord | Brok
                     break
 
 
-def _walked(body: bytes, tally: Tally) -> Iterator[LogRecord | BrokenRecord]:
+def _walked(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
     """Walk the wire format. What is left over comes last, as one broken record."""
     frames = Frames(body, tally)
     limits = tally.limits

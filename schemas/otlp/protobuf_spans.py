@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
-from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import SpanIdsMessage, SpanMessage
 from tallystream.schemas.otlp.protobuf_records import MapAttributes, attributes
@@ -23,11 +23,11 @@ def read_spans(body: bytes, hint: Hint, limits: Limits = LIMITS) -> SpansBody:
 
     """
     refuse_other_shapes(body, "traces", limits)
-    tally = Tally(limits)
+    tally = DecodingBudget(limits)
     return SpansBody(tally, _spans(body, hint, tally))
 
 
-def _spans(body: bytes, hint: Hint, tally: Tally) -> Iterator[Span | BrokenSpan]:
+def _spans(body: bytes, hint: Hint, tally: DecodingBudget) -> Iterator[Span | BrokenSpan]:
     frames = Frames(body, tally)
     matter = hint.in_bytes.search(body) is not None
     owner = inside = None

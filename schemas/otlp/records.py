@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from tallystream.schemas.otlp.limits import Tally
+from tallystream.schemas.otlp.limits import DecodingBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class LogsBody:
 
     __slots__ = ("candidates", "tally")
 
-    def __init__(self, tally: Tally, candidates: Iterator[LogRecord | BrokenRecord]) -> None:
+    def __init__(self, tally: DecodingBudget, candidates: Iterator[LogRecord | BrokenRecord]) -> None:
         self.tally = tally
         self.candidates = candidates
         """Those that may carry token counts. Any step may raise InvalidBodyError: nothing could be told apart."""

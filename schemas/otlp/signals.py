@@ -14,7 +14,7 @@ from tallystream.schemas.connections import Signal
 from tallystream.schemas.otlp import json_frames, protobuf_frames
 from tallystream.schemas.otlp.encoding import Encoding
 from tallystream.schemas.otlp.json_values import entries, get, invalid, utf8
-from tallystream.schemas.otlp.limits import LIMITS, Limits, Tally
+from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.records import BrokenRecord
 
 _POINTS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
@@ -28,9 +28,9 @@ def inspect(body: bytes, encoding: Encoding, signal: Signal, limits: Limits = LI
 
     """
     if encoding is Encoding.JSON:
-        return sum(_json_sizes(utf8(body), signal, Tally(limits)))
+        return sum(_json_sizes(utf8(body), signal, DecodingBudget(limits)))
     protobuf_frames.refuse_other_shapes(body, signal, limits)
-    items = protobuf_frames.Frames(body, Tally(limits)).items()
+    items = protobuf_frames.Frames(body, DecodingBudget(limits)).items()
     if signal == "metrics":
         return sum(protobuf_frames.points(body, item.record) for item in items)
     return sum(1 for _ in items)
@@ -48,7 +48,7 @@ def detect_signal(body: bytes, encoding: Encoding) -> Signal:
     return protobuf_frames.shape(body, "logs", LIMITS)
 
 
-def _json_sizes(body: bytes, signal: Signal, tally: Tally) -> Iterator[int]:
+def _json_sizes(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[int]:
     """Yield how much each record, metric or span counts for."""
     broken = ""
     sound = False

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tallystream.schemas.otlp.limits import Tally
+from tallystream.schemas.otlp.limits import DecodingBudget
 from tallystream.schemas.otlp.records import Attributes, Value
 
 ERROR = 2
@@ -64,7 +64,7 @@ class SpansBody:
 
     __slots__ = ("spans", "tally")
 
-    def __init__(self, tally: Tally, spans: Iterator[Span | BrokenSpan]) -> None:
+    def __init__(self, tally: DecodingBudget, spans: Iterator[Span | BrokenSpan]) -> None:
         self.tally = tally
         self.spans = spans
         """Any step may raise InvalidBodyError: nothing could be told apart, or it is too much."""

@@ -14,7 +14,7 @@ from tallystream.schemas.connections import Connection, hash_secret
 from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.streams.gateway.connections.cache import Grant, Registry
 from tallystream.streams.gateway.errors import RequestRefusedError
-from tallystream.streams.gateway.routes import Target
+from tallystream.streams.gateway.routes import RouteTarget
 from tallystream.streams.service.clock import Clock, utc
 
 _BEARER = {"WWW-Authenticate": 'Bearer realm="tallystream"'}
@@ -36,7 +36,7 @@ class Undetermined:
     credentials: Credentials
 
 
-def credentials(target: Target, headers_id: str | None, authorization: str | None) -> Credentials:
+def credentials(target: RouteTarget, headers_id: str | None, authorization: str | None) -> Credentials:
     """Return the credentials of a request.
 
     Raises:

@@ -26,7 +26,7 @@ _MEANT: Final = {"log": "logs", "metric": "metrics", "trac": "traces", "span": "
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RouteTarget:
     """Where a request goes. `signal` None: the body tells. `provider` None: the id came in the header."""
 
     provider: str | None
@@ -34,7 +34,7 @@ class Target:
     signal: str | None
 
 
-def parse(path: str) -> Target:
+def parse(path: str) -> RouteTarget:
     """Return what a decoded path says.
 
     Raises:
@@ -44,17 +44,17 @@ def parse(path: str) -> Target:
     parts = [part for part in path.split("/") if part]
     if parts[: len(_BASE_PARTS)] == _BASE_PARTS:
         return _ingest(parts[len(_BASE_PARTS) :])
-    return Target(None, None, _signal(parts, ""))
+    return RouteTarget(None, None, _signal(parts, ""))
 
 
-def _ingest(parts: list[str]) -> Target:
+def _ingest(parts: list[str]) -> RouteTarget:
     provider, ingest_id, *rest = [*parts, "", ""] if len(parts) < 2 else parts
     if provider not in PROVIDERS:
         raise RequestRefusedError(404, f"unknown provider in the path: use {', '.join(PROVIDERS)}")
     rest = [part for part in rest if part]
     if not ingest_id or len(ingest_id) > MAX_ID or (ingest_id == "v1" and len(rest) == 1):
         raise RequestRefusedError(404, f"the path has no ingest id: {INGEST_PATH}{provider}/{{ingestId}}/v1/logs")
-    return Target(provider, ingest_id, _signal(rest, f"{INGEST_PATH}{provider}/{{ingestId}}"))
+    return RouteTarget(provider, ingest_id, _signal(rest, f"{INGEST_PATH}{provider}/{{ingestId}}"))
 
 
 def _signal(parts: list[str], base: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from tallystream.schemas.openai import seconds
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import compile_jq, first_line
-from tallystream.streams.poller.schedule import Span
+from tallystream.streams.poller.schedule import TimeSpan
 
 MARK = "\x00decimal:"
 SAFE_INTEGER = 2**53
@@ -37,7 +37,7 @@ class PageItem:
 
 
 @dataclass(frozen=True)
-class Page:
+class ResultPage:
     """One page: its items, and what to ask for next (None: it is the last)."""
 
     items: list[PageItem]
@@ -102,7 +102,7 @@ class Extractor:
         self._next = Expression(next_page, "pages.next") if next_page is not None else None
         self._more = Expression(more, "pages.more") if more is not None else None
 
-    def page(self, response: Any) -> Page:
+    def page(self, response: Any) -> ResultPage:
         """Return what a response (exact JSON) holds.
 
         Raises:
@@ -118,12 +118,12 @@ class Extractor:
         if more is None:
             more = token is not None
         if not more:
-            return Page(items, None)
+            return ResultPage(items, None)
         if not isinstance(token, str) or not token:
             raise PollError(
                 FailureReason.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT
             )
-        return Page(items, token)
+        return ResultPage(items, token)
 
     def _item(self, item: Any) -> PageItem:
         rows = self._rows(item) if self._rows else [item]
@@ -135,7 +135,7 @@ class Extractor:
 _SHAPE_HINT = "the API may have changed: `tallystream openai explore PATH` shows what it answers now"
 
 
-def buckets(items: Iterable[PageItem], span: Span, width: int) -> dict[int, list[Row]]:
+def buckets(items: Iterable[PageItem], span: TimeSpan, width: int) -> dict[int, list[Row]]:
     """Return the rows of each bucket of the span that the items speak of; items outside were not asked for.
 
     A bucket without an item is unknown, not empty: it is not in the result.

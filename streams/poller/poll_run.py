@@ -24,7 +24,7 @@ from tallystream.streams.poller.published import PublishedIndex
 from tallystream.streams.poller.publisher import Publisher
 from tallystream.streams.poller.query import Getter, fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource
-from tallystream.streams.poller.schedule import BucketWindow, Coverage, Span
+from tallystream.streams.poller.schedule import BucketWindow, Coverage, TimeSpan
 from tallystream.streams.service.clock import Clock, utc
 
 log = structlog.get_logger()
@@ -226,7 +226,7 @@ class _Query:
     def cursor_key(self) -> bytes:
         return keys.join(self.resource.name, self.fingerprint)
 
-    def record(self, bucket: str, span: Span | None, polled_at: datetime, rows: list[Row]) -> OpenAIRecord:
+    def record(self, bucket: str, span: TimeSpan | None, polled_at: datetime, rows: list[Row]) -> OpenAIRecord:
         rows = without_people(rows, self.pseudonym)
         packed, decimals = exact.pack(rows)
         return OpenAIRecord(
@@ -245,7 +245,7 @@ class _Query:
     def records(self, width: int, polled_at: datetime, found: Mapping[int, list[Row]]) -> list[OpenAIRecord]:
         """Return the records of the buckets found, oldest first."""
         return [
-            self.record(bucket_name(start, width), Span(start, start + width), polled_at, rows)
+            self.record(bucket_name(start, width), TimeSpan(start, start + width), polled_at, rows)
             for start, rows in sorted(found.items())
         ]
 

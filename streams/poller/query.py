@@ -10,7 +10,7 @@ from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import PageItem, Row, buckets
 from tallystream.streams.poller.params import Moment, Pairs, pairs
 from tallystream.streams.poller.resources import Resource
-from tallystream.streams.poller.schedule import Span
+from tallystream.streams.poller.schedule import TimeSpan
 
 MAX_PAGES = 10_000
 
@@ -22,7 +22,7 @@ class Getter(Protocol):
         """Return the answer's exact JSON."""
 
 
-async def fetch_buckets(getter: Getter, resource: Resource, span: Span, now: float) -> dict[int, list[Row]]:
+async def fetch_buckets(getter: Getter, resource: Resource, span: TimeSpan, now: float) -> dict[int, list[Row]]:
     """Return the rows of each bucket of the span, by the bucket's start; buckets the answer leaves out are unknown.
 
     Raises:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeSpan:
     """Buckets from `start` to `end`, exclusive."""
 
     start: int
@@ -27,7 +27,7 @@ class Coverage:
     first: int
     settled: int
 
-    def with_span(self, span: Span, opens: int) -> Coverage:
+    def with_span(self, span: TimeSpan, opens: int) -> Coverage:
         """Return the coverage once a span has been published; buckets from `opens` on may still change."""
         first, settled = self.first, self.settled
         if span.start <= settled:
@@ -58,7 +58,7 @@ class BucketWindow:
         """Return the coverage of a query that was never polled."""
         return Coverage(self.opens(now), self.opens(now))
 
-    def plan(self, now: float, coverage: Coverage, reach: int | None = None) -> list[Span]:
+    def plan(self, now: float, coverage: Coverage, reach: int | None = None) -> list[TimeSpan]:
         """Return what to ask for, in this order. `reach` widens how far back history goes."""
         regular = min(self.opens(now), coverage.settled)
         oldest = self._floor(now - max(self.reach, reach or 0))
@@ -67,14 +67,14 @@ class BucketWindow:
     def _floor(self, at: float) -> int:
         return int(at // self.width) * self.width
 
-    def _ascending(self, start: int, end: int) -> Iterator[Span]:
+    def _ascending(self, start: int, end: int) -> Iterator[TimeSpan]:
         while start < end:
             stop = min(start + self.chunk, end)
-            yield Span(start, stop)
+            yield TimeSpan(start, stop)
             start = stop
 
-    def _descending(self, start: int, end: int) -> Iterator[Span]:
+    def _descending(self, start: int, end: int) -> Iterator[TimeSpan]:
         while start < end:
             below = max(end - self.chunk, start)
-            yield Span(below, end)
+            yield TimeSpan(below, end)
             end = below

@@ -19,7 +19,7 @@ membership and assignment and with nothing else: the state itself says what was 
 
 from tallystream.streams.runtime.changelog import PublicRows, Version
 from tallystream.streams.runtime.engine import Engine
-from tallystream.streams.runtime.fold import Fold, Group, Record
+from tallystream.streams.runtime.fold import Fold, Group, InputRecord
 from tallystream.streams.runtime.host import Host
 from tallystream.streams.runtime.partition import Partition
 from tallystream.streams.runtime.progress import Counters, PartitionProgress, Progress
@@ -30,10 +30,10 @@ __all__ = [
     "Fold",
     "Group",
     "Host",
+    "InputRecord",
     "Partition",
     "PartitionProgress",
     "Progress",
     "PublicRows",
-    "Record",
     "Version",
 ]

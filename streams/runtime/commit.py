@@ -13,7 +13,7 @@ from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host
 from tallystream.streams.runtime.late_writes import LateWrites
 from tallystream.streams.runtime.partition import Partition
-from tallystream.streams.runtime.progress import Activity, Counters
+from tallystream.streams.runtime.progress import Counters, FoldActivity
 from tallystream.streams.runtime.store import RowStore
 
 
@@ -32,7 +32,7 @@ class GroupCommit:
         expiry: Expiry,
         late_writes: LateWrites,
         counters: Counters,
-        activity: Activity,
+        activity: FoldActivity,
     ) -> None:
         self._fold = fold
         self._host = host

@@ -13,13 +13,13 @@ from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import WATERMARK, Watermark, reserved
 from tallystream.streams.runtime.commit import GroupCommit
 from tallystream.streams.runtime.expiry import Expiry
-from tallystream.streams.runtime.fold import Fold, Record
+from tallystream.streams.runtime.fold import Fold, InputRecord
 from tallystream.streams.runtime.gap_repair import GapRepair
 from tallystream.streams.runtime.host import Host
 from tallystream.streams.runtime.late_writes import LateWrites
 from tallystream.streams.runtime.partition import Partition
-from tallystream.streams.runtime.progress import Activity, Counters, PartitionProgress, Progress
-from tallystream.streams.runtime.recovery import Recovered, Recovery
+from tallystream.streams.runtime.progress import Counters, FoldActivity, PartitionProgress, Progress
+from tallystream.streams.runtime.recovery import RecoveredState, Recovery
 from tallystream.streams.runtime.source_check import check_record
 from tallystream.streams.runtime.store import RowStore
 
@@ -67,7 +67,7 @@ class Engine:
         self.topic_ids = topic_ids or {}
         self.accept_loss = accept_loss
         self.counters = Counters()
-        self.activity = Activity(host.monotonic)
+        self.activity = FoldActivity(host.monotonic)
         self._owned: dict[int, Partition] = {}
         self._assigned: set[int] = set()
         self._recovering = asyncio.Lock()
@@ -107,7 +107,7 @@ class Engine:
 
     # -- folding
 
-    async def accept(self, p: int, records: Sequence[Record]) -> None:
+    async def accept(self, p: int, records: Sequence[InputRecord]) -> None:
         """Fold the records if they go on where the state ends; the generation they were read in does not matter.
 
         Raises:
@@ -228,7 +228,7 @@ class Engine:
         except Exception as exc:  # noqa: BLE001 - a host may log it and go on
             self.host.fail_fast(exc)
 
-    def _install(self, recovered: Recovered) -> None:
+    def _install(self, recovered: RecoveredState) -> None:
         """Begin to fold a recovered partition."""
         p, fold = recovered.number, self.fold
         self.revoke(p)

@@ -9,7 +9,7 @@ from tallystream.streams.runtime.changelog import PublicRows, Row
 from tallystream.streams.runtime.partition import Partition
 
 
-class Record(Protocol):
+class InputRecord(Protocol):
     """A source record as a fold sees it (aiokafka's ConsumerRecord fits)."""
 
     @property
@@ -107,7 +107,7 @@ class Fold(Protocol):
         """Return the version of the record that changed a row last; cheap, it is asked for each recovered row."""
         ...
 
-    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
+    def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
         """Fold records into states; `partition.stored(key)` has what is neither cached nor dirty.
 
         A record whose version (`partition.version(offset)`) is not above a state's has been counted in it: skip it. A

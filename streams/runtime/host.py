@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from aiokafka.structs import TopicPartition
 
 from tallystream.streams.runtime.changelog import Row
-from tallystream.streams.runtime.fold import Record
+from tallystream.streams.runtime.fold import InputRecord
 
 
 class Packed(NamedTuple):
@@ -45,7 +45,7 @@ class Reader(Protocol):
 
     async def poll(
         self, partitions: Collection[TopicPartition], max_records: int | None = None
-    ) -> Mapping[TopicPartition, Sequence[Record]]:
+    ) -> Mapping[TopicPartition, Sequence[InputRecord]]:
         """Return the next records of some of the partitions; nothing when none come within half a second.
 
         Raises:

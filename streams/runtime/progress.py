@@ -42,7 +42,7 @@ class Counters:
     """Changelog records ignored because they are not the table's: somebody else writes the topic."""
 
 
-class Activity:
+class FoldActivity:
     """When something moved last, on a clock in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -21,9 +21,9 @@ from tallystream.streams.runtime.changelog import (
     replay,
     reserved,
 )
-from tallystream.streams.runtime.fold import Fold, Loss, Record
+from tallystream.streams.runtime.fold import Fold, InputRecord, Loss
 from tallystream.streams.runtime.host import Host, Reader
-from tallystream.streams.runtime.progress import Activity, Counters
+from tallystream.streams.runtime.progress import Counters, FoldActivity
 from tallystream.streams.runtime.source_check import check_offset, find_other, recreated
 from tallystream.streams.runtime.store import RowStore
 
@@ -36,7 +36,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Recovered:
+class RecoveredState:
     """What recovery has found of a partition."""
 
     number: int
@@ -67,7 +67,7 @@ class Recovery:
     source: str
     changelog: str
     counters: Counters
-    activity: Activity
+    activity: FoldActivity
     topic_ids: Mapping[str, str]
     accept_loss: bool = False
 
@@ -75,7 +75,7 @@ class Recovery:
         self,
         partitions: Sequence[int],
         current: Callable[[], bool],
-        install: Callable[[Recovered], None],
+        install: Callable[[RecoveredState], None],
         taken: Callable[[int, Mapping[TopicPartition, int], Mapping[TopicPartition, int]], None],
     ) -> None:
         """Recover the partitions and hand each to `install`, or return early when `current` says no more.
@@ -113,7 +113,7 @@ class Recovery:
             for p, (position, loss) in starts.items():
                 raw = self.store.read(p, WATERMARK)
                 watermark = None if raw is None else Watermark.decode(raw)
-                install(Recovered(p, position, watermark, frozenset(hidden[p]), loss))
+                install(RecoveredState(p, position, watermark, frozenset(hidden[p]), loss))
                 taken(p, begins, ends)
 
     async def _read_logs(
@@ -202,7 +202,7 @@ class Recovery:
             self.store.write(p, [(key, None) for key in chunk], -1)
         self.store.write(p, [(DERIVED_FORMAT, self.fold.derived_format or None)], -1)
 
-    def _replay(self, p: int, records: Sequence[Record], hidden: set[bytes]) -> None:
+    def _replay(self, p: int, records: Sequence[InputRecord], hidden: set[bytes]) -> None:
         replayed = replay(
             ((record.key, record.value) for record in records),
             lambda key: self.store.read(p, key),

@@ -18,12 +18,16 @@ from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
 from tests.support.waiting import eventually
 
+from tallystream.schemas.errors import Reason
+
 NEEDS_SMALL_DISK = {"disk-spool", "disk-store"}
 NEEDS_PROXY = {"latency", "resets"}
 NEEDS_ALL_PARTS = {"sigterm", "poison"}
 NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}
 DISK_MB = 160
-YEAR_2200_NS = 7_258_118_400_000_000_000
+ABSURD_NS = {Reason.FROM_THE_FUTURE: 3_439_756_800_000_000_000, Reason.NO_TIME: 7_258_118_400_000_000_000}
+"""When fleets live of which nothing may count, by what is said of it: in 2079, in 2200 (which the gateway takes for no
+time at all)."""
 
 
 @dataclass
@@ -52,8 +56,8 @@ def run(
 ) -> Outcome:
     """Strike with each kind of `plan`, in a random order, while the load goes on; then judge.
 
-    `clocks` adds fleets whose clocks are hours off, and one that lives in the year 2200. With `requests` the fleet does
-    its whole work, and the faults must fall into it; else it works for as long as there are faults.
+    `clocks` adds fleets whose clocks are hours off, and two that live in other ages (`ABSURD_NS`). With `requests` the
+    fleet does its whole work, and the faults must fall into it; else it works for as long as there are faults.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     outcome = Outcome(workers=workers, seed=seed, brokers=brokers)
@@ -66,15 +70,18 @@ def run(
         base, ingest_id = f"http://127.0.0.1:{cluster.port}", cluster.connect()
         how = Fleetwise(rate, seed, agents=agents)
         fleets = [Fleet(base, ingest_id, how if requests is None else replace(how, requests=requests))]
-        never = None
+        never: dict[Reason, Fleet] = {}
         if clocks:
             fleets += [
                 Fleet(base, ingest_id, Fleetwise(5, seed + n, agents=5, skew_hours=skew))
                 for n, skew in ((1, -6.0), (2, 5.0))
             ]
-            never = Fleet(base, ingest_id, Fleetwise(2, seed + 3, agents=2, at_ns=YEAR_2200_NS, late=0.0))
+            never = {
+                reason: Fleet(base, ingest_id, Fleetwise(1, seed + n, agents=2, at_ns=at_ns, late=0.0))
+                for n, (reason, at_ns) in enumerate(ABSURD_NS.items(), 3)
+            }
         ring = Ring(cluster, fleets[0])
-        for fleet in (*fleets, *([never] if never else [])):
+        for fleet in (*fleets, *never.values()):
             fleet.start()
         try:
             order = list(plan)
@@ -90,7 +97,7 @@ def run(
                 say("the faults are over; the fleet works on")
                 eventually(lambda: not fleets[0].running, "the fleet's work is done", 3 * requests / rate)
         finally:
-            for fleet in (*fleets, *([never] if never else [])):
+            for fleet in (*fleets, *never.values()):
                 with suppress(Exception):
                     fleet.stop()
         outcome.verdict = judge(ring, outcome.blows, fleets, never)

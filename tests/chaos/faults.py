@@ -40,8 +40,8 @@ class Ring:
 
     cluster: Cluster
     fleet: Fleet
-    poisoned: list[tuple[int, int]] = field(default_factory=list)
-    """Partition and offset of messages on `usage` that cannot be counted."""
+    poisoned: list[str] = field(default_factory=list)
+    """The sources that dead letters name of messages on `usage` and `calls` that cannot be counted."""
 
     def pause(self, least: float, most: float) -> None:
         time.sleep(self.cluster.random.uniform(least, most))

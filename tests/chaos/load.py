@@ -7,24 +7,29 @@ import threading
 import time
 from dataclasses import dataclass
 
-from tallystream.simulator import FleetConfig, Load, Report, Request, Truth, run, target
+from tallystream.simulator import FleetConfig, Load, Report, Request, Response, Truth, run, target
 
 HOUR_NS = 3_600_000_000_000
 
 
 class Watched(Truth):
-    """A truth that knows how many requests are under way."""
+    """A truth that knows how many requests are under way, and each response that was sent and acknowledged."""
 
     def __init__(self, config: FleetConfig) -> None:
         super().__init__(config)
         self.in_flight = 0
+        self.sent_responses: set[Response] = set()
+        self.acknowledged_responses: set[Response] = set()
 
     def begin(self, request: Request) -> None:
         self.in_flight += 1
+        self.sent_responses.update(request.responses)
         super().begin(request)
 
     def end(self, request: Request, status: int | None) -> None:
         self.in_flight -= 1
+        if status == 200:
+            self.acknowledged_responses.update(request.responses)
         super().end(request, status)
 
 

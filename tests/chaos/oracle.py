@@ -7,17 +7,21 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from tests.chaos import ledger as accounts
 from tests.chaos.brokers import beside_each_other
 from tests.chaos.cluster import ROOT, Cluster
 from tests.chaos.faults import Blow, Ring
-from tests.chaos.load import Fleet
+from tests.chaos.load import Fleet, Watched
 
+from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
-from tallystream.simulator import compare
+from tallystream.simulator import Response, compare
 from tallystream.streams.runtime import late_writes
 
 SHOWN = 20
@@ -42,10 +46,26 @@ class Verdict:
         return f"WRONG, {len(self.problems)} problems\n" + "\n".join(self.problems[:SHOWN])
 
 
+class Used(NamedTuple):
+    """What tells a response of the fleet from the others of its session."""
+
+    session_id: str
+    model: str
+    input: int
+    """Cached or not."""
+    output: int
+
+
 def judge(
-    ring: Ring, blows: list[Blow], fleets: list[Fleet], never: Fleet | None = None, *, fresh: bool = True
+    ring: Ring,
+    blows: list[Blow],
+    fleets: list[Fleet],
+    never: Mapping[Reason, Fleet] = MappingProxyType({}),
+    *,
+    fresh: bool = True,
 ) -> Verdict:
-    """Judge a cluster whose load has stopped. `never` is a fleet of which nothing may count: its clock is absurd.
+    """Judge a cluster whose load has stopped. Of the fleets in `never` nothing may count, for the reason they stand
+    under: their clocks are absurd.
 
     `fresh` also recovers everything with a worker on an empty data dir.
     """
@@ -59,7 +79,9 @@ def judge(
     verdict.problems += accounts.judge(book, cluster.witness.snapshots)
     known = {session for fleet in fleets for session in fleet.truth.session_ids}
     verdict.problems += [f"rows: {r['session_id']} is no session of ours" for r in rows if r["session_id"] not in known]
-    _letters(verdict, book, ring, never)
+    verdict.problems += letters_law(
+        book.letters, set(ring.poisoned), {reason: fleet.truth for reason, fleet in never.items()}
+    )
     if fresh:
         _fresh_worker(verdict, cluster, book)
     _figures(verdict, book, ring, blows, fleets)
@@ -76,23 +98,59 @@ def _settled(cluster: Cluster) -> accounts.Ledger:
         time.sleep(1)
 
 
-def _letters(verdict: Verdict, book: accounts.Ledger, ring: Ring, never: Fleet | None) -> None:
-    """The letters are those of the poison and of the fleet that lives in another century, and no others."""
-    poison = {f"usage|{p}|{offset}|0" for p, offset in ring.poisoned}
-    strangers = never.truth.session_ids if never is not None else set()
-    if never is not None and never.truth.acknowledged:
-        told = {letter.session_id for letter in book.letters.values() if letter.reason is Reason.FROM_THE_FUTURE}
-        acknowledged = {key.session_id for key in never.truth.acknowledged}
-        verdict.problems += [f"dead letters: none of session {session}" for session in acknowledged - told]
-    for source, letter in book.letters.items():
-        wanted = (
-            Reason.INVALID_MESSAGE if source in poison
-            else Reason.FROM_THE_FUTURE if letter.session_id in strangers
-            else None
-        )  # fmt: skip
-        if letter.reason is not wanted:
-            verdict.problems.append(f"dead letters: {source} is {letter.reason.value}: {letter.detail}")
-    verdict.problems += [f"dead letters: none for {source}" for source in poison - book.letters.keys()]
+def letters_law(
+    letters: Mapping[str, DeadLetter], poison: AbstractSet[str], never: Mapping[Reason, Watched]
+) -> list[str]:
+    """The letters are those of the poison and of the fleets that live in other ages, and no others.
+
+    Of these each response that was acknowledged has one, which says what it used; none says what was never sent.
+    """
+    wrong = []
+    told: dict[Reason, dict[Used, str]] = {reason: {} for reason in never}
+    for source, letter in letters.items():
+        if source in poison and letter.reason is Reason.INVALID_MESSAGE:
+            continue
+        used = used_of(letter)
+        if used is None or letter.reason not in told:
+            wrong.append(f"dead letters: {source} is {letter.reason.value}: {letter.detail}")
+        else:
+            told[letter.reason][used] = source
+    for reason, truth in never.items():
+        acknowledged = {used_by(response) for response in truth.acknowledged_responses}
+        sent = {used_by(response) for response in truth.sent_responses}
+        if not acknowledged:
+            wrong.append(f"dead letters: nothing was acknowledged that is {reason.value}, so that nothing is proven")
+        wrong += [f"dead letters: none is {reason.value} of {used}" for used in acknowledged - told[reason].keys()]
+        wrong += [
+            f"dead letters: {source} is {reason.value} of {used}, which was never sent"
+            for used, source in told[reason].items()
+            if used not in sent
+        ]
+    return wrong + [f"dead letters: none for {source}" for source in poison - letters.keys()]
+
+
+def used_by(response: Response) -> Used:
+    """Return what tells a response from others, as the fleet knows it."""
+    read = response.input_uncached + response.cache_read + response.cache_write_5m + response.cache_write_1h
+    return Used(response.session.session_id, response.model, read, response.output)
+
+
+def used_of(letter: DeadLetter) -> Used | None:
+    """Return the same out of a dead letter: of the worker's, which holds a usage event, or of the gateway's, which
+    holds a client's record; None when it holds neither.
+    """
+    record = letter.record
+    try:
+        if "events" in record:
+            (event,) = record["events"]
+            read = sum(event[name] for name in ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h"))
+            found = Used(record["session_id"], event["model"], read, event["output"])
+        else:
+            read, output = int(record["input_token_count"]), int(record["output_token_count"])
+            found = Used(record["conversation.id"], record["model"], read, output)
+    except (KeyError, ValueError, TypeError):
+        return None
+    return found if letter.session_id == found.session_id else None
 
 
 def _fresh_worker(verdict: Verdict, cluster: Cluster, book: accounts.Ledger) -> None:

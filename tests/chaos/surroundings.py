@@ -14,6 +14,8 @@ from tests.chaos.faults import Blow, Ring, flowing, kind
 from tests.chaos.witness import behind
 from tests.support.waiting import eventually
 
+from tallystream.schemas import topic_names
+
 
 @kind("latency")
 def latency(ring: Ring) -> Blow:
@@ -117,7 +119,7 @@ def poison(ring: Ring) -> Blow:
     return Blow("poison", 0, len(ring.poisoned), "dead letters wanted", f"{ended} parts ended and were replaced")
 
 
-async def _poison(cluster: Cluster) -> list[tuple[int, int]]:
+async def _poison(cluster: Cluster) -> list[str]:
     topics = cluster.topics
     producer = AIOKafkaProducer(**cluster.kafka.client(), enable_idempotence=True)
     await producer.start()
@@ -126,12 +128,14 @@ async def _poison(cluster: Cluster) -> list[tuple[int, int]]:
         for value in (b"{not json", b"\xff\xfe", None, b"[]", b'{"connection_id":"x"}'):
             for p in range(topics.partitions):
                 record = await producer.send_and_wait(topics.usage.name, value, key=b"poison", partition=p)
-                found.append((p, record.offset))
+                found.append(f"{topic_names.USAGE}|{p}|{record.offset}|0")
         existing = await producer.client.fetch_all_metadata()
         for spec in topics.all():
             if spec.name != topics.usage.name and spec.name in existing.topics():
-                await producer.send_and_wait(spec.name, b"\xffgarbage", key=b"poison", partition=0)
-                await producer.send_and_wait(spec.name, b"{}", key=b"", partition=0)
+                for key, value in ((b"poison", b"\xffgarbage"), (b"", b"{}")):
+                    record = await producer.send_and_wait(spec.name, value, key=key, partition=0)
+                    if spec.name == topics.calls.name:
+                        found.append(f"{topic_names.CALLS}|0|{record.offset}|0")
     finally:
         await producer.stop()
     return found

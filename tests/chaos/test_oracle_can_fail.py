@@ -19,9 +19,9 @@ from tests.support.counting import EndedError
 
 from tallystream.agents.session_cost.agent import Derived, SessionCost
 from tallystream.agents.session_cost.hour_state import State
-from tallystream.agents.session_cost.parse import Batch
+from tallystream.agents.session_cost.parse import ParsedBatch
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.runtime import Partition, Record
+from tallystream.streams.runtime import InputRecord, Partition
 from tallystream.streams.runtime.changelog import Position
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
@@ -61,7 +61,7 @@ class FaustsOffsets(Stepped):
         await consumer.commit({at: position})
         await consumer.stop()
 
-    async def accept(self, p: int, records: Sequence[Record]) -> None:
+    async def accept(self, p: int, records: Sequence[InputRecord]) -> None:
         consumer, at = await self._consumer()
         committed = await consumer.committed(at) or 0
         await consumer.stop()
@@ -82,7 +82,7 @@ class Amnesia(dict[int, bytes]):
 
 
 class NoDedupe(SessionCost):
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: Batch) -> State:
+    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
         state = super()._state(partition, derived, key, batch)
         state.ids.seen = Amnesia()
         return state
@@ -94,7 +94,7 @@ class NoVersions(SessionCost):
     def version(self, raw: bytes) -> int:
         return 0
 
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: Batch) -> State:
+    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
         state = super()._state(partition, derived, key, batch)
         state.version = -1
         return state

@@ -142,3 +142,14 @@ def test_the_structures_are_those_of_the_published_documents(
     document = json.loads((SPECS / published).read_text())
     text = render(trim(document, paths, frozenset(methods)))
     assert json.loads(text) == load(name)
+
+
+def test_a_patched_property_without_a_type_is_refused_and_changes_nothing() -> None:
+    from tallystream.sandbox.port_store import ChangeRefusedError, Store
+
+    store = Store()
+    text = {"type": "string"}
+    store.create_blueprint({"identifier": "b", "title": "B", "schema": {"properties": {"x": text}}}, "me", 0)
+    with pytest.raises(ChangeRefusedError, match="type"):
+        store.change_blueprint("b", {"schema": {"properties": {"x": {"title": "X"}}}}, "me", 0, whole=False)
+    assert store.blueprint("b")["schema"]["properties"] == {"x": text}

@@ -22,7 +22,7 @@ import uvloop
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import TopicSpec
-from tallystream.streams.runtime import Engine, Fold, Group, Partition, PublicRows, Record
+from tallystream.streams.runtime import Engine, Fold, Group, InputRecord, Partition, PublicRows
 from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 
 ROW = struct.Struct("<qqq")
@@ -127,7 +127,7 @@ class Counts(Fold):
         version: int = ROW.unpack_from(raw)[0]
         return version
 
-    def fold(self, partition: Partition, records: Sequence[Record]) -> None:
+    def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
         p = partition.number
         for record in records:
             parsed = parse(record.value)
@@ -154,7 +154,7 @@ class Counts(Fold):
             total[1] += amount
             self.changed[p].add(bucket)
 
-    def _dead(self, p: int, record: Record, reason: str) -> None:
+    def _dead(self, p: int, record: InputRecord, reason: str) -> None:
         value = json.dumps({"reason": reason, "value": (record.value or b"").decode(errors="replace")}).encode()
         self.letters[p].append((f"{p}-{record.offset}".encode(), value))
 
@@ -265,7 +265,7 @@ def build(config: WorkerConfig, engine: type[Engine] = Engine, **settings: Any) 
     if config.drop_every or config.drop_first:
         accept, seen = table.engine.accept, Counter[int]()
 
-        async def lossy(p: int, records: Sequence[Record]) -> None:
+        async def lossy(p: int, records: Sequence[InputRecord]) -> None:
             seen[p] += 1
             if seen[p] > config.drop_first and (not config.drop_every or seen[p] % config.drop_every):
                 await accept(p, records)

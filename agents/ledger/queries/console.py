@@ -32,7 +32,7 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Totals:
+class LedgerTotals:
     """Sums over hours."""
 
     requests: int = 0
@@ -57,7 +57,7 @@ class SessionFilter:
 
 
 @dataclass(frozen=True)
-class Session:
+class SessionSummary:
     """One session in sums."""
 
     connection_id: str
@@ -98,13 +98,13 @@ def changed(database: Database) -> dict[str, int]:
     }
 
 
-def totals(database: Database, first: int, last: int) -> Totals:
+def totals(database: Database, first: int, last: int) -> LedgerTotals:
     """Return the sums of the hours from `first` to `last`, both within."""
     row = database.rows(f"SELECT {_TOTAL} FROM hour_total t WHERE t.hour BETWEEN ? AND ?", (first, last))[0]
     return _totals(row)
 
 
-def by_hour(database: Database, first: int, last: int) -> dict[int, Totals]:
+def by_hour(database: Database, first: int, last: int) -> dict[int, LedgerTotals]:
     """Return the sums of each hour that has any."""
     rows = database.rows(
         f"SELECT t.hour, {_TOTAL} FROM hour_total t WHERE t.hour BETWEEN ? AND ? GROUP BY t.hour", (first, last)
@@ -112,7 +112,7 @@ def by_hour(database: Database, first: int, last: int) -> dict[int, Totals]:
     return {int(row[0]): _totals(row[1:]) for row in rows}
 
 
-def by_dimension(database: Database, name: Dimension, first: int, last: int) -> list[tuple[str | None, Totals]]:
+def by_dimension(database: Database, name: Dimension, first: int, last: int) -> list[tuple[str | None, LedgerTotals]]:
     """Return the sums of each model, team, connection or client, the most expensive first."""
     column = _DIMENSIONS[name]
     rows = database.rows(
@@ -124,11 +124,11 @@ def by_dimension(database: Database, name: Dimension, first: int, last: int) -> 
     return sorted(found, key=lambda item: (-(item[1].cost or 0), -item[1].tokens, item[0] or ""))
 
 
-def _totals(row: Row) -> Totals:
+def _totals(row: Row) -> LedgerTotals:
     requests, tokens, unpriced, priced, hi, lo = row
     if requests is None:
-        return Totals()
-    return Totals(int(requests), int(tokens), int(unpriced), join_money(hi, lo) if priced else None)
+        return LedgerTotals()
+    return LedgerTotals(int(requests), int(tokens), int(unpriced), join_money(hi, lo) if priced else None)
 
 
 # -- sessions
@@ -136,7 +136,7 @@ def _totals(row: Row) -> Totals:
 
 def sessions(
     database: Database, wanted: SessionFilter, sort: Sort, limit: int, after: str | None = None
-) -> list[Session]:
+) -> list[SessionSummary]:
     """Return a page of sessions, the largest first; `after` is the cursor of the last one of the page before.
 
     Raises:
@@ -166,7 +166,7 @@ def count_sessions(database: Database, wanted: SessionFilter, most: int) -> int:
     )
 
 
-def session(database: Database, connection_id: str, session_id: str) -> Session | None:
+def session(database: Database, connection_id: str, session_id: str) -> SessionSummary | None:
     """Return one session, None when there is none."""
     rows = database.rows(
         f"SELECT {_SESSION} FROM session s WHERE s.connection_id = ? AND s.session_id = ? AND s.first_hour IS NOT NULL",
@@ -248,9 +248,9 @@ _SESSION = "s.id, s.connection_id, s.session_id, s.client, s.first_hour, s.last_
 )
 
 
-def _session(row: Row, place: Sequence[int]) -> Session:
+def _session(row: Row, place: Sequence[int]) -> SessionSummary:
     money = row[7 + len(SUM_COUNTS) :]
-    return Session(
+    return SessionSummary(
         row[1], row[2], row[3], int(row[4]), int(row[5]), int(row[6]),
         dict(zip(SUM_COUNTS, map(int, row[7 : 7 + len(SUM_COUNTS)]), strict=True)),
         join_money(money[0], money[1]), join_money(money[2], money[3]),
@@ -337,7 +337,7 @@ def synced(database: Database) -> dict[str, dict[str, tuple[str, int, int]]]:
     return found
 
 
-def cost_by_connection(database: Database, first: int, last: int) -> dict[str, Totals]:
+def cost_by_connection(database: Database, first: int, last: int) -> dict[str, LedgerTotals]:
     """Return the sums of each connection."""
     return {name or "": sums for name, sums in by_dimension(database, "connection", first, last)}
 

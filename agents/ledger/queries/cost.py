@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tallystream.agents.cost_query import Page, Part, Query, Table
+from tallystream.agents.cost_query import CostPart, Query, Table, TablePage
 from tallystream.agents.ledger.records import unpack_version
 from tallystream.agents.ledger.schema import COLUMN, MONEY
 from tallystream.agents.ledger.staging import join_money
@@ -45,7 +45,7 @@ class SortedTable:
         self.skipped = _skipped(database)
         self._page, self._totals = _page(database, query, limit, now_ns)
 
-    def page(self, now_ns: int, limit: int) -> Page:  # noqa: ARG002 - both were given before
+    def page(self, now_ns: int, limit: int) -> TablePage:  # noqa: ARG002 - both were given before
         """Return what is shown."""
         return self._page
 
@@ -64,7 +64,7 @@ def can_sort(query: Query) -> bool:
     return many and not query.by and query.coarse == narrow and not filtered
 
 
-def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[Part]:
+def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[CostPart]:
     small = query.session is None and not query.by and not _needs_bucket(dimensions)
     if small:
         yield from _from_hours(database, query, dimensions)
@@ -80,7 +80,7 @@ def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Itera
     yield from _read(database, sql, parameters, dimensions)
 
 
-def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[Part]:
+def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[CostPart]:
     where, parameters = _range(query, "t.hour")
     if query.connection is not None:
         where.append("t.line IN (SELECT id FROM line WHERE connection_id = ?)")
@@ -102,7 +102,7 @@ def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> 
     yield from _read(database, sql, parameters, dimensions)
 
 
-def _read(database: Database, sql: str, parameters: Sequence[Any], dimensions: Sequence[str]) -> Iterator[Part]:
+def _read(database: Database, sql: str, parameters: Sequence[Any], dimensions: Sequence[str]) -> Iterator[CostPart]:
     width = len(dimensions)
     hours = [place for place, name in enumerate(dimensions) if name == "hour"]
     for row in database.stream(sql, parameters):
@@ -113,7 +113,7 @@ def _read(database: Database, sql: str, parameters: Sequence[Any], dimensions: S
         for place in hours:
             key[place] = hour_iso(int(key[place]))
         counts, money = _sums(row, width + 5, priced=bool(priced), reports=bool(reports))
-        yield Part(
+        yield CostPart(
             tuple(key), counts, *money, hour_iso(int(hour)), unpack_version(int(version)),
             int(sessions) if sessions is not None else 0,
         )  # fmt: skip
@@ -200,7 +200,7 @@ def _skipped(database: Database) -> int:
 _MODEL_SUMS = ", ".join(f"m.{name}" for name in (*SUM_COUNTS, *MONEY))
 
 
-def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Page, dict[str, Any]]:
+def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[TablePage, dict[str, Any]]:
     final = last_final_hour(now_ns)
     whole = Table(query)
     everything = Query(query.view, coarse=())
@@ -239,10 +239,10 @@ def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Pa
     table = Table(query)
     for part in shown:
         table.add_part(part)
-    return Page(list(table.rows(now_ns))[:limit], int(count), int(still), connections), totals
+    return TablePage(list(table.rows(now_ns))[:limit], int(count), int(still), connections), totals
 
 
-def _first_of_hours(database: Database, query: Query, limit: int) -> list[Part]:
+def _first_of_hours(database: Database, query: Query, limit: int) -> list[CostPart]:
     """Return the rows of the first hours that have `limit` rows or more together."""
     reach, dimensions = limit, Table(query).dimensions
     while True:
@@ -254,9 +254,9 @@ def _first_of_hours(database: Database, query: Query, limit: int) -> list[Part]:
             return found
 
 
-def _first_hours(database: Database, limit: int) -> list[Part]:
+def _first_hours(database: Database, limit: int) -> list[CostPart]:
     """Return the rows of the first hours, `limit` of them at least where there are as many."""
-    found: list[Part] = []
+    found: list[CostPart] = []
     reach = limit
     while True:
         reach *= 4
@@ -273,9 +273,9 @@ def _first_hours(database: Database, limit: int) -> list[Part]:
             return found
 
 
-def _row(names: Row, hour: int | None, rest: Row, more: Row = ()) -> Part:
+def _row(names: Row, hour: int | None, rest: Row, more: Row = ()) -> CostPart:
     """Return a part out of names, hour where the view has hours, and (last hour, version, sums)."""
     counts, money = _sums(rest, 2, priced=rest[2 + _WIDTH] is not None, reports=rest[4 + _WIDTH] is not None)
     middle = names[:3] if hour is None else (*names[:3], hour_iso(int(hour)))
     key = (*middle, *(names[3:] or more))
-    return Part(key, counts, *money, hour_iso(int(rest[0])), unpack_version(int(rest[1])), 0)
+    return CostPart(key, counts, *money, hour_iso(int(rest[0])), unpack_version(int(rest[1])), 0)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tallystream.agents.ledger.schema import COLUMN, MONEY
 from tallystream.agents.ledger.staging import join_money
@@ -36,6 +36,8 @@ FIELDS = ("hour", *TEXTS, *ATTRIBUTION_KEYS, *SUM_COUNTS, "cost_usd", "reported_
 """Columns of a file, in their order."""
 PRECISION, SCALE = 38, 12
 NAME = "session-hours"
+DayWriter = Callable[[Path, int], int]
+"""Writes one file of a day since the epoch, and returns how many rows it has."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,18 @@ class Exported:
 
 
 def export(
-    database: Database, out: Path, form: str, *, since: int | None, until: int | None, cell: Callable[[str], str] = str
+    database: Database,
+    out: Path,
+    writers: Mapping[str, DayWriter],
+    *,
+    since: int | None,
+    until: int | None,
+    further: Iterable[int] = (),
 ) -> Exported:
-    """Write the days that have an hour in [since, until); call it within `reading`. `form` is parquet or csv.
+    """Write the days that have an hour in [since, until); call it within `reading`.
 
-    `cell` makes text safe for what opens a CSV file.
+    `writers` gives the files of each day's folder, by name. `further` are days, since the epoch, that have something to
+    be written although the ledger has nothing of them.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -61,27 +70,39 @@ def export(
     """
     first = None if since is None else since // HOURS
     last = None if until is None else (until - 1) // HOURS
-    have = {int(day) for (day,) in database.rows("SELECT DISTINCT hour / 24 FROM hour_total")}
+    have = {int(day) for (day,) in database.rows("SELECT DISTINCT hour / 24 FROM hour_total")}.union(further)
     wanted = sorted(day for day in have if (first is None or day >= first) and (last is None or day <= last))
     rows = 0
     try:
         out.mkdir(parents=True, exist_ok=True)
         for day in wanted:
-            name = _day(day)
-            rows += _write_day(database, out / f"day={name}", form, day, cell)
-        removed = _remove_gone(out, form, {_day(day) for day in have}, first, last)
+            written = [_write_day(out / f"day={day_name(day)}", name, write, day) for name, write in writers.items()]
+            rows += max(written)
+        removed = _remove_gone(out, writers, {day_name(day) for day in have}, first, last)
     except OSError as exc:
         raise UsageError(f"{out} cannot be written: {exc.strerror or exc}", "choose another --out") from exc
     return Exported(len(wanted), rows, removed)
 
 
-def _remove_gone(out: Path, form: str, have: set[str], first: int | None, last: int | None) -> int:
+def session_hour_files(
+    database: Database, form: Literal["parquet", "csv"], cell: Callable[[str], str] = str
+) -> dict[str, DayWriter]:
+    """Return the writer of a day's buckets; `cell` makes text safe for what opens a CSV file."""
+
+    def write(path: Path, day: int) -> int:
+        found = day_rows(database, day)
+        return _parquet(path, found) if form == "parquet" else _csv(path, found, cell)
+
+    return {f"{NAME}.{form}": write}
+
+
+def _remove_gone(out: Path, names: Iterable[str], have: set[str], first: int | None, last: int | None) -> int:
     """Remove files of days in the range that the ledger has nothing of (any more)."""
     removed = 0
-    low, high = "" if first is None else _day(first), "9999-99-99" if last is None else _day(last)
-    for file in out.glob(f"day=*/{NAME}.{form}"):
-        name = file.parent.name.removeprefix("day=")
-        if low <= name <= high and name not in have:
+    low, high = "" if first is None else day_name(first), "9999-99-99" if last is None else day_name(last)
+    for file in (file for name in names for file in list(out.glob(f"day=*/{name}"))):
+        day = file.parent.name.removeprefix("day=")
+        if low <= day <= high and day not in have:
             file.unlink()
             removed += 1
             with suppress(OSError):
@@ -89,23 +110,21 @@ def _remove_gone(out: Path, form: str, have: set[str], first: int | None, last: 
     return removed
 
 
-def _write_day(database: Database, folder: Path, form: str, day: int, cell: Callable[[str], str]) -> int:
+def _write_day(folder: Path, name: str, write: DayWriter, day: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{NAME}.{form}"
     # Begins with a dot: readers of whole folders pass over it.
-    beside = folder / f".{NAME}.{form}.{os.getpid()}"
+    beside = folder / f".{name}.{os.getpid()}"
     try:
-        found = _rows(database, day)
-        rows = _parquet(beside, found) if form == "parquet" else _csv(beside, found, cell)
+        rows = write(beside, day)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(target)
+        beside.replace(folder / name)
     finally:
         beside.unlink(missing_ok=True)
     return rows
 
 
-def _rows(database: Database, day: int) -> Iterator[Row]:
+def day_rows(database: Database, day: int) -> Iterator[Row]:
     """Yield (hour, texts..., attribution..., counts..., cost and reported in pico-dollars, version)."""
     names = [
         "b.hour", "s.connection_id", "s.session_id", "l.client", "l.provider", "l.model", "l.service_tier", "l.speed",
@@ -182,5 +201,6 @@ def _decimal(pico: int) -> Decimal:
         return Decimal(pico).scaleb(-SCALE)
 
 
-def _day(day: int) -> str:
+def day_name(day: int) -> str:
+    """Return the UTC date of a day since the epoch."""
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).strftime("%Y-%m-%d")

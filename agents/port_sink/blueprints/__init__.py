@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
+__all__ = ["OURS", "PAGE", "SESSION_HOUR", "Blueprint", "load", "ordered", "targets"]
+
 Blueprint = dict[str, Any]
 
 PAGE = ("openai_daily_usage", "openai_model_usage", "openai_model")

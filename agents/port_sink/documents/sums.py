@@ -10,7 +10,7 @@ from tallystream.schemas.money import to_pico, to_usd
 from tallystream.schemas.rows import SUM_COUNTS, counts_of
 
 
-class Totals:
+class DocumentTotals:
     """Sums of cost rows (`schemas.rows.Sums`)."""
 
     def __init__(self) -> None:

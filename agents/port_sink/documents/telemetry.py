@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from tallystream.agents.port_sink.documents.base import Document, DocumentRows
-from tallystream.agents.port_sink.documents.sums import Totals
+from tallystream.agents.port_sink.documents.sums import DocumentTotals
 from tallystream.schemas import keys
 from tallystream.schemas.hours import HOUR_MS, hour_from_iso
 
@@ -38,7 +38,7 @@ class SessionDocuments:
 
     def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Add the session's hours up."""
-        totals, models = Totals(), dict[str, None]()
+        totals, models = DocumentTotals(), dict[str, None]()
         first = last = None
         for _, kept in rows.scan(b"S|" + key + b"|"):
             row = orjson.loads(kept.value)
@@ -83,7 +83,7 @@ class SessionHourDocuments:
         kept = rows.get(b"S|" + key)
         if kept is None:
             return None
-        row, totals = orjson.loads(kept.value), Totals()
+        row, totals = orjson.loads(kept.value), DocumentTotals()
         for bucket in row["buckets"]:
             totals.add(bucket)
         record = {
@@ -115,7 +115,7 @@ class CostHourDocuments:
 
     def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Add the partials up."""
-        totals, found = Totals(), False
+        totals, found = DocumentTotals(), False
         for _, kept in rows.scan(b"H|" + key + b"|"):
             totals.add(orjson.loads(kept.value))
             found = True

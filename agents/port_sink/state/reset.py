@@ -36,5 +36,8 @@ async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) ->
 
 
 def _is(key: bytes, blueprint: str | None) -> bool:
-    context = keys.split(key)
+    try:
+        context = keys.split(key)
+    except ValueError:  # not a key of ours
+        return False
     return context[0] == "entity" and len(context) == 3 and blueprint in (None, context[1])

@@ -21,6 +21,8 @@ from tallystream.cli.options import fail
 from tallystream.cli.output import encoding
 from tallystream.schemas.errors import TallystreamError
 
+__all__ = ["build", "main"]
+
 MODULES = (
     "lifecycle",
     "demo",

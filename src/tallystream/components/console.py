@@ -9,7 +9,7 @@ from tallystream.agents.pricing.book import Book
 from tallystream.agents.pricing.overlay import read_overlay
 from tallystream.components import harness, logs
 from tallystream.console.config import AuthConfig, ConsoleConfig
-from tallystream.console.models import Health
+from tallystream.console.models import DeploymentHealth
 from tallystream.console.service import Console
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
@@ -23,7 +23,7 @@ def run(
     host: str,
     port: int,
     endpoint_url: str,
-    examine: Callable[[], Awaitable[Health]] | None,
+    examine: Callable[[], Awaitable[DeploymentHealth]] | None,
     ops_port: int,
 ) -> None:
     """Run a console until SIGTERM or SIGINT.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tallystream.components import harness, logs
-from tallystream.exporter import Exporter, ExporterConfig
+from tallystream.exporter import ExporterConfig, MetricsExporter
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -19,4 +19,4 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     logs.configure()
     config = ExporterConfig(kafka, settings.topics(), settings.data_dir / "exporter", settings.lateness.total_seconds())
     with harness.owned(config.directory, "an exporter", "one is enough for a deployment"):
-        harness.run("exporter", Exporter, config, ops=(settings.ops_host, ops_port))
+        harness.run("exporter", MetricsExporter, config, ops=(settings.ops_host, ops_port))

@@ -18,7 +18,7 @@ from tallystream.agents.ledger.store.open import open_database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import build, charts, models, params
 from tallystream.console import format as words
-from tallystream.console.auth import CSRF_FIELD, CSRF_HEADER, Authenticator, Person
+from tallystream.console.auth import CSRF_FIELD, CSRF_HEADER, ConsoleAuthenticator, Visitor
 from tallystream.console.changes import Actor, Changes, chosen_letters
 from tallystream.console.config import ConsoleConfig
 from tallystream.console.errors import BadRequestError, NotFoundError
@@ -27,7 +27,7 @@ from tallystream.console.live import Live
 from tallystream.console.metrics import ConsoleMetrics
 from tallystream.console.middleware import PERSON, guard
 from tallystream.console.models import ErrorModel
-from tallystream.console.openapi import Operation, document
+from tallystream.console.openapi import ApiOperation, document
 from tallystream.console.tables import to_csv
 from tallystream.streams.connections.registry import PROVIDERS
 from tallystream.streams.service.clock import Clock
@@ -54,7 +54,7 @@ class ConsoleApp:
         config: ConsoleConfig,
         clock: Clock,
         metrics: ConsoleMetrics,
-        auth: Authenticator,
+        auth: ConsoleAuthenticator,
         book: Book,
         health: HealthReader,
     ) -> None:
@@ -75,7 +75,7 @@ class ConsoleApp:
             "short_id": words.short_id,
         }  # fmt: skip
         self._templates.globals |= {
-            "ago": words.ago, "change": words.change, "bars": charts.bars, "Bar": charts.Bar,
+            "ago": words.ago, "change": words.change, "bars": charts.bars, "Bar": charts.ChartBar,
             "share_bar": charts.share_bar, "url": url, "version": __version__, "nav": NAV, "kinds": KINDS,
             "providers": PROVIDERS, "provider_names": PROVIDER_NAMES,
         }  # fmt: skip
@@ -135,11 +135,11 @@ class ConsoleApp:
         asked = params.read(params.DeadLetterParams, request.query)
         return await self._read(lambda sight: build.dead_letters(sight, asked.reason, asked.after))
 
-    async def _openai(self, request: web.Request) -> models.OpenAIDays:
+    async def _openai(self, request: web.Request) -> models.BilledDays:
         asked = params.read(params.OpenAIParams, request.query)
         return await self._read(lambda sight: build.openai_days(sight, asked.days))
 
-    async def _health_now(self, _: web.Request) -> models.Health:
+    async def _health_now(self, _: web.Request) -> models.DeploymentHealth:
         return await self._health.read()
 
     # -- changing
@@ -276,49 +276,49 @@ class ConsoleApp:
         return answer
 
     async def _me(self, request: web.Request) -> web.Response:
-        person: Person = request[PERSON]
+        person: Visitor = request[PERSON]
         return web.json_response({"name": person.name, "role": person.role, "csrf": person.csrf})
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.json_response(document([one for one, _ in self._operations()]))
 
-    def _operations(self) -> list[tuple[Operation, Any]]:
+    def _operations(self) -> list[tuple[ApiOperation, Any]]:
         api = "/api/v1"
         ident = {"connection_id": "The public id of a connection."}
         change = ("400", "401", "403", "409", "415", "421", "503")
         known = (*change, "404")
         return [
-            (Operation("GET", f"{api}/overview", "What was spent, and how fast.", models.Overview,
+            (ApiOperation("GET", f"{api}/overview", "What was spent, and how fast.", models.Overview,
                        params=params.OverviewParams, table=True), self._api(self._overview)),
-            (Operation("GET", f"{api}/sessions", "Sessions, the largest first.", models.SessionPage,
+            (ApiOperation("GET", f"{api}/sessions", "Sessions, the largest first.", models.SessionPage,
                        params=params.SessionParams, table=True), self._api(self._sessions)),
-            (Operation("GET", f"{api}/session", "One session with everything that made its dollars.",
+            (ApiOperation("GET", f"{api}/session", "One session with everything that made its dollars.",
                        models.SessionDetail, params=params.OneSessionParams, table=True,
                        problems=("400", "401", "404", "421", "503")), self._api(self._session)),
-            (Operation("GET", f"{api}/connections", "All connections, the newest first.", models.ConnectionList,
+            (ApiOperation("GET", f"{api}/connections", "All connections, the newest first.", models.ConnectionList,
                        params=params.FormatParams, table=True), self._api(self._connections)),
-            (Operation("POST", f"{api}/connections", "Create a connection; its secrets are shown here only.",
+            (ApiOperation("POST", f"{api}/connections", "Create a connection; its secrets are shown here only.",
                        models.IssuedConnection, 201, body=models.NewConnection, problems=change),
              self._api_change(models.NewConnection, self._create, 201)),
-            (Operation("GET", f"{api}/connections/{{connection_id}}", "One connection.", models.ConnectionModel,
+            (ApiOperation("GET", f"{api}/connections/{{connection_id}}", "One connection.", models.ConnectionModel,
                        path_params=ident, problems=("400", "401", "404", "421", "503")), self._api(self._connection)),
-            (Operation("POST", f"{api}/connections/{{connection_id}}/rotate", "Issue a new secret.",
+            (ApiOperation("POST", f"{api}/connections/{{connection_id}}/rotate", "Issue a new secret.",
                        models.IssuedConnection, 201, body=models.RotateConnection, path_params=ident, problems=known),
              self._api_change(models.RotateConnection, self._rotate, 201)),
-            (Operation("POST", f"{api}/connections/{{connection_id}}/revoke", "Refuse it from now on.", None, 204,
+            (ApiOperation("POST", f"{api}/connections/{{connection_id}}/revoke", "Refuse it from now on.", None, 204,
                        path_params=ident, problems=known), self._api_change(None, self._revoke, 204)),
-            (Operation("POST", f"{api}/connections/{{connection_id}}/test", "Try its secret at the gateway.",
+            (ApiOperation("POST", f"{api}/connections/{{connection_id}}/test", "Try its secret at the gateway.",
                        models.ConnectionTestResult, body=models.ConnectionTest, path_params=ident, problems=known),
              self._api_change(models.ConnectionTest, self._test, 200)),
-            (Operation("GET", f"{api}/deadletters", "What did not count, and why.", models.DeadLetterPage,
+            (ApiOperation("GET", f"{api}/deadletters", "What did not count, and why.", models.DeadLetterPage,
                        params=params.DeadLetterParams, table=True), self._api(self._dead_letters)),
-            (Operation("POST", f"{api}/deadletters/replay", "Send dead letters again that would be counted now.",
+            (ApiOperation("POST", f"{api}/deadletters/replay", "Send dead letters again that would be counted now.",
                        models.ReplayResult, body=models.ReplayRequest, problems=known),
              self._api_change(models.ReplayRequest, self._replay, 200)),
-            (Operation("GET", f"{api}/openai/days", "OpenAI's own numbers beside ours.", models.OpenAIDays,
+            (ApiOperation("GET", f"{api}/openai/days", "OpenAI's own numbers beside ours.", models.BilledDays,
                        params=params.OpenAIParams, table=True), self._api(self._openai)),
-            (Operation("GET", f"{api}/health", "How the deployment is.", models.Health, params=params.FormatParams,
-                       table=True), self._api(self._health_now)),
+            (ApiOperation("GET", f"{api}/health", "How the deployment is.", models.DeploymentHealth,
+                       params=params.FormatParams, table=True), self._api(self._health_now)),
         ]  # fmt: skip
 
     def _routes(self) -> web.Application:

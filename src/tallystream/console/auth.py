@@ -29,7 +29,7 @@ Role = Literal["viewer", "admin"]
 
 
 @dataclass(frozen=True)
-class Person:
+class Visitor:
     """Who asks. `csrf` is what a form of theirs carries."""
 
     name: str
@@ -42,7 +42,7 @@ class Person:
         return self.role == "admin"
 
 
-class Authenticator:
+class ConsoleAuthenticator:
     """Knows people by their requests. `directory` is the console's folder."""
 
     def __init__(self, config: AuthConfig, directory: Path, port: int) -> None:
@@ -70,7 +70,7 @@ class Authenticator:
         shown = f"[{name}]" if ":" in name else name.lower()
         return shown in LOOPBACK_NAMES or shown in self._config.hosts
 
-    def who(self, request: web.Request) -> Person | None:
+    def who(self, request: web.Request) -> Visitor | None:
         """Return who asks, None when nobody is known."""
         if self._config.kind == "proxy":
             return self._by_proxy(request)
@@ -91,7 +91,7 @@ class Authenticator:
         self._ended = {one: until for one, until in self._ended.items() if until > now}
         self._ended[payload] = now + self._config.session.total_seconds()
 
-    def check_change(self, request: web.Request, person: Person, given: str | None) -> None:
+    def check_change(self, request: web.Request, person: Visitor, given: str | None) -> None:
         """Make sure that a change comes from a page of ours and from somebody who may.
 
         Raises:
@@ -108,16 +108,16 @@ class Authenticator:
         if not person.may_change:
             raise ForbiddenError(f"{person.name} may look, not change", "ask an administrator")
 
-    def _by_cookie(self, value: str) -> Person | None:
+    def _by_cookie(self, value: str) -> Visitor | None:
         payload, _, signature = value.rpartition(".")
         if not _equal(signature, self._sign("login", payload)):
             return None
         _, until, _ = payload.split(".")
         if float(until) < time.time() or payload in self._ended:
             return None
-        return Person("local", "admin", self._sign("csrf", payload))
+        return Visitor("local", "admin", self._sign("csrf", payload))
 
-    def _by_proxy(self, request: web.Request) -> Person | None:
+    def _by_proxy(self, request: web.Request) -> Visitor | None:
         config = self._config
         try:
             peer = ip_address((request.remote or "").partition("%")[0])
@@ -131,7 +131,7 @@ class Authenticator:
         name = names[0].strip()[:200]
         groups = {one.strip() for line in request.headers.getall(config.groups_header, []) for one in line.split(",")}
         role: Role = "admin" if groups & config.admins else "viewer"
-        return Person(name, role, self._sign("csrf", f"{name}\n{int(time.time()) // 86_400}"))
+        return Visitor(name, role, self._sign("csrf", f"{name}\n{int(time.time()) // 86_400}"))
 
     def _sign(self, what: str, text: str) -> str:
         return hmac.new(self._key, f"{what}\n{text}".encode(errors="surrogateescape"), sha256).hexdigest()

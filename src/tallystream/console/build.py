@@ -58,7 +58,7 @@ def usd(pico: int | None) -> str | None:
     return None if pico is None else to_usd(pico)
 
 
-def totals(sums: queries.Totals) -> models.Totals:
+def totals(sums: queries.LedgerTotals) -> models.Totals:
     """Return sums as a model."""
     return models.Totals(
         requests=sums.requests, total_tokens=sums.tokens, unpriced_requests=sums.unpriced, cost_usd=usd(sums.cost)
@@ -88,7 +88,7 @@ def overview(sight: Sight, chosen: str) -> models.Overview:
     now, earlier = (queries.by_hour(database, hour - CHART_HOURS + 1 - back, hour - back) for back in (0, DAY))
     hours = []
     for at in range(hour - CHART_HOURS + 1, hour + 1):
-        here, before = now.get(at, queries.Totals()), earlier.get(at - DAY, queries.Totals())
+        here, before = now.get(at, queries.LedgerTotals()), earlier.get(at - DAY, queries.LedgerTotals())
         hours.append(
             models.HourPoint(
                 hour=hour_iso(at), cost_usd=usd(here.cost), day_before_usd=usd(before.cost), requests=here.requests
@@ -110,7 +110,7 @@ def overview(sight: Sight, chosen: str) -> models.Overview:
     )
 
 
-def _burn(sight: Sight, sums: queries.Totals | None) -> str | None:
+def _burn(sight: Sight, sums: queries.LedgerTotals | None) -> str | None:
     past = sight.now_ns - sight.hour * HOUR_NS
     if past < HOUR_NS // 12:
         return None
@@ -141,7 +141,7 @@ def session_page(
     )
 
 
-def _session_rows(database: Database, found: list[queries.Session]) -> list[models.SessionRow]:
+def _session_rows(database: Database, found: list[queries.SessionSummary]) -> list[models.SessionRow]:
     keys = [one.key for one in found]
     names, attributed = queries.models_of(database, keys), queries.attributions(database, keys)
     return [
@@ -270,7 +270,7 @@ def connections(sight: Sight, *, openai: bool) -> models.ConnectionList:
                     for name, (at, requests, records) in sorted(signals.items())
                 },
                 silent=newest is None and now - _time(row["created_at"]) > SILENT,
-                last_30_days=totals(spent.get(row["connection_id"], queries.Totals())),
+                last_30_days=totals(spent.get(row["connection_id"], queries.LedgerTotals())),
             )
         )
     return models.ConnectionList(as_of=sight.as_of, connections=found, openai=openai)
@@ -312,7 +312,7 @@ def dead_letters(sight: Sight, reason: str | None, after: str | None) -> models.
     )
 
 
-def openai_days(sight: Sight, days: int = 60) -> models.OpenAIDays:
+def openai_days(sight: Sight, days: int = 60) -> models.BilledDays:
     """Return OpenAI's own numbers of the last days, and what we saw of its models."""
     first = sight.hour - sight.hour % DAY - (days - 1) * DAY
     since = hour_iso(first)[:10]
@@ -332,7 +332,7 @@ def openai_days(sight: Sight, days: int = 60) -> models.OpenAIDays:
     for row in used:
         day(row).used.setdefault(row[3], {})[row[4]] = int(row[5])
     seen = queries.seen_by_day(sight.database, "openai", first, sight.hour)
-    return models.OpenAIDays(
+    return models.BilledDays(
         as_of=sight.as_of,
         days=sorted(found.values(), key=lambda one: (one.day, one.model or "", one.project_id or ""), reverse=True),
         seen={hour_iso(at * DAY)[:10]: usd(cost) for at, cost in seen.items()},

@@ -15,7 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 4, 14, 30
 
 
 @dataclass(frozen=True)
-class Bar:
+class ChartBar:
     """One bar: what it is called, how high it is, and how high the mark beside it is (None: no mark)."""
 
     label: str
@@ -25,7 +25,7 @@ class Bar:
     href: str = ""
 
 
-def bars(title: str, drawn: Sequence[Bar], *, of: str, mark: str = "") -> Markup:
+def bars(title: str, drawn: Sequence[ChartBar], *, of: str, mark: str = "") -> Markup:
     """Return a bar chart in dollars; `of` says what a bar is, `mark` what the lines across the bars are."""
     values = [Decimal(bar.value or 0) for bar in drawn]
     marks = [Decimal(bar.mark or 0) for bar in drawn]
@@ -89,7 +89,7 @@ def share_bar(value: str | None, most: str | None) -> Markup:
     ).format(round(100 * max(0.0, min(1.0, part)), 2))
 
 
-def _summary(title: str, drawn: Sequence[Bar], of: str, mark: str) -> str:
+def _summary(title: str, drawn: Sequence[ChartBar], of: str, mark: str) -> str:
     priced = [bar for bar in drawn if bar.value and Decimal(bar.value)]
     if not priced:
         return str(escape(f"{title}: nothing in any {of}."))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.agents.pricing.book import Book
-from tallystream.console.models import Health
+from tallystream.console.models import DeploymentHealth
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -53,7 +53,7 @@ class ConsoleConfig:
     """Whether a key to poll OpenAI with is set."""
     book: Book | None = field(default=None, repr=False)
     """What explains prices; None: the installed one, compiled when the console starts."""
-    examine: Callable[[], Awaitable[Health]] | None = field(default=None, repr=False)
+    examine: Callable[[], Awaitable[DeploymentHealth]] | None = field(default=None, repr=False)
     """Looks at processes and checks."""
     look: float = 0.3
     """Seconds between two looks at whether the ledger has changed, while somebody watches."""

@@ -14,7 +14,7 @@ from tallystream.schemas.errors import TallystreamError
 
 FRESH = 5.0
 """Seconds an answer is good for."""
-Examine = Callable[[], Awaitable[models.Health]]
+Examine = Callable[[], Awaitable[models.DeploymentHealth]]
 
 
 class HealthReader:
@@ -25,9 +25,9 @@ class HealthReader:
         self._place = place
         self._as_of = as_of
         self._lock = asyncio.Lock()
-        self._last: tuple[float, models.Health] | None = None
+        self._last: tuple[float, models.DeploymentHealth] | None = None
 
-    async def read(self) -> models.Health:
+    async def read(self) -> models.DeploymentHealth:
         """Return how it is."""
         async with self._lock:
             if self._last is not None and time.monotonic() - self._last[0] < FRESH:
@@ -36,9 +36,9 @@ class HealthReader:
             self._last = (time.monotonic(), health)
             return health
 
-    async def _look(self) -> models.Health:
+    async def _look(self) -> models.DeploymentHealth:
         if self._examine is None:
-            health = models.Health(as_of=self._as_of(), components=[], findings=[], checks=[], ledger={})
+            health = models.DeploymentHealth(as_of=self._as_of(), components=[], findings=[], checks=[], ledger={})
         else:
             health = await self._examine()
         return health.model_copy(update={"ledger": await asyncio.to_thread(self._ledger)})

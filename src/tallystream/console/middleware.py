@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from tallystream.console.auth import Authenticator, Person
+from tallystream.console.auth import ConsoleAuthenticator, Visitor
 from tallystream.console.errors import BadRequestError, ForbiddenError, NotFoundError
 from tallystream.console.metrics import ConsoleMetrics
 from tallystream.console.models import ErrorModel
@@ -17,7 +17,7 @@ from tallystream.console.params import invalid
 from tallystream.schemas.errors import RetryableError, TallystreamError, UsageError
 
 log = structlog.get_logger()
-PERSON = web.RequestKey("person", Person)
+PERSON = web.RequestKey("person", Visitor)
 OPEN = ("/login", "/static/")
 """Paths that need no login."""
 HEADERS = {
@@ -49,7 +49,7 @@ def status_of(exc: TallystreamError) -> int:
     return 503 if isinstance(exc, RetryableError) else 500
 
 
-def guard(auth: Authenticator, metrics: ConsoleMetrics, error_page: ErrorPage) -> Handler:
+def guard(auth: ConsoleAuthenticator, metrics: ConsoleMetrics, error_page: ErrorPage) -> Handler:
     """Return the one middleware."""
 
     @web.middleware

@@ -326,7 +326,7 @@ class BilledDayModel(BaseModel):
     """Numbers by resource and name."""
 
 
-class OpenAIDays(BaseModel):
+class BilledDays(BaseModel):
     """OpenAI's own numbers beside ours."""
 
     as_of: str
@@ -353,7 +353,7 @@ class FindingModel(BaseModel):
     next_step: str
 
 
-class Health(BaseModel):
+class DeploymentHealth(BaseModel):
     """How the deployment is."""
 
     as_of: str

@@ -28,7 +28,7 @@ PROBLEMS = {
 
 
 @dataclass(frozen=True)
-class Operation:
+class ApiOperation:
     """One operation. `params` are those of the query, `path_params` those in braces in the path."""
 
     method: str
@@ -44,7 +44,7 @@ class Operation:
     problems: Sequence[str] = ("400", "401", "421", "503")
 
 
-def document(operations: Sequence[Operation]) -> dict[str, Any]:
+def document(operations: Sequence[ApiOperation]) -> dict[str, Any]:
     """Return the document."""
     used: dict[type[BaseModel], None] = {models.ErrorModel: None}
     for one in operations:
@@ -72,7 +72,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _operation(one: Operation) -> dict[str, Any]:
+def _operation(one: ApiOperation) -> dict[str, Any]:
     parameters = [
         {
             "name": name,

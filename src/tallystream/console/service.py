@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.agents.pricing.book import Book
 from tallystream.console.app import ConsoleApp
-from tallystream.console.auth import Authenticator
+from tallystream.console.auth import ConsoleAuthenticator
 from tallystream.console.build import stamp
 from tallystream.console.config import ConsoleConfig
 from tallystream.console.health import HealthReader
@@ -46,7 +46,7 @@ class Console:
         config = self._config
         port = config.port
         try:
-            auth = Authenticator(config.auth, config.directory, port)
+            auth = ConsoleAuthenticator(config.auth, config.directory, port)
         except OSError as exc:
             raise UsageError(
                 f"{config.directory} cannot be written: {exc.strerror}", "choose another --data-dir"

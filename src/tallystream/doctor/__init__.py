@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from tallystream.doctor import broker, clocks, disks, group, processes, spool, topics
-from tallystream.doctor.model import Check, Context, Examination, Finding
+from tallystream.doctor.model import Check, DoctorContext, Examination, Finding
 
 CHECKS: tuple[Check, ...] = (
     processes.CHECK,
@@ -21,10 +21,10 @@ CHECKS: tuple[Check, ...] = (
 )
 """In the order in which they are made and shown."""
 
-__all__ = ["CHECKS", "Check", "Context", "Examination", "Finding", "examine"]
+__all__ = ["CHECKS", "Check", "DoctorContext", "Examination", "Finding", "examine"]
 
 
-async def examine(context: Context) -> Examination:
+async def examine(context: DoctorContext) -> Examination:
     """Make all checks, beside each other where they can be; those that need Kafka only when it answers."""
     done = Examination()
     found: dict[str, list[Finding]] = {}

@@ -6,13 +6,13 @@ import asyncio
 
 from aiokafka.errors import KafkaError
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.streams.kafka.admin import administering
 
 PATIENCE = 8.0
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Ask the cluster who it is."""
     try:
         async with asyncio.timeout(PATIENCE), administering(context.kafka, request_timeout=PATIENCE) as admin:

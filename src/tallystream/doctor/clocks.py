@@ -12,7 +12,7 @@ import aiohttp
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
@@ -21,12 +21,12 @@ TOLERATED = 5.0
 STEP = "set the clocks right (NTP), the broker's first: its append times decide which hours are still open"
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Compare this machine's clock with the gateways' and with what the broker writes now."""
     return [*await _gateways(context), *await _broker(context)]
 
 
-async def _gateways(context: Context) -> list[Finding]:
+async def _gateways(context: DoctorContext) -> list[Finding]:
     found = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
         for name, url in context.gateway_urls.items():
@@ -39,7 +39,7 @@ async def _gateways(context: Context) -> list[Finding]:
     return found
 
 
-async def _broker(context: Context) -> list[Finding]:
+async def _broker(context: DoctorContext) -> list[Finding]:
     """Look at the newest append time, and at those of messages that come while we watch."""
     topic = context.topics.usage.name
     consumer = new_consumer(context.kafka, beyond="latest")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 
 LEAST_SHARE = 0.05
 LEAST_BYTES = 512 << 20
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Look at the disk under each part of the data dir; several parts on one disk are one finding."""
     found: dict[int, Finding] = {}
     for name in ("", "gateway", "workers", "kafka"):

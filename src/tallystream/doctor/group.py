@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.lag import GroupLag, PartitionLag
@@ -16,7 +16,7 @@ GROWTH = 100
 """Messages by which the lag must have grown, and been large already, to be worth a word."""
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Compare the group's positions with the ends of `usage`."""
     group = context.topics.worker_app
     try:
@@ -72,7 +72,7 @@ def _position(lag: PartitionLag) -> int:
     return lag.begin if lag.committed is None else max(lag.committed, lag.begin)
 
 
-async def _state(context: Context, group: str) -> str:
+async def _state(context: DoctorContext, group: str) -> str:
     """Return the group's state as Kafka names it, `?` when it does not say."""
     try:
         async with administering(context.kafka) as admin:

@@ -14,7 +14,7 @@ from tallystream.streams.service.clock import Clock, SystemClock
 
 
 @dataclass(frozen=True)
-class Context:
+class DoctorContext:
     """The deployment that is looked at; `run` is what `up` runs here, None when it does not."""
 
     kafka: KafkaSettings
@@ -52,7 +52,7 @@ class Check:
     """`look` finds what is wrong now; it raises nothing for what it is there to find."""
 
     name: str
-    look: Callable[[Context], Awaitable[list[Finding]]]
+    look: Callable[[DoctorContext], Awaitable[list[Finding]]]
     needs_kafka: bool = False
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.schemas.errors import UnreachableError
 from tallystream.supervisor.status import collect
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Ask each component that `up` runs for its health."""
     if context.run is None:
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import GatewayStatus
 from tallystream.supervisor.ops_client import read_report, session
@@ -10,7 +10,7 @@ from tallystream.supervisor.ops_client import read_report, session
 NEARLY_FULL = 0.5
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Ask each gateway what it holds."""
     found: list[Finding] = []
     async with session() as http:

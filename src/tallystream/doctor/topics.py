@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from tallystream.doctor.model import Check, Context, Finding
+from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.topic_settings import misfits
 from tallystream.streams.kafka.topics import TopicSpec, settings_of
@@ -17,7 +17,7 @@ from tallystream.streams.kafka.topics import TopicSpec, settings_of
 WANTED_REPLICAS = 3
 
 
-async def look(context: Context) -> list[Finding]:
+async def look(context: DoctorContext) -> list[Finding]:
     """Compare each topic with its specification."""
     found: list[Finding] = []
     try:
@@ -28,7 +28,7 @@ async def look(context: Context) -> list[Finding]:
     return found
 
 
-async def _compare(context: Context, admin: AIOKafkaAdminClient) -> list[Finding]:
+async def _compare(context: DoctorContext, admin: AIOKafkaAdminClient) -> list[Finding]:
     found: list[Finding] = []
     brokers = len((await admin.describe_cluster())["brokers"])
     existing = set(await admin.list_topics())
@@ -50,7 +50,7 @@ async def _compare(context: Context, admin: AIOKafkaAdminClient) -> list[Finding
 
 
 async def _look_at(
-    context: Context, admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: Sequence[Mapping[str, Any]]
+    context: DoctorContext, admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: Sequence[Mapping[str, Any]]
 ) -> list[Finding]:
     found = []
     if len(partitions) != spec.partitions:

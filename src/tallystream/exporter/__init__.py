@@ -8,6 +8,6 @@ It reads Kafka alone, so it is right while every worker is dead. Run one a deplo
 """
 
 from tallystream.exporter.config import ExporterConfig
-from tallystream.exporter.service import Exporter
+from tallystream.exporter.service import MetricsExporter
 
-__all__ = ["Exporter", "ExporterConfig"]
+__all__ = ["ExporterConfig", "MetricsExporter"]

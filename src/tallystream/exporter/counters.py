@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS hours(hour INTEGER, connection TEXT, pico TEXT NOT NU
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCounters:
     """What has been committed. Sums only rise; hours follow their rows."""
 
     sums: Mapping[Label, Sums] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class _Row(NamedTuple):
     parts: dict[Label, Sums]
 
 
-class Ledger:
+class CounterLedger:
     """One file, for one exporter at a time and one thread at a time; `published` may be read from any.
 
     Raises, from opening:
@@ -73,7 +73,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.published = Published()
+        self.published = PublishedCounters()
         self._forgot = 0
         try:
             with contextlib.ExitStack() as opened:
@@ -104,7 +104,7 @@ class Ledger:
         """Read the topic from its beginning, because it was made anew; counters stay, and rows known by their key."""
         self._db.execute("DELETE FROM positions WHERE topic = ?", (topic,))
 
-    def apply(self, batches: Iterable[FollowedBatch], now_hour: int) -> Published:
+    def apply(self, batches: Iterable[FollowedBatch], now_hour: int) -> PublishedCounters:
         """Count the rows that are newer than those known, commit, and return what is to be published.
 
         Of equal versions the later counts, as for every reader; tombstones change nothing, for what was spent stays.
@@ -134,7 +134,7 @@ class Ledger:
             self._db.execute("ROLLBACK")
             self._load()
             raise
-        self.published = Published(sums, hours, self.published.skipped + broken)
+        self.published = PublishedCounters(sums, hours, self.published.skipped + broken)
         return self.published
 
     def _row(self, key: bytes, version: tuple[int, int], value: bytes) -> _Row | None:
@@ -224,7 +224,7 @@ class Ledger:
             published[named] = _sums(shown)
         self._labels = Labels(self._ids)
         hours = {(hour, name): int(pico) for hour, name, pico in db.execute("SELECT hour, connection, pico FROM hours")}
-        self.published = Published(published, hours, self.published.skipped)
+        self.published = PublishedCounters(published, hours, self.published.skipped)
 
     def _know(self, number: int, label: Label, exact: Sums) -> None:
         self._ids[label], self._by_id[number], self._exact[label] = number, label, exact

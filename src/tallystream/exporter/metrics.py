@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from tallystream.exporter.cost_history import history
-from tallystream.exporter.counters import Published
+from tallystream.exporter.counters import PublishedCounters
 from tallystream.exporter.labels import COUNTS, FIELDS, KINDS, Label, Sums
 from tallystream.exporter.lag import GroupPartition, Lags
 from tallystream.schemas.money import PICO
@@ -32,7 +32,7 @@ class View:
     now_ns: int
     cluster: str = ""
     lags: Lags | None = None
-    published: Published | None = None
+    published: PublishedCounters | None = None
     connections: list[tuple[str, str, str, bool]] = field(default_factory=list)
     last_synced: Mapping[tuple[str, str], float] = field(default_factory=dict)
     newest_row_ms: int | None = None
@@ -169,11 +169,11 @@ def _freshness(view: View) -> Iterator[Metric]:
     yield from (unseen, newest, row)
 
 
-def _of(published: Published | None, kind: str) -> list[tuple[Label, Sums]]:
+def _of(published: PublishedCounters | None, kind: str) -> list[tuple[Label, Sums]]:
     return [] if published is None else [(label, sums) for label, sums in published.sums.items() if label.kind == kind]
 
 
-def _usage(published: Published | None) -> Iterator[Metric]:
+def _usage(published: PublishedCounters | None) -> Iterator[Metric]:
     labels = ("connection", "client", "model")
     exact = "Out of the exact rows; never falls, whatever restarts."
     tokens = _counter("tokens", f"Tokens by kind; the kinds are disjoint. {exact}", *labels, "kind")
@@ -194,7 +194,7 @@ def _usage(published: Published | None) -> Iterator[Metric]:
     yield from (tokens, reasoning, cost, requests, unpriced)
 
 
-def _teams(published: Published | None) -> Iterator[Metric]:
+def _teams(published: PublishedCounters | None) -> Iterator[Metric]:
     cost = _counter("team_cost_usd", "Cost in US dollars by team (`none`: no team is named). Out of the rows.", "team")
     tokens = _counter("team_tokens", "Tokens of all kinds by team. Out of the rows.", "team")
     requests = _counter("team_requests", "Billed model responses by team. Out of the rows.", "team")

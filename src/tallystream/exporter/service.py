@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.exporter.config import ExporterConfig
 from tallystream.exporter.connections import Registers
-from tallystream.exporter.counters import Ledger, file_name
+from tallystream.exporter.counters import CounterLedger, file_name
 from tallystream.exporter.errors import CountersUnusableError
 from tallystream.exporter.lag import LagReader, Lags
 from tallystream.exporter.metrics import ExporterCollector, View
@@ -32,7 +32,7 @@ TELL_EVERY = 60.0
 """Seconds between two lines in the log about a Kafka that stays away."""
 
 
-class Exporter:
+class MetricsExporter:
     """One exporter process's work: `run` until it is cancelled; `view` is what the collector shows.
 
     Promise: no counter is shown before it is on disk, none at all before the rows have been read to their end once.
@@ -43,7 +43,7 @@ class Exporter:
         self._clock = clock or SystemClock()
         topics = config.topics
         self._registers = Registers(topics.connections.name, topics.activity.name)
-        self._ledger: Ledger | None = None
+        self._ledger: CounterLedger | None = None
         self._caught_up = False
         self._lags: Lags | None = None
         self._rows_up_to: dict[int, int] = {}
@@ -98,7 +98,7 @@ class Exporter:
         except (KafkaError, OSError) as exc:
             raise unreachable(self._config.kafka, exc) from exc
         name = file_name(cluster, self._config.topics.session_hour_rows.name)
-        self._ledger = Ledger(self._config.directory / name)
+        self._ledger = CounterLedger(self._config.directory / name)
         # What the last process published is what this one begins with.
         self._caught_up = bool(self._ledger.published.sums)
 

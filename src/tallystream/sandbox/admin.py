@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from tallystream.sandbox.billed import Bill
 from tallystream.sandbox.faults import Fault, Faults
-from tallystream.sandbox.limits import Limits
+from tallystream.sandbox.limits import RateLimits
 from tallystream.sandbox.openai_data import FromTruth, Seeded, day_of
 from tallystream.sandbox.port_api import PortApi
 from tallystream.sandbox.port_store import Store
@@ -40,7 +40,7 @@ class Controlled(Protocol):
     source: Seeded | FromTruth
     store: Store
     faults: Faults
-    limits: Limits
+    limits: RateLimits
     port: PortApi
     counts: Counter[str]
 

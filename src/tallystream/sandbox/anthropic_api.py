@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tallystream.sandbox.billed import AnthropicBill, AnthropicCost, AnthropicUse, added
-from tallystream.sandbox.reply import Call, Reply
+from tallystream.sandbox.reply import Reply, SandboxCall
 
 VERSION, BETA = "2023-06-01", "analytics-usage-cost-2026-08-24"
 ANALYTICS = "/organizations/analytics/"
@@ -44,7 +44,7 @@ class AnthropicApi:
 
     def __init__(self, bill: AnthropicBill) -> None:
         self.bill = bill
-        self._routes: dict[str, Callable[[Call], Reply]] = {
+        self._routes: dict[str, Callable[[SandboxCall], Reply]] = {
             "GET /organizations/analytics/cost": self._cost,
             "GET /organizations/analytics/usage": self._usage,
             "GET /organizations/cost_report": self._cost_report,
@@ -53,7 +53,7 @@ class AnthropicApi:
             "GET /organizations/api_keys": self._api_keys,
         }
 
-    def handle(self, call: Call) -> Reply:
+    def handle(self, call: SandboxCall) -> Reply:
         """Return the answer."""
         if ANALYTICS in call.operation and not self.bill.analytics:
             return error(400, "This organization cannot use the analytics API.")
@@ -62,7 +62,7 @@ class AnthropicApi:
         except (ValueError, OverflowError):
             return error(400, "a time is out of range, or page is not one of this query")
 
-    def _cost(self, call: Call) -> Reply:
+    def _cost(self, call: SandboxCall) -> Reply:
         def render(start: datetime, end: datetime, groups: list[str], rows: list[AnthropicCost]) -> dict[str, Any]:
             return _head(start, end, groups, rows[0]) | {
                 "cost": {
@@ -75,7 +75,7 @@ class AnthropicApi:
 
         return self._rows(call, self.bill.costs, render)
 
-    def _usage(self, call: Call) -> Reply:
+    def _usage(self, call: SandboxCall) -> Reply:
         def render(start: datetime, end: datetime, groups: list[str], rows: list[AnthropicUse]) -> dict[str, Any]:
             used = _tokens(rows)
             total = sum(used[name] for name in TOKENS) + sum(used["cache_creation"].values())
@@ -84,7 +84,7 @@ class AnthropicApi:
 
         return self._rows(call, self.bill.usage, render)
 
-    def _rows(self, call: Call, source: list[Any], render: Callable[..., dict[str, Any]]) -> Reply:
+    def _rows(self, call: SandboxCall, source: list[Any], render: Callable[..., dict[str, Any]]) -> Reply:
         """Answer one row a bucket and group, as the analytics do."""
         start = _time(call.query["starting_at"])
         end = _time(call.query.get("ending_at") or datetime.fromtimestamp(call.now, UTC).isoformat())
@@ -115,7 +115,7 @@ class AnthropicApi:
             },
         )
 
-    def _cost_report(self, call: Call) -> Reply:
+    def _cost_report(self, call: SandboxCall) -> Reply:
         def rows(start: datetime, end: datetime, groups: list[str]) -> list[dict[str, Any]]:
             told = {"workspace_id"} & set(groups)
             described = "description" in groups
@@ -142,7 +142,7 @@ class AnthropicApi:
 
         return _buckets(call, rows)
 
-    def _usage_report(self, call: Call) -> Reply:
+    def _usage_report(self, call: SandboxCall) -> Reply:
         def rows(start: datetime, end: datetime, groups: list[str]) -> list[dict[str, Any]]:
             found: dict[tuple[Any, ...], list[AnthropicUse]] = {}
             for row in self.bill.usage:
@@ -152,7 +152,7 @@ class AnthropicApi:
 
         return _buckets(call, rows)
 
-    def _workspaces(self, call: Call) -> Reply:
+    def _workspaces(self, call: SandboxCall) -> Reply:
         names = {row.workspace_id for row in (*self.bill.costs, *self.bill.usage) if row.workspace_id}
         rows = [
             {
@@ -167,7 +167,7 @@ class AnthropicApi:
         ]
         return _list(call, rows)
 
-    def _api_keys(self, call: Call) -> Reply:
+    def _api_keys(self, call: SandboxCall) -> Reply:
         keys = {row.api_key_id: row.workspace_id for row in (*self.bill.costs, *self.bill.usage) if row.api_key_id}
         rows = []
         for name, workspace in sorted(keys.items()):
@@ -188,7 +188,7 @@ def _tokens(rows: list[AnthropicUse]) -> dict[str, Any]:
     return sums | {"cache_creation": writes, "server_tool_use": {"web_search_requests": 0}}
 
 
-def _buckets(call: Call, rows: Callable[[datetime, datetime, list[str]], list[dict[str, Any]]]) -> Reply:
+def _buckets(call: SandboxCall, rows: Callable[[datetime, datetime, list[str]], list[dict[str, Any]]]) -> Reply:
     """Answer whole buckets, idle ones too, as the legacy reports do."""
     width_name = call.query.get("bucket_width", "1d")
     width, (usual, most) = WIDTHS[width_name], LIMITS[width_name]
@@ -210,7 +210,7 @@ def _buckets(call: Call, rows: Callable[[datetime, datetime, list[str]], list[di
     return Reply(200, {"data": data, "has_more": more, "next_page": cursor})
 
 
-def _list(call: Call, items: list[dict[str, Any]]) -> Reply:
+def _list(call: SandboxCall, items: list[dict[str, Any]]) -> Reply:
     limit, after = call.query.get("limit", 20), call.query.get("after_id")
     rest = [item for item in items if after is None or item["id"] > after]
     shown = rest[:limit]

@@ -44,7 +44,7 @@ class Parameter:
         return _read(values[-1], kind)
 
 
-class Operation:
+class SpecOperation:
     """One method of one path."""
 
     def __init__(self, method: str, template: str, document: Document, raw: Document) -> None:
@@ -121,7 +121,7 @@ class Contract:
     def __init__(self, *names: str) -> None:
         self.documents = [load(name) for name in names]
         self.operations = [
-            Operation(method.upper(), template, document, raw)
+            SpecOperation(method.upper(), template, document, raw)
             for document in self.documents
             for template, item in document["paths"].items()
             for method, raw in item.items()
@@ -129,7 +129,7 @@ class Contract:
         # A template without parameters goes before one that would match the same path.
         self.operations.sort(key=lambda operation: operation.template.count("{"))
 
-    def find(self, method: str, raw_path: str) -> tuple[Operation, dict[str, str]] | None:
+    def find(self, method: str, raw_path: str) -> tuple[SpecOperation, dict[str, str]] | None:
         """Return the operation and the path's parameters."""
         for operation in self.operations:
             if operation.method == method and (values := operation.match(raw_path)) is not None:

@@ -35,7 +35,7 @@ class _Family:
     calls: int = 0
 
 
-class Limits:
+class RateLimits:
     """The limits of one organisation. Times are seconds of a clock that never goes back."""
 
     def __init__(self, now: float) -> None:

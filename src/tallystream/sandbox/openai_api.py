@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
-from tallystream.sandbox.openai_data import Cell, Source, day_of
-from tallystream.sandbox.reply import Call, Reply
+from tallystream.sandbox.openai_data import Source, UsageCell, day_of
+from tallystream.sandbox.reply import Reply, SandboxCall
 from tallystream.schemas.openai import DAY_S
 
 WIDTHS = {"1m": (60, 60, 1440), "1h": (3600, 24, 168), "1d": (DAY_S, 7, 31)}
@@ -77,7 +77,7 @@ class OpenAIApi:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._routes: dict[str, Callable[[Call], Reply]] = {
+        self._routes: dict[str, Callable[[SandboxCall], Reply]] = {
             "GET /models": self._models,
             "GET /models/{model}": self._model,
             "GET /usage": self._legacy_usage,
@@ -85,7 +85,7 @@ class OpenAIApi:
             "GET /organization/costs": self._costs,
         } | {f"GET /organization/usage/{kind}": self._usage for kind in COUNTS}
 
-    def handle(self, call: Call) -> Reply:
+    def handle(self, call: SandboxCall) -> Reply:
         """Return the answer."""
         try:
             return self._routes[call.operation](call)
@@ -93,16 +93,16 @@ class OpenAIApi:
             # What the schema lets pass and no calendar has, such as the year 0.
             return error(400, "a date or time is out of range.")
 
-    def _models(self, _: Call) -> Reply:
+    def _models(self, _: SandboxCall) -> Reply:
         return Reply(200, {"object": "list", "data": [_model(name) for name in self._source.models()]})
 
-    def _model(self, call: Call) -> Reply:
+    def _model(self, call: SandboxCall) -> Reply:
         name = call.path["model"]
         if name not in self._source.models():
             return error(404, f"The model '{name}' does not exist", "model_not_found")
         return Reply(200, _model(name))
 
-    def _legacy_usage(self, call: Call) -> Reply:
+    def _legacy_usage(self, call: SandboxCall) -> Reply:
         sums: dict[tuple[Any, ...], list[int]] = {}
         for cell in self._cells(day_of(call.query["date"]) * DAY_S, DAY_S, call.now):
             if cell.kind not in ("completions", "embeddings"):
@@ -127,7 +127,7 @@ class OpenAIApi:
         ]
         return Reply(200, {"object": "list", "data": data})
 
-    def _dashboard(self, call: Call) -> Reply:
+    def _dashboard(self, call: SandboxCall) -> Reply:
         first, last = day_of(call.query["start_date"]), day_of(call.query["end_date"])
         if not first < last:
             return error(400, "end_date must come after start_date.")
@@ -144,13 +144,13 @@ class OpenAIApi:
         total = sum((line["cost"] for day in days for line in day["line_items"]), Decimal(0))  # type: ignore[attr-defined]
         return Reply(200, {"object": "list", "daily_costs": days, "total_usage": total})
 
-    def _usage(self, call: Call) -> Reply:
+    def _usage(self, call: SandboxCall) -> Reply:
         kind = call.operation.rpartition("/")[2]
         groups = call.query.get("group_by", [])
         width, usual, most = WIDTHS[call.query.get("bucket_width", "1d")]
         fields = GROUPS.get(kind, USUAL_GROUPS)
 
-        def rows(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+        def rows(cells: Iterable[UsageCell]) -> list[dict[str, Any]]:
             sums: dict[tuple[Any, ...], dict[str, int]] = {}
             for cell in cells:
                 if cell.kind == kind and _passes(cell, call.query):
@@ -167,10 +167,10 @@ class OpenAIApi:
 
         return self._page(call, width, usual, most, rows)
 
-    def _costs(self, call: Call) -> Reply:
+    def _costs(self, call: SandboxCall) -> Reply:
         groups = call.query.get("group_by", [])
 
-        def rows(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+        def rows(cells: Iterable[UsageCell]) -> list[dict[str, Any]]:
             sums: dict[tuple[Any, ...], Decimal] = {}
             for cell in cells:
                 if not _passes(cell, call.query):
@@ -189,7 +189,12 @@ class OpenAIApi:
         return self._page(call, DAY_S, 7, COSTS_LIMIT, rows)
 
     def _page(
-        self, call: Call, width: int, usual: int, most: int, rows: Callable[[Iterable[Cell]], list[dict[str, Any]]]
+        self,
+        call: SandboxCall,
+        width: int,
+        usual: int,
+        most: int,
+        rows: Callable[[Iterable[UsageCell]], list[dict[str, Any]]],
     ) -> Reply:
         limit = call.query.get("limit", usual)
         if not 1 <= limit <= most:
@@ -212,7 +217,7 @@ class OpenAIApi:
         cursor = f"page_{(start - first) // width + limit}" if more else None
         return Reply(200, {"object": "page", "data": data, "has_more": more, "next_page": cursor})
 
-    def _cells(self, start: int, length: int, now: float) -> list[Cell]:
+    def _cells(self, start: int, length: int, now: float) -> list[UsageCell]:
         """Return the cells of a stretch of one day or less that have happened by now."""
         end = min(start + length, now)
         return [cell for cell in self._source.day(start // DAY_S) if start <= cell.at < end]
@@ -223,11 +228,11 @@ def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 1_700_000_000 + sum(name.encode()) * 1000, "owned_by": owner}
 
 
-def _label(cell: Cell, group: str) -> Any:
+def _label(cell: UsageCell, group: str) -> Any:
     return getattr(cell, group) if group in USUAL_GROUPS else cell.labels.get(group)
 
 
-def _passes(cell: Cell, query: dict[str, Any]) -> bool:
+def _passes(cell: UsageCell, query: dict[str, Any]) -> bool:
     if (batch := query.get("batch")) is not None and cell.labels.get("batch") != batch:
         return False
     return all(_label(cell, field) in query[name] for name, field in FILTERS.items() if query.get(name))

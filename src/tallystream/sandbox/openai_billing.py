@@ -10,7 +10,7 @@ from typing import Any
 from tallystream.sandbox.billed import OpenAIBill, OpenAIUse, added
 from tallystream.sandbox.openai_api import COSTS_LIMIT, WIDTHS, error
 from tallystream.sandbox.openai_data import PROJECTS
-from tallystream.sandbox.reply import Call, Reply
+from tallystream.sandbox.reply import Reply, SandboxCall
 from tallystream.schemas.openai import DAY_S, seconds
 
 COUNTS = ("input_tokens", "input_cached_tokens", "input_cache_write_tokens", "output_tokens", "num_model_requests")
@@ -25,16 +25,16 @@ class OpenAIBilling:
 
     def __init__(self, bill: OpenAIBill | None) -> None:
         self.bill = bill
-        self._routes: dict[str, Callable[[Call, OpenAIBill], Reply]] = {
+        self._routes: dict[str, Callable[[SandboxCall, OpenAIBill], Reply]] = {
             "GET /organization/costs": _costs,
             "GET /organization/usage/completions": _usage,
         }
-        self._lists: dict[str, Callable[[Call, OpenAIBill], Reply]] = {
+        self._lists: dict[str, Callable[[SandboxCall, OpenAIBill], Reply]] = {
             "GET /organization/projects": _projects,
             "GET /organization/projects/{project_id}/api_keys": _keys,
         }
 
-    def handle(self, call: Call) -> Reply | None:
+    def handle(self, call: SandboxCall) -> Reply | None:
         """Return the answer, None when it is not for a bill to give."""
         if (answer := self._lists.get(call.operation)) is not None:
             return answer(call, self.bill or _MADE_UP)
@@ -52,7 +52,7 @@ _MADE_UP = OpenAIBill(
 )
 
 
-def _costs(call: Call, bill: OpenAIBill) -> Reply:
+def _costs(call: SandboxCall, bill: OpenAIBill) -> Reply:
     groups = call.query.get("group_by", [])
 
     def rows(start: int, _: int) -> Iterator[dict[str, Any]]:
@@ -80,7 +80,7 @@ def _costs(call: Call, bill: OpenAIBill) -> Reply:
     return _page(call, DAY_S, 7, COSTS_LIMIT, rows)
 
 
-def _usage(call: Call, bill: OpenAIBill) -> Reply:
+def _usage(call: SandboxCall, bill: OpenAIBill) -> Reply:
     groups = call.query.get("group_by", [])
     width, usual, most = WIDTHS[call.query.get("bucket_width", "1d")]
 
@@ -102,7 +102,7 @@ def _usage(call: Call, bill: OpenAIBill) -> Reply:
     return _page(call, width, usual, most, rows)
 
 
-def _projects(call: Call, bill: OpenAIBill) -> Reply:
+def _projects(call: SandboxCall, bill: OpenAIBill) -> Reply:
     projects = [
         {"id": name, "object": "organization.project", "name": name, "created_at": CREATED, "status": "active"}
         for name in sorted(bill.keys)
@@ -110,7 +110,7 @@ def _projects(call: Call, bill: OpenAIBill) -> Reply:
     return _list(call, projects)
 
 
-def _keys(call: Call, bill: OpenAIBill) -> Reply:
+def _keys(call: SandboxCall, bill: OpenAIBill) -> Reply:
     names = bill.keys.get(call.path["project_id"])
     if names is None:
         return error(404, "No such project.", "not_found")
@@ -125,7 +125,9 @@ def _keys(call: Call, bill: OpenAIBill) -> Reply:
     return _list(call, keys)
 
 
-def _page(call: Call, width: int, usual: int, most: int, rows: Callable[[int, int], Iterable[dict[str, Any]]]) -> Reply:
+def _page(
+    call: SandboxCall, width: int, usual: int, most: int, rows: Callable[[int, int], Iterable[dict[str, Any]]]
+) -> Reply:
     limit = call.query.get("limit", usual)
     if not 1 <= limit <= most:
         return error(400, f"limit must be between 1 and {most} for this bucket_width.")
@@ -144,7 +146,7 @@ def _page(call: Call, width: int, usual: int, most: int, rows: Callable[[int, in
     )
 
 
-def _list(call: Call, items: list[dict[str, Any]]) -> Reply:
+def _list(call: SandboxCall, items: list[dict[str, Any]]) -> Reply:
     limit, after = call.query.get("limit", 20), call.query.get("after")
     rest = [item for item in items if after is None or item["id"] > after]
     shown = rest[:limit]

@@ -38,7 +38,7 @@ EXTRA_MODELS = ("text-embedding-3-small", "omni-moderation-latest", "gpt-image-1
 
 
 @dataclass(frozen=True)
-class Cell:
+class UsageCell:
     """`kind` is the last part of an `/organization/usage/*` path; `costs` are dollars by line item."""
 
     at: int
@@ -56,7 +56,7 @@ class Cell:
 class Source(Protocol):
     """Where cells come from."""
 
-    def day(self, day: int) -> tuple[Cell, ...]:
+    def day(self, day: int) -> tuple[UsageCell, ...]:
         """Return the cells of a UTC day (days since the epoch), in order of time."""
         ...
 
@@ -70,10 +70,10 @@ class Seeded:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._days: dict[int, tuple[Cell, ...]] = {}
+        self._days: dict[int, tuple[UsageCell, ...]] = {}
         self._restated: Counter[int] = Counter()
 
-    def day(self, day: int) -> tuple[Cell, ...]:
+    def day(self, day: int) -> tuple[UsageCell, ...]:
         """Return the cells of a day, late ones of its restatements included."""
         if day not in self._days:
             cells = _cells(Random(f"{self._seed}|{day}"), day, 1.0)  # noqa: S311 - reproducible on purpose
@@ -111,12 +111,12 @@ class FromTruth:
             raise UsageError(
                 f"{path} holds no rows of a finished fleet", "write one with `tallystream simulate --truth FILE`"
             ) from exc
-        self._days: dict[int, list[Cell]] = {}
+        self._days: dict[int, list[UsageCell]] = {}
         for cell in sorted(cells, key=lambda cell: cell.at):
             self._days.setdefault(cell.at // DAY_S, []).append(cell)
         self._models = tuple(sorted({cell.model for cell in cells if cell.model}))
 
-    def day(self, day: int) -> tuple[Cell, ...]:
+    def day(self, day: int) -> tuple[UsageCell, ...]:
         """Return the cells of a day."""
         return tuple(self._days.get(day, ()))
 
@@ -132,7 +132,7 @@ def token_costs(model: str, uncached: int, cached: int, output: int) -> dict[str
     return {f"{model}, {name}": tokens * price / MILLION for name, tokens, price in items if tokens}
 
 
-def _cells(random: Random, day: int, share: float) -> list[Cell]:
+def _cells(random: Random, day: int, share: float) -> list[UsageCell]:
     """Draw a day; weekends are quiet, nights too."""
     start = day * DAY_S
     quiet = 0.3 if at(start).weekday() >= 5 else 1.0
@@ -150,7 +150,7 @@ def _cells(random: Random, day: int, share: float) -> list[Cell]:
     return cells
 
 
-def _person(random: Random, start: int, project: str, person: int, share: float) -> list[Cell]:
+def _person(random: Random, start: int, project: str, person: int, share: float) -> list[UsageCell]:
     cells = []
     for _ in range(max(1, round(random.randint(12, 40) * share))):
         minute = start + int(min(0.999, max(0.0, random.gauss(0.6, 0.15))) * 1440) * 60
@@ -176,11 +176,11 @@ def _person(random: Random, start: int, project: str, person: int, share: float)
 def _cell(
     minute: int, kind: str, project: str, person: int, model: str | None, counts: dict[str, int],
     costs: dict[str, Decimal], labels: dict[str, Any] | None = None,
-) -> Cell:  # fmt: skip
+) -> UsageCell:  # fmt: skip
     name = project.removeprefix("proj_")
     # Two keys a person: rows of two keys share model and time, which a careless mapping overwrites.
     key = f"key_{name}_{person}_{'ab'[minute // 60 % 2]}"
-    return Cell(minute, kind, project, f"user_{name}_{person}", key, model, counts, costs, labels or {})
+    return UsageCell(minute, kind, project, f"user_{name}_{person}", key, model, counts, costs, labels or {})
 
 
 def _embeddings(random: Random) -> tuple[dict[str, int], dict[str, Decimal], dict[str, Any]]:
@@ -253,7 +253,7 @@ _OTHERS = (
 )
 
 
-def _from_row(row: dict[str, Any]) -> Cell:
+def _from_row(row: dict[str, Any]) -> UsageCell:
     """Return the cell of a row of the truth: one session and model in one hour."""
     digest = sha256(f"{row['session_id']}|{row['model']}|{row['service_tier']}".encode()).digest()
     cached = row["cache_read"]
@@ -261,7 +261,7 @@ def _from_row(row: dict[str, Any]) -> Cell:
     attribution = row.get("attribution") or {}
     project = f"proj_{attribution.get('team') or 'default'}"
     cost = row.get("cost_usd")
-    return Cell(
+    return UsageCell(
         at=hour_from_iso(row["hour"]) * (HOUR_MS // 1000) + digest[0] % 60 * 60,
         kind="completions",
         project_id=project,

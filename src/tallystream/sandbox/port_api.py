@@ -8,7 +8,7 @@ from typing import Any
 
 from tallystream.sandbox.port_search import UnsupportedQueryError, matches
 from tallystream.sandbox.port_store import ChangeRefusedError, Entity, How, Store
-from tallystream.sandbox.reply import Call, Reply
+from tallystream.sandbox.reply import Reply, SandboxCall
 
 TOKEN_SECONDS = 10_800
 MAX_BODY = 1 << 20
@@ -45,7 +45,7 @@ class PortApi:
         self.token_seconds = TOKEN_SECONDS
         self._credentials = credentials
         self._tokens: dict[str, float] = {}
-        self._routes: dict[str, Callable[[Call], Reply]] = {
+        self._routes: dict[str, Callable[[SandboxCall], Reply]] = {
             AUTH: self._token,
             "GET /v1/blueprints": lambda _: _ok(200, blueprints=store.blueprints()),
             "POST /v1/blueprints": lambda call: _ok(
@@ -70,7 +70,7 @@ class PortApi:
             "POST /v1/entities/search": self._search_all,
         }
 
-    def handle(self, call: Call) -> Reply:
+    def handle(self, call: SandboxCall) -> Reply:
         """Return the answer."""
         handler = self._routes.get(call.operation)
         if handler is None:
@@ -90,7 +90,7 @@ class PortApi:
         """Let every token issued so far be refused from now on."""
         self._tokens.clear()
 
-    def _token(self, call: Call) -> Reply:
+    def _token(self, call: SandboxCall) -> Reply:
         given = (call.body["clientId"], call.body["clientSecret"])
         if self._credentials is not None and given != self._credentials:
             return error(401, "invalid_credentials", "invalid credentials")
@@ -99,22 +99,22 @@ class PortApi:
         self._tokens[token] = call.now + self.token_seconds
         return _ok(200, accessToken=token, expiresIn=self.token_seconds, tokenType="Bearer")
 
-    def _change_blueprint(self, call: Call, *, whole: bool) -> Reply:
+    def _change_blueprint(self, call: SandboxCall, *, whole: bool) -> Reply:
         return _ok(200, blueprint=self._changed(call, whole=whole))
 
-    def _changed(self, call: Call, *, whole: bool) -> dict[str, Any]:
+    def _changed(self, call: SandboxCall, *, whole: bool) -> dict[str, Any]:
         identifier = call.path["identifier"]
         return self.store.change_blueprint(identifier, call.body or {}, call.user_agent, call.now, whole=whole)
 
-    def _delete_blueprint(self, call: Call) -> Reply:
+    def _delete_blueprint(self, call: SandboxCall) -> Reply:
         self.store.delete_blueprint(call.path["identifier"])
         return _ok(200)
 
-    def _upsert(self, call: Call) -> Reply:
+    def _upsert(self, call: SandboxCall) -> Reply:
         entity, _ = self.store.write(_at(call), call.body or {}, _how(call), call.user_agent, call.now)
         return _ok(201, entity=_public(entity))
 
-    def _bulk(self, call: Call) -> Reply:
+    def _bulk(self, call: SandboxCall) -> Reply:
         self.store.blueprint(_at(call))
         done, failed = [], []
         for index, given in enumerate(call.body["entities"]):
@@ -129,7 +129,7 @@ class PortApi:
                 done.append({"created": created, "identifier": given["identifier"], "index": index})
         return Reply(207 if failed else 200, {"ok": True, "entities": done, "errors": failed})
 
-    def _put(self, call: Call) -> Reply:
+    def _put(self, call: SandboxCall) -> Reply:
         given = {"identifier": _which(call)} | (call.body or {})
         if given["identifier"] != _which(call):
             return error(422, "invalid_request", "the identifier in the body is another one")
@@ -138,15 +138,15 @@ class PortApi:
         entity, _ = self.store.write(_at(call), given, how, call.user_agent, call.now)
         return _ok(200, entity=_public(entity))
 
-    def _patch(self, call: Call) -> Reply:
+    def _patch(self, call: SandboxCall) -> Reply:
         entity = self.store.patch(_at(call), _which(call), call.body or {}, _how(call), call.user_agent, call.now)
         return _ok(200, entity=_public(entity))
 
-    def _delete(self, call: Call) -> Reply:
+    def _delete(self, call: SandboxCall) -> Reply:
         self.store.delete(_at(call), _which(call), dependents=call.query["delete_dependents"])
         return _ok(200)
 
-    def _bulk_delete(self, call: Call) -> Reply:
+    def _bulk_delete(self, call: SandboxCall) -> Reply:
         deleted = []
         for identifier in call.body["entities"]:
             try:
@@ -158,7 +158,7 @@ class PortApi:
         self.store.blueprint(_at(call))
         return _ok(200, deletedEntities=deleted)
 
-    def _search(self, call: Call) -> Reply:
+    def _search(self, call: SandboxCall) -> Reply:
         body = call.body or {}
         found = [
             entity
@@ -173,7 +173,7 @@ class PortApi:
         more = {"next": found[limit - 1]["identifier"]} if len(found) > limit else {}
         return _ok(200, entities=page, **more)
 
-    def _search_all(self, call: Call) -> Reply:
+    def _search_all(self, call: SandboxCall) -> Reply:
         names = [blueprint["identifier"] for blueprint in self.store.blueprints()]
         found = [
             entity for name in names for entity in self.store.entities(name) if matches(call.body, entity, call.now)
@@ -186,15 +186,15 @@ def _ok(status: int, **body: Any) -> Reply:
     return Reply(status, {"ok": True} | body)
 
 
-def _at(call: Call) -> str:
+def _at(call: SandboxCall) -> str:
     return call.path["blueprint_identifier"]
 
 
-def _which(call: Call) -> str:
+def _which(call: SandboxCall) -> str:
     return call.path["entity_identifier"]
 
 
-def _how(call: Call) -> How:
+def _how(call: SandboxCall) -> How:
     names = ("upsert", "merge", "create_missing_related_entities", "validation_only")
     return How(**{name: bool(call.query.get(name, False)) for name in names})
 

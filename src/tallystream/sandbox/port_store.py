@@ -94,6 +94,10 @@ class Store:
         have = self._one(identifier)
         changed = dict(definition) if whole else have.definition | dict(definition)
         changed.setdefault("identifier", identifier)
+        # The document lets a PATCH leave out what every property of a blueprint must have in the end.
+        for name, rule in changed.get("schema", {}).get("properties", {}).items():
+            if not isinstance(rule.get("type"), str):
+                raise ChangeRefusedError(422, "invalid_request", f'schema/properties/{name}: "type" is required')
         made = {name: have.definition[name] for name in ("createdAt", "createdBy")}
         if changed["identifier"] != identifier:
             if changed["identifier"] in self._blueprints:

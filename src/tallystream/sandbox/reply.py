@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Call:
+class SandboxCall:
     """A request that fits the contract."""
 
     operation: str

@@ -16,13 +16,13 @@ from aiohttp import web
 from tallystream.sandbox import anthropic_api, openai_api, port_api
 from tallystream.sandbox.admin import routes
 from tallystream.sandbox.billed import Bill
-from tallystream.sandbox.contract import Contract, Operation
+from tallystream.sandbox.contract import Contract, SpecOperation
 from tallystream.sandbox.faults import Fault, Faults
-from tallystream.sandbox.limits import Limits
+from tallystream.sandbox.limits import RateLimits
 from tallystream.sandbox.openai_billing import OpenAIBilling
 from tallystream.sandbox.openai_data import FromTruth, Seeded
 from tallystream.sandbox.port_store import Store
-from tallystream.sandbox.reply import Call, Reply
+from tallystream.sandbox.reply import Reply, SandboxCall
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError, UsageError
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -48,7 +48,7 @@ class SandboxConfig:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenRequests:
     """A request as `/sandbox/requests` shows it; no header but the User-Agent, no body."""
 
     at: Decimal
@@ -81,9 +81,9 @@ class Sandbox:
         self.source: Seeded | FromTruth = FromTruth(config.truth) if config.truth else Seeded(config.seed)
         self.store = Store()
         self.faults = Faults(config.seed)
-        self.limits = Limits(self._clock.monotonic())
+        self.limits = RateLimits(self._clock.monotonic())
         self.limits.add("openai", *OPENAI_LIMIT, self._clock.monotonic())
-        self.seen: deque[Seen] = deque(maxlen=REMEMBERED)
+        self.seen: deque[SeenRequests] = deque(maxlen=REMEMBERED)
         self.counts: Counter[str] = Counter()
         self.openai = openai_api.OpenAIApi(self.source)
         self.port = port_api.PortApi(self.store, config.credentials)
@@ -164,7 +164,7 @@ class Sandbox:
         finally:
             self.counts[f"{request.method} {request.path} {status}"] += 1
             self.seen.append(
-                Seen(
+                SeenRequests(
                     _moment(self.now()), request.method, request.path, request.query_string, status,
                     request.headers.get("User-Agent", ""), len(body), fault.kind if fault else None,
                 )
@@ -203,7 +203,7 @@ class Sandbox:
         return Reply(reply.status, reply.body, headers | reply.headers)
 
     def _judged(
-        self, api: _Api, request: web.Request, raw: bytes, operation: Operation, names: dict[str, str], now: float
+        self, api: _Api, request: web.Request, raw: bytes, operation: SpecOperation, names: dict[str, str], now: float
     ) -> Reply:
         """Answer a request that may be made: judge it, let the API answer, and judge that."""
         if api.mount == PORT and len(raw) > port_api.MAX_BODY:
@@ -216,14 +216,14 @@ class Sandbox:
         problems += operation.path_problems(names) + operation.body_problems(body)
         if problems:
             return self._error(api, 422 if api.mount == PORT else 400, "invalid_request", str(problems[0]))
-        call = Call(operation.id, names, query, body, request.headers.get("User-Agent", ""), now, len(raw))
+        call = SandboxCall(operation.id, names, query, body, request.headers.get("User-Agent", ""), now, len(raw))
         reply = self._handled(api, call)
         if wrong := operation.answer_problems(reply.status, reply.body):
             api.violations.append(f"{operation.id}: {wrong[0]}")
             return self._error(api, 500, "sandbox_broke_the_contract", str(wrong[0]))
         return reply
 
-    def _handled(self, api: _Api, call: Call) -> Reply:
+    def _handled(self, api: _Api, call: SandboxCall) -> Reply:
         if api.mount == ANTHROPIC:
             return self.anthropic.handle(call)
         if api.mount == PORT:

@@ -12,9 +12,9 @@ worker's prices: the truth is an oracle for both.
 from tallystream.simulator.compare import Difference, compare
 from tallystream.simulator.driver import Load, Report, run
 from tallystream.simulator.fleet import Fleet
-from tallystream.simulator.model import CANARY, Request, Response, Session
+from tallystream.simulator.model import CANARY, Request, Response, SimulatedSession
 from tallystream.simulator.options import FleetConfig
-from tallystream.simulator.target import Target, target
+from tallystream.simulator.target import SimulationTarget, target
 from tallystream.simulator.truth import Key, Truth
 
 __all__ = [
@@ -27,8 +27,8 @@ __all__ = [
     "Report",
     "Request",
     "Response",
-    "Session",
-    "Target",
+    "SimulatedSession",
+    "SimulationTarget",
     "Truth",
     "compare",
     "run",

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import ClassVar
 
-from tallystream.simulator.exporter import Exporter, iso
-from tallystream.simulator.model import Request, Response, Session, Signal, Transport
+from tallystream.simulator.exporter import TelemetryExporter, iso
+from tallystream.simulator.model import OtlpTransport, Request, Response, Signal, SimulatedSession
 from tallystream.simulator.options import AgentOptions
 from tallystream.simulator.population import BRANCHES, Mix, Person
 from tallystream.simulator.wire import Template
 
 
-class Counts:
+class ClientCounts:
     """Disjoint token counts of one response, `reasoning` being a part of `output`."""
 
     __slots__ = ("cache_read", "cache_write_1h", "cache_write_5m", "input_uncached", "output", "reasoning", "tool")
@@ -32,7 +32,7 @@ class Counts:
         self.tool = tool
 
 
-class Context:
+class AgentContext:
     """A conversation's growing context: what the next request carries as its input, most of it cached."""
 
     def __init__(self, rng: Random) -> None:
@@ -57,7 +57,7 @@ class Agent(ABC):
 
     BODY_RESPONSES: ClassVar[Mix[int]]
     """Responses a body reports before it is cut."""
-    TRANSPORT: ClassVar[Transport]
+    TRANSPORT: ClassVar[OtlpTransport]
     RESOLUTION_NS: ClassVar[int] = 1
     """Of the client's clock."""
     LAG_NS: ClassVar[int] = 0
@@ -74,7 +74,7 @@ class Agent(ABC):
         self._slot = options.span_ns // max(1, options.quota)
         self.gap = max(1000, min(9_000_000, self._slot // 60))
         """Between two records."""
-        self.exporter = Exporter(rng, options, self.BODY_RESPONSES, self.TRANSPORT)
+        self.exporter = TelemetryExporter(rng, options, self.BODY_RESPONSES, self.TRANSPORT)
 
     def requests(self) -> Iterator[Request]:
         """Yield the agent's requests in the order of their `at_ns`."""
@@ -141,8 +141,8 @@ class Agent(ABC):
         return template.render((wire.time(at_ns), iso(at_ns - self.LAG_NS), head, number, *shared, *extra))
 
     def bill(
-        self, session: Session, model: str, counts: Counts, *, tier: str | None = None, speed: str | None = None,
-        reported_pico: int | None = None,
+        self, session: SimulatedSession, model: str, counts: ClientCounts, *,
+        tier: str | None = None, speed: str | None = None, reported_pico: int | None = None,
     ) -> Response:  # fmt: skip
         """Return the next of the agent's billed responses, as of now."""
         self.left -= 1

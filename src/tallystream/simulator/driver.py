@@ -23,7 +23,7 @@ from yarl import URL
 from tallystream.simulator.fleet import Fleet
 from tallystream.simulator.model import Request
 from tallystream.simulator.options import FleetConfig
-from tallystream.simulator.target import Target
+from tallystream.simulator.target import SimulationTarget
 from tallystream.simulator.truth import Truth
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -113,7 +113,13 @@ class _Run:
     """One run's state, shared by its senders."""
 
     def __init__(
-        self, requests: Iterator[Request], target: Target, load: Load, truth: Truth, stop: asyncio.Event, clock: Clock
+        self,
+        requests: Iterator[Request],
+        target: SimulationTarget,
+        load: Load,
+        truth: Truth,
+        stop: asyncio.Event,
+        clock: Clock,
     ) -> None:
         self.report = Report()
         self.started = clock.monotonic()
@@ -196,7 +202,7 @@ class _Run:
 
 async def run(
     config: FleetConfig,
-    target: Target,
+    target: SimulationTarget,
     load: Load = Load(),
     *,
     truth: Truth | None = None,

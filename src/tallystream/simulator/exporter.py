@@ -8,7 +8,7 @@ from random import Random
 from time import gmtime, strftime
 from typing import NamedTuple
 
-from tallystream.simulator.model import Request, Response, Transport
+from tallystream.simulator.model import OtlpTransport, Request, Response
 from tallystream.simulator.options import HOUR_NS, AgentOptions
 from tallystream.simulator.population import Mix
 
@@ -32,10 +32,10 @@ class _Copy(NamedTuple):
     due: int
 
 
-class Exporter:
+class TelemetryExporter:
     """Collects records and cuts them into request bodies. `late` and `duplicates` of the options are at work here."""
 
-    def __init__(self, rng: Random, options: AgentOptions, responses: Mix[int], transport: Transport) -> None:
+    def __init__(self, rng: Random, options: AgentOptions, responses: Mix[int], transport: OtlpTransport) -> None:
         self._rng = rng
         self._options = options
         self._transport = transport

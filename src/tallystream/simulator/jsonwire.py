@@ -13,7 +13,20 @@ from typing import Any
 
 import orjson
 
-from tallystream.simulator.wire import NS, SPAN, TRACE, Hole, Part, Record, Scope, Value, Wire, concat, hole, literal
+from tallystream.simulator.wire import (
+    NS,
+    SPAN,
+    TRACE,
+    Hole,
+    Value,
+    Wire,
+    WirePart,
+    WireRecord,
+    WireScope,
+    concat,
+    hole,
+    literal,
+)
 
 
 class Json(Wire):
@@ -33,18 +46,18 @@ class Json(Wire):
         """Return nothing."""
         return b""
 
-    def pair(self, key: str, value: Value | Hole) -> Part:
+    def pair(self, key: str, value: Value | Hole) -> WirePart:
         """Encode an attribute."""
         if not isinstance(value, Hole):
             return literal(self.attribute(key, value))
         return self._around(self.attribute(key, "\0"), value)
 
     @staticmethod
-    def _around(encoded: bytes, value: Hole) -> Part:
+    def _around(encoded: bytes, value: Hole) -> WirePart:
         before, after = encoded.split(b"\\u0000")
         return concat([literal(before), hole(value.index, value.size), literal(after)])
 
-    def _body(self, body: str | Hole | None) -> Part:
+    def _body(self, body: str | Hole | None) -> WirePart:
         if isinstance(body, Hole):
             return self._around(self._text_body("\0"), body)
         return literal(b"null" if body is None else self._text_body(body))
@@ -84,7 +97,7 @@ class RustJson(Json):
     def _text_body(self, text: str) -> bytes:
         return b'{\n                "stringValue": %b\n              }' % orjson.dumps(text)
 
-    def record(self, record: Record) -> Part:
+    def record(self, record: WireRecord) -> WirePart:
         """Write all fields, empty ones too."""
         number, text = record.severity
         attributes = record.attributes
@@ -120,7 +133,7 @@ class RustJson(Json):
             + b'\n        ],\n        "droppedAttributesCount": 0,\n        "entityRefs": []\n      }'
         )
 
-    def logs(self, resource: bytes, scopes: Sequence[tuple[Scope, Sequence[bytes]]]) -> bytes:
+    def logs(self, resource: bytes, scopes: Sequence[tuple[WireScope, Sequence[bytes]]]) -> bytes:
         """Return the whole document."""
         groups = [
             b'        {\n          "scope": {\n            "name": %b,\n            "version": %b,\n'
@@ -167,7 +180,7 @@ class ScriptJson(Json):
     def _text_body(self, text: str) -> bytes:
         return b'{"stringValue":%b}' % orjson.dumps(text)
 
-    def record(self, record: Record) -> Part:
+    def record(self, record: WireRecord) -> WirePart:
         """Write both times, and ids only where there are any."""
         ids = [literal(b',"flags":1,"traceId":"'), hole(TRACE, 32), literal(b'","spanId":"'), hole(SPAN, 16)]
         return concat(
@@ -190,7 +203,7 @@ class ScriptJson(Json):
         attributes = b",".join(self.attribute(key, value) for key, value in pairs)
         return b'{"attributes":[%b],"droppedAttributesCount":0}' % attributes
 
-    def logs(self, resource: bytes, scopes: Sequence[tuple[Scope, Sequence[bytes]]]) -> bytes:
+    def logs(self, resource: bytes, scopes: Sequence[tuple[WireScope, Sequence[bytes]]]) -> bytes:
         """Return the whole document."""
         groups = [
             b'{"scope":%b,"logRecords":[%b]}'

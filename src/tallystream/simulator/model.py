@@ -13,7 +13,7 @@ CANARY = "canary-content-that-must-never-be-stored"
 
 
 @dataclass(frozen=True)
-class Session:
+class SimulatedSession:
     """One run of a client: whose it is. A resumed session may have another attribution under the same id."""
 
     client: ClientName
@@ -24,7 +24,7 @@ class Session:
     """Sorted (dimension, value) pairs of what its resource says, the user left out: rows carry only the user's hash."""
 
 
-class Transport(NamedTuple):
+class OtlpTransport(NamedTuple):
     """How a client's exporter posts."""
 
     user_agent: str
@@ -37,7 +37,7 @@ class Response(NamedTuple):
 
     n: int
     """Unique in the fleet."""
-    session: Session
+    session: SimulatedSession
     model: str
     service_tier: str | None
     at_ns: int
@@ -71,7 +71,7 @@ class Request(NamedTuple):
     signal: Signal
     body: bytes
     content_type: str
-    transport: Transport
+    transport: OtlpTransport
     gzip: bool
     records: int
     """Log records, spans or metric points in the body."""

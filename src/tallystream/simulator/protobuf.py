@@ -22,11 +22,11 @@ from tallystream.simulator.wire import (
     SPAN,
     TRACE,
     Hole,
-    Part,
-    Record,
-    Scope,
     Value,
     Wire,
+    WirePart,
+    WireRecord,
+    WireScope,
     concat,
     hole,
     literal,
@@ -52,7 +52,7 @@ def _bytes(field: int, data: bytes) -> bytes:
     return _TAGS[field] + varint(len(data)) + data
 
 
-def _part(field: int, part: Part) -> Part:
+def _part(field: int, part: WirePart) -> WirePart:
     return concat([literal(_TAGS[field] + varint(part.size)), part])
 
 
@@ -115,7 +115,7 @@ class Protobuf(Wire):
         name, data = _key(key), _any(value)
         return _bytes(field, b"%b%b%b" % (name, varint(len(data)), data))
 
-    def pair(self, key: str, value: Value | Hole) -> Part:
+    def pair(self, key: str, value: Value | Hole) -> WirePart:
         """Encode an attribute."""
         if not isinstance(value, Hole):
             return literal(self.attribute(key, value))
@@ -123,7 +123,7 @@ class Protobuf(Wire):
         return _part(6, concat([literal(_key(key) + varint(text.size)), text]))
 
     @staticmethod
-    def _body(body: str | Hole | None) -> list[Part]:
+    def _body(body: str | Hole | None) -> list[WirePart]:
         """LogRecord.body is field 5."""
         if body is None:
             return []
@@ -132,15 +132,15 @@ class Protobuf(Wire):
         return [_part(5, _part(1, hole(body.index, body.size)))]
 
     @staticmethod
-    def _opened(parts: Sequence[Part]) -> Part:
+    def _opened(parts: Sequence[WirePart]) -> WirePart:
         inner = concat(parts)
-        return Part(b"%b" + inner.format, inner.size, (HEAD, *inner.holes))
+        return WirePart(b"%b" + inner.format, inner.size, (HEAD, *inner.holes))
 
     def resource(self, pairs: Sequence[tuple[str, Value]]) -> bytes:
         """Resource.attributes is field 1."""
         return b"".join(self._attribute(1, key, value) for key, value in pairs) + self.dropped
 
-    def logs(self, resource: bytes, scopes: Sequence[tuple[Scope, Sequence[bytes]]]) -> bytes:
+    def logs(self, resource: bytes, scopes: Sequence[tuple[WireScope, Sequence[bytes]]]) -> bytes:
         """ResourceLogs 1 { resource 1, ScopeLogs 2 { scope 1 { name 1, version 2 }, records 2 } }."""
         out = [_bytes(1, resource)]
         for who, runs in scopes:
@@ -159,7 +159,7 @@ class Protobuf(Wire):
 class RustProtobuf(Protobuf):
     """Codex's exporter."""
 
-    def record(self, record: Record) -> Part:
+    def record(self, record: WireRecord) -> WirePart:
         """Severity 2 and 3, body 5, attributes 6, flags 8, trace 9, span 10, observed time 11, event name 12."""
         number, text = record.severity
         return self._opened(
@@ -179,7 +179,7 @@ class ScriptProtobuf(Protobuf):
 
     dropped = b"\x10\x00"
 
-    def record(self, record: Record) -> Part:
+    def record(self, record: WireRecord) -> WirePart:
         """Time 1, body 5, attributes 6, dropped ones 7, flags 8, trace 9, span 10, observed time 11."""
         return self._opened(
             [

@@ -12,7 +12,7 @@ _SIGNALS = ("logs", "metrics", "traces")
 
 
 @dataclass(frozen=True)
-class Target:
+class SimulationTarget:
     """An OTLP/HTTP base URL and the headers every request carries. Both may hold a secret, so neither is ever shown."""
 
     base: str = field(repr=False)
@@ -29,7 +29,7 @@ class Target:
         return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
-def target(endpoint: str, ingest_id: str | None = None) -> Target:
+def target(endpoint: str, ingest_id: str | None = None) -> SimulationTarget:
     """Return the target of a base URL or of any of its three signal URLs; an ingest id goes into the header.
 
     Raises:
@@ -49,4 +49,4 @@ def target(endpoint: str, ingest_id: str | None = None) -> Target:
     for signal in _SIGNALS:
         path = path.removesuffix(f"/v1/{signal}")
     headers = {} if ingest_id is None else {CONNECTION_HEADER: ingest_id}
-    return Target(f"{parts.scheme}://{parts.netloc}{path}", headers)
+    return SimulationTarget(f"{parts.scheme}://{parts.netloc}{path}", headers)

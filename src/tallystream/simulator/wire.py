@@ -36,7 +36,7 @@ class Hole:
 Pair = tuple[str, Value | Hole]
 
 
-class Part(NamedTuple):
+class WirePart(NamedTuple):
     """Encoded bytes with holes: a `%b` format, the size once filled (but for holes of size 0), what fills each hole."""
 
     format: bytes
@@ -44,10 +44,10 @@ class Part(NamedTuple):
     holes: tuple[int, ...] = ()
 
 
-class Record(NamedTuple):
+class WireRecord(NamedTuple):
     """What one record is. `traced` records carry a trace and a span id."""
 
-    attributes: Part
+    attributes: WirePart
     traced: bool
     name: str = ""
     """`eventName`: a place in the client's code, not what happened."""
@@ -55,33 +55,35 @@ class Record(NamedTuple):
     body: str | Hole | None = None
 
 
-class Scope(NamedTuple):
+class WireScope(NamedTuple):
     """Who of the client speaks. A version of None is left out."""
 
     name: str
     version: str | None = None
 
 
-def literal(data: bytes) -> Part:
+def literal(data: bytes) -> WirePart:
     """Return bytes without holes."""
-    return Part(data.replace(b"%", b"%%"), len(data))
+    return WirePart(data.replace(b"%", b"%%"), len(data))
 
 
-def hole(index: int, size: int = 0) -> Part:
+def hole(index: int, size: int = 0) -> WirePart:
     """Return a hole of that size."""
-    return Part(b"%b", size, (index,))
+    return WirePart(b"%b", size, (index,))
 
 
-def concat(parts: Sequence[Part], separator: bytes = b"") -> Part:
+def concat(parts: Sequence[WirePart], separator: bytes = b"") -> WirePart:
     """Return the parts one after the other."""
     size = sum(part.size for part in parts) + len(separator) * max(0, len(parts) - 1)
-    return Part(separator.join([part.format for part in parts]), size, tuple(i for part in parts for i in part.holes))
+    return WirePart(
+        separator.join([part.format for part in parts]), size, tuple(i for part in parts for i in part.holes)
+    )
 
 
 class Template:
     """A run of records. Values are filled in in this order: each record's own ones, then the shared ones."""
 
-    def __init__(self, parts: Sequence[Part], separator: bytes) -> None:
+    def __init__(self, parts: Sequence[WirePart], separator: bytes) -> None:
         count = len(parts)
         whole = concat(parts, separator)
         holes = [
@@ -109,7 +111,7 @@ class Wire(ABC):
     """Between attributes."""
 
     @abstractmethod
-    def pair(self, key: str, value: Value | Hole) -> Part:
+    def pair(self, key: str, value: Value | Hole) -> WirePart:
         """Encode an attribute of a record."""
 
     @abstractmethod
@@ -117,7 +119,7 @@ class Wire(ABC):
         """Encode an attribute of a record without holes; this one has to be fast."""
 
     @abstractmethod
-    def record(self, record: Record) -> Part:
+    def record(self, record: WireRecord) -> WirePart:
         """Encode a record with its holes."""
 
     @abstractmethod
@@ -137,18 +139,18 @@ class Wire(ABC):
         """Encode a resource."""
 
     @abstractmethod
-    def logs(self, resource: bytes, scopes: Sequence[tuple[Scope, Sequence[bytes]]]) -> bytes:
+    def logs(self, resource: bytes, scopes: Sequence[tuple[WireScope, Sequence[bytes]]]) -> bytes:
         """Return a request body: one resource, each scope's runs of records."""
 
     @abstractmethod
     def document(self, document: Mapping[str, Any]) -> bytes:
         """Return the body of a metrics or traces request that is given as in OTLP/JSON."""
 
-    def attributes(self, pairs: Sequence[Pair | Part]) -> Part:
+    def attributes(self, pairs: Sequence[Pair | WirePart]) -> WirePart:
         """Encode attributes of a record; a `Part` is a hole for some that come encoded, at least one."""
-        parts = [pair if isinstance(pair, Part) else self.pair(*pair) for pair in pairs]
+        parts = [pair if isinstance(pair, WirePart) else self.pair(*pair) for pair in pairs]
         return concat(parts, self.between)
 
-    def template(self, records: Sequence[Record]) -> Template:
+    def template(self, records: Sequence[WireRecord]) -> Template:
         """Return the template of a run of records."""
         return Template([self.record(record) for record in records], self.separator)

@@ -14,7 +14,7 @@ from enum import Enum, auto
 import aiohttp
 
 from tallystream.schemas.errors import TallystreamError, error_of_exit
-from tallystream.schemas.run import Component
+from tallystream.schemas.run import RunningComponent
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
@@ -107,14 +107,14 @@ class Child:
         return self._process is not None
 
     @property
-    def component(self) -> Component:
+    def component(self) -> RunningComponent:
         """Return its entry of run.json, once it has been ready."""
         assert self._process is not None
         pid = self._process.pid
         if self.spec.pid_file is not None:
             with contextlib.suppress(OSError, ValueError):
                 pid = int(self.spec.pid_file.read_text())
-        return Component(name=self.spec.name, pid=pid, ops_url=f"http://127.0.0.1:{self._ops_port}")
+        return RunningComponent(name=self.spec.name, pid=pid, ops_url=f"http://127.0.0.1:{self._ops_port}")
 
     async def run(self) -> None:
         """Keep it running, until cancelled; the process is left to `stop`.

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from tallystream.schemas.errors import UnreachableError
-from tallystream.schemas.run import Component, Run
+from tallystream.schemas.run import Run, RunningComponent
 from tallystream.schemas.status import ComponentReport
 from tallystream.supervisor import ops_client, runfile
 from tallystream.supervisor.ops_client import read_report
@@ -112,7 +112,7 @@ async def collect(data_dir: Path) -> Status:
     return Status(data_dir, pid, run, tuple(asked))
 
 
-async def _ask(http: aiohttp.ClientSession, component: Component) -> ComponentStatus:
+async def _ask(http: aiohttp.ClientSession, component: RunningComponent) -> ComponentStatus:
     report = None
     healthy, ready, why = True, True, ""
     if component.ops_url is not None:

@@ -10,7 +10,7 @@ import contextlib
 import structlog
 
 from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.delivery.producer import Batch, Link
+from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch
 from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Place
 from tallystream.streams.gateway.metrics import Metrics
@@ -145,7 +145,7 @@ class Drain:
             self._changed.set()
 
 
-def _why_lost(batch: Batch) -> str | None:
+def _why_lost(batch: ProducerBatch) -> str | None:
     """Return Kafka's reason, "" when the link was lost; None: acknowledged."""
     exc = batch.acked.exception()
     return exc.rejected if isinstance(exc, ProducerLostError) else None

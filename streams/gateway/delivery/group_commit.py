@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from tallystream.streams.gateway.delivery.producer import Batch, Link
+from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch
 from tallystream.streams.gateway.errors import NotDurableError, ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Message, Place
 from tallystream.streams.gateway.metrics import Metrics
@@ -143,11 +143,11 @@ class Delivery:
             self._link.missed(late)
             await self._to_spool({place: shares[place] for place in {batch.place for batch in late}}, late)
 
-    async def _to_spool(self, shares: dict[Place, _Share], late: Sequence[Batch] = ()) -> None:
+    async def _to_spool(self, shares: dict[Place, _Share], late: Sequence[ProducerBatch] = ()) -> None:
         """Store the shares, or those batches of them that are late, in one transaction."""
         if not shares:
             return
-        parcels: list[tuple[Batch | None, list[Message]]] = (
+        parcels: list[tuple[ProducerBatch | None, list[Message]]] = (
             [(batch, batch.messages) for batch in late]
             if late
             else [(None, share.messages) for share in shares.values()]
@@ -183,7 +183,7 @@ class Delivery:
         for share in shares.values():
             share.fail(outcome)
 
-    async def _follow(self, batch: Batch, ids: list[RowId]) -> None:
+    async def _follow(self, batch: ProducerBatch, ids: list[RowId]) -> None:
         """Delete the rows of a batch that Kafka acknowledges after all."""
         try:
             await asyncio.wait([batch.acked])
@@ -194,5 +194,5 @@ class Delivery:
             self._late[batch.place] -= 1
 
 
-def _acked(batch: Batch) -> bool:
+def _acked(batch: ProducerBatch) -> bool:
     return batch.acked.done() and batch.acked.exception() is None

@@ -45,7 +45,7 @@ BACKOFF = Backoff(first=0.1, longest=2.0)
 log = structlog.get_logger()
 
 
-class Batch:
+class ProducerBatch:
     """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError.
 
     `leader` is the broker that had the partition when they were sent. `late`: somebody has waited too long for them.
@@ -77,9 +77,9 @@ class Link:
         self._clock = clock
         self._partitions = partition_counts(config.topics)
         self._producer: AIOKafkaProducer | None = None
-        self._outstanding: dict[Batch, None] = {}
-        self._late: dict[Place, set[Batch]] = {}
-        self._doubted: dict[int, set[Batch]] = {}
+        self._outstanding: dict[ProducerBatch, None] = {}
+        self._late: dict[Place, set[ProducerBatch]] = {}
+        self._doubted: dict[int, set[ProducerBatch]] = {}
         """By broker: late batches on their way, since which it has acknowledged nothing."""
         self._acked_at: dict[int, float] = {}
         self._transmissions: set[asyncio.Task[None]] = set()
@@ -137,7 +137,7 @@ class Link:
         found = self._producer.client.cluster.leader_for_partition(TopicPartition(*place))
         return -1 if found is None else int(found)
 
-    def missed(self, batches: Iterable[Batch]) -> None:
+    def missed(self, batches: Iterable[ProducerBatch]) -> None:
         """Note that batches were not acknowledged in time: the spool takes over for their partitions."""
         for batch in batches:
             if batch.late or batch.acked.done():
@@ -148,7 +148,7 @@ class Link:
             log.warning("partition_away", topic=batch.place.topic, partition=batch.place.partition)
         self._change()
 
-    def _no_longer_late(self, batch: Batch) -> None:
+    def _no_longer_late(self, batch: ProducerBatch) -> None:
         late = self._late[batch.place]
         late.discard(batch)
         if not late:
@@ -163,7 +163,7 @@ class Link:
                 log.warning("kafka_away", waiting_seconds=round(self.waiting, 3))
         self.changed()
 
-    def send(self, messages: Sequence[Message]) -> list[Batch]:
+    def send(self, messages: Sequence[Message]) -> list[ProducerBatch]:
         """Send the messages, one record batch a partition (more when they are large), without waiting.
 
         Raises:
@@ -178,7 +178,7 @@ class Link:
         groups: dict[Place, list[Message]] = {}
         for message in messages:
             groups.setdefault(self.place_of(message), []).append(message)
-        batches: list[Batch] = []
+        batches: list[ProducerBatch] = []
         for place, group in groups.items():
             parcels = []
             builder = None
@@ -189,7 +189,7 @@ class Link:
                 ):
                     builder = producer.create_batch()
                     builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
-                    parcels.append((Batch(place, self._leader(place), loop.create_future(), now), builder))
+                    parcels.append((ProducerBatch(place, self._leader(place), loop.create_future(), now), builder))
                 parcels[-1][0].messages.append(message)
             batches += [batch for batch, _ in parcels]
             # A task for each partition: handing over waits while the partition has a batch that has not left yet.
@@ -199,7 +199,7 @@ class Link:
         self._outstanding.update(dict.fromkeys(batches))
         return batches
 
-    async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[Batch, object]]) -> None:
+    async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[ProducerBatch, object]]) -> None:
         try:
             for batch, builder in parcels:
                 sent = await producer.send_batch(builder, batch.place.topic, partition=batch.place.partition)
@@ -208,7 +208,7 @@ class Link:
             # AssertionError is aiokafka's word for a partition that its metadata does not show.
             self._break(producer, exc)
 
-    def _settle(self, producer: AIOKafkaProducer, batch: Batch, sent: asyncio.Future[object]) -> None:
+    def _settle(self, producer: AIOKafkaProducer, batch: ProducerBatch, sent: asyncio.Future[object]) -> None:
         exc = None if sent.cancelled() else sent.exception()
         if sent.cancelled() or batch.acked.done():
             return

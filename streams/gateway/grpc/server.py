@@ -30,7 +30,7 @@ from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.decompress import too_large
 from tallystream.streams.gateway.errors import GRPC_CODES, NotDurableError, RequestRefusedError
 from tallystream.streams.gateway.metrics import Metrics
-from tallystream.streams.gateway.routes import Target
+from tallystream.streams.gateway.routes import RouteTarget
 
 SERVICES: Final[dict[str, Signal]] = {
     "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
@@ -169,7 +169,7 @@ class GrpcServer:
         """Return the provider and the answer's bytes; raises what `Acceptance` raises."""
         header, authorization = shown.get(CONNECTION_HEADER), shown.get("authorization")
         found = credentials(
-            Target(None, None, signal),
+            RouteTarget(None, None, signal),
             header if isinstance(header, str) else None,
             authorization if isinstance(authorization, str) else None,
         )

@@ -120,8 +120,10 @@ class Acceptor:
         self._close_sockets()
 
     async def close(self) -> None:
-        """End what is still in its handshake."""
+        """End what is still in its handshake, and connections that wait for a request: none would be answered."""
         await cancel(*self._handshakes)
+        for peer in [peer for peer in self._open if peer.idle]:
+            peer.drop()
 
     def busy(self, peer: Peer) -> None:
         """Note that a connection has a request: of the idle ones it is now the last to go."""

@@ -96,7 +96,7 @@ class _Connection(web.RequestHandler):
             if isinstance(self._messages[-1][0] if self._messages else None, _ErrInfo):
                 self._looks_protobuf = bool(_PROTOBUF.search(data))
             self.busy()
-        elif self.idle and not self._close:
+        elif self.idle and not self._close and not self._force_close:
             self._head += len(data)
             if self._head > MAX_HEAD:
                 self._looks_protobuf = bool(_PROTOBUF.search(data))

@@ -31,7 +31,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Recovered:
+class RecoveredSpool:
     """What was brought back; `kept` is the file's new name."""
 
     messages: int
@@ -67,7 +67,7 @@ def _listed(path: Path, prefix: str) -> Listed:
             slot.release()
 
 
-def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> Recovered:
+def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> RecoveredSpool:
     """Copy what can be read of a file into a new spool of this deployment, and rename the file.
 
     `topics` are the full names of what a gateway writes; a message of another prefix goes to the topic of the same name
@@ -95,7 +95,7 @@ def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> 
     finally:
         if slot is not None:
             slot.release()
-    return Recovered(len(messages), len(found.held), found.complete, kept)
+    return RecoveredSpool(len(messages), len(found.held), found.complete, kept)
 
 
 def _here(message: Message, prefix: str, topics: frozenset[str]) -> Message:

@@ -9,13 +9,13 @@ from faust.serializers.schemas import Schema
 from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 
-from tallystream.streams.runtime.fold import Record
+from tallystream.streams.runtime.fold import InputRecord
 
 MAX_RECORDS = 4000
 """Records in one event: bounds how long folding one may block the event loop."""
 
 
-class Batch:
+class EventBatch:
     """Looks like one record to Faust (`Consumer._to_message` in transport/drivers/aiokafka.py reads these attributes).
 
     `value` is the list of records, in offset order; `offset` that of the last one.
@@ -29,7 +29,7 @@ class Batch:
     serialized_key_size = 0
     serialized_value_size = 0
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[InputRecord]) -> None:
         last = records[-1]
         self.topic = last.topic
         self.partition = last.partition
@@ -48,7 +48,7 @@ class BatchScheduler(SchedulingStrategyT):
         """Yield the fetched records of each partition as batches of at most MAX_RECORDS."""
         for tp, fetched in records.items():
             for start in range(0, len(fetched), MAX_RECORDS):
-                yield tp, Batch(fetched[start : start + MAX_RECORDS])
+                yield tp, EventBatch(fetched[start : start + MAX_RECORDS])
 
 
 class BatchSchema(Schema):  # type: ignore[type-arg]  # Faust's generic parameters have no meaning for batches

@@ -22,7 +22,7 @@ from tallystream.streams.poller.client import OpenAIClient, OpenAIClientConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.query import fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource, builtin, load
-from tallystream.streams.poller.schedule import Span
+from tallystream.streams.poller.schedule import TimeSpan
 
 DAY = 86_400
 YESTERDAY = '((now | floor) - 86400) | strftime("%Y-%m-%d")'
@@ -74,7 +74,7 @@ async def polled(sandbox: Sandbox, resource: Resource) -> list[tuple[dict[str, A
         start, step = end - 7 * DAY, 7 * DAY if resource.requests == "window" else DAY
         found: dict[int, list[dict[str, Any]]] = {}
         for first in range(start, end, step):
-            found |= await fetch_buckets(client, resource, Span(first, first + step), now)
+            found |= await fetch_buckets(client, resource, TimeSpan(first, first + step), now)
     return [
         (row, {"bucket": bucket_name(at, DAY), "starts_at": f"{bucket_name(at, DAY)}T00:00:00Z"})
         for at, rows in found.items()

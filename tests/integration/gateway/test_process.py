@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -103,6 +104,28 @@ async def test_told_to_stop_it_answers_what_it_has_taken_and_leaves_no_spool(
     assert set(await event_ids(own.kafka, own.topics)) == ids_of(content)
     activity = [value for _, value in await read_topic(own.kafka, own.topics.activity)]
     assert [(one["signal"], one["requests"], one["records"]) for one in activity] == [("logs", 1, 11)]
+
+
+async def test_told_to_stop_it_refuses_no_request_for_good(process: GatewayProcess) -> None:
+    """One that comes too late on a kept connection gets no answer, so that its client knows to send it again."""
+    await until(process.ready, "the gateway is ready")
+    content = b" " * 100_000 + body(1)
+    head = f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    request = head.encode() + b"\r\n\r\n" + content
+    connections = [await asyncio.open_connection("127.0.0.1", process.port) for _ in range(8)]
+    for reader, writer in connections:
+        writer.write(request)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        await reader.readuntil(b"\r\n\r\n{}")
+    os.kill(process.pid, signal.SIGTERM)
+    await until(lambda: not process.ready_port(), "it no longer listens")
+    for reader, writer in connections:
+        with contextlib.suppress(ConnectionError):
+            writer.write(request)
+            answer = await asyncio.wait_for(reader.read(), 60)
+            assert not answer or answer.startswith(b"HTTP/1.1 200 ")
+        writer.close()
+    assert process.wait() == 0
 
 
 async def test_told_to_stop_without_kafka_it_leaves_the_rest_in_the_spool(

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from tests.support.ledger import LedgerProcess
 from tests.support.ledger_rows import HOUR0, bucket, row
 from tests.support.topics import produce
 
+from tallystream.schemas.reconciliation import Causes, ReconciledDay, TierLine
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics, ensure
 
@@ -120,6 +122,52 @@ def test_export_writes_days_again_without_doubles(cli: Cli, tmp_path: Path) -> N
     with (out / "day=2026-06-22" / "session-hours.csv").open(newline="") as file:
         assert [one["model"] for one in csv.DictReader(file)] == ["m1", "'=m2"]
     assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_focus_files_hold_the_bill_where_it_is_complete_and_the_estimate_elsewhere(
+    kafka: KafkaSettings, topics: Topics, cli: Cli, tmp_path: Path
+) -> None:
+    def total(*options: str) -> tuple[Decimal, set[str]]:
+        out = tmp_path / "focus"
+        said = cli("export", "--format", "focus", "--out", str(out), "--json", *options).document
+        found = pq.read_table(list(out.glob("day=*/focus.parquet")), columns=["BilledCost", "x_CostBasis"]).to_pylist()
+        assert said["rows"] == len(found)
+        texts = [one for path in out.glob("day=*/focus.csv") for one in csv.DictReader(path.read_text().splitlines())]
+        assert sum(Decimal(one["BilledCost"]) for one in texts) == sum(one["BilledCost"] for one in found)
+        return sum((one["BilledCost"] for one in found), Decimal(0)), {one["x_CostBasis"] for one in found}
+
+    estimates = Decimal("14000000.000000000001")
+    assert total() == (estimates, {"estimate", "unpriced"})
+    bill = reconciled("2026-06-21", connections=["codex-1a2b"], bill_usd="7000001.25")
+
+    async def publish() -> None:
+        await ensure(kafka, (topics.reconciliation_days,))
+        await produce(kafka, topics.reconciliation_days.name, [(b"openai|all|2026-06-21", bill, 0)])
+
+    asyncio.run(publish())
+    assert total() == (Decimal("14000001.25"), {"estimate", "unpriced", "reconciled"})
+    assert total("--basis", "estimate", "--focus", "1.2") == (estimates, {"estimate", "unpriced"})
+
+
+def reconciled(day: str, *, connections: list[str], bill_usd: str) -> bytes:
+    """Return a statement of a day whose bill is one line that is not for tokens."""
+    none = dict.fromkeys(Causes.model_fields, "0")
+    line: dict[str, Any] = dict.fromkeys(TierLine.model_fields) | {
+        "tier": "standard", "seen_tokens": 0, "placed_tokens": 0, "amount_usd": bill_usd,
+    }  # fmt: skip
+    cell = {
+        "model": None, "kind": None, "window": None, "product": "web search tool calls", "bill_usd": bill_usd,
+        "estimate_usd": "0", "difference_usd": bill_usd, "causes": none | {"no_token_line": bill_usd}, "tiers": [line],
+    }  # fmt: skip
+    statement: dict[str, Any] = {
+        "provider": "openai", "scope": "all", "day": day, "state": "settled", "reason": None,
+        "as_of": "2026-06-24T00:00:00Z", "telemetry_as_of": None, "connections": connections, "projects": [],
+        "api_keys": [], "bill_usd": bill_usd, "estimate_usd": "0", "difference_usd": bill_usd,
+        "causes": cell["causes"], "seen_tokens": 0, "billed_tokens": 0, "discount_ratio": None, "cells": [cell],
+        "version": [0, 1],
+    }  # fmt: skip
+    return ReconciledDay.model_validate(statement).model_dump_json().encode()
 
 
 def test_without_a_ledger_sql_says_what_to_do(cli: Cli) -> None:

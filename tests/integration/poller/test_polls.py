@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.support.openai_rig import DAY, NOON, TODAY, Rig, ask, day, only, rig
 
-from tallystream.sandbox.openai_data import Cell
+from tallystream.sandbox.openai_data import UsageCell
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, cents_to_usd
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.errors import FailureReason
@@ -27,7 +27,7 @@ async def openai(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
         yield one
 
 
-def cells(one: Rig, offset: int) -> list[Cell]:
+def cells(one: Rig, offset: int) -> list[UsageCell]:
     """What happened on a day, from the source itself and not through any endpoint."""
     return [cell for cell in one.sandbox.source.day(TODAY + offset) if cell.at < NOON]
 

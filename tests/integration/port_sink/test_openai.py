@@ -20,7 +20,7 @@ from tests.support.waiting import until
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.agents.port_sink.mapping.identifiers import encode
 from tallystream.sandbox import Fault
-from tallystream.sandbox.openai_data import Cell
+from tallystream.sandbox.openai_data import UsageCell
 from tallystream.schemas.openai import DAY_S, BilledDay, at
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -55,7 +55,7 @@ async def poll(one: Rig) -> PollResult:
     return await Poller(config, CollectorRegistry()).once()
 
 
-def cells(one: Rig) -> Iterator[tuple[str, Cell]]:
+def cells(one: Rig) -> Iterator[tuple[str, UsageCell]]:
     """Yield what happened on the days that were polled, with its day."""
     now = one.sandbox.now()
     today = int(now) // DAY_S

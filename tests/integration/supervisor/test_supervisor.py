@@ -15,7 +15,7 @@ import pytest
 from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import UsageError
-from tallystream.schemas.run import Component, Run
+from tallystream.schemas.run import Run, RunningComponent
 from tallystream.supervisor.runfile import SupervisorLock, owner, read_live
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,7 +70,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
         running.kill()
 
 
-def of(run: Run | None, name: str) -> Component:
+def of(run: Run | None, name: str) -> RunningComponent:
     assert run is not None
     return next(component for component in run.components if component.name == name)
 
@@ -103,7 +103,7 @@ def test_starts_and_stops_in_order_and_restarts_what_is_killed(supervised: Super
         old = of(first, name)
         os.kill(old.pid, signal.SIGKILL)
 
-        def replaced(old: Component = old) -> Run | None:
+        def replaced(old: RunningComponent = old) -> Run | None:
             run = read_live(supervised.state)
             return run if of(run, old.name).pid != old.pid else None
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table, keep_newest
 from tallystream.schemas.errors import UsageError
@@ -113,7 +114,7 @@ def as_decimals(sums: dict[str, Any]) -> dict[str, Any]:
     return {name: sums[name] for name in SUM_COUNTS} | money
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(documents(), max_size=12), queries)
 def test_every_view_carries_the_totals(values: list[bytes], query: Query) -> None:
     made = Table(query)
@@ -125,7 +126,7 @@ def test_every_view_carries_the_totals(values: list[bytes], query: Query) -> Non
     assert sum(made.unpriced.values()) == truth["unpriced_requests"]
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.lists(documents(), max_size=12), queries)
 def test_rows_are_told_apart_by_what_they_name(values: list[bytes], query: Query) -> None:
     made = Table(query)

@@ -7,9 +7,10 @@ from random import Random
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from tests.support.examples import examples
 from tests.support.otlp_spans import chat, sightings
 from tests.unit.clients.test_genai_join import SEEDS, Fleet, fleets
 
@@ -94,7 +95,7 @@ class Deployment:
         return found
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60, deadline=None)
 @given(fleets(sums=False), SEEDS)
 def test_whatever_crashes_each_call_is_in_usage_once(fleet: Fleet, random: Random) -> None:
     """Groups are torn, zombies write late, disks are lost; the sum over distinct events is the truth."""

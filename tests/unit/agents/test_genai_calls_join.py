@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.otlp_spans import chat, sightings
 from tests.unit.clients.test_genai_join import ID, OTHER, SEEDS, Fleet, agent, fleets, tokens, twin
 
@@ -99,7 +100,7 @@ def log(fleet: Fleet, random: Random, spread_ms: int) -> list[Message]:
     return messages
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150, deadline=None)
 @given(fleets(), SEEDS)
 def test_what_comes_within_the_hold_is_joined_as_if_it_came_at_once(fleet: Fleet, random: Random) -> None:
     """The stream gives what the law gives over the whole set, whatever the order."""
@@ -111,7 +112,7 @@ def test_what_comes_within_the_hold_is_joined_as_if_it_came_at_once(fleet: Fleet
     }
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150, deadline=None)
 @given(fleets(sums=False), SEEDS)
 def test_partners_that_come_late_change_no_total(fleet: Fleet, random: Random) -> None:
     """Minutes after a call has been released, what else saw it is absorbed.
@@ -121,7 +122,7 @@ def test_partners_that_come_late_change_no_total(fleet: Fleet, random: Random) -
     assert totals(run(log(fleet, random, 20_000))) == fleet.truth
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150, deadline=None)
 @given(fleets(sums=False), SEEDS, st.integers(0, 20_000))
 def test_a_restart_anywhere_changes_nothing(fleet: Fleet, random: Random, spread: int) -> None:
     """State comes back from the rows; messages whose group was torn are folded again."""

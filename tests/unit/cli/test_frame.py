@@ -12,6 +12,8 @@ import pytest
 
 import tallystream
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[3]
 SLOW_TO_IMPORT = {"aiohttp", "aiokafka", "faust", "genai_prices", "pydantic", "pydantic_settings", "rocksdict", "jgo"}
 

@@ -8,8 +8,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.otlp_spans import MadeSpan, chat, sightings
 
 from tallystream.schemas.clients.genai import Call, normalise
@@ -266,7 +267,7 @@ def fleets(draw: st.DrawFn, *, sums: bool = True) -> Fleet:
     return fleet
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150, deadline=None)
 @given(fleets(), SEEDS, st.sampled_from(list(Encoding)))
 def test_order_splitting_and_repeats_change_no_total(fleet: Fleet, random: Random, encoding: Encoding) -> None:
     """However a fleet's spans are mixed, cut into requests and sent again, each call counts once."""
@@ -284,7 +285,7 @@ def test_order_splitting_and_repeats_change_no_total(fleet: Fleet, random: Rando
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60, deadline=None)
 @given(fleets())
 def test_every_call_is_a_usage_event(fleet: Fleet) -> None:
     """What the law gives is what the topic takes, and no two calls share an identity."""

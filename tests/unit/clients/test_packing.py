@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.schemas import keys
 from tallystream.schemas.clients import Pack
@@ -20,7 +21,7 @@ def pack(number: int, width: int = 5, session: str = "s-1", **attribution: str) 
     return Pack("codex", "openai", session, attribution, events)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.integers(1, 1500), st.sampled_from([1, 256, 2000]))
 def test_split_messages_hold_every_event_once_in_order(number: int, width: int) -> None:
     found = list(messages(pack(number, width), "codex-7f3a", str.upper))

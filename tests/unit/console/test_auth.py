@@ -15,7 +15,7 @@ from aiohttp.test_utils import make_mocked_request
 from pydantic import ValidationError
 
 from tallystream.console import links
-from tallystream.console.auth import Authenticator, Person
+from tallystream.console.auth import ConsoleAuthenticator, Visitor
 from tallystream.console.config import AuthConfig
 from tallystream.console.errors import ForbiddenError
 from tallystream.console.models import ConnectionTest
@@ -32,11 +32,11 @@ def token(folder: Path) -> str:
     return links.new_link(folder, "http://127.0.0.1:4319").partition("token=")[2]
 
 
-def authenticator(folder: Path, **config: Any) -> Authenticator:
-    return Authenticator(AuthConfig(**config), folder / "console", 4319)
+def authenticator(folder: Path, **config: Any) -> ConsoleAuthenticator:
+    return ConsoleAuthenticator(AuthConfig(**config), folder / "console", 4319)
 
 
-def logged_in(auth: Authenticator, folder: Path) -> str:
+def logged_in(auth: ConsoleAuthenticator, folder: Path) -> str:
     given = auth.log_in(token(folder))
     assert given is not None
     return f"{auth.cookie}={given[0]}"
@@ -112,7 +112,7 @@ def test_a_proxy_is_believed_only_from_its_addresses(tmp_path: Path) -> None:
 
 def test_a_change_needs_the_forms_token_our_origin_and_the_role(tmp_path: Path) -> None:
     auth = authenticator(tmp_path)
-    person = Person("local", "admin", "c" * 64)
+    person = Visitor("local", "admin", "c" * 64)
     auth.check_change(request(Origin="http://localhost:4319"), person, person.csrf)
     auth.check_change(request(), person, person.csrf)
     for asked, given in (
@@ -126,7 +126,7 @@ def test_a_change_needs_the_forms_token_our_origin_and_the_role(tmp_path: Path) 
         with pytest.raises(ForbiddenError):
             auth.check_change(asked, person, given)
     with pytest.raises(ForbiddenError, match="look, not change"):
-        auth.check_change(request(), Person("v", "viewer", person.csrf), person.csrf)
+        auth.check_change(request(), Visitor("v", "viewer", person.csrf), person.csrf)
 
 
 def test_what_logins_rest_on_is_the_owners_alone(tmp_path: Path) -> None:

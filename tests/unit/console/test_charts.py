@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.console.charts import HEIGHT, TOP, Bar, _scale, bars
+from tallystream.console.charts import HEIGHT, TOP, ChartBar, _scale, bars
 from tallystream.schemas.money import to_usd
 
 amounts = st.none() | st.integers(0, 10**20).map(to_usd)
@@ -16,7 +16,7 @@ amounts = st.none() | st.integers(0, 10**20).map(to_usd)
 
 @given(st.lists(st.tuples(amounts, amounts), min_size=1, max_size=30))
 def test_every_bar_and_mark_is_inside(values: list[tuple[str | None, str | None]]) -> None:
-    drawn = [Bar(f"<hour {place}>", str(place), value, mark) for place, (value, mark) in enumerate(values)]
+    drawn = [ChartBar(f"<hour {place}>", str(place), value, mark) for place, (value, mark) in enumerate(values)]
     tree = ET.fromstring(bars("Cost", drawn, of="hour", mark="before"))
     for shape in tree.iter("rect"):
         assert float(shape.attrib["y"]) >= TOP

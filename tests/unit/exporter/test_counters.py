@@ -10,10 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
-from tallystream.exporter.counters import Ledger, Published
+from tallystream.exporter.counters import CounterLedger, PublishedCounters
 from tallystream.exporter.labels import COUNTS, FIELDS, MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, Label, Labels, parts
 from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_iso
@@ -53,7 +54,7 @@ def batch(*records: Record, after: int = 1, partition: int = 0) -> FollowedBatch
     return FollowedBatch(TOPIC, partition, found, FollowerPosition(after, 0))
 
 
-def totals(published: Published, kind: str = "usage") -> dict[str, int]:
+def totals(published: PublishedCounters, kind: str = "usage") -> dict[str, int]:
     """Return the sums over all labels of a kind, by field."""
     chosen = [sums for label, sums in published.sums.items() if label.kind == kind]
     return {name: sum(sums[place] for sums in chosen) for place, name in enumerate(FIELDS)}
@@ -70,20 +71,20 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(steps)
 def test_counters_are_the_newest_rows_whatever_comes_twice_or_out_of_order(
     commands: list[tuple[str, int, str, str]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger(Path(folder) / "l")
+        ledger = CounterLedger(Path(folder) / "l")
         newest: dict[str, int] = {}
         sent: list[Record] = []
         shown: dict[Label, tuple[int, ...]] = {}
         for session, version, what, model in commands:
             if what == "restart":
                 ledger.close()
-                ledger = Ledger(Path(folder) / "l")
+                ledger = CounterLedger(Path(folder) / "l")
             elif what == "tombstone":
                 ledger.apply([batch(Record(f"c|{session}|{hour_iso(NOW)}".encode(), None))], NOW)
             elif what == "again":
@@ -114,7 +115,7 @@ def test_counters_are_the_newest_rows_whatever_comes_twice_or_out_of_order(
 
 
 def test_a_correction_downwards_is_owed_not_shown(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "l")
+    ledger = CounterLedger(tmp_path / "l")
     assert totals(ledger.apply([batch(row("a", 1, 10, pico=100))], NOW))["cost_pico"] == 100
     assert totals(ledger.apply([batch(row("a", 2, 10, pico=40))], NOW))["cost_pico"] == 100
     assert totals(ledger.apply([batch(row("b", 1, 1, pico=50))], NOW))["cost_pico"] == 100
@@ -125,18 +126,18 @@ def test_a_correction_downwards_is_owed_not_shown(tmp_path: Path) -> None:
 
 def test_money_beyond_64_bits_stays_exact(tmp_path: Path) -> None:
     much = 987_654_321 * 10**12 + 1
-    ledger = Ledger(tmp_path / "l")
+    ledger = CounterLedger(tmp_path / "l")
     ledger.apply([batch(row("a", 1, 1, pico=much), row("b", 1, 1, pico=much))], NOW)
     ledger.close()
-    again = Ledger(tmp_path / "l")
+    again = CounterLedger(tmp_path / "l")
     assert totals(again.published)["cost_pico"] == 2 * much
     again.close()
 
 
 def test_positions_and_counters_are_committed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger(tmp_path / "l")
+    ledger = CounterLedger(tmp_path / "l")
     ledger.apply([batch(row("a", 1, 10), after=5)], NOW)
-    monkeypatch.setattr(Ledger, "_forget", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+    monkeypatch.setattr(CounterLedger, "_forget", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
     with pytest.raises(OSError, match="full"):
         ledger.apply([batch(row("a", 2, 11), row("b", 1, 1, model="new"), after=9)], NOW)
     assert totals(ledger.published)["requests"] == 10
@@ -144,14 +145,14 @@ def test_positions_and_counters_are_committed_together(tmp_path: Path, monkeypat
     monkeypatch.undo()
     assert totals(ledger.apply([batch(row("a", 2, 11), row("b", 1, 1, model="new"), after=9)], NOW))["requests"] == 12
     ledger.close()
-    again = Ledger(tmp_path / "l")
+    again = CounterLedger(tmp_path / "l")
     assert again.positions(TOPIC) == {(TOPIC, 0): FollowerPosition(9, 0)}
     assert totals(again.published)["requests"] == 12
     again.close()
 
 
 def test_what_is_no_row_is_skipped_and_counted(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "l")
+    ledger = CounterLedger(tmp_path / "l")
     bad = row("a", 1, 1)
     assert bad.value is not None
     ledger.apply(
@@ -173,7 +174,7 @@ def test_what_is_no_row_is_skipped_and_counted(tmp_path: Path) -> None:
 
 
 def test_rows_are_forgotten_when_the_topic_has_dropped_them_and_counters_stay(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "l")
+    ledger = CounterLedger(tmp_path / "l")
     ledger.apply([batch(row("a", 1, 10, pico=5))], NOW)
     later = NOW + 402 * 24
     ledger.apply([batch(row("b", 1, 1, hour=later))], later)
@@ -189,7 +190,7 @@ def test_a_damaged_file_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "l"
     path.write_bytes(b"this is no database, however long it may be " * 99)
     with pytest.raises(UnfitError, match="cannot be read"):
-        Ledger(path)
+        CounterLedger(path)
 
 
 def test_labels_are_bounded_and_what_is_beyond_is_other() -> None:

@@ -18,6 +18,8 @@ from tests.unit.clients.test_claude_code import response as claude_response
 
 from tallystream.schemas.otlp import Encoding
 
+pytestmark = pytest.mark.thorough
+
 MIB = 1 << 20
 RATIO = 8
 """Times a body's bytes, decompressed, that it may cost."""

@@ -12,7 +12,7 @@ from tallystream.schemas.connections import Connection, IngestKey, hash_secret
 from tallystream.streams.gateway.auth import Credentials, authorize, credentials
 from tallystream.streams.gateway.connections.cache import Cache, Grant
 from tallystream.streams.gateway.errors import RequestRefusedError
-from tallystream.streams.gateway.routes import Target
+from tallystream.streams.gateway.routes import RouteTarget
 
 HOUR = timedelta(hours=1)
 BEARER_NEEDED: dict[str, Any] = {"bearer_sha256": hash_secret(BEARER)}
@@ -72,14 +72,14 @@ def test_a_revocation_that_comes_later_does_not_reach_back() -> None:
 
 
 def test_credentials_come_from_path_or_header_and_are_hashed() -> None:
-    from_path = credentials(Target("codex", INGEST_ID, "logs"), None, f"Bearer  {BEARER}")
+    from_path = credentials(RouteTarget("codex", INGEST_ID, "logs"), None, f"Bearer  {BEARER}")
     assert from_path == Credentials(hash_secret(INGEST_ID), "codex", hash_secret(BEARER))
-    assert credentials(Target(None, None, "logs"), INGEST_ID, "Basic eA==") == Credentials(
+    assert credentials(RouteTarget(None, None, "logs"), INGEST_ID, "Basic eA==") == Credentials(
         hash_secret(INGEST_ID), "", None
     )
     for nothing in (None, ""):
         with pytest.raises(RequestRefusedError) as refused:
-            credentials(Target(None, None, "logs"), nothing, None)
+            credentials(RouteTarget(None, None, "logs"), nothing, None)
         assert refused.value.status == 401
 
 

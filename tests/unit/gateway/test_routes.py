@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway.errors import RequestRefusedError
-from tallystream.streams.gateway.routes import MAX_ID, Target, parse
+from tallystream.streams.gateway.routes import MAX_ID, RouteTarget, parse
 
 ID = "Zq3v0000000000000000AB"
 
@@ -19,10 +19,10 @@ ID = "Zq3v0000000000000000AB"
 @pytest.mark.parametrize("signal", ["logs", "metrics", "traces"])
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
 def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
-    assert parse(f"{INGEST_PATH}{provider}/{ID}/v1/{signal}{slashes}") == Target(provider, ID, signal)
-    assert parse(f"{INGEST_PATH}{provider}/{ID}{slashes}") == Target(provider, ID, None)
-    assert parse(f"/v1/{signal}{slashes}") == Target(None, None, signal)
-    assert parse(slashes) == Target(None, None, None)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}/v1/{signal}{slashes}") == RouteTarget(provider, ID, signal)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}{slashes}") == RouteTarget(provider, ID, None)
+    assert parse(f"/v1/{signal}{slashes}") == RouteTarget(None, None, signal)
+    assert parse(slashes) == RouteTarget(None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def test_a_wrong_path_names_the_right_one(path: str, meant: str) -> None:
 )
 def test_what_exporters_make_of_a_base_url_is_taken(base: str, end: str, signal: str | None) -> None:
     assert (
-        parse(base + end) == parse(f"/{base}{end}") == Target("codex" if base else None, ID if base else None, signal)
+        parse(base + end)
+        == parse(f"/{base}{end}")
+        == RouteTarget("codex" if base else None, ID if base else None, signal)
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support.examples import examples
 
 from tallystream.streams.gateway.errors import SpoolFullError, SpoolWriteError
 from tallystream.streams.gateway.message import Message, Place
@@ -95,7 +95,7 @@ class SpoolModel(RuleBasedStateMachine):
 
 
 TestSpoolModel = SpoolModel.TestCase
-TestSpoolModel.settings = settings(max_examples=30, stateful_step_count=20)
+TestSpoolModel.settings = examples(30, stateful_step_count=20)
 
 
 def test_commits_are_fsynced(spool: SpoolFile) -> None:

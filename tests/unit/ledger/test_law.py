@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.ledger_rows import HOUR0, batches, expected, histories
 from tests.support.postgres import PostgresServer
 
@@ -87,8 +88,8 @@ def law(database: Database, history: list[tuple[bytes, bytes | None]], sizes: li
 
 
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=3)
-many = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-few = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @many

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystream.agents.openai_days import Days
-from tallystream.schemas import exact
+from tallystream.schemas import exact, keys
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, digest
 
 COSTS, DASHBOARD = "/organization/costs", "/dashboard/billing/usage"
@@ -278,6 +278,48 @@ def test_what_is_no_row_is_refused_and_changes_nothing(poison: bytes) -> None:
     assert days.take() == []
     days.removed(key)  # readers do not have it any more
     assert days.take() == [(key, value)]
+
+
+NO_KEYS = (b"x", b"\xff", b"\xff|\xfe|\xfd", b"a|b|2026-11-21", b"2026-11-21|gpt-5|", b"/organization/costs|q|current")
+
+
+@pytest.mark.parametrize("key", NO_KEYS, ids=repr)
+def test_a_record_whose_key_names_no_bucket_changes_nothing(key: bytes) -> None:
+    one = record(COSTS, [cost("1", "gpt-5, input")])
+    days = Days()
+    days.record(one.key, 3, one)
+    assert len(days.take()) == 1
+    days.passed(key, 4)
+    days.unreadable(key, "not JSON")
+    assert (days.take(), days.problems) == ([], [])
+
+
+@given(st.lists(st.binary() | st.lists(st.text(), min_size=3, max_size=3).map(lambda parts: keys.join(*parts))))
+def test_no_key_of_an_unreadable_record_raises_anything(found: list[bytes]) -> None:
+    days = Days()
+    for offset, key in enumerate(found):
+        days.passed(key, offset)
+        days.unreadable(key, "not JSON")
+    assert days.take() == []
+
+
+def test_a_poll_at_a_time_that_utc_cannot_say_is_a_problem_of_its_record_alone() -> None:
+    at = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
+    one = record(COSTS, [cost("1", "gpt-5, input")]).model_copy(update={"polled_at": at})
+    days = Days()
+    days.record(one.key, 0, one)
+    assert days.take() == []
+    assert [problem.resource for problem in days.problems] == [COSTS]
+
+
+@pytest.mark.parametrize("resource", [COSTS, DASHBOARD, COMPLETIONS, LEGACY])
+def test_a_day_whose_only_record_cannot_be_read_says_nothing(resource: str) -> None:
+    key = keys.join(resource, "a" * 16, "2026-11-21")
+    days = Days()
+    days.passed(key, 0)
+    days.unreadable(key, "of another version")
+    assert days.take() == []
+    assert [(one.resource, one.day) for one in days.problems] == [(resource, "2026-11-21")]
 
 
 amounts = st.decimals(min_value=0, max_value=1000, places=9)

@@ -10,7 +10,7 @@ import pytest
 from tallystream.schemas import exact
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import Extractor, bucket_start, buckets
-from tallystream.streams.poller.schedule import Span
+from tallystream.streams.poller.schedule import TimeSpan
 
 DAY = 86_400
 COSTS = exact.loads("""{"object": "page", "has_more": true, "next_page": "page_2", "data": [
@@ -68,13 +68,13 @@ def test_more_pages_without_a_way_there_are_a_failure(token: Any) -> None:
 
 def test_buckets_outside_the_window_were_not_asked_for() -> None:
     items = organisation().page(COSTS).items
-    assert set(buckets(items, Span(2 * DAY, 4 * DAY), DAY)) == {2 * DAY}
+    assert set(buckets(items, TimeSpan(2 * DAY, 4 * DAY), DAY)) == {2 * DAY}
 
 
 def test_two_items_of_one_bucket_are_a_failure() -> None:
     items = organisation().page(COSTS).items
     with pytest.raises(PollError, match="two items"):
-        buckets([*items, items[0]], Span(0, 4 * DAY), DAY)
+        buckets([*items, items[0]], TimeSpan(0, 4 * DAY), DAY)
 
 
 @pytest.mark.parametrize(

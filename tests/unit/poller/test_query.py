@@ -10,10 +10,10 @@ from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Pairs
 from tallystream.streams.poller.query import fetch_buckets, fetch_current
 from tallystream.streams.poller.resources import Resource
-from tallystream.streams.poller.schedule import Span
+from tallystream.streams.poller.schedule import TimeSpan
 
 DAY = 86_400
-WEEK = Span(0, 7 * DAY)
+WEEK = TimeSpan(0, 7 * DAY)
 
 
 class Script:
@@ -92,6 +92,6 @@ async def test_a_date_resource_is_asked_for_each_day_even_with_an_expression_of_
     daily = resource(requests="bucket", rows="[.]", pages=None, params=pasted)
     script = Script({"data": [{"n": 1}]}, {"data": []})
     now = 20 * DAY + 3600.0
-    assert await fetch_buckets(script, daily, Span(18 * DAY, 19 * DAY), now) == {18 * DAY: [{"n": 1}]}
-    assert await fetch_buckets(script, daily, Span(20 * DAY, 21 * DAY), now) == {20 * DAY: []}
+    assert await fetch_buckets(script, daily, TimeSpan(18 * DAY, 19 * DAY), now) == {18 * DAY: [{"n": 1}]}
+    assert await fetch_buckets(script, daily, TimeSpan(20 * DAY, 21 * DAY), now) == {20 * DAY: []}
     assert script.asked == [[("date", "1970-01-19")], [("date", "1970-01-21")]]

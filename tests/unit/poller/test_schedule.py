@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.poller.schedule import BucketWindow, Coverage, Span
+from tallystream.streams.poller.schedule import BucketWindow, Coverage, TimeSpan
 
 DAY = 86_400
 NOON = 1_795_262_400.0  # 2026-11-21T12:00:00Z
@@ -16,7 +16,7 @@ def window(restated: int = 3, reach: int = 30, chunk: int = 30) -> BucketWindow:
     return BucketWindow(DAY, restated * DAY, reach * DAY, chunk * DAY)
 
 
-def days(spans: list[Span]) -> list[int]:
+def days(spans: list[TimeSpan]) -> list[int]:
     """The days of the spans, in the order they are asked for, relative to today."""
     return [(start - TODAY) // DAY for span in spans for start in range(span.start, span.end, DAY)]
 
@@ -24,7 +24,7 @@ def days(spans: list[Span]) -> list[int]:
 def test_a_first_poll_asks_for_what_may_change_and_then_for_history_newest_first() -> None:
     plan = window(chunk=10).plan(NOON, window().begin(NOON))
     assert days(plan[:1]) == [-3, -2, -1, 0]
-    assert plan[1:] == [Span(TODAY - n * DAY, TODAY - m * DAY) for n, m in ((13, 3), (23, 13), (30, 23))]
+    assert plan[1:] == [TimeSpan(TODAY - n * DAY, TODAY - m * DAY) for n, m in ((13, 3), (23, 13), (30, 23))]
 
 
 def test_a_restart_asks_only_for_what_may_still_change() -> None:
@@ -46,7 +46,7 @@ def test_after_ten_days_away_the_gap_comes_first() -> None:
 def test_backfill_widens_history_once() -> None:
     covered = Coverage(TODAY - 30 * DAY, TODAY - 3 * DAY)
     plan = window(chunk=30).plan(NOON, covered, 90 * DAY)
-    assert plan[1:] == [Span(TODAY - 60 * DAY, TODAY - 30 * DAY), Span(TODAY - 90 * DAY, TODAY - 60 * DAY)]
+    assert plan[1:] == [TimeSpan(TODAY - 60 * DAY, TODAY - 30 * DAY), TimeSpan(TODAY - 90 * DAY, TODAY - 60 * DAY)]
     done = covered
     for span in plan:
         done = done.with_span(span, window().opens(NOON))

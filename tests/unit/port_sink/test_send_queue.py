@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.examples import examples
 
 from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey
 from tallystream.agents.port_sink.pipeline.send_queue import QueuedEntity, SendQueue
@@ -101,7 +101,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.send_queue) == 0
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+Machine.TestCase.settings = examples(60, stateful_step_count=40)
 TestOutbox = Machine.TestCase
 
 

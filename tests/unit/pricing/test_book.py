@@ -21,8 +21,9 @@ from genai_prices.types import (
     TieredPrices,
     TimeOfDateConstraint,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.pricing.compile import STANDARD_TIERS
@@ -199,7 +200,7 @@ def test_a_kind_of_token_without_a_price_is_not_free() -> None:
     assert BOOK.price("openai", "whisper-1", None, AT, 1, 0, 0, 0, 0) is None
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.text(max_size=300), st.one_of(st.none(), st.text(max_size=300)), st.integers(0, 2**63 - 1))
 def test_no_name_and_no_time_is_an_error(model: str, tier: str | None, at: int) -> None:
     BOOK.price("openai", model, tier, at, 1, 2, 3, 4, 5, speed=tier)

@@ -5,14 +5,15 @@ from decimal import Decimal
 from fractions import Fraction
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.agents.reconciliation.split import (
     CAUSES,
-    Billed,
-    Cell,
-    Seen,
+    BilledUsage,
+    DayCell,
+    SeenUsage,
     Split,
     apportion,
     name_discount,
@@ -44,11 +45,11 @@ def exact(value: Fraction) -> Decimal:
     return digits
 
 
-def cell(billed: dict[str, tuple[str, int]], seen: dict[str | None, int], book: dict[str, str]) -> Cell:
+def cell(billed: dict[str, tuple[str, int]], seen: dict[str | None, int], book: dict[str, str]) -> DayCell:
     prices = {tier: price(text) for tier, text in book.items()}
-    return Cell(
-        {tier: Billed(Fraction(amount), quantity) for tier, (amount, quantity) in billed.items()},
-        {tier: Seen(tokens, prices.get(tier or "standard")) for tier, tokens in seen.items()},
+    return DayCell(
+        {tier: BilledUsage(Fraction(amount), quantity) for tier, (amount, quantity) in billed.items()},
+        {tier: SeenUsage(tokens, prices.get(tier or "standard")) for tier, tokens in seen.items()},
         prices,
     )
 
@@ -117,9 +118,9 @@ def listed_day() -> dict[str, Split]:
 
     def one(amount: str, listed: str, quantity: int, seen: int, dollars: str) -> Split:
         return split(
-            Cell(
-                {"standard": Billed(cents(amount), quantity, cents(listed))},
-                {"standard": Seen(seen, price(dollars))} if seen else {},
+            DayCell(
+                {"standard": BilledUsage(cents(amount), quantity, cents(listed))},
+                {"standard": SeenUsage(seen, price(dollars))} if seen else {},
                 {"standard": price(dollars)},
             )
         )
@@ -129,14 +130,16 @@ def listed_day() -> dict[str, Split]:
         "cache_write_5m": one("2375.000000", "2500.000000", 4 * MILLION, 6 * MILLION, "6.25"),
         "cache_write_1h": one("1900.000000", "2000.000000", 2 * MILLION, 0, "10"),
         "output": one("950.000000", "1000.000000", 400_000, 400_000, "25"),
-        "unpriced": split(Cell({"standard": Billed(cents("600.000000"), 200_000)}, {"standard": Seen(190_000, None)})),
+        "unpriced": split(
+            DayCell({"standard": BilledUsage(cents("600.000000"), 200_000)}, {"standard": SeenUsage(190_000, None)})
+        ),
         "haiku": split(
-            Cell(
-                {"standard": Billed(cents("0.123457"), 12_345_678, ulp=cents("0.000001"))},
-                {"standard": Seen(12_345_678, Fraction(1, 10**10))},
+            DayCell(
+                {"standard": BilledUsage(cents("0.123457"), 12_345_678, ulp=cents("0.000001"))},
+                {"standard": SeenUsage(12_345_678, Fraction(1, 10**10))},
             )
         ),
-        "web search": split(Cell({"standard": Billed(cents("70.000000"))})),
+        "web search": split(DayCell({"standard": BilledUsage(cents("70.000000"))})),
     }
 
 
@@ -168,8 +171,8 @@ def test_midnight_free_tokens_and_costs_behind_usage() -> None:
     mini = price("4.5")
 
     def day(amount: str, quantity: int, seen: int, moved: int, usage: int) -> Split:
-        line = Billed(Fraction(amount), quantity, usage=usage)
-        return split(Cell({"standard": line}, {"standard": Seen(seen, mini)}, moved=moved))
+        line = BilledUsage(Fraction(amount), quantity, usage=usage)
+        return split(DayCell({"standard": line}, {"standard": SeenUsage(seen, mini)}, moved=moved))
 
     luna = split(cell({"standard": ("0", 500_000)}, {"standard": 480_000}, {"standard": "1.2"}))
     first = day("4.50", MILLION, 940_000, 40_000, MILLION)
@@ -181,17 +184,17 @@ def test_midnight_free_tokens_and_costs_behind_usage() -> None:
     }
 
 
-def random_cell(random: Random) -> Cell:
+def random_cell(random: Random) -> DayCell:
     tiers = random.sample(TIERS, random.randint(1, 4))
 
     def rate() -> Fraction:
         return Fraction(random.randint(1, 10**6), 10**10)
 
-    def line() -> Billed:
+    def line() -> BilledUsage:
         amount = (
             Fraction(random.randint(0, 10**9), 10 ** random.randint(3, 12)) if random.random() < 0.9 else Fraction(0)
         )
-        return Billed(
+        return BilledUsage(
             amount,
             random.choice([0, 0, random.randint(1, 10**7), random.randint(1, 50)]),
             rate() * 1000 if random.random() < 0.4 else None,
@@ -199,11 +202,11 @@ def random_cell(random: Random) -> Cell:
             random.choice([Fraction(0), Fraction(1, 100)]),
         )
 
-    seen: dict[str | None, Seen] = {}
+    seen: dict[str | None, SeenUsage] = {}
     for tier in [*tiers, None]:
         if random.random() < 0.7:
-            seen[tier] = Seen(random.randint(0, 10**7), rate() if random.random() < 0.8 else None)
-    return Cell(
+            seen[tier] = SeenUsage(random.randint(0, 10**7), rate() if random.random() < 0.8 else None)
+    return DayCell(
         {tier: line() for tier in tiers if random.random() < 0.85},
         seen,
         {tier: rate() if random.random() < 0.8 else None for tier in TIERS if random.random() < 0.8},
@@ -212,13 +215,13 @@ def random_cell(random: Random) -> Cell:
 
 
 @st.composite
-def any_cell(draw: st.DrawFn) -> Cell:
+def any_cell(draw: st.DrawFn) -> DayCell:
     return random_cell(draw(st.randoms(use_true_random=False)))
 
 
 @given(any_cell())
-@settings(max_examples=500)
-def test_the_causes_add_up_to_exactly_the_difference(drawn: Cell) -> None:
+@examples(500)
+def test_the_causes_add_up_to_exactly_the_difference(drawn: DayCell) -> None:
     out = split(drawn)
     assert sum(out.causes.values()) == out.bill - out.estimate
     assert sum(out.placed.values()) == (drawn.seen[None].tokens if None in drawn.seen else 0)
@@ -226,7 +229,7 @@ def test_the_causes_add_up_to_exactly_the_difference(drawn: Cell) -> None:
 
 
 @given(st.lists(any_cell(), min_size=2, max_size=5))
-def test_netting_kinds_and_naming_a_discount_keep_every_sum(drawn: list[Cell]) -> None:
+def test_netting_kinds_and_naming_a_discount_keep_every_sum(drawn: list[DayCell]) -> None:
     kinds = ["cache_write_5m", "cache_write_1h", "input_uncached", "cache_read", "output"]
     splits = {kind: split(one) for kind, one in zip(kinds, drawn, strict=False)}
     net_kinds(splits)
@@ -237,23 +240,23 @@ def test_netting_kinds_and_naming_a_discount_keep_every_sum(drawn: list[Cell]) -
 
 
 @given(any_cell())
-def test_the_bill_as_our_estimate_has_no_causes(drawn: Cell) -> None:
+def test_the_bill_as_our_estimate_has_no_causes(drawn: DayCell) -> None:
     """Whoever sees exactly what is billed, at the charged price, has nothing to explain."""
-    billed = {tier: Billed(line.amount, line.quantity) for tier, line in drawn.billed.items() if line.quantity}
-    seen: dict[str | None, Seen] = {
-        tier: Seen(line.quantity, line.amount / line.quantity) for tier, line in billed.items()
+    billed = {tier: BilledUsage(line.amount, line.quantity) for tier, line in drawn.billed.items() if line.quantity}
+    seen: dict[str | None, SeenUsage] = {
+        tier: SeenUsage(line.quantity, line.amount / line.quantity) for tier, line in billed.items()
     }
-    out = split(Cell(billed, seen))
+    out = split(DayCell(billed, seen))
     assert out.difference == 0
     assert not any(out.causes.values())
 
 
 @given(any_cell(), st.randoms(use_true_random=False))
-def test_the_order_of_lines_changes_nothing(drawn: Cell, random: Random) -> None:
+def test_the_order_of_lines_changes_nothing(drawn: DayCell, random: Random) -> None:
     billed, seen = list(drawn.billed.items()), list(drawn.seen.items())
     random.shuffle(billed)
     random.shuffle(seen)
-    assert split(Cell(dict(billed), dict(seen), drawn.book, drawn.moved)) == split(drawn)
+    assert split(DayCell(dict(billed), dict(seen), drawn.book, drawn.moved)) == split(drawn)
 
 
 @given(st.integers(0, 10**9), st.dictionaries(st.sampled_from(TIERS), st.integers(0, 10**9)))

@@ -16,7 +16,7 @@ from tests.unit.runtime.machine import Exactness
 
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.hour_state import State
-from tallystream.streams.runtime import Engine, Group, Partition, Record
+from tallystream.streams.runtime import Engine, Group, InputRecord, Partition
 from tallystream.streams.runtime.changelog import POSITION, Row
 from tallystream.streams.runtime.host import Packed
 from tallystream.streams.runtime.memory import MemoryHost
@@ -52,7 +52,7 @@ class NoContiguity(Exactness):
 class GapsAreFolded(Engine):
     """What is missing before a batch is not noticed."""
 
-    async def accept(self, p: int, records: Sequence[Record]) -> None:
+    async def accept(self, p: int, records: Sequence[InputRecord]) -> None:
         partition = self.partition(p)
         if partition is not None and records[0].offset > partition.expected:
             partition.expected = records[0].offset

@@ -11,8 +11,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, replay, reserved
 
@@ -200,7 +201,7 @@ def truth(source: list[tuple[bytes, int]]) -> dict[bytes, int]:
     return dict(sums)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     data=st.lists(st.tuples(st.integers(0, 4), st.integers(0, LATENESS - STEP), st.integers(1, 9)), max_size=40),
     steps=operations,
@@ -234,7 +235,7 @@ def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(
     assert fresh.applied.offset == len(source)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     records=st.lists(
         st.one_of(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ DOTTED = {name for name in NAMES if "." in name}
 """Names that mean nothing but a topic, so that a literal of one is a second place where it is written."""
 
 
-def literals() -> Iterator[tuple[str, str]]:
-    """Yield (place, text) of every string literal of the code, parts of f-strings included, docstrings left out."""
+@cache
+def literals() -> Sequence[tuple[str, str]]:
+    """Return (place, text) of every string literal of the code, parts of f-strings included, docstrings left out."""
+    found = []
     for folder in ("schemas", "streams", "agents", "src"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text())
@@ -46,13 +49,15 @@ def literals() -> Iterator[tuple[str, str]]:
             for node in ast.walk(tree):
                 if isinstance(node, ast.Constant) and id(node) not in docs and isinstance(node.value, str | bytes):
                     text = node.value if isinstance(node.value, str) else node.value.decode(errors="replace")
-                    yield f"{path.relative_to(ROOT)}:{node.lineno}", text
+                    found.append((f"{path.relative_to(ROOT)}:{node.lineno}", text))
+    return found
 
 
 def where(*texts: str) -> set[str]:
     return {place.partition(":")[0] for place, text in literals() if any(one in text for one in texts)}
 
 
+@pytest.mark.thorough
 def test_topic_names_are_written_once() -> None:
     found = {place.partition(":")[0] for place, text in literals() if text in DOTTED}
     assert found == {"schemas/topic_names.py"}
@@ -68,16 +73,19 @@ def test_every_topic_of_a_deployment_has_its_name_from_there() -> None:
     assert {schema.topic for schema in CATALOGUE.values()} <= NAMES
 
 
+@pytest.mark.thorough
 def test_schema_headers_are_made_by_the_catalogue_alone() -> None:
     headers = {schema.header.decode() for schema in CATALOGUE.values()}
     assert not [place for place, text in literals() if text in headers]
     assert schema_of(UsageBatch).headers == [(SCHEMA_HEADER, b"usage-batch/1")]
 
 
+@pytest.mark.thorough
 def test_the_ingest_path_and_header_are_written_once() -> None:
     assert where(ingest.INGEST_PATH.rstrip("/"), ingest.CONNECTION_HEADER) == {"schemas/ingest.py"}
 
 
+@pytest.mark.thorough
 def test_the_count_names_are_listed_once() -> None:
     """Any tuple, list or set that names three or more counts in a row is a list of them."""
     found = set()
@@ -168,6 +176,14 @@ def test_a_dead_letter_can_be_built_of_anything_and_read(
     assert letter.detail == detail[:MAX_DETAIL].encode(errors="replace").decode()
     assert (letter.connection_id, letter.size, letter.sha256, letter.client) == ("codex-7f3a", 3, None, None)
     assert set(letter.record) == {name.encode(errors="replace").decode() for name in record or {}}
+
+
+@pytest.mark.parametrize("record", [None, {}, orjson.Fragment(b'{"a":1}')])
+def test_a_detail_that_is_not_utf_8_does_not_change_the_record(record: dict[str, Any] | orjson.Fragment | None) -> None:
+    _, value = dead_letter(("usage", "0"), Reason.UNDECODABLE, "half an emoji: \ud83d", AT, record=record)
+    letter = DeadLetter.model_validate_json(value)
+    assert letter.detail == "half an emoji: ?"
+    assert letter.record == ({"a": 1} if isinstance(record, orjson.Fragment) else {})
 
 
 def test_numbers_of_any_size_stay_what_they_were() -> None:

@@ -11,8 +11,9 @@ from unittest import mock
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.session_hours import Shelf
 
 from tallystream.agents.session_cost import counted, event_ids, state_rows
@@ -147,7 +148,7 @@ def blocks_of(size: int, number: int) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=200))
 def test_nothing_counts_twice_however_little_is_remembered(offers: list[tuple[int, int]]) -> None:
     at = {ident: START + time for ident, time in reversed(offers)}  # an event has one time

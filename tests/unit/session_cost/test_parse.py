@@ -6,13 +6,14 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.support.examples import examples
 
 from tallystream.agents.session_cost.dead_letters import invalid_message, refused_event
 from tallystream.agents.session_cost.errors import InvalidMessageError
-from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, Batch, parse
+from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, ParsedBatch, parse
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -100,7 +101,7 @@ def key_of(batch: Any) -> bytes:
     return keys.join(connection, session) if isinstance(connection, str) and isinstance(session, str) else b"?"
 
 
-def accepted(batch: Any) -> Batch | None:
+def accepted(batch: Any) -> ParsedBatch | None:
     """Return what `parse` makes of it when nothing in it is wrong."""
     try:
         parsed = parse(key_of(batch), orjson.dumps(batch, option=orjson.OPT_PASSTHROUGH_DATETIME))
@@ -109,7 +110,7 @@ def accepted(batch: Any) -> Batch | None:
     return None if parsed.bad else parsed
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(batches())
 def test_accepts_what_the_models_accept_and_nothing_else(batch: Any) -> None:
     try:
@@ -166,7 +167,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.one_of(st.binary(max_size=200), anything.map(orjson.dumps)), st.one_of(st.none(), st.binary(max_size=20)))
 def test_nothing_but_invalid_message_is_ever_raised(value: bytes, key: bytes | None) -> None:
     try:
@@ -175,7 +176,7 @@ def test_nothing_but_invalid_message_is_ever_raised(value: bytes, key: bytes | N
         DeadLetter.model_validate_json(invalid_message(3, 5, 1_795_290_579_000, value, exc.message)[1])
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(anything, min_size=1, max_size=4))
 def test_bad_events_leave_the_good_ones_and_can_be_kept(rubbish: list[Any]) -> None:
     batch = {**BATCH, "events": [*rubbish, EVENT]}

@@ -17,6 +17,8 @@ from tallystream.simulator import Fleet, FleetConfig, Request, Response
 from tallystream.simulator.model import ClientName
 from tallystream.simulator.options import Encoding
 
+pytestmark = pytest.mark.thorough
+
 HOUR = 3_600_000_000_000
 START = 1_795_290_000_000_000_000
 CONFIG = FleetConfig(agents=8, requests=600, seed=7, start_ns=START, duplicates=0.1, late=0.05, resend=0.05)

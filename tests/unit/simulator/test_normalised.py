@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.oracle import JSON
 
 from tallystream.agents.pricing import Book
@@ -38,7 +39,7 @@ def wanted(response: Response) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("client", get_args(ClientName))
-@settings(max_examples=5)
+@examples(5)
 @given(seed=st.integers(0, 2**63), encoding=st.sampled_from(["mixed", "json"]))
 def test_normalised_events_are_the_fleets_responses(client: ClientName, seed: int, encoding: Any) -> None:
     config = FleetConfig(

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.oracle import read_logs, rows, same_money, usage
 
 from tallystream.schemas.errors import UsageError
@@ -157,7 +158,7 @@ def test_a_response_in_any_acknowledged_body_is_acknowledged() -> None:
 OUTCOMES = st.lists(st.sampled_from([200, 200, 503, None]), min_size=len(REQUESTS), max_size=len(REQUESTS))
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(outcomes=OUTCOMES, data=st.data())
 def test_unknown_responses_may_count_once_or_not_at_all(outcomes: list[int | None], data: st.DataObject) -> None:
     truth = play(lambda number, _: outcomes[number])

@@ -9,7 +9,20 @@ from tests.support.oracle import read_logs
 
 from tallystream.simulator.jsonwire import RustJson, ScriptJson
 from tallystream.simulator.protobuf import RustProtobuf, ScriptProtobuf
-from tallystream.simulator.wire import COMMON, EXTRA, ISO, MARK, Hole, Pair, Part, Record, Scope, Value, Wire, hole
+from tallystream.simulator.wire import (
+    COMMON,
+    EXTRA,
+    ISO,
+    MARK,
+    Hole,
+    Pair,
+    Value,
+    Wire,
+    WirePart,
+    WireRecord,
+    WireScope,
+    hole,
+)
 
 WIRES = [RustProtobuf(), RustJson(), ScriptProtobuf(), ScriptJson()]
 SCRIPT = (ScriptProtobuf, ScriptJson)
@@ -22,7 +35,7 @@ KEYS = st.from_regex(r"[a-z][a-z0-9_.]{0,30}", fullmatch=True)
 NS = st.integers(10**18, 2 * 10**18)
 
 
-EVENT: tuple[Pair | Part, ...] = (("event.timestamp", Hole(ISO, 24)), hole(MARK), hole(COMMON))
+EVENT: tuple[Pair | WirePart, ...] = (("event.timestamp", Hole(ISO, 24)), hole(MARK), hole(COMMON))
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=["rust-protobuf", "rust-json", "script-protobuf", "script-json"])
@@ -45,10 +58,10 @@ def test_records_decode_to_what_was_put_in(
         own = own | {"listed": tuple(listed), "nothing": None}
     call = "call_0123456789"
     records = [
-        Record(
+        WireRecord(
             wire.attributes([*own.items(), ("call_id", Hole(EXTRA, len(call))), *EVENT]), traced, "first", body=body
         ),
-        Record(wire.attributes(list(own.items())), False, "second", (5, "DEBUG")),
+        WireRecord(wire.attributes(list(own.items())), False, "second", (5, "DEBUG")),
     ]
     template = wire.template(records)
     shared = [wire.between.join(wire.attribute(k, v) for k, v in common.items()), wire.identifier(trace)]
@@ -59,12 +72,12 @@ def test_records_decode_to_what_was_put_in(
     values += [wire.time(times[1]), b"", wire.head(template.sizes[1]), b""]
     run = template.render([*values, *shared, call.encode()])
     # A record whose own attributes come as a whole, as the one with tokens does.
-    last = wire.template([Record(wire.attributes([hole(EXTRA), *EVENT]), False, "third")])
+    last = wire.template([WireRecord(wire.attributes([hole(EXTRA), *EVENT]), False, "third")])
     given = wire.between.join(wire.attribute(k, v) for k, v in late.items())
     head = wire.head(last.sizes[0] + len(shared[0]) + len(marks[1]) + len(given))
     third = last.render([wire.time(times[2]), iso, head, marks[1], *shared, given])
 
-    scopes = [(Scope("one", "1.2"), [run]), (Scope("two"), [third])]
+    scopes = [(WireScope("one", "1.2"), [run]), (WireScope("two"), [third])]
     read = read_logs(wire.logs(wire.resource([("team", "a%b")]), scopes), wire.content_type)
 
     def typed(pairs: dict[str, Value]) -> list[tuple[str, str, Value]]:

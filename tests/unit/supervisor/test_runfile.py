@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tallystream.schemas.errors import UsageError
-from tallystream.schemas.run import Component, Run
+from tallystream.schemas.run import Run, RunningComponent
 from tallystream.supervisor import runfile
 
 RUN = Run(
     http="http://127.0.0.1:4318",
     grpc=None,
     kafka="127.0.0.1:9092",
-    components=[Component(name="kafka", pid=1, ops_url=None)],
+    components=[RunningComponent(name="kafka", pid=1, ops_url=None)],
 )
 
 

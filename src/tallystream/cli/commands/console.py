@@ -11,7 +11,7 @@ from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, c
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tallystream.console.models import Health
+    from tallystream.console.models import DeploymentHealth
     from tallystream.settings.settings import Settings
     from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -93,13 +93,13 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="console")
 
 
-def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitable[Health]]:
+def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitable[DeploymentHealth]]:
     """Return what looks at the processes of this machine and makes doctor's checks."""
 
-    async def examine() -> Health:
+    async def examine() -> DeploymentHealth:
         from tallystream.console.build import stamp
-        from tallystream.console.models import ComponentHealth, FindingModel, Health
-        from tallystream.doctor import Context
+        from tallystream.console.models import ComponentHealth, DeploymentHealth, FindingModel
+        from tallystream.doctor import DoctorContext
         from tallystream.doctor import examine as look
         from tallystream.schemas.errors import UnreachableError
         from tallystream.streams.service.clock import SystemClock, utc
@@ -115,7 +115,7 @@ def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitabl
             ]
         except UnreachableError:
             pass  # not started by `up`: what is known comes from Kafka
-        context = Context(
+        context = DoctorContext(
             kafka=kafka,
             topics=settings.topics(),
             lateness=settings.lateness,
@@ -125,7 +125,7 @@ def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitabl
             watch=2.0,
         )
         done = await look(context)
-        return Health(
+        return DeploymentHealth(
             as_of=stamp(utc(SystemClock().now_ns())),
             components=components,
             findings=[FindingModel(check=one.check, finding=one.what, next_step=one.step) for one in done.findings],

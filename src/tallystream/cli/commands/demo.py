@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tallystream.schemas.run import Run
     from tallystream.settings.settings import Settings
-    from tallystream.simulator import Report, Target, Truth
+    from tallystream.simulator import Report, SimulationTarget, Truth
 
 HELP = """
 See it work: starts everything, lets a simulated fleet of coding agents report what they use, prints the cost tables and
@@ -193,7 +193,7 @@ class _Demo:
         self._requests = requests
         issued = run_async(Connections(cluster(settings), settings.topics()).create("codex", name="demo"))
         self._connection_id = issued.connection.connection_id
-        self._target: Target = target(run.http, issued.ingest_id)
+        self._target: SimulationTarget = target(run.http, issued.ingest_id)
         self._used: dict[str, tuple[int, int]] = {}
         self.document: dict[str, Any] = {}
 

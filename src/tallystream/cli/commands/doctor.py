@@ -36,7 +36,7 @@ def doctor(
     """
     from tallystream.cli.options import read_run
     from tallystream.cli.output.progress import run
-    from tallystream.doctor import Context, examine
+    from tallystream.doctor import DoctorContext, examine
 
     settings = settings_from(data_dir, kafka)
     reach = cluster(settings)
@@ -46,7 +46,7 @@ def doctor(
         running = None
     if running is not None and settings.kafka is not None and running.kafka != settings.kafka:
         running = None  # what runs here belongs to another cluster
-    context = Context(
+    context = DoctorContext(
         kafka=reach,
         topics=settings.topics(),
         lateness=settings.lateness,

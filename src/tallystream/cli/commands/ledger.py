@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import typer
 
 from tallystream.cli.options import DataDir, KafkaOption, console, emit_json, err_console, settings_from
 from tallystream.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from tallystream.agents.focus.columns import Version
+    from tallystream.agents.focus.export import Basis, FocusExport
+    from tallystream.agents.ledger.store.database import Database
+    from tallystream.settings.settings import Settings
 
 TABLE_ROWS = 1000
 """Rows of the table for people at most; --json and --csv print all."""
@@ -46,7 +53,10 @@ def sql(
 
 
 def export(
-    form: Annotated[Literal["parquet", "csv"], typer.Option("--format", help="Format of the files.")] = "parquet",
+    form: Annotated[
+        Literal["parquet", "csv", "focus", "focus-csv"],
+        typer.Option("--format", help="Format; focus: FOCUS as CSV and as Parquet, focus-csv: as CSV alone."),
+    ] = "parquet",
     since: Annotated[
         str | None,
         typer.Option("--since", metavar="T", help="From the UTC day of this time on: 2026-11-21, 30d (ago)."),
@@ -57,16 +67,26 @@ def export(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the files.")] = Path(
         "tallystream-export"
     ),
+    focus: Annotated[Literal["1.4", "1.2"], typer.Option("--focus", help="Version of FOCUS.")] = "1.4",
+    basis: Annotated[
+        Literal["reconciled", "estimate"],
+        typer.Option(
+            "--basis",
+            help="FOCUS only. reconciled: the provider's bill where it is complete, else the estimate;"
+            " estimate: the cost tables alone.",
+        ),
+    ] = "reconciled",
     json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON document.")] = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
     """Write the ledger's session-hours to files, one folder a UTC day, dollars as exact decimals.
 
-    OUT/day=2026-11-21/session-hours.parquet. A day is always written whole and takes the place of what was written of
-    it before: run it as often as you like.
+    OUT/day=2026-11-21/session-hours.parquet, or focus.csv and focus.parquet in the same folders. A day is always
+    written whole and takes the place of what was written of it before: run it as often as you like.
     """
     from tallystream.agents.ledger.queries.export import export as write
+    from tallystream.agents.ledger.queries.export import session_hour_files
     from tallystream.agents.ledger.store.open import open_database
     from tallystream.cli.output.text import csv_text
     from tallystream.cli.output.times import parse_when
@@ -76,16 +96,52 @@ def export(
     now = SystemClock().now_ns()
     first = None if since is None else hour_of(parse_when(since, now, "--since"))
     last = None if until is None else -(-parse_when(until, now, "--until") // HOUR_NS)
-    database = open_database(settings_from(data_dir, kafka).ledger_place(), read_only=True)
+    settings = settings_from(data_dir, kafka)
+    bills = _Bills.read(settings) if form.startswith("focus") else None
+    database = open_database(settings.ledger_place(), read_only=True)
     try:
         with err_console.status("writing"), database.reading():
-            done = write(database, out, form, since=first, until=last, cell=csv_text)
+            if bills is None:
+                files, further = (
+                    session_hour_files(database, "csv" if form == "csv" else "parquet", csv_text),
+                    set[int](),
+                )
+            else:
+                found = bills.export_of(settings, database, basis, focus)
+                files, further = found.files(csv_alone=form == "focus-csv"), found.billed_days
+            done = write(database, out, files, since=first, until=last, further=further)
     finally:
         database.close()
     if json:
         emit_json({"out": str(out), "days": done.days, "rows": done.rows, "removed": done.removed})
     else:
         console.print(f"{done.rows:,} rows of {done.days:,} days are in {out}", markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Bills:
+    """What Kafka knows of bills and plans."""
+
+    statements: list[dict[str, Any]]
+    plans: frozenset[str]
+
+    @classmethod
+    def read(cls, settings: Settings) -> Self:
+        from tallystream.cli.commands.reconcile import collect
+        from tallystream.cli.options import cluster
+        from tallystream.cli.output.progress import run
+        from tallystream.streams.connections.accounts import Accounts
+
+        statements, _ = run(collect(settings))
+        links = run(Accounts(cluster(settings), settings.topics()).all())
+        return cls(statements, frozenset(link.connection_id for link in links if link.billing == "plan"))
+
+    def export_of(self, settings: Settings, database: Database, basis: Basis, version: Version) -> FocusExport:
+        from tallystream.agents.focus.export import FocusExport
+        from tallystream.cli.commands.prices import book_of
+
+        book = book_of(settings)
+        return FocusExport(database, self.statements, book, plans=self.plans, basis=basis, version=version)
 
 
 def register(app: typer.Typer) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from tallystream.simulator import FleetConfig, Load, Report, Target, Truth
+    from tallystream.simulator import FleetConfig, Load, Report, SimulationTarget, Truth
 
 HELP = """
 Play a fleet of coding agents against a gateway, and write down what it must have cost.
@@ -183,7 +183,7 @@ def _one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
     return value
 
 
-def _target(endpoint: str | None, connection: str | None, data_dir: Path | None) -> Target:
+def _target(endpoint: str | None, connection: str | None, data_dir: Path | None) -> SimulationTarget:
     from tallystream.simulator import target
 
     if endpoint is None and connection is None:
@@ -231,7 +231,7 @@ def _writable(path: Path) -> None:
         ) from exc
 
 
-async def _play(config: FleetConfig, where: Target, load: Load, oracle: Truth, truth: Path | None) -> Report:
+async def _play(config: FleetConfig, where: SimulationTarget, load: Load, oracle: Truth, truth: Path | None) -> Report:
     """Run until done or until SIGINT or SIGTERM; a second signal ends it at once."""
     import asyncio
     import signal
@@ -261,7 +261,7 @@ def _stop(loop: asyncio.AbstractEventLoop, number: int, stop: asyncio.Event) -> 
     stop.set()
 
 
-async def _answers(where: Target) -> None:
+async def _answers(where: SimulationTarget) -> None:
     """Ask for a connection first: a fleet that talks to nobody learns nothing."""
     import asyncio
     from urllib.parse import urlsplit
@@ -288,7 +288,7 @@ def _bar() -> Progress:
     )  # fmt: skip
 
 
-def _check(report: Report, where: Target) -> None:
+def _check(report: Report, where: SimulationTarget) -> None:
     """Complain when nothing at all was accepted."""
     if not report.bodies or report.answers["200"]:
         return

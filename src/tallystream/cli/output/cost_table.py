@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Page, Query, Table
+from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table, TablePage
 from tallystream.cli.output.text import count, csv_text, dollars, escape_json, short_id, stamp, visible
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.streams.service.clock import utc
@@ -77,7 +77,7 @@ class Shown(Protocol):
     skipped: int
     unpriced: dict[tuple[str, str, str | None], int]
 
-    def page(self, now_ns: int, limit: int) -> Page:
+    def page(self, now_ns: int, limit: int) -> TablePage:
         """Return the first rows, and what is known of all."""
         ...
 
@@ -137,7 +137,7 @@ _DROP = ("reported", "total_tokens", "tool", "cache_write", "requests", "connect
 _HEADS = {"connection_id": "Connection", "session_id": "Session", "hour": "Hour (UTC)", "service_tier": "Tier"}
 
 
-def _names(query: Query, page: Page, *, wide: bool) -> list[_Column]:
+def _names(query: Query, page: TablePage, *, wide: bool) -> list[_Column]:
     """Return the columns that say what a row is about."""
     if query.by:
         names = list(dict.fromkeys((*query.dimensions, *(["sessions"] if "session" not in query.by else []))))
@@ -222,7 +222,7 @@ def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) 
     return grid
 
 
-def _notes(table: Shown, page: Page, now_ns: int) -> list[Text]:
+def _notes(table: Shown, page: TablePage, now_ns: int) -> list[Text]:
     """Return what people must know to read the table."""
     notes = []
     if len(page.rows) < page.total:

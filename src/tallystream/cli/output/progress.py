@@ -37,7 +37,7 @@ def no_collector() -> Iterator[None]:
             gc.enable()
 
 
-class Bar(Protocol):
+class ProgressBar(Protocol):
     """Takes (done, in all)."""
 
     def __call__(self, done: int, total: int, /) -> None:
@@ -46,7 +46,7 @@ class Bar(Protocol):
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Bar]:
+def bar(what: str) -> Iterator[ProgressBar]:
     """Give a progress bar on stderr: on terminals only, once `PATIENCE` has passed, gone when the work is done."""
     if not err_console.is_terminal:
         yield lambda _done, _total: None

@@ -92,7 +92,7 @@ def show_table(statements: Sequence[Statement], by: Axis, console: Console) -> N
 
 
 def _grid(
-    statements: Sequence[Statement], by: Axis, sums: report.Totals, causes: Sequence[str], others: Sequence[str]
+    statements: Sequence[Statement], by: Axis, sums: report.ReportTotals, causes: Sequence[str], others: Sequence[str]
 ) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
     fields = ("model",) if by == "model" else _told_apart(statements)
@@ -120,7 +120,7 @@ def _told_apart(statements: Sequence[Statement]) -> tuple[str, ...]:
     return ("day", *several, "state")
 
 
-def _below(statements: Sequence[Statement], sums: report.Totals) -> list[str]:
+def _below(statements: Sequence[Statement], sums: report.ReportTotals) -> list[str]:
     seen = f"{count(sums.seen)} tokens seen, {count(sums.billed)} billed. " if sums.billed else ""
     lines = [
         f"{seen}Parts add up to the difference exactly; `--explain` says what they mean. As of {sums.as_of or '-'}."
@@ -133,7 +133,7 @@ def _part(one: Statement, name: str) -> bool:
     return one["causes"] is not None and one["causes"][name] != "0"
 
 
-def _amounts(one: report.Totals, causes: Sequence[str], others: Sequence[str]) -> list[str]:
+def _amounts(one: report.ReportTotals, causes: Sequence[str], others: Sequence[str]) -> list[str]:
     shown = [_money(one.bill, signed=False), _money(one.estimate, signed=False)]
     shown.append(_money(one.bill - one.estimate, signed=True))
     shown += [_money(one.causes[name], signed=True) for name in causes]

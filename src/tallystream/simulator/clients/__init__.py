@@ -21,6 +21,8 @@ from tallystream.simulator.options import Encoding
 from tallystream.simulator.protobuf import RustProtobuf, ScriptProtobuf
 from tallystream.simulator.wire import Wire
 
+__all__ = ["CLIENTS", "Client"]
+
 
 class Client(NamedTuple):
     """One client, and the encodings its exporter has over HTTP."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from tallystream.simulator.agent import Agent, Context, Counts, uuid4
+from tallystream.simulator.agent import Agent, AgentContext, ClientCounts, uuid4
 from tallystream.simulator.clients.claude import records, signals
 from tallystream.simulator.clients.claude.models import FAST, MODELS, SMALL, SPEEDS, estimate, pico_of
-from tallystream.simulator.clients.claude.records import SUBAGENT, Kind
-from tallystream.simulator.model import Request, Session, Signal, Transport
+from tallystream.simulator.clients.claude.records import SUBAGENT, ClaudeRecordKind
+from tallystream.simulator.model import OtlpTransport, Request, Signal, SimulatedSession
 from tallystream.simulator.population import Mix
 
 HEADLESS, TERMINAL, TITLE = "sdk", "repl_main_thread", "generate_session_title"
@@ -29,8 +29,8 @@ LIFETIMES: Mix[float] = Mix([(0.0, 60), (1.0, 30), (0.5, 10)])
 class Thread:
     """Who asks in a session: the client itself or a subagent of it."""
 
-    kind: Kind
-    context: Context
+    kind: ClaudeRecordKind
+    context: AgentContext
     effort: str
     agent_id: str = ""
 
@@ -39,7 +39,7 @@ class ClaudeAgent(Agent):
     """Claude Code 2.1, `claude -p` and sessions in the terminal."""
 
     BODY_RESPONSES = Mix([(1, 34), (2, 30), (3, 22), (4, 14)])
-    TRANSPORT = Transport("OTel-OTLP-Exporter-JavaScript/0.208.0", chunked=False)
+    TRANSPORT = OtlpTransport("OTel-OTLP-Exporter-JavaScript/0.208.0", chunked=False)
     RESOLUTION_NS = 1_000_000
     NAMES = MappingProxyType(
         {
@@ -47,8 +47,8 @@ class ClaudeAgent(Agent):
             "env": "deployment.environment.name",
         }
     )  # fmt: skip
-    _last: Session | None = None
-    _session: Session
+    _last: SimulatedSession | None = None
+    _session: SimulatedSession
     _resource = b""
     _shared: tuple[bytes, ...] = ()
     _long = 0.0
@@ -61,8 +61,8 @@ class ClaudeAgent(Agent):
         source = SOURCES.pick(rng)
         traced = rng.random() < self.options.traces
         self._start()
-        kind = Kind(MODELS.pick(rng), source, rng.random() < 0.3, traced)
-        thread = Thread(kind, Context(rng), EFFORTS.pick(rng))
+        kind = ClaudeRecordKind(MODELS.pick(rng), source, rng.random() < 0.3, traced)
+        thread = Thread(kind, AgentContext(rng), EFFORTS.pick(rng))
         self._noise("start", thread)
         for turn in range(1 if source == HEADLESS else 1 + int(rng.random() ** 2 * 10)):
             if not self.left:
@@ -70,7 +70,7 @@ class ClaudeAgent(Agent):
             self._prompt = uuid4(rng)
             self._noise("prompt", thread)
             if source == TERMINAL and turn == 0 and self.left > 1:
-                self._respond(Thread(replace(kind, model=SMALL, source=TITLE), Context(rng), ""), spoken=True)
+                self._respond(Thread(replace(kind, model=SMALL, source=TITLE), AgentContext(rng), ""), spoken=True)
             yield from self._turn(thread)
             if source == TERMINAL and rng.random() < 0.06:
                 # `/model`: the session goes on with another one.
@@ -93,7 +93,7 @@ class ClaudeAgent(Agent):
             said = [*said, ("enduser.id", person.user)]
         resumed = self._last.session_id if self._last is not None and rng.random() < 0.12 else None
         user = person.user or (person.email if login else person.installation)
-        self._session = self._last = Session("claude", "anthropic", resumed or uuid4(rng), user, attribution)
+        self._session = self._last = SimulatedSession("claude", "anthropic", resumed or uuid4(rng), user, attribution)
         self._resource = records.resource(wire, said)
         self._long, self._sequence = lifetime, 0
         common = records.common(wire, person, self._session.session_id, said, TERMINALS.pick(rng), login=login)
@@ -129,7 +129,7 @@ class ClaudeAgent(Agent):
         """Let a subagent work: its own context, but the same session."""
         rng = self.rng
         self._agent_id = f"a{rng.getrandbits(64):016x}"
-        child = Thread(replace(parent.kind, source=SUBAGENT), Context(rng), parent.effort, self._agent_id)
+        child = Thread(replace(parent.kind, source=SUBAGENT), AgentContext(rng), parent.effort, self._agent_id)
         for spoken in (False, True):
             if self.left:
                 self._respond(child, spoken=spoken)
@@ -141,7 +141,7 @@ class ClaudeAgent(Agent):
         fresh, cached, output, _ = thread.context.next()
         written = int(fresh * (0.5 + rng.random() / 2))
         long = int(written * self._long)
-        counts = Counts(fresh - written, cached, written - long, long, output, 0)
+        counts = ClientCounts(fresh - written, cached, written - long, long, output, 0)
         speed = SPEEDS.pick(rng) if thread.kind.model in FAST else "normal"
         durations = 80 + int(rng.random() * 9000), 9 + int(rng.random() * 70)
         self.now += self.gap
@@ -150,7 +150,7 @@ class ClaudeAgent(Agent):
             self._request = f"req_011C{rng.getrandbits(80):020x}"
             self._token(thread, counts, speed, durations)
 
-    def _token(self, thread: Thread, counts: Counts, speed: str, durations: tuple[int, int]) -> None:
+    def _token(self, thread: Thread, counts: ClientCounts, speed: str, durations: tuple[int, int]) -> None:
         wire, kind = self.options.wire, thread.kind
         usd = estimate(kind.model, speed, counts)
         attribute = wire.attribute

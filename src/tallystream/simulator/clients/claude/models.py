@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tallystream.simulator.agent import Counts
+from tallystream.simulator.agent import ClientCounts
 from tallystream.simulator.population import UNKNOWN_MODEL, Mix
 
 MODELS: Mix[str] = Mix(
@@ -40,7 +40,7 @@ _DEFAULT = (3.0, 15.0, 0.3)
 PICO = Decimal(10) ** 12
 
 
-def estimate(model: str, speed: str, counts: Counts) -> float:
+def estimate(model: str, speed: str, counts: ClientCounts) -> float:
     """Return dollars as the client reckons them: in floating point, for any model."""
     plain, out, read = next((rates for name, rates in _RATES.items() if model.startswith(name)), _DEFAULT)
     written = counts.cache_write_5m / 1e6 * plain * 1.25 + counts.cache_write_1h / 1e6 * plain * 2

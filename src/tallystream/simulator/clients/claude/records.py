@@ -19,17 +19,17 @@ from tallystream.simulator.wire import (
     MARK,
     Hole,
     Pair,
-    Part,
-    Record,
-    Scope,
     Template,
     Value,
     Wire,
+    WirePart,
+    WireRecord,
+    WireScope,
     hole,
 )
 
 VERSION = "2.1.330"
-EVENTS = Scope("com.anthropic.claude_code.events", VERSION)
+EVENTS = WireScope("com.anthropic.claude_code.events", VERSION)
 VARIANTS = 4
 SUBAGENT = "agent:builtin:general-purpose"
 """The `query_source` of what a subagent asks."""
@@ -45,7 +45,7 @@ _PROMPTED: Pairs = (("prompt.id", PROMPT),)
 
 
 @dataclass(frozen=True)
-class Kind:
+class ClaudeRecordKind:
     """What the records of a process differ in, beside ids."""
 
     model: str
@@ -57,7 +57,7 @@ class Kind:
     """Whether there are spans, so that records name them."""
 
 
-def _start(variant: int, _: Kind) -> Sequence[Event]:
+def _start(variant: int, _: ClaudeRecordKind) -> Sequence[Event]:
     settings: Pairs = (
         ("managed_settings.trigger", "startup"),
         ("managed_settings.sources", ("policy",) if variant == 3 else ()),
@@ -86,7 +86,7 @@ def _plugin(name: str) -> Event:
     return "plugin_loaded", pairs
 
 
-def _prompt(variant: int, kind: Kind) -> Sequence[Event]:
+def _prompt(variant: int, kind: ClaudeRecordKind) -> Sequence[Event]:
     text = f"Fix {CANARY}, please: {'lorem ipsum ' * 9 * variant}"
     said = text if kind.shown else "<REDACTED>"
     return (
@@ -95,7 +95,7 @@ def _prompt(variant: int, kind: Kind) -> Sequence[Event]:
     )  # fmt: skip
 
 
-def _tool(variant: int, kind: Kind) -> tuple[str, str, Pairs]:
+def _tool(variant: int, kind: ClaudeRecordKind) -> tuple[str, str, Pairs]:
     """Return a tool's name, its input, and what tells of it when the user lets it."""
     name = ("Bash", "Edit", "Grep", "Bash")[variant]
     given = f'{{"command":"grep -rn {CANARY} src | head -{variant + 1}","description":"Look for it"}}'
@@ -103,7 +103,7 @@ def _tool(variant: int, kind: Kind) -> tuple[str, str, Pairs]:
     return name, given, (("tool_parameters", told),) if kind.shown else ()
 
 
-def _call(variant: int, kind: Kind) -> Sequence[Event]:
+def _call(variant: int, kind: ClaudeRecordKind) -> Sequence[Event]:
     name, _, told = _tool(variant, kind)
     pairs: Pairs = (
         ("decision", "accept"),
@@ -118,7 +118,7 @@ def _call(variant: int, kind: Kind) -> Sequence[Event]:
     return (("tool_decision", (*_PROMPTED, *pairs)),)
 
 
-def _called(variant: int, kind: Kind) -> Sequence[Event]:
+def _called(variant: int, kind: ClaudeRecordKind) -> Sequence[Event]:
     name, given, told = _tool(variant, kind)
     pairs: Pairs = (
         ("tool_name", name),
@@ -134,7 +134,7 @@ def _called(variant: int, kind: Kind) -> Sequence[Event]:
     return (("tool_result", (*_PROMPTED, *pairs)),)
 
 
-def _said(variant: int, kind: Kind) -> Sequence[Event]:
+def _said(variant: int, kind: ClaudeRecordKind) -> Sequence[Event]:
     text = f"It was {CANARY}. " * (variant + 1)
     pairs: Pairs = (
         ("response_length", len(text)),
@@ -148,7 +148,7 @@ def _said(variant: int, kind: Kind) -> Sequence[Event]:
     return (("assistant_response", (*_PROMPTED, *pairs)),)
 
 
-def _joined(variant: int, kind: Kind) -> Sequence[Event]:
+def _joined(variant: int, kind: ClaudeRecordKind) -> Sequence[Event]:
     """Return what a subagent's end says: a sum of tokens that were all reported before."""
     pairs: Pairs = (
         ("agent_type", "general-purpose"),
@@ -166,7 +166,7 @@ def _joined(variant: int, kind: Kind) -> Sequence[Event]:
     return (("subagent_completed", (*_PROMPTED, *pairs)),)
 
 
-def _swept(_: int, __: Kind) -> Sequence[Event]:
+def _swept(_: int, __: ClaudeRecordKind) -> Sequence[Event]:
     counted = ("transcripts_deleted", "transcripts_exempted_desktop", "session_files_deleted", "artifacts_deleted")
     pairs: Pairs = (
         ("result", "complete"),
@@ -181,7 +181,7 @@ def _swept(_: int, __: Kind) -> Sequence[Event]:
     return (("retention_sweep", (*_PROMPTED, *pairs)),)
 
 
-_SHAPES: dict[str, Callable[[int, Kind], Sequence[Event]]] = {
+_SHAPES: dict[str, Callable[[int, ClaudeRecordKind], Sequence[Event]]] = {
     "start": _start,
     "prompt": _prompt,
     "call": _call,
@@ -192,19 +192,19 @@ _SHAPES: dict[str, Callable[[int, Kind], Sequence[Event]]] = {
 }
 
 
-def _record(wire: Wire, name: str, own: Sequence[Pair | Part], *, traced: bool) -> Record:
+def _record(wire: Wire, name: str, own: Sequence[Pair | WirePart], *, traced: bool) -> WireRecord:
     """Return an event: what all have, its name, time and number, then its own attributes."""
-    head: Sequence[Pair | Part] = (
+    head: Sequence[Pair | WirePart] = (
         hole(COMMON),
         ("event.name", name),
         ("event.timestamp", Hole(ISO, 24)),
         hole(MARK),
     )
-    return Record(wire.attributes([*head, *own]), traced, body=f"claude_code.{name}")
+    return WireRecord(wire.attributes([*head, *own]), traced, body=f"claude_code.{name}")
 
 
 @cache
-def template(wire: Wire, shape: str, variant: int, kind: Kind) -> Template:
+def template(wire: Wire, shape: str, variant: int, kind: ClaudeRecordKind) -> Template:
     """Return the shape's template; there is no span yet when the client starts."""
     return wire.template(
         [

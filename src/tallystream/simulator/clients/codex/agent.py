@@ -9,28 +9,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tallystream.simulator.agent import Agent, Context, Counts, uuid7
+from tallystream.simulator.agent import Agent, AgentContext, ClientCounts, uuid7
 from tallystream.simulator.clients.codex import records, signals
 from tallystream.simulator.clients.codex.models import MODELS, TIERED, TIERS
-from tallystream.simulator.model import Request, Session, Signal, Transport
+from tallystream.simulator.model import OtlpTransport, Request, Signal, SimulatedSession
 from tallystream.simulator.population import Mix
-from tallystream.simulator.wire import Scope
+from tallystream.simulator.wire import WireScope
 
 MODES: Mix[tuple[str, str]] = Mix(
     [(("codex_exec", "http"), 52), (("codex-tui", "http"), 33), (("codex_exec", "websocket"), 15)]
 )
 AUTHS: Mix[str | None] = Mix([(None, 40), ("ApiKey", 25), ("Chatgpt", 35)])
 EFFORTS: Mix[str | None] = Mix([(None, 70), ("low", 10), ("medium", 12), ("high", 8)])
-LOGS, METRICS = Scope("codex_otel.log_only"), Scope("codex_otel::metrics::client")
+LOGS, METRICS = WireScope("codex_otel.log_only"), WireScope("codex_otel::metrics::client")
 
 
 @dataclass
 class Conversation:
     """One conversation of a process, with what all its records share."""
 
-    session: Session
+    session: SimulatedSession
     model: str
-    context: Context
+    context: AgentContext
     shared: tuple[bytes, bytes, bytes]
     """What all events have in common, trace id and span id, as a template takes them."""
 
@@ -39,14 +39,14 @@ class CodexAgent(Agent):
     """Codex 0.169, `codex exec` and terminal sessions, over HTTP and over a websocket."""
 
     BODY_RESPONSES = Mix([(1, 30), (2, 22), (3, 18), (4, 16), (5, 14)])
-    TRANSPORT = Transport("OTel-OTLP-Exporter-Rust/0.31.0", chunked=False)
+    TRANSPORT = OtlpTransport("OTel-OTLP-Exporter-Rust/0.31.0", chunked=False)
     NAMES = MappingProxyType(
         {
             "team": "team", "repo": "repo", "branch": "branch", "cost_center": "cost.center", "env": "env",
             "host": "host.name",
         }
     )  # fmt: skip
-    _last: Session | None = None
+    _last: SimulatedSession | None = None
     _resource = b""
 
     def process(self) -> Iterator[Request]:
@@ -87,7 +87,7 @@ class CodexAgent(Agent):
             if rng.random() < share:
                 yield self.side(signal, session.session_id)
 
-    def _start(self, originator: str, auth: str | None) -> Session:
+    def _start(self, originator: str, auth: str | None) -> SimulatedSession:
         """Choose the resource and the session; one run in ten resumes the session before, maybe on another branch."""
         person, rng = self.person, self.rng
         said, attribution = self.told()
@@ -104,16 +104,16 @@ class CodexAgent(Agent):
         )
         resumed = self._last.session_id if self._last is not None and rng.random() < 0.1 else None
         user = person.user or (person.email if auth == "Chatgpt" else None)
-        self._last = Session("codex", "openai", resumed or uuid7(self.now, rng), user, attribution)
+        self._last = SimulatedSession("codex", "openai", resumed or uuid7(self.now, rng), user, attribution)
         return self._last
 
-    def _conversation(self, session: Session, originator: str, auth: str | None) -> Conversation:
+    def _conversation(self, session: SimulatedSession, originator: str, auth: str | None) -> Conversation:
         rng, wire = self.rng, self.options.wire
         model = MODELS.pick(rng)
         common = records.common(wire, self.person, session.session_id, model, originator, auth)
         trace = wire.identifier(rng.getrandbits(128).to_bytes(16, "big"))
         span = wire.identifier(rng.getrandbits(64).to_bytes(8, "big"))
-        return Conversation(session, model, Context(rng), (common, trace, span))
+        return Conversation(session, model, AgentContext(rng), (common, trace, span))
 
     def _respond(self, conversation: Conversation, transport: str, *, spoken: bool) -> None:
         """One billed response and all the records around it."""
@@ -140,7 +140,7 @@ class CodexAgent(Agent):
         """Let a subagent work: a conversation of its own in the same process, hence in the same bodies."""
         self._noise(parent, "spawned")
         whose = parent.session
-        session = Session("codex", "openai", uuid7(self.now, self.rng), whose.user, whose.attribution)
+        session = SimulatedSession("codex", "openai", uuid7(self.now, self.rng), whose.user, whose.attribution)
         child = self._conversation(session, originator, auth)
         self._noise(child, "start")
         for _ in range(2):
@@ -152,7 +152,7 @@ class CodexAgent(Agent):
         rng = self.rng
         fresh, cached, output, written = conversation.context.next()
         tier = TIERS.pick(rng) if conversation.model in TIERED else None
-        counts = Counts(fresh - written, cached, written, 0, output, int(output * rng.random() * 0.8))
+        counts = ClientCounts(fresh - written, cached, written, 0, output, int(output * rng.random() * 0.8))
         ttft, effort = 9 + int(rng.random() * 900), EFFORTS.pick(rng)
         self.now += self.gap
         self._token(conversation, counts, tier, ttft, effort)
@@ -161,7 +161,7 @@ class CodexAgent(Agent):
             self._token(conversation, counts, tier, ttft, effort)
 
     def _token(
-        self, conversation: Conversation, counts: Counts, tier: str | None, ttft: int, effort: str | None
+        self, conversation: Conversation, counts: ClientCounts, tier: str | None, ttft: int, effort: str | None
     ) -> None:
         optional = (("ttft_ms", ttft), ("service_tier", tier), ("model_reasoning_effort", effort))
         data = self._token_record(conversation, counts, [(key, value) for key, value in optional if value is not None])
@@ -170,10 +170,10 @@ class CodexAgent(Agent):
     def _warm_up(self, conversation: Conversation) -> None:
         """Over a websocket Codex warms up with a request that is none: its counts are all 0."""
         self.now += self.gap
-        self.exporter.add(self._token_record(conversation, Counts(0, 0, 0, 0, 0, 0), []), 1)
+        self.exporter.add(self._token_record(conversation, ClientCounts(0, 0, 0, 0, 0, 0), []), 1)
 
     def _token_record(
-        self, conversation: Conversation, counts: Counts, optional: Sequence[tuple[str, str | int]]
+        self, conversation: Conversation, counts: ClientCounts, optional: Sequence[tuple[str, str | int]]
     ) -> bytes:
         """Encode the record. Codex's input holds what was cached and written, its output the reasoning."""
         wire = self.options.wire
@@ -205,7 +205,7 @@ class CodexAgent(Agent):
     def _cut(self, *, last: bool = False) -> Request:
         """End the batch; when the client ends its exporter says so in a scope of its own."""
         wire = self.options.wire
-        ending: list[tuple[Scope, Sequence[bytes]]] = []
+        ending: list[tuple[WireScope, Sequence[bytes]]] = []
         if last:
             ending.append((METRICS, [self.record(records.flush_template(wire), (b"",), b"")]))
 

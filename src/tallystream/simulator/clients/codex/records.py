@@ -16,11 +16,11 @@ from tallystream.simulator.wire import (
     ISO,
     Hole,
     Pair,
-    Part,
-    Record,
     Template,
     Value,
     Wire,
+    WirePart,
+    WireRecord,
     hole,
 )
 
@@ -230,9 +230,9 @@ _SHAPES: dict[str, Callable[[int], tuple[Event, ...]]] = {
 }
 
 
-def _record(wire: Wire, own: Pairs | tuple[Part], name: str, *, traced: bool) -> Record:
+def _record(wire: Wire, own: Pairs | tuple[WirePart], name: str, *, traced: bool) -> WireRecord:
     """Return an event: its own attributes, then its time and those that every event of the session has."""
-    return Record(wire.attributes([*own, ("event.timestamp", Hole(ISO, 24)), hole(COMMON)]), traced, name)
+    return WireRecord(wire.attributes([*own, ("event.timestamp", Hole(ISO, 24)), hole(COMMON)]), traced, name)
 
 
 @cache
@@ -252,7 +252,7 @@ def token_template(wire: Wire) -> Template:
 @cache
 def flush_template(wire: Wire) -> Template:
     """Return the template of what the exporter says when the client ends, without any attribute."""
-    return wire.template([Record(Part(b"", 0), False, FLUSH, (5, "DEBUG"), "flushing OTEL metrics")])
+    return wire.template([WireRecord(WirePart(b"", 0), False, FLUSH, (5, "DEBUG"), "flushing OTEL metrics")])
 
 
 def common(wire: Wire, person: Person, session_id: str, model: str, originator: str, auth: str | None) -> bytes:

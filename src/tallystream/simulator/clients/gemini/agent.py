@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from tallystream.simulator.agent import Agent, Context, Counts, uuid4
+from tallystream.simulator.agent import Agent, AgentContext, ClientCounts, uuid4
 from tallystream.simulator.clients.gemini import records, signals
 from tallystream.simulator.clients.gemini.models import MODELS, ROUTER
-from tallystream.simulator.clients.gemini.records import Kind
-from tallystream.simulator.model import Request, Session, Signal, Transport
+from tallystream.simulator.clients.gemini.records import GeminiRecordKind
+from tallystream.simulator.model import OtlpTransport, Request, Signal, SimulatedSession
 from tallystream.simulator.population import Mix
 
 AUTHS: Mix[str] = Mix([("oauth-personal", 45), ("gemini-api-key", 35), ("vertex-ai", 20)])
@@ -24,7 +24,7 @@ class GeminiAgent(Agent):
     """Gemini CLI 0.61, `gemini -p` and sessions in the terminal."""
 
     BODY_RESPONSES = Mix([(1, 44), (2, 32), (3, 24)])
-    TRANSPORT = Transport("OTel-OTLP-Exporter-JavaScript/0.218.0", chunked=True)
+    TRANSPORT = OtlpTransport("OTel-OTLP-Exporter-JavaScript/0.218.0", chunked=True)
     RESOLUTION_NS = LAG_NS = 1_000_000
     NAMES = MappingProxyType(
         {
@@ -32,8 +32,8 @@ class GeminiAgent(Agent):
             "cost_center": "cost_center", "env": "environment",
         }
     )  # fmt: skip
-    _last: Session | None = None
-    _session: Session
+    _last: SimulatedSession | None = None
+    _session: SimulatedSession
     _resource = b""
     _shared: tuple[bytes, ...] = ()
     _prompt = ""
@@ -41,9 +41,9 @@ class GeminiAgent(Agent):
     def process(self) -> Iterator[Request]:
         """Run `gemini -p` once, or a session in the terminal."""
         rng = self.rng
-        kind = Kind(MODELS.pick(rng), rng.random() < 0.25, rng.random() < 0.4)
+        kind = GeminiRecordKind(MODELS.pick(rng), rng.random() < 0.25, rng.random() < 0.4)
         self._start(kind)
-        context = Context(rng)
+        context = AgentContext(rng)
         self._noise("start", kind)
         for turn in range(1 if kind.headless else 1 + int(rng.random() ** 2 * 9)):
             if not self.left:
@@ -52,7 +52,7 @@ class GeminiAgent(Agent):
             self._prompt = session_id if kind.headless else f"{session_id}########{turn}"
             self._noise("prompt", kind)
             if not kind.headless and rng.random() < 0.25 and self.left > 1:
-                self._respond(replace(kind, model=ROUTER, role="utility_router"), Context(rng), spoken=True)
+                self._respond(replace(kind, model=ROUTER, role="utility_router"), AgentContext(rng), spoken=True)
             yield from self._turn(kind, context)
             if not kind.headless and rng.random() < 0.08:
                 # The quota of the better model is used up, or the user chose another.
@@ -64,7 +64,7 @@ class GeminiAgent(Agent):
         if rng.random() < self.options.metrics:
             yield self.side("metrics", self._session.session_id)
 
-    def _start(self, kind: Kind) -> None:
+    def _start(self, kind: GeminiRecordKind) -> None:
         """Choose the resource and the session; one run in twelve resumes the session before."""
         person, rng, wire = self.person, self.rng, self.options.wire
         told, attribution = self.told()
@@ -76,12 +76,12 @@ class GeminiAgent(Agent):
         elif auth == "oauth-personal":
             user = person.email
         resumed = self._last.session_id if self._last is not None and rng.random() < 0.08 else None
-        self._session = self._last = Session("gemini", "google", resumed or uuid4(rng), user, attribution)
+        self._session = self._last = SimulatedSession("gemini", "google", resumed or uuid4(rng), user, attribution)
         session_id, pid = self._session.session_id, 1000 + int(rng.random() * 60_000)
         self._resource = records.resource(wire, told, session_id, pid, headless=kind.headless)
         self._shared = (records.common(wire, person, session_id, auth, headless=kind.headless), b"", b"")
 
-    def _turn(self, kind: Kind, context: Context) -> Iterator[Request]:
+    def _turn(self, kind: GeminiRecordKind, context: AgentContext) -> Iterator[Request]:
         """Answer a prompt, step by step."""
         rng = self.rng
         steps = 1 + int(rng.random() ** 2 * 8)
@@ -92,7 +92,7 @@ class GeminiAgent(Agent):
             if self.exporter.full:
                 yield self._cut()
 
-    def _respond(self, kind: Kind, context: Context, *, spoken: bool) -> None:
+    def _respond(self, kind: GeminiRecordKind, context: AgentContext, *, spoken: bool) -> None:
         """One billed response and the records around it."""
         rng, wire = self.rng, self.options.wire
         self.advance(rng.random() * 0.5)
@@ -106,20 +106,20 @@ class GeminiAgent(Agent):
         if not spoken:
             self._noise("called", kind)
 
-    def _report(self, kind: Kind, context: Context) -> None:
+    def _report(self, kind: GeminiRecordKind, context: AgentContext) -> None:
         """Send the record with the counts; one in a hundred has a twin, of a call beside it that took 1 ms longer."""
         rng = self.rng
         fresh, cached, output, _ = context.next()
         thoughts = int(output * rng.random() * 0.7)
         tool = int(rng.random() * 4000) if rng.random() < 0.12 else 0
-        counts = Counts(fresh, cached, 0, 0, output, thoughts, tool)
+        counts = ClientCounts(fresh, cached, 0, 0, output, thoughts, tool)
         duration = 90 + int(rng.random() * 9000)
         self.now += self.gap
         self._token(kind, counts, duration)
         if self.left and rng.random() < 0.01:
             self._token(kind, counts, duration + 1)
 
-    def _token(self, kind: Kind, counts: Counts, duration: int) -> None:
+    def _token(self, kind: GeminiRecordKind, counts: ClientCounts, duration: int) -> None:
         """Send both records. Gemini's input holds what was cached, its output not what was thought."""
         wire, shared = self.options.wire, self._shared
         given, said = counts.input_uncached + counts.cache_read, counts.output - counts.reasoning
@@ -151,7 +151,7 @@ class GeminiAgent(Agent):
         )  # fmt: skip
         self.exporter.add(details, 1)
 
-    def _noise(self, shape: str, kind: Kind) -> None:
+    def _noise(self, shape: str, kind: GeminiRecordKind) -> None:
         variant = int(self.rng.random() * records.VARIANTS)
         self.emit(records.template(self.options.wire, shape, variant, kind), self._shared)
 

@@ -20,16 +20,16 @@ from tallystream.simulator.wire import (
     ISO,
     Hole,
     Pair,
-    Part,
-    Record,
-    Scope,
     Template,
     Value,
     Wire,
+    WirePart,
+    WireRecord,
+    WireScope,
     hole,
 )
 
-LOGS = Scope("gemini-cli")
+LOGS = WireScope("gemini-cli")
 VARIANTS = 4
 DETAILS = "gen_ai.client.inference.operation.details"
 PROMPT = Hole(EXTRA, 0)
@@ -47,7 +47,7 @@ Pairs = tuple[Pair, ...]
 
 
 @dataclass(frozen=True)
-class Kind:
+class GeminiRecordKind:
     """What the records of a process differ in, beside ids."""
 
     model: str
@@ -67,7 +67,7 @@ class Event:
     traced: bool = False
 
 
-def _start(variant: int, kind: Kind) -> Sequence[Event]:
+def _start(variant: int, kind: GeminiRecordKind) -> Sequence[Event]:
     mode = "yolo" if kind.headless else "default"
     config: Pairs = (
         ("model", kind.model),
@@ -109,7 +109,7 @@ def _start(variant: int, kind: Kind) -> Sequence[Event]:
     )
 
 
-def _prompt(variant: int, kind: Kind) -> Sequence[Event]:
+def _prompt(variant: int, kind: GeminiRecordKind) -> Sequence[Event]:
     text = f"Fix {CANARY}, please: {'lorem ipsum ' * 9 * variant}"
     told: Pairs = (("prompt", text),) if kind.shown else ()
     routing: Pairs = (
@@ -130,7 +130,7 @@ def _prompt(variant: int, kind: Kind) -> Sequence[Event]:
     )
 
 
-def _asked(kind: Kind) -> Pairs:
+def _asked(kind: GeminiRecordKind) -> Pairs:
     """Return what a request and its response repeat of each other, up to the model."""
     nothing = ("choice.count", "seed", "frequency_penalty", "presence_penalty", "max_tokens")
     said = [{"role": "user", "parts": [{"type": "text", "content": f"Fix {CANARY}, please."}]}]
@@ -153,7 +153,7 @@ def _asked(kind: Kind) -> Pairs:
 _SERVER: Pairs = (("server.address", "generativelanguage.googleapis.com"), ("server.port", 443))
 
 
-def _request(_: int, kind: Kind) -> Sequence[Event]:
+def _request(_: int, kind: GeminiRecordKind) -> Sequence[Event]:
     told: Pairs = (("request_text", f'[{{"role":"user","text":"{CANARY}"}}]'),) if kind.shown else ()
     request: Pairs = (("model", kind.model), ("prompt_id", PROMPT), ("role", kind.role), *told)
     details = f"GenAI operation request details from {kind.model}."
@@ -163,7 +163,7 @@ def _request(_: int, kind: Kind) -> Sequence[Event]:
     )
 
 
-def _failed(variant: int, kind: Kind) -> Sequence[Event]:
+def _failed(variant: int, kind: GeminiRecordKind) -> Sequence[Event]:
     status, ms = (429, 503)[variant % 2], 20 + variant
     message = f'{{"error":{{"code":{status},"message":"try later","status":"UNAVAILABLE"}}}}'
     pairs: Pairs = (
@@ -187,7 +187,7 @@ def _failed(variant: int, kind: Kind) -> Sequence[Event]:
     )
 
 
-def _called(variant: int, kind: Kind) -> Sequence[Event]:
+def _called(variant: int, kind: GeminiRecordKind) -> Sequence[Event]:
     name, success, ms = (
         ("run_shell_command", "replace", "grep_search", "read_file")[variant],
         variant != 2,
@@ -210,13 +210,13 @@ def _called(variant: int, kind: Kind) -> Sequence[Event]:
     return (Event("gemini_cli.tool_call", body, pairs, traced=True),)
 
 
-def _ended(variant: int, kind: Kind) -> Sequence[Event]:
+def _ended(variant: int, kind: GeminiRecordKind) -> Sequence[Event]:
     mode, ms = "yolo" if kind.headless else "default", 4253.874377 + variant
     own: Pairs = (("mode", mode), ("duration_ms", ms))
     return (Event("gemini_cli.plan.approval_mode_duration", f"Approval mode {mode} was active for {ms}ms.", own),)
 
 
-_SHAPES: dict[str, Callable[[int, Kind], Sequence[Event]]] = {
+_SHAPES: dict[str, Callable[[int, GeminiRecordKind], Sequence[Event]]] = {
     "start": _start,
     "prompt": _prompt,
     "request": _request,
@@ -227,10 +227,10 @@ _SHAPES: dict[str, Callable[[int, Kind], Sequence[Event]]] = {
 
 
 def _record(
-    wire: Wire, name: str, own: Sequence[Pair | Part], body: str | Hole, *, traced: bool = False
-) -> Record:  # fmt: skip
+    wire: Wire, name: str, own: Sequence[Pair | WirePart], body: str | Hole, *, traced: bool = False
+) -> WireRecord:  # fmt: skip
     """Return an event: what all have, its name and time, then its own attributes."""
-    return Record(
+    return WireRecord(
         wire.attributes([hole(COMMON), ("event.name", name), ("event.timestamp", Hole(ISO, 24)), *own]),
         traced,
         body=body,
@@ -238,7 +238,7 @@ def _record(
 
 
 @cache
-def template(wire: Wire, shape: str, variant: int, kind: Kind) -> Template:
+def template(wire: Wire, shape: str, variant: int, kind: GeminiRecordKind) -> Template:
     """Return the shape's template."""
     events = _SHAPES[shape](variant, kind)
     return wire.template([_record(wire, e.name, e.own, e.body, traced=e.traced) for e in events])
@@ -251,12 +251,19 @@ def token_template(wire: Wire) -> Template:
 
 
 @cache
-def details_template(wire: Wire, kind: Kind) -> Template:
+def details_template(wire: Wire, kind: GeminiRecordKind) -> Template:
     """Return the template of the record that repeats the tokens: its extras are these, its body and a response id."""
     head: Pairs = (("gen_ai.response.id", _ID), ("gen_ai.response.finish_reasons", ("stop",)))
     said = f'[{{"role":"model","parts":[{{"type":"text","content":"{CANARY}"}}]}}]'
     told: Pairs = (("gen_ai.output.messages", said),) if kind.shown else ()
-    own: Sequence[Pair | Part] = (*head, *_asked(kind), ("gen_ai.response.model", kind.model), *told, *_SERVER, _OWN)
+    own: Sequence[Pair | WirePart] = (
+        *head,
+        *_asked(kind),
+        ("gen_ai.response.model", kind.model),
+        *told,
+        *_SERVER,
+        _OWN,
+    )
     return wire.template([_record(wire, DETAILS, own, _BODY)])
 
 
