@@ -87,7 +87,7 @@ async def test_what_came_too_early_counts_once_its_time_has_come_and_what_was_no
         until = datetime.now(UTC) + timedelta(days=2)
         assert sorted(why.split(f"{until:%Y-%m-%d}")[0] for why in said["skipped"]) == [
             "from_the_future: it lies a day or more ahead until ",
-            "no_session: it holds no whole event: only a client can send it again",
+            "no_session: it still is no event that this version knows to cost: a newer one may",
             "unknown_connection: it belongs to no connection: --connection says to which",
         ]
         said = (await asyncio.to_thread(one_partition, *replay, "--connection", "codex-7f3a")).document
