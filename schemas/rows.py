@@ -1,7 +1,7 @@
 """Topics `cost.session-hours` and `cost.hours`: absolute, versioned rows.
 
-A row is never a delta. Of two rows with one key the one with the higher `version` is right, of equal ones the later;
-the rows of one key come from one partition's offsets, so versions of one key can be compared, and only those.
+A row is never a delta. Of two rows with the same key the one with the higher `version` is valid, of equal versions the
+later one. All rows of a key come from one partition's offsets, so only versions of the same key can be compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Usd = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$")]
 
 
 class Sums(BaseModel):
-    """What is added up, everywhere the same."""
+    """The values that are added up, the same in every table."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +38,7 @@ class Sums(BaseModel):
     cost_usd: Usd | None
     """By the price book; null when no request could be priced."""
     reported_cost_usd: Usd | None
-    """By the client itself; null when it does not say one."""
+    """By the client itself; null when it does not report a cost."""
     unpriced_requests: Count
     """Requests that `cost_usd` leaves out, because the book does not know the model or the tier."""
     late_events: Count
@@ -96,7 +96,7 @@ class SessionHourCost(BaseModel):
 
 
 class HourCost(Sums):
-    """One partition's share of (connection, hour, model, team); key `partition|connection_id|hour|model|team`.
+    """The share of one partition in (connection, hour, model, team); key `partition|connection_id|hour|model|team`.
 
     Readers add up the partials of all partitions.
     """

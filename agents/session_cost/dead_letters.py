@@ -1,8 +1,8 @@
 """Dead letters of usage messages: `schemas.deadletters.DeadLetter` rows, the same for the same message every time.
 
-The key is `usage|partition|offset|index`. A refused event is kept as a UsageBatch of its own (`record`), complete, so
-that it can be produced to `usage` again as it is. What does not fit the schema is kept as size and hash only: it might
-be anything, content too.
+The key is `usage|partition|offset|index`. A refused event is kept as a complete UsageBatch (`record`), so that it can
+be produced to `usage` again unchanged. Data that does not fit the schema is kept only as size and hash, because it
+could be anything, including content.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Row = tuple[bytes, bytes]
 DETAILS = {
     Reason.TOO_LATE: "its hour ended longer than the lateness before its message was appended",
     Reason.FROM_THE_FUTURE: "it lies 24 h or more after the time its message was appended",
-    Reason.CLOSED: "its hour has been removed from the state for good",
-    Reason.BEYOND_DEDUPE: "it is not newer than ids its hour has forgotten: it may have been counted already",
+    Reason.CLOSED: "its hour has been removed from the state permanently",
+    Reason.BEYOND_DEDUPE: "it is not newer than ids that its hour has forgotten, so it may have been counted already",
     Reason.ROW_FULL: "its hour has as many models, tiers and attributions as a row can hold",
 }
 
@@ -42,7 +42,7 @@ def _letter(p: int, offset: int, index: int, append_ms: int, reason: Reason, det
 def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, detail: str, index: int = 0) -> Row:
     """Return the letter of a message that cannot be counted, or of the event at `index` in it that cannot.
 
-    Size and hash are the whole message's: they find it again in the topic, and nothing of it is looked at twice.
+    Size and hash are of the whole message, so that it can be found again in the topic.
     """
     raw = value or b""
     digest = sha256(raw).hexdigest()
@@ -50,14 +50,14 @@ def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, de
 
 
 def records_lost(p: int, loss: Loss) -> Row:
-    """Return the letter of usage messages that are gone, counted or not."""
+    """Return the letter for lost usage messages, whether counted or not."""
     source = (topic_names.USAGE, str(p), f"{loss.first}-{loss.last}", "0")
     detail = f"partition {p} of the usage topic: {loss}"
     return dead_letter(source, Reason.RECORDS_LOST, detail, utc(max(0, loss.append_ms) * 1_000_000))
 
 
 def refused_event(p: int, offset: int, append_ms: int, batch: ParsedBatch, index: int, reason: Reason) -> Row:
-    """Return the letter of an event that fits but may not be counted."""
+    """Return the letter of a valid event that must not be counted."""
     event = batch.raw[index]
     head = {"connection_id": batch.connection_id, "client": batch.client, "session_id": batch.session_id}
     record = {

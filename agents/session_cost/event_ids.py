@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
 
 class EventIds:
-    """What a state remembers of its events' ids. `seen` are all of them, `floor` is -1 until something is forgotten."""
+    """The event ids that a state remembers. `seen` are all of them, `floor` is -1 until something is forgotten."""
 
     __slots__ = ("_open_bytes", "blocks", "floor", "forgotten", "fresh", "full", "newest", "open", "seen")
 
@@ -65,7 +65,7 @@ class EventIds:
         """Newest event time of all ids ever added."""
         self.floor = -1
         self.fresh: list[Block] = []
-        """Blocks that no group has taken yet."""
+        """Blocks that have not been written by a group yet."""
         self.forgotten: list[bytes] = []
         """Names of the blocks whose rows are to be removed."""
 

@@ -4,10 +4,10 @@
 - Of two records of one request with different counts the larger counts, whichever came first (`CONFLICT`, `REPLACED`).
 - Totals do not depend on the order in which events come, nor on how messages split them, nor on how often they come.
 - A state knows the offset of the last message in it (`version`): a message up to that offset is in it already.
-- What `state_rows` reads of a state is what it wrote.
+- `state_rows` reads back exactly the state that it wrote.
 
-Which events may still be counted depends on nothing but the event and its own message (`Window.verdict`) and on the
-partition's watermark: not on other clients' clocks, nor on ours.
+Whether an event may still be counted depends only on the event, its own message (`Window.verdict`) and the partition's
+watermark, not on other clients' clocks or ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tallystream.streams.runtime.changelog import split_version
 FUTURE_MS = 24 * HOUR_MS
 
 MAX_BUCKET_BYTES = 600_000
-"""What the buckets of one row may take, so that neither row nor state outgrows a Kafka message (900 kB)."""
+"""Maximum size of the buckets of one row in bytes, so that rows and states fit into a Kafka message (900 kB)."""
 _BUCKET_BYTES = 640
 """The numbers and field names of one bucket in a row, at most."""
 
@@ -40,7 +40,7 @@ BucketKey = tuple[str, str | None, str | None, str, str]
 
 
 class Outcome(Enum):
-    """What became of an event."""
+    """The outcome for an event."""
 
     COUNTED = "counted"
     DUPLICATE = "duplicate"
@@ -59,7 +59,7 @@ COUNTED, DUPLICATE, CONFLICT, REPLACED, BEYOND_DEDUPE, ROW_FULL = Outcome
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which hours an event may be counted in: `lateness_ms` after an hour's end, it is too late."""
+    """The time window in which events are counted: `lateness_ms` after an hour's end, they are too late."""
 
     lateness_ms: int
 
@@ -68,7 +68,7 @@ class Window:
         return (append_ms - self.lateness_ms) // HOUR_MS
 
     def future_ns(self, append_ms: int) -> int:
-        """Return the event time from which on a message appended at this time is not believed."""
+        """Return the event time from which on events of a message appended at this time are refused."""
         return (append_ms + FUTURE_MS) * 1_000_000
 
     def verdict(self, occurred_at: int, hour: int, append_ms: int, closed_hour: int) -> Reason | None:
@@ -80,7 +80,7 @@ class Window:
         return Reason.CLOSED if hour < closed_hour else None
 
     def watermark(self, append_ms: int) -> bytes:
-        """Return the watermark: hours before it can get no event from any message appended from now on.
+        """Return the watermark: messages appended from now on cannot change hours before it.
 
         Hours as `hour_iso` writes them, which compare bytewise as they do in time.
         """

@@ -1,9 +1,10 @@
-"""A `usage` message becomes a Batch of plain tuples: checked as the models of `schemas.usage` would, much faster.
+"""Parses a `usage` message to a Batch of plain tuples, with the same checks as the models of `schemas.usage` but much
+faster.
 
-Nothing a message holds can make `parse` raise anything but InvalidMessageError. One event that does not fit leaves the
-others of its message as they are: it is listed in `Batch.bad` by its index. What is said about a fault names fields
-and rules, never a value, for a value might be content. A property test holds `parse` and `UsageBatch` equal; beyond the
-models it bounds texts and sizes, so that no row made of them can outgrow a Kafka message.
+Whatever a message contains, `parse` raises only InvalidMessageError. An invalid event does not affect the others of its
+message: it is listed in `Batch.bad` by its index. Error details name fields and rules, never a value, because a value
+might be content. A property test holds `parse` and `UsageBatch` equal; beyond the models it bounds texts and sizes, so
+that no row made of them can outgrow a Kafka message.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MAX_TEXT_BYTES = 256
 MAX_ATTRIBUTION_BYTES = 14 * 1024
 """Bytes of the attribution's JSON at most: eight texts of 256 bytes, each of them escaped, fit."""
 MAX_EVENT_TOKENS = 2**40
-"""No model response has so many tokens; sums of what is below stay countable."""
+"""Upper limit on the tokens of one response, so that sums do not overflow."""
 
 Event = tuple[int, int, str, str | None, str | None, int, int, int, int, int, int, int, int | None, int, bool]
 """event_id, occurred_at, model, service_tier, speed, input_uncached, cache_read, cache_write_5m, cache_write_1h,
@@ -51,7 +52,7 @@ _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 @dataclass(slots=True)
 class ParsedBatch:
-    """One session's events out of one request."""
+    """One session's events from one request."""
 
     connection_id: str
     client: str
@@ -62,13 +63,13 @@ class ParsedBatch:
     team: str | None
     events: list[Event]
     bad: list[tuple[int, str]]
-    """Index and detail of each event that does not fit."""
+    """Index and detail of each invalid event."""
     raw: list[Any]
     """The events as they came, by index."""
 
 
 def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
-    """Return the batch a message holds.
+    """Parse the batch of a message.
 
     Raises:
         InvalidMessageError: the message as a whole cannot be counted.
@@ -170,7 +171,7 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
         elif type(model) is not str or _long(model):
             bad.append((index, f"model is not a text of at most {MAX_TEXT_BYTES} bytes"))
         elif plain + read + write_5m + write_1h + out + tool >= MAX_EVENT_TOKENS:
-            bad.append((index, f"a response of {MAX_EVENT_TOKENS} tokens or more is none"))
+            bad.append((index, f"a response cannot have {MAX_EVENT_TOKENS} tokens or more"))
         else:
             number = int(ident, 16)
             good.append(
@@ -201,7 +202,7 @@ def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
 
 
 def _evidence(basis: object, seen_by: object) -> None:
-    """Check what says how an event was found; it changes no sum."""
+    """Check the fields that describe how an event was found, which do not affect sums."""
     if basis not in (None, "aggregate"):
         raise InvalidMessageError("basis is none that we know")
     if seen_by is not None and (

@@ -1,4 +1,4 @@
-"""What is added up, everywhere the same: one list of ints a bucket, in the order of these indices."""
+"""The sums of a bucket, the same everywhere: one list of ints, in the order of these indices."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tallystream.schemas.money import to_usd
 """COST and REPORTED are pico-dollars; REPORTS counts the requests whose client reported a cost."""
 WIDTH = 14
 MAX_COUNT = 2**53 - 1
-"""Counts in rows stop here: a number that every reader of JSON can hold."""
+"""Counts in rows are capped here, so that every JSON reader can represent them."""
 
 
 def zero() -> list[int]:
-    """Return the sums of nothing."""
+    """Return empty sums."""
     return [0] * WIDTH
 
 

@@ -1,8 +1,8 @@
-"""One watch for the tasks inside aiokafka's clients: a task that ends in silence leaves a client that looks alive.
+"""Watches the tasks inside aiokafka's clients, because a client whose task has ended silently looks alive.
 
 A consumer whose coordination task has died keeps its connections and never joins again; a producer without its sender
-accepts records that no one sends; asyncio says so only when the task is collected as garbage, if ever. Whoever owns a
-client watches it and ends the process, or opens the client anew, as soon as one of its tasks is gone.
+accepts records but never sends them; asyncio reports it only when the task is garbage-collected, if ever. So the owner
+of a client watches it, and ends the process or reopens the client as soon as one of its tasks has ended.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ TASKS = (
     "_fetcher._fetch_task",
     "_sender._sender_task",
 )
-"""Where aiokafka 0.14 keeps the tasks that live as long as a consumer or producer (consumer/group_coordinator.py,
-consumer/fetcher.py, producer/sender.py, client.py)."""
+"""Attributes in which aiokafka 0.14 keeps the tasks that live as long as a consumer or producer
+(consumer/group_coordinator.py, consumer/fetcher.py, producer/sender.py, client.py)."""
 RENEWED = ("_heartbeat_task", "_commit_refresh_task")
-"""Those it ends and starts again with each generation: of these only a failure counts."""
+"""Tasks that it restarts in each generation: of these, only a failure counts."""
 EVERY = 0.5
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 def find_ended_task(client: Any) -> str | None:
-    """Return which task of a started consumer or producer has ended, and of what; None while all is well.
+    """Return which task of a started consumer or producer has ended, and why; None while all run.
 
-    A client that is closed, or has not been started, has nothing to watch. Cheap; may be called from another thread.
+    A client that is closed or not started always gives None. Cheap; may be called from another thread.
     """
     if client is None or getattr(client, "_closed", True):
         return None
@@ -52,9 +52,9 @@ def find_ended_task(client: Any) -> str | None:
 
 
 async def watch_tasks(clients: Callable[[], Iterable[Any]], every: float = EVERY) -> str:
-    """Return as soon as a task of one of the clients has ended, with what `find_ended_task` says of it.
+    """Wait until a task of one of the clients has ended; return the result of `find_ended_task`.
 
-    `clients` is asked at each look, so that clients may come and go.
+    `clients` is called at each check, so clients may be added and removed.
     """
     while True:
         for client in clients():

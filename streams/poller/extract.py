@@ -1,6 +1,6 @@
-"""A response becomes complete buckets, exactly: JQ chooses, but never sees a fraction.
+"""Extracts complete buckets from a response with JQ, without losing precision.
 
-JQ calculates with floats, so each Decimal goes through it as a marked text and comes out as it was.
+JQ calculates with floats, so each Decimal passes through it as a marked string and is restored afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAFE_INTEGER = 2**53
 SECONDS_A_PAGE = 20.0
 """How long an expression may take: a page may have megabytes."""
 WHOLE = "[.]"
-"""The JQ that makes an item its own single row."""
+"""The JQ for an item that is its own single row."""
 Row = dict[str, Any]
 _PATH = re.compile(r"(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
@@ -38,7 +38,7 @@ class PageItem:
 
 @dataclass(frozen=True)
 class ResultPage:
-    """One page: its items, and what to ask for next (None: it is the last)."""
+    """One page: its items, and the parameter for the next one (None: it is the last)."""
 
     items: list[PageItem]
     next: str | None
@@ -160,7 +160,7 @@ def bucket_start(value: Any) -> int:
     """Return seconds since the epoch out of a number, a date or an RFC 3339 time.
 
     Raises:
-        PollError: it is none of these.
+        PollError: it is not one of these.
 
     """
     if isinstance(value, int | Decimal) and not isinstance(value, bool):

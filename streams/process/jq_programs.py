@@ -20,6 +20,7 @@ from typing import Any
 
 import jq
 
+from tallystream.schemas.errors import PermanentError
 from tallystream.streams.process import jq_child
 from tallystream.streams.process.children import spawn
 
@@ -29,8 +30,10 @@ FIRST = 20.0
 """The same while the process starts."""
 
 
-class TooLongError(ValueError):
+class TooLongError(PermanentError, ValueError):
     """A program did not end within its time, or took more memory than it may."""
+
+    code = "too_long"
 
 
 class Jq:

@@ -1,6 +1,6 @@
 """Every component's ops port, on loopback by default.
 
-`/healthz` (does work go on?), `/readyz` (can it be used?), `/metrics` for Prometheus, `/status` for programs.
+`/healthz` (does it make progress?), `/readyz` (can it be used?), `/metrics` for Prometheus, `/status` for programs.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _CONTROLS = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 @dataclass(frozen=True)
 class Health:
-    """`ok` decides the status code; `why` is shown with it, so write it for the person on call."""
+    """`ok` decides the status code; `why` is part of the response, so write it for the person on call."""
 
     ok: bool
     why: str = ""
 
 
 class OpsServer:
-    """Serves these paths on `host:port` (0 picks a free port, `url` tells which).
+    """Serves these paths on `host:port` (0 picks a free port, which `url` shows).
 
-    `registry` is what `/metrics` shows; `status` what `/status` answers, which is 404 without it.
+    `/metrics` shows `registry`; `/status` returns the result of `status`, or 404 without it.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class OpsServer:
         self._port = self._runner.addresses[0][1]
 
     async def listen(self) -> None:
-        """Start, for a component that cannot run without.
+        """Start, for a component that cannot run without the ops port.
 
         Raises:
-            UsageError: the port is taken, or the address is not one of this machine.
+            UsageError: the port is taken, or the address does not belong to this machine.
 
         """
         try:
@@ -86,7 +86,7 @@ class OpsServer:
             ) from exc
 
     async def stop(self) -> None:
-        """Stop listening; does nothing when not started."""
+        """Stop listening; has no effect when not started."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

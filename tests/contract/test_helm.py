@@ -130,7 +130,7 @@ def test_every_name_of_ports_page_is_a_value_of_the_chart() -> None:
 
 
 @needs_helm
-def test_lint() -> None:
+def test_chart_passes_helm_lint() -> None:
     settings = [
         part for name, value in BASE.items() for part in ("--set", f"{name}={value.replace(',', chr(92) + ',')}")
     ]
@@ -152,7 +152,7 @@ def test_lint() -> None:
         ("nonsense", "1"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused(name: str, value: str) -> None:
+def test_chart_refuses_invalid_values(name: str, value: str) -> None:
     done = helm(
         "template", "release", str(CHART), "--kube-version", KUBERNETES, "--set", "kafka.bootstrap=k:9092",
         "--set", "users.keepNames=true", "--set", f"{name}={value}",
@@ -171,7 +171,7 @@ def test_the_charts_own_tests() -> None:
 @needs_helm
 @each_rendering
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_takes_it(values: dict[str, str], version: str) -> None:
+def test_rendered_chart_is_valid_for_kubernetes(values: dict[str, str], version: str) -> None:
     for document in render(values):
         if not document["apiVersion"].startswith("monitoring.coreos.com/"):
             kubernetes_validate.validate(document, version, strict=True)

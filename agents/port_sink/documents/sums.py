@@ -1,4 +1,4 @@
-"""Adding up rows for documents: ints, money as pico-dollars, and the two ways a document shows money."""
+"""Adds up rows for documents: ints, money as pico-dollars, and the two forms of money in a document."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One resource's mapping, compiled once: a list of records goes in, entities and failures come out, in one JQ run.
 
-A record on which an expression fails costs nobody else anything: it comes back as a failure, and only then its
-expressions are run one by one to say which of them it was.
+A record on which an expression fails does not affect the others: it is returned as a failure, and only then its
+expressions are run one by one to find the failing one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PATH = re.compile(r"(\.[A-Za-z_]\w*)+", re.ASCII)
 
 @dataclass(frozen=True)
 class Failure:
-    """A record that a mapping could not be carried out on."""
+    """A record on which a mapping failed."""
 
     field: str
     """`identifier`, `properties.date`, `selector.query`..."""
@@ -40,17 +40,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class MappingOutcome:
-    """What became of one record: entities of all its mappings (none when it is not selected), or a failure."""
+    """The result for one record: entities of all its mappings (empty when it is not selected), or a failure."""
 
     entities: Sequence[RawEntity] = ()
     failure: Failure | None = None
 
 
 class Program:
-    """Compiled; `run` is the hot path.
+    """A compiled mapping; `run` is the hot path.
 
     Raises:
-        UsageError: an expression is no JQ; the message has it and JQ's complaint.
+        UsageError: an expression is not valid JQ; the message contains it and JQ's error.
 
     """
 
@@ -88,7 +88,7 @@ class Program:
         return dict(self.expressions()).get(field, "")
 
     def run(self, rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> list[MappingOutcome]:
-        """Map records; each comes with what `$record` is in its expressions."""
+        """Map records; each comes with its `$record`."""
         if not rows:
             return []
         if self._endless >= MAX_ENDLESS:
@@ -151,7 +151,7 @@ def _object(mapping: EntityMapping) -> str:
 def _value(value: Any) -> str:
     """Return JQ for a value of the mapping. Texts are JQ: the first result counts, null when there is none."""
     if isinstance(value, str):
-        # A plain path has one result, always: nothing to collect.
+        # A plain path always has exactly one result, so it need not be collected.
         return value if _PATH.fullmatch(value) else f"([{value}\n][0])"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quote(name)}: {_value(item)}" for name, item in value.items()) + "}"
@@ -169,13 +169,13 @@ def _compile(program: str, what: str, source: str, *, prelude: bool = True) -> J
         return Jq(f"{PRELUDE} {program}" if prelude else program)
     except ValueError as exc:
         raise UsageError(
-            f"{what}: {source!r} is no JQ expression: {first_line(exc)}",
+            f"{what}: {source!r} is not a JQ expression: {first_line(exc)}",
             "try it with `tallystream port mapping test FILE --input SAMPLE`; a literal text is '\"text\"'",
         ) from None
 
 
 def first_line(exc: BaseException) -> str:
-    """Return what JQ says of an error, without the program it repeats."""
+    """Return the message of a JQ error without the program that it repeats."""
     text = str(exc).partition("\n")[0].partition(" at <top-level>")[0].removeprefix("jq: error: ")
     return text[:300] or type(exc).__name__
 

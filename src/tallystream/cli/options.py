@@ -1,6 +1,6 @@
-"""What every command needs: options, settings, the cluster to talk to, and how to say something.
+"""Options shared by the commands, settings, the cluster to use, and output of messages and errors.
 
-Nothing slow is imported at the top: this module is part of every start, `--help` included.
+No slow module is imported at the top, because every start imports this one, even for `--help`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GatewayOps = Annotated[
     typer.Option(
         "--gateway-ops",
         metavar="URL",
-        help="Ops URL of a gateway that does not run on this machine; may be repeated.",
+        help="Ops URL of a gateway on another machine; may be repeated.",
         show_default="those of run.json",
     ),
 ]
@@ -77,14 +77,14 @@ def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Set
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as exc:
-        # Only the name and the rule are shown, never the value: it may be a secret.
+        # Only the name and the rule are shown, because the value may be a secret.
         wrong = "; ".join(
             f"{'.'.join(map(str, error['loc'])) or 'settings'}: {error['msg']}"
             for error in exc.errors(include_input=False, include_url=False)
         )
         raise UsageError(
             f"a setting is not valid: {wrong}",
-            "settings come from flags, TALLYSTREAM_* and the TOML file TALLYSTREAM_CONFIG names",
+            "settings come from flags, TALLYSTREAM_* variables and the TOML file that TALLYSTREAM_CONFIG names",
         ) from None
     except (OSError, ValueError) as exc:
         raise UsageError(
@@ -93,10 +93,10 @@ def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Set
 
 
 def read_run(data_dir: Path) -> Run:
-    """Return what `tallystream up` runs in this data dir now.
+    """Return the run.json of the `tallystream up` that runs in this data dir.
 
     Raises:
-        UnreachableError: nothing runs there; a file left by a supervisor that was killed does not count.
+        UnreachableError: nothing runs there. A file left by a killed supervisor is ignored.
 
     """
     from tallystream.supervisor.runfile import read_live
@@ -111,10 +111,10 @@ def read_run(data_dir: Path) -> Run:
 
 
 def cluster(settings: Settings) -> KafkaSettings:
-    """Return how to reach Kafka: the cluster that is set, else the one `tallystream up` runs in the data dir.
+    """Return the settings of the configured Kafka cluster, or of the one that `tallystream up` runs in the data dir.
 
     Raises:
-        UnreachableError: no cluster is set and nothing runs in the data dir.
+        UnreachableError: no cluster is configured and nothing runs in the data dir.
 
     """
     return settings.kafka_settings(settings.kafka or read_run(settings.data_dir).kafka)
@@ -129,7 +129,7 @@ def emit_json(document: Any) -> None:
 
 
 def fail(code: str, message: str, hint: str, *, as_json: bool, defect: Exception | None = None) -> None:
-    """Say on stderr what went wrong: one line and, where there is one, the next step. `defect`: it is ours."""
+    """Report an error on stderr: one line, and the next step if there is one. `defect`: it is a bug of ours."""
     logs = sys.modules.get("tallystream.components.logs")
     if logs is not None and not as_json and logs.failed(code, message, hint, defect):
         return

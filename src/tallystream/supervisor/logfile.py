@@ -1,4 +1,4 @@
-"""A component's log: its lines on disk in bounded space, the important ones for those who watch."""
+"""A component's log: writes its lines to disk in bounded space, and picks the important ones to show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEVELS = {"warning": 1, "warn": 1, "error": 2, "critical": 2, "fatal": 2, "exce
 
 
 class LogFile:
-    """Appends lines to `path`; at `max_bytes` it becomes `path.1`, that `path.2`, and so on to `KEPT`."""
+    """Appends lines to `path`. At `max_bytes` it is rotated to `path.1`, `path.2` and so on, up to `KEPT` files."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ class LogFile:
         self._file.close()
 
     def last_error(self) -> tuple[str, str]:
-        """Return (message, hint) of the error the component ended with, as our command line prints or logs it."""
+        """Return (message, hint) of the error that ended the component, as our command line prints or logs it."""
         lines = list(self._tail)
         for index in range(len(lines) - 1, -1, -1):
             if (logged := _failed(lines[index])) is not None:
@@ -54,7 +54,7 @@ class LogFile:
             if lines[index].startswith("error: "):
                 hint = lines[index + 1].strip() if index + 1 < len(lines) else ""
                 return lines[index].removeprefix("error: "), hint
-        return (lines[-1] if lines else "it said nothing"), ""
+        return (lines[-1] if lines else "it logged no error"), ""
 
     def _rotate(self) -> None:
         self._file.close()
@@ -77,9 +77,9 @@ def _legible(line: bytes) -> bytes:
 
 
 def important(line: bytes, *, quiet: bool = False) -> str | None:
-    """Return what to show of a line to those who watch: warnings and errors (`quiet`: errors), else None.
+    """Return the text to show for a line if it is a warning or error (`quiet`: only errors), else None.
 
-    Knows the two shapes that components write: JSON with a level, and Kafka's `time [thread] LEVEL class - text`.
+    Recognizes the two formats of components: JSON with a level, and Kafka's `time [thread] LEVEL class - text`.
     """
     least = 2 if quiet else 1
     text = line.decode(errors="replace").strip()
@@ -91,7 +91,7 @@ def important(line: bytes, *, quiet: bool = False) -> str | None:
         if not isinstance(entry, dict) or _LEVELS.get(str(entry.get("level")), 0) < least:
             return None
         if entry.get("event") == "failed":
-            return None  # its last words: the supervisor tells them itself
+            return None  # its final error, which the supervisor reports itself
         rest = [f"{k}={v}" for k, v in entry.items() if k not in ("event", "level", "timestamp", "exception", "logger")]
         return visible(" ".join([str(entry.get("event", "")), *rest])[:500])
     match = _JAVA.match(text)

@@ -97,7 +97,7 @@ class Deployment:
 
 @examples(60, deadline=None)
 @given(fleets(sums=False), SEEDS)
-def test_whatever_crashes_each_call_is_in_usage_once(fleet: Fleet, random: Random) -> None:
+def test_each_call_is_in_usage_once_despite_crashes(fleet: Fleet, random: Random) -> None:
     """Groups are torn, zombies write late, disks are lost; the sum over distinct events is the truth."""
 
     async def run() -> None:
@@ -139,7 +139,7 @@ def test_whatever_crashes_each_call_is_in_usage_once(fleet: Fleet, random: Rando
     asyncio.run(run())
 
 
-async def test_what_is_held_is_not_finished_until_a_tick_releases_it() -> None:
+async def test_held_calls_stay_unfinished_until_a_tick_releases_them() -> None:
     """The group's position, by which `wait` and the lag know, stays before a call that waits for partners."""
     deployment = Deployment()
     worker = deployment.worker
@@ -159,7 +159,7 @@ async def test_what_is_held_is_not_finished_until_a_tick_releases_it() -> None:
     worker.crash()
 
 
-async def test_a_message_that_is_none_is_a_dead_letter_without_its_values() -> None:
+async def test_invalid_message_becomes_a_dead_letter_without_its_values() -> None:
     """What a topic holds is not trusted; its neighbours count."""
     deployment = Deployment()
     await deployment.worker.assign([HOME])

@@ -36,7 +36,7 @@ def letters(*records: Record, connection: str | None = "codex-7f3a") -> list[Dea
 
 def test_a_record_that_this_version_knows_is_the_message_it_would_have_been() -> None:
     (letter,) = letters(RENAMED)
-    assert "know" in str(prepare(letter, HERE, AT_NS))
+    assert "recognise" in str(prepare(letter, HERE, AT_NS))
     letter.record["event.name"] = CODEX.event
     row = prepare(letter, HERE, AT_NS)
     plain = RENAMED.having(event__name=CODEX.event)
@@ -98,7 +98,7 @@ def test_of_every_reason_is_said_whether_it_can_be_replayed(reason: Reason) -> N
         case Reason.CONFLICTING_COUNTS:
             assert "counted already" in str(here)
         case _ if reason in OF_RECORDS:
-            assert "still is no event" in str(here)  # a record's fields, not an event: above
+            assert "still does not recognise" in str(here)  # a record's fields, not an event: above
 
 
 def test_a_message_that_an_older_worker_refused_is_taken_out_of_the_topic() -> None:
