@@ -198,7 +198,7 @@ resources:
 
 def test_expressions_see_neither_the_environment_nor_other_input() -> None:
     assert one("(env | length | tostring) + ($ENV | length | tostring)", {}) == "00"
-    assert "no input" in one("input", {}).reason
+    assert "input is not available" in one("input", {}).reason
     assert one("[inputs] | length | tostring", {}) == "0"
     assert "halt" in one("halt", {}).reason
     assert one("'.id # says }'", {}) == "s"
