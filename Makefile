@@ -15,7 +15,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up check test coverage test-all chaos lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
+.PHONY: help up check test coverage test-all chaos fuzz conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -57,6 +57,15 @@ chaos: $(VENV)/.dev ## Run the long chaos tests, with 100 kills and more under l
 	$(BIN)/python -m tests.chaos --report docs/chaos.md $(ARGS)
 	$(BIN)/python -m tests.chaos --brokers 3 --report docs/chaos.md $(ARGS)
 	$(BIN)/python -m tests.chaos.rolling --report docs/chaos.md
+
+# Each target in a process of its own; findings are in build/fuzz.
+fuzz: $(VENV)/.dev ## Fuzz each decoder and the whole way of a body into rows, 10 minutes each (ARGS="whole --seconds 60").
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0 \
+		|| echo "atheris is not to be had: mutations are blind"
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+conformance: $(VENV)/.dev ## The page of rules, and real exporters of OpenTelemetry's SDK over HTTP and gRPC against the gateway.
+	$(BIN)/pytest tests/contract/test_conformance.py tests/integration/gateway/test_exporters.py tests/integration/gateway/test_grpc.py $(PYTEST)
 
 compose-test: $(VENV)/.dev ## Build the image, start docker-compose.yml on a real engine, kill a worker under load, compare the rows.
 	TALLYSTREAM_COMPOSE_TEST=1 $(BIN)/pytest tests/e2e/test_compose.py $(PYTEST)

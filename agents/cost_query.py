@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import add, itemgetter
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -18,14 +18,14 @@ import orjson
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_from_iso, hour_iso, last_final_hour
 from tallystream.schemas.money import PICO, to_pico, to_usd
-from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.rows import SUM_COUNTS, counts_of
 from tallystream.schemas.usage import ATTRIBUTION_KEYS, TOKEN_COUNTS
 from tallystream.schemas.versions import find_version, supersedes
 
 FIELDS = (
     "connection_id", "client", "session_id", "hour", "model", "service_tier",
     "requests", *TOKEN_COUNTS, "total_tokens", "cost_usd", "reported_cost_usd", "unpriced_requests", "book", "final",
-    "late_events", "attribution", "version",
+    "late_events", "inconsistent", "attribution", "version",
 )  # fmt: skip
 """Fields of a table row, in their order; `hour` only in views by hour."""
 
@@ -292,7 +292,7 @@ class Table:
         key = of_row + tuple(map(bucket.get, self._of_bucket))
         if self._of_attribution:
             key += tuple(map((bucket.get("attribution") or {}).get, self._of_attribution))
-        counts = _counts(bucket)
+        counts = counts_of(bucket)
         if type(sum(counts)) is not int:
             raise TypeError("counts are whole numbers")
         cost, reported = bucket.get("cost_usd"), bucket.get("reported_cost_usd")
@@ -352,7 +352,6 @@ _ATTRIBUTION = frozenset(ATTRIBUTION_KEYS)
 _LAST_HOUR = hour_from_iso("9999-12-31T23:00:00Z")
 _TOTAL = SUM_COUNTS.index("total_tokens")
 _UNPRICED = SUM_COUNTS.index("unpriced_requests")
-_counts = itemgetter(*SUM_COUNTS)
 
 
 def _last_final(now_ns: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from tallystream.schemas.errors import InvalidBodyError
@@ -89,8 +89,11 @@ def unpack(value: Any, paths: Collection[str]) -> Any:
 
 
 def _number(text: str) -> int | Decimal:
-    # Checked before any arithmetic: `1e999999999` has eleven characters in JSON but expands to a gigabyte of digits.
-    number = Decimal(text) if len(text) <= MAX_TEXT else Decimal("NaN")
+    # Cut off before any arithmetic: `1e999999999` is eleven characters of JSON and a gigabyte of digits.
+    try:
+        number = Decimal(text) if len(text) <= MAX_TEXT else Decimal("NaN")
+    except InvalidOperation:  # an exponent beyond those that a Decimal may have
+        number = Decimal("NaN")
     if number == 0:
         return 0  # `0E-6176` is how a decimal of 128 bits writes it
     digits = number.as_tuple()

@@ -6,7 +6,9 @@ later one. All rows of a key come from one partition's offsets, so only versions
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,10 +43,29 @@ class Sums(BaseModel):
     """Requests that `cost_usd` leaves out, because the book does not know the model or the tier."""
     late_events: Count
     """Events that arrived after the hour was final (its end and a grace of 1 h)."""
+    inconsistent: Count = 0
+    """Requests whose record contradicts itself in what breaks a count down: the whole counts, the parts were made to
+    fit. Rows of older versions do not say."""
 
 
-SUM_COUNTS = ("requests", *TOKEN_COUNTS, "total_tokens", "unpriced_requests", "late_events")
+SUM_COUNTS = ("requests", *TOKEN_COUNTS, "total_tokens", "unpriced_requests", "late_events", "inconsistent")
 """The whole numbers of `Sums`, in the order in which tables show them."""
+_counts = itemgetter(*SUM_COUNTS)
+_ADDED_LATER = {"inconsistent": 0}
+
+
+def counts_of(sums: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a row's whole numbers in the order of SUM_COUNTS; an older version's row has fewer.
+
+    Raises:
+        KeyError: it lacks one that every version writes.
+
+    """
+    try:
+        found: tuple[Any, ...] = _counts(sums)
+    except KeyError:
+        found = _counts(_ADDED_LATER | dict(sums))
+    return found
 
 
 class CostBucket(Sums):

@@ -23,13 +23,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from tallystream.agents.genai_calls import rows
-from tallystream.agents.genai_calls.join_state import JoinState, Origin, Release
+from tallystream.agents.genai_calls.join_state import COUNTS, Conflict, JoinState, Origin, Release
 from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.schemas import packing, topic_names
 from tallystream.schemas.calls import TICK, CallBatch
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.clients import Pack
 from tallystream.schemas.clients.attribution import with_agent, with_user
+from tallystream.schemas.clients.genai import Sighting
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -119,6 +120,7 @@ class GenaiCalls(Fold):
         derived.offset = position.offset - 1
         state.advance(position.append_ms)
         state.remember_with(partial(self._mark, partition))
+        state.conflicts.clear()  # their letters went out with their messages
         derived.late = state.late
 
     def lost(self, number: int) -> None:
@@ -163,6 +165,10 @@ class GenaiCalls(Fold):
                 self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE.value).inc()
                 continue
             state.add(origin, sightings, record.offset)
+            for conflict in state.conflicts:
+                derived.letters.append(_conflicting(record, conflict))
+                self._metrics.dead_letters.labels(Reason.CONFLICTING_COUNTS.value).inc()
+            state.conflicts.clear()
             key, row = rows.batch_row(record.timestamp, record.offset, record.value)
             partition.cache[key] = partition.dirty[key] = row
             self._metrics.sightings.inc(len(sightings))
@@ -221,6 +227,29 @@ def _usage(released: Iterable[Release]) -> Iterator[tuple[bytes, bytes]]:
         packs[key][1].events.append(call.event)
     for connection_id, pack in packs.values():
         yield from packing.messages(pack, connection_id, lambda user: user)
+
+
+def _conflicting(record: InputRecord, conflict: Conflict) -> tuple[bytes, bytes]:
+    """Return the dead letter of a span that was told twice with different counts: it holds both."""
+    counted, other = conflict.counted, conflict.other
+    tokens, fewer = ((one.input or 0) + (one.output or 0) for one in (counted, other))
+    return dead_letter(
+        (topic_names.CALLS, str(record.partition), str(record.offset), str(conflict.place)),
+        Reason.CONFLICTING_COUNTS,
+        f"two records of one span: {tokens} tokens counted, the other says {fewer}",
+        utc(record.timestamp * 1_000_000),
+        connection_id=conflict.connection_id,
+        client=counted.client,
+        session_id=counted.session,
+        record={"counted": _counts(counted), "other": _counts(other)},
+    )
+
+
+def _counts(seen: Sighting) -> dict[str, Any]:
+    return {name: value for name, value in seen.to_wire().items() if name in _SHOWN}
+
+
+_SHOWN = frozenset(("trace_id", "span_id", "response_model", *COUNTS))
 
 
 def _letter(record: InputRecord, exc: ValidationError) -> tuple[bytes, bytes]:

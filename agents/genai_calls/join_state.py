@@ -16,13 +16,15 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import NamedTuple
 
 from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
 from tallystream.schemas.clients.genai.join import TOLERANCE_NS, join_calls, unique_id
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
+from tallystream.schemas.usage import TOKEN_COUNTS
 
 MAX_TRACE = 4096
 """Maximum number of sightings kept per trace; beyond it the oldest finished ones are dropped first."""
@@ -71,6 +73,20 @@ class _Trace:
     """Whether calls of it have been released whose sightings have been dropped."""
 
 
+COUNTS = ("input", "cache_write", *(name for name in TOKEN_COUNTS if name in Sighting.__dataclass_fields__))
+"""The token counts that a sighting may tell."""
+
+
+class Conflict(NamedTuple):
+    """Two records of one span with different counts: what is counted, and the other."""
+
+    place: int
+    """Of the second of them in its message."""
+    connection_id: str
+    counted: Sighting
+    other: Sighting
+
+
 class JoinState:
     """One partition's sightings. `hold_ms` is the time to wait for other sightings of a call, `quiet_ms` the silence
     after which a trace without a root counts as closed. `mark` stores a name durably, and `is_marked` tells whether a
@@ -98,7 +114,9 @@ class JoinState:
         self.waiting = 0
         """Number of sightings with usage that are neither released nor absorbed, without sums."""
         self.late = 0
-        """Number of sightings that arrived after their call was released; it only increases."""
+        """Sightings that came after their call had been released; it only rises."""
+        self.conflicts: list[Conflict] = []
+        """Spans that were told twice, differently, since whoever reads them took them last."""
 
     def remember_with(self, mark: Callable[[bytes], None]) -> None:
         """Use another function to store marks from now on."""
@@ -129,10 +147,24 @@ class JoinState:
     # -- sightings
 
     def add(self, origin: Origin, sightings: Iterable[Sighting], offset: int) -> None:
-        """Add the sightings of the message at `offset`; call `advance` with its append time before."""
-        for seen in sightings:
-            if seen.key not in self._held:
+        """Take the sightings of the message at `offset`, whose append time has been given to `advance`."""
+        for index, seen in enumerate(sightings):
+            held = self._held.get(seen.key)
+            if held is None:
                 self._add(origin, seen, offset)
+            elif held.seen.has_usage and seen.has_usage and _told(held.seen) != _told(seen):
+                self._tell_again(held, seen, index)
+
+    def _tell_again(self, held: _Held, seen: Sighting, index: int) -> None:
+        """Take the larger of two records of one span, as long as its call is held; both are shown."""
+        before = held.seen
+        if not held.done and before.kind == seen.kind and _size(seen) > _size(before):
+            if before.kind == "call":
+                self._alike[before.process, before.input].pop(before.key, None)
+                self._alike[before.process, seen.input][before.key] = None
+            held.seen = replace(before, **{name: getattr(seen, name) for name in _TOLD})
+            seen = before
+        self.conflicts.append(Conflict(index, held.origin.connection_id, held.seen, seen))
 
     def first_waiting(self) -> int | None:
         """Return the offset of the oldest message with a call that is neither released nor absorbed, or None.
@@ -330,6 +362,19 @@ class JoinState:
 
     def _started(self, key: Key) -> tuple[int, Key]:
         return self._held[key].seen.start_ns, key
+
+
+_TOLD = (*COUNTS, "cost_usd", "finished")
+
+
+def _told(seen: Sighting) -> tuple[int, ...]:
+    """Return the counts that two copies of one span have in common."""
+    return seen.input or 0, seen.output or 0, seen.cache_read or 0, seen.cache_write or 0, seen.cache_write_1h or 0
+
+
+def _size(seen: Sighting) -> tuple[int, tuple[int, ...]]:
+    told = _told(seen)
+    return told[0] + told[1], told
 
 
 def _overlap(one: Sighting, other: Sighting) -> bool:

@@ -21,7 +21,7 @@ from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.hours import hour_from_iso, hour_iso
 from tallystream.schemas.openai import BilledDay
-from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.rows import counts_of
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.schemas.versions import find_version
 
@@ -139,7 +139,7 @@ def _bucket(provider: str, part: Mapping[str, Any]) -> Bucket:
     for name in (model, book, tier, speed, *attribution):
         if name is not None and (not isinstance(name, str) or "\0" in name):
             raise TypeError("a name is not text that a database can hold")
-    counts = tuple(part[name] for name in SUM_COUNTS)
+    counts = counts_of(part)
     if not all(type(count) is int and 0 <= count < MAX_COUNT for count in counts):
         raise ValueError("a count is larger than the ledger can hold")
     money = [None if part.get(name) is None else exact_pico(part[name]) for name in ("cost_usd", "reported_cost_usd")]

@@ -14,14 +14,16 @@ from tallystream.agents.ledger.store.database import Database, Dialect
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
-VERSION = 1
-"""Version of the tables. A database with a higher version belongs to a newer release."""
+VERSION = 2
+"""Of the tables. A database with a higher one belongs to a newer release."""
 LO = 10**9
 """Pico-dollars of one unit of `*_hi`."""
 MONEY = ("cost_hi", "cost_lo", "reported_hi", "reported_lo")
 COLUMN = {name: f"{name}_name" if name == "user" else name for name in ATTRIBUTION_KEYS}
-"""Attribution keys and their columns, which are renamed because `user` is a reserved word in SQL."""
-_COUNTS = ", ".join(f"{name} {{int}} NOT NULL DEFAULT 0" for name in SUM_COUNTS)
+"""Attribution keys and their columns: `user` is a word of SQL's own."""
+_LATER = ("inconsistent",)
+"""Sums that the tables got later than in their first version."""
+_COUNTS = ", ".join(f"{name} {{int}} NOT NULL DEFAULT 0" for name in SUM_COUNTS if name not in _LATER)
 _MONEY = ", ".join(f"{name} {{int}}" for name in MONEY)
 _ATTRIBUTION = ", ".join(f"{column} {{text}}" for column in COLUMN.values())
 
@@ -83,7 +85,11 @@ _FIRST = (
     " resource {text} NOT NULL, name {text} NOT NULL, amount {int} NOT NULL, polled_at {text} NOT NULL)",
     "CREATE INDEX openai_used_by_day ON openai_used (day, model, project_id)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND = tuple(
+    f"ALTER TABLE {table} ADD COLUMN inconsistent {{int}} NOT NULL DEFAULT 0"
+    for table in ("session", "bucket", "session_model", "hour_total")
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 """Statements that lead from each version to the next, beginning with an empty database."""
 VIEWS = (
     "sessions", "session_hours", "hours", "models", "teams", "connections", "synced", "dead_letters",

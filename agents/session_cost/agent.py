@@ -16,7 +16,16 @@ import structlog
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
 from tallystream.agents.session_cost.errors import InvalidMessageError
-from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, REASONS, State, Window, apply
+from tallystream.agents.session_cost.hour_state import (
+    CONFLICT,
+    COUNTED,
+    DUPLICATE,
+    REASONS,
+    REPLACED,
+    State,
+    Window,
+    apply,
+)
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import ParsedBatch, parse
@@ -211,6 +220,9 @@ class SessionCost(Fold):
                     self._unpriced(provider, event[2], event[3], event[4])
             elif outcome is DUPLICATE:
                 copies += 1
+            elif outcome is CONFLICT or outcome is REPLACED:
+                letter = dead_letters.conflicting(p, offset, append_ms, batch, event, state, outcome)
+                self._refuse(derived, Reason.CONFLICTING_COUNTS, letter)
             else:
                 refused = REASONS[outcome]
                 self._refuse(

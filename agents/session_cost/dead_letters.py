@@ -12,11 +12,14 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.session_cost.parse import ParsedBatch
+from tallystream.agents.session_cost.hour_state import REPLACED, Outcome, State
+from tallystream.agents.session_cost.parse import Event, ParsedBatch
 from tallystream.schemas import topic_names
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import hour_iso, hour_of
+from tallystream.schemas.money import to_usd
+from tallystream.schemas.usage import DISJOINT_COUNTS, TOKEN_COUNTS
 from tallystream.streams.runtime.fold import Loss
 from tallystream.streams.service.clock import utc
 
@@ -65,3 +68,45 @@ def refused_event(p: int, offset: int, append_ms: int, batch: ParsedBatch, index
     }
     detail = f"{DETAILS[reason]} (hour {hour_iso(hour_of(event['occurred_at']))})"
     return _letter(p, offset, index, append_ms, reason, detail, **head, record=record)
+
+
+def conflicting(
+    p: int, offset: int, append_ms: int, batch: ParsedBatch, event: Event, state: State, outcome: Outcome
+) -> Row:
+    """Return the letter of an event whose request another record tells with different counts: it holds both.
+
+    Raises:
+        ValueError: the state knows of no such record.
+
+    """
+    if state.other is None:
+        raise ValueError("no conflict")
+    place, counts, _, reported, _, inconsistent = state.other
+    model, tier, speed, _, _ = list(state.buckets)[place]
+    optional = {
+        "service_tier": tier,
+        "speed": speed,
+        "reported_cost_usd": None if reported is None else to_usd(reported),
+        "inconsistent": inconsistent or None,
+    }
+    known: dict[str, Any] = {
+        "event_id": f"{event[0]:016x}",
+        "model": model,
+        **dict(zip(TOKEN_COUNTS, counts, strict=True)),
+    }
+    known |= {name: value for name, value in optional.items() if value is not None}
+    new = batch.raw[event[13]]
+    larger, other = (new, known) if outcome is REPLACED else (known, new)
+    tokens, fewer = (sum(one.get(name, 0) for name in DISJOINT_COUNTS) for one in (larger, other))
+    return _letter(
+        p,
+        offset,
+        event[13],
+        append_ms,
+        Reason.CONFLICTING_COUNTS,
+        f"two records of one request: {tokens} tokens counted, the other says {fewer}",
+        connection_id=batch.connection_id,
+        client=batch.client,
+        session_id=batch.session_id,
+        record={"counted": larger, "other": other},
+    )

@@ -52,7 +52,7 @@ class Partial:
     def load(cls, raw: bytes) -> Partial:
         """Return what `dump` wrote."""
         version, sums = orjson.loads(raw)
-        return cls(version, list(map(int, sums)))
+        return cls(version, s.widened(map(int, sums)))
 
 
 class HourSums:

@@ -37,9 +37,9 @@ MAX_ATTRIBUTION_BYTES = 14 * 1024
 MAX_EVENT_TOKENS = 2**40
 """Upper limit on the tokens of one response, so that sums do not overflow."""
 
-Event = tuple[int, int, str, str | None, str | None, int, int, int, int, int, int, int, int | None, int]
+Event = tuple[int, int, str, str | None, str | None, int, int, int, int, int, int, int, int | None, int, bool]
 """event_id, occurred_at, model, service_tier, speed, input_uncached, cache_read, cache_write_5m, cache_write_1h,
-output, reasoning, tool, reported cost in pico-dollars, index in the message."""
+output, reasoning, tool, reported cost in pico-dollars, index in the message, whether the record contradicts itself."""
 
 _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
@@ -143,9 +143,11 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
                 bad.append((index, "the event has no event_id, occurred_at or model"))
                 continue
         tier = speed = reported = None
+        odd = False
         if len(event) != _MAIN_LENGTH:
             try:
                 tier, speed, reported = _extras(event)
+                odd = event.get("inconsistent") is True
             except InvalidMessageError as exc:
                 bad.append((index, exc.message))
                 continue
@@ -173,8 +175,11 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
         else:
             number = int(ident, 16)
             good.append(
-                (number, at, model, tier, speed, plain, read, write_5m, write_1h, out, reasoning, tool, reported, index)
-            )
+                (
+                    number, at, model, tier, speed, plain, read, write_5m, write_1h, out, reasoning, tool, reported,
+                    index, odd,
+                )
+            )  # fmt: skip
 
 
 def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
@@ -186,6 +191,8 @@ def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
     for name, text in (("service_tier", tier), ("speed", speed), ("turn_id", turn), ("reported_cost_usd", usd)):
         if text is not None and (type(text) is not str or (name != "turn_id" and _long(text))):
             raise InvalidMessageError(f"{name} is not a text of at most {MAX_TEXT_BYTES} bytes")
+    if type(get("inconsistent", False)) is not bool and get("inconsistent") is not None:
+        raise InvalidMessageError("inconsistent is neither true nor false")
     if "basis" in event or "seen_by" in event:
         _evidence(get("basis"), get("seen_by"))
     try:

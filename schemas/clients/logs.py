@@ -175,7 +175,7 @@ def _add(pack: Pack, event: dict[str, Any], places: dict[str, tuple[Pack, int]])
         owner, place = earlier
         before = owner.events[place]
         if _counts(before) != _counts(event):
-            if sum(_counts(event)) <= sum(_counts(before)):
+            if _size(event) < _size(before):
                 return event
             owner.events[place] = event
             return before
@@ -186,6 +186,12 @@ def _add(pack: Pack, event: dict[str, Any], places: dict[str, tuple[Pack, int]])
 
 def _counts(event: dict[str, Any]) -> tuple[int, ...]:
     return tuple(event[name] for name in _COUNTS)
+
+
+def _size(event: dict[str, Any]) -> tuple[int, tuple[int, ...]]:
+    """Return what decides which of two different records of a request is the larger, as the fold does."""
+    counts = _counts(event)
+    return sum(counts), counts
 
 
 def _conflicting(

@@ -6,16 +6,16 @@ is recognised by its id and not counted again. Letters that would only be refuse
 returned.
 
     undecodable, unrecognised_usage, invalid_counts, no_session, no_time
-                        a record with enough of its fields: if this version can count it
-    from_the_future     once its time is less than a day ahead
-    unknown_connection  if the caller says which connection it belongs to
-    too_late, closed    not in this deployment: its hour has been removed from the state, and totals never restart
+                        a record with enough of its fields: once this version knows how to count it
+    from_the_future     once its time lies less than a day ahead
+    invalid_message     while the usage topic keeps the message, once this version reads it (`kept_messages`)
+    unknown_connection  when told which connection it belongs to
+    too_late, closed    not in this deployment: its hour has been removed from the state, and a total never starts again
     beyond_dedupe       not in this deployment: it may have been counted, and its id is forgotten
     row_full            not in this deployment: the row is as full as it was
     conflicting_counts  never: its request is counted, with the larger counts
 
-Letters that this deployment cannot accept may go into another one (another prefix): what it accepts depends only on its
-lateness.
+too_late to row_full may go into another deployment (another prefix): what that accepts depends on its lateness alone.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
             "session_id": letter.session_id,
             "events": [record],
         }
+    if letter.reason is Reason.INVALID_MESSAGE and not record:
+        return "its message is no longer in the usage topic, or is still none that this version reads"
     try:
         return UsageBatch.model_validate(record)
     except ValidationError:

@@ -156,7 +156,14 @@ class EmbeddedKafka:
         argv = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool"]
         # `--ignore-formatted`: it recovers from a kill between the first file and the last without manual work.
         argv += ["format", "--ignore-formatted", "-t", self._cluster_id, "-c", "server.properties"]
-        process = spawn(argv, cwd=self._dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = spawn(
+            argv,
+            cwd=self._dir,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         try:
             output, _ = process.communicate(timeout=START_SECONDS)
         except BaseException:
@@ -171,12 +178,15 @@ class EmbeddedKafka:
 
     def _spawn(self, argv: list[str]) -> None:
         if self._output is None:
-            self._process = spawn(argv, cwd=self._dir, stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,))
+            self._process = spawn(
+                argv, cwd=self._dir, env=_environment(), stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,)
+            )
             return
         with self._output.open("ab") as output:
             self._process = spawn(
                 argv,
                 cwd=self._dir,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -225,3 +235,8 @@ def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines()]
     telling = [line for line in lines if line and not line.startswith(("at ", "..."))]
     return telling[-1][:300] if telling else "it did not print anything"
+
+
+def _environment() -> dict[str, str]:
+    """Return the JVM's environment: ours, with a locale in which it can name every file, as Python can in any."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}

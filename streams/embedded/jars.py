@@ -67,8 +67,13 @@ def committed_lock() -> Lock:
 
 
 def default_cache_dir() -> Path:
-    """Return `$XDG_CACHE_HOME/tallystream`, by default `~/.cache/tallystream`. Its contents can be downloaded again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tallystream"
+    """Return `$XDG_CACHE_HOME/tallystream`, by default `~/.cache/tallystream`: what can be downloaded again."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "tallystream"
+    try:
+        return Path.home() / ".cache" / "tallystream"
+    except RuntimeError:  # no home directory: what is downloaded is checked against its lock anyway
+        return Path(tempfile.gettempdir()) / f"tallystream-cache-{os.getuid()}"
 
 
 def resolve(cache_dir: Path, *, mirror: str | None = None, lock: Lock | None = None) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ JQ calculates with floats, so each Decimal passes through it as a marked string 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tallystream.streams.poller.schedule import TimeSpan
 
 MARK = "\x00decimal:"
 SAFE_INTEGER = 2**53
+SECONDS_A_PAGE = 20.0
+"""How long an expression may take: a page may have megabytes."""
 WHOLE = "[.]"
 """The JQ for an item that is its own single row."""
 Row = dict[str, Any]
@@ -44,7 +47,7 @@ class ResultPage:
 class Expression:
     """JQ on exact JSON, compiled once.
 
-    A plain path (`.data`, `.amount.value`) is walked as it stands: a JQ run holds up the whole process while it lasts,
+    A plain path (`.data`, `.amount.value`) is walked as it stands: a JQ run goes through another process,
     and the built-in resources need nothing else.
 
     Raises:
@@ -73,9 +76,7 @@ class Expression:
                 value = value.get(name)
             return value
         try:
-            found = self._program.input_value(_mark(value)).first()
-        except StopIteration:
-            return None
+            found = self._program.first(json.dumps(_mark(value)), SECONDS_A_PAGE)
         except ValueError as exc:
             raise self._failed(first_line(exc)) from exc
         return _unmark(found)

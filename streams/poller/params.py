@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jq
-
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.errors import FailureReason, PollError
+from tallystream.streams.process.jq_programs import Jq
 
 PRELUDE = (
     ". as {now: $now, from: $from, to: $to} | {} as $ENV"
@@ -52,7 +51,7 @@ class Params:
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        self._programs: dict[str, Any] = {}
+        self._programs: dict[str, Jq] = {}
         self._sources: dict[str, str] = {}
         self._literals: dict[str, Any] = {}
         for name, value in params.items():
@@ -91,7 +90,7 @@ class Params:
     def _run(self, name: str, given: dict[str, Any]) -> Any:
         source = self._sources[name]
         try:
-            results = self._programs[name].input_value(given).all()
+            results = self._programs[name].all_of(given)
         except ValueError as exc:
             raise PollError(
                 FailureReason.EXPRESSION,
@@ -113,7 +112,7 @@ def pairs(values: Mapping[str, Any]) -> Pairs:
     return [(name, _text(item)) for name, value in values.items() for item in _list(value)]
 
 
-def compile_jq(program: str, what: str, source: str) -> Any:
+def compile_jq(program: str, what: str, source: str) -> Jq:
     """Compile a JQ program.
 
     Raises:
@@ -121,7 +120,7 @@ def compile_jq(program: str, what: str, source: str) -> Any:
 
     """
     try:
-        return jq.compile(program)
+        return Jq(program)
     except ValueError as exc:
         raise UsageError(
             f"{what}: {source!r} is not a JQ expression: {first_line(exc)}",

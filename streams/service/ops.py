@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from tallystream.schemas.errors import UsageError
+
+_CONTROLS = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+"""C0 but for line breaks, DEL, and C1 in UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -104,4 +108,6 @@ class OpsServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        # Models and teams are the clients' words: the format escapes line breaks, quotes and nothing else.
+        page = _CONTROLS.sub(lambda found: rb"\\x%02x" % found[0][-1], encode(self._registry))
+        return web.Response(body=page, headers={"Content-Type": content_type})

@@ -64,6 +64,19 @@ RENDERINGS: dict[str, dict[str, str]] = {
         "worker.pricesConfigMap": "prices",
         "sink.mappingConfigMap": "mapping",
     },
+    "a platform that assigns ids, brokers by IPv6": BASE
+    | {
+        "kafka.bootstrap": "[fd00::1]:9092,[fd00::2]:9093",
+        "podSecurityContext.runAsUser": "null",
+        "podSecurityContext.runAsGroup": "null",
+        "podSecurityContext.fsGroup": "1000680000",
+        "image.digest": "sha256:" + "0" * 64,
+        "ledger.database.existingSecret": "postgresql",
+        "console.auth": "proxy",
+        "gateway.extraEnv[0].name": "TALLYSTREAM_MAX_BODY_BYTES",
+        "gateway.extraEnv[0].value": "67108864",
+        "port.existingSecret": "port",
+    },
     "one of each, watched": BASE
     | {
         "gateway.replicas": "1",
@@ -236,3 +249,70 @@ def test_the_rules_are_those_of_the_repository() -> None:
     files = sorted((CHART.parents[1] / "prometheus" / "rules").glob("*.yml"))
     assert files
     assert rule["spec"]["groups"] == [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+
+
+@needs_helm
+def test_ids_are_the_operators_and_images_may_be_named_by_digest() -> None:
+    for document in render(RENDERINGS["a platform that assigns ids, brokers by IPv6"]):
+        if document["kind"] not in ("StatefulSet", "Deployment"):
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert "runAsUser" not in pod["securityContext"]
+        assert pod["securityContext"]["fsGroup"] == 1000680000
+        for container in pod["containers"]:
+            assert container["image"] == "tallystream@sha256:" + "0" * 64
+        for volume in pod["volumes"]:
+            assert volume.get("emptyDir") != {}, "an emptyDir has a limit"
+
+
+@needs_helm
+def test_numbers_of_extra_variables_are_texts_however_they_are_given(tmp_path: Path) -> None:
+    given = [67108864, 1.5, True, "0x10"]
+    values = {
+        "kafka": {"bootstrap": "kafka:9092"},
+        "users": {"keepNames": True},
+        "gateway": {"extraEnv": [{"name": f"V{at}", "value": value} for at, value in enumerate(given)]},
+    }
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    done = helm("template", "release", str(CHART), "--kube-version", KUBERNETES, "-f", str(tmp_path / "values.yaml"))
+    assert done.returncode == 0, done.stderr
+    (gateway,) = [
+        one
+        for one in containers([document for document in yaml.safe_load_all(done.stdout) if document])
+        if one["name"] == "gateway"
+    ]
+    found = {one["name"]: one.get("value") for one in gateway["env"]}
+    assert [found[f"V{at}"] for at in range(len(given))] == ["67108864", "1.5", "true", "0x10"]
+
+
+@needs_helm
+@each_rendering
+def test_pods_connect_to_what_is_their_task_alone(values: dict[str, str]) -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in render(values) if one["kind"] == "NetworkPolicy"}
+    if values.get("networkPolicy.enabled") == "false":
+        assert not policies
+        return
+    for name, spec in policies.items():
+        assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+        ports = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
+        wanted = {53, *(int(one.rpartition(":")[2]) for one in values["kafka.bootstrap"].split(","))}
+        if name.endswith(("poller", "sink")):
+            wanted.add(443)
+        if name.endswith("ledger") and "ledger.database.existingSecret" in values:
+            wanted.add(5432)
+        assert ports == wanted, name
+
+
+@needs_helm
+def test_grpc_is_served_beside_http_and_the_console_beside_its_ledger() -> None:
+    documents = render(BASE)
+    services = {one["metadata"]["name"]: one["spec"] for one in documents if one["kind"] == "Service"}
+    assert {port["port"] for port in services["release-tallystream-gateway"]["ports"]} == {4317, 4318}
+    assert {port["port"] for port in services["release-tallystream-console"]["ports"]} == {4319}
+    assert {"ledger", "console"} <= {one["name"] for one in containers(documents)}
+    without = render(BASE | {"gateway.grpcPort": "0", "ledger.enabled": "false", "console.enabled": "false"})
+    assert {"ledger", "console"}.isdisjoint(one["name"] for one in containers(without))
+    (gateway,) = [
+        one for one in without if one["metadata"]["name"] == "release-tallystream-gateway" and one["kind"] == "Service"
+    ]
+    assert [port["port"] for port in gateway["spec"]["ports"]] == [4318]

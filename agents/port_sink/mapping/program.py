@@ -13,14 +13,18 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-import jq
 import orjson
 
 from tallystream.agents.port_sink.mapping.model import EntityMapping, ResourceMapping
 from tallystream.agents.port_sink.mapping.prelude import PRELUDE
 from tallystream.schemas.errors import UsageError
+from tallystream.streams.process.jq_programs import Jq, TooLongError
 
 RawEntity = dict[str, Any]
+SECONDS, SECONDS_A_ROW = 2.0, 0.02
+"""How long a run may take."""
+MAX_ENDLESS = 3
+"""Records whose run did not end, after which a mapping is not tried on any other until the next start."""
 _PATH = re.compile(r"(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -57,7 +61,8 @@ class Program:
         """`itemsToParse`."""
         self._query = resource.selector.query
         self.kind = resource.kind
-        self._single: dict[str, Any] = {}
+        self._endless = 0
+        self._single: dict[str, Jq] = {}
         """Expressions by themselves, compiled when one fails for the first time."""
         for field, source in self.expressions():
             _compile(source, f"{resource.kind}: {field}", source)
@@ -86,12 +91,15 @@ class Program:
         """Map records; each comes with its `$record`."""
         if not rows:
             return []
+        if self._endless >= MAX_ENDLESS:
+            return [MappingOutcome(failure=Failure("", "", "expressions did not end on records before it"))] * len(rows)
         text = orjson.dumps([{"r": row, "m": meta} for row, meta in rows], default=_number).decode()
         try:
-            found = self._program.input_text(text).first()
-        except (ValueError, StopIteration) as exc:  # an expression should not be able to cause this
+            found = self._program.first(text, SECONDS + len(rows) * SECONDS_A_ROW)
+        except ValueError as exc:  # it does not end; nothing else that an expression does should get here
             if len(rows) == 1:
-                return [MappingOutcome(failure=Failure("", "", first_line(exc)))]
+                self._endless += isinstance(exc, TooLongError)
+                return [self._explain(*rows[0], first_line(exc))]
             return [outcome for row in rows for outcome in self.run([row])]
         return [
             MappingOutcome(one) if isinstance(one, list) else self._explain(row, meta, one["failed"])
@@ -106,10 +114,10 @@ class Program:
             if field not in self._single:
                 before = "" if field in ("selector.query", "itemsToParse") else items
                 program = f"{PRELUDE} .[0] | .m as $record | .r | [{before} ([{source}\n][0])]"
-                self._single[field] = jq.compile(program)
+                self._single[field] = Jq(program)
             try:
-                self._single[field].input_text(text).first()
-            except (ValueError, StopIteration) as exc:
+                self._single[field].first(text)
+            except ValueError as exc:
                 return MappingOutcome(failure=Failure(field, source, first_line(exc)))
         return MappingOutcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))
 
@@ -156,9 +164,9 @@ def _quote(name: str) -> str:
     return orjson.dumps(name).decode()
 
 
-def _compile(program: str, what: str, source: str, *, prelude: bool = True) -> Any:
+def _compile(program: str, what: str, source: str, *, prelude: bool = True) -> Jq:
     try:
-        return jq.compile(f"{PRELUDE} {program}" if prelude else program)
+        return Jq(f"{PRELUDE} {program}" if prelude else program)
     except ValueError as exc:
         raise UsageError(
             f"{what}: {source!r} is not a JQ expression: {first_line(exc)}",

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from tallystream import __version__
 from tallystream.cli.options import fail
+from tallystream.cli.output import encoding
 from tallystream.schemas.errors import TallystreamError
 
 __all__ = ["build", "main"]
@@ -171,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args
+    encoding.adapt()
     try:
         code = build()(args=args, prog_name="tallystream", standalone_mode=False)
     except TallystreamError as exc:

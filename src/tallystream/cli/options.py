@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tallystream.cli.output.text import escape_json
+from tallystream.cli.output.text import escape_json, visible_lines
 from tallystream.schemas.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -121,8 +121,9 @@ def cluster(settings: Settings) -> KafkaSettings:
 
 
 def emit_json(document: Any) -> None:
-    """Print one JSON document on stdout, with terminal control characters escaped."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    """Print one JSON document on stdout; what could steer a terminal in it is escaped."""
+    legible = "utf" in (sys.stdout.encoding or "").lower()
+    text = json.dumps(document, indent=2, ensure_ascii=not legible, default=str)
     sys.stdout.write(escape_json(text) + "\n")
     sys.stdout.flush()
 
@@ -135,8 +136,9 @@ def fail(code: str, message: str, hint: str, *, as_json: bool, defect: Exception
     if defect is not None and os.environ.get("TALLYSTREAM_TRACEBACK"):
         traceback.print_exception(defect)
     if as_json:
-        sys.stderr.write(json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False) + "\n")
+        text = json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False)
+        sys.stderr.write(escape_json(text) + "\n")
         return
-    err_console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    err_console.print(f"[bold red]error:[/] {escape(visible_lines(message))}", soft_wrap=True)
     if hint:
-        err_console.print(f"  {escape(hint)}", style="dim", soft_wrap=True)
+        err_console.print(f"  {escape(visible_lines(hint))}", style="dim", soft_wrap=True)

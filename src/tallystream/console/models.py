@@ -90,6 +90,7 @@ class SessionRow(BaseModel):
     reported_cost_usd: str | None
     unpriced_requests: int
     late_events: int
+    inconsistent: int
     duplicates: int
 
 
@@ -158,6 +159,7 @@ class BucketModel(BaseModel):
     reported_cost_usd: str | None
     unpriced_requests: int
     late_events: int
+    inconsistent: int
     explanation: Explanation
 
 

@@ -23,8 +23,21 @@ from tallystream.streams.kafka.topics import Topics
 
 
 def default_data_dir() -> Path:
-    """Return `$XDG_DATA_HOME/tallystream`, by default `~/.local/share/tallystream`."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tallystream"
+    """Return `$XDG_DATA_HOME/tallystream`, by default `~/.local/share/tallystream`.
+
+    Raises:
+        UsageError: there is no home directory.
+
+    """
+    if given := os.environ.get("XDG_DATA_HOME"):
+        return Path(given) / "tallystream"
+    try:
+        return Path.home() / ".local" / "share" / "tallystream"
+    except RuntimeError:
+        raise UsageError(
+            "this user has no home directory, so there is no data dir by default",
+            "name one with --data-dir or TALLYSTREAM_DATA_DIR",
+        ) from None
 
 
 class Settings(BaseSettings):

@@ -18,6 +18,7 @@ from tallystream.schemas.run import RunningComponent
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
+from tallystream.supervisor.environment import environment_of
 from tallystream.supervisor.logfile import LogFile, important
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 
@@ -175,7 +176,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             process_group=0,
             limit=LINE_BYTES,
-            env={**os.environ, **OWN_ENVIRONMENT},
+            env=environment_of(self.spec.name, os.environ, OWN_ENVIRONMENT),
         )
         self._reader = asyncio.create_task(self._read(self._process))
 

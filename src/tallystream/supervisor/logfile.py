@@ -8,10 +8,14 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
+from tallystream.schemas.legible import visible, visible_lines
+
 MAX_BYTES = 10 << 20
 KEPT = 3
 TAIL_LINES = 50
 _JAVA = re.compile(r"^\S+ \[[^\]]*\] (WARN|ERROR|FATAL) ")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""In a line of JSON these can only stand in texts, and there they may be written so."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _LEVELS = {"warning": 1, "warn": 1, "error": 2, "critical": 2, "fatal": 2, "exception": 2}
 
@@ -28,13 +32,14 @@ class LogFile:
         self._size = self._file.tell()
 
     def write(self, line: bytes) -> None:
-        """Append one line, with its newline."""
+        """Append one line, with its newline; what could steer a terminal that shows the file is written out."""
+        line = _legible(line)
         if self._size + len(line) > self._max and self._size:
             self._rotate()
         self._file.write(line)
         self._file.flush()
         self._size += len(line)
-        self._tail.append(_ANSI.sub("", line.decode(errors="replace")).rstrip())
+        self._tail.append(line.decode().rstrip())
 
     def close(self) -> None:
         """Close the file."""
@@ -62,6 +67,15 @@ class LogFile:
         self._size = 0
 
 
+def _legible(line: bytes) -> bytes:
+    """Return a line without colours, and without what could steer a terminal."""
+    text = _ANSI.sub("", line.decode(errors="replace"))
+    ends = "\n" if text.endswith("\n") else ""
+    text = text.rstrip("\r\n")
+    shown = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if text.startswith("{") else visible_lines(text)
+    return (shown + ends).encode(errors="replace")
+
+
 def important(line: bytes, *, quiet: bool = False) -> str | None:
     """Return the text to show for a line if it is a warning or error (`quiet`: only errors), else None.
 
@@ -79,10 +93,10 @@ def important(line: bytes, *, quiet: bool = False) -> str | None:
         if entry.get("event") == "failed":
             return None  # its final error, which the supervisor reports itself
         rest = [f"{k}={v}" for k, v in entry.items() if k not in ("event", "level", "timestamp", "exception", "logger")]
-        return " ".join([str(entry.get("event", "")), *rest])[:500]
+        return visible(" ".join([str(entry.get("event", "")), *rest])[:500])
     match = _JAVA.match(text)
     if match and _LEVELS[match[1].lower()] >= least:
-        return text[match.end() :][:500]
+        return visible(text[match.end() :][:500])
     return None
 
 

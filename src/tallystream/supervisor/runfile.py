@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.run import Run
+from tallystream.streams.service import private_dir
 from tallystream.streams.service.locks import ProcessLock, holder
 
 RUN_FILE = "run.json"
@@ -31,12 +32,12 @@ class SupervisorLock:
         """Take the lock.
 
         Raises:
-            UsageError: another supervisor runs in this data dir, or the dir cannot be written.
+            UsageError: another supervisor runs in this data dir, or the dir is not ours or cannot be written.
 
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # A reader that checks the lock holds it for a moment, which is not a reason to give up.
+            private_dir.claim(self._path.parent)
+            # A reader that looks at the lock holds it for an instant: that is not a reason to give up.
             ours = self._lock.acquire(wait=1.0)
         except OSError as exc:
             raise UsageError(

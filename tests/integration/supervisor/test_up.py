@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ from tests.support.waiting import eventually
 from tallystream.streams.process import tcp_ports
 
 pytestmark = pytest.mark.e2e
+SECRET = "http://user:nobody-needs-this@127.0.0.1:1"
 
 
 def readyz(port: int) -> int:
@@ -49,9 +51,15 @@ def refused(product: Product, *args: str) -> str:
 
 
 def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
-    product = Product(tmp_path / "data")
+    product = Product(tmp_path / "donn\xe9es")
+    product.environment |= {"LC_ALL": "C", "TALLYSTREAM_OPENAI_PROXY": SECRET, "TALLYSTREAM_PORT_PROXY": SECRET}
     try:
         product.up()
+        assert stat.S_IMODE(product.data_dir.stat().st_mode) == 0o700
+        for made in product.data_dir.rglob("*"):
+            assert made.is_symlink() or not stat.S_IMODE(made.stat().st_mode) & 0o077, f"others can read {made}"
+        for component in product.run_file()["components"]:
+            assert SECRET.encode() not in Path(f"/proc/{component['pid']}/environ").read_bytes(), component["name"]
         run = product.run_file()
         assert [component["name"] for component in run["components"]] == [
             "kafka", "gateway", "worker", "exporter", "ledger", "console"

@@ -6,6 +6,7 @@ import asyncio
 from random import Random
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.schemas import calls
 from tallystream.schemas.clients.genai import Sighting, SightingPack
 from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.errors import Reason
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost, MemoryWorker
@@ -181,3 +183,30 @@ def test_names_are_replaced_before_anything_is_written(name: str, field: str) ->
     wire = calls.to_wire(pack, lambda _: "u_hash")
     assert wire["sightings"][0]["user"] == "u_hash"
     assert wire["attribution"][field] == ("u_hash" if field == "user" else name)
+
+
+async def conflict(between: float, order: tuple[int, int]) -> tuple[int, DeadLetter]:
+    """Send a span twice with different counts; return the tokens that are counted, and the letter."""
+    deployment = Deployment()
+    await deployment.worker.assign([HOME])
+    for output in order:
+        deployment.send(sightings([chat("c", (100, output))]))
+        await deployment.tick(between)
+    await deployment.tick(16)
+    ((_, (whole, output)),) = deployment.usage().values()
+    (letter,) = deployment.broker.records(TOPICS.deadletters.name)
+    return whole + output, DeadLetter.model_validate_json(letter.value or b"")
+
+
+@pytest.mark.parametrize("order", [(1, 500), (500, 1)])
+async def test_of_a_span_that_is_told_twice_the_larger_counts_while_it_is_held(order: tuple[int, int]) -> None:
+    tokens, letter = await conflict(1, order)
+    assert tokens == 600
+    assert letter.reason is Reason.CONFLICTING_COUNTS
+    assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (500, 1)
+
+
+async def test_of_a_span_that_is_told_again_once_its_call_is_counted_a_letter_shows_both() -> None:
+    tokens, letter = await conflict(17, (1, 500))
+    assert tokens == 101
+    assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (1, 500)

@@ -60,6 +60,7 @@ def replay(
     from tallystream.cli.output.progress import run
     from tallystream.cli.output.times import parse_when
     from tallystream.streams.deadletters import replay as letters
+    from tallystream.streams.deadletters.kept_messages import restore
     from tallystream.streams.kafka.topics import Topics
     from tallystream.streams.service.clock import SystemClock
 
@@ -80,6 +81,7 @@ def replay(
         and (reason is None or letter.reason == reason)
         and (first is None or letter.at.timestamp() * 1e9 >= first)
     ]
+    chosen = run(restore(reach, settings.topics().usage.name, chosen))
     target = letters.Into(own=into in (None, settings.prefix), lateness=settings.lateness, connection=connection)
     rows, skipped = [], Counter[str]()
     for letter in chosen:

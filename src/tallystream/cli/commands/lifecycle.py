@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from tallystream.cli.options import DataDir, JsonOption, KafkaOption, console, emit_json, err_console, settings_from
 from tallystream.schemas.errors import UnreachableError, UsageError
+from tallystream.schemas.legible import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +115,7 @@ class _Screen:
     def say(self, component: str, text: str) -> None:
         # The reader may have gone (`| head`, a closed terminal), which is not a reason to stop.
         with contextlib.suppress(OSError):
-            console.print(f"[bold]{escape(component)}[/] {escape(text)}", soft_wrap=True)
+            console.print(f"[bold]{escape(component)}[/] {escape(visible(text))}", soft_wrap=True)
 
     def started(self, run: Run) -> None:
         self._status.stop()

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jq
-
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.openai import complete
 from tallystream.agents.port_sink.mapping import Failure, Mapper, MappingRepair, default_text
@@ -25,6 +23,7 @@ from tallystream.schemas.errors import InvalidBodyError, TallystreamError, Usage
 from tallystream.schemas.openai import BUCKETED, bucket_name
 from tallystream.schemas.openai import at as openai_at
 from tallystream.streams.poller.params import Moment, Params
+from tallystream.streams.process.jq_programs import Jq
 
 DAY = 86_400
 
@@ -184,8 +183,8 @@ def _times(bucket: Any) -> dict[str, Any]:
 
 
 def _at(path: str, answer: Any) -> Any:
-    """Return what is at a data path. JQ only locates it, so that its numbers keep their exact form."""
-    places = jq.compile(f"path({path})").input_text(exact.dumps(answer)).all()
+    """Return what is at a data path, its numbers as they were: found by JQ as a place, not as a value."""
+    places = Jq(f"path({path})").all(exact.dumps(answer))
     if len(places) != 1:
         return None
     value = answer

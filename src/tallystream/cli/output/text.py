@@ -10,20 +10,15 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
-_STEERING = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
-"""C0, DEL and C1 controls, line separators, bidirectional overrides, lone surrogates."""
+from tallystream.schemas.legible import visible, visible_lines
+
+__all__ = ["ago", "count", "csv_text", "dollars", "escape_json", "short_id", "stamp", "visible", "visible_lines"]
+
 _JSON_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""The same without C0, which JSON escapes inside strings and uses as white space between tokens."""
+"""What `legible` writes out without C0, which JSON escapes anyway and which stands between its tokens."""
 _FORMULA = ("=", "+", "-", "@")
 SHORT_ID = 16
 """Ids up to this length are shown in full."""
-
-
-def visible(text: str) -> str:
-    r"""Return the text with terminal control characters escaped: ESC becomes `\x1b`."""
-    return _STEERING.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def escape_json(text: str) -> str:
