@@ -1,4 +1,4 @@
-# A fresh clone needs Python >= 3.11 with venv, make and git; `make` alone says what there is.
+# A fresh clone needs Python >= 3.11 with venv, make and git. `make` alone lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -15,16 +15,16 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up check test coverage test-all chaos lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
+.PHONY: help up check test coverage test-all chaos fuzz conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
 
-help: ## Say what there is.
+help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
-# A development environment has all that a user's has: where there is one, it is kept.
-up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install what is needed and start everything: Kafka, gateway, worker (ARGS="--port 4320").
+# A development environment includes everything that a user's has, so an existing one is kept.
+up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install what is needed and start everything: Kafka, gateway, worker and the rest (ARGS="--port 4320").
 	@exec $(BIN)/tallystream up $(ARGS)
 
-# What to run while working: no Kafka, and fewer examples for each property.
+# To run while working: without Kafka, and with fewer examples for each property.
 check: lint ## Style, types, layers and the unit tests, with fewer examples; what pre-commit runs before a push.
 	TALLYSTREAM_TEST_PROFILE=quick $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not thorough" tests/unit tests/contract/test_import_cycles.py $(PYTEST)
 
@@ -48,33 +48,42 @@ test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
 	@for version in 3.11 3.12 3.13; do \
 		python="$$(pyenv prefix "$$(pyenv latest "$$version" 2>/dev/null)" 2>/dev/null)/bin/python"; \
 		[ -x "$$python" ] || python="$$(command -v "python$$version" || true)"; \
-		if [ -z "$$python" ] || ! "$$python" -c '' 2>/dev/null; then echo "Python $$version: not here, left out"; continue; fi; \
+		if [ -z "$$python" ] || ! "$$python" -c '' 2>/dev/null; then echo "Python $$version: not installed, skipped"; continue; fi; \
 		echo "Python $$version: $$python"; \
 		$(MAKE) test VENV=".venv-$$version" PYTHON="$$python"; \
 	done
 
-chaos: $(VENV)/.dev ## The long proof: 100 kills and more under load, written to docs/chaos.md (ARGS="--kinds worker=5").
+chaos: $(VENV)/.dev ## Run the long chaos tests, with 100 kills and more under load; writes docs/chaos.md (ARGS="--kinds worker=5").
 	$(BIN)/python -m tests.chaos --report docs/chaos.md $(ARGS)
 	$(BIN)/python -m tests.chaos --brokers 3 --report docs/chaos.md $(ARGS)
 	$(BIN)/python -m tests.chaos.rolling --report docs/chaos.md
 
-compose-test: $(VENV)/.dev ## Build the image, bring docker-compose.yml up on a real engine, load it, kill a worker: exact.
+# Each target in a process of its own; findings are in build/fuzz.
+fuzz: $(VENV)/.dev ## Fuzz each decoder and the whole way of a body into rows, 10 minutes each (ARGS="whole --seconds 60").
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0 \
+		|| echo "atheris is not to be had: mutations are blind"
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+conformance: $(VENV)/.dev ## The page of rules, and real exporters of OpenTelemetry's SDK over HTTP and gRPC against the gateway.
+	$(BIN)/pytest tests/contract/test_conformance.py tests/integration/gateway/test_exporters.py tests/integration/gateway/test_grpc.py $(PYTEST)
+
+compose-test: $(VENV)/.dev ## Build the image, start docker-compose.yml on a real engine, kill a worker under load, compare the rows.
 	TALLYSTREAM_COMPOSE_TEST=1 $(BIN)/pytest tests/e2e/test_compose.py $(PYTEST)
 
-helm-test: $(VENV)/.dev ## Lint and render the chart, run its tests, check what it makes against Kubernetes' own schemas.
+helm-test: $(VENV)/.dev ## Lint and render the chart, run its tests, check the result against Kubernetes' own schemas.
 	$(BIN)/pytest tests/contract/test_helm.py $(PYTEST)
 
-helm-install-test: $(VENV)/.dev ## Install the chart into a real API server, which it builds once with Go (15 minutes; needs helm, etcd).
+helm-install-test: $(VENV)/.dev ## Install the chart into a real API server, built once with Go (15 minutes; needs helm, etcd).
 	@KUBERNETES_BIN="$${KUBERNETES_BIN:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-kubernetes}"; export KUBERNETES_BIN; \
 	deploy/helm/cluster/build.sh "$$KUBERNETES_BIN"; \
 	TALLYSTREAM_HELM_INSTALL_TEST=1 $(BIN)/pytest tests/e2e/test_helm_install.py $(PYTEST)
 
-asyncapi-check: $(VENV)/.dev ## Hold asyncapi.yaml against AsyncAPI's own JSON Schema, which npm brings.
+asyncapi-check: $(VENV)/.dev ## Check asyncapi.yaml against AsyncAPI's own JSON Schema (npm).
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	(cd "$$folder" && npm pack --silent @asyncapi/specs@6.11.1 >/dev/null && tar xzf ./*.tgz); \
 	TALLYSTREAM_ASYNCAPI_SCHEMA="$$folder/package/schemas/3.0.0.json" $(BIN)/pytest tests/contract/test_topic_docs.py $(PYTEST)
 
-dashboards-check: $(VENV)/.dev ## Hold the dashboards against Grafana's own TypeScript types, which npm brings.
+dashboards-check: $(VENV)/.dev ## Check the dashboards against Grafana's own TypeScript types (npm).
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	cp deploy/grafana/check/* "$$folder"; \
 	(cd "$$folder" && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund); \
@@ -86,10 +95,10 @@ dashboards-shots: $(VENV)/.dev ## Draw every dashboard from a running pipeline w
 	(cd "$$folder" && npm install --silent --legacy-peer-deps --ignore-scripts --no-package-lock --no-audit --no-fund); \
 	TALLYSTREAM_GRAFANA_UI="$$folder" $(BIN)/pytest tests/e2e/test_dashboard_shots.py $(PYTEST)
 
-console-test: $(VENV)/.dev ## The console in a real browser (Chromium): pages, live updates, axe; pictures in build/console.
+console-test: $(VENV)/.dev ## Test the console in a real browser (Chromium): pages, live updates, accessibility; pictures in build/console.
 	$(BIN)/pytest tests/e2e/test_console.py $(PYTEST)
 
-lint: $(VENV)/.dev ## Style, types, and the order of the layers.
+lint: $(VENV)/.dev ## Check style, types and the layers of imports.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
@@ -97,21 +106,21 @@ lint: $(VENV)/.dev ## Style, types, and the order of the layers.
 	$(BIN)/mypy deploy/grafana/code deploy/grafana/look
 	$(BIN)/lint-imports --no-cache
 
-format: $(VENV)/.dev ## Bring the code into its one format.
+format: $(VENV)/.dev ## Format the code.
 	$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
 
-docs: $(VENV)/.dev ## Write what is made from the code: docs/metrics.md and the Grafana dashboards.
+docs: $(VENV)/.dev ## Generate docs/metrics.md and the Grafana dashboards from the code.
 	$(BIN)/python -m tallystream.reference.metrics > docs/metrics.md
 	$(BIN)/python -m deploy.grafana.code
 
-tools: ## Install what tests use where it is there: Prometheus, Alertmanager, Chromium (Debian, as root).
+tools: ## Install the optional tools that tests use: Prometheus, Alertmanager, Chromium (Debian, as root).
 	@if command -v promtool >/dev/null && command -v amtool >/dev/null && command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager chromium >/dev/null; \
-	else echo "promtool, amtool and chromium are not all here: the tests that need a missing one are left out"; fi
+	else echo "promtool, amtool and chromium cannot all be installed here: tests that need a missing one are skipped"; fi
 
-lock: $(VENV)/.dev ## Write the lock files anew: Python packages with hashes, Kafka's jars with theirs.
+lock: $(VENV)/.dev ## Update the lock files of Python packages and Kafka's jars, with hashes.
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.lock
 	$(COMPILE) pyproject.toml requirements/build.in --extra embedded --group dev -o requirements/dev.lock
 	$(COMPILE) pyproject.toml requirements/build.in --extra embedded -c requirements/dev.lock -o requirements/embedded.lock
@@ -119,10 +128,10 @@ lock: $(VENV)/.dev ## Write the lock files anew: Python packages with hashes, Ka
 	$(COMPILE) --no-deps requirements/neighbour.in -o requirements/neighbour.lock
 	$(BIN)/python requirements/lock_kafka.py
 
-upgrade: ## The same with the newest versions that pyproject.toml allows.
+upgrade: ## Update the lock files to the newest versions that pyproject.toml allows.
 	$(MAKE) lock UPGRADE=--upgrade
 
-clean: ## Remove what these targets made; data and downloads stay.
+clean: ## Remove what these targets created; data and downloads stay.
 	rm -rf .venv .venv-* build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.embedded: requirements/embedded.lock $(LOCKED) | $(BIN)/uv
@@ -131,7 +140,7 @@ $(VENV)/.embedded: requirements/embedded.lock $(LOCKED) | $(BIN)/uv
 $(VENV)/.dev: requirements/dev.lock $(LOCKED) | $(BIN)/uv
 	$(call install,dev)
 
-# uv removes what the lock does not name, the project itself included, and checks every hash.
+# uv removes everything that the lock does not name, including the project itself, and checks every hash.
 define install
 	@echo "installing requirements/$(1).lock into $(VENV)"
 	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements/$(1).lock

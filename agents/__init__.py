@@ -1,1 +1,3 @@
-"""What is decided: prices, windows, rollups. Each agent beside the pure functions it applies."""
+"""The agents that compute results: prices, cost rows, joined calls, reconciliation. Each is next to the pure functions
+it uses.
+"""

@@ -1,15 +1,16 @@
-"""Cost tables out of `cost.session-hours` rows: newest version of each, filtered, grouped, totalled. Pure.
+"""Builds cost tables from `cost.session-hours` rows: the newest version of each, filtered, grouped and totalled. Pure.
 
-A table row is one (connection, session, hour where it applies, model, service tier, book, attribution); what a view
-collapses is null. Money is summed as int pico-dollars and leaves as an exact decimal string, null when no request of
-the row could be priced. Rows are read as plain dicts, not models: that takes little longer than their JSON.
+A table row is one (connection, session, hour where it applies, model, service tier, book, attribution); dimensions that
+a view collapses are null. Money is summed as int pico-dollars and returned as an exact decimal string, null when none
+of the row's requests could be priced. Rows are read as plain dicts instead of models, which takes little longer than
+parsing their JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import add, itemgetter
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -17,16 +18,16 @@ import orjson
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_from_iso, hour_iso, last_final_hour
 from tallystream.schemas.money import PICO, to_pico, to_usd
-from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.rows import SUM_COUNTS, counts_of
 from tallystream.schemas.usage import ATTRIBUTION_KEYS, TOKEN_COUNTS
 from tallystream.schemas.versions import find_version, supersedes
 
 FIELDS = (
     "connection_id", "client", "session_id", "hour", "model", "service_tier",
     "requests", *TOKEN_COUNTS, "total_tokens", "cost_usd", "reported_cost_usd", "unpriced_requests", "book", "final",
-    "late_events", "attribution", "version",
+    "late_events", "inconsistent", "attribution", "version",
 )  # fmt: skip
-"""Fields of a table row, in their order; `hour` only where the view has hours."""
+"""Fields of a table row, in their order; `hour` only in views by hour."""
 
 _BUCKET = ("model", "service_tier", "book")
 VIEWS: Mapping[str, tuple[str, ...]] = {
@@ -35,24 +36,24 @@ VIEWS: Mapping[str, tuple[str, ...]] = {
     "hours": ("connection_id", "client", "hour", *_BUCKET),
     "models": ("connection_id", "client", *_BUCKET),
 }
-"""What each view keeps apart."""
+"""The dimensions of each view."""
 _AXIS: Mapping[str, tuple[str, ...]] = {
     "sessions": (), "session-hours": ("hour",), "hours": ("hour",), "models": ("model",),
 }  # fmt: skip
-"""What a view still keeps apart when it is grouped `by` something."""
+"""The dimensions that a view keeps when it is grouped `by` something."""
 
 GROUPINGS: Mapping[str, str] = {
     **{key: key for key in ATTRIBUTION_KEYS},
     "connection": "connection_id", "session": "session_id", "client": "client", "provider": "provider",
     "model": "model", "service_tier": "service_tier", "book": "book", "hour": "hour",
 }  # fmt: skip
-"""What `by` takes, and the dimension it stands for."""
+"""Values of `by`, and the dimension each stands for."""
 
 _ROW = frozenset({"connection_id", "client", "provider", "session_id", "hour"})
 
 
 class Keyed(Protocol):
-    """A record: key and value as Kafka has them."""
+    """A record with its key and value as in Kafka."""
 
     @property
     def key(self) -> bytes | None:
@@ -67,9 +68,10 @@ class Keyed(Protocol):
 
 @dataclass(frozen=True)
 class Query:
-    """What to show. `since` and `until` are hours (schemas.hours): the first shown, and the first no longer shown.
+    """The parameters of a table. `since` and `until` are hours (schemas.hours): the first hour shown, and the first one
+    after it that is not shown.
 
-    `session` is an id, or its beginning and end around a `…`. `coarse` keeps apart only these dimensions of the view's.
+    `session` is an id, or its beginning and end around a `…`. `coarse` keeps only these dimensions of the view.
 
     Raises:
         UsageError: an unknown view or grouping.
@@ -86,14 +88,14 @@ class Query:
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
-            raise UsageError(f"there is no view {self.view!r}", f"views: {', '.join(VIEWS)}")
+            raise UsageError(f"unknown view {self.view!r}", f"views: {', '.join(VIEWS)}")
         for name in self.by:
             if name not in GROUPINGS:
                 raise UsageError(f"cannot group by {name!r}", f"groupings: {', '.join(GROUPINGS)}")
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """What the rows keep apart."""
+        """The dimensions of the rows."""
         if not self.by:
             return VIEWS[self.view] if self.coarse is None else self.coarse
         return tuple(dict.fromkeys((*_AXIS[self.view], *(GROUPINGS[name] for name in self.by))))
@@ -106,9 +108,9 @@ class Query:
 
 
 def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Iterable[Keyed]) -> int:
-    """Keep the highest version of each key, of equal ones the later; a tombstone removes the key.
+    """Keep the highest version of each key, and of equal versions the later row; a tombstone removes the key.
 
-    Returns how many records were no rows. Rows keep their bytes: a version that is overtaken is never decoded.
+    Returns how many records are not rows. Rows are kept as bytes, so that outdated versions are never decoded.
     """
     broken = 0
     for record in records:
@@ -127,7 +129,7 @@ def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Ite
 
 
 class CostSums:
-    """What is added up, of one table row or of all."""
+    """The sums of one table row or of all."""
 
     __slots__ = ("cost", "counts", "hour", "priced", "reported", "reports", "sessions", "version")
 
@@ -139,10 +141,10 @@ class CostSums:
         self.reported = 0
         self.reports = False
         self.hour = ""
-        """The newest hour within."""
+        """The newest hour included."""
         self.version: list[int] = _OLDEST
         self.sessions: set[tuple[str, str]] | int | None = None
-        """Sessions within, or how many; None where they are not asked for."""
+        """The sessions included, or their number; None when not requested."""
 
     def add(self, part: _Part, hour: str, version: list[int]) -> None:
         """Add a bucket of a SessionHourCost."""
@@ -160,7 +162,7 @@ class CostSums:
             self.version = version
 
     def add_part(self, part: CostPart) -> None:
-        """Add what was added up elsewhere."""
+        """Add sums that were computed elsewhere."""
         self.add((part.key, part.counts, part.cost, part.reported), part.hour, part.version)
 
     def merge(self, other: CostSums) -> None:
@@ -189,30 +191,30 @@ class CostPart(NamedTuple):
     key: tuple[Any, ...]
     counts: tuple[int, ...]
     cost: int | None
-    """Pico-dollars; None when nothing within has a price."""
+    """Pico-dollars; None when none of the requests has a price."""
     reported: int | None
     hour: str
-    """The newest within."""
+    """The newest hour included."""
     version: list[int]
-    """The highest within."""
+    """The highest version included."""
     sessions: int
-    """How many different ones are within; counted only where a query has `by`."""
+    """The number of different sessions; counted only for a query with `by`."""
 
 
 class TablePage(NamedTuple):
-    """The first rows of a table, and what must be known of the others to show them."""
+    """The first rows of a table, and the facts about the others needed to show them."""
 
     rows: Sequence[Mapping[str, Any]]
     total: int
-    """Rows in all."""
+    """Total number of rows."""
     still: int
-    """Of these, those that can still grow."""
+    """Number of rows that can still grow."""
     connections: int
-    """Different ones in all; 0: not counted."""
+    """Total number of different connections; 0: not counted."""
 
 
 class Table:
-    """Collects rows and gives the table. `skipped` counts what was no SessionHourCost and is left out."""
+    """Collects rows and returns the table. `skipped` counts records that are not a SessionHourCost and are left out."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
@@ -225,7 +227,7 @@ class Table:
         self._of_attribution = tuple(name for name in wanted if name in _ATTRIBUTION)
         self._of_bucket = tuple(name for name in wanted if name not in _ROW and name not in _ATTRIBUTION)
         self.dimensions = (*self._of_row, *self._of_bucket, *self._of_attribution)
-        """What the rows keep apart, in the order of `Part.key`."""
+        """The dimensions of the rows, in the order of `Part.key`."""
         self._since = None if query.since is None else _bound(query.since)
         self._until = None if query.until is None else _bound(query.until)
         head, mark, tail = (query.session or "").partition("…")
@@ -233,7 +235,7 @@ class Table:
         self._filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
 
     def add(self, values: Iterable[bytes]) -> None:
-        """Add rows as they are on the topic, each key's newest only."""
+        """Add rows as they are on the topic; each key only in its newest version."""
         for value in values:
             try:
                 row = orjson.loads(value)
@@ -243,7 +245,7 @@ class Table:
                 self.skipped += 1
 
     def add_part(self, part: CostPart) -> None:
-        """Add what was filtered and added up elsewhere; of one key there is one part where sessions are counted."""
+        """Add sums that were filtered and computed elsewhere; if sessions are counted, only one part per key."""
         sums = self._groups.get(part.key)
         if sums is None:
             sums = self._groups[part.key] = CostSums()
@@ -266,7 +268,7 @@ class Table:
         return session_id.startswith(self._session[0]) and session_id.endswith(self._session[1])
 
     def _fold(self, row: Mapping[str, Any]) -> None:
-        """Add a row, all of its buckets or, when one of them is none, nothing."""
+        """Add all buckets of a row, or none if one of them is invalid."""
         hour, version, connection, session = row["hour"], row["version"], row["connection_id"], row["session_id"]
         of_row = tuple(map(row.get, self._of_row))
         parts = [self._part(of_row, bucket) for bucket in row["buckets"]]
@@ -286,11 +288,11 @@ class Table:
                 self.unpriced[what] = self.unpriced.get(what, 0) + part[1][_UNPRICED]
 
     def _part(self, of_row: tuple[Any, ...], bucket: Mapping[str, Any]) -> _Part:
-        """Return what a bucket adds to which group."""
+        """Return the contribution of a bucket and the key of its group."""
         key = of_row + tuple(map(bucket.get, self._of_bucket))
         if self._of_attribution:
             key += tuple(map((bucket.get("attribution") or {}).get, self._of_attribution))
-        counts = _counts(bucket)
+        counts = counts_of(bucket)
         if type(sum(counts)) is not int:
             raise TypeError("counts are whole numbers")
         cost, reported = bucket.get("cost_usd"), bucket.get("reported_cost_usd")
@@ -302,7 +304,7 @@ class Table:
         )
 
     def rows(self, now_ns: int) -> Iterator[dict[str, Any]]:
-        """Give the rows: by hour where the view has hours, else the most expensive first; `now_ns` decides `final`."""
+        """Return the rows: by hour if the view has hours, else the most expensive first; `now_ns` decides `final`."""
         last_final = _last_final(now_ns)
         template = dict.fromkeys(self.query.fields)
         named = [(place, name) for place, name in enumerate(self.dimensions) if name in template]
@@ -321,7 +323,7 @@ class Table:
             yield row
 
     def page(self, now_ns: int, limit: int) -> TablePage:
-        """Return the first `limit` rows (0: all), and what is known of all."""
+        """Return the first `limit` rows (0: all), and facts about all rows."""
         rows = list(self.rows(now_ns))
         still = sum(not row["final"] for row in rows)
         connections = len({row["connection_id"] for row in rows})
@@ -337,20 +339,19 @@ class Table:
     def _order(self, item: tuple[tuple[Any, ...], CostSums]) -> tuple[Any, ...]:
         key, sums = item
         hour = key[self.dimensions.index("hour")] if "hour" in self.dimensions else ""
-        # What is absent comes before what is empty, so that the order is total.
+        # Absent values come before empty ones, so that the order is total.
         names = tuple((part is not None, part or "") for part in key)
         return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], names
 
 
 _Part = tuple[tuple[Any, ...], tuple[int, ...], int | None, int | None]
-"""What a bucket adds: key of its group, counts, cost and reported cost in pico-dollars."""
+"""A bucket's contribution: key of its group, counts, cost and reported cost in pico-dollars."""
 _ZEROS = (0,) * len(SUM_COUNTS)
 _OLDEST = [-1, -1]
 _ATTRIBUTION = frozenset(ATTRIBUTION_KEYS)
 _LAST_HOUR = hour_from_iso("9999-12-31T23:00:00Z")
 _TOTAL = SUM_COUNTS.index("total_tokens")
 _UNPRICED = SUM_COUNTS.index("unpriced_requests")
-_counts = itemgetter(*SUM_COUNTS)
 
 
 def _last_final(now_ns: int) -> str:
@@ -358,7 +359,7 @@ def _last_final(now_ns: int) -> str:
 
 
 def _bound(hour: int) -> str:
-    """Return an hour for comparing; four-digit years compare as text."""
+    """Return an hour as text for comparisons; four-digit years compare as text."""
     return hour_iso(min(max(hour, 0), _LAST_HOUR))
 
 

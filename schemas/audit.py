@@ -1,4 +1,4 @@
-"""Topic `console.audit`: who changed what in the console, and when. Never a secret."""
+"""Topic `console.audit`: who changed what in the console, and when. Entries never contain secrets."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Action = Literal["connection.create", "connection.rotate", "connection.revoke", 
 
 
 class AuditEntry(BaseModel):
-    """Value of a `console.audit` message; key `subject`. Written before the change, and again with what came of it."""
+    """Value of a `console.audit` message; key `subject`. Written before the change, and again with its outcome."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: str
-    """Common to the entries of one change."""
+    """Shared by all entries of one change."""
     at: AwareDatetime
     person: str
-    """As the proxy names them; `local` for who logged in with a link."""
+    """The user's name as the proxy passes it; `local` for a user who logged in with a link."""
     remote: str
     """Address the request came from."""
     action: Action
     subject: str
-    """A connection's public id; `-` where there is none yet."""
+    """A connection's public id; `-` when the connection does not exist yet."""
     outcome: Literal["asked", "done", "failed"]
     detail: dict[str, str] = Field(default_factory=dict)

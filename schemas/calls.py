@@ -1,8 +1,8 @@
-"""Topic `calls`: what spans of one OTLP request saw of model calls, before it is known which of them saw the same.
+"""Topic `calls`: model calls as the spans of one OTLP request saw them, before spans of the same call are joined.
 
-All messages of a deployment have one key, so that whatever saw a call meets in one partition (docs/adr/0008): two
-sightings of one call may have nothing in common but tokens and time, or a response id, and may come from different
-traces, processes and connections.
+All messages of a deployment have one key, so that all sightings of a call reach one partition (docs/adr/0008): two
+sightings of one call may share only tokens and time, or a response id, and may come from different traces, processes
+and connections.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.usage import Attribution
 
 MAX_SIGHTINGS = 128
-"""Sightings a message holds at most: of 4 KiB each at the very most, 512 KiB."""
+"""Maximum number of sightings in a message: at 4 KiB each, 512 KiB."""
 KEY = keys.join("calls")
 """Key of every message."""
 TICK = keys.join("tick")
-"""Key of a message without a value: time has passed. The stage that joins knows no other clock than the topic's."""
+"""Key of a message without a value, which only shows that time has passed: the joining stage has no clock but the
+timestamps of this topic."""
 
 
 class CallBatch(BaseModel):
@@ -37,7 +38,7 @@ class CallBatch(BaseModel):
 
 
 def to_wire(pack: SightingPack, user: Callable[[str], str]) -> dict[str, Any]:
-    """Return a pack as plain JSON, with `user` of each user's name in place of it."""
+    """Return a pack as plain JSON, with each user's name replaced by `user(name)`."""
     attribution = pack.attribution
     if "user" in attribution:
         attribution = attribution | {"user": user(attribution["user"])}
@@ -58,8 +59,8 @@ def messages(pack: SightingPack, connection_id: str, user: Callable[[str], str])
 
     Args:
         pack: as `read_sightings` returns it.
-        connection_id: where it came in.
-        user: what stands for a user's name, such as its keyed hash.
+        connection_id: the connection that received it.
+        user: maps a user's name to what is stored in its place, such as its keyed hash.
 
     """
     wire = to_wire(pack, user)

@@ -1,7 +1,7 @@
-"""Every kind of message: its name, its version, its model, and the JSON Schema others can read it by.
+"""The catalogue of message kinds: name, version, model, and a JSON Schema for readers in other languages.
 
-`schemas/json/` holds the generated files (`tallystream schemas --write schemas/json`); a test holds both equal, and
-another one fails when a model no longer reads what an earlier release wrote.
+`schemas/json/` holds the generated files (`tallystream schemas --write schemas/json`); a test keeps both equal, and
+another one fails when a model can no longer read what an earlier release wrote.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ SCHEMA_HEADER: Final = "schema"
 
 @dataclass(frozen=True)
 class MessageSchema:
-    """A kind of message, as its header `schema` names it."""
+    """A kind of message, named by its header `schema`."""
 
     name: str
     version: int
-    """Raised when a change is not compatible; readers then know both."""
+    """Incremented for an incompatible change; readers then support both versions."""
     model: type[BaseModel]
     topic: str
     """Without the deployment's prefix."""
@@ -48,7 +48,7 @@ class MessageSchema:
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
-        """All headers of a message of this kind, as Kafka's clients take them."""
+        """All headers of a message of this kind, in the form that Kafka clients accept."""
         return [(SCHEMA_HEADER, self.header)]
 
     @property

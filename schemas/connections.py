@@ -1,4 +1,4 @@
-"""Topics `connections` and `activity`: who may send, and when they last did."""
+"""Topics `connections` and `activity`: who may send telemetry, and when they last did."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Signal = Literal["logs", "metrics", "traces"]
 
 
 def hash_secret(secret: str) -> str:
-    """Return what is kept of an ingest id or a bearer secret, and looked up by: its SHA-256, hex.
+    """Return the hex SHA-256 of an ingest id or a bearer secret: only this hash is stored and looked up.
 
-    A secret out of a request may hold bytes that are not UTF-8, as surrogates: they are hashed as the bytes they were.
+    A secret from a request may contain bytes that are not UTF-8, as surrogates: they are hashed as the original bytes.
     """
     return sha256(secret.encode(errors="surrogateescape")).hexdigest()
 
 
 class IngestKey(BaseModel):
-    """An ingest id that opens a connection. The id itself is shown once and kept nowhere."""
+    """An ingest id that opens a connection. The id itself is shown once and never stored."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,18 +35,18 @@ class IngestKey(BaseModel):
 
 
 class Quota(BaseModel):
-    """What one connection may use; None: as the gateway's settings say, 0: no limit."""
+    """Limits of one connection. None: the gateway's setting applies; 0: unlimited."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests: Count | None = None
-    """A second."""
+    """Per second."""
     bytes: Count | None = None
-    """Of bodies as sent, a second."""
+    """Bytes of request bodies as sent (compressed), per second."""
     held_bytes: Count | None = None
-    """Of bodies that are being answered at one time."""
+    """Bytes of request bodies in progress at one time."""
     dead_letters: Count | None = None
-    """Records and bodies that do not count, a second."""
+    """Records and bodies that are not counted, per second."""
 
 
 class Connection(BaseModel):
@@ -55,13 +55,13 @@ class Connection(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     connection_id: str
-    """Public: in keys, labels and rows."""
+    """Public: it appears in keys, labels and rows."""
     provider: Provider
     name: str
     created_at: datetime
     ingest: list[IngestKey]
     bearer_sha256: str | None = None
-    """When set, requests need `Authorization: Bearer` with the secret of this hash."""
+    """When set, requests need `Authorization: Bearer` with the secret that has this hash."""
     revoked_at: datetime | None = None
     quota: Quota | None = None
 

@@ -1,7 +1,7 @@
-"""Dead letters are built here, whoever writes them: the gateway, the worker, the sink and the agent of OpenAI's days.
+"""Builds the dead letters of all components: gateway, worker, sink and the agent of OpenAI's days.
 
-A letter for the same thing has the same key every time, so that what happens again repeats itself and is not a second
-letter.
+Dead letters for the same source have the same key, so that processing it again overwrites the letter instead of adding
+one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.errors import Reason
 
 MAX_DETAIL = 2_000
-"""Characters of `detail` at most: a longer one is cut."""
+"""Maximum characters of `detail`; longer ones are cut."""
 
 
 def dead_letter(
@@ -35,19 +35,19 @@ def dead_letter(
     size: int | None = None,
     sha256: str | None = None,
 ) -> tuple[bytes, bytes]:
-    """Return key and value of a `deadletters` message, a valid `DeadLetter`.
+    """Return key and value of a `deadletters` message; the value is a valid `DeadLetter`.
 
     Args:
-        source: where it came from, unique a record: (topic, partition, offset, index), or what else tells it again.
-        reason: why it did not count.
+        source: where it came from, unique per record: (topic, partition, offset, index), or another stable identity.
+        reason: why it was not counted.
         detail: what exactly was wrong, for people; never content.
         at: when it was set aside (UTC): append time of its message, or the writer's time.
-        connection_id: whose it is, where that is known.
+        connection_id: the connection it belongs to, if known.
         client: the agent that sent it.
         session_id: the session it belongs to.
         record: the allow-listed part of the record; a Fragment is taken as the JSON object it is.
-        count: how many records it stands for, when it is more than one.
-        size: bytes of a body or message that is not kept.
+        count: the number of records it stands for, when there are several.
+        size: size in bytes of a body or message that is not kept.
         sha256: hash of it, hex.
 
     """
@@ -63,7 +63,7 @@ def dead_letter(
     try:
         return key, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
     except TypeError:
-        # A record may hold anything that a client can send: integers above 64 bits, texts that are not UTF-8.
+        # A record may contain anything a client can send, such as integers above 64 bits and texts that are not UTF-8.
         letter["detail"] = _plain(letter["detail"])
         if isinstance(record, Mapping):
             letter["record"] = orjson.Fragment(json.dumps(_plain(record)))
@@ -71,7 +71,7 @@ def dead_letter(
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that is JSON for every reader, as close to `value` as that can be."""
+    """Return a value that every JSON reader accepts, as close to `value` as possible."""
     match value:
         case str():
             return value.encode(errors="replace").decode()

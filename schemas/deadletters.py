@@ -1,4 +1,6 @@
-"""Topic `deadletters`: what did not count, with the reason. Key `source`, so that a replayed source repeats itself."""
+"""Topic `deadletters`: records that were not counted, with the reason. The key is `source`, so a replayed source
+overwrites its own letter.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ from tallystream.schemas.errors import Reason
 
 
 class DeadLetter(BaseModel):
-    """Never holds content: `record` is the allow-listed part, a body is only its size and hash."""
+    """Value of a `deadletters` message. It never holds content: `record` is the allow-listed part, and of a body only
+    size and hash are kept.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     source: str
-    """Where it came from, unique a record.
+    """Where it came from, unique per record.
 
     `usage|3|1204|0` (topic, partition, offset, index) or `gateway|<connection>|<body's hash>|<index>`.
     """
@@ -31,6 +35,7 @@ class DeadLetter(BaseModel):
     record: dict[str, Any] = Field(default_factory=dict)
     """Allow-listed fields of the record. For a usage event: the whole event, so that it can be replayed."""
     count: int | None = None
-    """How many records of one body it stands for, set aside for the same reason, when it is more than this one."""
+    """The number of records of one body that it stands for, all rejected for the same reason, when there are
+    several."""
     size: int | None = None
     sha256: str | None = None

@@ -1,14 +1,14 @@
-"""The error tree: what an error is decides, everywhere, what happens next.
+"""The error tree: the type of an error decides how every component handles it.
 
 Every exception of ours is one of these, ends in `Error` and says whether it is retryable: whether the same work may
 succeed later without anybody changing it. That flag decides between trying again and giving up (a dead letter, an exit,
 an answer to the client); `message` says what is wrong and `hint` what to do about it.
 
 TallystreamError                code, message, hint: one line for people, the same three fields for programs
-├── RetryableError              work that failed on its surroundings: it is tried again, with a backoff
+├── RetryableError              an external failure: the work is tried again, with a backoff
 │   ├── UnreachableError        something needed did not answer in time (exit 3)
 │   │   └── LedgerUnreachableError  agents.ledger: the database does not answer, or there is none yet
-│   ├── LedgerDamagedError      agents.ledger: SQLite says that the file is corrupt; it is made anew out of the topics
+│   ├── LedgerDamagedError      agents.ledger: SQLite says that the file is corrupt; it is rebuilt from the topics
 │   ├── LedgerReplacedError     agents.ledger: the database belongs to another deployment now; begin again
 │   ├── NotLeaderError          streams.leader_election: another member leads, or may; stand by
 │   ├── TopicRecreatedError     streams.kafka: a topic was deleted and created again, or cut; read it from its beginning
@@ -19,17 +19,18 @@ TallystreamError                code, message, hint: one line for people, the sa
 │   ├── ProducerLostError       streams.gateway: the producer was closed with messages under way
 │   ├── WriterClosingError      agents.port_sink: this sink stops; what it has not sent is sent by the next one
 │   └── WrongFileError          streams.embedded: a mirror served another file than the one that is locked
-├── PermanentError              work that fails again however often it is tried
+├── PermanentError              work that would fail again however often it is tried
 │   ├── InvalidRecordError      a record cannot be counted: it is kept as a dead letter with its `reason`
 │   ├── InvalidBodyError        a body cannot be decoded: the client gets a 400
 │   │   └── TooManyElementsError  it holds more than one body may: the client gets a 413
 │   ├── InvalidMessageError     agents.session_cost: a message does not fit its schema; a dead letter
+│   ├── TooLongError            streams.process: a JQ program did not end in time, or took too much memory
 │   ├── UnmappableError         agents.port_sink: a mapping gave something that is not an entity; a dead letter
 │   ├── InexactPriceError       agents.pricing: a price is not a whole number of pico-dollars
 │   ├── InexactAmountError      agents.focus: an amount has more decimals than a Parquet column holds
 │   ├── BadRequestError         tallystream.console: a parameter or a form field is not what it must be
 │   ├── ForbiddenError          tallystream.console: the person may not do this
-│   ├── NotFoundError           tallystream.console: there is no such thing
+│   ├── NotFoundError           tallystream.console: the thing does not exist
 │   ├── UsageError              the caller asked for something impossible (exit 2)
 │   │   └── QueryError          agents.ledger: a query that the database does not take
 │   ├── MismatchError           a check found a difference (exit 4)
@@ -56,28 +57,28 @@ from typing import ClassVar
 
 
 class Reason(StrEnum):
-    """Why a record did not count. The values are public: they are labels, and `deadletters list` prints them."""
+    """Why a record was not counted. The values are public: they are labels, and `deadletters list` prints them."""
 
     UNDECODABLE = "undecodable"
     """The request body, or one record of it, is not OTLP."""
     UNRECOGNISED_USAGE = "unrecognised_usage"
     """A record carries token counts but no normaliser knows it: a client may have renamed something."""
     INVALID_COUNTS = "invalid_counts"
-    """A count is negative, not a number, or the parts exceed the whole."""
+    """A count is negative or not a number, or the parts exceed the whole."""
     CONFLICTING_COUNTS = "conflicting_counts"
-    """Two records of one request have different counts: the larger counts, this one is shown beside it."""
+    """Two records of one request have different counts: the larger is counted, this one is kept as a dead letter."""
     NO_SESSION = "no_session"
-    """A usage record names no session."""
+    """A usage record does not name a session."""
     NO_TIME = "no_time"
-    """A usage record has no time of its own; ours is never used instead."""
+    """A usage record has no valid time of its own; the gateway's clock is never used instead."""
     TOO_LATE = "too_late"
     """The event's hour ended longer than `lateness` before its message was appended."""
     FROM_THE_FUTURE = "from_the_future"
     """The event lies 24 h or more after the time its message was appended."""
     BEYOND_DEDUPE = "beyond_dedupe"
-    """Too old for the ids the hour remembers: it may have been counted already."""
+    """The event is older than the ids that its hour remembers, so it may have been counted already."""
     CLOSED = "closed"
-    """The event's hour has been removed from the state for good."""
+    """The event's hour has been removed from the state permanently."""
     ROW_FULL = "row_full"
     """The session-hour has as many different models, tiers and attributions as one row can hold."""
     RECORDS_LOST = "records_lost"
@@ -85,21 +86,22 @@ class Reason(StrEnum):
     INVALID_MESSAGE = "invalid_message"
     """A Kafka message does not fit its schema."""
     UNKNOWN_CONNECTION = "unknown_connection"
-    """The ingest id was in quarantine while Kafka was away and turned out to belong to no connection."""
+    """The request was quarantined while Kafka was unavailable, and its ingest id turned out to be unknown."""
     MAPPING_FAILED = "mapping_failed"
-    """An expression of a Port mapping fails on the record, or gives no entity."""
+    """An expression of a Port mapping fails on the record, or does not produce an entity."""
     INVALID_BILL = "invalid_bill"
-    """A provider's answer has an amount that cannot be added up: none, not a number, or in another currency."""
+    """A provider's answer has an amount that cannot be added up: it is missing, not a number, or in another
+    currency."""
     PORT_REFUSED = "port_refused"
-    """Port does not take the entity, and will not."""
+    """Port rejects the entity permanently."""
 
 
 class TallystreamError(Exception):
-    """Base of all. `message` says what is wrong, `hint` what to do next."""
+    """Base of all errors. `message` says what is wrong, `hint` what to do next."""
 
     code: ClassVar[str] = "error"
     exit_code: int = 1
-    """What a command that it ends exits with."""
+    """Exit code of a command that ends with this error."""
     retryable: bool
     """Whether the same work may succeed later without anybody changing it. Set by the class, or by its reason."""
 
@@ -110,7 +112,7 @@ class TallystreamError(Exception):
 
 
 class RetryableError(TallystreamError):
-    """The surroundings failed, not the work: it is tried again."""
+    """The failure is external, so the work is tried again."""
 
     code = "retryable"
     exit_code = 3
@@ -118,7 +120,7 @@ class RetryableError(TallystreamError):
 
 
 class PermanentError(TallystreamError):
-    """The work fails again however often it is tried: it is given up, and the reason kept."""
+    """Retrying cannot succeed, so the work is given up and the reason is kept."""
 
     code = "permanent"
     retryable = False
@@ -157,7 +159,7 @@ class UsageError(PermanentError):
 
 
 class UnreachableError(RetryableError):
-    """Something needed is away, or did not answer within the time given."""
+    """Something required is unavailable, or did not answer in time."""
 
     code = "unreachable"
 
@@ -170,7 +172,7 @@ class MismatchError(PermanentError):
 
 
 class UnfitError(PermanentError):
-    """Something exists but does not fit: starting anyway could lose or double data."""
+    """Something exists but is unsuitable: starting anyway could lose or double data."""
 
     code = "unfit"
 

@@ -1,9 +1,9 @@
-"""JSON whose numbers stay what they were: no number is ever a float.
+"""JSON with exact numbers: numbers are never parsed as floats.
 
-`loads` gives int for whole numbers (`6`, `6.0` and `6e0` are one number) and Decimal for the others. Where only JSON's
-own types may stand, `pack` writes each Decimal as a string and says where: a path such as `[].line_items[].cost`, or,
-where a path holds texts of digits too, the very places: `[3].line_items[0].cost`. `unpack` takes that back, so
-`unpack(*pack(value)) == value`.
+`loads` gives int for whole numbers (`6`, `6.0` and `6e0` are one number) and Decimal for the others. For places that
+allow only JSON's own types, `pack` writes each Decimal as a string and returns where: as a path such as
+`[].line_items[].cost` or, if that path also holds strings of digits, as exact positions: `[3].line_items[0].cost`.
+`unpack` reverses it, so `unpack(*pack(value)) == value`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from tallystream.schemas.errors import InvalidBodyError
 
 MAX_DIGITS = 60
-"""Digits a number may have before the point, and digits that are not leading zeros; money and counts need a third."""
+"""Maximum digits before the point, and maximum significant digits; money and counts need a third of it."""
 MIN_EXPONENT = -6176
-"""Exponent of a number's last digit at least: that of a 128-bit decimal, which is what billing systems write."""
+"""Smallest exponent of a number's last digit: that of a 128-bit decimal, which billing systems write."""
 MAX_TEXT = 6300
-"""Characters of a number: what such a decimal needs without an exponent."""
+"""Maximum characters of a number, which such a decimal needs without an exponent."""
 
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -68,14 +68,14 @@ def plain(number: Decimal) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Return one text for all ways to write the same value: object keys sorted, everything else as `dumps`."""
+    """Return the same text for every spelling of a value: object keys sorted, everything else as in `dumps`."""
     return dumps(_sorted(value))
 
 
 def pack(value: Any) -> tuple[Any, list[str]]:
     """Return the value with each Decimal as a string, and the sorted paths of those strings.
 
-    A path that holds a Decimal here and a text of digits there is given place by place, so that they can be told apart.
+    A path that holds both Decimals and strings of digits is listed position by position, to distinguish them.
     """
     places: dict[str, list[str]] = {}
     texts: set[str] = set()
@@ -90,7 +90,10 @@ def unpack(value: Any, paths: Collection[str]) -> Any:
 
 def _number(text: str) -> int | Decimal:
     # Cut off before any arithmetic: `1e999999999` is eleven characters of JSON and a gigabyte of digits.
-    number = Decimal(text) if len(text) <= MAX_TEXT else Decimal("NaN")
+    try:
+        number = Decimal(text) if len(text) <= MAX_TEXT else Decimal("NaN")
+    except InvalidOperation:  # an exponent beyond those that a Decimal may have
+        number = Decimal("NaN")
     if number == 0:
         return 0  # `0E-6176` is how a decimal of 128 bits writes it
     digits = number.as_tuple()

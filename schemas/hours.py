@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 HOUR_NS = 3_600_000_000_000
 HOUR_MS = 3_600_000
 GRACE_NS = HOUR_NS
-"""An hour is final this long after its end: what arrives from then on makes a higher version and counts as late."""
+"""An hour is final this long after its end: events that arrive later produce a higher version and count as late."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def encode_part(part: str) -> str:
-    """Return the part with `%` and `|` percent-encoded; almost every part comes back as it is."""
+    """Return the part with `%` and `|` percent-encoded; most parts contain neither and are returned unchanged."""
     if "%" in part:
         part = part.replace("%", "%25")
     if "|" in part:

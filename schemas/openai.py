@@ -1,7 +1,7 @@
-"""Topics `openai.records`, `openai.days` and `openai.control`: what OpenAI itself says was used and billed.
+"""Topics `openai.records`, `openai.days` and `openai.control`: usage and bills as OpenAI itself reports them.
 
-Nothing here is a delta and nothing of one resource is ever added to another's: `/usage`, `/organization/usage/*` and
-the two billing endpoints report the same requests in four ways.
+No value is a delta, and values of different resources are never added up: `/usage`, `/organization/usage/*` and the two
+billing endpoints report the same requests in four different ways.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tallystream.schemas.versions import Version
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
 CURRENT = "current"
-"""Name of the bucket of a resource without time, such as `/models`: its present state."""
+"""Bucket name for a resource without time, such as `/models`: its current state."""
 DAY_S = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -31,8 +31,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class OpenAIRecord(BaseModel):
     """One complete bucket of one query; key `resource|query|bucket`.
 
-    Of two records with one key the one with the newer `polled_at` is right, whatever their order in the topic, and
-    replaces all rows of the other: a bucket without rows is one in which nothing happened.
+    Of two records with the same key, the one with the newer `polled_at` is valid, whatever their order in the topic,
+    and replaces all rows of the other. A bucket without rows means that nothing happened in it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,25 +40,25 @@ class OpenAIRecord(BaseModel):
     resource: str
     """Path below the base URL: `/organization/costs`."""
     query: Fingerprint
-    """Of the resource and of the parameters that do not move with time: other groupings are other queries."""
+    """Identifies the resource and its parameters other than time: another grouping is another query."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """Those parameters, for people."""
+    """Those parameters in readable form."""
     bucket: str
     """`2026-11-21` (a UTC day), `2026-11-21T14:00:00Z` (an hour or a minute) or `current`."""
     starts_at: AwareDatetime | None = None
     ends_at: AwareDatetime | None = None
     """Exclusive; both null for `current`."""
     polled_at: AwareDatetime
-    """Processing time, µs: when the query began, so that what it shows is at least as new. Grows with every record of
-    a key, whoever polls and whatever that machine's clock says."""
+    """Processing time, µs: when the query began, so the rows are at least as new. It increases with every record of a
+    key, even if another machine with another clock polls."""
     digest: Fingerprint
-    """Of the rows as a set, see `digest`."""
+    """Digest of the rows as a set, see `digest`."""
     rows: list[dict[str, Any]]
     """As OpenAI gave them, in its order and units (cents stay cents). Whole numbers are JSON integers, others are
     decimal strings: a float would not be exact."""
     decimals: list[str] = Field(default_factory=list)
-    """Where in `rows` the decimal strings are: `[].amount.value`, `[].line_items[].cost`; place by place, as in
-    `[3].amount.value`, where others at the same path are texts that OpenAI itself wrote."""
+    """Paths of the decimal strings in `rows`: `[].amount.value`, `[].line_items[].cost`; as exact positions such as
+    `[3].amount.value` if other values at the same path are strings that OpenAI itself wrote."""
 
     @property
     def key(self) -> bytes:
@@ -71,14 +71,14 @@ class OpenAIRecord(BaseModel):
         return rows
 
     def json_rows(self) -> str:
-        """Return the rows as a JSON array whose numbers are all number literals: OpenAI's own text, for JQ."""
+        """Return the rows as a JSON array with all numbers as number literals, as OpenAI wrote them, for JQ."""
         return exact.dumps(self.exact_rows())
 
 
 class PollCursor(BaseModel):
-    """What of a query has been polled; topic `openai.control`, key `resource|query`.
+    """How far a query has been polled; topic `openai.control`, key `resource|query`.
 
-    Every bucket of [first, settled) was complete in OpenAI's own eyes when it was fetched last and is not asked for
+    Every bucket of [first, settled) was complete according to OpenAI when it was last fetched, and is not requested
     again. Later ones may still change.
     """
 
@@ -97,18 +97,18 @@ class PollCursor(BaseModel):
 
 
 class Billed(BaseModel):
-    """What one resource says a day cost."""
+    """The cost of a day according to one resource."""
 
     model_config = ConfigDict(extra="forbid")
 
     resource: str
     usd: Usd
-    """Exact sum of the resource's rows, cents turned into dollars."""
+    """Exact sum of the resource's rows, with cents converted to dollars."""
     polled_at: AwareDatetime
 
 
 class Used(BaseModel):
-    """What one resource says was used in a day: sums of its own numbers under its own names."""
+    """The usage of a day according to one resource: sums of its own numbers under its own names."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -119,15 +119,17 @@ class Used(BaseModel):
 
 
 class BilledDay(BaseModel):
-    """Value of an `openai.days` message; key `day|model|project_id`. Beside each other, never added up."""
+    """Value of an `openai.days` message; key `day|model|project_id`. The values of different resources are listed side
+    by side and never added up.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     day: Day
     model: str | None
-    """As the resource names it; null where it does not say (a line item that does not belong to a model)."""
+    """As the resource names it; null if it does not name one (a line item that does not belong to a model)."""
     project_id: str | None
-    """Null where the resource does not say."""
+    """Null if the resource does not name one."""
     billed: list[Billed] = Field(default_factory=list)
     used: list[Used] = Field(default_factory=list)
     version: Version
@@ -148,8 +150,8 @@ def bucket_of(start: int, end: int, rows: list[Any]) -> dict[str, Any]:
 
 
 def digest(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return 64 bits of SHA-256 over the exact rows as a set: their order and the order of keys do not matter, and
-    neither does how an amount is written (`"4.50"`, `4.5`).
+    """Return 64 bits of SHA-256 over the exact rows as a set: their order, the order of keys and the spelling of
+    amounts do not matter (`"4.50"`, `4.5`).
     """
     whole = sha256()
     for text in sorted(exact.canonical(normalised(row)) for row in rows):

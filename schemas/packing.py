@@ -1,4 +1,4 @@
-"""Packs become Kafka messages: one session's events a message, keyed by the session, never too large."""
+"""Turns packs into Kafka messages: each holds events of one session, is keyed by the session and has a bounded size."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def messages(pack: Pack, connection_id: str, user: Callable[[str], str]) -> Iter
 
     Args:
         pack: as `normalise_logs` returns it.
-        connection_id: where it came in.
-        user: what stands for a user's name, such as its keyed hash.
+        connection_id: the connection that received it.
+        user: maps a user's name to what is stored in its place, such as its keyed hash.
 
     """
     attribution = pack.attribution
@@ -40,7 +40,7 @@ def messages(pack: Pack, connection_id: str, user: Callable[[str], str]) -> Iter
 def _values(head: dict[str, Any], events: list[dict[str, Any]]) -> Iterator[bytes]:
     value = orjson.dumps(head | {"events": events})
     if len(value) <= MAX_BYTES or len(events) == 1:
-        # orjson leaves 4 KiB behind each value, however short it is; a copy takes what it needs
+        # orjson over-allocates 4 KiB for each value; a copy needs only its own size
         yield memoryview(value).tobytes()
         return
     middle = len(events) // 2

@@ -1,4 +1,4 @@
-"""Topic `port.sent`: what the Port sink has written to Port, and what it was about to write."""
+"""Topic `port.sent`: what the Port sink has written to Port, and what it is about to write."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from tallystream.schemas import keys
 
 Writer = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
-"""One sink process, from its start to its end."""
+"""Identifies one run of a sink process."""
 
 
 class PortSource(BaseModel):
-    """The document an entity was made of."""
+    """The document that an entity was made from."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,19 +22,21 @@ class PortSource(BaseModel):
 
 
 class SentEntity(BaseModel):
-    """An entity as Port has acknowledged it; key `entity|blueprint|identifier`. A tombstone: deleted there, by rule."""
+    """An entity as Port has acknowledged it; key `entity|blueprint|identifier`. A tombstone means that the retention
+    rule deleted it there.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     blueprint: str
     identifier: str
     digest: str = Field(pattern=r"^[0-9a-f]{24}$")
-    """Of its body: an entity whose body has this digest need not be sent again."""
+    """Digest of its body: an entity whose body has the same digest need not be sent again."""
     source: PortSource
     order: int
-    """Of two documents of one kind that give this entity, the one with the higher order is right."""
+    """Of two documents of one kind that produce this entity, the one with the higher order is valid."""
     at_ms: int | None
-    """The document's own time, for the retention rule; null: kept for ever."""
+    """The document's own time, for the retention rule; null: kept forever."""
     writer: Writer
 
     @property
@@ -44,7 +46,7 @@ class SentEntity(BaseModel):
 
 
 class PlannedEntity(BaseModel):
-    """An entity of a request that may be under way."""
+    """An entity of a request that may be in flight."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,10 +56,10 @@ class PlannedEntity(BaseModel):
 
 
 class PlannedRequest(BaseModel):
-    """A bulk request that was about to be sent; key `plan|writer|slot`, replaced by the slot's next one.
+    """A bulk request that is about to be sent; key `plan|writer|slot`, replaced by the next request of the slot.
 
-    If its writer is gone, it may have been carried out, or may be yet if the writer is only paused, until `until_ms`:
-    then the access token it carries has expired.
+    If its writer is gone, the request may have been carried out; if the writer is only paused, it may still be carried
+    out until `until_ms`, when the access token it carries has expired.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -74,12 +76,12 @@ class PlannedRequest(BaseModel):
 
 
 class SweepRequest(BaseModel):
-    """Everything is to be compared with what was sent, now; key `sweep`."""
+    """Asks for an immediate comparison of everything with what was sent; key `sweep`."""
 
     model_config = ConfigDict(extra="forbid")
 
     blueprint: str | None = None
-    """Whose entities were forgotten before; null: all."""
+    """The blueprint whose entities were reset before; null: all."""
 
 
 class SinkTerm(BaseModel):

@@ -1,7 +1,7 @@
 """Topic `reconciliation.days`: why a provider's bill of a UTC day and our estimate differ, by cause.
 
-A message is one whole statement about one account scope's day, so its parts always belong together. In every statement,
-and in every cell of it, the causes add up to exactly the difference.
+Each message is a complete statement about one day of one account scope, so its parts are always consistent. In every
+statement and every cell, the causes add up to exactly the difference.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ class Causes(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     unseen: Usd
-    """Billed, and never seen by telemetry: other tools, other machines, lost telemetry."""
+    """Billed but never seen by telemetry: other tools, other machines, lost telemetry."""
     overseen: Usd
-    """Seen by telemetry and not billed here: a plan's sessions, an account that is not mapped, blocked requests."""
+    """Seen by telemetry but not billed here: a plan's sessions, an account that is not mapped, blocked requests."""
     timing: Usd
-    """Billed on one day and seen on its neighbour; cancels over both."""
+    """Billed on one day and seen on the day before or after; cancels out over both."""
     lag: Usd
     """The provider's own usage and cost reports do not agree yet."""
     discount: Usd
-    """Charged below list price."""
+    """Charged less than the list price."""
     book_price: Usd
-    """The price book differs from what is charged, or listed where the provider says its list price."""
+    """The price book differs from the price charged, or from the list price if the provider reports it."""
     free: Usd
-    """Tokens that were billed at nothing."""
+    """Tokens that were billed at a price of 0."""
     unpriced: Usd
     """Tokens that the book has no price for."""
     tier_unknown: Usd
-    """Tokens whose service tier the client did not say, and that were billed at another tier's price."""
+    """Tokens for which the client did not report a service tier, billed at another tier's price."""
     kind_moved: Usd
     """Tokens that client and provider count as different kinds, such as cache writes of 5 minutes and of 1 hour."""
     no_token_line: Usd
     """Amounts that are not for a model's tokens: web searches, storage, sessions."""
     rounding: Usd
-    """Below the last digit the provider transmits."""
+    """Differences below the last digit that the provider transmits."""
 
 
 class TierLine(BaseModel):
@@ -57,19 +57,19 @@ class TierLine(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tier: str | None
-    """Null: tokens whose tier the client did not say."""
+    """Null: tokens for which the client did not report a tier."""
     seen_tokens: Count
     placed_tokens: Count
-    """Tokens of unsaid tier that were put on this one."""
+    """Tokens of unknown tier that were assigned to this tier."""
     billed_tokens: int | None
-    """Null where this tier has no line of tokens."""
+    """Null if the bill has no token line for this tier."""
     usage_tokens: int | None
-    """By the provider's usage report; null where it says nothing of its own."""
+    """By the provider's usage report; null if there is no separate report."""
     amount_usd: Usd | None
     list_amount_usd: Usd | None
-    """Before discounts, where the provider says it."""
+    """Before discounts, if the provider reports it."""
     book_price_usd: Usd | None
-    """Dollars per million tokens by the book (what the seen requests cost on average), at most 12 decimals."""
+    """Dollars per million tokens by the price book (the average over the seen requests), at most 12 decimals."""
     charged_price_usd: Usd | None
     """Amount per million billed tokens, at most 12 decimals."""
 
@@ -84,7 +84,7 @@ class ReconciledCell(BaseModel):
     kind: str | None
     window: Literal["short", "long"] | None
     product: str | None
-    """The line's text, where it is not for a model's tokens."""
+    """The line's text, if it is not for a model's tokens."""
     bill_usd: Usd
     estimate_usd: Usd
     difference_usd: Usd
@@ -103,11 +103,13 @@ class Restatement(BaseModel):
     from_bill_usd: Usd
     change_usd: Usd
     causes: Causes
-    """Of the change: the split of the new bill less that of the one before."""
+    """Causes of the change: the split of the new bill minus that of the previous one."""
 
 
 class ReconciledDay(BaseModel):
-    """Value of a `reconciliation.days` message; key `provider|scope|day`. Money is null where there is no split."""
+    """Value of a `reconciliation.days` message; key `provider|scope|day`. Money is null if the day could not be
+    split.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -117,9 +119,9 @@ class ReconciledDay(BaseModel):
     day: Day
     state: State
     """`open`: the day is not over for the provider; `provisional`: it may still change; `settled`; `partial`: something
-    is missing, so there is no split."""
+    is missing, so the difference cannot be split."""
     reason: str | None
-    """Why there is no split."""
+    """Why the difference could not be split."""
     as_of: AwareDatetime | None
     """When the bill was polled."""
     telemetry_as_of: AwareDatetime | None
@@ -129,14 +131,14 @@ class ReconciledDay(BaseModel):
     api_keys: list[str]
     bill_usd: Usd | None
     estimate_usd: Usd
-    """What the dashboards show. Of the scope `plan`: what its usage would have cost by the API."""
+    """What the dashboards show. For the scope `plan`: what its usage would have cost through the API."""
     difference_usd: Usd | None
-    """`bill_usd` less `estimate_usd`."""
+    """`bill_usd` minus `estimate_usd`."""
     causes: Causes | None
     seen_tokens: Count
     billed_tokens: int | None
     discount_ratio: Usd | None
-    """Charged over book price, where one ratio explains every line; at most 12 decimals."""
+    """Charged price divided by book price, if one ratio explains every line; at most 12 decimals."""
     other_currencies: dict[str, Usd] = Field(default_factory=dict)
     """Amounts that are not in dollars: shown, never added."""
     cells: list[ReconciledCell]

@@ -1,12 +1,14 @@
 """Topics `cost.session-hours` and `cost.hours`: absolute, versioned rows.
 
-A row is never a delta. Of two rows with one key the one with the higher `version` is right, of equal ones the later;
-the rows of one key come from one partition's offsets, so versions of one key can be compared, and only those.
+A row is never a delta. Of two rows with the same key the one with the higher `version` is valid, of equal versions the
+later one. All rows of a key come from one partition's offsets, so only versions of the same key can be compared.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +20,7 @@ Usd = Annotated[str, Field(pattern=r"^-?\d+(\.\d+)?$")]
 
 
 class Sums(BaseModel):
-    """What is added up, everywhere the same."""
+    """The values that are added up, the same in every table."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,15 +38,34 @@ class Sums(BaseModel):
     cost_usd: Usd | None
     """By the price book; null when no request could be priced."""
     reported_cost_usd: Usd | None
-    """By the client itself; null when it does not say one."""
+    """By the client itself; null when it does not report a cost."""
     unpriced_requests: Count
     """Requests that `cost_usd` leaves out, because the book does not know the model or the tier."""
     late_events: Count
     """Events that arrived after the hour was final (its end and a grace of 1 h)."""
+    inconsistent: Count = 0
+    """Requests whose record contradicts itself in what breaks a count down: the whole counts, the parts were made to
+    fit. Rows of older versions do not say."""
 
 
-SUM_COUNTS = ("requests", *TOKEN_COUNTS, "total_tokens", "unpriced_requests", "late_events")
+SUM_COUNTS = ("requests", *TOKEN_COUNTS, "total_tokens", "unpriced_requests", "late_events", "inconsistent")
 """The whole numbers of `Sums`, in the order in which tables show them."""
+_counts = itemgetter(*SUM_COUNTS)
+_ADDED_LATER = {"inconsistent": 0}
+
+
+def counts_of(sums: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a row's whole numbers in the order of SUM_COUNTS; an older version's row has fewer.
+
+    Raises:
+        KeyError: it lacks one that every version writes.
+
+    """
+    try:
+        found: tuple[Any, ...] = _counts(sums)
+    except KeyError:
+        found = _counts(_ADDED_LATER | dict(sums))
+    return found
 
 
 class CostBucket(Sums):
@@ -75,7 +96,7 @@ class SessionHourCost(BaseModel):
 
 
 class HourCost(Sums):
-    """One partition's share of (connection, hour, model, team); key `partition|connection_id|hour|model|team`.
+    """The share of one partition in (connection, hour, model, team); key `partition|connection_id|hour|model|team`.
 
     Readers add up the partials of all partitions.
     """

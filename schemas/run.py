@@ -1,4 +1,6 @@
-"""The run file `DATA_DIR/run.json`: what `tallystream up` runs on this machine, written by rename once it is ready."""
+"""The run file `DATA_DIR/run.json`: what `tallystream up` runs on this machine, written atomically (by rename) once it
+is ready.
+"""
 
 from __future__ import annotations
 

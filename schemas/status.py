@@ -1,6 +1,6 @@
-"""`/status` of every ops port: how a component is, typed, for programs (`wait`, `status`, `doctor` and yours).
+"""`/status` of every ops port: a component's state in typed form for programs (`wait`, `status`, `doctor` and yours).
 
-Metrics are for Prometheus: they may be renamed with notice. Fields here are only added.
+Programs should read this instead of metrics: metrics may be renamed with notice, whereas fields here are only added.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Verdict(BaseModel):
 
 
 class GatewayStatus(BaseModel):
-    """What a gateway holds that is not acknowledged by Kafka yet."""
+    """Data in a gateway that Kafka has not acknowledged yet."""
 
     component: Literal["gateway"] = "gateway"
     requests_in_progress: int
@@ -31,11 +31,12 @@ class GatewayStatus(BaseModel):
     spool_messages: int
     spool_bytes: int
     spool_max_bytes: int
-    """When the spool is this large, requests are answered 503."""
+    """When the spool reaches this size, requests are answered with 503."""
     spool_oldest_age_seconds: float
     """Age of the oldest message in the spool, 0 when it is empty."""
     spool_writable: bool = True
-    """Whether there is a spool file to write; if not, what Kafka does not take at once is answered 503."""
+    """Whether a spool file can be written; if not, requests that Kafka does not accept at once are answered with
+    503."""
     spool_files_unopened: int = 0
     """Spool files of this deployment that cannot be opened now."""
     spool_files_damaged: int = 0
@@ -43,11 +44,11 @@ class GatewayStatus(BaseModel):
     spool_foreign_messages: int = 0
     """Messages of another prefix or cluster in the spool's directory."""
     topics_unfit: bool = False
-    """Whether the cluster's topics do not fit, so that everything is spooled."""
+    """Whether the settings of the cluster's topics are unsuitable, so that everything is spooled."""
     partitions_away: int = 0
-    """Partitions that do not acknowledge; what belongs to them is spooled."""
+    """Partitions that do not acknowledge; their messages are spooled."""
     kafka_live: bool
-    """Whether Kafka acknowledges in time; if not, the spool takes what comes."""
+    """Whether Kafka acknowledges in time; if not, messages are spooled."""
     connections: int
     """Connections known to it."""
 
@@ -57,15 +58,15 @@ class PartitionStatus(BaseModel):
 
     partition: int
     expected: int
-    """Folded up to here."""
+    """Processed up to this offset."""
     applied: int
-    """Acknowledged in the changelog up to here."""
+    """Acknowledged in the changelog up to this offset."""
     end: int | None
     """End of the topic as last seen; None before the first fetch."""
 
 
 class WorkerStatus(BaseModel):
-    """What a worker folds."""
+    """A worker's progress."""
 
     component: Literal["worker"] = "worker"
     book: str
@@ -73,19 +74,19 @@ class WorkerStatus(BaseModel):
     rebalances: int
     """Assignments since it started."""
     recovering: int
-    """Partitions assigned to it whose state it is still reading."""
+    """Assigned partitions whose state is still being read."""
     partitions: list[PartitionStatus]
-    """Those it owns and has recovered."""
+    """Assigned partitions whose state has been recovered."""
 
 
 class PollerStatus(BaseModel):
-    """What a poller does."""
+    """A poller's state."""
 
     component: Literal["poller"] = "poller"
     active: bool
     """Whether it polls; a standby waits."""
     days_offset: int
-    """Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning."""
+    """Offset in openai.records up to which openai.days is complete; 0 while both are read from the beginning."""
 
 
 class ReadPosition(BaseModel):
@@ -94,57 +95,57 @@ class ReadPosition(BaseModel):
     topic: str
     partition: int
     offset: int
-    """Of the next record."""
+    """Offset of the next record."""
 
 
 class SinkStatus(BaseModel):
-    """What a Port sink has before it. All of it is 0 or False, at a sink that is active: Port has everything."""
+    """The pending work of a Port sink. Port has everything when an active sink shows 0 or False in all of it."""
 
     component: Literal["sink"] = "sink"
     active: bool
     """Whether it writes to Port; a standby waits."""
     sweep_running: bool
-    """Whether everything is being compared with what was sent."""
+    """Whether a comparison of everything with what was sent is running."""
     repetitions_due: int
-    """Requests of unknown fate whose entities are sent again soon."""
+    """Requests with unknown outcome whose entities will be sent again soon."""
     backlog_documents: int
-    """Changed documents that are not mapped yet."""
+    """Changed documents that have not been mapped yet."""
     backlog_entities: int
     """Entities on their way to Port."""
     behind_seconds: float
     """Age of the oldest change that is not in Port yet."""
     read: list[ReadPosition]
-    """Sources, up to where they are in the sink's local copy."""
+    """How far each source is in the sink's local copy."""
 
 
 class ExporterStatus(BaseModel):
-    """What an exporter has read."""
+    """An exporter's progress."""
 
     component: Literal["exporter"] = "exporter"
     caught_up: bool
-    """Whether the rows topic has been read to its end once; before that no counter is shown."""
+    """Whether the rows topic has been read to its end once; counters are shown only after that."""
     kafka_failures: int
     """Times Kafka did not answer since it started."""
 
 
 class LedgerStatus(BaseModel):
-    """How far a ledger is."""
+    """A ledger's progress."""
 
     component: Literal["ledger"] = "ledger"
     active: bool
-    """Whether it writes; another one stands by, or waits for its database."""
+    """Whether it writes; otherwise it is on standby or waits for its database."""
     caught_up: bool
-    """Whether it holds all that the topics held when it opened them; a standby says so, too."""
+    """Whether it holds everything that the topics contained when it opened them; a standby reports true as well."""
     behind: int
-    """Offsets that are still to be read."""
+    """Number of offsets still to be read."""
     unreadable: int
-    """Records since it started that are not what their topic should hold."""
+    """Records read since it started that are invalid for their topic."""
     read: list[ReadPosition]
-    """Topics, up to where they are in the database."""
+    """How far each topic is in the database."""
 
 
 class ConsoleStatus(BaseModel):
-    """What a console serves."""
+    """A console's address."""
 
     component: Literal["console"] = "console"
     url: str
@@ -172,7 +173,7 @@ Detail = Annotated[
     | KafkaStatus,
     Field(discriminator="component"),
 ]
-"""What one kind of component tells of itself: a new component adds its model here."""
+"""The details of each kind of component: a new component adds its model here."""
 
 
 class ComponentReport(BaseModel):
@@ -188,4 +189,4 @@ class ComponentReport(BaseModel):
     healthy: Verdict
     ready: Verdict
     detail: Detail | None
-    """None: it has only just started, and cannot tell yet."""
+    """None when it has only just started and does not know yet."""

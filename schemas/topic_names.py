@@ -1,4 +1,4 @@
-"""What the topics are called, without the deployment's prefix: `tallystream.usage` is USAGE of the default one."""
+"""Names of the topics without the deployment's prefix: `tallystream.usage` is USAGE with the default prefix."""
 
 from __future__ import annotations
 

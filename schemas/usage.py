@@ -1,8 +1,7 @@
-"""Topic `usage`: one session's usage events out of one OTLP request.
+"""Topic `usage`: usage events of one session from one OTLP request.
 
 Counts are disjoint, except `reasoning`, which is a part of `output`. `total_tokens` is the sum of the disjoint ones.
-The gateway writes these as plain dicts (`exclude_none`), the fold reads them as plain dicts; a property test holds both
-equal to the models here.
+For speed, the gateway and the fold use plain dicts (`exclude_none`); a property test keeps them equal to these models.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from tallystream.schemas.money import reported_pico
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Client = str
 """Who reported a response. Open: new clients need no new schema. Known: codex, claude, gemini and qwen from their logs;
-copilot, vscode, opencode, cline, goose, litellm and the names of frameworks (docs/agents.md) from their spans;
-`genai` is a span of a program that says no more."""
+copilot, vscode, opencode, cline, goose, litellm and the names of frameworks (docs/agents.md) from their spans; `genai`
+is a span of an unknown program."""
 
 DISJOINT_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
-"""Token counts of an event that may be added to one another: each token is in one of them."""
+"""Token counts of an event that can be added up: each token is in exactly one of them."""
 TOKEN_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 """All token counts of an event; `reasoning` is a part of `output`."""
 
 MAX_EVENTS = 512
-"""Events a message holds at most."""
+"""Maximum number of events in a message."""
 MAX_BYTES = 512 * 1024
-"""Bytes a message's value holds at most."""
+"""Maximum size of a message's value in bytes."""
 MAX_SEEN_BY = 8
-"""Instrumentations that an event names at most."""
+"""Maximum number of instrumentations that an event names."""
 MAX_SESSION_BYTES = 256
-"""UTF-8 bytes of a session id at most."""
+"""Maximum size of a session id in UTF-8 bytes."""
 
 
 class Attribution(BaseModel):
-    """Who and what a session's cost belongs to: allow-listed resource attributes, nothing else ever."""
+    """Who and what a session's cost belongs to: allow-listed resource attributes only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +47,7 @@ class Attribution(BaseModel):
     host: str | None = None
     cost_center: str | None = None
     agent: str | None = None
-    """Which agent of the session: a subagent, the name an agent framework gives it, else the program."""
+    """The agent of the session: a subagent, the name that an agent framework gives it, or else the program."""
 
 
 ATTRIBUTION_KEYS = tuple(Attribution.model_fields)
@@ -60,7 +59,7 @@ class UsageEvent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     event_id: str = Field(pattern=r"^[0-9a-f]{16}$")
-    """64-bit identity: equal for every copy of the same event, whatever request or retry brought it."""
+    """64-bit identity: equal for every copy of the same event, in whichever request or retry it arrives."""
     occurred_at: int = Field(ge=0, lt=2**63)
     """Event time, ns since the epoch, as the client wrote it."""
     model: str
@@ -76,13 +75,13 @@ class UsageEvent(BaseModel):
     service_tier: str | None = None
     speed: str | None = None
     reported_cost_usd: str | None = None
-    """The client's own estimate, beside ours, never added to it."""
+    """The client's own estimate; reported beside ours, never added to it."""
     basis: Literal["aggregate"] | None = None
-    """`aggregate`: the sum of calls that were not reported one by one. Such an event counts as one request."""
+    """`aggregate`: the sum of calls that were not reported individually. Such an event counts as one request."""
     seen_by: list[Annotated[str, Field(max_length=256)]] | None = Field(default=None, max_length=MAX_SEEN_BY)
-    """Instrumentations that saw the response, where there were several: it counts once."""
+    """Instrumentations that saw the response, if there were several; it still counts once."""
     inconsistent: bool | None = None
-    """The record contradicts itself in what breaks a count down: the whole counts, the parts were made to fit."""
+    """The record's breakdown of a count contradicts the total: the total is used and the parts were adjusted to fit."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> UsageEvent:
@@ -106,7 +105,7 @@ class UsageBatch(BaseModel):
     connection_id: str
     client: Client
     provider: str
-    """Whose prices apply: openai, anthropic, google."""
+    """The provider whose prices apply: openai, anthropic, google."""
     session_id: str = Field(min_length=1)
     attribution: Attribution = Attribution()
     events: list[UsageEvent] = Field(min_length=1, max_length=MAX_EVENTS)

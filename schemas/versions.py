@@ -1,7 +1,7 @@
-"""Versions of rows: `[generation, offset]`, and which of two rows with one key is right.
+"""Versions of rows: `[generation, offset]`, and which of two rows with the same key is valid.
 
-Rows are absolute, so one of them replaces the other. The offset is the one of the newest message that is in the row;
-the generation is raised when offsets begin again. Versions of one key can be compared, and only those.
+Rows are absolute, so one of them replaces the other. The offset is that of the newest message included in the row; the
+generation is incremented when offsets start again from 0. Only versions of the same key can be compared.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ Version = Annotated[list[int], Field(min_length=2, max_length=2)]
 Pair = tuple[int, int]
 """A version to compare."""
 OLDEST: Pair = (-1, -1)
-"""Below every version that was ever written."""
+"""Lower than every version that was ever written."""
 _COMPACT = re.compile(rb'"version":\[(\d+),(\d+)\]')
 
 
 def supersedes(version: Pair, known: Pair | None) -> bool:
-    """Tell whether a row replaces the earlier one of its key: the higher version does, of equal ones the later."""
+    """Tell whether a row replaces the earlier one of its key: the higher version wins, and of equal versions the later
+    row.
+    """
     return known is None or version >= known
 
 
 def find_version(value: bytes | None) -> Pair | None:
-    """Return the version in a row's JSON, None when it holds none.
+    """Return the version in a row's JSON, None when it does not contain one.
 
-    A row of ours is found without decoding it: in JSON, no text can look like the pattern, for its quotes are escaped.
+    The row need not be decoded: a JSON string cannot match the pattern, because its quotes are escaped.
     """
     if value is None:
         return None

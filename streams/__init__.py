@@ -1,4 +1,5 @@
-"""How it moves: topics, the exact runtime on Faust, the gateway with its spool, the embedded Kafka.
+"""Data transport: topics, the exactly-once runtime on Faust, the gateway with its spool, the poller and the embedded
+Kafka.
 
-Knows no prices and no Port; imports `tallystream.schemas` only.
+Does not depend on prices or on Port; imports only `tallystream.schemas`.
 """

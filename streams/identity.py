@@ -1,10 +1,10 @@
-"""Which deployment a local state belongs to: the cluster, the prefix, and the topics it was made from.
+"""The identity of a local state: the deployment that it belongs to, by cluster, prefix and source topics.
 
-A store, a spool, a snapshot or a copy is only worth reading beside the topics it was made from. Volumes come back after
-weeks, backups are restored, a prefix or `--kafka` changes while the directory stays. So every local state carries an
-`Identity`, and another deployment's state is set aside (renamed, never deleted, never read) and built anew.
+A store, a spool, a snapshot or a copy is valid only together with the topics it was built from. But old volumes are
+reattached, backups are restored, and a prefix or `--kafka` changes while the directory stays. So every local state
+carries an `Identity`, and another deployment's state is set aside (renamed, never deleted, never read) and rebuilt.
 
-Topic ids are Kafka's (KIP-516): a topic that was deleted and created again under its name has another one.
+Topic ids are Kafka's (KIP-516): a topic that was deleted and created again has a new id.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from tallystream.streams.kafka.metadata import TopicIdsRequest
 from tallystream.streams.kafka.settings import KafkaSettings
 
 FILE = "identity.json"
-"""The name of the identity's file where a state is a directory."""
+"""Name of the identity file in a state that is a directory."""
 ASIDE = ".aside-"
-"""What a state that was set aside has in its name, before the time."""
+"""Marks the name of a state that was set aside; the time follows."""
 UNKNOWN_TOPIC = 3
 """Kafka's error code of a topic that does not exist (UNKNOWN_TOPIC_OR_PARTITION)."""
 _FORMAT = 1
@@ -41,10 +41,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Identity:
-    """A deployment as a local state knows it.
+    """A deployment as recorded in a local state.
 
-    `topic_ids` maps a topic's full name to its id (22 characters, as Kafka's own tools print it); it holds the topics
-    the state was made from, those alone which exist. "" stands for an id that the broker does not tell.
+    `topic_ids` maps a topic's full name to its id (22 characters, as Kafka's own tools print it); it has the existing
+    topics that the state was built from. "" stands for an id that the broker does not report.
     """
 
     cluster_id: str
@@ -52,9 +52,9 @@ class Identity:
     topic_ids: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, found: Identity) -> str:
-        """Return why a state that carries `found` is not this deployment's, or "" when it is.
+        """Return why a state with the identity `found` does not belong to this deployment, or "" when it does.
 
-        A topic that `found` does not name is no difference: what was made without it does not depend on it.
+        Topics missing in `found` are ignored, because a state that was built without them does not depend on them.
         """
         if found.cluster_id != self.cluster_id:
             return f"it belongs to the Kafka cluster {found.cluster_id}, this is {self.cluster_id}"
@@ -63,17 +63,17 @@ class Identity:
         for topic, there in found.topic_ids.items():
             here = self.topic_ids.get(topic)
             if here is None:
-                return f"the topic {topic} it was made from is gone"
+                return f"the topic {topic} it was built from no longer exists"
             if here and there and here != there:
                 return f"the topic {topic} has been deleted and created again since"
         return ""
 
     def matches(self, found: Identity | None) -> bool:
-        """Tell whether a state that carries `found` is this deployment's; one that carries nothing is not."""
+        """Tell whether a state with the identity `found` belongs to this deployment; a state without one does not."""
         return found is not None and not self.difference(found)
 
     def save(self, path: Path) -> None:
-        """Write the file by rename, fsynced: a reader sees a whole file or the one before.
+        """Replace the file atomically and fsync it, so that readers never see a partial file.
 
         Raises:
             OSError: the file cannot be written.
@@ -99,10 +99,10 @@ class Identity:
 
     @classmethod
     def load(cls, path: Path) -> Identity | None:
-        """Read the file; None when there is none, or when it cannot be understood (another version's, a torn one).
+        """Read the file; None when it does not exist or is not valid (another version's, or a partial one).
 
         Raises:
-            OSError: the file is there and cannot be read.
+            OSError: the file exists but cannot be read.
 
         """
         try:
@@ -129,8 +129,8 @@ async def read_identity(kafka: KafkaSettings, prefix: str, topics: Iterable[str]
             return await identity_from(admin, prefix, topics)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise UnreachableError(
-            f"Kafka at {kafka.bootstrap} did not say which cluster it is: {str(exc) or type(exc).__name__}",
-            "is it running and reachable from here? `tallystream status` shows the embedded one",
+            f"Kafka at {kafka.bootstrap} did not report its cluster id: {str(exc) or type(exc).__name__}",
+            "check that it is running and reachable from here; `tallystream status` shows the embedded one",
         ) from exc
 
 
@@ -155,10 +155,10 @@ async def identity_from(admin: AIOKafkaAdminClient, prefix: str, topics: Iterabl
 
 
 def set_aside(state: Path, why: str, *, counted: Callable[[], None] = lambda: None) -> Path | None:
-    """Rename a state (a file or a directory) so that nothing reads it as its own any more; None when it is not there.
+    """Rename a state (a file or a directory), so that it is no longer used; returns None when it does not exist.
 
-    Says so in one line of the log and calls `counted`. The new name ends with the time; the identity's file beside a
-    state that is a file goes with it. Nothing is deleted: `aside` lists what there is.
+    Logs it in one line and calls `counted`. The new name ends with the time; the identity's file beside a state that is
+    a file goes with it. Nothing is deleted: `aside` lists these states.
 
     Raises:
         OSError: it cannot be renamed.
@@ -178,20 +178,20 @@ def set_aside(state: Path, why: str, *, counted: Callable[[], None] = lambda: No
 
 
 def beside_of(state: Path) -> Path:
-    """Return where the identity of a state that is a file stands."""
+    """Return the path of the identity of a state that is a file."""
     return state.with_name(f"{state.name}.{FILE}")
 
 
 def aside(directory: Path) -> list[Path]:
-    """Return what has been set aside in a directory, sorted by name; nothing when the directory is not there."""
+    """Return the states set aside in a directory, sorted by name; empty when the directory does not exist."""
     return sorted(one for one in directory.glob(f"*{ASIDE}*") if not one.name.endswith(f".{FILE}"))
 
 
 def claim_directory(state: Path, identity: Identity, *, counted: Callable[[], None] = lambda: None) -> bool:
-    """Make sure that a directory is this deployment's before it is read; return whether what it holds may be used.
+    """Claim a directory for this deployment before it is read; return whether its contents may be used.
 
-    What carries another identity, or none although it holds something, is set aside. The directory then exists and
-    carries `identity`; False: it is empty and must be filled.
+    A directory with another identity, or with contents but without an identity, is set aside. Afterwards the directory
+    exists and carries `identity`; if False is returned, it is empty and must be filled.
 
     Raises:
         OSError: it cannot be read, renamed or written.

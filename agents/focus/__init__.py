@@ -1,6 +1,6 @@
-"""Our rows as FOCUS rows (FinOps Open Cost and Usage Specification), the form finance systems read.
+"""Exports our rows in FOCUS (FinOps Open Cost and Usage Specification), the format that finance systems read.
 
 columns  names, types and order of the columns, by version
-rows     cost rows and statements become FOCUS rows: pure
+rows     converts cost rows and statements to FOCUS rows: pure
 files    rows as CSV and Parquet
 """

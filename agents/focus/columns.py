@@ -1,4 +1,4 @@
-"""The columns of FOCUS 1.4 that our rows carry, and 1.2's where they differ. Columns that are always null are kept:
+"""The columns of FOCUS 1.4 in our rows, and of 1.2 where they differ. Columns that are always null are kept, because
 rules of other columns refer to them.
 """
 

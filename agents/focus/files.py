@@ -16,11 +16,11 @@ from tallystream.agents.focus.rows import Row
 from tallystream.schemas.errors import PermanentError
 
 BATCH = 10_000
-"""Rows held at a time."""
+"""Rows held in memory at a time."""
 
 
 class InexactAmountError(PermanentError):
-    """An amount has more decimals than a Parquet column of FOCUS holds; CSV holds any."""
+    """An amount has more decimals than a Parquet column of FOCUS can hold; CSV has no such limit."""
 
     code = "inexact_amount"
 
@@ -41,10 +41,10 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, Decimal):
         text = f"{value:f}"
-        return text if "." in text else f"{text}.0"  # readers take a column of whole numbers for integers
+        return text if "." in text else f"{text}.0"  # readers infer an integer type for a column of whole numbers
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    # Descriptions and tags come from clients: none may run as a formula in a spreadsheet.
+    # Descriptions and tags come from clients, so they must not be interpreted as formulas by a spreadsheet.
     text = str(value)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 

@@ -1,9 +1,9 @@
-"""Cost rows and statements of bills as FOCUS rows. Pure.
+"""Converts cost rows and statements of bills to FOCUS rows. Pure.
 
-One row a token kind and unit price, so that price times quantity is the cost, exactly. `x_CostBasis` says what a cost
-is: `estimate` (our price book), `unpriced` (0, which is not free), `plan-equivalent` (a subscription pays: only the
-list cost is not 0) or `reconciled` (a line of the provider's bill). Estimates add up to our tables, reconciled rows to
-the bill; the two are the same money and must not be added to one another.
+There is one row per token kind and unit price, so that price times quantity is exactly the cost. `x_CostBasis` is the
+kind of cost: `estimate` (our price book), `unpriced` (shown as 0, but not free), `plan-equivalent` (a subscription
+pays: only the list cost is not 0) or `reconciled` (a line of the provider's bill). Estimates add up to our tables,
+reconciled rows to the bill; both describe the same money and must not be added up.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MTOK = 10**6
 def estimate_rows(
     document: Mapping[str, Any], book: Book, *, plans: Collection[str] = (), version: Version = "1.4"
 ) -> Iterator[Row]:
-    """Yield the FOCUS rows of one SessionHourCost; `plans` are the connections that a subscription pays for."""
+    """Yield the FOCUS rows of one SessionHourCost; `plans` are the connections paid by a subscription."""
     start = datetime.fromisoformat(document["hour"])
     provider = document["provider"]
     plan = document["connection_id"] in plans
@@ -95,15 +95,15 @@ def bill_rows(statement: Mapping[str, Any], version: Version = "1.4") -> Iterato
             parts = list(unit_prices(amount, tokens))
             for part, price in parts:
                 row = head | what | _money(part, price, "reconciled")
-                # A list price holds for one row of the line only when it holds for all of it.
+                # A list price applies to a row of the line only if it applies to the whole line.
                 if listed is not None and len(parts) == 1 and _ends(listed * MTOK / tokens):
                     row |= _listed(part, listed / tokens)
                 yield row
 
 
 def unit_prices(cost: Fraction, tokens: int) -> Iterator[tuple[int, Fraction]]:
-    """Yield (tokens, dollars a token) that add up to the cost exactly, each price with an end in decimals: the tokens
-    are told apart by one unit in the last digit where the cost cannot be divided.
+    """Yield (tokens, dollars per token) that add up to the cost exactly, each price a finite decimal: if the cost
+    cannot be divided evenly, the tokens are split into two prices that differ by one unit in the last digit.
     """
     digits = max(PICO_DIGITS, decimals.places(cost))
     units = cost * 10**digits
@@ -156,7 +156,7 @@ def _sku(provider: str, model: str, kind: str, tier: str, window: str) -> Row:
 
 
 def _money(tokens: int, price: Fraction | None, basis: str) -> Row:
-    """Return quantities, prices and costs; without a price the costs are 0 and what belongs to a price is null."""
+    """Return quantities, prices and costs; without a price the costs are 0 and the price columns are null."""
     consumed: Row = {"ConsumedQuantity": Decimal(tokens), "ConsumedUnit": "Tokens", "x_CostBasis": basis}
     if price is None:
         nothing = dict.fromkeys(("ListCost", "ContractedCost", "EffectiveCost", "BilledCost"), Decimal(0))
@@ -195,7 +195,7 @@ def _product(cell: Mapping[str, Any], tier: str) -> Row:
 
 
 def _lump(amount: Fraction) -> Row:
-    """Return an amount that is not for a quantity of tokens."""
+    """Return the columns of an amount without a quantity of tokens."""
     cost = _decimal(amount)
     costs = dict.fromkeys(("ListCost", "ContractedCost", "EffectiveCost", "BilledCost"), cost)
     return costs | {"PricingCurrencyEffectiveCost": cost, "x_CostBasis": "reconciled"}

@@ -1,1 +1,1 @@
-"""The agent that joins what spans saw of model calls, and sends each call on to `usage` once (docs/agents.md)."""
+"""The agent that joins sightings of model calls in spans, and sends each call to `usage` once (docs/agents.md)."""

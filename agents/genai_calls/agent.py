@@ -1,10 +1,10 @@
-"""The agent that turns what spans saw into usage: table `calls`, its rows the messages and marks of `rows`.
+"""The agent that turns sightings in spans into usage: table `calls`, whose rows are the messages and marks of `rows`.
 
     calls message --CallBatch--> sightings --JoinState--> calls --> `usage`, keyed by session
 
 Promise: a call goes to `usage` under one identity, into one session, whatever ends, pauses or joins. It holds because
-what is released depends on nothing but the messages and their append times: a message that is folded again releases
-the same, and the fold of `usage` knows the identity. Where no messages come, ticks say that time has passed; they are
+the released calls depend only on the messages and their append times: a message that is folded again releases the same
+calls, and the fold of `usage` recognises their identity. Without messages, ticks show that time has passed; they are
 messages too.
 
 Relies on a dense source with the broker's append time, as the runtime does.
@@ -23,13 +23,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from tallystream.agents.genai_calls import rows
-from tallystream.agents.genai_calls.join_state import JoinState, Origin, Release
+from tallystream.agents.genai_calls.join_state import COUNTS, Conflict, JoinState, Origin, Release
 from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.schemas import packing, topic_names
 from tallystream.schemas.calls import TICK, CallBatch
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.clients import Pack
 from tallystream.schemas.clients.attribution import with_agent, with_user
+from tallystream.schemas.clients.genai import Sighting
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -48,14 +49,14 @@ _LETTER_HEADERS = (("schema", schema_of(DeadLetter).header),)
 
 @dataclass(frozen=True)
 class CallConfig:
-    """How long things are held and remembered, in ms."""
+    """Durations in ms for holding and remembering sightings."""
 
     hold_ms: int = 15_000
-    """For partners of a call."""
+    """How long a call waits for other sightings of it."""
     quiet_ms: int = 600_000
-    """Silence after which a trace without a root is taken for closed."""
+    """Silence after which a trace without a root counts as closed."""
     lateness_ms: int = 7 * DAY_MS
-    """How long after its hour a call may still be counted: for so long its marks are kept."""
+    """How long after its hour a call may still be counted; its marks are kept for so long."""
 
     @property
     def memory_ms(self) -> int:
@@ -64,17 +65,17 @@ class CallConfig:
 
     @property
     def mark_days(self) -> int:
-        """Days that marks are looked for."""
+        """Number of days whose marks are searched."""
         return self.lateness_ms // DAY_MS + 2
 
 
 @dataclass
 class _Derived:
-    """What a partition has beside its rows."""
+    """The in-memory state of a partition besides its rows."""
 
     state: JoinState
     offset: int = -1
-    """Of the message that is being folded."""
+    """Offset of the message that is being folded."""
     released: list[Release] = field(default_factory=list)
     letters: list[tuple[bytes, bytes]] = field(default_factory=list)
     late: int = 0
@@ -102,11 +103,11 @@ class GenaiCalls(Fold):
         return rows.watermark(append_ms, self._config.memory_ms)
 
     def is_closed(self, key: bytes, watermark: bytes) -> bool:
-        """Tell whether a message or a mark is too old to matter."""
+        """Tell whether a message or a mark is too old to be relevant."""
         return rows.is_closed(key, watermark, self._config.mark_days)
 
     def recovered(self, partition: Partition) -> None:
-        """Hold again what was held: the messages of the last minutes are taken once more, and release nothing."""
+        """Restore the held sightings by replaying the messages of the last minutes, without releasing calls again."""
         position = partition.applied
         is_marked = partial(self._is_marked, partition)
         state = JoinState(self._config.hold_ms, self._config.quiet_ms, lambda _: None, is_marked)
@@ -119,10 +120,11 @@ class GenaiCalls(Fold):
         derived.offset = position.offset - 1
         state.advance(position.append_ms)
         state.remember_with(partial(self._mark, partition))
+        state.conflicts.clear()  # their letters went out with their messages
         derived.late = state.late
 
     def lost(self, number: int) -> None:
-        """Forget what is held: whoever gets the partition has the rows."""
+        """Forget the held sightings; the partition's next owner restores them from the rows."""
         self._derived.pop(number, None)
 
     def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:  # noqa: ARG002 - our own
@@ -148,7 +150,7 @@ class GenaiCalls(Fold):
     # -- fold
 
     def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
-        """Let time pass up to each message, then take what it holds."""
+        """For each message, let time pass up to its append time, then add its sightings."""
         derived = self._derived[partition.number]
         state = derived.state
         for record in records:
@@ -163,6 +165,10 @@ class GenaiCalls(Fold):
                 self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE.value).inc()
                 continue
             state.add(origin, sightings, record.offset)
+            for conflict in state.conflicts:
+                derived.letters.append(_conflicting(record, conflict))
+                self._metrics.dead_letters.labels(Reason.CONFLICTING_COUNTS.value).inc()
+            state.conflicts.clear()
             key, row = rows.batch_row(record.timestamp, record.offset, record.value)
             partition.cache[key] = partition.dirty[key] = row
             self._metrics.sightings.inc(len(sightings))
@@ -195,7 +201,7 @@ class GenaiCalls(Fold):
         return partition.applied.offset if waiting is None else min(waiting, partition.applied.offset)
 
     def nudges(self, partition: Partition) -> Sequence[Row]:
-        """Return a tick where something is due and no message has come to say so."""
+        """Return a tick if something is due but no message has arrived to advance the time."""
         due = self._derived[partition.number].state.next_due_ms()
         return () if due is None or due > self._clock.now_ns() // 1_000_000 else [(TICK, None)]
 
@@ -223,8 +229,31 @@ def _usage(released: Iterable[Release]) -> Iterator[tuple[bytes, bytes]]:
         yield from packing.messages(pack, connection_id, lambda user: user)
 
 
+def _conflicting(record: InputRecord, conflict: Conflict) -> tuple[bytes, bytes]:
+    """Return the dead letter of a span that was told twice with different counts: it holds both."""
+    counted, other = conflict.counted, conflict.other
+    tokens, fewer = ((one.input or 0) + (one.output or 0) for one in (counted, other))
+    return dead_letter(
+        (topic_names.CALLS, str(record.partition), str(record.offset), str(conflict.place)),
+        Reason.CONFLICTING_COUNTS,
+        f"two records of one span: {tokens} tokens counted, the other says {fewer}",
+        utc(record.timestamp * 1_000_000),
+        connection_id=conflict.connection_id,
+        client=counted.client,
+        session_id=counted.session,
+        record={"counted": _counts(counted), "other": _counts(other)},
+    )
+
+
+def _counts(seen: Sighting) -> dict[str, Any]:
+    return {name: value for name, value in seen.to_wire().items() if name in _SHOWN}
+
+
+_SHOWN = frozenset(("trace_id", "span_id", "response_model", *COUNTS))
+
+
 def _letter(record: InputRecord, exc: ValidationError) -> tuple[bytes, bytes]:
-    """Return the dead letter of a message that is no CallBatch: its size, its hash, and the fields that are wrong."""
+    """Return the dead letter of a message that is not a CallBatch: its size, its hash, and the invalid fields."""
     where = sorted({".".join(str(part) for part in error["loc"]) or "the message" for error in exc.errors()})[:5]
     raw = record.value or b""
     return dead_letter(

@@ -1,13 +1,14 @@
-"""Sightings of calls while partners may still come: held for a while, joined by the law, released once.
+"""Holds sightings of calls while other sightings of the same call may still arrive, joins them, and releases each call
+once.
 
-Everything here is a function of the messages of one partition in their order, and of nothing else: time is the time at
-which the broker appended them. So whoever folds the same messages releases the same calls, in whatever process.
+The result depends only on the messages of one partition in their order; the clock is the broker's append time. So every
+process that folds the same messages releases the same calls.
 
     sighting --hold--> joined with what has come by then --> released, or absorbed by a call that was released before
     sum of calls --its trace is closed--> released when nothing below it told of any call
 
-What was released is remembered in two ways: the sightings themselves for `memory_ms`, so that a late partner without
-any id finds its call; and marks (of response id, span and trace) for as long as usage may still be counted.
+Released calls are remembered in two ways: the sightings themselves for `memory_ms`, so that a late sighting without an
+id finds its call; and marks (of response id, span and trace) for as long as usage may still be counted.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import NamedTuple
 
 from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
 from tallystream.schemas.clients.genai.join import TOLERANCE_NS, join_calls, unique_id
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
+from tallystream.schemas.usage import TOKEN_COUNTS
 
 MAX_TRACE = 4096
-"""Sightings of one trace that are kept; of a longer one the oldest that are done with go first."""
+"""Maximum number of sightings kept per trace; beyond it the oldest finished ones are dropped first."""
 MAX_COMPONENT = 8192
-"""Sightings that are joined at once, at most."""
+"""Maximum number of sightings that are joined at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A call, and where each thing that saw it came from, the owner first."""
+    """A released call, and the origin of each of its sightings, the owner first."""
 
     call: Call
     origins: tuple[Origin, ...]
@@ -50,29 +53,44 @@ class _Held:
     seen: Sighting
     origin: Origin
     offset: int
-    """Of the message it came in."""
+    """Offset of its message."""
     done: bool = False
     """Released, absorbed, or known to be a sum of others."""
     known: frozenset[Key] = frozenset()
-    """All that were found to be of the same call when it was released."""
+    """All sightings found to be of the same call when it was released."""
 
 
 @dataclass(slots=True)
 class _Trace:
     keys: dict[Key, None] = field(default_factory=dict)
     below: dict[str, dict[Key, None]] = field(default_factory=dict)
-    """By the id of the span above."""
+    """Sightings by the id of their parent span."""
     last_ms: int = 0
     rooted: bool = False
     sums: dict[Key, None] = field(default_factory=dict)
-    """Sums that are not decided."""
+    """Sums that are not decided yet."""
     forgotten: bool = False
-    """Calls of it have been released that are no longer here."""
+    """Whether calls of it have been released whose sightings have been dropped."""
+
+
+COUNTS = ("input", "cache_write", *(name for name in TOKEN_COUNTS if name in Sighting.__dataclass_fields__))
+"""The token counts that a sighting may tell."""
+
+
+class Conflict(NamedTuple):
+    """Two records of one span with different counts: what is counted, and the other."""
+
+    place: int
+    """Of the second of them in its message."""
+    connection_id: str
+    counted: Sighting
+    other: Sighting
 
 
 class JoinState:
-    """One partition's sightings. `hold_ms` is how long partners are waited for, `quiet_ms` after which silence a trace
-    without a root is taken for closed. `mark` remembers a name for good, `is_marked` tells whether that has been done.
+    """One partition's sightings. `hold_ms` is the time to wait for other sightings of a call, `quiet_ms` the silence
+    after which a trace without a root counts as closed. `mark` stores a name durably, and `is_marked` tells whether a
+    name is stored.
     """
 
     def __init__(
@@ -92,25 +110,27 @@ class JoinState:
         self._old: deque[tuple[int, Key]] = deque()
         self._closing: list[tuple[int, str]] = []
         self._summed: dict[str, None] = {}
-        """Traces with sums that are not decided."""
+        """Traces with undecided sums."""
         self.waiting = 0
-        """Sightings with usage that are neither released nor absorbed, but for sums."""
+        """Number of sightings with usage that are neither released nor absorbed, without sums."""
         self.late = 0
         """Sightings that came after their call had been released; it only rises."""
+        self.conflicts: list[Conflict] = []
+        """Spans that were told twice, differently, since whoever reads them took them last."""
 
     def remember_with(self, mark: Callable[[bytes], None]) -> None:
-        """Make marks with another function from now on."""
+        """Use another function to store marks from now on."""
         self._mark = mark
 
     # -- time
 
     def next_due_ms(self) -> int | None:
-        """Return the time at which something is to be decided next, None when nothing is held."""
+        """Return the time of the next decision, None when nothing is held."""
         times = [*(at for at, _ in [*self._due][:1]), *(at for at, _ in self._closing[:1])]
         return min(times, default=None)
 
     def advance(self, append_ms: int) -> list[Release]:
-        """Let time pass up to a message's append time; return what is released by that, in a fixed order."""
+        """Let time pass up to a message's append time; return the calls released by that, in a deterministic order."""
         now = self.now_ms = max(self.now_ms, append_ms)
         released: list[Release] = []
         while (self._due and self._due[0][0] <= now) or (self._closing and self._closing[0][0] <= now):
@@ -128,14 +148,28 @@ class JoinState:
 
     def add(self, origin: Origin, sightings: Iterable[Sighting], offset: int) -> None:
         """Take the sightings of the message at `offset`, whose append time has been given to `advance`."""
-        for seen in sightings:
-            if seen.key not in self._held:
+        for index, seen in enumerate(sightings):
+            held = self._held.get(seen.key)
+            if held is None:
                 self._add(origin, seen, offset)
+            elif held.seen.has_usage and seen.has_usage and _told(held.seen) != _told(seen):
+                self._tell_again(held, seen, index)
+
+    def _tell_again(self, held: _Held, seen: Sighting, index: int) -> None:
+        """Take the larger of two records of one span, as long as its call is held; both are shown."""
+        before = held.seen
+        if not held.done and before.kind == seen.kind and _size(seen) > _size(before):
+            if before.kind == "call":
+                self._alike[before.process, before.input].pop(before.key, None)
+                self._alike[before.process, seen.input][before.key] = None
+            held.seen = replace(before, **{name: getattr(seen, name) for name in _TOLD})
+            seen = before
+        self.conflicts.append(Conflict(index, held.origin.connection_id, held.seen, seen))
 
     def first_waiting(self) -> int | None:
-        """Return the offset of the oldest message with a call that is neither released nor absorbed, None without any.
+        """Return the offset of the oldest message with a call that is neither released nor absorbed, or None.
 
-        A sum waits from when the root of its trace has come: until then nobody can say for how long.
+        A sum counts only after the root of its trace has arrived, because until then its waiting time is unknown.
         """
         calls = (self._held[key] for _, key in self._due if key in self._held)
         first = next((held.offset for held in calls if not held.done and held.seen.has_usage), None)
@@ -219,7 +253,7 @@ class JoinState:
     # -- decisions
 
     def _decide(self, key: Key) -> list[Release]:
-        """Release the call that a sighting is of, unless that has happened."""
+        """Release the call of a sighting, unless it has been released already."""
         held = self._held.get(key)
         if held is None or held.done:
             return []
@@ -237,7 +271,7 @@ class JoinState:
             self._settle(members)
             return []
         if not any(seen.has_usage for seen in group):
-            return []  # it goes on waiting for one that tells the tokens
+            return []  # it keeps waiting for a sighting with token counts
         call = call_of(tree, group)
         self._settle(members)
         return [Release(call, self._origins(call))]
@@ -246,7 +280,7 @@ class JoinState:
         return any(up.kind == "sum" and self._held[up.key].done and self._held[up.key].known for up in tree.above(seen))
 
     def _settle(self, members: list[_Held]) -> None:
-        """Remember that these are of one call that has been released."""
+        """Remember that these sightings belong to one released call."""
         known = frozenset(one.seen.key for one in members)
         for one in members:
             self._finish(one)
@@ -269,7 +303,7 @@ class JoinState:
                     self._summed.pop(held.seen.trace_id, None)
 
     def _close(self, trace_id: str, at_ms: int) -> list[Release]:
-        """Decide the sums of a trace when it is closed: its root has come, or nothing for long."""
+        """Decide the sums of a trace when it is closed, that is, its root or no span for a long time has arrived."""
         trace = self._traces.get(trace_id)
         if trace is None or not trace.sums:
             return []
@@ -299,7 +333,7 @@ class JoinState:
         return (self._held[call.owner.key].origin, *others)
 
     def _component(self, key: Key) -> list[Key]:
-        """Return all that may have to do with a call: what is above and below it, and by id, and by tokens and time."""
+        """Return all sightings that may be related to a call: above and below it, by id, and by tokens and time."""
         found: dict[Key, bool] = {}
         todo = [(key, True)]
         while todo and len(found) < MAX_COMPONENT:
@@ -328,6 +362,19 @@ class JoinState:
 
     def _started(self, key: Key) -> tuple[int, Key]:
         return self._held[key].seen.start_ns, key
+
+
+_TOLD = (*COUNTS, "cost_usd", "finished")
+
+
+def _told(seen: Sighting) -> tuple[int, ...]:
+    """Return the counts that two copies of one span have in common."""
+    return seen.input or 0, seen.output or 0, seen.cache_read or 0, seen.cache_write or 0, seen.cache_write_1h or 0
+
+
+def _size(seen: Sighting) -> tuple[int, tuple[int, ...]]:
+    told = _told(seen)
+    return told[0] + told[1], told
 
 
 def _overlap(one: Sighting, other: Sighting) -> bool:

@@ -6,12 +6,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class CallMetrics:
-    """What the agent counts itself."""
+    """The agent's own metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.sightings = Counter(
             "tallystream_worker_call_sightings",
-            "Spans of model calls, and spans above them, taken from the topic calls. Of one call there may be several.",
+            "Spans of model calls, and spans above them, read from the topic calls. One call may have several.",
             registry=registry,
         )
         self.released = Counter(
@@ -29,7 +29,7 @@ class CallMetrics:
         )
         self.held = Gauge(
             "tallystream_worker_calls_held",
-            "Spans with usage that wait for partners.",
+            "Spans with usage that wait for other spans of their call.",
             registry=registry,
         )
         self.dead_letters = Counter(

@@ -1,8 +1,9 @@
-"""What the changelog of the table `calls` holds: messages of the last minutes as they came, and marks of what is done.
+"""The contents of the changelog of table `calls`: the original messages of the last minutes, and marks of released
+calls.
 
 Rows are written once and never changed. A row's version is the offset of the message that made it, and it is visible
-only to messages that come after: so a torn group, of which some rows are there and the position is not, is the same
-as no group at all.
+only to later messages. So an incomplete group, of which some rows but not the position were written, has the same
+effect as no group at all.
 
     b|<append time, ms>|<offset>    a message
     m|<day of the append time>|<mark>
@@ -32,7 +33,7 @@ def mark_row(append_ms: int, offset: int, mark: bytes) -> tuple[bytes, bytes]:
 
 
 def version_of(row: bytes) -> int:
-    """Return the offset of the message that made a row.
+    """Return the offset of the message that created a row.
 
     Raises:
         UnfitError: the row is in another format, such as that of a newer version.

@@ -1,8 +1,8 @@
-"""Records into the ledger, with the positions behind them, in one transaction.
+"""Writes records into the ledger, together with the positions after them, in one transaction.
 
-Promise: after any kill the ledger holds what the topics hold up to its positions. A record that comes again changes
-nothing, for rows are absolute and carry their version.
-Relies on: one writer at a time (`Database.try_lock`), records of a partition in their order.
+Promise: after any kill the ledger has the contents of the topics up to its positions. A repeated record does not change
+anything, because rows are absolute and carry their version. Relies on: one writer at a time (`Database.try_lock`),
+records of a partition in their order.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tallystream.streams.kafka.topics import Topics
 
 EXPIRE_ROWS = 10_000
 MAX_KEY = 1000
-"""Bytes of a name that a database puts into an index."""
+"""Maximum bytes of a name that a database can index."""
 _DAY = ("day", "model", "project_id")
 
 
 class TopicRecord(Protocol):
-    """A record as Kafka has it."""
+    """A Kafka record."""
 
     @property
     def key(self) -> bytes | None: ...  # noqa: D102
@@ -44,7 +44,7 @@ class TopicRecord(Protocol):
 
 
 class RecordBatch(Protocol):
-    """Records of one partition in offset order, and the position behind them."""
+    """Records of one partition in offset order, and the position after them."""
 
     @property
     def topic(self) -> str: ...  # noqa: D102
@@ -58,7 +58,7 @@ class RecordBatch(Protocol):
 
 @dataclass
 class Applied:
-    """What a transaction did: records by topic, rows that were newer than what was there, and what was left out."""
+    """The result of a transaction: records by topic, rows that were newer than the stored ones, and skipped records."""
 
     records: dict[str, int] = field(default_factory=dict)
     rows: int = 0
@@ -67,7 +67,7 @@ class Applied:
 
 @dataclass(slots=True)
 class _Newest:
-    """What a batch says of one session-hour in the end."""
+    """The final state of one session-hour in a batch."""
 
     row: SessionHourRow
     gone: bool
@@ -93,14 +93,14 @@ class Writer:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The topics that the ledger holds."""
+        """The topics that the ledger reads."""
         return (self._topics.session_hour_rows.name, *self._tables)
 
     def claim(self, identity: Identity) -> str:
-        """Make the database this deployment's; return why another one's was set aside, "" when it was not.
+        """Claim the database for this deployment; return why another deployment's was set aside, "" if none was.
 
         Raises:
-            LedgerUnfitError: a newer release made it.
+            LedgerUnfitError: a newer release created it.
 
         """
         why = ""
@@ -114,7 +114,7 @@ class Writer:
         return why
 
     def set_aside(self) -> str:
-        """Begin an empty ledger; return where the one that was here is now."""
+        """Start an empty ledger; return the new place of the previous one."""
         name = self._database.set_aside()
         migrate(self._database)
         prepare(self._database)
@@ -122,13 +122,13 @@ class Writer:
         return name
 
     def positions(self) -> dict[tuple[str, int], FollowerPosition]:
-        """Return, by topic and partition, up to where the ledger holds it."""
+        """Return the position of each topic and partition in the ledger."""
         return positions(self._database)
 
     def apply(
         self, batches: Iterable[RecordBatch], reached: Mapping[tuple[str, int], FollowerPosition] | None = None
     ) -> Applied:
-        """Apply batches; `reached` are positions that were reached without a record, over holes."""
+        """Apply batches; `reached` are positions reached without a record, across gaps."""
         done = Applied()
         after: dict[tuple[str, int], FollowerPosition] = {}
         rows: list[tuple[int, TopicRecord]] = []
@@ -154,7 +154,7 @@ class Writer:
         return done
 
     def expire(self, begins: Mapping[tuple[str, int], int]) -> int:
-        """Remove what the retention of its topic has removed; `begins`: where each partition begins now."""
+        """Remove rows whose records were removed by retention; `begins` has the first offset of each partition."""
         removed = 0
         rows, letters = self._topics.session_hour_rows.name, self._topics.deadletters.name
         for (topic, partition), begin in begins.items():
@@ -207,7 +207,8 @@ class Writer:
                 broken[key] = (row, partition, record.offset)
                 if name is None or row.version is None:
                     continue
-                # Its version counts, its content does not: what it replaces is gone in the cost tables, too.
+                # Its version counts but its content does not: the row that it replaces disappears from the cost tables,
+                # too.
                 row = SessionHourRow(*name, row.version, "", 0, ())
             assert name is not None
             have = newest.get(name)
@@ -224,7 +225,7 @@ class Writer:
     def _note_broken(
         self, broken: Mapping[bytes, tuple[Unreadable | None, int, int]], newest: Mapping[tuple[str, str, int], _Newest]
     ) -> None:
-        """Keep the list of what cannot be read; what a newer row or a tombstone replaced is taken off it."""
+        """Update the list of unreadable records; those replaced by a newer row or a tombstone are removed."""
         topic, database = self._topics.session_hour_rows.name, self._database
         if not broken and not database.rows("SELECT 1 FROM unreadable WHERE topic = ? LIMIT 1", (topic,)):
             return
@@ -265,13 +266,13 @@ class Writer:
 
 
 def positions(database: Database) -> dict[tuple[str, int], FollowerPosition]:
-    """Return, by topic and partition, up to where a ledger holds it."""
+    """Return the position of each topic and partition in a ledger."""
     found = database.rows("SELECT topic, partition, next_offset, timestamp FROM ledger_position")
     return {(str(topic), int(at)): FollowerPosition(int(offset), int(time)) for topic, at, offset, time in found}
 
 
 def identity_of(database: Database) -> Identity | None:
-    """Return whose a ledger is, None when it does not say."""
+    """Return the identity of a ledger's deployment, None when it does not have one."""
     return _identity(get_meta(database))
 
 

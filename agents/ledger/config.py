@@ -11,7 +11,7 @@ from tallystream.streams.kafka.topics import Topics
 
 @dataclass(frozen=True)
 class LedgerPlace:
-    """Where a deployment's ledger is: in PostgreSQL at `url`, else in a file of `directory`."""
+    """The location of a deployment's ledger: PostgreSQL at `url`, else a file in `directory`."""
 
     prefix: str
     directory: Path
@@ -26,20 +26,20 @@ class LedgerPlace:
 
 @dataclass(frozen=True)
 class LedgerConfig:
-    """What a ledger is made of; durations in seconds."""
+    """Settings of a ledger; durations in seconds."""
 
     kafka: KafkaSettings
     topics: Topics
     place: LedgerPlace
     gather: float = 0.1
-    """Records are committed this long after the first of them at most."""
+    """Maximum time between a record's arrival and its commit."""
     most: int = 20_000
-    """Records of one transaction: bounds how long readers of PostgreSQL and the next commit wait."""
+    """Maximum records per transaction, which bounds how long readers of PostgreSQL and the next commit wait."""
     standby: float = 1.0
-    """Between two attempts to become the writer."""
+    """Time between two attempts to become the writer."""
     look: float = 30.0
-    """Between two looks at whether the topics are still the same ones."""
+    """Time between two checks that the topics are still the same ones."""
     expire: float = 600.0
-    """Between two looks at what retention has removed."""
+    """Time between two removals of rows whose records retention has removed."""
     hung: float = 120.0
-    """Without a step forward for this long the ledger is unhealthy."""
+    """Time without progress after which the ledger is unhealthy."""

@@ -1,4 +1,4 @@
-"""What can go wrong in the ledger alone."""
+"""Errors of the ledger."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from tallystream.schemas.errors import RetryableError, UnfitError, UnreachableEr
 
 
 class LedgerUnreachableError(UnreachableError):
-    """The database does not answer, or there is none yet. Nothing is lost: the topics hold every row."""
+    """The database does not answer, or does not exist yet. No data is lost, because the topics have every row."""
 
     code = "ledger_unreachable"
 
 
 class LedgerUnfitError(UnfitError):
-    """The database is of a newer release, or refuses what the ledger must do in it."""
+    """The database is of a newer release, or refuses an operation that the ledger needs."""
 
     code = "ledger_unfit"
 
 
 class LedgerReplacedError(RetryableError):
-    """The database belongs to another deployment now, or another ledger writes it: begin again."""
+    """The database belongs to another deployment now, or another ledger writes it, so this one must start again."""
 
     code = "ledger_replaced"
 
 
 class QueryError(UsageError):
-    """A query that the database does not take; its own words are the message."""
+    """The database rejects a query; the message is the database's own."""
 
     code = "query"
 
 
 class LedgerDamagedError(RetryableError):
-    """SQLite itself says that the file is corrupt: it is renamed, and made anew out of the topics."""
+    """SQLite itself reports that the file is corrupt: it is renamed, and rebuilt from the topics."""
 
     code = "ledger_damaged"

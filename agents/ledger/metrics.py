@@ -8,26 +8,26 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class LedgerMetrics:
-    """One a ledger; `registry` is what its ops port shows."""
+    """One per ledger; its ops port shows `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.active = Gauge(
-            "tallystream_ledger_active", "1 while this ledger is the one that writes, 0 on standby.", registry=registry
+            "tallystream_ledger_active", "1 while this ledger is the active writer, 0 on standby.", registry=registry
         )
         self.records = Counter(
             "tallystream_ledger_records_total",
-            "Records that are in the database, or were passed over by their version. Some come again after a crash.",
+            "Records written to the database, or skipped by their version. Some are repeated after a crash.",
             ("topic",),
             registry=registry,
         )
         self.rows = Counter(
             "tallystream_ledger_rows_total",
-            "Session-hours written: rows that were not older than what was there.",
+            "Session-hours written: rows that were not older than the stored ones.",
             registry=registry,
         )
         self.unreadable = Counter(
             "tallystream_ledger_unreadable_records_total",
-            "Records that are not what their topic should hold: `tallystream doctor` names them.",
+            "Records that are not valid for their topic: `tallystream doctor` names them.",
             registry=registry,
         )
         self.behind = Gauge(
@@ -42,12 +42,12 @@ class LedgerMetrics:
         )
         self.set_aside = Counter(
             "tallystream_ledger_set_aside_total",
-            "Times the database belonged to other topics and was made anew; the old one was renamed.",
+            "Times the database belonged to other topics and was rebuilt; the old one was renamed.",
             registry=registry,
         )
         self.failures = Counter(
             "tallystream_ledger_failures_total",
-            "Times Kafka or the database did not answer: the ledger tries again, and stands still meanwhile.",
+            "Times Kafka or the database did not answer: the ledger retries, and does not progress meanwhile.",
             registry=registry,
         )
         self.seconds = Histogram(

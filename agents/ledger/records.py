@@ -1,8 +1,8 @@
-"""What a record of each topic changes in the ledger. Pure.
+"""Converts the records of each topic to changes of the ledger. Pure.
 
-A row of `cost.session-hours` is taken exactly as `cost_query` takes it, or is `Unreadable`: `skipped` when the cost
-tables leave it out, too, `unfit` when only the ledger cannot hold it. As long as one of the latter is there, `cost`
-asks the topics.
+A row of `cost.session-hours` is read exactly as `cost_query` reads it, or is `Unreadable`: `skipped` when the cost
+tables leave it out, too, `unfit` when only the ledger cannot hold it. While an `unfit` row exists, `cost` reads the
+topics instead.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.hours import hour_from_iso, hour_iso
 from tallystream.schemas.openai import BilledDay
-from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.rows import counts_of
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.schemas.versions import find_version
 
 OFFSETS = 1 << 48
 GENERATIONS = 1 << 15
 MAX_COUNT = 1 << 43
-"""A count of one bucket is below this (8.8e12 tokens in an hour), so that a million of them are 64 bits still."""
+"""Limit of a count in one bucket (8.8e12 tokens in an hour), so that a million of them still fit into 64 bits."""
 MAX_PICO = 10**27
 _TEXTS = ("model", "book")
 _OPTIONAL = ("service_tier", "speed")
@@ -72,7 +72,7 @@ class SessionHourRow:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that the ledger does not hold as a row. `version` is packed, None where it has none."""
+    """A record that the ledger cannot store as a row. `version` is packed, None without a version."""
 
     reason: str
     detail: str
@@ -90,7 +90,7 @@ def session_hour_key(key: bytes) -> tuple[str, str, int] | None:
 
 
 def session_hour_row(key: bytes, value: bytes) -> SessionHourRow | Unreadable:
-    """Return what a record of `cost.session-hours` says."""
+    """Return the row of a record of `cost.session-hours`."""
     pair = find_version(value)
     version = pack_version(*pair) if pair is not None else None
     if pair is not None and version is None:
@@ -139,7 +139,7 @@ def _bucket(provider: str, part: Mapping[str, Any]) -> Bucket:
     for name in (model, book, tier, speed, *attribution):
         if name is not None and (not isinstance(name, str) or "\0" in name):
             raise TypeError("a name is not text that a database can hold")
-    counts = tuple(part[name] for name in SUM_COUNTS)
+    counts = counts_of(part)
     if not all(type(count) is int and 0 <= count < MAX_COUNT for count in counts):
         raise ValueError("a count is larger than the ledger can hold")
     money = [None if part.get(name) is None else exact_pico(part[name]) for name in ("cost_usd", "reported_cost_usd")]
@@ -161,7 +161,7 @@ def _is_skipped(value: bytes) -> bool:
 
 
 def connection_row(value: bytes) -> tuple[Any, ...]:
-    """Return the columns of `connection`. Hashes of secrets stay in the topic.
+    """Return the columns of `connection`. Hashes of secrets are not copied from the topic.
 
     Raises:
         ValueError: it is not a Connection.
@@ -187,7 +187,7 @@ def activity_row(value: bytes) -> tuple[Any, ...]:
 
 
 def dead_letter_row(value: bytes) -> tuple[Any, ...]:
-    """Return the columns of `dead_letter` but for the record's place.
+    """Return the columns of `dead_letter`, except the record's position.
 
     Raises:
         ValueError: it is not a DeadLetter.
@@ -213,7 +213,7 @@ class DayRow:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Day, model and project, "" where there is none."""
+        """Day, model and project; "" when absent."""
         return self.day.day, self.day.model or "", self.day.project_id or ""
 
 
@@ -238,7 +238,7 @@ def _valid(model: type[Model], value: bytes) -> Model:
     try:
         return model.model_validate_json(value)
     except ValidationError as exc:
-        raise ValueError(f"{exc.error_count()} fields are not as they must be") from None
+        raise ValueError(f"{exc.error_count()} fields are invalid") from None
 
 
 def iso(at: datetime | None) -> str | None:

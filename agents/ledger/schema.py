@@ -1,8 +1,8 @@
-"""The ledger's tables and views, and how an older database becomes this one.
+"""The ledger's tables and views, and the migrations from older versions.
 
-Tables are named in the singular and are the ledger's own; views are named in the plural and are what people may rely
-on. Hours are whole hours since 1970 in tables. Money is two integers in tables, so that both databases add it exactly
-however large it grows: `*_hi` counts thousandths of a dollar, `*_lo` the pico-dollars below one; NULL: no price.
+Tables are named in the singular and are internal; views are named in the plural and are the public interface. Hours are
+whole hours since 1970 in tables. Money is two integers in tables, so that both databases add it exactly, however large
+it is: `*_hi` counts thousandths of a dollar, `*_lo` the pico-dollars below one; NULL without a price.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from tallystream.agents.ledger.store.database import Database, Dialect
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
-VERSION = 1
+VERSION = 2
 """Of the tables. A database with a higher one belongs to a newer release."""
 LO = 10**9
 """Pico-dollars of one unit of `*_hi`."""
 MONEY = ("cost_hi", "cost_lo", "reported_hi", "reported_lo")
 COLUMN = {name: f"{name}_name" if name == "user" else name for name in ATTRIBUTION_KEYS}
 """Attribution keys and their columns: `user` is a word of SQL's own."""
-_COUNTS = ", ".join(f"{name} {{int}} NOT NULL DEFAULT 0" for name in SUM_COUNTS)
+_LATER = ("inconsistent",)
+"""Sums that the tables got later than in their first version."""
+_COUNTS = ", ".join(f"{name} {{int}} NOT NULL DEFAULT 0" for name in SUM_COUNTS if name not in _LATER)
 _MONEY = ", ".join(f"{name} {{int}}" for name in MONEY)
 _ATTRIBUTION = ", ".join(f"{column} {{text}}" for column in COLUMN.values())
 
@@ -83,20 +85,24 @@ _FIRST = (
     " resource {text} NOT NULL, name {text} NOT NULL, amount {int} NOT NULL, polled_at {text} NOT NULL)",
     "CREATE INDEX openai_used_by_day ON openai_used (day, model, project_id)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND = tuple(
+    f"ALTER TABLE {table} ADD COLUMN inconsistent {{int}} NOT NULL DEFAULT 0"
+    for table in ("session", "bucket", "session_model", "hour_total")
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 """Statements that lead from each version to the next, beginning with an empty database."""
 VIEWS = (
     "sessions", "session_hours", "hours", "models", "teams", "connections", "synced", "dead_letters",
     "dead_letter_reasons", "openai_billed_days", "openai_used_days",
 )  # fmt: skip
-"""The views, which people may rely on; columns are only added."""
+"""The public views; columns are only added."""
 
 
 def migrate(database: Database) -> bool:
-    """Bring the tables to this release's version, all or nothing; tell whether anything was done.
+    """Migrate the tables to this release's version in one transaction; return whether anything was done.
 
     Raises:
-        LedgerUnfitError: a newer release made them.
+        LedgerUnfitError: a newer release created them.
 
     """
     with database.writing():
@@ -126,12 +132,12 @@ def migrate(database: Database) -> bool:
 
 
 def get_meta(database: Database) -> dict[str, str]:
-    """Return what the ledger notes about itself."""
+    """Return the ledger's metadata."""
     return {str(key): str(value) for key, value in database.rows("SELECT key, value FROM ledger_meta")}
 
 
 def set_meta(database: Database, values: dict[str, str]) -> None:
-    """Note something; within a transaction."""
+    """Set metadata; call it within a transaction."""
     for key, value in values.items():
         database.execute(
             "INSERT INTO ledger_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -171,7 +177,7 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
     def counted(alias: str) -> str:
         return ", ".join(f"{alias}{name}" for name in SUM_COUNTS)
 
-    # Of hour_total: money is NULL where no bucket within has a price.
+    # Sums over hour_total: money is NULL when none of its buckets has a price.
     totals = ", ".join(f"sum(t.{name}) AS {name}" for name in SUM_COUNTS)
     summed = (
         f"sum(t.priced) AS priced, sum(t.reports) AS reports, {', '.join(f'sum(t.{one}) AS {one}' for one in MONEY)}"

@@ -1,4 +1,4 @@
-"""The ledger: follows the topics and keeps them in SQL."""
+"""The ledger service: follows the topics and writes them to a SQL database."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 TELL_EVERY = 60.0
-"""Seconds between two lines in the log about something that stays away."""
+"""Seconds between two log lines about an outage that continues."""
 T = TypeVar("T")
 
 
 class Ledger:
-    """One ledger process's work: `run` until it is cancelled.
+    """The work of one ledger process: `run` until it is cancelled.
 
-    Promise: rows and the positions up to which they are there are one transaction, so that a kill at any moment leaves
-    a ledger that is right up to its positions. One ledger writes; others stand by.
+    Promise: rows and their positions are written in one transaction, so that after a kill at any moment the ledger is
+    correct up to its positions. One ledger writes; others stand by.
     """
 
     def __init__(self, config: LedgerConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
@@ -52,11 +52,11 @@ class Ledger:
         self._positions: dict[tuple[str, int], FollowerPosition] = {}
 
     async def run(self) -> None:
-        """Keep the database true until cancelled; wait for Kafka and for the database whenever they are away.
+        """Keep the database up to date until cancelled; wait whenever Kafka or the database is unavailable.
 
         Raises:
-            LedgerUnfitError: the database is of a newer release, or refuses what must be done.
-            UnfitError: a topic is not as it must be.
+            LedgerUnfitError: the database is of a newer release, or refuses a required operation.
+            UnfitError: a topic has unsuitable settings.
 
         """
         failures, told = FailureBackoff(), None
@@ -78,7 +78,7 @@ class Ledger:
             await asyncio.sleep(failures.after_failure())
 
     async def _work(self) -> None:
-        """Write the ledger until something needed goes away."""
+        """Write the ledger until Kafka or the database becomes unavailable."""
         config = self._config
         topics = config.topics
         await ensure(
@@ -120,7 +120,7 @@ class Ledger:
 
     def _tell_set_aside(self, why: str) -> None:
         self._metrics.set_aside.inc()
-        log.warning("ledger_set_aside", why=why, next="it is made anew out of the topics")
+        log.warning("ledger_set_aside", why=why, next="it is rebuilt from the topics")
 
     async def _identity(self, writer: Writer) -> Identity:
         return await read_identity(self._config.kafka, self._config.topics.prefix, writer.sources)
@@ -134,7 +134,8 @@ class Ledger:
                 batches = await self._gather(tail)
                 await self._apply(writer, tail, batches)
                 now = self._clock.monotonic()
-                # After a pause of the whole process, too: topics may have been made anew and have grown meanwhile.
+                # Also after a suspension of the process, because topics may have been recreated and have grown
+                # meanwhile.
                 if now - looked > self._config.look:
                     looked = now
                     await self._look(writer, identity)
@@ -152,7 +153,7 @@ class Ledger:
                 self._moved = self._clock.monotonic()
 
     async def _gather(self, tail: TopicFollower) -> list[FollowedBatch]:
-        """Return what comes, what follows it within a moment included: one commit for many records."""
+        """Return new records, including those that follow shortly, so that one commit covers many records."""
         batches = await tail.poll()
         until = self._clock.monotonic() + self._config.gather
         size = sum(len(batch.records) for batch in batches)
@@ -186,7 +187,7 @@ class Ledger:
         self._unreadable += done.unreadable
 
     async def _look(self, writer: Writer, identity: Identity) -> None:
-        """Make sure that the topics are those the ledger was made from.
+        """Check that the topics are those from which the ledger was built.
 
         Raises:
             TopicRecreatedError: they are not.
@@ -200,18 +201,18 @@ class Ledger:
             raise TopicRecreatedError(why)
 
     def healthy(self) -> Health:
-        """Tell whether the loop moves on."""
+        """Tell whether the loop makes progress."""
         silent = self._clock.monotonic() - self._moved
         if silent > self._config.hung:
             return Health(ok=False, why=f"nothing has moved for {silent:.0f} s")
         return Health(ok=True)
 
     def ready(self) -> Health:
-        """Tell whether the ledger holds what the topics held when it opened them, or stands by."""
+        """Tell whether the ledger has everything that the topics contained when it opened them, or is on standby."""
         return Health(ok=self._caught_up, why=self._why)
 
     def status(self) -> LedgerStatus:
-        """Return how far it is."""
+        """Return its progress."""
         return LedgerStatus(
             active=self._active,
             caught_up=self._caught_up,
@@ -225,7 +226,9 @@ class Ledger:
 
 
 async def _thread(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread; a cancel waits for its end, or the connection would be used by two."""
+    """Do blocking work in a thread; a cancellation waits for its end, because the connection must not be used by two
+    threads.
+    """
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)

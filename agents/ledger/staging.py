@@ -1,7 +1,8 @@
-"""Rows of `cost.session-hours` into the tables, many at once: staged in temporary tables, then set by set in SQL.
+"""Writes rows of `cost.session-hours` in bulk: they are staged in temporary tables, then merged by set operations in
+SQL.
 
-What a batch costs grows with the batch, not with the ledger: totals of hours change by the difference that the batch
-makes, totals of sessions are added up again from the session's own buckets.
+The cost of a batch depends on its size, not on the ledger's size: totals of hours change by the batch's difference, and
+totals of sessions are recomputed from the session's own buckets.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ def join_money(hi: Any, lo: Any) -> int | None:
 
 
 def prepare(database: Database) -> None:
-    """Make the temporary tables, which live as long as the connection."""
+    """Create the temporary tables, which exist as long as the connection."""
     for table in _TEMPORARY:
         database.execute(f"CREATE {{temporary}} TABLE IF NOT EXISTS {table}")
 
 
 class Names:
-    """The ids of names that repeat: lines, kinds, teams, attributions. Only the one writer may add any.
+    """The ids of repeated names: lines, kinds, teams, attributions. Only the active writer may add ids.
 
-    Known ids are kept in memory; when a transaction fails, `forget` them.
+    Known ids are cached; call `forget` when a transaction fails.
     """
 
     def __init__(self, database: Database) -> None:
@@ -65,7 +66,7 @@ class Names:
         self._new: dict[str, list[tuple[Any, ...]]] = {}
 
     def forget(self) -> None:
-        """Read them anew before the next use."""
+        """Discard the cache; ids are read again on the next use."""
         self._ids.clear()
         self._new.clear()
 
@@ -80,7 +81,7 @@ class Names:
         return self._id("attribution", tuple(values), self._id("team", (values[_TEAM],)))
 
     def store(self) -> None:
-        """Write those that are new; within the transaction that uses them."""
+        """Write new ids within the transaction that uses them."""
         fields = {
             "kind": ("client", "model", "service_tier"),
             "line": ("connection_id", "client", "provider", "model", "service_tier", "speed", "book", "kind"),
@@ -95,7 +96,7 @@ class Names:
         ids = self._ids.get(table)
         if ids is None:
             ids = self._ids[table] = {str(k): int(i) for i, k in self._database.rows(f"SELECT id, key FROM {table}")}
-        # A hash, for the names may be longer than what a database puts into an index.
+        # A hash, because the names may be longer than a database can index.
         key = sha256(orjson.dumps(values)).hexdigest()[:40]
         found = ids.get(key)
         if found is None:
@@ -105,9 +106,10 @@ class Names:
 
 
 def stage(database: Database, names: Names, rows: Iterable[tuple[SessionHourRow, bool, bool, int, int, int]]) -> None:
-    """Fill the temporary tables. A row comes with (gone, reset, partition, offset, timestamp).
+    """Fill the temporary tables. Each row has (gone, reset, partition, offset, timestamp).
 
-    `gone`: it is removed, whatever its version. `reset`: it replaces whatever is there, as its key was removed before.
+    `gone`: it is removed, whatever its version. `reset`: it replaces the stored row unconditionally, because its key
+    was removed before.
     """
     for table in ("staged", "fresh", "lost", "touched"):
         database.execute(f"{{empty}} {table}")
@@ -140,7 +142,9 @@ def stage(database: Database, names: Names, rows: Iterable[tuple[SessionHourRow,
 
 
 def merge(database: Database) -> int:
-    """Bring what is staged into the tables, within a transaction; return how many rows were not older than theirs."""
+    """Merge the staged rows into the tables, within a transaction; return how many were not older than the stored
+    ones.
+    """
     run = database.execute
     run(
         "INSERT INTO session (connection_id, session_id) SELECT DISTINCT connection_id, session_id FROM staged"
@@ -162,7 +166,7 @@ def merge(database: Database) -> int:
 
 
 def merge_staged(database: Database) -> int:
-    """Do the same for what is staged with the sessions' ids and is known to be newest."""
+    """Merge staged rows that have session ids and are known to be the newest."""
     run = database.execute
     run("INSERT INTO touched SELECT DISTINCT session FROM staged")
     _hours(database)
@@ -226,7 +230,7 @@ def _hours(database: Database) -> None:
 
 
 def _newest_of_lost(database: Database) -> None:
-    """Find the newest version again where a bucket is gone, for that may have been its."""
+    """Recompute the newest version where a bucket was removed, because it may have been the bucket's."""
     if not database.rows("SELECT 1 FROM lost LIMIT 1"):
         return
     database.execute(
@@ -240,7 +244,7 @@ def _newest_of_lost(database: Database) -> None:
 
 
 def _sessions(database: Database) -> None:
-    """Add up the sessions that were touched."""
+    """Recompute the sums of changed sessions."""
     run = database.execute
     sums = ", ".join(f"sum(b.{name}) AS {name}" for name in SUM_COUNTS)
     money = ", ".join(

@@ -1,12 +1,13 @@
-"""What OpenAI says a day was billed and used, per day, model and project: topic `openai.days` out of `openai.records`.
+"""OpenAI's own figures per day, model and project: derives topic `openai.days` from `openai.records`.
 
-    newest record of each bucket --> rows of its day, model, project --> BilledDay, when it says something new
+    newest record of each bucket --> rows of its day, model, project --> BilledDay, if it has changed
 
-rows   what the records of one day say: pure
-days   the newest records by day, the rows published, and the versions of what is to be published: pure
-agent  both topics read from their beginnings, what changed published
+rows   the figures in the records of one day: pure
+days   the newest records by day, the published rows, and the versions of rows to be published: pure
+agent  reads both topics from their beginnings and publishes changes
 
-Nothing is counted here, and any number of agents may run at once: docs/adr/0006-openai-days-is-a-view.md.
+The result is a function of the records, so any number of agents may run at once:
+docs/adr/0006-openai-days-is-a-view.md.
 """
 
 from tallystream.agents.openai_days.agent import OpenAIDays

@@ -1,4 +1,4 @@
-"""The agent: reads both topics from their beginnings and publishes what changed."""
+"""The agent: reads both topics from their beginnings and publishes changed rows."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc
 log = structlog.get_logger()
 HEADERS, LETTER_HEADERS = schema_of(BilledDay).headers, schema_of(DeadLetter).headers
 INVALID, INCOMPLETE = "invalid", "incomplete"
-"""Why a day keeps what it had: an answer cannot be used, or not all resources that say it have answered."""
+"""Why a day keeps its previous figures: a response is invalid, or not all resources of the day have answered."""
 GAP = 10.0
-"""Seconds without a look at the topics after which they are read anew: a topic may have been made anew meanwhile, and
-have grown past the position.
+"""Seconds without reading after which the topics are read from the beginning, because a topic may have been recreated
+and have grown past the position.
 """
 
 
 class OpenAIDays:
     """The agent: `run` until it is cancelled.
 
-    `done` is told up to which offset of the records the days are true; `held`, by reason, how many days keep what they
-    had.
+    `done` is called with the offset of the records up to which the days are complete; `held` with the number of days
+    that keep their previous figures, by reason.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class OpenAIDays:
         self._clock = clock or SystemClock()
 
     async def run(self) -> None:
-        """Keep `openai.days` true.
+        """Keep `openai.days` up to date.
 
         Raises:
-            UnfitError: a topic exists that is not as it must be.
+            UnfitError: an existing topic has unsuitable settings.
 
         """
         await retry_while_away(self._anew)
 
     async def _anew(self) -> None:
-        """Follow the topics, from their beginnings again whenever that is the only way to be sure."""
+        """Follow the topics; start again from their beginnings whenever the state may be invalid."""
         await ensure(self._kafka, (self._topics.openai_records, self._topics.openai_days, self._topics.deadletters))
         failures = FailureBackoff()
         while True:
@@ -91,7 +91,7 @@ class OpenAIDays:
                     for message in batch.records:
                         _apply(days, message, own=batch.topic == rows)
                 if any(batch.topic == rows for batch in batches):
-                    # They are of records that were there by now: read up to there before they are judged.
+                    # The rows are based on records that exist by now, so read those first.
                     await tail.renew()
                 looked = boottime()
                 if not tail.behind and days.missing_records:
@@ -108,7 +108,7 @@ class OpenAIDays:
                 self._done(tail.positions()[records, 0])
 
     async def _report(self, days: Days, reported: set[UnusableRecord], producer: AIOKafkaProducer) -> None:
-        """Say which days keep what they had, and why: each reason once, as a dead letter and in the log."""
+        """Report which days keep their previous figures, and why: each reason once, as a dead letter and in the log."""
         problems = days.problems
         self._held({INVALID: len({one.day for one in problems}), INCOMPLETE: len(days.held)})
         for problem in problems:
@@ -116,7 +116,7 @@ class OpenAIDays:
                 continue
             log.warning("day_kept", day=problem.day, resource=problem.resource, why=problem.detail)
             source = (self._topics.openai_records.name, *keys.split(problem.key))
-            detail = f"{problem.resource} of {problem.day}: {problem.detail}; the day keeps what it had"
+            detail = f"{problem.resource} of {problem.day}: {problem.detail}; the day keeps its previous figures"
             key, value = dead_letter(
                 source, Reason.INVALID_BILL, detail, utc(self._clock.now_ns()),
                 record={"resource": problem.resource, "day": problem.day, "polled_at": problem.polled_at},

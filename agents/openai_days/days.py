@@ -1,13 +1,13 @@
-"""The newest records by day, the rows that are published, and what is to be published. Pure.
+"""The newest records by day, the published rows, and the rows to be published. Pure.
 
-A row's version is `[generation, offset]`, the offset being that of its day's newest record. Who has read past the
-records that a published row was made of finds the same offset or a higher one: `openai.records` keeps the newest record
-of every bucket. A lower one therefore means that the topic was made anew (or was cut), and readers, who keep the
-highest version, would keep the old row for ever. So the row goes out in the next generation. Everybody who reads both
-topics comes to the same version.
+A row's version is `[generation, offset]`, where the offset is that of its day's newest record. An agent that has read
+past the records of a published row finds the same offset or a higher one, because `openai.records` keeps the newest
+record of every bucket. So a lower one means that the topic was recreated or truncated, and readers, which keep the
+highest version, would keep the old row forever. The row is then published in the next generation. All agents that read
+both topics compute the same version.
 
-Only who has just read everything from the beginning may conclude that. Anybody else may be the one who is wrong, for
-having read on in the new topic where the old one was left: that raises TopicRecreatedError.
+Only an agent that has just read everything from the beginning may conclude that. Any other may be wrong itself, because
+it may have continued in the new topic at the old position: that raises TopicRecreatedError.
 
 Nor may the reader have been overtaken by compaction: the record that a row was made of may be removed before it is
 read, in favour of one behind the end that the reader was told. When `missing_records` says so, the end is asked for
@@ -40,8 +40,8 @@ from tallystream.schemas.openai import CURRENT, BilledDay, OpenAIRecord
 from tallystream.streams.kafka.errors import TopicRecreatedError
 
 SILENT = timedelta(days=2)
-"""A resource that has not answered for so long, while others have, is taken as one that is not polled any more. Each
-new day is a record of its own, so one that answers is never silent for longer than a day."""
+"""A resource without a response for so long, while others responded, counts as no longer polled. Each new day is a
+separate record, so an active resource is never silent for longer than a day."""
 
 
 _UNKNOWN = datetime.min.replace(tzinfo=UTC)
@@ -58,36 +58,36 @@ class UnusableRecord(NamedTuple):
 
 
 class Days:
-    """Records and published rows go in as they are read, changed rows come out."""
+    """Takes records and published rows as they are read, and returns changed rows."""
 
     def __init__(self) -> None:
         self._records: dict[str, dict[bytes, Lines]] = {}
         self._offsets: dict[str, int] = {}
-        """By day, the offset of its newest record, whatever that says: the version of its rows."""
+        """By day, the offset of its newest record, valid or not, which is the version of its rows."""
         self._rows: dict[bytes, bytes] = {}
-        """What the newest version in `openai.days` says, by key."""
+        """Content of the newest version in `openai.days`, by key."""
         self._versions: dict[bytes, list[int]] = {}
         self._values: dict[bytes, bytes] = {}
-        """The newest version in `openai.days` itself, by key: what is known where a resource cannot be heard."""
+        """The newest version in `openai.days` itself, by key: used when a resource's records are invalid or missing."""
         self._problems: dict[bytes, UnusableRecord] = {}
         """By key of a record, why it cannot be used."""
         self._asked: dict[str, tuple[str, datetime]] = {}
-        """By resource of MODEL_USAGE, its first day and its newest poll."""
+        """First day and newest poll of each resource of MODEL_USAGE."""
         self._held: set[str] = set()
         """Days that wait for a resource."""
         self._places: dict[str, set[bytes]] = {}
         self._changed: set[str] = set()
         self._fresh = True
-        """Whether nothing has been taken yet: everything was read at one go."""
+        """Whether `take` has not been called yet, so that everything was read without interruption."""
 
     def published(self, key: bytes, value: bytes) -> None:
-        """Take in a row of `openai.days`, in the topic's order.
+        """Add a row of `openai.days`, in the topic's order.
 
-        One that comes after a newer version of itself is an agent's that was paused: compaction would keep it, so the
-        newer one is published again. One that says something else than ours is looked into by the next `take`.
+        A row that follows a newer version of itself comes from an agent that was suspended: compaction would keep it,
+        so the newer one is published again. A row that differs from ours is examined by the next `take`.
 
         Raises:
-            TopicRecreatedError: another agent has found that the records' topic was made anew, which we have missed.
+            TopicRecreatedError: another agent has found that the records' topic was recreated, which we have missed.
             ValueError: this is not a row, or not the row of its key; nothing is changed.
 
         """
@@ -109,21 +109,21 @@ class Days:
         self._rows[key], self._versions[key], self._values[key] = says, version, value
 
     def removed(self, key: bytes) -> None:
-        """Note that somebody has removed a row: readers do not have it any more. It is published again."""
+        """Note that a row was removed by a tombstone; it is published again."""
         if key in self._rows:
             del self._rows[key]
             self._changed.add(keys.split(key)[0])
 
     def passed(self, key: bytes, offset: int) -> None:
-        """Note that a record of the day its key names was read, also when this version of ours cannot read it."""
+        """Note that a record of its key's day was read, even if this version cannot decode it."""
         if (named := _bucket_of(key)) is not None:
             self._pass(named[1], offset)
 
     def record(self, key: bytes, offset: int, record: OpenAIRecord) -> None:
-        """Take in a record; one that was polled before the one known changes nothing.
+        """Add a record; one that was polled before the known one is ignored.
 
-        One whose rows are not what its resource answers with changes nothing either: the day keeps what it had of this
-        resource. It is a problem until a good one follows.
+        A record with invalid rows is ignored as well, so the day keeps the previous figures of this resource. It is
+        reported as a problem until a valid one follows.
         """
         day = day_of(record)
         if day is None or not concerns(record.resource):
@@ -144,7 +144,7 @@ class Days:
             self._problems.pop(key, None)
 
     def unreadable(self, key: bytes, why: str) -> None:
-        """Take in a record that this version cannot read: its day keeps what it had of the resource its key names."""
+        """Add a record that this version cannot decode: its day keeps the previous figures of the key's resource."""
         if (named := _bucket_of(key)) is not None and concerns(named[0]):
             resource, day = named
             self._records.setdefault(day, {})
@@ -153,18 +153,18 @@ class Days:
 
     @property
     def problems(self) -> list[UnusableRecord]:
-        """Return the records that cannot be used, whose days keep what they had."""
+        """Return the invalid records, whose days keep their previous figures."""
         return list(self._problems.values())
 
     @property
     def held(self) -> set[str]:
-        """Return the days that keep what they had because not all resources that say them have answered."""
+        """Return the days that keep their previous figures because not all their resources have answered."""
         return set(self._held)
 
     @property
     def missing_records(self) -> bool:
         """Tell whether a row was published for a newer record of its day than any that was read, so that `take` may
-        conclude that the topic was made anew: it must have been read up to an end that was asked for after that.
+        conclude that the topic was recreated: it must first have been read up to an end fetched after that.
         """
         return self._fresh and any(
             self._versions[key][1] > self._offsets.get(day, -1)
@@ -177,8 +177,8 @@ class Days:
         """Return the rows that changed since the last time; both topics must have been read at least up to the ends
         they had after the last row was taken in, and after the last look at `missing_records` if there are any.
 
-        A row of which nothing is said any more is published empty: readers keep the newest version of a key, and a
-        removed one would leave them with the old. Days without any record stay as they are.
+        A row without figures any more is published empty, because readers keep the newest version of a key, and a
+        tombstone would leave them with the old one. Days without any record are unchanged.
 
         Raises:
             TopicRecreatedError: a published row is of a record that was not seen here, or the same records
@@ -252,8 +252,8 @@ class Days:
 
 
 def _bucket_of(key: bytes) -> tuple[str, str] | None:
-    """Return the resource and the day that a record's key names; None for the key of a resource without time and for
-    what is no record's key, which may be any bytes.
+    """Return the resource and the day that a record's key names; None for a resource without time, and for bytes that
+    are not a record's key.
     """
     try:
         resource, _, bucket = keys.split(key)

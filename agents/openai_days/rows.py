@@ -1,7 +1,7 @@
-"""What the records of one day say, by model and project. Pure.
+"""The figures in the records of one day, by model and project. Pure.
 
 Resources are never added to one another; of two queries of one resource (other groupings, an earlier configuration) the
-one polled last speaks for the day.
+one polled last is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODEL_USAGE = frozenset(
     f"{USAGE}{name}"
     for name in ("completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions")
 )
-"""Resources whose requests and tokens are added up to those of a day: together they say it, or none of them does."""
+"""Resources whose requests and tokens are added up to a day's figures: only all of them together are complete."""
 CURRENCY = "usd"
 MAX_COUNT = 2**53
 _EXACT = Context(prec=400, traps=[Inexact])
@@ -37,14 +37,14 @@ Place = tuple[str | None, str | None]
 
 @dataclass
 class Said:
-    """What a day's resources say of one model and project; money in dollars."""
+    """The figures of a day's resources for one model and project; money in dollars."""
 
     billed: dict[str, Decimal] = field(default_factory=dict)
     used: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def concerns(resource: str) -> bool:
-    """Tell whether a resource says what was billed or used."""
+    """Tell whether a resource reports billing or usage."""
     return resource in (COSTS, DASHBOARD, LEGACY) or resource.startswith(USAGE)
 
 
@@ -55,7 +55,7 @@ def day_of(record: OpenAIRecord) -> str | None:
 
 @dataclass(frozen=True)
 class Lines:
-    """What a record says: model and project, dollars, counts of each of its rows."""
+    """The contents of a record: model and project, dollars, and counts of each of its rows."""
 
     resource: str
     query: str
@@ -64,10 +64,10 @@ class Lines:
 
     @classmethod
     def of(cls, record: OpenAIRecord) -> Lines:
-        """Return what a record says.
+        """Parse a record.
 
         Raises:
-            ValueError: its rows are not what its resource answers with.
+            ValueError: its rows are not valid for its resource.
 
         """
         try:
@@ -118,7 +118,7 @@ def _lines(resource: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[P
 
 
 def _amount(value: Any) -> Decimal:
-    """Return an amount, which OpenAI writes as a number or as a text.
+    """Return an amount, which OpenAI writes as a number or as a string.
 
     Raises:
         ValueError: it is neither, or not finite.
@@ -198,7 +198,7 @@ def as_row(
 def add_known(
     rows: dict[Place, tuple[Said, dict[str, datetime]]], known: Mapping[str, Any], held: Container[str]
 ) -> None:
-    """Add what a published row says in the words of resources that are held."""
+    """Add the figures of held resources from a published row."""
     said, polled = Said(), dict[str, datetime]()
     for billed in known["billed"]:
         if billed["resource"] in held:
@@ -217,7 +217,7 @@ def add_known(
 
 
 def content(row: Mapping[str, Any]) -> bytes:
-    """Return what a row says. That it was polled again and said the same is nothing new."""
+    """Return the content of a row without the poll times, whose change alone is not a change of the row."""
     said = {
         part: [{name: value for name, value in one.items() if name != "polled_at"} for one in row[part]]
         for part in ("billed", "used")

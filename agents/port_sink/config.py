@@ -18,22 +18,22 @@ class SinkConfig:
     kafka: KafkaSettings
     topics: Topics
     directory: Path
-    """Of this process alone: its local copy of the topics."""
+    """Directory of the local copy of the topics; used only by this process."""
     client: PortClientConfig
     mapper: Mapper = field(repr=False)
     initialize: bool = True
-    """Create our blueprints where Port does not have them."""
+    """Create our blueprints if Port does not have them."""
     resync: float = 86_400.0
-    """Between two comparisons of everything with what was sent."""
+    """Time between two comparisons of everything with what was sent."""
     retention: float | None = None
-    """Entities whose own time is longer ago are deleted; None: nothing is ever deleted."""
+    """Entities whose own time is longer ago are deleted; None: entities are never deleted."""
     samples: Path | None = None
-    """Where to keep a sample of each kind of records; None: nowhere."""
+    """Directory for a sample of each kind of records; None: samples are not stored."""
     senders: int = 8
-    """Bulk requests under way at once."""
+    """Number of concurrent bulk requests."""
     linger: float = 0.25
-    """How long an entity waits for others to share its request."""
+    """How long an entity waits for others to fill its request."""
     session_timeout: float = 10.0
-    """A standby takes over this long after the active sink was last heard of; 6 s is Kafka's own minimum."""
+    """A standby takes over this long after the active sink's last heartbeat; Kafka's own minimum is 6 s."""
     max_backlog: int = 100_000
-    """Documents waiting; beyond it the topics are not read any further until half of them are gone."""
+    """Maximum number of waiting documents; beyond it reading the topics is paused until half of them are processed."""

@@ -1,4 +1,4 @@
-"""Dead letters of the sink: records a mapping could not be carried out on, and entities Port refuses."""
+"""Dead letters of the sink: records on which a mapping fails, and entities that Port refuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_RECORD = 64 << 10
 
 
 class DeadLetterWriter:
-    """Writes them, each once for as long as it stays the same; an async context manager."""
+    """Writes each dead letter only when it has changed; an async context manager."""
 
     def __init__(self, kafka: KafkaSettings, topic: str, clock: Clock) -> None:
         self._kafka = kafka
@@ -42,7 +42,7 @@ class DeadLetterWriter:
         await close(self._producer, within=None)
 
     async def unmapped(self, kind: str, key: bytes, failures: Sequence[tuple[int, Failure, Any]]) -> None:
-        """Keep records of a document (index, what failed, the record) that could not be mapped."""
+        """Write dead letters for records of a document (index, failure, record) that could not be mapped."""
         for index, failure, record in failures:
             source = ("port", kind, key.decode(), str(index))
             expression = f": {failure.expression}" if failure.expression else ""
@@ -55,7 +55,7 @@ class DeadLetterWriter:
             )  # fmt: skip
 
     async def refused(self, item: QueuedEntity, why: str) -> None:
-        """Keep an entity that Port will not take."""
+        """Write a dead letter for an entity that Port refuses."""
         blueprint, identifier = item.entity.key
         await self._send(
             ("port", blueprint, identifier),

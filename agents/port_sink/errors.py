@@ -1,4 +1,4 @@
-"""What can go wrong with a request to Port. Never holds a secret, a header or a request's body."""
+"""Errors of requests to Port. They never contain a secret, a header or a request's body."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tallystream.schemas.errors import TallystreamError, UnreachableError
 
 
 class PortFailureReason(StrEnum):
-    """What was wrong; the values are labels."""
+    """Reasons of failed requests; the values are metric labels."""
 
     CREDENTIALS = "credentials"
     """Port does not accept the client id and secret, or they may not do this."""
     NOT_FOUND = "not_found"
-    """404: there is no such blueprint."""
+    """404: the blueprint does not exist."""
     TOO_LARGE = "too_large"
     """413: the body is over 1 MiB."""
     REJECTED = "rejected"
@@ -24,7 +24,7 @@ class PortFailureReason(StrEnum):
     SERVER = "server"
     """5xx."""
     UNANSWERED = "unanswered"
-    """No whole answer: whether it was carried out is not known."""
+    """No complete response, so it is unknown whether the request was carried out."""
     TLS = "tls"
     """The certificate is not trusted."""
 
@@ -38,13 +38,13 @@ RETRYABLE = frozenset(
         PortFailureReason.TLS,
     }
 )
-"""What may be right later without the request being another one. Wrong credentials are put right by people."""
+"""Failures after which the same request may succeed later. Wrong credentials are corrected by people."""
 AWAY = RETRYABLE - {PortFailureReason.CREDENTIALS, PortFailureReason.TLS}
-"""Of these, what passes by itself: a command that it ends exits like one that did not reach Port."""
+"""Of these, the failures that resolve themselves: a command exits as if Port could not be reached."""
 
 
 class PortError(TallystreamError):
-    """A request that was not carried out, or not for certain."""
+    """A request that was not, or not certainly, carried out."""
 
     code: ClassVar[str] = "port"
 

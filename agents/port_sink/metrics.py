@@ -20,8 +20,8 @@ _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
 _SHOWN = {
     BEHIND: "Age of the oldest change not in Port yet, from its append (or from the sweep that found it).",
     DOCUMENTS: "Changed documents not mapped yet.",
-    ENTITIES: "Entities on their way to Port.",
-    PARKED: "Entities of these that wait for another attempt, mostly for what they relate to.",
+    ENTITIES: "Entities waiting to be sent to Port, or in flight.",
+    PARKED: "Entities of these that wait for another attempt, mostly for entities they relate to.",
     REPETITIONS: "Requests of unknown fate whose entities are sent again soon. The last repetition of what a replaced"
     " sink may yet write, up to three hours on, is not counted.",
 }
@@ -29,7 +29,7 @@ Positions = Mapping[tuple[str, int], int]
 
 
 class SinkMetrics:
-    """One a sink; `registry` is what its ops port shows. `blueprint` and `kind` are those of the mapping."""
+    """One per sink; its ops port shows `registry`. `blueprint` and `kind` are those of the mapping."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -40,18 +40,18 @@ class SinkMetrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
 
-        self.active = gauge(ACTIVE, "1 while this sink is the one that writes, 0 on standby.")
+        self.active = gauge(ACTIVE, "1 while this sink is the active writer, 0 on standby.")
         self.upserted = counter(
             "tallystream_sink_entities_upserted_total", "Entities Port has acknowledged.", "blueprint"
         )
         self.unchanged = counter(
             "tallystream_sink_entities_unchanged_total",
-            "Entities not sent because Port has them as they are already.",
+            "Entities not sent because Port already has them unchanged.",
             "blueprint",
         )
         self.failed = counter(
             "tallystream_sink_entities_failed_total",
-            "Entities Port refuses for good, as dead letters: `tallystream deadletters list`.",
+            "Entities that Port refuses permanently, kept as dead letters: `tallystream deadletters list`.",
             "blueprint",
         )
         self.stopped = gauge(
@@ -70,17 +70,17 @@ class SinkMetrics:
         )
         self.missing = counter(
             "tallystream_sink_entities_missing_relation_total",
-            "Times an entity had to wait because what it relates to is not in Port yet.",
+            "Times an entity had to wait because an entity it relates to is not in Port yet.",
             "blueprint",
         )
         self.mapping_errors = counter(
             "tallystream_sink_mapping_errors_total",
-            "Records a mapping could not be carried out on, as dead letters with the expression.",
+            "Records on which a mapping failed, kept as dead letters with the expression.",
             "kind",
         )
         self.requests = counter(
             "tallystream_sink_bulk_requests_total",
-            "Bulk requests by what came of them: ok, partial, or an error.",
+            "Bulk requests by outcome: ok, partial, or an error.",
             "result",
         )
         self.throttled = counter(
@@ -89,13 +89,13 @@ class SinkMetrics:
         )
         self.resent = counter(
             "tallystream_sink_entities_resent_total",
-            "Entities sent again although unchanged, because a request of unknown fate may have overwritten them.",
+            "Entities sent again although unchanged, because a request with unknown outcome may have overwritten them.",
         )
         self.swept = counter(
             "tallystream_sink_documents_swept_total", "Documents compared with what was sent, by sweeps."
         )
         self.sweeps = counter(
-            "tallystream_sink_sweeps_total", "Comparisons of everything with what was sent, finished."
+            "tallystream_sink_sweeps_total", "Completed comparisons of everything with what was sent."
         )
         self.sweep_running = False
         self.sweeping = gauge(
@@ -110,10 +110,10 @@ class SinkMetrics:
             registry=registry,
         )
         self.rate = gauge(
-            "tallystream_sink_request_rate_per_second", "Bulk requests a second the pace allows now; 0 on standby."
+            "tallystream_sink_request_rate_per_second", "Current rate limit in bulk requests per second; 0 on standby."
         )
         self.remaining = gauge(
-            "tallystream_sink_remaining_calls", "Calls Port says are left of the period; -1: it has not said yet."
+            "tallystream_sink_remaining_calls", "Calls left in the rate-limit period according to Port; -1 if unknown."
         )
 
     def sweeps_run(self, *, running: bool) -> None:
@@ -134,7 +134,7 @@ class SinkMetrics:
 
 
 class _Read(Collector):
-    """Positions come and go with partitions, so they are made anew at each scrape."""
+    """Partitions change, so their positions are collected at each scrape."""
 
     def __init__(self, read: Callable[[], Positions]) -> None:
         self._read = read

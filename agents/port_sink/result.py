@@ -1,4 +1,4 @@
-"""What a sink has done since it began: what `sink --once` reports."""
+"""The result of a sink since it started, which `sink --once` reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SinkResult:
     refused: int = 0
     """Entities that Port will not take: dead letters."""
     unmapped: int = 0
-    """Records that the mapping could not be carried out on: dead letters."""
+    """Records on which the mapping failed: dead letters."""
     waiting: int = 0
     """Entities that Port does not take yet, such as those that relate to one it does not have."""
     stopped: dict[str, list[str]] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class SinkResult:
     """By kind, those that gave entities, or failed to."""
 
     def note_mapped(self, kind: str, records: int, matched: int) -> None:
-        """Take in that the mapping was carried out on records of a kind, and gave something for so many."""
+        """Note the number of mapped records of a kind, and for how many the mapping produced something."""
         self.records[kind] = self.records.get(kind, 0) + records
         self.matched[kind] = self.matched.get(kind, 0) + matched
 
@@ -36,5 +36,5 @@ class SinkResult:
 
     @property
     def whole(self) -> bool:
-        """Return whether everything there was is in Port."""
+        """Return whether everything is in Port."""
         return not (self.refused or self.unmapped or self.waiting or self.stopped)

@@ -1,4 +1,4 @@
-"""The sink: follows the topics always, and writes to Port while it is the active one of its group."""
+"""The sink service: always follows the topics, and writes to Port while it is the active sink of its group."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TICK = 0.25
 
 
 class Sink:
-    """One sink process's work: `run` until it is cancelled."""
+    """The work of one sink process: `run` until it is cancelled."""
 
     def __init__(self, config: SinkConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
         kafka, topics = config.kafka, config.topics
@@ -89,19 +89,19 @@ class Sink:
         self._told: set[str] = set()
 
     async def run(self) -> None:
-        """Follow, and write when it is our turn, until cancelled.
+        """Follow the topics, and write when elected, until cancelled.
 
         Raises:
             UsageError: the CA file cannot be used.
-            UnfitError: a topic exists that is not as it must be.
+            UnfitError: an existing topic has unsuitable settings.
 
         """
         await retry_while_away(partial(self._run, once=False), self._kafka_away)
 
     async def once(self) -> SinkResult:
-        """Write everything there is, and return what came of it: for a CronJob.
+        """Write everything once and return the result; for a CronJob.
 
-        Entities that Port does not take yet are counted and left; the next sink tries them again.
+        Entities that Port does not accept yet are counted and left to the next sink.
 
         Raises:
             UnreachableError: another sink is the active one, or Kafka does not answer.
@@ -122,10 +122,12 @@ class Sink:
         return max(0.0, self._clock.now_ns() / 1e9 - min(oldest) / 1e3) if oldest else 0.0
 
     def healthy(self) -> Health:
-        """Return whether the process moves on. A Port that is away is a metric and a log, not a sick sink."""
+        """Return whether the process makes progress. An outage of Port is logged and shown by metrics, but does not
+        make the sink unhealthy.
+        """
         silent = time.monotonic() - self._moved
         if silent > STUCK:
-            return Health(False, f"nothing has moved for {silent:.0f} s: restart this sink")
+            return Health(False, f"no progress for {silent:.0f} s: restart this sink")
         return Health(True, self._role)
 
     def ready(self) -> Health:
@@ -140,7 +142,7 @@ class Sink:
         return Health(self._role in ("active", "standby") and some, why)
 
     def status(self) -> SinkStatus:
-        """Return what is not in Port yet, and how far the sources are in the local copy."""
+        """Return the work that is not in Port yet, and the positions of the local copy."""
         return SinkStatus(
             active=self._active,
             sweep_running=self.metrics.sweep_running,
@@ -155,7 +157,7 @@ class Sink:
         )
 
     def on_port_status(self, problem: str | None) -> None:
-        """Take in what is wrong with Port as a whole, None when it answers well."""
+        """Note a general problem with Port, None when it works."""
         self._problem = problem
         self._moved = time.monotonic()
 
@@ -199,21 +201,21 @@ class Sink:
             await self.table.stop()
 
     def _stand_by(self, election: Election, *, once: bool) -> None:
-        """Note that another sink is the active one; with `once` only for so long."""
+        """Note that another sink is the active one; with `once`, fail after a while."""
         self._role = "standby" if election.joined else "joining"
         self._stood_since = self._stood_since or time.monotonic()
         if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
             raise UnreachableError(
-                "another sink is the active one", "it writes already; `--once` is for when none runs"
+                "another sink is the active one", "it writes already; use `--once` only when no sink is running"
             )
 
     async def _lead(
         self, election: Election, client: PortClient, sent_index: SentIndex, number: int, *, once: bool
     ) -> SinkResult | None:
-        """Write to Port until cancelled, or with `once` until all there is has been written.
+        """Write to Port until cancelled, or with `once` until everything has been written.
 
         Raises:
-            NotLeaderError: another sink writes, or may.
+            NotLeaderError: another sink writes, or may write.
 
         """
         term = ActiveWriter(self._context, client, sent_index, Fence(election, number))
@@ -249,7 +251,7 @@ class Sink:
             self.table.resume()
 
     async def _write_once(self, writer: ActiveWriter) -> SinkResult:
-        """Write until everything that was there is in Port, or will not be for now."""
+        """Write until everything is in Port, except entities that Port does not accept for now."""
         writing = asyncio.ensure_future(writer.run())
         try:
             while not self._finished():
@@ -263,12 +265,12 @@ class Sink:
         return result
 
     def _finished(self) -> bool:
-        """Tell whether nothing is left to be mapped or sent but what waits for another attempt."""
+        """Tell whether only entities that wait for another attempt are left."""
         under_way = len(self.send_queue) - self.send_queue.deferred
         return self._context.compared.is_set() and not self.backlog and not under_way and not self.in_doubt.soon
 
     def _on_rows(self, feed: Feed, changed: Sequence[tuple[bytes, int]]) -> None:
-        """Note what changed; ignored unless this sink is the active one."""
+        """Note changes; ignored unless this sink is the active one."""
         if not self._writing or self._sent_index is None:
             return
         if feed.topic == self._topics.port_sent.name:
@@ -288,7 +290,7 @@ class Sink:
             self.table.pause(source.topic for source in self._sources)
 
     def _look_for_matches(self) -> None:
-        """Say of a kind, once, that it had records and its mapping made nothing of any of them."""
+        """Warn once for a kind if its mapping did not match any of its records."""
         if not self._context.compared.is_set() or self.backlog:
             return
         unmatched = self._context.result.unmatched()
@@ -302,14 +304,14 @@ class Sink:
         self._told = unmatched
 
     def _overwritten(self, blueprint: str, identifier: str, kind: str, key: bytes) -> None:
-        """Send again what another sink has just written: it was paused, and has been woken."""
+        """Send again the entities that another sink has just written, which was suspended and has resumed."""
         log.warning("overwritten", blueprint=blueprint, identifier=identifier)
         self.in_doubt.forced.add(EntityKey(blueprint, identifier))
         if kind in self._kinds:
             self.backlog.again(kind, key, self._clock.now_ns() // 1_000_000)
 
     async def _tick(self) -> None:
-        """Do what only time brings about: resume reading, send again what is in doubt, note that the loop runs."""
+        """Periodic work: resume reading, send entities in doubt again, note that the loop runs."""
         while True:
             await asyncio.sleep(TICK)
             self._moved = max(self._moved, time.monotonic())

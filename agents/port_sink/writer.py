@@ -1,4 +1,4 @@
-"""The sink that writes: from the moment it may write to the moment another one may."""
+"""The active writer: one term of a sink, from its election until another sink may write."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from tallystream.streams.service.clock import Clock
 log = structlog.get_logger()
 TICK = 0.02
 RECHECK = Backoff(first=2.0, longest=60.0)
-"""Between two looks for blueprints that Port lacked."""
+"""Delay between two checks for blueprints that Port lacked."""
 CLOSE = 8.0
-"""Seconds that requests under way are given to finish when this sink stops writing."""
+"""Seconds for requests in flight to finish when this sink stops writing."""
 
 
 @dataclass(frozen=True)
 class SinkContext:
-    """What a sink process has, term after term."""
+    """The parts of a sink process that outlive a term."""
 
     kafka: KafkaSettings
     topics: Topics
@@ -60,12 +60,12 @@ class SinkContext:
     in_doubt: InDoubt
     metrics: SinkMetrics
     asked: asyncio.Event
-    """Set when somebody wants a resync."""
+    """Set when a resync is requested."""
     compared: asyncio.Event
     """Set once everything has been put into the backlog since this sink began to write."""
     result: SinkResult
     on_status: Callable[[str | None], None]
-    """Told what is wrong with Port as a whole, None when it answers well."""
+    """Called with a general problem with Port, None when it works."""
 
 
 class ActiveWriter:
@@ -81,10 +81,10 @@ class ActiveWriter:
         """Of the blueprints that Port has, by identifier; grows when one that was missing is there."""
 
     async def prepare(self) -> None:
-        """Find out how things stand; nothing is written to Port but blueprints it lacks.
+        """Read the current state; writes only missing blueprints to Port.
 
         Raises:
-            NotLeaderError: another sink writes, or may.
+            NotLeaderError: another sink writes, or may write.
             PortError: Port does not answer.
 
         """
@@ -104,7 +104,7 @@ class ActiveWriter:
         """Write.
 
         Raises:
-            NotLeaderError: another sink writes, or may.
+            NotLeaderError: another sink writes, or may write.
 
         """
         context, config = self._context, self._context.config
@@ -194,7 +194,7 @@ class ActiveWriter:
         await self._sent_index.finish()
 
     async def _watch_blueprints(self) -> None:
-        """Begin to write kinds that were stopped once Port has their blueprints."""
+        """Start to write stopped kinds once Port has their blueprints."""
         for looks in count():
             await asyncio.sleep(RECHECK.delay(looks))
             stopped = set(self._context.result.stopped)
@@ -211,7 +211,7 @@ class ActiveWriter:
                 self._context.asked.set()
 
     async def _find_blueprints(self) -> None:
-        """Learn the rules of the blueprints that the mapping names, ours created where they were missing.
+        """Fetch the rules of the blueprints that the mapping names, after creating ours if they are missing.
 
         A kind that names a blueprint Port lacks is stopped; the others are written.
         """
@@ -242,7 +242,7 @@ class ActiveWriter:
         self._context.send_queue.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
 
     async def _create(self, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-        """Create what Port lacks of ours, one by one: one that it refuses does not keep it from the others."""
+        """Create our missing blueprints one by one, so that a refused one does not prevent the others."""
         created: list[str] = []
         for name, definition in ours.items():
             try:
@@ -255,7 +255,7 @@ class ActiveWriter:
 
     @property
     def _window_ms(self) -> int:
-        """How long before we began another sink may still have been writing."""
+        """Return how long another sink may still have been writing before we began, in ms."""
         config = self._context.config
         return int((config.session_timeout + config.client.timeout) * 1000)
 
@@ -264,7 +264,7 @@ class ActiveWriter:
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Finish the work even when cancelled meanwhile: a half-closed writer would leave requests in doubt."""
+    """Finish the work even when cancelled, because a half-closed writer would leave requests in doubt."""
     task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():

@@ -1,4 +1,4 @@
-"""The price book: the pinned genai-prices, read from the installed package and never updated over the network."""
+"""The price book: the pinned package genai-prices, never updated over the network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tallystream.agents.pricing.overlay import Overlay
 from tallystream.agents.pricing.rates import NO_PRICE, Card, DayPrices, PricedCounts, Schedule, overlaid
 
 RULES = 2
-"""Counted up when the meaning of the book's data changes in our code: the hash must change with it."""
+"""Incremented when our code interprets the book's data differently, so that the hash changes with it."""
 MAX_NAME = 256
-"""Characters of a model name, tier or speed that are looked up; what is longer has no price."""
+"""Maximum length of a model name, tier or speed; longer ones are not priced."""
 
 Key = tuple[str, str, str | None, str | None]
 
@@ -31,8 +31,8 @@ def _pinned() -> Sequence[Provider]:
 class Book:
     """Prices requests, exactly, in integer pico-dollars.
 
-    `overlay` goes before the book. `max_names` bounds what is remembered about (provider, model, tier, speed), known
-    or not: model names come from clients, and the oldest half goes when a client makes up too many.
+    `overlay` takes precedence over the book. `max_names` bounds what is remembered about (provider, model, tier,
+    speed), known or not: model names come from clients, and the oldest half goes when a client makes up too many.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Book:
         *,
         speed: str | None = None,
     ) -> int | None:
-        """Return what one request costs in pico-dollars, or None when the book cannot say.
+        """Return the cost of one request in pico-dollars, or None when the book cannot price it.
 
-        Counts are disjoint tokens of one request: context tiers go by its size, so never add requests up first.
-        `occurred_at_ns` is event time in ns since the epoch. Reasoning is inside `output`.
+        Counts are disjoint tokens of one request: context tiers depend on the request's size, so never add up requests
+        first. `occurred_at_ns` is event time in ns since the epoch. Reasoning is inside `output`.
         """
         try:
             schedule = self._schedules[provider, model, tier, speed]
@@ -100,13 +100,13 @@ class Book:
         )
 
     def card(self, provider: str, model: str, tier: str | None, at_ns: int, *, speed: str | None = None) -> Card | None:
-        """Return the prices of a model at a time in ns since the epoch, or None when the book has none."""
+        """Return the prices of a model at a time in ns since the epoch, or None when the book does not have them."""
         return self._find(provider, model, tier, speed).card(at_ns)
 
     def rates(
         self, provider: str, model: str, tier: str | None, occurred_at_ns: int, *, speed: str | None = None
     ) -> list[tuple[int, tuple[int, int, int, int, int], int]] | None:
-        """Return what `price` multiplies with, or None when the book cannot say or a price is not a whole number.
+        """Return the rates that `price` uses, or None when the book cannot price it or a price is not a whole number.
 
         By size of a request: (tokens of input above which it holds, pico-dollars a token of input_uncached, cache_read,
         cache_write_5m, cache_write_1h and output, pico-dollars a request).

@@ -1,4 +1,4 @@
-"""From a model of genai-prices to a Schedule of integer rates.
+"""Compiles a model of genai-prices to a Schedule of integer rates.
 
 Prices there are Decimal dollars per million tokens, conditional on dates and times of day, with variants by request
 context (service tier, speed). The conditions are read only to learn at which moments something may change; what
@@ -28,12 +28,12 @@ from tallystream.agents.pricing.rates import BEGINNING, DAY_NS, Card, DayPrices,
 from tallystream.schemas.errors import PermanentError
 
 STANDARD_TIERS = frozenset({"", "default", "standard"})
-"""Names of the standard tier: OpenAI says `default`, Anthropic `standard`. `auto` is not among them: it is what a
-request asks for, and says nothing about the tier that served it."""
+"""Names of the standard tier: OpenAI uses `default`, Anthropic `standard`. `auto` is not among them, because a request
+asks for it without determining the tier that serves it."""
 STANDARD_SPEEDS = frozenset({"", "standard", "normal"})
 """Names of the standard speed: Anthropic's API says `standard`, Claude Code's telemetry `normal`."""
 PICO_PER_MTOK = 10**6
-"""One dollar per million tokens is a million pico-dollars a token."""
+"""One dollar per million tokens is a million pico-dollars per token."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -44,7 +44,7 @@ class InexactPriceError(PermanentError):
 
 
 def context_of(tier: str | None, speed: str | None) -> dict[str, str]:
-    """Return the request context genai-prices selects variants by, without what means standard."""
+    """Return the request context by which genai-prices selects variants, without values that mean standard."""
     context = {}
     if tier is not None and tier not in STANDARD_TIERS:
         context["service_tier"] = tier
@@ -56,8 +56,8 @@ def context_of(tier: str | None, speed: str | None) -> dict[str, str]:
 def compile_model(model: ModelInfo, context: Mapping[str, str], *, variants: bool = True) -> Schedule:
     """Return the model's prices for a request context.
 
-    A context that no variant of the model names exactly has no price: genai-prices would quietly take the standard one.
-    `variants=False` is a model offered by another provider than its own, whose variants do not apply there.
+    A context without an exactly matching variant is not priced, because genai-prices would silently use the standard
+    one. `variants=False` is a model offered by another provider than its own, whose variants do not apply there.
 
     Raises:
         InexactPriceError: a price cannot be held exactly.
@@ -105,7 +105,7 @@ def _card(model: ModelInfo, context: Mapping[str, str], matching: list[PriceVari
 
 
 def card_of(prices: ModelPrice) -> Card | None:
-    """Return the card of one set of prices; None when it has none for text tokens.
+    """Return the card of one set of prices; None without prices for text tokens.
 
     Raises:
         InexactPriceError: a price cannot be held exactly.
@@ -123,7 +123,7 @@ def card_of(prices: ModelPrice) -> Card | None:
     if plain is None and prices.output_mtok is None:
         return None
     starts = sorted({tier.start for kind in kinds if isinstance(kind, TieredPrices) for tier in kind.tiers})
-    # A size just above a start stands for all sizes up to the next one.
+    # A size just above a start represents all sizes up to the next one.
     sizes = (0, *(start + 1 for start in starts))
     fee = prices.requests_kcount
     return Card(

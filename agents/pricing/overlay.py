@@ -1,6 +1,7 @@
-"""Private, dated prices from a TOML file, before the book. The format is documented in docs/pricing.md.
+"""Private, dated prices from a TOML file, which take precedence over the book. The format is documented in
+docs/pricing.md.
 
-Prices are decimal strings: a TOML float has been rounded to binary before anybody can look at it.
+Prices are decimal strings: a TOML float would already have been rounded to binary.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _price(value: object) -> int:
-    """Return pico-dollars a token of a string of dollars per million tokens."""
+    """Convert a string of dollars per million tokens to pico-dollars per token."""
     if isinstance(value, (int, float)):
         raise ValueError(f'must be a decimal string: write "{value}", in quotes')  # noqa: TRY004 - pydantic reports it
     if not isinstance(value, str) or not _PRICE.fullmatch(value):
@@ -54,7 +55,7 @@ Name = Annotated[str, Field(min_length=1, max_length=256, strict=True)]
 
 
 class _Rates(BaseModel):
-    """Dollars per million tokens; what is left out costs what the kind it is a part of costs."""
+    """Dollars per million tokens; a kind that is left out costs the same as the kind it is a part of."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,7 +77,7 @@ class _Rates(BaseModel):
 
 
 class _Above(_Rates):
-    """Rates of requests with more than so many input tokens, cached ones included."""
+    """Rates of requests with more than the given number of input tokens, including cached ones."""
 
     input_tokens: Annotated[int, Field(ge=1, strict=True)]
 
@@ -115,7 +116,9 @@ class _File(BaseModel):
 
 
 def overlay_key(provider: str, model: str, tier: str | None, speed: str | None) -> tuple[str, str, str]:
-    """Return what an entry must share with a request: all names of the standard tier are one, case does not count."""
+    """Return the key that an entry must share with a request: names of the standard tier are equal, and case is
+    ignored.
+    """
     return provider, model.lower(), repr(sorted(context_of(tier, speed).items()))
 
 
@@ -132,7 +135,7 @@ class Overlay:
         return self.entries.get(overlay_key(provider, model, tier, speed), []) if self.entries else []
 
     def canonical(self) -> str:
-        """Return the same text for the same prices, however the file is written."""
+        """Return a canonical text of the prices, independent of the file's formatting."""
         return repr(sorted(self.entries.items()))
 
 
@@ -140,7 +143,8 @@ def read_overlay(path: Path) -> Overlay:
     """Read a file of private prices.
 
     Raises:
-        UsageError: the file cannot be read or something in it is wrong; says which entry and what to write instead.
+        UsageError: the file cannot be read or something in it is wrong; the message names the entry and what to write
+            instead.
 
     """
     hint = "the format, with an example, is in docs/pricing.md"
@@ -172,7 +176,7 @@ def read_overlay(path: Path) -> Overlay:
 
 
 def _place(loc: tuple[int | str, ...], document: dict[str, Any]) -> str:
-    """Name the entry as a reader of the file would: by its number and its model."""
+    """Describe the entry by its number and its model."""
     if loc[:1] != ("price",) or len(loc) < 2 or not isinstance(loc[1], int):
         return f"`{'.'.join(map(str, loc)) or 'file'}`"
     raw = document["price"][loc[1]]

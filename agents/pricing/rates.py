@@ -1,4 +1,4 @@
-"""Rates: what a token costs, by the size of the request and by the moment it was made.
+"""Rates: the price of a token by the size and the time of the request.
 
     Schedule   all moments   -> segments of time, each a Card, a Day of Cards, or None (no price)
     Day        one UTC day   -> Cards by time of day (off-peak prices)
@@ -20,7 +20,9 @@ BEGINNING = -(2**63)
 
 
 class Rates(NamedTuple):
-    """Pico-dollars a token; None: this kind of token has no price, so a request that has some is unpriced."""
+    """Pico-dollars per token; None if the kind of token does not have a price, so that a request with such tokens is
+    unpriced.
+    """
 
     input_uncached: int | None
     cache_read: int | None
@@ -107,7 +109,7 @@ class Schedule:
 
     @property
     def empty(self) -> bool:
-        """Say whether no moment has a price."""
+        """Return whether the schedule does not have any prices."""
         return not any(self.segments)
 
 

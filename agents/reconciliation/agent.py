@@ -1,6 +1,7 @@
-"""The agent: reads records, cursors, links, telemetry and its own statements, and publishes what changed.
+"""The agent: reads records, cursors, links, telemetry and its own statements, and publishes changed statements.
 
-Any number of agents may run at once; none is elected, as with `openai.days` (docs/adr/0006-openai-days-is-a-view.md).
+Any number of agents may run at once; they are not elected, as with `openai.days`
+(docs/adr/0006-openai-days-is-a-view.md).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc
 log = structlog.get_logger()
 HEADERS = schema_of(ReconciledDay).headers
 GAP = 10.0
-"""Seconds without a look at the topics after which they are read anew: one may have been made anew meanwhile."""
+"""Seconds without reading after which the topics are read from the beginning, because one may have been recreated."""
 
 
 class ReconciliationAgent:
@@ -51,16 +52,16 @@ class ReconciliationAgent:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Keep `reconciliation.days` true.
+        """Keep `reconciliation.days` up to date.
 
         Raises:
-            UnfitError: a topic exists that is not as it must be.
+            UnfitError: an existing topic has unsuitable settings.
 
         """
         await retry_while_away(self._anew)
 
     async def _anew(self) -> None:
-        """Follow the topics, from their beginnings again whenever that is the only way to be sure."""
+        """Follow the topics; start again from their beginnings whenever the state may be invalid."""
         await ensure(self._kafka, self._needs)
         failures = FailureBackoff()
         while True:
@@ -86,7 +87,7 @@ class ReconciliationAgent:
                     raise TopicRecreatedError(f"nothing was read for {silent:.0f} s")
                 if self._apply(view, batches):
                     urgent = True
-                    # Of what other topics held by now: read up to there before anything is judged.
+                    # Statements are based on the other topics' contents by now, so read those first.
                     await follower.renew()
                 looked = boottime()
                 waiting |= bool(batches)
@@ -110,7 +111,7 @@ class ReconciliationAgent:
         self._metrics.position.set(positions)
 
     def _apply(self, view: Reconciliation, batches: Iterable[FollowedBatch]) -> bool:
-        """Take in what was read; tell whether it is more than telemetry."""
+        """Add what was read; return whether it is more than telemetry."""
         urgent = False
         for batch in batches:
             urgent |= batch.topic != self._rows

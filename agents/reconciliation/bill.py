@@ -1,4 +1,4 @@
-"""What a provider says of one UTC day, in one shape for all providers: lines of the bill and tokens by hour."""
+"""A provider's bill of one UTC day, in one format for all providers: lines of the bill and tokens by hour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOURS = 24
 
 
 class LineKey(NamedTuple):
-    """What lines are added up by. Either (model, kind) or `product` is set."""
+    """The key by which lines are added up. Either (model, kind) or `product` is set."""
 
     tier: str
     model: str | None = None
@@ -24,7 +24,7 @@ class LineKey(NamedTuple):
 
 
 class Account(NamedTuple):
-    """Whose line it is, as far as the query says."""
+    """The account of a line, as far as the query reports it."""
 
     project_id: str | None = None
     api_key_id: str | None = None
@@ -32,7 +32,7 @@ class Account(NamedTuple):
 
 @dataclass
 class Line:
-    """An amount in dollars. `quantity` is None where the provider gives none."""
+    """An amount in dollars. `quantity` is None if the provider does not report it."""
 
     amount: Fraction
     ulp: Fraction = Fraction(0)
@@ -70,21 +70,21 @@ Lines = list[tuple[Account, LineKey, Line]]
 
 @dataclass
 class DayBill:
-    """What is known of a provider's day."""
+    """The known data of a provider's day."""
 
     as_of: datetime
     """When the bill was polled."""
     lines: Lines = field(default_factory=list)
     by_key: Lines | None = None
-    """The same dollars by key, where that is a query of its own; never added to `lines`."""
+    """The same dollars by key, if from a separate query; never added to `lines`."""
     usage: list[BillUsage] = field(default_factory=list)
     usage_known: bool = False
-    """Whether `usage` is the whole day, so that it can be held against the bill."""
+    """Whether `usage` covers the whole day, so that it can be compared with the bill."""
     hourly: bool = False
     """Whether it is the whole day by hour."""
     currencies: dict[str, Fraction] = field(default_factory=dict)
-    """Amounts that are not US dollars: shown apart, never added."""
+    """Amounts in other currencies, which are shown separately and never added."""
     watermark: datetime | None = None
-    """Up to when the provider itself calls its data complete."""
+    """Time up to which the provider itself reports its data as complete."""
     problems: list[str] = field(default_factory=list)
-    """Why the day cannot be split."""
+    """Reasons why the day cannot be split."""

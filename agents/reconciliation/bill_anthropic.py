@@ -1,7 +1,7 @@
-"""Anthropic's records of a day as a DayBill. Pure.
+"""Converts Anthropic's records of a day to a DayBill. Pure.
 
 The analytics cost and usage reports are joined on key, workspace, model, tier and context window. The legacy reports
-stand in for a day the analytics say nothing of: their costs are by workspace only. Amounts are cents.
+replace them for a day without analytics: their costs are only by workspace. Amounts are cents.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TokenKey = tuple[Account, LineKey]
 
 
 def read_day(records: Mapping[str, list[OpenAIRecord]], watermark: datetime | None) -> DayBill | None:
-    """Return what the newest records of a day say, by resource; None when nothing says what it cost."""
+    """Return the bill from the newest records of a day, by resource; None without a cost report."""
     analytics = bool(records.get(COST))
     costs = records.get(COST) or records.get(LEGACY_COST)
     if not costs:
@@ -47,7 +47,8 @@ def read_day(records: Mapping[str, list[OpenAIRecord]], watermark: datetime | No
             where = account if analytics else Account(account.project_id)
             quantities[where, key] = quantities.get((where, key), 0) + tokens
             out.usage.append(BillUsage(account, key.model or "", key.kind or "", key.tier, hour, tokens))
-    # The bill's own quantities are these counts, so there is nothing to hold against them; the hours tell of midnight.
+    # The bill's own quantities are these counts, so there is nothing to compare; only the hours around midnight are
+    # used.
     out.hourly = bool(usage) and all(one.hour is not None for one in out.usage)
     lines: dict[TokenKey, Line] = {}
     for record in costs:
@@ -103,7 +104,7 @@ def _tokens(record: OpenAIRecord) -> Iterable[tuple[Account, LineKey, int | None
 
 
 def _share_by_key(out: DayBill) -> None:
-    """Share a workspace's costs among its keys by their tokens: the legacy report has no cost by key."""
+    """Share a workspace's costs among its keys by their tokens, because the legacy report lacks costs by key."""
     tokens: dict[tuple[str | None, str, str, str | None], dict[str, int]] = {}
     for one in out.usage:
         keys = tokens.setdefault((one.account.project_id, one.model, one.kind, one.tier), {})

@@ -1,4 +1,4 @@
-"""OpenAI's records of a day as a DayBill. Pure.
+"""Converts OpenAI's records of a day to a DayBill. Pure.
 
 Costs come by project and line item and, in a second query that is never added to the first, by key and line item.
 """
@@ -23,7 +23,7 @@ DOLLARS = "USD"
 
 
 def read_day(records: Mapping[str, list[OpenAIRecord]]) -> DayBill | None:
-    """Return what the newest records of a day say, by resource; None when nothing says what it cost."""
+    """Return the bill from the newest records of a day, by resource; None without a cost report."""
     if not (costs := records.get(COSTS)):
         return None
     out = DayBill(as_of=max(record.polled_at for record in costs))
@@ -72,7 +72,7 @@ def _key(row: Mapping[str, Any], text: str) -> tuple[LineKey, int | None, str]:
 
 
 def _quantity(row: Mapping[str, Any]) -> int | None:
-    """Return whole tokens; None: not said. A quantity that is no whole number of tokens says nothing either."""
+    """Return whole tokens; None when the quantity is missing or not a whole number."""
     unit = UNITS.get(str(row.get("quantity_unit")))
     raw = row.get("quantity")
     if raw is None or unit is None:
@@ -99,8 +99,8 @@ def _usage(record: OpenAIRecord, *, by_hour: bool) -> Iterable[BillUsage]:
 def token_kinds(row: Mapping[str, Any]) -> dict[str, int]:
     """Return the disjoint token counts of a completions row.
 
-    `input_tokens` holds reads and writes. Writes are what is neither read nor uncached: the field of that name has
-    meant three different things within one autumn.
+    `input_tokens` includes reads and writes. Writes are computed as the rest, neither read nor uncached, because the
+    meaning of the field for writes has changed several times.
     """
     whole, cached = _count(row, "input_tokens"), _count(row, "input_cached_tokens")
     uncached = row.get("input_uncached_tokens")

@@ -17,7 +17,7 @@ class ReconciliationConfig:
     topics: Topics
     book: Book
     days: int = 100
-    """Days that are kept in memory and judged; statements of older days stay as they were published. Providers restate
+    """Days that are kept in memory and reconciled; published statements of older days are unchanged. Providers restate
     30 days, and telemetry is accepted for `lateness` (7 days)."""
     pause: float = 10.0
-    """Telemetry is judged this often at most; what a provider reports and what is mapped is judged at once."""
+    """Minimum time between two reconciliations after new telemetry; new bills and links are reconciled at once."""

@@ -1,9 +1,9 @@
-"""Records, cursors, links and telemetry go in as they are read; statements that changed come out. Pure.
+"""Takes records, cursors, links and telemetry as they are read, and returns changed statements. Pure.
 
-Nothing is counted here that could be counted twice: a statement is a function of the newest records, rows and links,
-and replaces the one before it. Its version is `[generation, offset]`, the offset being the sum of the positions up to
-which all sources were read. Positions only grow, so whoever has read more has the higher version; a lower sum than that
-of a published statement means that a source was made anew, and the statement goes out in the next generation.
+A statement is a function of the newest records, rows and links, and replaces the previous one, so nothing can be
+counted twice. Its version is `[generation, offset]`, where the offset is the sum of the positions up to which all
+sources were read. Positions only grow, so an agent that has read more has a higher version. A lower sum than that of a
+published statement means that a source was recreated, and the statement is published in the next generation.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NOT_POLLED = "the bill of this day has not been polled"
 
 @dataclass
 class _Judged:
-    """A provider's day as far as it can be told apart by scope."""
+    """A provider's day, as far as it can be separated by scope."""
 
     bill: DayBill
     scopes: dict[str, ScopeDay]
@@ -59,7 +59,7 @@ class _Judged:
 
 @dataclass
 class Known:
-    """Everything that was read of one provider."""
+    """All data read of one provider."""
 
     records: dict[str, dict[str, dict[str, OpenAIRecord]]] = field(default_factory=dict)
     """By day, resource and bucket."""
@@ -71,7 +71,7 @@ class Known:
 
 
 class Reconciliation:
-    """The view. Days before `first` (YYYY-MM-DD) are left as they were published."""
+    """The view. Published statements of days before `first` (YYYY-MM-DD) are unchanged."""
 
     def __init__(self, book: Book, first: str = "") -> None:
         self._book = book
@@ -84,7 +84,7 @@ class Reconciliation:
         self.published = PublishedStatements()
 
     def record(self, record: OpenAIRecord) -> None:
-        """Take in a record of `openai.records`; one polled before the one known changes nothing."""
+        """Add a record of `openai.records`; one polled before the known one is ignored."""
         provider = OWNER.get(record.resource)
         if provider is None:
             return
@@ -96,7 +96,7 @@ class Reconciliation:
             return
         buckets = known.records.setdefault(day, {}).setdefault(record.resource, {})
         for bucket in list(buckets):
-            # Of two queries of one resource, the one polled last speaks.
+            # Of two queries of one resource, the one polled last is used.
             if buckets[bucket].query != record.query and buckets[bucket].polled_at < record.polled_at:
                 del buckets[bucket]
         have = buckets.get(record.bucket)
@@ -122,7 +122,7 @@ class Reconciliation:
                 known.projects_of[row["id"]] = row["project_id"]
 
     def cursor(self, cursor: PollCursor) -> None:
-        """Take in how far a query has been polled: days become settled by it."""
+        """Add the cursor of a query, which determines which days are settled."""
         provider = OWNER.get(cursor.resource)
         if provider is None or cursor.resource not in COSTS[provider]:
             return
@@ -132,7 +132,7 @@ class Reconciliation:
             self._unsettled(provider)
 
     def link(self, key: bytes, link: AccountLink | None) -> None:
-        """Take in a link of the operator's map; None removes it."""
+        """Add a link of the operator's map; None removes it."""
         if link is None:
             self._links.pop(key, None)
         else:
@@ -141,10 +141,10 @@ class Reconciliation:
             self._changed |= {(provider, day) for day in (*known.records, *known.seen)}
 
     def row(self, key: bytes, value: bytes | None, append_ms: int) -> None:
-        """Take in a row of `cost.session-hours`; an older version of it changes nothing.
+        """Add a row of `cost.session-hours`; an older version is ignored.
 
         Raises:
-            ValueError, KeyError, TypeError: it is no row.
+            ValueError, KeyError, TypeError: it is not a valid row.
 
         """
         if keys.split(key)[-1] < self._first:
@@ -184,7 +184,7 @@ class Reconciliation:
         of which must have been read up to the ends they had when the last statement was taken in.
 
         Raises:
-            TopicRecreatedError: a published statement was made of more than was read here.
+            TopicRecreatedError: a published statement is based on more data than was read here.
 
         """
         out = []
@@ -253,7 +253,7 @@ class Reconciliation:
         for name, connections in _by_scope(seen, scopes).items():
             scope(name).see(seen, connections)
         for name, one in list(out.items()):
-            # What was taken out of `outside` for a key of its own leaves lines that hold nothing.
+            # Moving amounts from `outside` to a key's scope leaves empty lines.
             one.lines = {key: line for key, line in one.lines.items() if line.amount or line.quantity != 0}
             if not (one.lines or one.usage or one.seen):
                 del out[name]
@@ -266,17 +266,17 @@ class Reconciliation:
         return max(cursors, key=lambda one: one.polled_at, default=None)
 
     def _as_of(self, provider: str, day: str, bill: DayBill) -> datetime:
-        """Return as of when the bill of a day is known. A poll that brings nothing new is only in the cursor."""
+        """Return as of when the bill of a day is known. A poll without changes is visible only in the cursor."""
         cursor = self._cursor(provider)
         if cursor is None:
             return bill.as_of
         if cursor.settled <= _midnight(day):
-            return max(bill.as_of, cursor.polled_at)  # every poll asks again for all days that are not settled
-        # It was asked for again after its end, and not since it settled.
+            return max(bill.as_of, cursor.polled_at)  # every poll fetches all unsettled days again
+        # It was last fetched after its end, and not again since it settled.
         return max(bill.as_of, _midnight(day) + timedelta(days=1))
 
     def _statements(self, provider: str, day: str) -> dict[str, dict[str, Any]] | None:
-        """Return the statements of a provider's day by scope; None when there is nothing to say of it."""
+        """Return the statements of a provider's day by scope; None when there is no data for it."""
         known = self._known[provider]
         if not known.records:
             return None

@@ -1,4 +1,4 @@
-"""Fractions as decimal texts whose sums stay exact. Pure."""
+"""Converts fractions to decimal texts whose sums stay exact. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fractions import Fraction
 from tallystream.agents.reconciliation.split import Causes
 
 DIGITS = 18
-"""Decimals that parts have at least; the rest of a quotient goes to the parts with the largest remainder."""
+"""Minimum decimals of parts; the remainder of a quotient goes to the parts with the largest remainders."""
 PRICE_DIGITS = 12
 MTOK = 10**6
 
@@ -17,7 +17,7 @@ def text(value: Fraction) -> str:
     """Return a fraction whose denominator divides a power of ten as its shortest decimal text.
 
     Raises:
-        ValueError: it has no end in decimals.
+        ValueError: it is not a finite decimal.
 
     """
     return _render(_units(value, places(value)), places(value))
@@ -27,7 +27,7 @@ def places(value: Fraction) -> int:
     """Return how many decimals a fraction has.
 
     Raises:
-        ValueError: it has no end in decimals.
+        ValueError: it is not a finite decimal.
 
     """
     denominator, twos, fives = value.denominator, 0, 0
@@ -36,12 +36,12 @@ def places(value: Fraction) -> int:
     while denominator % 5 == 0:
         denominator, fives = denominator // 5, fives + 1
     if denominator != 1:
-        raise ValueError(f"{value} has no end in decimals")
+        raise ValueError(f"{value} is not a finite decimal")
     return max(twos, fives)
 
 
 def parts(causes: Mapping[str, Fraction], whole: Fraction) -> dict[str, str]:
-    """Return the causes as decimals that add up to exactly `whole`, which they add up to as fractions."""
+    """Return the causes as decimals that add up to exactly `whole`, as the fractions do."""
     digits = max(DIGITS, places(whole))
     exact = {name: value * 10**digits for name, value in causes.items()}
     units = {name: value.__floor__() for name, value in exact.items()}
@@ -64,7 +64,7 @@ def rounded(value: Fraction | None, digits: int = PRICE_DIGITS) -> str | None:
 
 
 def per_million(price: Fraction | None) -> str | None:
-    """Return dollars a token as dollars per million tokens."""
+    """Convert dollars per token to dollars per million tokens."""
     return rounded(None if price is None else price * MTOK)
 
 

@@ -1,4 +1,4 @@
-"""What is counted about reconciliation: each provider's newest days, by state, cause and account scope."""
+"""Metrics of the reconciliation: each provider's newest days, by state, cause and account scope."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tallystream.agents.reconciliation.split import CAUSES
 from tallystream.schemas.reconciliation import ReconciledDay, State
 
 MAX_SCOPES = 50
-"""Account scopes told apart; further ones are `other`."""
+"""Maximum number of account scopes with their own label; further ones are `other`."""
 STATES: tuple[State, ...] = ("open", "provisional", "settled", "partial")
 
 
@@ -24,13 +24,15 @@ class ReconciliationMetrics:
         def gauge(what: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"tallystream_poller_reconciliation_{what}", text, labels, registry=registry)
 
-        self.position = gauge("position", "Sum of the positions up to which the statements are true; 0: catching up.")
+        self.position = gauge(
+            "position", "Sum of the source positions up to which the statements are complete; 0 while catching up."
+        )
         self._days = gauge("statements", "Statements of a provider's days, by state.", "provider", "state")
         self._newest = gauge(
             "newest_day_timestamp_seconds", "Start of the newest day with a complete bill.", "provider", "scope"
         )
         self._bill = gauge("bill_usd", "Bill of that day.", "provider", "scope")
-        self._difference = gauge("difference_usd", "Bill less estimate of that day.", "provider", "scope")
+        self._difference = gauge("difference_usd", "Bill minus estimate of that day.", "provider", "scope")
         self._causes = gauge("cause_usd", "Part of that difference, by cause.", "provider", "scope", "cause")
         self._residual = gauge(
             "residual_ratio",
@@ -38,7 +40,9 @@ class ReconciliationMetrics:
             "provider",
             "scope",
         )
-        self._coverage = gauge("coverage_ratio", "Seen over billed tokens of that day.", "provider", "scope")
+        self._coverage = gauge(
+            "coverage_ratio", "Seen tokens divided by billed tokens of that day.", "provider", "scope"
+        )
         self._book = gauge(
             "book_price_ratio", "Share of that day's bill that the price book is off by.", "provider", "scope"
         )

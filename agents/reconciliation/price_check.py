@@ -1,8 +1,8 @@
-"""The price book checked by the bill: what is charged a token against what the book says. Pure.
+"""Checks the price book against the bill: compares the charged price per token with the book's. Pure.
 
-A line is a model's tokens of one kind, tier and context window. Where the provider says its list price, that is held
-against the book, so a discount is no fault of the book. Elsewhere the charged price is, and where one ratio explains
-every line of a day, the price before that discount.
+A line is a model's tokens of one kind, tier and context window. If the provider reports its list price, that is
+compared with the book, so that a discount does not count as an error of the book. Otherwise the charged price is
+compared or, if one ratio explains every line of a day, the price before that discount.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from tallystream.schemas.billing.line_item import LONG, STANDARD
 
 MTOK = 10**6
 TOLERANCE = Fraction(1, 10**6)
-"""Share of a price below which two are the same: amounts have an end, and prices times tokens are rounded to it."""
+"""Relative difference below which two prices are equal, because amounts are rounded."""
 OVERLAY_KINDS = {
     "input_uncached": "input", "cache_read": "cache_read", "cache_write_5m": "cache_write_5m",
     "cache_write_1h": "cache_write_1h", "output": "output",
 }  # fmt: skip
-"""Kinds as an overlay calls them, in its order."""
+"""Names of the kinds in an overlay, in its order."""
 
 
 class PriceLine(NamedTuple):
-    """What a price is of."""
+    """The line that a price belongs to."""
 
     provider: str
     model: str
@@ -38,13 +38,13 @@ class ChargedPrices(Protocol):
     """The book."""
 
     def __call__(self, line: PriceLine, day: str) -> Fraction | None:
-        """Return dollars a token on a day, None when there is no price."""
+        """Return dollars per token on a day, None without a price."""
         ...
 
 
 @dataclass(frozen=True)
 class PriceCheck:
-    """A line whose newest price is known. Prices are dollars a token."""
+    """A line whose newest price is known. Prices are dollars per token."""
 
     line: PriceLine
     since: str
@@ -53,14 +53,14 @@ class PriceCheck:
     """The last day it was charged."""
     charged: Fraction
     paid: Fraction
-    """What was really paid a token on the last day, after any discount."""
+    """Price actually paid per token on the last day, after any discount."""
     book: Fraction | None
     tokens: int
     """Billed in that stretch."""
 
     @property
     def off(self) -> Fraction | None:
-        """By which share of the charged price the book is low (positive) or high; None: it has no price."""
+        """Share of the charged price by which the book is low (positive) or high; None without a price."""
         return None if self.book is None or not self.charged else (self.charged - self.book) / self.charged
 
     @property
@@ -70,7 +70,7 @@ class PriceCheck:
 
 
 def check_prices(statements: Iterable[Mapping[str, Any]], prices: ChargedPrices) -> list[PriceCheck]:
-    """Return a check a line, those the book is wrong about first, by what that costs."""
+    """Return a check per line; lines with wrong prices come first, ordered by the money involved."""
     days: dict[PriceLine, dict[str, list[Fraction]]] = {}
     for statement in statements:
         for line, listed, paid, tokens in _lines(statement):
@@ -109,7 +109,7 @@ def _lines(statement: Mapping[str, Any]) -> Iterator[tuple[PriceLine, Fraction, 
 
 
 def words(check: PriceCheck) -> str:
-    """Return what a check found in one sentence."""
+    """Describe the result of a check in one sentence."""
     line = check.line
     what = f"{line.model} {line.kind.replace('_', ' ')}"
     what += f", {line.tier}" if line.tier != STANDARD else ""

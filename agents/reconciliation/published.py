@@ -1,4 +1,4 @@
-"""The statements that are published, their versions, and which are to be published now. Pure."""
+"""The published statements, their versions, and the statements to be published. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.streams.kafka.errors import TopicRecreatedError
 
 ASIDE = ("as_of", "telemetry_as_of", "restated", "version")
-"""Fields that change without anything new being said."""
+"""Fields whose change alone is not a change of the statement."""
 EMPTY: dict[str, Any] = {
-    "state": "settled", "reason": "nothing of this day is in this scope any more", "as_of": None,
+    "state": "settled", "reason": "this scope no longer has any data for this day", "as_of": None,
     "telemetry_as_of": None, "connections": [], "projects": [], "api_keys": [], "bill_usd": "0", "estimate_usd": "0",
     "difference_usd": "0", "causes": dict.fromkeys(CAUSES, "0"), "seen_tokens": 0, "billed_tokens": 0,
     "discount_ratio": None, "other_currencies": {}, "cells": [],
@@ -26,21 +26,21 @@ COMPLETE = frozenset({"provisional", "settled"})
 
 
 class PublishedStatements:
-    """What readers of `reconciliation.days` hold."""
+    """The statements as readers of `reconciliation.days` have them."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, dict[str, Any]] = {}
         self._overtaken: set[bytes] = set()
         self._doubtful: set[tuple[str, str]] = set()
         self._fresh = True
-        """Whether nothing has been taken yet: everything was read at one go."""
+        """Whether `settle` has not been called yet, so that everything was read without interruption."""
 
     def apply(self, key: bytes, value: bytes | None) -> None:
-        """Take in a statement as the topic has it. One that comes after a newer version of itself is an agent's that
-        was paused; compaction would keep it, so the newer one is published again.
+        """Add a statement from the topic. One that follows a newer version of itself comes from an agent that was
+        suspended: compaction would keep it, so the newer one is published again.
 
         Raises:
-            ValueError: it is no statement, or not the one of its key; nothing is changed.
+            ValueError: it is not a statement, or does not match its key; nothing is changed.
 
         """
         if value is None:
@@ -62,16 +62,16 @@ class PublishedStatements:
         self._rows[key] = row
 
     def doubtful(self) -> set[tuple[str, str]]:
-        """Return the (provider, day) whose statements somebody else has changed."""
+        """Return each (provider, day) whose statements another agent has changed."""
         return self._doubtful
 
     def settle(self) -> None:
-        """Note that everything changed or doubtful was looked at."""
+        """Note that everything changed or doubtful has been examined."""
         self._doubtful.clear()
         self._fresh = False
 
     def state(self, provider: str, day: str) -> str | None:
-        """Return the state all statements of a day have, None where they differ or there are none."""
+        """Return the state all statements of a day have, None if they differ or do not exist."""
         states = {row["state"] for row in self._of(provider, day).values()}
         return states.pop() if len(states) == 1 else None
 
@@ -82,10 +82,10 @@ class PublishedStatements:
     def changed(
         self, provider: str, day: str, statements: Mapping[str, dict[str, Any]], positions: int
     ) -> list[tuple[bytes, bytes]]:
-        """Return the statements of a day that say something else than what is published, as messages.
+        """Return the statements of a day that differ from the published ones, as messages.
 
         Raises:
-            TopicRecreatedError: one was published that was made of more than we have read.
+            TopicRecreatedError: a published one is based on more data than we have read.
 
         """
         gone = {
@@ -124,7 +124,7 @@ class PublishedStatements:
 
 
 def content(row: Mapping[str, Any]) -> bytes:
-    """Return what a statement says."""
+    """Return the content of a statement."""
     return orjson.dumps({name: value for name, value in row.items() if name not in ASIDE}, option=orjson.OPT_SORT_KEYS)
 
 
@@ -133,7 +133,7 @@ def _restated(before: Mapping[str, Any] | None, statement: Mapping[str, Any]) ->
     if before is None:
         return None
     if any(before[name] != statement[name] for name in ("projects", "api_keys")) or statement["as_of"] is None:
-        return None  # another map, so another bill: nobody has restated anything
+        return None  # the map has changed, so the bill differs without a restatement
     unchanged = before["bill_usd"] == statement["bill_usd"] or statement["bill_usd"] is None
     if unchanged or before["state"] not in COMPLETE or before["as_of"] is None:
         return before.get("restated")

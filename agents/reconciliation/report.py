@@ -1,4 +1,4 @@
-"""Statements added up for a table, and said in words. Pure."""
+"""Adds up statements for a table, and explains them in words. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = {
         "look for tools and machines that use these accounts without sending telemetry, and for gaps in `coverage`",
     ),
     "overseen": (
-        "was seen by telemetry and is not on this bill",
+        "was seen by telemetry but is not on this bill",
         "map a subscription's connections as a plan, and check that each account is mapped to the right connection",
     ),
     "timing": (
@@ -32,18 +32,18 @@ WORDS = {
         "comes from prices that differ from our price book",
         "`tallystream prices check` names the models, and prints what to put into TALLYSTREAM_PRICES",
     ),
-    "free": ("is usage that was billed at nothing", "nothing: a free allowance"),
+    "free": ("is usage that was billed at a price of 0", "nothing: a free allowance"),
     "unpriced": (
         "is for models our price book does not know",
         "add their prices to TALLYSTREAM_PRICES, or upgrade tallystream",
     ),
     "tier_unknown": (
-        "is the difference between service tiers, for requests whose tier the client did not say",
+        "is the difference between service tiers, for requests whose tier the client did not report",
         "nothing is wrong: let clients report the service tier to have it in the estimate",
     ),
     "kind_moved": (
         "is tokens that client and provider count as different kinds, such as cache writes of 5 minutes and of 1 hour",
-        "upgrade the client: newer ones tell them apart",
+        "upgrade the client: newer versions distinguish them",
     ),
     "no_token_line": (
         "is for products that are not billed by token, such as web searches and storage",
@@ -51,7 +51,7 @@ WORDS = {
     ),
     "rounding": ("is below the last digit that the provider transmits", "nothing"),
 }
-"""By cause: what part of the difference it is, and what to do about it."""
+"""By cause: a description of its part of the difference, and what to do about it."""
 
 
 @dataclass
@@ -122,7 +122,7 @@ def by_model(statements: Iterable[Statement]) -> dict[tuple[str, str], ReportTot
 
 
 def explain(statements: Sequence[Statement]) -> str:
-    """Return in sentences: what is the difference, why, and what to do."""
+    """Explain the difference in sentences: its size, its causes, and what to do."""
     sums = total(statements)
     if not sums.bill and not sums.estimate and not sums.left_out:
         return "Nothing was billed and nothing was seen."

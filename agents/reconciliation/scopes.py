@@ -1,8 +1,8 @@
 """Account scopes: the connected components of the operator's map of connections to keys and projects. Pure.
 
-Inside a component nothing can be told apart, so it is reconciled as one. Accounts that nobody mapped form the scope
-`outside`, connections that nobody mapped the scope `unmapped`: the parts always add up to the provider's whole bill and
-to everything that telemetry saw. Until anything of a provider is mapped, all of it is one scope, `all`.
+The members of a component cannot be separated, so it is reconciled as one. Unmapped accounts form the scope `outside`,
+unmapped connections the scope `unmapped`: the parts always add up to the provider's whole bill and to everything that
+telemetry saw. Until anything of a provider is mapped, all of it is one scope, `all`.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Scopes:
 
     @property
     def by_key(self) -> bool:
-        """Whether some scope needs to know what each key cost."""
+        """Whether a scope needs the cost of each key."""
         return any(self.own_key(one) for one in self._keys)
 
     def members(self, name: str) -> AccountScope:
-        """Return what the scope of this name holds."""
+        """Return the members of the scope with this name."""
         return self.scopes.get(name) or AccountScope(name)
 
 

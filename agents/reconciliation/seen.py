@@ -1,8 +1,8 @@
-"""What telemetry saw of one UTC day, out of the rows of `cost.session-hours`. Pure.
+"""The telemetry of one UTC day, from the rows of `cost.session-hours`. Pure.
 
 A row's dollars are those of the dashboards; they are split by token kind with the book's prices, so that the parts of a
-row add up to exactly the row. Rows say nothing of the context window: where a row cost more than its short-context
-price, the share of long-context tokens that explains its dollars is taken, the same for all kinds.
+row add up to exactly the row. Rows do not record the context window: if a row cost more than its short-context price,
+the share of long-context tokens that explains its dollars is taken, the same for all kinds.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tallystream.schemas.usage import DISJOINT_COUNTS
 PRICED_KINDS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 """In the order of `Rates`; `tool` costs what input does."""
 UNSAID_TIERS = frozenset({"auto"})
-"""`auto` is what a request asks for; it does not say which tier served it."""
+"""A request asks for `auto`, which does not determine the tier that serves it."""
 STANDARD_TIERS = frozenset({"", "default", "standard"})
 
 
 class SeenKey(NamedTuple):
-    """What seen tokens are added up by."""
+    """The key by which seen tokens are added up."""
 
     connection_id: str
     model: str
@@ -38,7 +38,7 @@ class SeenKey(NamedTuple):
 
 
 class SeenPart(NamedTuple):
-    """What one row adds to a key; `cost` is None where the row has no price."""
+    """What one row adds to a key; `cost` is None without a price."""
 
     key: SeenKey
     tokens: int
@@ -56,13 +56,13 @@ class TokenTally:
 
     @property
     def price(self) -> Fraction | None:
-        """Dollars a token; None when nothing could be priced."""
+        """Dollars per token; None when nothing could be priced."""
         return Fraction(self.cost, self.tokens * PICO) if self.priced and self.tokens else None
 
 
 @dataclass(frozen=True)
 class SeenRow:
-    """One row of `cost.session-hours`, as far as this is about it."""
+    """The relevant parts of a row of `cost.session-hours`."""
 
     provider: str
     day: str
@@ -106,10 +106,10 @@ class SeenDay:
 
 
 def read_row(row: Mapping[str, Any], book: Book, names: dict[str, str]) -> SeenRow:
-    """Return what a row says; `names` takes the models' names as clients write them.
+    """Parse a row; the models' names as clients write them are added to `names`.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no SessionHourCost.
+        KeyError, TypeError, ValueError: it is not a SessionHourCost.
 
     """
     hour: str = row["hour"]
@@ -130,7 +130,7 @@ def read_row(row: Mapping[str, Any], book: Book, names: dict[str, str]) -> SeenR
 
 
 def tier_of(said: str | None) -> str | None:
-    """Return the service tier a row says, None when it does not say which tier served."""
+    """Return the service tier of a row, None when the serving tier is unknown."""
     if said is None or said in UNSAID_TIERS:
         return None
     return STANDARD if said in STANDARD_TIERS else said
@@ -153,7 +153,7 @@ def kind_costs(
     if by_short < cost <= by_long:
         yield from _whole(_mixed(counts, short, long, Fraction(cost - by_short, by_long - by_short)), cost)
         return
-    # Priced by another book, or with a fee a request: the same proportions, this row's dollars.
+    # Priced by another book, or with a fee per request: the row's dollars are split in the same proportions.
     weights: Mapping[str, int] = short if by_short else counts
     whole = sum(weights.values())
     parts = [(SHORT, kind, tokens, Fraction(cost * weights[kind], whole)) for kind, tokens in counts.items()]

@@ -26,11 +26,11 @@ CAUSES = (
     "unseen", "overseen", "timing", "lag", "discount", "book_price", "free", "unpriced", "tier_unknown", "kind_moved",
     "no_token_line", "rounding",
 )  # fmt: skip
-"""Everything a difference can be due to; docs/reconciliation.md explains each."""
+"""All possible causes of a difference; docs/reconciliation.md explains each."""
 Causes = dict[str, Fraction]
 ZERO = Fraction(0)
 FAMILIES = (("cache_write_5m", "cache_write_1h", "cache_write_12h"), ("input_uncached", "cache_read"))
-"""Token kinds that a client and a provider may tell apart differently."""
+"""Token kinds that a client and a provider may classify differently."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class BilledUsage:
 
     amount: Fraction
     quantity: int = 0
-    """Tokens; 0: the amount has no quantity of tokens."""
+    """Tokens; 0 if the amount is not for a quantity of tokens."""
     list_amount: Fraction | None = None
-    """Before discounts, where the provider says it."""
+    """Before discounts, if the provider reports it."""
     usage: int | None = None
     """Tokens by the provider's own usage report; None: not known, or the same."""
     ulp: Fraction = ZERO
@@ -50,7 +50,7 @@ class BilledUsage:
 
 @dataclass(frozen=True)
 class SeenUsage:
-    """Tokens that telemetry has of one tier, and what a token of them costs by the book; None: it has no price."""
+    """Seen tokens of one tier, and their book price per token; None without a price."""
 
     tokens: int
     price: Fraction | None
@@ -58,13 +58,13 @@ class SeenUsage:
 
 @dataclass(frozen=True)
 class DayCell:
-    """What is known of one cell."""
+    """The known data of one cell."""
 
     billed: Mapping[str, BilledUsage] = field(default_factory=dict)
     seen: Mapping[str | None, SeenUsage] = field(default_factory=dict)
-    """By tier; None: the client did not say."""
+    """By tier; None if the client did not report it."""
     book: Mapping[str, Fraction | None] = field(default_factory=dict)
-    """Book price a token of tiers that telemetry says nothing of."""
+    """Book price per token of tiers without telemetry."""
     moved: int = 0
     """Tokens of this day's bill that telemetry has on a neighbouring day; negative: the other way."""
 
@@ -102,7 +102,7 @@ class Split:
 
     @property
     def difference(self) -> Fraction:
-        """What the causes add up to."""
+        """The sum of the causes."""
         return self.bill - self.estimate
 
 
@@ -136,7 +136,7 @@ def split(cell: DayCell) -> Split:
 
 
 def _book(cell: DayCell, tier: str) -> Fraction | None:
-    """Return the price of a tier that telemetry has no tokens of. The standard tier's is that of unsaid tokens."""
+    """Return the price of a tier without seen tokens. The standard tier's is that of unsaid tokens."""
     if tier in cell.book:
         return cell.book[tier]
     return cell.seen[None].price if tier == STANDARD and None in cell.seen else None

@@ -1,4 +1,4 @@
-"""One account scope's day: its cells, their splits and what they add up to. Pure."""
+"""One account scope's day: its cells, their splits and their sums. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Prices(Protocol):
     """The book as of the day, for one provider."""
 
     def __call__(self, model: str, tier: str, window: str, kind: str) -> Fraction | None:
-        """Return dollars a token, None when there is no price."""
+        """Return dollars per token, None without a price."""
         ...
 
 
@@ -42,16 +42,16 @@ class Edge(NamedTuple):
     """Tokens of one model and kind on one day, for finding what moved over midnight."""
 
     hours: Mapping[int, int] | None
-    """Billed by hour; None where the provider does not say."""
+    """Billed by hour; None if the provider does not report it."""
     gap: int
-    """Billed less seen tokens of the day."""
+    """Billed minus seen tokens of the day."""
     seen: Mapping[int, int]
     """Seen by hour."""
 
 
 @dataclass
 class ScopeDay:
-    """What one scope has of a day: the lines of its accounts, and what its connections were seen to use."""
+    """One scope's data of a day: the bill lines of its accounts, and the seen usage of its connections."""
 
     lines: dict[LineKey, Line] = field(default_factory=dict)
     usage: list[BillUsage] = field(default_factory=list)
@@ -73,7 +73,7 @@ class ScopeDay:
         self.lines[key] = have.plus(line, sign)
 
     def see(self, seen: SeenDay, connections: Iterable[str]) -> None:
-        """Add what these connections were seen to use."""
+        """Add the seen usage of these connections."""
         mine = set(connections)
         found: dict[tuple[str, str, str], dict[str | None, list[TokenTally]]] = {}
         for key, tally in seen.tallies.items():
@@ -206,7 +206,7 @@ def _usage_by_line(day: ScopeDay) -> dict[LineKey, int]:
             continue
         told = [one for one in day.usage if (one.model, one.kind) == (model, kind)]
         if not told:
-            continue  # another name, perhaps: nothing to hold the bill against
+            continue  # possibly another name, so there is nothing to compare the bill with
         by_tier: dict[str | None, int] = {}
         for one in told:
             by_tier[one.tier] = by_tier.get(one.tier, 0) + one.tokens

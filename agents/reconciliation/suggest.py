@@ -1,4 +1,4 @@
-"""Which key a connection may pay through: hourly tokens of both, correlated. Pure, and only ever a suggestion."""
+"""Suggests which key a connection may pay through, by correlating the hourly tokens of both. Pure."""
 
 from __future__ import annotations
 

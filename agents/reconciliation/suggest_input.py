@@ -1,4 +1,4 @@
-"""Tokens by hour of connections and of keys, out of the topics; what suggestions are made from."""
+"""Collects the hourly tokens of connections and keys from the topics, as input of suggestions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tallystream.schemas.versions import Pair, find_version, supersedes
 
 
 class Collected:
-    """Messages go in as they are read, in the topics' order; hours come out."""
+    """Takes messages in the topics' order, and returns tokens by hour."""
 
     def __init__(self) -> None:
         self.projects_of: dict[str, str] = {}
@@ -22,7 +22,7 @@ class Collected:
         self._rows: dict[bytes, tuple[Pair, str, str, int]] = {}
 
     def record(self, key: bytes | None, value: bytes | None) -> None:
-        """Take in a message of `openai.records`; what cannot be read is passed over."""
+        """Add a message of `openai.records`; unreadable ones are skipped."""
         if key is None or value is None:
             return
         try:
@@ -36,7 +36,7 @@ class Collected:
             self._records[key] = record
 
     def row(self, key: bytes | None, value: bytes | None) -> None:
-        """Take in a row of `cost.session-hours`; what cannot be read is passed over."""
+        """Add a row of `cost.session-hours`; unreadable ones are skipped."""
         version = find_version(value)
         if key is None or value is None or version is None:
             return

@@ -1,7 +1,7 @@
-"""Requests around midnight: billed on one day, seen on the other. Pure.
+"""Requests around midnight that are billed on one day and seen on the other. Pure.
 
-Where the provider says hourly usage, the two hours around a midnight tell: what the last hour of a day lacks and the
-first of the next has too much (or the reverse) has moved. Without it, the days' whole gaps bound it, and so do the
+If the provider reports hourly usage, the two hours around midnight are compared: what the last hour of a day lacks and
+the first of the next has too much (or the reverse) has moved. Without it, the days' whole gaps bound it, and so do the
 tokens that were seen in those two hours.
 """
 

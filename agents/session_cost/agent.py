@@ -1,9 +1,9 @@
-"""The fold of usage into what sessions cost: table `session_hours`, topics `cost.session-hours`, `cost.hours`.
+"""The fold of usage into the cost of sessions: table `session_hours`, topics `cost.session-hours`, `cost.hours`.
 
     usage message --parse--> events --verdict--> counted in their session-hour (hour_state), or a dead letter
     session-hours changed since the last group --> rows, partials of the hours (hours)
 
-The runtime (streams.runtime) sees to it that each message is folded exactly once; this says only what it means.
+The runtime (streams.runtime) ensures that each message is folded exactly once; this module only defines the fold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ import structlog
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
 from tallystream.agents.session_cost.errors import InvalidMessageError
-from tallystream.agents.session_cost.hour_state import COUNTED, DUPLICATE, REASONS, State, Window, apply
+from tallystream.agents.session_cost.hour_state import (
+    CONFLICT,
+    COUNTED,
+    DUPLICATE,
+    REASONS,
+    REPLACED,
+    State,
+    Window,
+    apply,
+)
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import ParsedBatch, parse
@@ -37,7 +46,7 @@ MAX_CACHE_IDS = 1_000_000
 """Event ids in decoded states, over all partitions: about 80 MB, for an id takes 8 bytes in the state and 70 in its
 set. States that are not being written are then dropped, and read from the store when they are needed again."""
 STATE_IDS = 30
-"""What a decoded state weighs beside its ids."""
+"""Weight of a decoded state besides its ids."""
 _ROW_HEADERS, _HOUR_HEADERS, _LETTER_HEADERS = (
     tuple(schema_of(model).headers) for model in (SessionHourCost, HourCost, DeadLetter)
 )
@@ -45,12 +54,12 @@ _ROW_HEADERS, _HOUR_HEADERS, _LETTER_HEADERS = (
 
 @dataclass
 class Derived:
-    """What a partition has beside its rows: all of it is lost with the partition and made again."""
+    """The in-memory state of a partition besides its rows; it is dropped with the partition and rebuilt."""
 
     hours: HourSums
     letters: list[dead_letters.Row]
     again: list[Row] = field(default_factory=list)
-    """Rows other than heads that have to be written again."""
+    """Rows other than heads that must be written again."""
     weight: int = 0
     """Event ids in the cached states, STATE_IDS for each state."""
     newest: tuple[int, int] | None = None
@@ -65,7 +74,7 @@ class Derived:
 class SessionCost(Fold):
     """Table `session_hours`: key `connection|session|hour`, value a state of `hour_state`.
 
-    `window` says how late an event may come, `book` what it costs.
+    `window` determines how late an event may arrive, `book` its cost.
     """
 
     def __init__(
@@ -98,7 +107,7 @@ class SessionCost(Fold):
         return key.rpartition(b"|")[2] < watermark
 
     def recovered(self, partition: Partition) -> None:
-        """Begin with nothing in memory: the hours are in the store."""
+        """Start with an empty memory, because the hours are in the store."""
         self._derived[partition.number] = Derived(HourSums(partition.number, partition.stored), [])
 
     def derive(
@@ -108,7 +117,7 @@ class SessionCost(Fold):
         return hours.derive(number, replaced, read)
 
     def records_lost(self, partition: Partition, loss: Loss) -> None:
-        """Keep a dead letter that names what is gone."""
+        """Add a dead letter for the lost records."""
         letter = dead_letters.records_lost(partition.number, loss)
         self._refuse(self._derived[partition.number], Reason.RECORDS_LOST, letter)
 
@@ -118,7 +127,7 @@ class SessionCost(Fold):
         return -1 if version is None else version[0]
 
     def lost(self, number: int) -> None:
-        """Forget what is not acknowledged."""
+        """Forget everything unacknowledged."""
         self._derived.pop(number, None)
 
     # -- fold
@@ -162,7 +171,7 @@ class SessionCost(Fold):
         window, price, book = self._window, self._book.price, self._book.hash
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
-        prefix = (record.key or b"") + b"|"  # `parse` has seen to it that the key is connection|session
+        prefix = (record.key or b"") + b"|"  # `parse` has checked that the key is connection|session
         touched: dict[bytes, State] = {}
         state: State | None = None
         reason: Reason | None = None
@@ -175,7 +184,7 @@ class SessionCost(Fold):
                 reason = window.verdict(at, hour, append_ms, derived.closed_hour)
                 last = None if reason is Reason.FROM_THE_FUTURE else hour
                 if reason is Reason.CLOSED and version < partition.settled:
-                    reason, state = None, None  # seen again: it was counted or refused before its hour was closed
+                    reason, state = None, None  # a repetition: it was counted or refused before its hour was closed
                 elif reason is None:
                     late = hour_state.is_late(hour, append_ms)
                     key = prefix + self._hour(hour)
@@ -190,7 +199,7 @@ class SessionCost(Fold):
                 )
                 continue
             if state is None:
-                continue  # this message is in the row already
+                continue  # this message has already been counted in the row
             cost = price(
                 provider,
                 event[2],
@@ -211,6 +220,9 @@ class SessionCost(Fold):
                     self._unpriced(provider, event[2], event[3], event[4])
             elif outcome is DUPLICATE:
                 copies += 1
+            elif outcome is CONFLICT or outcome is REPLACED:
+                letter = dead_letters.conflicting(p, offset, append_ms, batch, event, state, outcome)
+                self._refuse(derived, Reason.CONFLICTING_COUNTS, letter)
             else:
                 refused = REASONS[outcome]
                 self._refuse(
@@ -252,7 +264,9 @@ class SessionCost(Fold):
     # -- what leaves
 
     def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:  # noqa: ARG002
-        """Return the changed session-hours, for the changelog and for readers, their hours' partials, dead letters."""
+        """Return the changed session-hours, for the changelog and for readers, the partials of their hours, and dead
+        letters.
+        """
         p, derived = partition.number, self._derived[partition.number]
         rows = [(key, hour_state.to_row(key, state)) for key, state in states.items()]
         derived.hours.carry(states)
@@ -280,7 +294,7 @@ class SessionCost(Fold):
         )
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
-        """Tell whether a public row is the one in the store; of an hour that is closed, any row is.
+        """Tell whether a public row is the one in the store; for a closed hour, any row is.
 
         So is any row whose key is none that this worker would write: there is nothing to write again.
         """
@@ -309,7 +323,7 @@ class SessionCost(Fold):
                 if raw is not None:
                     derived.again.append((key, raw))
                 continue
-            if state is None and raw is not None:  # a tombstone may have come meanwhile
+            if state is None and raw is not None:  # a tombstone may have been written meanwhile
                 state = state_rows.load(key, raw, partition.stored)
                 derived.weight += STATE_IDS + len(state.ids)
             if state is not None:

@@ -14,20 +14,20 @@ from tallystream.streams.kafka.topics import Topics
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker is made of; durations in seconds."""
+    """Settings of a worker; durations in seconds."""
 
     kafka: KafkaSettings
     topics: Topics
     directory: Path
-    """Of this worker alone: its local stores."""
+    """Directory of its local stores; used only by this worker."""
     book: Book
     window: Window
     instance: str
-    """Its name, stable over restarts and unlike any other worker's."""
+    """Its name, which must be stable over restarts and unique among workers."""
     static: bool
-    """Whether the group knows it by `instance`, so that a restart gives it its own partitions back."""
+    """Whether it is a static member named `instance`, so that it keeps its partitions over a restart."""
     calls: CallConfig = field(default_factory=CallConfig)
     session_timeout: float = 6.0
-    """Without a heartbeat for this long, the group gives the worker's partitions to others."""
+    """Time without a heartbeat after which the group reassigns the worker's partitions."""
     accept_loss: bool = False
-    """Go on where usage messages are gone that were not counted, or when it cannot be told whether they were."""
+    """Continue even if usage messages were lost that had not, or may not have, been counted."""

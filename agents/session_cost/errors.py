@@ -1,4 +1,4 @@
-"""What can be wrong with a message of usage."""
+"""Errors of usage messages."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""The event ids that a session-hour remembers: blocks of 16, immutable once full, each a row of its own.
+"""The event ids that a session-hour remembers, each with what was counted under it: blocks, immutable once full.
 
-What a group writes grows with what changed: the ids of the open block, and the blocks that have become full. A block is
-named by the hash of what is in it and knows the one before it, so the chain of a state is read from its last block
-backwards, and a replaced worker's late blocks can neither replace nor be mistaken for another's.
+What a group writes grows with what changed: the entries of the open block, and the blocks that have become full. A
+block is a row of its own, named by the hash of what is in it, and knows the one before it, so the chain of a state is
+read from its last block backwards, and a replaced worker's late blocks can neither replace nor be mistaken for
+another's.
 
 The last 4,608 ids are remembered. What is forgotten leaves the newest event time in it as the floor: an event that is
 not remembered and not newer than that may have been counted. A chain that ends early forgets more, and doubles nothing.
+What counts under an id may be replaced (`replace`): the id is then in the chain twice, and the later entry is right.
 """
 
 from __future__ import annotations
@@ -17,67 +19,84 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-BLOCK = 16
-"""Ids in a block."""
-MAX_BLOCKS = 288
-"""Full blocks that are remembered."""
+from tallystream.agents.session_cost import counted
+from tallystream.agents.session_cost.counted import UNKNOWN
+
+SEAL_BYTES = 80
+"""Bytes of the open entries from which on they become a block: fewer make more rows, more are written more often."""
+MAX_IDS = 4608
+"""Ids in full blocks that are remembered."""
 NONE = bytes(8)
 """In the place of a block's name: there is no block."""
-FORMAT = 16
-"""First byte of a block's row."""
+FORMAT_IDS, FORMAT = 16, 18
+"""First byte of a block's row: ids alone, as older versions wrote them, or with what was counted."""
 _ROW = struct.Struct("<Bq8sqq")
-"""Format, version (0: what a block holds never changes), the block before, `before`, `newest`; the ids follow it."""
+"""Format, version (0: what a block holds never changes), the block before, `before`, `newest`; the entries follow."""
+_ID = 8
+
+Entry = tuple[int, bytes]
+"""An id, and what was counted under it (`counted`)."""
 
 
 class Block(NamedTuple):
-    """`BLOCK` ids. `before` is the newest event time of all earlier ids, `newest` that of these and those."""
+    """Entries. `before` is the newest event time of all earlier ones, `newest` that of these and those."""
 
     name: bytes
     previous: bytes
     before: int
     newest: int
-    ids: tuple[int, ...]
+    entries: tuple[Entry, ...]
 
 
 class EventIds:
-    """What a state remembers of its events' ids. `seen` are all of them, `floor` is -1 until something is forgotten."""
+    """The event ids that a state remembers. `seen` are all of them, `floor` is -1 until something is forgotten."""
 
-    __slots__ = ("blocks", "floor", "forgotten", "fresh", "newest", "open", "seen")
+    __slots__ = ("_open_bytes", "blocks", "floor", "forgotten", "fresh", "full", "newest", "open", "seen")
 
     def __init__(self) -> None:
-        self.seen: set[int] = set()
-        self.open: list[int] = []
-        """The ids that are in no block yet, in order of arrival."""
+        self.seen: dict[int, bytes] = {}
+        self.open: list[Entry] = []
+        """What is in no block yet, in order of arrival."""
+        self._open_bytes = 0
         self.blocks: list[Block] = []
+        self.full = 0
+        """Entries in blocks."""
         self.newest = -1
         """Newest event time of all ids ever added."""
         self.floor = -1
         self.fresh: list[Block] = []
-        """Blocks that no group has taken yet."""
+        """Blocks that have not been written by a group yet."""
         self.forgotten: list[bytes] = []
         """Names of the blocks whose rows are to be removed."""
 
-    def add(self, ident: int, at: int) -> None:
-        """Remember an id that is not in `seen`; `at` is the event's time."""
-        self.seen.add(ident)
-        self.open.append(ident)
+    def add(self, ident: int, at: int, what: bytes = UNKNOWN) -> None:
+        """Remember an id that is not in `seen`, or what counts in the place of what did; `at` is the event's time."""
+        self.seen[ident] = what
+        self.open.append((ident, what))
+        self._open_bytes += _ID + len(what)
         if at > self.newest:
             self.newest = at
-        if len(self.open) == BLOCK:
+        if self._open_bytes >= SEAL_BYTES:
             self._seal(self.newest)
 
+    replace = add
+
     def _seal(self, newest: int) -> None:
-        """Make a block of the open ids, and forget the oldest one when there are enough."""
+        """Make a block of the open entries, and forget the oldest ones when there are enough."""
         last = self.blocks[-1] if self.blocks else None
         before = self.floor if last is None else last.newest
-        previous, ids = NONE if last is None else last.name, tuple(self.open)
-        block = Block(_name(previous, before, newest, ids), previous, before, newest, ids)
-        self.open = []
+        previous, entries = NONE if last is None else last.name, tuple(self.open)
+        block = Block(_name(previous, before, newest, entries), previous, before, newest, entries)
+        self.open, self._open_bytes = [], 0
         self.blocks.append(block)
         self.fresh.append(block)
-        if len(self.blocks) > MAX_BLOCKS:
+        self.full += len(entries)
+        while self.full > MAX_IDS:
             oldest = self.blocks.pop(0)
-            self.seen.difference_update(oldest.ids)
+            self.full -= len(oldest.entries)
+            for ident, what in oldest.entries:
+                if self.seen.get(ident) == what:  # else a later entry has taken its place
+                    del self.seen[ident]
             self.floor = oldest.newest
             self.forgotten.append(oldest.name)
 
@@ -86,32 +105,43 @@ class EventIds:
         """Return the name of the last full block, NONE without one."""
         return self.blocks[-1].name if self.blocks else NONE
 
+    def reopen(self, entries: Iterable[Entry]) -> None:
+        """Take the open entries of a state that was put away."""
+        self.open = list(entries)
+        self._open_bytes = sum(_ID + len(what) for _, what in self.open)
+        self.seen.update(self.open)
+
     def __iter__(self) -> Iterator[int]:
         """Iterate over the ids in order of arrival."""
         for block in self.blocks:
-            yield from block.ids
-        yield from self.open
+            yield from (ident for ident, _ in block.entries)
+        yield from (ident for ident, _ in self.open)
 
     def __len__(self) -> int:
         return len(self.seen)
 
 
-def from_chain(last: bytes, newest: int, still_open: Iterable[int], read: Callable[[bytes], bytes | None]) -> EventIds:
+def from_chain(
+    last: bytes, newest: int, still_open: Iterable[Entry], read: Callable[[bytes], bytes | None]
+) -> EventIds:
     """Read the chain of blocks that ends with `last`; `read` returns a block's row by its name."""
     ids = EventIds()
-    ids.newest, ids.open = newest, list(still_open)
+    ids.newest = newest
     name = last
     blocks: list[Block] = []
-    while name != NONE and len(blocks) < MAX_BLOCKS and (raw := read(name)) is not None:
+    while name != NONE and ids.full < MAX_IDS and (raw := read(name)) is not None:
         block = _load(name, raw)
         blocks.append(block)
+        ids.full += len(block.entries)
         name = block.previous
     ids.blocks = blocks[::-1]
     if blocks:
         ids.floor = blocks[-1].before
     elif last != NONE:
         ids.floor = newest
-    ids.seen.update(ids.open, *(block.ids for block in blocks))
+    for block in ids.blocks:
+        ids.seen.update(block.entries)
+    ids.reopen(still_open)
     return ids
 
 
@@ -128,33 +158,44 @@ def from_format_1(idents: array[int], newest: list[int], floor: int) -> EventIds
 
 def dump(block: Block) -> bytes:
     """Return a block's row."""
-    return _ROW.pack(FORMAT, 0, block.previous, block.before, block.newest) + pack(block.ids)
+    return _ROW.pack(FORMAT, 0, block.previous, block.before, block.newest) + pack(block.entries)
 
 
 def _load(name: bytes, raw: bytes) -> Block:
-    _, _, previous, before, newest = _ROW.unpack_from(raw)
-    return Block(name, previous, before, newest, tuple(unpack(raw[_ROW.size :])))
+    form, _, previous, before, newest = _ROW.unpack_from(raw)
+    read = unpack_ids if form == FORMAT_IDS else unpack
+    return Block(name, previous, before, newest, tuple(read(raw[_ROW.size :])))
 
 
-def _name(previous: bytes, before: int, newest: int, ids: tuple[int, ...]) -> bytes:
-    return blake2b(struct.pack("<8sqq", previous, before, newest) + pack(ids), digest_size=8).digest()
+def _name(previous: bytes, before: int, newest: int, entries: tuple[Entry, ...]) -> bytes:
+    return blake2b(struct.pack("<8sqq", previous, before, newest) + pack(entries), digest_size=8).digest()
 
 
-def pack(ids: Iterable[int]) -> bytes:
-    """Return ids as 8 bytes each, little-endian."""
-    return _little(array("Q", ids)).tobytes()
+def pack(entries: Iterable[Entry]) -> bytes:
+    """Return the entries one after the other: 8 bytes of the id, little-endian, and what was counted."""
+    return b"".join([ident.to_bytes(_ID, "little") + what for ident, what in entries])
 
 
-def unpack(raw: bytes) -> array[int]:
-    """Return the ids of `pack`."""
+def unpack(raw: bytes) -> Iterator[Entry]:
+    """Yield the entries of `pack`."""
+    at, end = 0, len(raw)
+    while at < end:
+        ident = int.from_bytes(raw[at : at + _ID], "little")
+        at += _ID
+        what = raw[at : counted.end_of(raw, at)]
+        at += len(what)
+        yield ident, what
+
+
+def unpack_ids(raw: bytes) -> Iterator[Entry]:
+    """Yield the ids of a row of an older version, of which nothing more is known."""
+    return ((ident, UNKNOWN) for ident in numbers(raw))
+
+
+def numbers(raw: bytes) -> array[int]:
+    """Return 64-bit numbers, little-endian."""
     ids = array("Q")
     ids.frombytes(raw)
-    return _little(ids)
-
-
-def _little(ids: array[int]) -> array[int]:
-    if sys.byteorder == "little":
-        return ids
-    swapped = array("Q", ids)
-    swapped.byteswap()
-    return swapped
+    if sys.byteorder != "little":
+        ids.byteswap()
+    return ids

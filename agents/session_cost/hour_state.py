@@ -1,22 +1,26 @@
 """The state of one session in one UTC hour, and its laws: pure functions of a state and an event.
 
 - An event counts once: its id is remembered, and what is too old for the ids that are remembered does not count at all.
+- Of two records of one request with different counts the larger counts, whichever came first (`CONFLICT`, `REPLACED`).
 - Totals do not depend on the order in which events come, nor on how messages split them, nor on how often they come.
 - A state knows the offset of the last message in it (`version`): a message up to that offset is in it already.
-- What `state_rows` reads of a state is what it wrote.
+- `state_rows` reads back exactly the state that it wrote.
 
-Which events may still be counted depends on nothing but the event and its own message (`Window.verdict`) and on the
-partition's watermark: not on other clients' clocks, nor on ours.
+Whether an event may still be counted depends only on the event, its own message (`Window.verdict`) and the partition's
+watermark, not on other clients' clocks or ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 import orjson
 
+from tallystream.agents.session_cost import counted as c
 from tallystream.agents.session_cost import sums as s
+from tallystream.agents.session_cost.counted import Counted
 from tallystream.agents.session_cost.event_ids import EventIds
 from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
@@ -27,7 +31,7 @@ from tallystream.streams.runtime.changelog import split_version
 FUTURE_MS = 24 * HOUR_MS
 
 MAX_BUCKET_BYTES = 600_000
-"""What the buckets of one row may take, so that neither row nor state outgrows a Kafka message (900 kB)."""
+"""Maximum size of the buckets of one row in bytes, so that rows and states fit into a Kafka message (900 kB)."""
 _BUCKET_BYTES = 640
 """The numbers and field names of one bucket in a row, at most."""
 
@@ -36,22 +40,26 @@ BucketKey = tuple[str, str | None, str | None, str, str]
 
 
 class Outcome(Enum):
-    """What became of an event."""
+    """The outcome for an event."""
 
     COUNTED = "counted"
     DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    """Another record of the request is counted, which is larger: this one is not."""
+    REPLACED = "replaced"
+    """Another record of the request was counted, which is smaller: this one is, in its place."""
     BEYOND_DEDUPE = "beyond_dedupe"
     ROW_FULL = "row_full"
 
 
 REASONS = {Outcome.BEYOND_DEDUPE: Reason.BEYOND_DEDUPE, Outcome.ROW_FULL: Reason.ROW_FULL}
 """Outcomes that make a dead letter."""
-COUNTED, DUPLICATE, BEYOND_DEDUPE, ROW_FULL = Outcome
+COUNTED, DUPLICATE, CONFLICT, REPLACED, BEYOND_DEDUPE, ROW_FULL = Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which hours an event may be counted in: `lateness_ms` after an hour's end, it is too late."""
+    """The time window in which events are counted: `lateness_ms` after an hour's end, they are too late."""
 
     lateness_ms: int
 
@@ -60,7 +68,7 @@ class Window:
         return (append_ms - self.lateness_ms) // HOUR_MS
 
     def future_ns(self, append_ms: int) -> int:
-        """Return the event time from which on a message appended at this time is not believed."""
+        """Return the event time from which on events of a message appended at this time are refused."""
         return (append_ms + FUTURE_MS) * 1_000_000
 
     def verdict(self, occurred_at: int, hour: int, append_ms: int, closed_hour: int) -> Reason | None:
@@ -72,7 +80,7 @@ class Window:
         return Reason.CLOSED if hour < closed_hour else None
 
     def watermark(self, append_ms: int) -> bytes:
-        """Return the watermark: hours before it can get no event from any message appended from now on.
+        """Return the watermark: messages appended from now on cannot change hours before it.
 
         Hours as `hour_iso` writes them, which compare bytewise as they do in time.
         """
@@ -89,11 +97,12 @@ class State:
 
     `version` is that of the last message in it, -1 when there is none; `ids` are the event ids it remembers. `size`
     bounds the bytes of the buckets. `carried` is what of the buckets the hours have already (`hours`): of a state just
-    read, all of it. `names` are the buckets that have a row of their own (`state_rows`).
+    read, all of it. `names` are the buckets that have a row of their own (`state_rows`). `other` is what the newest
+    CONFLICT or REPLACED found counted.
     """
 
     __slots__ = (
-        "buckets", "carried", "client", "duplicates", "ids", "names", "provider", "size", "version",
+        "buckets", "carried", "client", "duplicates", "ids", "names", "other", "provider", "size", "version",
     )  # fmt: skip
 
     def __init__(self, client: str, provider: str) -> None:
@@ -106,6 +115,7 @@ class State:
         self.names: dict[BucketKey, bytes] = {}
         self.size = 0
         self.ids = EventIds()
+        self.other: Counted | None = None
 
 
 def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
@@ -113,15 +123,25 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
 ) -> Outcome:
     """Count an event in its hour's state; `cost` is in pico-dollars, None when it has no price.
 
-    Leaves the state as it was unless the outcome is COUNTED (or DUPLICATE, which counts the copy). The caller sets
-    `state.version` once all events of a message are applied.
+    Leaves the state as it was unless the outcome is COUNTED or REPLACED (or DUPLICATE, which counts the copy). The
+    caller sets `state.version` once all events of a message are applied.
     """
-    ident, at, model, tier, speed, plain, read, write_5m, write_1h, output, reasoning, tool, reported, _ = event
+    (
+        ident, at, model, tier, speed, plain, read, write_5m, write_1h, output, reasoning, tool, reported, _,
+        inconsistent,
+    ) = event  # fmt: skip
     ids = state.ids
+    replaced: Counted | None = None
     if ident in ids.seen:
-        state.duplicates += 1
-        return DUPLICATE
-    if at <= ids.floor:
+        counts = (plain, read, write_5m, write_1h, output, tool)
+        replaced = c.unpack(ids.seen[ident])
+        if replaced is None or replaced.disjoint == counts:
+            state.duplicates += 1
+            return DUPLICATE
+        state.other = replaced
+        if c.size_of(counts) < c.size_of(replaced.disjoint):
+            return CONFLICT
+    elif at <= ids.floor:
         return BEYOND_DEDUPE
     sums = state.buckets.get((model, tier, speed, book, attribution))
     if sums is None:
@@ -129,7 +149,14 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
         if sums is None:
             return ROW_FULL
 
-    ids.add(ident, at)
+    if replaced is not None:
+        _take_back(state, replaced)
+    if state.client in c.IDS_OF_COUNTS:
+        ids.add(ident, at)
+    else:
+        place = 0 if len(state.buckets) == 1 else list(state.buckets).index((model, tier, speed, book, attribution))
+        added = (plain, read, write_5m, write_1h, output, reasoning, tool)
+        ids.add(ident, at, c.pack(place, added, cost, reported, (late, inconsistent)))
 
     sums[0] += 1  # in the order of agents.sums; most of these are 0, and adding costs more than asking
     if plain:
@@ -155,7 +182,26 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
         sums[11] += 1
     if late:
         sums[12] += 1
-    return COUNTED
+    if inconsistent:
+        sums[13] += 1
+    return COUNTED if replaced is None else REPLACED
+
+
+def _take_back(state: State, what: Counted) -> None:
+    """Undo what an event added."""
+    sums = next(islice(state.buckets.values(), what.place, None))
+    sums[s.REQUESTS] -= 1
+    for index, number in enumerate(what.counts, s.INPUT):
+        sums[index] -= number
+    if what.cost is None:
+        sums[s.UNPRICED] -= 1
+    else:
+        sums[s.COST] -= what.cost
+    if what.reported is not None:
+        sums[s.REPORTED] -= what.reported
+        sums[s.REPORTS] -= 1
+    sums[s.LATE] -= what.late
+    sums[s.INCONSISTENT] -= what.inconsistent
 
 
 def _open(state: State, key: BucketKey) -> list[int] | None:
@@ -186,6 +232,7 @@ def to_row(key: bytes, state: State) -> bytes:
             **s.to_fields(sums),
         }
         for (model, tier, speed, book, attribution), sums in state.buckets.items()
+        if sums[s.REQUESTS]  # else its one request was counted elsewhere when a larger record of it came
     ]
     return orjson.dumps(
         {

@@ -1,4 +1,4 @@
-"""Hours: what a connection's models cost a team in a UTC hour, one partition's share of it (a partial).
+"""Hourly costs by connection, model and team; each partition has its share of an hour (a partial).
 
 A partial is the sum of the partition's session-hours, a function of their rows and of nothing else. It is kept beside
 them in the local store, written in the same step, and is in no changelog: whoever recovers the session-hours has it
@@ -52,7 +52,7 @@ class Partial:
     def load(cls, raw: bytes) -> Partial:
         """Return what `dump` wrote."""
         version, sums = orjson.loads(raw)
-        return cls(version, list(map(int, sums)))
+        return cls(version, s.widened(map(int, sums)))
 
 
 class HourSums:
@@ -98,7 +98,7 @@ class HourSums:
         return partial
 
     def again(self, public_keys: Collection[bytes]) -> None:
-        """Have these partials, keys as in the topic, emitted with the next group."""
+        """Emit these partials again with the next group; keys as in the topic."""
         for public_key in public_keys:
             if (key := hour_key_of(self._p, public_key)) is not None:
                 self._partial(key)
@@ -149,7 +149,7 @@ def holds(row: bytes | None, wanted: bytes) -> bool:
 
 
 def _content(row: bytes | None) -> dict[str, Any] | None:
-    """Return what a row says, None when it is no row: it may be anything."""
+    """Parse a row; None when it is not a valid row, because it may be anything."""
     try:
         said = orjson.loads(row or b"null")
     except ValueError:

@@ -16,12 +16,12 @@ from tallystream.streams.runtime import Engine
 
 MAX_UNPRICED = 50
 """Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
-BOOK = ("tallystream_worker_book", "The price book requests are priced with.")
+BOOK = ("tallystream_worker_book", "The price book with which requests are priced.")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86_400)
 
 
 class FoldMetrics:
-    """What the agent counts itself."""
+    """The agent's own metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
@@ -78,7 +78,7 @@ class FoldMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        for reason in Reason:  # a counter that is not there yet has no increase when it comes
+        for reason in Reason:  # created now, because `increase()` misses the first value of a new counter
             self.dead_letters.labels(reason.value)
         self._unpriced_seen: set[tuple[str, str, str]] = set()
 
@@ -108,7 +108,7 @@ class RuntimeCollector(Collector):
         (
             "tail_stalls",
             "tail_stalls",
-            "Times nothing came although the topic had more; each is followed by a seek back.",
+            "Stalled fetches although the topic had more messages; each is followed by a seek back.",
         ),
         ("repairs", "repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
         ("groups", "groups", "Groups of rows acknowledged and stored."),
@@ -130,16 +130,16 @@ class RuntimeCollector(Collector):
         ("changelog_rows", "rows", "Rows and tombstones written to the changelog."),
         ("expired_rows", "expired", "Tombstones of hours past their lateness."),
         ("recovered_records", "recovered", "Changelog records read at assignments."),
-        ("zombie_records", "zombie_records", "Changelog records of a worker that had lost its partition, ignored."),
+        ("zombie_records", "zombie_records", "Ignored changelog records of workers that had lost their partition."),
         (
             "late_writes",
             "late_writes",
-            "Public rows written again because a replaced worker's older ones had come after them.",
+            "Public rows written again because older rows of a replaced worker followed them.",
         ),
         (
             "unknown_records",
             "unknown_records",
-            "Changelog records that are not the table's, ignored: somebody else writes to the topic.",
+            "Ignored changelog records that do not belong to the table: another program writes to the topic.",
         ),
     )
     """What the metric is called, the attribute of `Counters`, and what it means."""

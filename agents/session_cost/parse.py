@@ -1,9 +1,10 @@
-"""A `usage` message becomes a Batch of plain tuples: checked as the models of `schemas.usage` would, much faster.
+"""Parses a `usage` message to a Batch of plain tuples, with the same checks as the models of `schemas.usage` but much
+faster.
 
-Nothing a message holds can make `parse` raise anything but InvalidMessageError. One event that does not fit leaves the
-others of its message as they are: it is listed in `Batch.bad` by its index. What is said about a fault names fields
-and rules, never a value, for a value might be content. A property test holds `parse` and `UsageBatch` equal; beyond the
-models it bounds texts and sizes, so that no row made of them can outgrow a Kafka message.
+Whatever a message contains, `parse` raises only InvalidMessageError. An invalid event does not affect the others of its
+message: it is listed in `Batch.bad` by its index. Error details name fields and rules, never a value, because a value
+might be content. A property test holds `parse` and `UsageBatch` equal; beyond the models it bounds texts and sizes, so
+that no row made of them can outgrow a Kafka message.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ MAX_TEXT_BYTES = 256
 MAX_ATTRIBUTION_BYTES = 14 * 1024
 """Bytes of the attribution's JSON at most: eight texts of 256 bytes, each of them escaped, fit."""
 MAX_EVENT_TOKENS = 2**40
-"""No model response has so many tokens; sums of what is below stay countable."""
+"""Upper limit on the tokens of one response, so that sums do not overflow."""
 
-Event = tuple[int, int, str, str | None, str | None, int, int, int, int, int, int, int, int | None, int]
+Event = tuple[int, int, str, str | None, str | None, int, int, int, int, int, int, int, int | None, int, bool]
 """event_id, occurred_at, model, service_tier, speed, input_uncached, cache_read, cache_write_5m, cache_write_1h,
-output, reasoning, tool, reported cost in pico-dollars, index in the message."""
+output, reasoning, tool, reported cost in pico-dollars, index in the message, whether the record contradicts itself."""
 
 _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
@@ -51,7 +52,7 @@ _is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 @dataclass(slots=True)
 class ParsedBatch:
-    """One session's events out of one request."""
+    """One session's events from one request."""
 
     connection_id: str
     client: str
@@ -62,13 +63,13 @@ class ParsedBatch:
     team: str | None
     events: list[Event]
     bad: list[tuple[int, str]]
-    """Index and detail of each event that does not fit."""
+    """Index and detail of each invalid event."""
     raw: list[Any]
     """The events as they came, by index."""
 
 
 def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
-    """Return the batch a message holds.
+    """Parse the batch of a message.
 
     Raises:
         InvalidMessageError: the message as a whole cannot be counted.
@@ -142,9 +143,11 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
                 bad.append((index, "the event has no event_id, occurred_at or model"))
                 continue
         tier = speed = reported = None
+        odd = False
         if len(event) != _MAIN_LENGTH:
             try:
                 tier, speed, reported = _extras(event)
+                odd = event.get("inconsistent") is True
             except InvalidMessageError as exc:
                 bad.append((index, exc.message))
                 continue
@@ -168,12 +171,15 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
         elif type(model) is not str or _long(model):
             bad.append((index, f"model is not a text of at most {MAX_TEXT_BYTES} bytes"))
         elif plain + read + write_5m + write_1h + out + tool >= MAX_EVENT_TOKENS:
-            bad.append((index, f"a response of {MAX_EVENT_TOKENS} tokens or more is none"))
+            bad.append((index, f"a response cannot have {MAX_EVENT_TOKENS} tokens or more"))
         else:
             number = int(ident, 16)
             good.append(
-                (number, at, model, tier, speed, plain, read, write_5m, write_1h, out, reasoning, tool, reported, index)
-            )
+                (
+                    number, at, model, tier, speed, plain, read, write_5m, write_1h, out, reasoning, tool, reported,
+                    index, odd,
+                )
+            )  # fmt: skip
 
 
 def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
@@ -185,6 +191,8 @@ def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
     for name, text in (("service_tier", tier), ("speed", speed), ("turn_id", turn), ("reported_cost_usd", usd)):
         if text is not None and (type(text) is not str or (name != "turn_id" and _long(text))):
             raise InvalidMessageError(f"{name} is not a text of at most {MAX_TEXT_BYTES} bytes")
+    if type(get("inconsistent", False)) is not bool and get("inconsistent") is not None:
+        raise InvalidMessageError("inconsistent is neither true nor false")
     if "basis" in event or "seen_by" in event:
         _evidence(get("basis"), get("seen_by"))
     try:
@@ -194,7 +202,7 @@ def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
 
 
 def _evidence(basis: object, seen_by: object) -> None:
-    """Check what says how an event was found; it changes no sum."""
+    """Check the fields that describe how an event was found, which do not affect sums."""
     if basis not in (None, "aggregate"):
         raise InvalidMessageError("basis is none that we know")
     if seen_by is not None and (

@@ -1,4 +1,4 @@
-"""The worker: the session-cost agent on the exact runtime, as a component."""
+"""The worker service: runs the session-cost agent on the exact runtime."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REBALANCE_TIMEOUT = 20.0
 
 
 class Worker:
-    """One worker process's work: `run` until it is cancelled.
+    """The work of one worker process: `run` until it is cancelled.
 
     Promise: any failure once it folds ends the process with code 70, before anything wrong is written.
     """
@@ -49,7 +49,7 @@ class Worker:
 
         Raises:
             UnreachableError: Kafka does not answer at the start.
-            UnfitError: a topic is not as it must be.
+            UnfitError: a topic has unsuitable settings.
 
         """
         config = self._config
@@ -67,15 +67,15 @@ class Worker:
             raise
 
     def healthy(self) -> Health:
-        """Return whether work goes on."""
+        """Return whether the worker makes progress."""
         return self._app.healthy() if self._app is not None else Health(True, "starting")
 
     def ready(self) -> Health:
-        """Return whether all that is assigned to this worker is being folded."""
+        """Return whether all assigned partitions are being folded."""
         return self._app.ready() if self._app is not None and self._app.started else Health(False, "starting")
 
     def status(self) -> WorkerStatus | None:
-        """Return its partitions and how far they are folded; None before it has joined."""
+        """Return its partitions and their progress; None before it has joined."""
         if self._app is None:
             return None
         progress = next(engine for engine in self._app.context.engines if engine.name == NAME).progress()
@@ -91,7 +91,7 @@ class Worker:
 
 
 async def claim_store(config: WorkerConfig) -> Identity:
-    """Make sure that the local store was made from these topics of this cluster; another's is set aside.
+    """Check that the local store was built from these topics of this cluster; otherwise set it aside.
 
     Raises:
         UnreachableError: Kafka does not answer.

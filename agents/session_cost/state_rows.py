@@ -1,11 +1,11 @@
 """The rows of a session-hour in the changelog and the store. Each begins with its format and its version.
 
-    connection|session|hour           the head: all that is not in the other two (formats 2 and 3; 1 is read)
+    connection|session|hour           the head: all that is not in the other two (formats 4 and 5; 1 to 3 are read)
     connection|session|i<hash>|hour   a block of event ids (`event_ids`)
     connection|session|b<hash>|hour   what a bucket is: model, tier, speed, book, attribution
 
-A short session-hour is its head alone (format 2, JSON). When its first block of ids is full, what never changes again
-moves to rows of its own and the head shrinks to numbers (format 3): about a hundred bytes, however long the hour gets.
+A short session-hour is its head alone (format 4, JSON). When its first block of ids is full, what never changes again
+moves to rows of its own and the head shrinks to numbers (format 5): about a hundred bytes, however long the hour gets.
 Rows other than heads are named by the hash of their content and never change. In a group they stand before the heads
 that need them, and the tombstones of blocks that are forgotten behind them, so that a torn group breaks no head.
 """
@@ -13,7 +13,7 @@ that need them, and the tombstones of blocks that are forgotten behind them, so 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -21,8 +21,10 @@ import orjson
 
 from tallystream.agents.session_cost import event_ids
 from tallystream.agents.session_cost import sums as s
+from tallystream.agents.session_cost.counted import folded, unfolded
 from tallystream.agents.session_cost.hour_state import BucketKey, State, size_of, to_row
 from tallystream.schemas.errors import UnfitError
+from tallystream.schemas.hours import HOUR_NS, hour_from_iso
 from tallystream.streams.runtime.changelog import Row
 
 Read = Callable[[bytes], bytes | None]
@@ -30,10 +32,12 @@ Read = Callable[[bytes], bytes | None]
 
 _VERSION = struct.Struct("<Bq")
 _JSON = struct.Struct("<BqI")
-"""Formats 1 and 2: format, version, length of the JSON; ids follow it."""
+"""Formats 1, 2 and 4: format, version, length of the JSON; the open ids follow it, in 4 with what was counted."""
 _COMPACT = struct.Struct("<Bq8s")
-"""Format 3: format, version, name of the last block; numbers (see `_numbers`) and the open ids follow it."""
+"""Formats 3 and 5: format, version, name of the last block; numbers (see `_numbers`) and the open ids follow it."""
 _BUCKET_FORMAT = 17
+_WIDTH_3 = 13
+"""Sums in a bucket of format 3."""
 
 
 def is_head(key: bytes) -> bool:
@@ -65,7 +69,7 @@ def dump(key: bytes, state: State) -> tuple[list[Row], list[Row]]:
                 text = orjson.dumps((state.client, state.provider, *bucket))
                 name = state.names[bucket] = blake2b(text, digest_size=8).digest()
                 rows.append((_part(key, b"b", name), _VERSION.pack(_BUCKET_FORMAT, 0) + text))
-        rows.append((key, _compact(state)))
+        rows.append((key, _compact(key, state)))
     else:
         rows.append((key, _inline(state)))
     return rows, gone
@@ -85,19 +89,34 @@ def _inline(state: State) -> bytes:
     ]
     ids = state.ids
     head = orjson.dumps((state.client, state.provider, state.duplicates, ids.floor, ids.newest, buckets))
-    return _JSON.pack(2, state.version, len(head)) + head + event_ids.pack(ids.open)
+    return _JSON.pack(4, state.version, len(head)) + head + event_ids.pack(ids.open)
 
 
-def _compact(state: State) -> bytes:
+def _compact(key: bytes, state: State) -> bytes:
+    """Return a head of format 5.
+
+    Its newest event time is told from the hour's start; of the sums, those that are 0
+    are left out, and what clients reported is told from what we found.
+    """
     ids = state.ids
     numbers = bytearray()
-    for number in (state.duplicates, ids.newest + 1, len(state.buckets)):
+    for number in (state.duplicates, max(0, ids.newest - _start_of(key)), len(state.buckets)):
         _append(numbers, number)
     for bucket, sums in state.buckets.items():
         numbers += state.names[bucket]
-        for number in sums:
-            _append(numbers, number)
-    return _COMPACT.pack(3, state.version, ids.last) + numbers + event_ids.pack(ids.open)
+        told = list(sums)
+        if sums[s.REPORTS]:
+            told[s.REPORTED] = folded(sums[s.REPORTED] - sums[s.COST])
+        _append(numbers, sum(1 << index for index, number in enumerate(told) if number))
+        for number in told:
+            if number:
+                _append(numbers, number)
+    return _COMPACT.pack(5, state.version, ids.last) + numbers + event_ids.pack(ids.open)
+
+
+def _start_of(key: bytes) -> int:
+    """Return when the hour of a head begins, ns since the epoch."""
+    return hour_from_iso(key.rpartition(b"|")[2].decode()) * HOUR_NS
 
 
 def _append(numbers: bytearray, number: int) -> None:
@@ -135,19 +154,20 @@ def load(key: bytes, raw: bytes, read: Read) -> State:
 
     """
     state, idents = _head(key, raw, read)
-    if raw[0] == 1:
+    form = raw[0]
+    entries = event_ids.unpack_ids if form <= 3 else event_ids.unpack
+    if form == 1:
         _, _, _, floor, newest, _ = _json(raw)[0]
-        state.ids = event_ids.from_format_1(event_ids.unpack(idents), newest, floor)
-    elif raw[0] == 2:
+        state.ids = event_ids.from_format_1(event_ids.numbers(idents), newest, floor)
+    elif form in (2, 4):
         _, _, _, floor, latest, _ = _json(raw)[0]
-        state.ids = event_ids.from_chain(event_ids.NONE, latest, event_ids.unpack(idents), read)
+        state.ids = event_ids.from_chain(event_ids.NONE, latest, entries(idents), read)
         state.ids.floor = floor
     else:
         last = _COMPACT.unpack_from(raw)[2]
-        newest_at = next(_after_first(raw))
-        state.ids = event_ids.from_chain(
-            last, newest_at, event_ids.unpack(idents), lambda name: read(_part(key, b"i", name))
-        )
+        second = next(_after_first(raw))
+        newest_at = second - 1 if form == 3 else second + _start_of(key)
+        state.ids = event_ids.from_chain(last, newest_at, entries(idents), lambda name: read(_part(key, b"i", name)))
     state.carried = {bucket: tuple(sums) for bucket, sums in state.buckets.items()}
     state.size = sum(size_of(bucket) for bucket in state.buckets)
     return state
@@ -170,25 +190,25 @@ def _json(raw: bytes) -> tuple[Any, int]:
 
 
 def _after_first(raw: bytes) -> Iterator[int]:
-    """Yield the newest event time of a head of format 3: its second number."""
+    """Yield the second number of a head of format 3 or 5, which tells the newest event time."""
     numbers = _numbers(raw, _COMPACT.size)
     next(numbers)
-    yield next(numbers)[0] - 1
+    yield next(numbers)[0]
 
 
 def _head(key: bytes, raw: bytes, read: Read) -> tuple[State, bytes]:
     """Return the state without its ids, and the open ids."""
     form = raw[0]
-    if form in (1, 2):
+    if form in (1, 2, 4):
         (client, provider, duplicates, _, _, buckets), end = _json(raw)
         state = State(client, provider)
         # int() turns the two that are text back, and leaves the others
-        state.buckets = {(b[0], b[1], b[2], b[3], b[4]): list(map(int, b[5:])) for b in buckets}
-    elif form == 3:
+        state.buckets = {(b[0], b[1], b[2], b[3], b[4]): s.widened(map(int, b[5:])) for b in buckets}
+    elif form in (3, 5):
         state, duplicates, end = _compact_head(key, raw, read)
     else:
         raise UnfitError(
-            f"the table session_hours holds rows of format {form}, this version reads 1 to 3",
+            f"the table session_hours holds rows of format {form}, this version reads 1 to 5",
             "run the version that wrote them, or a newer one",
         )
     state.version, state.duplicates = version_of(raw), duplicates
@@ -202,10 +222,16 @@ def _compact_head(key: bytes, raw: bytes, read: Read) -> tuple[State, int, int]:
     for _ in range(count):
         name = raw[end : end + 8]
         number, end = numbers.send(end + 8)  # type: ignore[attr-defined]
-        sums = [number]
-        for _ in range(s.WIDTH - 1):
-            number, end = next(numbers)
-            sums.append(number)
+        sums = s.zero()
+        if raw[0] == 3:
+            sums[0] = number
+            places: Iterable[int] = range(1, _WIDTH_3)
+        else:
+            places = (index for index in range(s.WIDTH) if number >> index & 1)
+        for index in places:
+            sums[index], end = next(numbers)
+        if raw[0] != 3 and sums[s.REPORTS]:
+            sums[s.REPORTED] = sums[s.COST] + unfolded(sums[s.REPORTED])
         row = read(_part(key, b"b", name))
         if row is None:
             raise UnfitError(

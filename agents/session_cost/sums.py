@@ -1,27 +1,49 @@
-"""What is added up, everywhere the same: one list of ints a bucket, in the order of these indices."""
+"""The sums of a bucket, the same everywhere: one list of ints, in the order of these indices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tallystream.schemas.money import to_usd
 
-REQUESTS, INPUT, READ, WRITE_5M, WRITE_1H, OUTPUT, REASONING, TOOL, COST, UNPRICED, REPORTED, REPORTS, LATE = range(13)
+(
+    REQUESTS,
+    INPUT,
+    READ,
+    WRITE_5M,
+    WRITE_1H,
+    OUTPUT,
+    REASONING,
+    TOOL,
+    COST,
+    UNPRICED,
+    REPORTED,
+    REPORTS,
+    LATE,
+    INCONSISTENT,
+) = range(14)
 """COST and REPORTED are pico-dollars; REPORTS counts the requests whose client reported a cost."""
-WIDTH = 13
+WIDTH = 14
 MAX_COUNT = 2**53 - 1
-"""Counts in rows stop here: a number that every reader of JSON can hold."""
+"""Counts in rows are capped here, so that every JSON reader can represent them."""
 
 
 def zero() -> list[int]:
-    """Return the sums of nothing."""
+    """Return empty sums."""
     return [0] * WIDTH
+
+
+def widened(sums: Iterable[int]) -> list[int]:
+    """Return sums that an older version wrote, which knew fewer, in today's width."""
+    found = list(sums)
+    return found + [0] * (WIDTH - len(found))
 
 
 def to_fields(sums: Sequence[int]) -> dict[str, Any]:
     """Return the fields of `schemas.rows.Sums`."""
-    requests, plain, read, write_5m, write_1h, output, reasoning, tool, cost, unpriced, reported, reports, late = sums
+    requests, plain, read, write_5m, write_1h, output, reasoning, tool, cost, unpriced, reported, reports, *rest = sums
+    late, inconsistent = rest
     total = plain + read + write_5m + write_1h + output + tool
     fields = {
         "requests": requests,
@@ -37,6 +59,7 @@ def to_fields(sums: Sequence[int]) -> dict[str, Any]:
         "reported_cost_usd": to_usd(reported) if reports else None,
         "unpriced_requests": unpriced,
         "late_events": late,
+        "inconsistent": inconsistent,
     }
     if total > MAX_COUNT:
         return {name: min(value, MAX_COUNT) if type(value) is int else value for name, value in fields.items()}

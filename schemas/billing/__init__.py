@@ -1,1 +1,3 @@
-"""What providers bill, as they write it: amounts, line items, token kinds, and which account is whose."""
+"""Providers' bills as they are transmitted: amounts, line items, token kinds, and which account belongs to which
+connection.
+"""

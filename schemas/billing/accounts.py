@@ -16,8 +16,8 @@ PROVIDERS: tuple[BilledBy, ...] = ("openai", "anthropic")
 class AccountLink(BaseModel):
     """One connection pays through one key or project; key `connection_id|provider|project_id|api_key_id`.
 
-    A connection may have several links and an account may have several connections: whatever is connected is reconciled
-    together. A tombstone removes a link.
+    A connection may have several links and an account may have several connections: everything that is linked, directly
+    or indirectly, is reconciled together. A tombstone removes a link.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -25,7 +25,7 @@ class AccountLink(BaseModel):
     connection_id: str = Field(min_length=1, max_length=256)
     provider: BilledBy
     billing: Literal["api", "plan"] = "api"
-    """`plan`: a subscription pays, so its usage is in no API bill."""
+    """`plan`: a subscription pays, so its usage does not appear in any API bill."""
     project_id: str | None = Field(default=None, min_length=1, max_length=256)
     """OpenAI's project or Anthropic's workspace, when all of its keys are meant."""
     api_key_id: str | None = Field(default=None, min_length=1, max_length=256)

@@ -1,7 +1,7 @@
 """Amounts of money as providers transmit them: a JSON string or number with any exponent, read exactly.
 
-`"0.000004500000000000000000000000000000000"`, `"0E-6176"`, `1.0E-5` and `45` are all amounts that live answers hold.
-Trailing zeros say how precisely an amount was transmitted (`Amount.ulp`) and do not change what it is worth.
+`"0.000004500000000000000000000000000000000"`, `"0E-6176"`, `1.0E-5` and `45` all occur in live responses. Trailing
+zeros say how precisely an amount was transmitted (`Amount.ulp`) and do not change what it is worth.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from fractions import Fraction
 from typing import Any
 
 MAX_TEXT = 8192
-"""Characters of an amount; the longest one a 128-bit decimal writes without an exponent has 6,180."""
+"""Longest accepted amount, in characters. The longest 128-bit decimal without an exponent has 6,180."""
 MIN_EXPONENT, MAX_MAGNITUDE = -6176, 40
-"""Exponent of the last digit at least (that of a 128-bit decimal), and of the first digit at most."""
+"""Smallest exponent of the last digit (that of a 128-bit decimal) and largest exponent of the first digit."""
 FIELDS = frozenset({"value", "amount", "list_amount", "estimated_cost", "quantity"})
 """Keys under which providers write amounts and quantities as strings."""
 CENT, MICRO = Fraction(1, 100), Fraction(1, 10**6)
@@ -26,8 +26,9 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
 class Amount:
     """An exact amount. `ulp` is what one in its last transmitted digit is worth: "4.50" has 1/100.
 
-    It is never more than a hundredth of the unit, for "45" was not rounded to whole dollars. JSON numbers are written
-    as short as they can be, so their last digit says nothing: theirs is a millionth at most.
+    `ulp` is never more than a hundredth of the unit, because "45" does not mean "rounded to whole dollars". JSON
+    numbers are written as short as possible, so their last digit says nothing about precision: their `ulp` is at most a
+    millionth.
     """
 
     value: Fraction
@@ -35,7 +36,7 @@ class Amount:
 
 
 def read_amount(raw: Any) -> Amount:
-    """Return an amount out of a JSON value (`schemas.exact`: int, Decimal or str).
+    """Return the amount in a JSON value (`schemas.exact`: int, Decimal or str).
 
     Raises:
         ValueError: it is not a finite decimal number, or is beyond what a 128-bit decimal can hold.
@@ -51,10 +52,10 @@ def read_amount(raw: Any) -> Amount:
 
 
 def normalised(row: Any) -> Any:
-    """Return a row in which each amount is the number it is worth, however it was written.
+    """Return the row with each amount in one canonical form, however it was written.
 
-    Two polls that differ in trailing zeros, in an exponent, or in string against number then have one digest: nothing
-    was restated. What is no number stays as it is.
+    Two polls that differ only in trailing zeros, in an exponent, or in string versus number then have the same digest,
+    because nothing was restated. Values that are not numbers are left unchanged.
     """
     if isinstance(row, dict):
         return {key: _worth(item) if key in FIELDS else normalised(item) for key, item in row.items()}

@@ -1,4 +1,4 @@
-"""A `line_item` of OpenAI's `/organization/costs`, by its grammar.
+"""Parses the `line_item` of OpenAI's `/organization/costs`. Its grammar:
 
     [ROUTE " | "] MODEL [" " MODALITY] ", " [MODALITY " "] KIND [", long context"]
 
@@ -21,25 +21,26 @@ KINDS = {
     "cached_input_tokens": "cache_read",
     "output_tokens": "output",
 }
-"""What a line's last part means, as a token kind of ours. Codex reports all its cache writes in one count, which is our
+"""The token kind that the last part of a line stands for. Codex reports all its cache writes in one count, which is our
 `cache_write_5m`; a line for 12-hour writes is a kind of its own. The last three are the published example's spelling.
 """
 MODALITIES = ("text", "audio", "image")
 TIERS = {"priority": "priority", "flex": "flex", "batch": "batch"}
-"""Routes that are service tiers. Others, such as `evals` and `assistants api`, say what used the model."""
+"""Routes that are service tiers. Other routes, such as `evals` and `assistants api`, name the product that used the
+model."""
 STANDARD, LONG, SHORT = "standard", "long", "short"
 _WINDOWS = {"long context": LONG}
 _DATE = re.compile(r"-20\d\d-?[01]\d-?[0-3]\d$", re.ASCII)
 
 
 class LineItem(NamedTuple):
-    """What a line is about. `kind` is set exactly when `product` is not."""
+    """A parsed line. `kind` is set exactly when `product` is not."""
 
     text: str
     route: str | None = None
-    """What stands before ` | `."""
+    """The text before ` | `."""
     tier: str | None = STANDARD
-    """None: a route that is no service tier."""
+    """None when the route is not a service tier."""
     model: str | None = None
     """As written, with its date."""
     modality: str | None = None
@@ -48,16 +49,16 @@ class LineItem(NamedTuple):
     window: str = SHORT
     """Context window: `short` or `long`."""
     product: str | None = None
-    """The text without its route, where the line is not a model's tokens."""
+    """The text without its route, for a line that is not about a model's tokens."""
 
     @property
     def name(self) -> str | None:
-        """The model without its date: what it is joined with usage and telemetry by."""
+        """The model without its date: the name used to join bills with usage reports and telemetry."""
         return None if self.model is None else undated(self.model)
 
 
 def parse_line_item(text: str) -> LineItem:
-    """Return what a line is about; any text is a line."""
+    """Parse a line. Every text is a valid line: what does not follow the grammar is a product."""
     route, bar, rest = text.partition(" | ")
     tier: str | None = STANDARD
     if bar:
@@ -90,5 +91,7 @@ def parse_line_item(text: str) -> LineItem:
 
 
 def undated(model: str) -> str:
-    """Return a model's name without the date of its snapshot: usage and costs name different ones for one model."""
+    """Return a model's name without the date of its snapshot: usage and costs report one model under different
+    snapshots.
+    """
     return _DATE.sub("", model)

@@ -1,4 +1,4 @@
-"""Clients: what each coding agent sends, and how a log record becomes a UsageEvent."""
+"""Clients: what each coding agent sends, and how its log records become UsageEvents."""
 
 from tallystream.schemas.clients.logs import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.clients.registry import NORMALISERS

@@ -1,7 +1,8 @@
-"""Attribution: which resource attributes say whose cost it is. Nothing outside this table is ever kept.
+"""Attribution: the resource attributes that say whom a cost belongs to. Attributes outside this table are never kept.
 
-Names in order of preference, the first that is there counts. They are OpenTelemetry's semantic conventions where there
-is one, and otherwise what people set in OTEL_RESOURCE_ATTRIBUTES. docs/attribution.md shows the table to users.
+Names are in order of preference, and the first one present counts. They come from OpenTelemetry's semantic conventions
+where one exists, and otherwise from what people set in OTEL_RESOURCE_ATTRIBUTES. docs/attribution.md shows the table to
+users.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _USERINFO: Final = re.compile(r"^[^/]*@")
 
 
 def attribution(resource: Mapping[str, Value]) -> dict[str, str]:
-    """Return the attribution of a resource's records, without what the records themselves may say."""
+    """Return the attribution that a resource gives its records; the records themselves may add to it."""
     found = {}
     for field, names in SOURCES.items():
         for name in names:
@@ -41,15 +42,17 @@ def attribution(resource: Mapping[str, Value]) -> dict[str, str]:
 
 
 def with_user(found: dict[str, str], user: str | None) -> dict[str, str]:
-    """Return the attribution with the user a record names, for want of the resource's.
+    """Return the attribution with the user that a record names, if the resource names none.
 
-    What an operator set for the process goes before what the client found out by itself.
+    A value that an operator set for the process takes precedence over one that the client found by itself.
     """
     return found | {"user": user} if user and "user" not in found else found
 
 
 def with_agent(found: dict[str, str], agent: str | None) -> dict[str, str]:
-    """Return the attribution with the agent that a record names: it knows better than the process it runs in."""
+    """Return the attribution with the agent that a record names: the record is more specific than the process it comes
+    from.
+    """
     return found | {"agent": agent} if agent else found
 
 

@@ -1,6 +1,6 @@
-"""What every client's normaliser is: a pure function from a log record to one billed response, and its tables.
+"""The interface of a client's normaliser: a pure function from a log record to one billed response, and its tables.
 
-To add a client: a module like `codex.py`, and its place in `registry.py`.
+To add a client, write a module like `codex.py` and register it in `registry.py`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tallystream.schemas.otlp.records import OPAQUE, LogRecord, Value
 from tallystream.schemas.usage import Client
 
 RESOURCE_FIELDS: Final = ("service.name", "service.version")
-"""What a dead letter says of the resource, beside whose cost it is."""
+"""Resource attributes that a dead letter keeps, besides the attribution."""
 
 MAX_TEXT_BYTES: Final = 256
-"""UTF-8 bytes of any text we keep; longer ones are cut, always at the same place."""
+"""Maximum UTF-8 bytes of any text we keep; longer texts are cut, always at the same place."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"[0-9]{9,20}(?:\.[0-9]{1,9})?", re.ASCII)
@@ -35,36 +35,36 @@ _PLACEHOLDER: Final = re.compile(
     r"|(?:no|not)[ _-]?(?:set|available|provided|applicable|id|request[ _-]?id|found))",
     re.ASCII,
 )
-"""What stands where an id should: all zeros, `unknown`, `<nil>`, `[object Object]`, `req_unknown`."""
+"""Placeholders that clients send instead of an id: all zeros, `unknown`, `<nil>`, `[object Object]`, `req_unknown`."""
 _EARLIEST: Final = 1_577_836_800
 _LATEST: Final = 3_471_292_800
-"""Seconds, 2020-01-01 and 2080-01-01: no agent we know is older, and no clock that tells a later time is right. What
-is told in seconds, milliseconds or microseconds, or since another epoch, lies far outside of it."""
+"""2020-01-01 and 2080-01-01 in seconds: all agents we know are newer, and a clock that shows a later time is wrong.
+Nanoseconds that are really seconds, milliseconds or microseconds, or count from another epoch, lie far outside."""
 _NS: Final = 1_000_000_000
 _UNITS: Final = (1, 1_000, 1_000_000, _NS)
-"""Nanoseconds in what a time may have been told in by mistake."""
+"""Nanoseconds in each unit that a client may have used by mistake."""
 _FRACTION: Final = re.compile(r"\.([0-9]{1,9})[0-9]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One billed model response, as a normaliser found it."""
+    """One billed model response, as a normaliser returns it."""
 
     session_id: str
-    """As the client wrote it; empty when it named none."""
+    """As the client wrote it; empty when it did not send one."""
     event: dict[str, Any]
-    """A UsageEvent as a plain dict, None left out."""
+    """A UsageEvent as a plain dict, without None values."""
     user: str | None
-    """Whom the client itself says it works for."""
+    """The user that the client itself reports."""
     agent: str | None = None
-    """Which agent of the session the response was for; None for the session's own."""
+    """The agent of the session that asked for the response; None for the session's main agent."""
     provider: str | None = None
-    """Whose prices apply, where that is not always the normaliser's `provider`."""
+    """The provider whose prices apply, when it may differ from the normaliser's `provider`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normaliser:
-    """A client's rules."""
+    """The rules for one client."""
 
     client: Client
     provider: str
@@ -72,25 +72,25 @@ class Normaliser:
     event: str
     """The one event that costs, as the client writes it."""
     prefix: str
-    """What the client's events are called, or what a pipeline calls them: `codex.`."""
+    """The prefix of the client's event names, which clients or pipelines add: `codex.`."""
     scopes: tuple[str, ...]
-    """What the names of its instrumentation scopes begin with."""
+    """Prefixes of the names of its instrumentation scopes."""
     services: tuple[str, ...]
-    """What its `service.name` begins with, when nobody changed it."""
+    """Prefixes of its `service.name`, when nobody changed it."""
     signature: frozenset[str]
-    """Attributes that together only `event` has: they name it where a pipeline dropped its name."""
+    """Attributes that only `event` has in combination: they identify it when a pipeline dropped its name."""
     normalise: Callable[[LogRecord], Usage | None]
     """Return the usage, or None when the record costs nothing. Raises InvalidRecordError when it cannot be counted."""
     user: Callable[[LogRecord], str | None]
-    """Whom the client itself says it works for."""
+    """The user that the client itself reports."""
     repeats: frozenset[str]
-    """Events that carry token counts which `event` already has, or that are no usage at all."""
+    """Events whose token counts are already in `event`, or are not usage at all."""
     fields: tuple[str, ...]
-    """Attributes a dead letter may keep: what the rules read, never content and never a user."""
+    """Attributes that a dead letter may keep: those the rules read, never content and never a user."""
 
 
 def first(record: LogRecord, *names: str) -> Value:
-    """Return the first of these attributes that is there."""
+    """Return the first of these attributes that is present."""
     for name in names:
         value = record.attributes.get(name)
         if value is not None:
@@ -99,13 +99,13 @@ def first(record: LogRecord, *names: str) -> Value:
 
 
 def session_of(record: LogRecord, *names: str) -> str:
-    """Return the session's id as the client wrote it; empty when it named none."""
+    """Return the session's id as the client wrote it; empty when it did not send one."""
     value = first(record, *names)
     return value if isinstance(value, str) else ""
 
 
 def known(value: Value) -> str | None:
-    """Return an id as bounded text, None when it is a placeholder, which stands for any number of things."""
+    """Return an id as bounded text; None for a placeholder, which does not identify anything."""
     found = text(value)
     if found is None or _PLACEHOLDER.fullmatch(found.strip("<>[](){}\"'` ").casefold()):
         return None
@@ -113,7 +113,7 @@ def known(value: Value) -> str | None:
 
 
 def text(value: Value) -> str | None:
-    """Return a value as bounded text, None when it is absent, blank or no text."""
+    """Return a value as bounded text; None when it is absent, blank or not a text."""
     if type(value) is int:
         return str(value)
     if not isinstance(value, str):
@@ -133,8 +133,8 @@ def count(record: LogRecord, name: str) -> int:
     """Return a token count, 0 when it is absent.
 
     Raises:
-        InvalidRecordError: it is negative, 2**53 or more, or no whole number. A double that is whole is one: some
-            pipelines make that of integers.
+        InvalidRecordError: it is negative, 2**53 or more, or not a whole number. A double with a whole value is
+            accepted, because some pipelines convert integers to doubles.
 
     """
     value = record.attributes.get(name)
@@ -152,7 +152,9 @@ def count(record: LogRecord, name: str) -> int:
 
 
 def side_count(record: LogRecord, name: str) -> int | None:
-    """Return a count that only breaks down another one, None when it is no count: that costs nobody the other."""
+    """Return a count that only breaks down another one; None when it is invalid, so that the other count is still
+    used.
+    """
     try:
         return count(record, name)
     except InvalidRecordError:
@@ -160,15 +162,15 @@ def side_count(record: LogRecord, name: str) -> int | None:
 
 
 def shown(value: Value) -> str:
-    """Return a value for a message."""
+    """Return a value as an error message shows it."""
     return repr(bounded(value)[:40] if isinstance(value, str) else value)
 
 
 def occurred_at(record: LogRecord) -> int:
-    """Return the event time in ns: the record's time, else `event.timestamp`, else when it was observed.
+    """Return the event time in ns: the record's time, else `event.timestamp`, else the observed time.
 
-    A time that cannot be (see `_EARLIEST`) is passed over. Where none of them can be, one that was told in another
-    unit than nanoseconds is taken for what it must mean.
+    Implausible times (see `_EARLIEST`) are skipped. When all are implausible, a value that makes sense in another unit
+    than nanoseconds is read in that unit.
 
     Raises:
         InvalidRecordError: it has no time; our own clock is never used instead.
@@ -186,7 +188,9 @@ def occurred_at(record: LogRecord) -> int:
         raise InvalidRecordError(
             Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano"
         )
-    raise InvalidRecordError(Reason.NO_TIME, f"the record's time, {next(filter(None, told))} ns, is no time")
+    raise InvalidRecordError(
+        Reason.NO_TIME, f"the record's time, {next(filter(None, told))} ns, is not between 2020 and 2080"
+    )
 
 
 def _possible(at_ns: int) -> bool:
@@ -194,9 +198,9 @@ def _possible(at_ns: int) -> bool:
 
 
 def _timestamp(value: Value) -> int:
-    """Return an ISO 8601 time in ns since the epoch (UTC when it names no zone), 0 when it is none.
+    """Return an ISO 8601 time in ns since the epoch (UTC when it has no zone); 0 when it is not a time.
 
-    A number is one too, as some pipelines write it; in whatever unit puts it into our century.
+    Some pipelines write a number: it is read in the unit that gives a plausible time.
     """
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value) if "." in value else int(value)
@@ -204,7 +208,7 @@ def _timestamp(value: Value) -> int:
         return next((ns for unit in _UNITS if _possible(ns := int(value * unit))), 0)
     if not isinstance(value, str):
         return 0
-    # datetime holds microseconds: the fraction is read apart
+    # datetime holds only microseconds, so the fraction is read separately
     fraction = _FRACTION.search(value)
     whole = value if fraction is None else value[: fraction.start()] + value[fraction.end() :]
     try:
@@ -220,20 +224,20 @@ def _timestamp(value: Value) -> int:
 def identity(*parts: Value) -> str:
     """Return the 64-bit identity of an event as 16 hex digits.
 
-    What goes in, and its order, must never change: the same event would get a second identity and count twice.
+    The inputs and their order must never change: otherwise the same event would get a second identity and count twice.
     """
     return blake2b(orjson.dumps(parts), digest_size=8).hexdigest()
 
 
 def kept(record: LogRecord, fields: tuple[str, ...]) -> dict[str, Any]:
-    """Return the allow-listed part of a record for a dead letter: enough to normalise it again."""
+    """Return the allow-listed part of a record for a dead letter, which is enough to normalise it again."""
     found: dict[str, Any] = {}
     for name in fields:
         value = record.attributes.get(name)
         if value is not None and value != OPAQUE:
             found[name] = plain(value)
     found["event.name"] = bounded(record.event_name)
-    # a body is content, unless it is a name that a client of ours writes there
+    # a body is content, unless it is an event name that a known client writes there
     hint = next((name for name in record.hints if _OUR_NAME.fullmatch(name)), None)
     if hint is not None and not record.event_name:
         found["event.hint"] = hint
@@ -250,7 +254,7 @@ def kept(record: LogRecord, fields: tuple[str, ...]) -> dict[str, Any]:
 
 
 def plain(value: Value) -> str | int | float | bool | None:
-    """Return a value as JSON can write it, text bounded."""
+    """Return a value that JSON can represent, with bounded text."""
     if isinstance(value, str):
         return bounded(value)
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):

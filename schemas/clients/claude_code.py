@@ -1,11 +1,12 @@
 """Claude Code (measured: 2.1.330).
 
-- The event `api_request` costs. Input, cache read and cache creation are disjoint, output includes thinking.
-- Cache creation is told apart by lifetime (5 minutes, 1 hour); what is not is 5 minutes, the default.
+- The event `api_request` is the one that costs. Input, cache read and cache creation are disjoint, output includes
+  thinking.
+- Cache creation is split by lifetime (5 minutes, 1 hour); without a split it counts as 5 minutes, the default.
 - A refused batch is sent again, so records arrive twice: `request_id` is the identity. `event.sequence` restarts with
-  each process and `session.id` outlives it, so neither would do. Without a request id, everything that tells two
-  records apart takes its place.
-- It estimates the cost itself; that stands beside ours.
+  each process and `session.id` outlives it, so neither would work. Without a request id, all fields that distinguish
+  two records form the identity.
+- It estimates the cost itself; that estimate is reported beside ours.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ EVENT = "api_request"
 
 
 def user(record: LogRecord) -> str | None:
-    """Return whose account it is, or the random id of the installation."""
+    """Return the account's user, or the random id of the installation."""
     names = ("user.email", "user.account_uuid", "user.id")
     return next((found for name in names if (found := text(record.attributes.get(name)))), None)
 
 
 def normalise(record: LogRecord) -> Usage | None:
-    """Return the response's usage, or None when the event is none.
+    """Return the response's usage, or None when the event is not a response.
 
     Raises:
         InvalidRecordError: `invalid_counts` or `no_time`.
@@ -97,9 +98,9 @@ def normalise(record: LogRecord) -> Usage | None:
 
 
 def _written(record: LogRecord) -> tuple[int, int, bool]:
-    """Return cache creation by lifetime (5 minutes, 1 hour), and whether what the record says of it adds up.
+    """Return cache creation by lifetime (5 minutes, 1 hour), and whether the record's figures for it add up.
 
-    The whole is what counts; a breakdown that exceeds it says nothing about lifetimes.
+    The total is what counts; a breakdown that exceeds it is ignored.
     """
     if record.attributes.get("cache_creation_tokens") is None:
         return count(record, "cache_creation_5m_tokens"), count(record, "cache_creation_1h_tokens"), True
@@ -112,14 +113,14 @@ def _written(record: LogRecord) -> tuple[int, int, bool]:
 
 
 def _usd(value: Value) -> str | None:
-    """Return the client's estimate as a decimal string, None when it is no amount."""
+    """Return the client's estimate as a decimal string; None when it is not an amount."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
     return to_usd(to_pico(repr(value)))
 
 
 def _agent(record: LogRecord) -> str | None:
-    """Return the subagent, else what asked: the session itself, a tool of its own, the SDK."""
+    """Return the subagent, else the caller: the session itself, one of its tools, or the SDK."""
     return text(record.attributes.get("agent.name")) or text(record.attributes.get("query_source"))
 
 
@@ -135,7 +136,7 @@ CLAUDE_CODE = Normaliser(
     ),
     normalise=normalise,
     user=user,
-    # the sum of requests that were events of their own; the size of a context, not usage
+    # the sum of requests that have their own events; the size of a context, which is not usage
     repeats=frozenset({"subagent_completed", "compaction"}),
     fields=(
         "event.timestamp",

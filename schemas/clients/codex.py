@@ -1,11 +1,12 @@
 """Codex CLI (measured: 0.80.0 and 0.169.0).
 
-- Each response gives one `codex.sse_event` with counts, and over HTTP a second one without; a WebSocket's warm-up gives
-  one whose counts are all 0. Only an event with `input_token_count` and some count above 0 is a response.
+- Each response produces one `codex.sse_event` with counts, and over HTTP a second one without; the warm-up of a
+  WebSocket produces one whose counts are all 0. Only an event with `input_token_count` and some count above 0 is a
+  response.
 - Counts come as strings or ints. Input includes cached and cache_write, output includes reasoning.
-- `tool_token_count` is in truth the response's total: it is not counted.
-- Codex sends no response id. Its record's identity is everything that tells two of them apart.
-- `codex.turn_cost` is an estimate a turn, not a response, and is never added to anything.
+- `tool_token_count` is, despite its name, the response's total, so it is not counted.
+- Codex sends no response id. All fields that distinguish two records form the identity.
+- `codex.turn_cost` is an estimate per turn, not per response, and is never added to anything.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ EVENT = "codex.sse_event"
 
 
 def user(record: LogRecord) -> str | None:
-    """Return whose ChatGPT account it is."""
+    """Return the user of the ChatGPT account."""
     return text(record.attributes.get("user.email")) or text(record.attributes.get("user.account_id"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
-    """Return the response's usage, or None when the event is none.
+    """Return the response's usage, or None when the event is not a response.
 
     Raises:
         InvalidRecordError: `invalid_counts` or `no_time`.
@@ -49,7 +50,7 @@ def normalise(record: LogRecord) -> Usage | None:
     told = side_count(record, "reasoning_token_count")
     if not (whole or cached or written or output or told):
         return None
-    # what is a part of another count cannot exceed it: the whole is what is billed, so the parts give way
+    # a part cannot exceed its whole: the whole is billed, so the parts are reduced
     read = min(cached, whole)
     fresh_write = min(written, whole - read)
     reasoning = min(told or 0, output)

@@ -1,10 +1,10 @@
 """Gemini CLI (measured: 0.61.0).
 
-- The event `gemini_cli.api_response` costs. Input includes cached, thoughts come on top of output, tool tokens are a
-  count of their own.
-- A refused batch is sent again, and there is no request id: identity is everything that tells two records apart.
-  Times are milliseconds, so of two identical parallel calls only duration and prompt id may differ.
-- `gen_ai.client.inference.operation.details` repeats the usage in other words.
+- The event `gemini_cli.api_response` is the one that costs. Input includes cached, thoughts are not included in output,
+  and tool tokens are a separate count.
+- A refused batch is sent again, and records have no request id, so all fields that distinguish two records form the
+  identity. Times are milliseconds, so of two identical parallel calls only duration and prompt id may differ.
+- `gen_ai.client.inference.operation.details` repeats the usage under other names.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ EVENT = "gemini_cli.api_response"
 
 
 def user(record: LogRecord) -> str | None:
-    """Return whose Google account it is."""
+    """Return the user of the Google account."""
     return text(record.attributes.get("user.email"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
-    """Return the response's usage, or None when the event is none.
+    """Return the response's usage, or None when the event is not a response.
 
     Raises:
         InvalidRecordError: `invalid_counts` or `no_time`.
@@ -40,7 +40,7 @@ def normalise(record: LogRecord) -> Usage | None:
         return None
     if output + thoughts >= 2**53:
         raise InvalidRecordError(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")
-    # a part cannot exceed its whole: the whole is what is billed, so the part gives way
+    # a part cannot exceed its whole: the whole is billed, so the part is reduced
     read = min(cached, whole)
     session = session_of(record, "session.id", "session_id")
     if not session and isinstance(inherited := record.resource.get("session.id"), str):

@@ -1,5 +1,6 @@
-"""A logs request becomes packs of usage events, and what could not be counted. Nothing here depends on anything else
-than the body: the same body always gives the same.
+"""Turns a logs request into packs of usage events and a list of rejected records.
+
+The result depends only on the body.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Pack:
     attribution: dict[str, str]
     """Fields of `Attribution`; the user is still as the client wrote it."""
     events: list[dict[str, Any]]
-    """UsageEvents as plain dicts, None left out, in the order of the body."""
+    """UsageEvents as plain dicts, without None values, in the order of the body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Rejected:
 
     reason: Reason
     detail: str
-    """For people; free of content."""
+    """For people; never contains content."""
     index: int
     """The record's place among all records of the body."""
     client: Client | None
@@ -45,34 +46,35 @@ class Rejected:
     attribution: dict[str, str] = field(default_factory=dict)
     """As in a pack: the user is still as the client wrote it."""
     folded: int = 0
-    """How many more records of this body were set aside for the same reason, beyond those that are kept."""
+    """How many more records of this body were rejected for the same reason without being kept one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogsResult:
-    """What a body held."""
+    """The contents of a body."""
 
     records: int
-    """All log records, most of which are no usage."""
+    """Number of all log records; most of them are not usage."""
     packs: list[Pack] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
     @property
     def lost(self) -> int:
-        """How many records were set aside, those that were folded into one with others included."""
+        """Number of rejected records, including those that were folded into another one."""
         return len(self.rejected) + sum(rejected.folded for rejected in self.rejected)
 
 
 _COUNTS: Final = DISJOINT_COUNTS
 MOST_REJECTED: Final = 256
-"""Records of one body that are set aside one by one; of what goes beyond, each reason's last one says how many."""
+"""Maximum number of rejected records per body that are kept one by one; beyond it, the last one of each reason has the
+number of the others."""
 
 
 def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> LogsResult:
     """Normalise a logs request.
 
     Raises:
-        InvalidBodyError: it is no such request, or holds too much. Then nothing of it counts.
+        InvalidBodyError: it is not a logs request, or exceeds a limit. Then nothing in it counts.
 
     """
     logs = read_logs(body, encoding, limits)
@@ -111,7 +113,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
 
 
 def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:
-    """Normalise one record alone, None when it costs nothing or is nobody's.
+    """Normalise a single record; None when it does not cost anything or its client is unknown.
 
     Raises:
         InvalidRecordError: it cannot be counted.
@@ -128,7 +130,7 @@ def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:
 
 
 class _Aside:
-    """What is set aside, bounded: a stranger's records must not become as many dead letters."""
+    """Rejected records, bounded: a sender must not be able to create an unlimited number of dead letters."""
 
     def __init__(self) -> None:
         self.kept: list[Rejected] = []
@@ -144,7 +146,7 @@ class _Aside:
 
 
 def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dict[str, str], usage: Usage) -> Pack:
-    """Return the pack an event belongs to."""
+    """Return the pack that an event belongs to."""
     session = usage.session_id
     if not session:
         raise InvalidRecordError(Reason.NO_SESSION, "the record names no session")
@@ -162,10 +164,10 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
 
 
 def _add(pack: Pack, event: dict[str, Any], places: dict[str, tuple[Pack, int]]) -> dict[str, Any] | None:
-    """Add an event to its pack; return the event that does not count because another of its identity is larger.
+    """Add an event to its pack; return the event that does not count because another one with its identity is larger.
 
-    A copy is a copy: the fold knows it by its identity. But a client that tells of one request twice, with different
-    counts, has told of it before it was finished, and the fold would count what came first.
+    The fold recognises copies by their identity and counts the first one. But a client that reports a request twice
+    with different counts reported it once before it was finished, so the larger one must be chosen here.
     """
     identity = event["event_id"]
     earlier = places.get(identity)
@@ -173,7 +175,7 @@ def _add(pack: Pack, event: dict[str, Any], places: dict[str, tuple[Pack, int]])
         owner, place = earlier
         before = owner.events[place]
         if _counts(before) != _counts(event):
-            if sum(_counts(event)) <= sum(_counts(before)):
+            if _size(event) < _size(before):
                 return event
             owner.events[place] = event
             return before
@@ -186,6 +188,12 @@ def _counts(event: dict[str, Any]) -> tuple[int, ...]:
     return tuple(event[name] for name in _COUNTS)
 
 
+def _size(event: dict[str, Any]) -> tuple[int, tuple[int, ...]]:
+    """Return what decides which of two different records of a request is the larger, as the fold does."""
+    counts = _counts(event)
+    return sum(counts), counts
+
+
 def _conflicting(
     record: LogRecord,
     normaliser: Normaliser,
@@ -196,7 +204,7 @@ def _conflicting(
 ) -> Rejected:
     return Rejected(
         Reason.CONFLICTING_COUNTS,
-        f"two records of one request: {sum(_counts(counted))} tokens counted, the other says {sum(_counts(lesser))}",
+        f"two records of one request: {sum(_counts(counted))} tokens counted, the other has {sum(_counts(lesser))}",
         record.index,
         normaliser.client,
         bounded(session),
@@ -206,7 +214,7 @@ def _conflicting(
 
 
 def _broken(record: BrokenRecord) -> Rejected:
-    """Set aside a record that cannot be decoded, with what of it could be."""
+    """Reject a record that cannot be decoded, keeping the parts that could be."""
     found = record.found
     fields = {} if found is None else kept(found, ALL_FIELDS)
     whose = {} if found is None else attribution(found.resource)
@@ -237,7 +245,7 @@ def _unrecognised(
     return Rejected(
         Reason.UNRECOGNISED_USAGE,
         f"{bounded(record.event_name) or 'a record without event.name'} carries token counts,"
-        f" but is no event of {client or 'a client'} that we know to cost",
+        f" but is not a known usage event of {client or 'a client'}",
         record.index,
         client,
         _session(lost),

@@ -1,6 +1,7 @@
-"""Whose prices apply: what producers call a provider, and the names of the price book.
+"""Determines whose prices apply: maps producers' names for a provider to the names in the price book.
 
-Where a producer names nobody (or only itself), the model's name tells: families of models have one maker.
+When a producer does not name a provider (or only itself), the model's name decides, because a family of models has one
+maker.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ ALIASES: Final = {
     "vllm": "vllm",
     "hosted_vllm": "vllm",
 }
-"""What producers say, in lower case, and the book's name. Who runs models on a machine of the user's has no prices."""
+"""Producers' names in lower case, and the book's name. Providers that run models on the user's own machine have no
+prices."""
 
 _FAMILIES: Final = (
     (re.compile(r"^(?:[a-z]{2,6}\.)?(?:anthropic|amazon|meta|cohere|mistral|ai21|deepseek)\.[a-z]"), "aws"),
@@ -107,19 +109,19 @@ _SUFFIX: Final = re.compile(
 
 
 def provider_named(name: str) -> str | None:
-    """Return the book's name for what a producer calls a provider, None for one that we do not know.
+    """Return the book's name for a producer's name of a provider, None when it is unknown.
 
-    `openai.chat`, `anthropic.messages` and the like are the Vercel AI SDK's: provider and interface.
+    The Vercel AI SDK sends provider and interface: `openai.chat`, `anthropic.messages`.
     """
     plain = name.strip().lower()
     return ALIASES.get(plain) or ALIASES.get(_SUFFIX.sub("", plain)) or ALIASES.get(plain.replace("-", "_"))
 
 
 def provider_of(named: str | None, model: str) -> tuple[str, str]:
-    """Return provider and model: `openai/gpt-5` is OpenAI's gpt-5, whoever asked for it.
+    """Return provider and model: `openai/gpt-5` is OpenAI's gpt-5, even when a gateway served it.
 
     Args:
-        named: what the producer calls the provider, None when it says nothing.
+        named: the producer's name of the provider, None when it does not send one.
         model: as the producer wrote it.
 
     """

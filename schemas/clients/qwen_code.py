@@ -1,9 +1,10 @@
 """Qwen Code (measured: 0.15.10 and 0.24.4), a relative of Gemini CLI.
 
-- The event `qwen-code.api_response` costs. Input includes cached, and unlike Gemini CLI's, output includes thoughts.
-- It has the provider's response id. Without one, identity is everything that tells two records apart.
-- It works with models of any provider, and says which only by the model's name.
-- Its spans and metrics say the same usage once more.
+- The event `qwen-code.api_response` is the one that costs. Input includes cached, and unlike Gemini CLI's, output
+  includes thoughts.
+- It has the provider's response id. Without one, all fields that distinguish two records form the identity.
+- It works with models of any provider, which only the model's name identifies.
+- Its spans and metrics repeat the same usage.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ EVENT = "qwen-code.api_response"
 
 
 def user(record: LogRecord) -> str | None:
-    """Return whose account it is."""
+    """Return the account's user."""
     return text(record.attributes.get("user.email"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
-    """Return the response's usage, or None when the event is none.
+    """Return the response's usage, or None when the event is not a response.
 
     Raises:
         InvalidRecordError: `invalid_counts` or `no_time`.
@@ -36,7 +37,7 @@ def normalise(record: LogRecord) -> Usage | None:
     thoughts = count(record, "thoughts_token_count")
     if not (whole or cached or output or thoughts):
         return None
-    # a part cannot exceed its whole: the whole is what is billed, so the part gives way
+    # a part cannot exceed its whole: the whole is billed, so the part is reduced
     read, reasoning = min(cached, whole), min(thoughts, output)
     session = session_of(record, "session.id", "session_id")
     provider, model = provider_of(None, text(attributes.get("model")) or "unknown")

@@ -1,7 +1,7 @@
-"""The clients we know. The record itself selects its normaliser: connections may be shared or mixed.
+"""The known clients. The record itself selects its normaliser, because connections may be shared by several clients.
 
 Pipelines between a client and us drop scopes, rename services and move an event's name from an attribute to a field. So
-a client is known by any of its marks, and its event by any of its names.
+any of its marks identifies a client, and any of its names identifies its event.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ALL_FIELDS: Final = tuple(
         )
     )
 )
-"""What a dead letter may keep of a record that is no client's."""
+"""Attributes that a dead letter may keep of a record of an unknown client."""
 
 
 def select(record: LogRecord) -> Normaliser | None:
-    """Return the normaliser of the client that wrote the record, None when it is nobody's we know."""
+    """Return the normaliser of the client that wrote the record, None when the client is unknown."""
     for is_mark in _MARKS:
         for normaliser in NORMALISERS:
             if is_mark(record, normaliser):
@@ -44,8 +44,8 @@ def select(record: LogRecord) -> Normaliser | None:
 def costs(record: LogRecord, normaliser: Normaliser) -> bool:
     """Whether the record is its client's one event that costs.
 
-    A name of the client's that is another one decides against it, whatever else the record holds: an event that was
-    renamed must be noticed, not guessed.
+    Another event name with the client's prefix decides against it, whatever else the record holds: a renamed event must
+    be noticed, not guessed.
     """
     names = _short(record.names, normaliser)
     if names:
@@ -61,18 +61,18 @@ REPEATS_SPANS: Final = frozenset(
         "copilot_chat.session.end",
     }
 )
-"""Events of programs whose spans cost: they say the usage of those once more (docs/agents.md)."""
+"""Events of programs whose spans cost: they repeat the usage of the spans (docs/agents.md)."""
 
 
 def repeats(record: LogRecord, normaliser: Normaliser | None) -> bool:
-    """Whether the record repeats what the event that costs has, or is no usage."""
+    """Whether the record repeats the usage of the event that costs, or is not usage at all."""
     if normaliser is None:
         return not REPEATS_SPANS.isdisjoint(record.names)
     return not normaliser.repeats.isdisjoint(_short(record.names, normaliser))
 
 
 def short(name: str, normaliser: Normaliser) -> str:
-    """Return an event's name without the client's prefix, which some of them write and some pipelines add."""
+    """Return an event's name without the client's prefix, which some clients write and some pipelines add."""
     return name.removeprefix(normaliser.prefix)
 
 

@@ -1,6 +1,6 @@
-"""A record that was set aside is normalised again: from its dead letter, which has what the rules read.
+"""Normalises a rejected record again from its dead letter, which keeps the fields that the rules read.
 
-It gets the identity that it would have had at first, so that it counts once whether the client sends it again or not.
+The event gets the same identity as the original record, so it counts once even if the client sends it again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Fields:
 
 
 def renormalise(letter: dict[str, Any]) -> Pack | None:
-    """Return the usage of the record in a gateway's dead letter, None when it still is none that we know to cost.
+    """Return the usage of the record in a gateway's dead letter, None when this version still does not count it.
 
     Raises:
         InvalidRecordError: it still cannot be counted.

@@ -1,7 +1,7 @@
-"""Usage that nobody counts. A client that renames its event must scream, not read as zero.
+"""Detects usage that no normaliser counts, so that a client that renames its event is reported instead of read as zero.
 
-A record is suspicious when an attribute is named like a token count and is above 0. It is one already when no
-normaliser took the record and its client does not list the event among those that repeat counts.
+A record is unrecognised usage when it has an attribute above 0 that is named like a token count, no normaliser accepted
+it, and its client does not list the event among those that repeat counts.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _MOST: Final = 32
 
 
 def is_token_name(name: str) -> bool:
-    """Whether an attribute's name is that of a token count. `token` alone is none: that is a secret's name."""
+    """Whether an attribute's name is that of a token count. `token` alone does not count, because it names a secret."""
     return bool(_TOKEN_NAME.search(name)) and not _NO_USAGE.search(name)
 
 
 def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, Any] | None:
-    """Return the allow-listed part of a record that carries usage nobody counted, None when it carries none.
+    """Return the allow-listed part of a record with usage that was not counted, None when it does not have such usage.
 
-    It has what any client's rules read: once one of them knows the record, the dead letter can be counted.
+    It keeps what any client's rules read, so the dead letter can be counted once a rule supports the record.
     """
     if repeats(record, normaliser):
         return None
-    # a map has no order of its own, and a dead letter must be the same each time
+    # a map is unordered, and a dead letter must be the same each time
     names = sorted(name for name in record.attributes.names() if is_token_name(name))
     counts = {bounded(name): plain(value) for name in names[:_MOST] if _positive(value := record.attributes.get(name))}
     return (kept(record, ALL_FIELDS) | counts) if counts else None
@@ -39,5 +39,5 @@ def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, 
 def _positive(value: Value) -> bool:
     if isinstance(value, str):
         return len(value) <= 20 and value.isascii() and value.isdigit() and int(value) > 0
-    # what cannot be decoded may be anything above 0
+    # a value that cannot be decoded may be above 0
     return isinstance(value, Broken) or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)

@@ -1,4 +1,4 @@
-"""OTLP as a server speaks it: requests in protobuf and JSON, and the bodies of its answers."""
+"""The server side of OTLP: decoding requests in protobuf and JSON, and encoding responses."""
 
 from tallystream.schemas.otlp.encoding import Encoding
 from tallystream.schemas.otlp.limits import LIMITS, Limits

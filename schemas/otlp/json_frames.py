@@ -1,8 +1,8 @@
-"""The frame of an OTLP/JSON request: its resources, their scopes, and what lies in those.
+"""The frame of an OTLP/JSON request: its resources, their scopes, and the records in them.
 
-A body that is in order and not too large is parsed whole, by orjson. Any other is taken apart first (`json_scan`) and
-its parts are parsed when they are wanted, each by itself: so neither what is broken in one nor what a large body would
-weigh as Python's objects costs the others.
+A valid body of moderate size is parsed whole by orjson. Any other body is first split (`json_scan`), and its parts are
+parsed one by one on demand. So one broken part does not affect the others, and a large body never exists as Python
+objects all at once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ KEYS: Final[dict[Signal, tuple[str, str, str]]] = {
     "traces": ("resourceSpans", "scopeSpans", "spans"),
 }
 PARSED_WHOLE: Final = 4 << 20
-"""Bytes of the largest body that is parsed whole: 20 ms, in which nobody else runs."""
+"""Largest body that is parsed whole, in bytes: it takes 20 ms, during which no other task runs."""
 ALLOWANCE: Final = 8 << 20
-"""Bytes that a parsed body or part may weigh beyond seven times its own."""
+"""Memory in bytes that a parsed body or part may need beyond seven times its own size."""
 _WEIGHT: Final = 7
 _KINDS: Final = {b"{": "an object", b"[": "an array", b'"': "a string", b"n": "null", b"t": "a boolean"} | {
     bytes([first]): "a boolean" if first == 0x66 else "a number" for first in b"f-0123456789"
@@ -47,11 +47,11 @@ class Part:
         self.stop = span.stop
 
     def parsed(self) -> tuple[Any, bool]:
-        """Return the value, parts of it that are no JSON marked, and whether its brackets pair; (None, False) when it
-        is too large to be looked at.
+        """Return the value, with parts that are not JSON marked, and whether its brackets pair; (None, False) when it
+        is too large to be parsed.
 
         Raises:
-            TooManyElementsError: it is made of more parts than any client sends.
+            TooManyElementsError: it has more parts than any client sends.
 
         """
         if self.stop - self.start > self._most:
@@ -66,20 +66,21 @@ Item = tuple[dict[str, Any], dict[str, Any], Record]
 
 
 def weighs_too_much(raw: bytes) -> bool:
-    """Whether a JSON text might become far more than its own bytes as Python's objects.
+    """Whether a JSON text might need far more memory as Python objects than its own size.
 
-    An upper bound by what a dict (184 bytes, and its place), a list and any other value weigh in CPython; brackets and
-    commas inside of text count too, so that text with much code in it may be told to weigh more than it does.
+    An upper bound, computed from the size of a dict (184 bytes, and its slot), a list and any other value in CPython.
+    Brackets and commas inside strings count too, so text that contains much code is overestimated.
     """
     weight = 240 * raw.count(b"{") + 120 * raw.count(b"[") + 60 * raw.count(b",")
     return weight > ALLOWANCE + _WEIGHT * len(raw)
 
 
 def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
-    """Yield each record of a request with its resource and scope; what is no record is a BrokenRecord.
+    """Yield each record of a request with its resource and scope; an item that is not a record is yielded as a
+    BrokenRecord.
 
     Raises:
-        InvalidBodyError: it is no such request, or holds too much.
+        InvalidBodyError: it is not such a request, or exceeds a limit.
 
     """
     document = _whole(body)
@@ -107,10 +108,10 @@ def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
 
 
 def signal_of(body: bytes) -> Signal:
-    """Return the signal of a request that came without one. An empty one is taken for logs.
+    """Return the signal of a request that came without one. An empty one is treated as logs.
 
     Raises:
-        InvalidBodyError: it is no request.
+        InvalidBodyError: it is not a request.
 
     """
     document = _whole(body)
@@ -122,7 +123,7 @@ def signal_of(body: bytes) -> Signal:
 
 
 def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
-    """Raise InvalidBodyError when a request is another signal's, or none."""
+    """Raise InvalidBodyError when a request is for another signal, or not a request."""
     if get(document, KEYS[signal][0]) is not None:
         return
     for other, keys in KEYS.items():
@@ -143,7 +144,7 @@ def misplaced(found: Signal, wanted: Signal) -> InvalidBodyError:
 
 
 def _whole(body: bytes) -> dict[str, Any] | None:
-    """Return the parsed body, None when it has to be taken apart."""
+    """Return the parsed body, None when it has to be split."""
     if len(body) > PARSED_WHOLE or weighs_too_much(body):
         return None
     try:
@@ -161,7 +162,7 @@ def _not_an_object(tally: DecodingBudget, key: str, kind: str) -> BrokenRecord:
 
 
 class _Walk:
-    """A body that is taken apart: frames first, then record by record."""
+    """A body that is split: frames first, then record by record."""
 
     __slots__ = ("_body", "_keys", "_scanner", "_signal", "_tally", "_told")
 
@@ -172,7 +173,7 @@ class _Walk:
         self._tally = tally
         self._scanner = Scanner(body)
         self._told = False
-        """Whether a record was cut off, which tells of the damage by itself."""
+        """Whether a record was cut off, which already reports the damage."""
 
     def top(self) -> dict[str, ByteRange]:
         """Return the request's members."""
@@ -185,7 +186,7 @@ class _Walk:
         return {name_of(key): span for key, span in self._scanner.members(outermost)}
 
     def request(self) -> Iterator[Item]:
-        """Yield all items. What is left over comes last, as one broken record."""
+        """Yield all items. Undecodable remains are yielded last, as one broken record."""
         parts = self.top()
         if self._scanner.damaged and not parts:
             raise self._not_json()

@@ -32,7 +32,7 @@ from tallystream.schemas.otlp.records import (
 )
 
 _ESCAPE: Final = b"\\u"
-"""A name could be written with escapes, which only the decoded text shows."""
+"""A name may be written with escapes, which are visible only after decoding."""
 
 
 class DictAttributes:

@@ -1,8 +1,8 @@
-"""Finding the parts of a JSON text without parsing it: where a value ends, what an object or array holds.
+"""Finds the parts of a JSON text without parsing it: where a value ends, and what an object or array contains.
 
-Works on bytes: in UTF-8 no byte of a longer character looks like a quote or a bracket. Nothing is kept of what is
-passed over, and nothing is believed about it: a part that is wanted is parsed by itself, and one that is broken spoils
-only itself, as long as its quotes and brackets pair.
+Works on bytes: in UTF-8 no byte of a longer character looks like a quote or a bracket. Skipped parts are neither kept
+nor trusted: each needed part is parsed separately, and a broken part affects only itself, as long as its quotes and
+brackets pair.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FLAT: Final = rb'[^"{}\[\]]*+(?:' + _STRING + rb'[^"{}\[\]]*+)*+'
 
 
 def _nested(depth: int) -> bytes:
-    """Return the pattern of what may stand between two brackets, `depth` levels of brackets in it."""
+    """Return the pattern of what may be between two brackets, with up to `depth` levels of nested brackets."""
     pattern = _FLAT
     for _ in range(depth):
         pattern = rb'[^"{}\[\]]*+(?:(?:' + _STRING + rb"|[{\[]" + pattern + rb'[}\]])[^"{}\[\]]*+)*+'
@@ -26,16 +26,17 @@ def _nested(depth: int) -> bytes:
 
 
 _SHALLOW: Final = re.compile(rb"[{\[]" + _nested(6) + rb"[}\]]", re.DOTALL)
-"""An object or array as deep as a log record with plain attributes is: found in one go."""
+"""Matches an object or array as deep as a log record with plain attributes in one step."""
 _TOKEN: Final = re.compile(rb'["{}\[\]]')
 _STRING_BODY: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^\s,\]}:]++")
 _BLANK: Final = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*+")
 _WINDOW: Final = 256 << 10
-"""Bytes that are searched in one go: longer values are passed over in steps, between which others may run."""
+"""Bytes that are searched in one step: longer values are skipped in several steps, between which other tasks may
+run."""
 _SMALL_WINDOW: Final = 32 << 10
 _MOST_STEPS: Final = 2_000_000
-"""Values and brackets that are looked at one by one: a second's work."""
+"""Maximum number of values and brackets that are visited one by one: one second of work."""
 _DEEPEST: Final = 1_000
 
 
@@ -49,13 +50,13 @@ class ByteRange(NamedTuple):
     start: int
     stop: int
     cut: bool = False
-    """Whether it does not end: `stop` is where what it lies in does."""
+    """Whether the value is cut off: then `stop` is the end of the enclosing value."""
 
 
 class Scanner:
-    """One JSON text. What is left of it after a part that does not end is taken for that part.
+    """One JSON text. If a part does not end, the rest of the text is treated as that part.
 
-    Every method raises TooManyElementsError when the text is made of more parts than any client sends.
+    Every method raises TooManyElementsError when the text has more parts than any client sends.
     """
 
     __slots__ = ("_steps", "damaged", "text")
@@ -63,11 +64,11 @@ class Scanner:
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.damaged = False
-        """Whether the text ended within a value, or went on where it should not."""
+        """Whether the text ended within a value, or continued after its end."""
         self._steps = 0
 
     def value(self) -> ByteRange:
-        """Return the outermost value, taken to reach to the text's end."""
+        """Return the outermost value, which is assumed to reach to the end of the text."""
         return ByteRange(self._blank(0), len(self.text))
 
     def _span(self, position: int, end: int) -> ByteRange:

@@ -1,8 +1,8 @@
-"""Reading OTLP/JSON by protobuf's JSON mapping: every spelling that it allows is taken.
+"""Reads OTLP/JSON by protobuf's JSON mapping and accepts every spelling that it allows.
 
 Names of fields are lowerCamelCase or as in the .proto files, unknown ones are ignored, null is absent, numbers come as
-numbers or strings, ids as hex (OTLP) or base64 (protobuf). Text never holds half a character: a lone surrogate, which
-JSON can write and nobody can store, becomes U+FFFD.
+numbers or strings, ids as hex (OTLP) or base64 (protobuf). A lone surrogate, which JSON can express but which cannot be
+encoded as UTF-8, becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_INTEGER: Final = 40
-"""Digits of the longest integer that is read as one; what is longer fits nowhere, and costs more than it is worth."""
+"""Maximum digits of an integer that is parsed; longer ones do not fit into any field and are slow to parse."""
 _DEEPEST: Final = 24
-"""Levels of a broken value that are taken apart for what is sound in it."""
+"""Maximum depth to which a broken value is searched for valid parts."""
 NOT_JSON: Final = Broken("it is not JSON")
 
 _ID_BYTES: Final = frozenset({8, 16})
@@ -44,7 +44,7 @@ _KINDS: Final = {
 
 
 def invalid(what: str, hint: str = "see the OTLP/JSON examples of opentelemetry-proto") -> InvalidBodyError:
-    """Return the error for JSON that is no OTLP."""
+    """Return the error for JSON that is not OTLP."""
     return InvalidBodyError(f"the body is not valid OTLP/JSON: {what}", hint)
 
 
@@ -59,7 +59,7 @@ def load(body: bytes) -> dict[str, Any]:
     """Parse a body.
 
     Raises:
-        InvalidBodyError: it is no JSON, or no object.
+        InvalidBodyError: it is not JSON, or not an object.
 
     """
     body = utf8(body)
@@ -78,10 +78,10 @@ def load(body: bytes) -> dict[str, Any]:
 
 
 def parse(raw: bytes) -> Any:
-    """Return a JSON value, NOT_JSON when it is none.
+    """Return a JSON value, NOT_JSON when it is not valid.
 
-    What orjson refuses and the standard library's parser takes is taken: bare NaN and Infinity, numbers beyond a
-    double, control characters in text, bytes that are not UTF-8.
+    Input that orjson rejects but the standard library's parser accepts is accepted: bare NaN and Infinity, numbers
+    beyond a double, control characters in text, bytes that are not UTF-8.
     """
     try:
         return orjson.loads(raw)
@@ -94,10 +94,10 @@ def parse(raw: bytes) -> Any:
 
 
 def parse_parts(raw: bytes) -> tuple[Any, bool]:
-    """Return a JSON value and whether it is whole in its brackets; parts of it that are no JSON are NOT_JSON.
+    """Return a JSON value and whether its brackets pair; parts of it that are not JSON are NOT_JSON.
 
     Raises:
-        TooManyElementsError: it is made of more parts than any client sends.
+        TooManyElementsError: it has more parts than any client sends.
 
     """
     value = parse(raw)
@@ -113,7 +113,7 @@ def _parts(scanner: Scanner, span: ByteRange, depth: int) -> Any:
     if depth and (value := parse(raw)) is not NOT_JSON:
         return value
     if depth < _DEEPEST and raw[:1] == b"{":
-        # a name given twice counts as it was given last
+        # of a name given twice, the last value counts
         return {name_of(key): _parts(scanner, part, depth + 1) for key, part in scanner.members(span)}
     if depth < _DEEPEST and raw[:1] == b"[":
         return [_parts(scanner, part, depth + 1) for part in scanner.elements(span)]
@@ -121,7 +121,7 @@ def _parts(scanner: Scanner, span: ByteRange, depth: int) -> Any:
 
 
 def name_of(raw: bytes) -> str:
-    """Return a key as text; as it is written when it is no JSON string."""
+    """Return a key as text; unchanged when it is not a valid JSON string."""
     found = parse(b'"%b"' % raw) if b"\\" in raw else NOT_JSON
     return found if isinstance(found, str) else raw.decode(errors="replace")
 
@@ -161,7 +161,7 @@ def objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def entries(parent: dict[str, Any], key: str) -> list[Any]:
-    """Return the list under `key`, whatever it holds; an object alone is a list of one, anything else is empty."""
+    """Return the list under `key`; a single object becomes a list of one, any other value an empty list."""
     found = get(parent, key)
     if type(found) is list:
         return found
@@ -169,13 +169,13 @@ def entries(parent: dict[str, Any], key: str) -> list[Any]:
 
 
 def member(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return the object under `key`, empty when it is absent or no object."""
+    """Return the object under `key`, empty when it is absent or not an object."""
     found = get(parent, key)
     return found if type(found) is dict else {}
 
 
 def text(parent: dict[str, Any], key: str) -> str:
-    """Return the string under `key`, empty when it is absent or no string."""
+    """Return the string under `key`, empty when it is absent or not a string."""
     found = get(parent, key)
     return clean(found) if type(found) is str else ""
 
@@ -186,7 +186,7 @@ def clean(found: str) -> str:
 
 
 def nanoseconds(parent: dict[str, Any], key: str) -> int:
-    """Return the fixed64 under `key`, 0 when it is absent or no such number."""
+    """Return the fixed64 under `key`, 0 when it is absent or not such a number."""
     found = get(parent, key)
     number = 0 if found is None else _integer(found, key, 0, 2**64)
     return number if isinstance(number, int) else 0
@@ -195,8 +195,8 @@ def nanoseconds(parent: dict[str, Any], key: str) -> int:
 def hex_id(parent: dict[str, Any], key: str) -> str:
     """Return the trace or span id under `key` in lowercase hex, empty when it is absent.
 
-    OTLP writes ids in hex, protobuf's JSON mapping in base64. What is neither comes as it is: it still tells records
-    apart.
+    OTLP writes ids in hex, protobuf's JSON mapping in base64. Other values are returned unchanged, because they still
+    distinguish records.
     """
     found = text(parent, key)
     if _HEX.fullmatch(found) and len(found) // 2 in _ID_BYTES:
@@ -212,7 +212,7 @@ def attributes(parent: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes under `attributes` as key -> undecoded AnyValue; of two with one key the last one.
 
     Raises:
-        InvalidBodyError: they are no list of keys and values.
+        InvalidBodyError: they are not a list of keys and values.
 
     """
     found = {}
@@ -234,10 +234,10 @@ def described(parent: dict[str, Any]) -> dict[str, Value]:
 
 
 def attribute_names(parent: dict[str, Any]) -> str:
-    """Return the keys of the attributes, a line each, at the least cost: most records are read no further.
+    """Return the keys of the attributes, one per line. This must be fast, because nothing else is read of most records.
 
     Raises:
-        InvalidBodyError: they are no list of keys and values.
+        InvalidBodyError: they are not a list of keys and values.
 
     """
     found = parent.get("attributes")
@@ -250,7 +250,7 @@ def attribute_names(parent: dict[str, Any]) -> str:
 
 
 def any_value(value: Any) -> Value:
-    """Return what an AnyValue holds, `Broken` when it is none."""
+    """Return the content of an AnyValue, `Broken` when it is not valid."""
     if value is None:
         return None
     if type(value) is not dict:

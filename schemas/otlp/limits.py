@@ -1,8 +1,8 @@
-"""How much a body may make of its bytes.
+"""Limits on how many elements a body may contain.
 
-A limit on bytes alone bounds little: two bytes are an empty record, and a record in memory is hundreds. So what is
-decoded is counted while it is decoded, and a body that holds more than any client sends is refused as too large.
-docs/threat-model.md shows the limits with the memory they were measured to allow.
+A limit on bytes alone does not bound memory: an empty record has two bytes on the wire and hundreds in memory. So
+elements are counted while they are decoded, and a body with more than any client sends is refused as too large.
+docs/threat-model.md lists the limits and the memory measured for each.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Limits:
     usage_records: int = 65_536
     """Records that may carry token counts."""
     sessions: int = 16_384
-    """Sessions, each with its attribution: what every message to Kafka is about."""
+    """Sessions with their attributions: each needs its own message to Kafka."""
     attributes: int = 4_096
     """Of one resource, scope or record. OpenTelemetry's SDKs stop at 128."""
     record_bytes: int = 4 << 20
-    """Of one record with token counts. Longer ones, which nothing known to us sends, are not decoded."""
+    """Of one record with token counts. Longer ones, which no known client sends, are not decoded."""
 
     def share(self, part: int) -> Limits:
-        """Return limits that many times smaller, which what one record may be is not."""
+        """Return limits that many times smaller; the limits on a single record stay the same."""
         return Limits(self.frames // part, self.records // part, self.usage_records // part, self.sessions // part)
 
 
@@ -39,7 +39,7 @@ LIMITS: Final = Limits()
 
 
 class DecodingBudget:
-    """What has been seen of a body, held against its limits."""
+    """Counts the elements of a body and checks them against the limits."""
 
     __slots__ = ("frames", "limits", "records", "usage_records")
 

@@ -15,8 +15,8 @@ def read_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> LogsB
     """Decode a logs request as far as usage needs it.
 
     Raises:
-        InvalidBodyError: now, or while walking the candidates: it is no such request, holds too much, or not one of its
-            records can be told apart.
+        InvalidBodyError: now, or while walking the candidates: it is not a logs request, exceeds a limit, or its
+            records cannot be separated.
 
     """
     logs = json_logs.read_logs(body, limits) if encoding is Encoding.JSON else protobuf_logs.read_logs(body, limits)

@@ -1,7 +1,7 @@
-"""The frame of an OTLP request in protobuf, walked field by field, and which signal's it is.
+"""Walks the frame of an OTLP request in protobuf field by field, and detects its signal.
 
-OTLP does not name the signal: all three requests nest alike and reuse field numbers, so only the shape of a record
-tells a log from a metric or a span.
+The body does not name its signal: all three kinds of requests have the same nesting and reuse field numbers, so only
+the shape of a record distinguishes a log from a metric or a span.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tallystream.schemas.otlp.limits import DecodingBudget, Limits
 _HINT: Final = "send an Export*ServiceRequest with Content-Type application/x-protobuf, or JSON with application/json"
 _NEVER: Final = 1_000_000
 _SAMPLE: Final = 8
-"""Records that are looked at before a body's signal is decided, unless one decides it alone."""
+"""Number of records that are examined to decide a body's signal, unless a single one decides it."""
 _POINT_FIELDS: Final = frozenset({5, 7, 9, 10, 11})
 
 # Fields of each kind of record and their wire types, as in opentelemetry-proto 1.x.
@@ -51,9 +51,9 @@ class Frames:
         self._body = body
         self._tally = tally
         self.damaged = False
-        """Whether some bytes belong to no field, or a field to no end."""
+        """Whether some bytes do not belong to a field, or a field does not end."""
         self.odd = False
-        """Whether a field of the frame came with another wire type than its own."""
+        """Whether a field of the frame has the wrong wire type."""
 
     def items(self) -> Iterator[Item]:
         """Yield the records in order.
@@ -72,7 +72,7 @@ class Frames:
                         tally.record()
                         yield Item(resource, scope, field)
                     else:
-                        # of a record that was cut off nothing is counted: its counts may be among what is missing
+                        # a record that was cut off is not counted, because the missing part may contain counts
                         self._note(field, 2)
 
     def _nested(self, parent: wire.Field, number: int) -> Iterator[wire.Field]:
@@ -89,10 +89,10 @@ class Frames:
 
 
 def shape(body: bytes, preferred: Signal, limits: Limits) -> Signal:
-    """Return whose records the first ones look like, `preferred` when nothing speaks against it.
+    """Return the signal that the first records look like; `preferred` when it is possible.
 
     Raises:
-        InvalidBodyError: they look like nobody's.
+        InvalidBodyError: they do not look like any signal.
 
     """
     frames = Frames(body, DecodingBudget(limits))
@@ -120,14 +120,14 @@ def _top(body: bytes) -> Iterator[wire.Field]:
 
 
 def refuse_other_shapes(body: bytes, signal: Signal, limits: Limits) -> None:
-    """Raise InvalidBodyError when a request looks like another signal's, or like none."""
+    """Raise InvalidBodyError when a request looks like another signal's, or is not a request."""
     found = shape(body, signal, limits)
     if found != signal:
         raise misplaced(found, signal)
 
 
 def not_otlp(why: str) -> InvalidBodyError:
-    """Return the error for bytes that are no protobuf of the kind expected."""
+    """Return the error for bytes that are not protobuf of the expected kind."""
     return InvalidBodyError(f"the body is not a valid OTLP request in protobuf: {why}", _HINT)
 
 
@@ -138,7 +138,7 @@ def points(body: bytes, metric: wire.Field) -> int:
 
 
 def _strangeness(body: bytes, record: wire.Field, signal: Signal) -> int:
-    """Return how much about a record speaks against the signal: fields it does not have, and what it must have."""
+    """Return how many features of a record contradict the signal: unknown fields, and missing required ones."""
     expected = _FIELDS[signal]
     strange = 0
     lengths = dict.fromkeys((1, 2), 0)

@@ -1,8 +1,8 @@
 """Logs in protobuf: the frame is decoded, a record only when its bytes may hold token counts.
 
-A small body that is in order has its frame parsed by protobuf. A larger one would then exist twice, in parts that
-weigh many times their bytes, and would hold up everybody while it is parsed; one that is not in order would be
-refused whole. Those are walked field by field.
+The frame of a small valid body is parsed by protobuf. A larger body is walked field by field instead, because parsing
+it whole would need many times its size in memory and block all other requests meanwhile. So is an invalid body, which
+protobuf would refuse as a whole.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tallystream.schemas.otlp.protobuf_records import attributes, message_value,
 from tallystream.schemas.otlp.records import HINT, MARK, BrokenRecord, LogRecord, LogsBody, Value
 
 PARSED_WHOLE: Final = 256 << 10
-"""Bytes of the largest body whose frame protobuf parses: at two bytes an element it becomes 10 MB for a moment."""
+"""Largest body, in bytes, whose frame protobuf parses: with two bytes per element it briefly needs 10 MB."""
 
 
 def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
     """Decode an ExportLogsServiceRequest.
 
     Raises:
-        InvalidBodyError: now, or while walking the candidates: nothing in it can be told apart, or it is too much.
+        InvalidBodyError: now, or while walking the candidates: its records cannot be separated, or it exceeds a limit.
 
     """
     tally = DecodingBudget(limits)
@@ -68,7 +68,7 @@ def _parsed(request: Any, marks: int, tally: DecodingBudget) -> Iterator[LogReco
 
 
 def _walked(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
-    """Walk the wire format. What is left over comes last, as one broken record."""
+    """Walk the wire format. Undecodable remains are yielded last, as one broken record."""
     frames = Frames(body, tally)
     limits = tally.limits
     mark = body.find(MARK)
@@ -100,7 +100,7 @@ def _described(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, V
 
 
 def _name(body: bytes, scope: wire.Field) -> str:
-    """Return the scope's name. It comes before the records, though nothing says that it must."""
+    """Return the scope's name. It usually precedes the records, but this is not guaranteed."""
     scopes = (f for f in wire.fields(body, scope.start, scope.stop) if (f.number, f.kind) == (1, wire.LEN))
     named = next(scopes, None)
     if named is None:

@@ -1,9 +1,9 @@
-"""Protobuf messages that are wire compatible with OTLP but leave closed what we need not open.
+"""Protobuf messages that are wire compatible with OTLP but leave the parts we do not need undecoded.
 
 A log record, a metric point and a span are `bytes` here, so decoding a request touches only its frame. A log record's
-attributes are a `map<string, AnyValue>`, which has the same bytes as `repeated KeyValue` and finds a key without
-walking a list. Arrays and key-value lists stay bytes: nothing that counts is inside one, and no depth of nesting can
-hurt. Field numbers: opentelemetry-proto 1.x.
+attributes are a `map<string, AnyValue>`, which has the same bytes as `repeated KeyValue` but allows looking up a key
+without walking a list. Arrays and key-value lists stay bytes: they never contain counts, and deep nesting cannot do
+harm. Field numbers: opentelemetry-proto 1.x.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _build() -> dict[str, Any]:
             _field(message, number, declaration)
             if name in _ONE_OF:
                 message.field[-1].oneof_index = 0
-    # a pool of our own: the default one belongs to generated code
+    # a separate pool, because the default one is used by generated code
     pool = DescriptorPool()
     pool.Add(file)
     return {name: GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES}

@@ -1,4 +1,4 @@
-"""One log record in protobuf: by protobuf's own parser, and where that refuses it, field by field."""
+"""Decodes one log record in protobuf: with protobuf's own parser or, if that refuses it, field by field."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MapAttributes:
 
     def get(self, name: str) -> Value:
         """Return the value, or None when it is absent or empty."""
-        # the map's [] would add what it does not find
+        # the map's [] would add a missing key
         value = self._map.get(name)
         return None if value is None else message_value(value)
 
@@ -53,7 +53,7 @@ class PlainAttributes:
 
 
 def message_value(value: Any) -> Value:
-    """Return what an AnyValue message holds."""
+    """Return the content of an AnyValue message."""
     kind = value.WhichOneof("value")
     if kind == "string_value" or kind == "int_value" or kind == "bool_value" or kind == "double_value":
         scalar: Value = getattr(value, kind)
@@ -62,7 +62,7 @@ def message_value(value: Any) -> Value:
 
 
 def record(raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits) -> LogRecord | BrokenRecord:
-    """Return a record, whole or with what is the matter with it."""
+    """Return the record, or a broken record with the reason."""
     if len(raw) > limits.record_bytes:
         return BrokenRecord(index, f"it has {len(raw)} bytes, more than {limits.record_bytes}")
     try:
@@ -91,7 +91,7 @@ def record(raw: bytes, index: int, scope: str, resource: dict[str, Value], limit
 def _salvaged(
     raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits
 ) -> LogRecord | BrokenRecord:
-    """Return the record, text in it made UTF-8; broken when bytes were left over that belong to no field."""
+    """Return the record with its text converted to UTF-8; broken when some bytes do not belong to any field."""
     times = {1: 0, 11: 0}
     trace_id, field, body, whole = "", "", None, True
     values: dict[str, Value] = {}
@@ -139,7 +139,7 @@ def attributes(raw: bytes, found: wire.Field, number: int, limits: Limits) -> di
 
 
 def _add_attribute(values: dict[str, Value], raw: bytes, found: wire.Field) -> bool:
-    """Add a KeyValue; return whether its key could be told."""
+    """Add a KeyValue; return whether its key could be decoded."""
     key, value, broken = "", None, False
     for inner in wire.fields(raw, found.start, found.stop):
         if inner.kind in (wire.CUT, wire.BAD):

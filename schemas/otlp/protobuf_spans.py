@@ -1,4 +1,4 @@
-"""Spans in protobuf: the frame is walked, of each span the ids are decoded, the rest only when its bytes may matter."""
+"""Spans in protobuf: the ids of every span are decoded, its other fields only when its bytes may be relevant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_spans(body: bytes, hint: Hint, limits: Limits = LIMITS) -> SpansBody:
     """Decode an ExportTraceServiceRequest.
 
     Raises:
-        InvalidBodyError: now, or while walking the spans: nothing in it can be told apart, or it is too much.
+        InvalidBodyError: now, or while walking the spans: its spans cannot be separated, or it exceeds a limit.
 
     """
     refuse_other_shapes(body, "traces", limits)
@@ -74,7 +74,7 @@ def _span(raw: bytes, index: int, scope: str, resource: dict[str, Value], limits
 
 
 def _place(raw: bytes, index: int, scope: str, resource: dict[str, Value]) -> Iterator[Span]:
-    """Yield a span without anything in it; nothing when it cannot be decoded, for then nothing is lost."""
+    """Yield a span with only its ids; nothing when it cannot be decoded, because such a span has no usage to lose."""
     try:
         message = SpanIdsMessage.FromString(raw)
     except DecodeError:

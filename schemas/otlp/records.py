@@ -1,7 +1,7 @@
-"""What a log record looks like to a normaliser, whatever encoding it came in.
+"""A log record as normalisers see it, independent of its encoding.
 
-Only records that may carry token counts get this far: a body is mostly other events, and decoding those would be the
-larger part of a gateway's work.
+Only records that may carry token counts are decoded: most records of a body are other events, and decoding them would
+be most of a gateway's work.
 """
 
 from __future__ import annotations
@@ -16,28 +16,31 @@ from tallystream.schemas.otlp.limits import DecodingBudget
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """An attribute's value that is not what its type says. It is not absent: a count that is broken is no 0."""
+    """An attribute's value that does not match its type. It is not treated as absent, because a broken count must not
+    be read as 0.
+    """
 
     why: str
-    """Free of content."""
+    """Never contains content."""
 
     def __repr__(self) -> str:
         return f"not decodable ({self.why})"
 
 
 Value = str | int | float | bool | bytes | Broken | None
-"""An attribute's value. Bytes, arrays and key-value lists all come as `OPAQUE`: nothing we count or keep is one."""
+"""An attribute's value. Bytes, arrays and key-value lists all come as `OPAQUE`: no value that we count or keep has
+these types."""
 
 OPAQUE: Final = b""
 
 MARK: Final = b"oken"
-"""What every name of a token count holds, whatever its case: `input_token_count`, `inputTokens`."""
+"""Part of every name of a token count, in any case: `input_token_count`, `inputTokens`."""
 
 _HINT: Final = "oken(?:s|[._-]?[cC]ount|_usage)"
 HINT: Final = re.compile(_HINT.encode())
 NAMES_HINT: Final = re.compile(_HINT)
-"""What the bytes, and the names, of every record with token counts hold. What matches may still be something else.
-The pattern begins with a literal, so that the search for it is one scan.
+"""Matches the bytes and the attribute names of every record with token counts; other records may match too. The pattern
+begins with a literal, so that the search for it is one scan.
 """
 
 
@@ -72,9 +75,9 @@ class LogRecord:
     resource: dict[str, Value]
     attributes: Attributes
     names: tuple[str, ...] = ()
-    """What names the event: the attribute, or where a pipeline dropped that, the field or the body."""
+    """The event's names: the attribute or, when a pipeline dropped it, the field or the body."""
     hints: tuple[str, ...] = ()
-    """What may name the event, but does not decide: the field and the body, of one word, beside an attribute."""
+    """Possible names that do not decide: the field and the body, if of one word, when there is also an attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,9 @@ class BrokenRecord:
     index: int
     """Its place among all records of the body."""
     why: str
-    """Free of content."""
+    """Never contains content."""
     found: LogRecord | None = None
-    """What of it could be decoded."""
+    """The parts that could be decoded."""
 
 
 class LogsBody:
@@ -97,7 +100,7 @@ class LogsBody:
     def __init__(self, tally: DecodingBudget, candidates: Iterator[LogRecord | BrokenRecord]) -> None:
         self.tally = tally
         self.candidates = candidates
-        """Those that may carry token counts. Any step may raise InvalidBodyError: nothing could be told apart."""
+        """Records that may carry token counts. Any step may raise InvalidBodyError when records cannot be separated."""
 
     @property
     def records(self) -> int:
@@ -121,8 +124,8 @@ class EventNames:
 def event_names(attributes: Attributes, field: str, body: Value) -> EventNames:
     """Return a record's names.
 
-    Codex writes a code location into the field, so the attribute goes first. Claude Code repeats the name in the body,
-    with its prefix; a body is text that nobody may keep, so only one short word of it is looked at.
+    Codex writes a code location into the field, so the attribute takes precedence. Claude Code repeats the name in the
+    body, with its prefix; a body is content that must not be kept, so it is used only if it is one short word.
     """
     others = tuple(_word(value) for value in (field, body) if isinstance(value, str) and _word(value))
     for name in _NAME_ATTRIBUTES:

@@ -1,8 +1,8 @@
-"""Which signal a body holds, and how much of it.
+"""Detects the signal of a body and counts its records.
 
 A base URL posted to verbatim says nothing about the signal, and a client whose log endpoint is another signal's URL
-would otherwise be answered 200 and count as nothing. JSON shows the signal by its first key, protobuf by the shape of
-what is inside.
+would otherwise get a 200 without being counted. In JSON the first key names the signal, in protobuf the shape of the
+records does.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _POINTS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary"
 
 
 def inspect(body: bytes, encoding: Encoding, signal: Signal, limits: Limits = LIMITS) -> int:
-    """Return how many log records, metric points or spans the body holds; what cannot be decoded is left out.
+    """Return how many log records, metric points or spans the body holds; undecodable ones are left out.
 
     Raises:
-        InvalidBodyError: it is not OTLP, or plainly another signal's, or holds too much.
+        InvalidBodyError: it is not OTLP, or clearly another signal's, or exceeds a limit.
 
     """
     if encoding is Encoding.JSON:
@@ -37,7 +37,7 @@ def inspect(body: bytes, encoding: Encoding, signal: Signal, limits: Limits = LI
 
 
 def detect_signal(body: bytes, encoding: Encoding) -> Signal:
-    """Return the signal of a body that came without one. An empty request is taken for logs.
+    """Return the signal of a body that came without one. An empty request is treated as logs.
 
     Raises:
         InvalidBodyError: it is not OTLP.

@@ -1,6 +1,6 @@
-"""What a span looks like to a normaliser, whatever encoding it came in.
+"""A span as normalisers see it, independent of its encoding.
 
-Every span costs its place in the tree (three ids); only one whose bytes hold a name of ours is decoded further.
+Of every span the place in the tree (three ids) is decoded, and the rest only if its bytes contain a known name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ERROR = 2
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What tells that a span may matter: found in its bytes (protobuf), or in the names of its attributes (JSON)."""
+    """Detects spans that may be relevant by their bytes (protobuf) or the names of their attributes (JSON)."""
 
     in_bytes: re.Pattern[bytes]
     in_names: re.Pattern[str]
@@ -26,7 +26,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A span. `attributes` is None where nothing in it can matter: then only its place is known."""
+    """A span. `attributes` is None when the span is irrelevant: then only its place is known."""
 
     index: int
     """Its place among all spans of the body."""
@@ -35,7 +35,7 @@ class Span:
     span_id: str
     """16 lowercase hex digits."""
     parent_id: str
-    """The same, or empty: a root."""
+    """16 lowercase hex digits, or empty for a root."""
     start_ns: int
     end_ns: int
     failed: bool
@@ -52,11 +52,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class BrokenSpan:
-    """A span that may matter and cannot be decoded. Its neighbours can."""
+    """A span that may be relevant but cannot be decoded. Its neighbours can."""
 
     index: int
     why: str
-    """Free of content."""
+    """Never contains content."""
 
 
 class SpansBody:
@@ -67,7 +67,7 @@ class SpansBody:
     def __init__(self, tally: DecodingBudget, spans: Iterator[Span | BrokenSpan]) -> None:
         self.tally = tally
         self.spans = spans
-        """Any step may raise InvalidBodyError: nothing could be told apart, or it is too much."""
+        """Any step may raise InvalidBodyError: the spans cannot be separated, or the body exceeds a limit."""
 
     @property
     def records(self) -> int:

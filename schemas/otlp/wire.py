@@ -1,8 +1,8 @@
-"""Protobuf's wire format, read field by field without trusting any of it.
+"""Reads protobuf's wire format field by field without trusting it.
 
-protobuf's own parser takes or refuses a message as a whole. Where it refuses, or where a body is too large to be
-parsed in one go, this one tells apart what can be told apart: a field that lies about its length ends with its
-message, and what came before it stands.
+protobuf's own parser accepts or refuses a message as a whole. For messages that it refuses, and for bodies too large to
+be parsed at once, this parser salvages what it can: a field with a wrong length ends with its message, and the fields
+before it remain valid.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ FIXED64: Final = 1
 LEN: Final = 2
 FIXED32: Final = 5
 CUT: Final = -2
-"""A length-delimited field that says it is longer than the message it lies in: it ends where that one ends."""
+"""A length-delimited field that claims to be longer than its message: it ends where the message ends."""
 MOST_FIELDS: Final = 500_000
-"""Of one message: more than the records that a whole body may have."""
+"""Maximum number of fields in a message: more than the records that a whole body may have."""
 BAD: Final = -1
-"""Bytes that are not a field: nothing after them, in this message, can be told apart."""
+"""Bytes that are not a field: nothing after them in this message can be decoded."""
 
 _START_GROUP: Final = 3
 _END_GROUP: Final = 4
@@ -112,7 +112,7 @@ def text(buffer: bytes, field: Field) -> str:
 
 
 def _varint(buffer: bytes, position: int, end: int) -> tuple[int, int]:
-    """Return (value, position after it); the value is -1 when there is no varint of at most 64 bits."""
+    """Return (value, position after it); the value is -1 when the bytes are not a varint of at most 64 bits."""
     value = shift = 0
     while position < end and shift < 70:
         byte = buffer[position]
@@ -126,7 +126,7 @@ def _varint(buffer: bytes, position: int, end: int) -> tuple[int, int]:
 
 
 def _after_group(buffer: bytes, position: int, end: int) -> int | None:
-    """Return where an unknown group ends, None when it does not. Groups are obsolete, but legal to skip."""
+    """Return where an unknown group ends, None when it does not. Groups are obsolete, but parsers must skip them."""
     depth = 1
     while position < end:
         tag, position = _varint(buffer, position, end)

@@ -7,7 +7,7 @@ import urllib.request
 
 
 def probe(url: str) -> bool:
-    """Ask `url`; False when it does not answer within 4 s or does not answer 2xx."""
+    """Return whether `url` answers 2xx within 4 s."""
     try:
         with urllib.request.urlopen(url, timeout=4) as response:  # noqa: S310 - the operator's own URL
             status: int = response.status

@@ -1,4 +1,4 @@
-"""The operator's map of connections to provider accounts: the compacted topic `accounts`, written and listed here."""
+"""Reads and writes the operator's map of connections to provider accounts: the compacted topic `accounts`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Accounts:
             try:
                 links.append(AccountLink.model_validate_json(value))
             except ValidationError:
-                continue  # a newer version's; this one leaves it alone
+                continue  # written by a newer version, so this one ignores it
         return sorted(links, key=lambda link: link.key)
 
     async def add(self, link: AccountLink) -> None:
@@ -43,12 +43,12 @@ class Accounts:
         """Remove all links of a connection and return them.
 
         Raises:
-            UsageError: it has none.
+            UsageError: it has no links.
 
         """
         links = [link for link in await self.all() if link.connection_id == connection_id]
         if not links:
-            raise UsageError(f"{connection_id} is not mapped", "`tallystream accounts list` shows what is")
+            raise UsageError(f"{connection_id} is not mapped", "`tallystream accounts list` shows those that are")
         for link in links:
             await self._send(link.key, None)
         return links

@@ -1,4 +1,4 @@
-"""How each client is told where to send: the block to paste, with the connection's own URLs."""
+"""The configuration of each client: the block to paste, with the connection's own URLs."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Endpoints:
 
     @property
     def authorization(self) -> dict[str, str]:
-        """The header that a connection with a bearer secret needs on top of its URL."""
+        """The header that a connection with a bearer secret needs in addition to its URL."""
         return {"authorization": f"Bearer {self.bearer}"} if self.bearer else {}
 
     @property
     def headers(self) -> dict[str, str]:
-        """What to send with when the URL does not carry the ingest id."""
+        """The headers to send when the URL does not carry the ingest id."""
         return {CONNECTION_HEADER: self.ingest_id} | self.authorization
 
     @property
@@ -50,7 +50,7 @@ class Endpoints:
 
     @property
     def paste_into(self) -> str:
-        """Where the configuration goes."""
+        """Where the configuration must be pasted."""
         return {
             "codex": "~/.codex/config.toml",
             "claude": "the shell that starts claude (or `env` in ~/.claude/settings.json)",
@@ -66,7 +66,7 @@ class Endpoints:
 
 
 def _codex(at: Endpoints) -> str:
-    """Codex uses each endpoint verbatim, and sends metrics to its vendor unless it is told otherwise."""
+    """Codex uses each endpoint verbatim, and sends metrics to its vendor unless configured otherwise."""
     headers = ", ".join(f'{name} = "{value}"' for name, value in at.authorization.items())
     braces = f"{{ {headers} }}" if headers else "{}"
 
@@ -113,4 +113,4 @@ _SPANS = {
     "collector": spans.collector,
     "genai": spans.genai,
 }
-"""Clients that count by their spans, and what passes them on."""
+"""Clients whose usage is counted from their spans, and programs that forward spans."""

@@ -1,7 +1,7 @@
-"""Connections: who may send. The registry is the compacted topic `connections`; here it is written and listed.
+"""The registry of connections, which says who may send: reads and writes the compacted topic `connections`.
 
-The ingest id is a secret: it is given back once, when it is made, and only its SHA-256 is written. An id that was ever
-issued is never issued again, a revoked connection's included.
+The ingest id is a secret: it is returned once, when it is created, and only its SHA-256 is stored. An id is never
+issued twice, not even after its connection was revoked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tallystream.streams.service.clock import Clock, SystemClock, utc
 PROVIDERS: tuple[str, ...] = get_args(Provider)
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 INGEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
-"""What an ingest id may be: long enough not to be guessed, and needs no escaping in a URL."""
+"""Format of an ingest id: long enough not to be guessed, and without characters that a URL would have to escape."""
 MAX_NAME = 100
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -46,7 +46,7 @@ def new_ingest_id() -> str:
 
 @dataclass(frozen=True)
 class Issued:
-    """A connection with the secrets that were just made for it; they are known nowhere else."""
+    """A connection with the secrets just created for it, which are not stored anywhere."""
 
     connection: Connection
     ingest_id: str = field(repr=False)
@@ -55,7 +55,7 @@ class Issued:
 
 @dataclass(frozen=True)
 class Synced:
-    """What one connection sent on one signal, over all gateways."""
+    """The activity of one connection on one signal, over all gateways."""
 
     last_synced_at: datetime
     requests: int
@@ -78,7 +78,7 @@ class Listing:
         """
         found = self.connections.get(connection_id)
         if found is None:
-            raise UsageError(f"there is no connection {connection_id!r}", "`tallystream connections list` shows them")
+            raise UsageError(f"unknown connection {connection_id!r}", "`tallystream connections list` shows them")
         return found
 
     def by_ingest_id(self, ingest_id: str) -> Connection | None:
@@ -91,7 +91,7 @@ class Listing:
 
 
 class Connections:
-    """The registry of one deployment. Every method reads it anew.
+    """The registry of one deployment. Every method reads the topic again.
 
     Raises, from every method:
         UnreachableError: Kafka did not answer within `timeout` seconds.
@@ -119,7 +119,9 @@ class Connections:
         return Listing(dict(sorted(connections.items(), key=lambda item: item[1].created_at)), tuple(unreadable))
 
     async def synced(self) -> dict[str, dict[Signal, Synced]]:
-        """Return when each connection last sent what, by connection and signal; gateways count for themselves."""
+        """Return when each connection last sent, by connection and signal, added up over the gateways' separate
+        counts.
+        """
         values = await latest(self._kafka, self._topics.activity.name, stall=self._timeout)
         return fold_activity(values.values())
 
@@ -135,23 +137,23 @@ class Connections:
         """Create a connection and return it with its secrets once Kafka has it.
 
         Raises:
-            UsageError: unknown provider, unfit name, unfit or already issued ingest id.
+            UsageError: unknown provider, invalid name, invalid or already issued ingest id.
 
         """
         if provider not in PROVIDERS:
-            raise UsageError(f"there is no provider {provider!r}", f"providers: {', '.join(PROVIDERS)}")
+            raise UsageError(f"unknown provider {provider!r}", f"providers: {', '.join(PROVIDERS)}")
         label = provider if name is None else name.strip()
         if not label or len(label) > MAX_NAME or not label.isprintable():
             raise UsageError(f"a name is 1 to {MAX_NAME} printable characters", "try --name laptop")
         if ingest_id is not None and not INGEST_ID.fullmatch(ingest_id):
             raise UsageError(
-                "an ingest id is 16 to 64 characters out of A-Z a-z 0-9 _ -",
-                "leave --id out to have one made: it is a secret and should be random",
+                "an ingest id has 16 to 64 characters from A-Z a-z 0-9 _ -",
+                "omit --id to have one generated: it is a secret and should be random",
             )
         await ensure(self._kafka, (self._topics.connections,), self._timeout)
         listing = await self.list()
         if ingest_id is not None and listing.by_ingest_id(ingest_id) is not None:
-            raise UsageError("this ingest id has been issued before", "leave --id out to have one made")
+            raise UsageError("this ingest id has been issued before", "omit --id to have one generated")
         secret = ingest_id or new_ingest_id()
         token = new_ingest_id() if bearer else None
         connection = Connection.model_validate(
@@ -169,7 +171,7 @@ class Connections:
         return Issued(connection, secret, token)
 
     async def rotate(self, connection_id: str, grace: timedelta) -> Issued:
-        """Issue a new ingest id; the present one works on for `grace`. The bearer secret stays.
+        """Issue a new ingest id; the current one keeps working for `grace`. The bearer secret stays.
 
         Raises:
             UsageError: no such connection, or it is revoked.
@@ -190,7 +192,7 @@ class Connections:
         return Issued(rotated, secret)
 
     async def revoke(self, connection_id: str) -> Connection:
-        """Refuse the connection from now on; revoking twice changes nothing. Its rows stay.
+        """Refuse the connection from now on; its rows are kept. Revoking it again has no effect.
 
         Raises:
             UsageError: no such connection.
@@ -208,7 +210,7 @@ class Connections:
             async with producing(self._kafka, replace(SINGLE, request_timeout=self._timeout)) as producer:
                 await producer.send_and_wait(
                     self._topics.connections.name,
-                    # gateways of before 0.2 know of no quota, and refuse a connection with fields they do not know
+                    # gateways before 0.2 do not support quotas and refuse a connection with unknown fields
                     connection.model_dump_json(exclude={"quota"} if connection.quota is None else None).encode(),
                     key=keys.join(connection.connection_id),
                     headers=schema_of(Connection).headers,
@@ -226,12 +228,12 @@ def state_of(connection: Connection, now: datetime) -> str:
 
 
 def old_until(connection: Connection, now: datetime) -> datetime | None:
-    """Return until when an old ingest id works, None when none does."""
+    """Return until when an old ingest id works, None if there is no old id that still works."""
     return max((key.expires_at for key in connection.ingest if key.expires_at and key.expires_at > now), default=None)
 
 
 def fold_activity(values: Iterable[bytes]) -> dict[str, dict[Signal, Synced]]:
-    """Add up the gateways: the newest time, the sums. What is not an Activity is left out."""
+    """Combine the gateways' records: the newest time and the sums. Records that are not an Activity are skipped."""
     found: dict[str, dict[Signal, Synced]] = {}
     for value in values:
         try:
@@ -249,9 +251,9 @@ def fold_activity(values: Iterable[bytes]) -> dict[str, dict[Signal, Synced]]:
 
 
 def _new_id(provider: str, taken: Mapping[str, Connection]) -> str:
-    """Return `<provider>-<hex>` that nobody has: four digits, longer ones as they run out."""
+    """Return an unused `<provider>-<hex>`: four digits, or more as they run out."""
     for attempt in range(1000):
         connection_id = f"{provider}-{secrets.token_hex(2 + attempt // 20)}"
         if connection_id not in taken:
             return connection_id
-    raise UsageError("no free connection id was found", "try again")
+    raise UsageError("all connection ids that were tried are in use", "try again")

@@ -1,4 +1,5 @@
-"""Configuration of clients whose spans cost, and of what passes spans on: each as its own documentation says it.
+"""Configuration of clients that are counted by their spans, and of programs that forward spans, each by its own
+documentation.
 
 Sources: Copilot's and VS Code's monitoring pages, Qwen Code's telemetry page, opencode's configuration schema, the
 OpenTelemetry pages of LiteLLM, the Collector's otlphttp exporter, and OpenTelemetry's environment variables.
@@ -17,7 +18,7 @@ def headers_variable(authorization: dict[str, str], name: str = "OTEL_EXPORTER_O
 
 
 def copilot(base_url: str, authorization: dict[str, str]) -> str:
-    """Return what Copilot CLI needs: HTTP only, and content stays out unless it is asked for."""
+    """Return what Copilot CLI needs: HTTP only, and without content unless it is requested."""
     lines = ["export COPILOT_OTEL_ENABLED=true", f"export OTEL_EXPORTER_OTLP_ENDPOINT={base_url}"]
     return _lines(*lines, *headers_variable(authorization))
 
@@ -35,7 +36,7 @@ def vscode(base_url: str, authorization: dict[str, str]) -> str:
 
 
 def qwen(base_url: str, authorization: dict[str, str]) -> str:
-    """Return Qwen Code's settings: its logs cost, and prompts are in them unless that is turned off."""
+    """Return Qwen Code's settings: its logs are counted, and they include prompts unless that is turned off."""
     telemetry = {
         "enabled": True,
         "target": "local",
@@ -57,7 +58,7 @@ def opencode(base_url: str, authorization: dict[str, str]) -> str:
 
 
 def litellm(traces_url: str, authorization: dict[str, str]) -> str:
-    """Return the environment of a LiteLLM proxy whose configuration has `callbacks: ["otel"]`; prompts stay out."""
+    """Return the environment of a LiteLLM proxy whose configuration has `callbacks: ["otel"]`; prompts are not sent."""
     lines = [
         '# in config.yaml: litellm_settings: {callbacks: ["otel"]}',
         "export LITELLM_OTEL_V2=true",

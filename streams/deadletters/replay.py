@@ -1,18 +1,21 @@
-"""Dead letters back to the usage topic: those that hold an event, or enough of its record, and would be counted now.
+"""Replays dead letters to the usage topic: those that contain an event, or enough of its record, and would be counted
+now.
 
-Nothing is marked: an event that was counted already, by an earlier replay or by a client that sent it again, is known
-by its id and is not counted again. What would only be refused once more is not sent, and the reason is said.
+Replaying twice is harmless: an event that was counted already, by an earlier replay or because a client sent it again,
+is recognised by its id and not counted again. Letters that would only be refused again are not sent, and the reason is
+returned.
 
     undecodable, unrecognised_usage, invalid_counts, no_session, no_time
                         a record with enough of its fields: once this version knows how to count it
     from_the_future     once its time lies less than a day ahead
+    invalid_message     while the usage topic keeps the message, once this version reads it (`kept_messages`)
     unknown_connection  when told which connection it belongs to
     too_late, closed    not in this deployment: its hour has been removed from the state, and a total never starts again
     beyond_dedupe       not in this deployment: it may have been counted, and its id is forgotten
     row_full            not in this deployment: the row is as full as it was
     conflicting_counts  never: its request is counted, with the larger counts
 
-The last four may go into another deployment (another prefix): what that accepts depends on its lateness alone.
+too_late to row_full may go into another deployment (another prefix): what that accepts depends on its lateness alone.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from tallystream.streams.service.clock import utc
 OF_RECORDS = frozenset(
     {Reason.UNDECODABLE, Reason.UNRECOGNISED_USAGE, Reason.INVALID_COUNTS, Reason.NO_SESSION, Reason.NO_TIME}
 )
-"""Reasons of letters that hold a record's fields, not an event: they are normalised again."""
+"""Reasons whose letters contain a record's fields instead of an event: these are normalised again."""
 DAY_NS = 24 * HOUR_NS
 FOR_GOOD = {
     Reason.TOO_LATE: "its hour is closed in this deployment: --into another one",
@@ -55,12 +58,12 @@ FOR_GOOD = {
 
 @dataclass(frozen=True)
 class Into:
-    """Where letters are replayed into. `own` is the deployment that refused them."""
+    """The target of a replay. `own`: it is the deployment that refused the letters."""
 
     own: bool
     lateness: timedelta
     connection: str | None = None
-    """Owner of events whose ingest id belongs to no connection."""
+    """Connection for events whose ingest id does not belong to any connection."""
 
 
 Row = tuple[bytes, bytes]
@@ -84,7 +87,7 @@ def prepare(letter: DeadLetter, into: Into, now_ns: int) -> Row | str:
 
 
 def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
-    """Return the letter's events as the usage message they were, or why there is none."""
+    """Return the usage message of the letter's events, or why it cannot be built."""
     record = letter.record
     if letter.reason is Reason.CONFLICTING_COUNTS:
         return "its request is counted already, with the larger counts"
@@ -92,7 +95,7 @@ def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
         return _normalised(letter, into)
     if letter.reason is Reason.UNKNOWN_CONNECTION:
         if into.connection is None:
-            return "it belongs to no connection: --connection says to which"
+            return "it does not belong to a connection: choose one with --connection"
         provider = next((one.provider for one in NORMALISERS if one.client == letter.client), None)
         record = {
             "connection_id": into.connection,
@@ -101,23 +104,25 @@ def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
             "session_id": letter.session_id,
             "events": [record],
         }
+    if letter.reason is Reason.INVALID_MESSAGE and not record:
+        return "its message is no longer in the usage topic, or is still none that this version reads"
     try:
         return UsageBatch.model_validate(record)
     except ValidationError:
-        return "it holds no whole event: only a client can send it again"
+        return "it does not contain a whole event: only the client can send it again"
 
 
 def _normalised(letter: DeadLetter, into: Into) -> UsageBatch | str:
-    """Return a record's usage by the rules of this version, or why it still has none."""
+    """Return a record's usage by the rules of this version, or why it still cannot be counted."""
     connection = letter.connection_id or into.connection
     if connection is None:
-        return "it belongs to no connection: --connection says to which"
+        return "it does not belong to a connection: choose one with --connection"
     try:
         pack = renormalise(letter.record)
     except InvalidRecordError as exc:
         return f"it still cannot be counted: {exc.message}"
     if pack is None:
-        return "it still is no event that this version knows to cost: a newer one may"
+        return "this version still does not recognise it as usage; a newer one may"
     attribution = Attribution(**pack.attribution)
     return UsageBatch(
         connection_id=connection,
@@ -130,16 +135,18 @@ def _normalised(letter: DeadLetter, into: Into) -> UsageBatch | str:
 
 
 async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
-    """Append usage messages, each where its session's others are; returns when all are acknowledged.
+    """Append usage messages, each to the partition of its session; returns when all are acknowledged.
 
     Raises:
-        UnreachableError: Kafka did not take them, or there is no such topic; sending all of them again does no harm.
+        UnreachableError: Kafka did not accept them, or the topic does not exist; sending all of them again is harmless.
 
     """
     try:
         partitions = len(await partitions_of(kafka, topic))
         if not partitions:
-            raise UnreachableError(f"there is no topic {topic}", "start a worker or a gateway of that deployment first")
+            raise UnreachableError(
+                f"topic {topic} does not exist", "first start a worker or gateway of that deployment"
+            )
         headers = schema_of(UsageBatch).headers
         async with producing(kafka, MANY) as producer:
             pending = [

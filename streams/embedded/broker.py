@@ -1,4 +1,4 @@
-"""The broker's life: lock the data dir, format it once, start the JVM, wait until it is usable, stop it."""
+"""The broker's lifecycle: lock the data dir, format it once, start the JVM, wait until it is usable, stop it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JVM = (
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
-    # Kafka's own use of native libraries (compression) and of Unsafe (memory maps): known, not worth a warning each.
+    # Kafka's own use of native libraries (compression) and of Unsafe (memory maps) is known: suppress Java's warnings.
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -35,7 +35,7 @@ JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
 )
 START_SECONDS = 90.0
-"""A broker that was killed with much data checks its logs before it listens."""
+"""Seconds until the broker must be ready. After a kill it first checks its logs, which takes long with much data."""
 STOP_SECONDS = 20.0
 LOG_TAIL = 2000
 PORTS_FILE = "ports.json"
@@ -44,10 +44,10 @@ PORTS_FILE = "ports.json"
 class EmbeddedKafka:
     """Apache Kafka on 127.0.0.1, its data in `data_dir`, its jars in `cache_dir`. A context manager.
 
-    `port` 0 takes the one of the last start where that is free, else a free one. The data dir belongs to one broker at
-    a time, held by a kernel lock that ends with the JVM. The JVM ends with this process, even with one that is killed.
+    `port` 0 chooses the port of the last start if it is free, else a free one. The data dir belongs to one broker at a
+    time, held by a kernel lock that ends with the JVM. The JVM ends with this process, even if this process is killed.
     With `output` None the JVM writes to the stderr of this process, otherwise it appends to that file. `cluster_id` is
-    for a new data dir that joins others (whose `overrides` name each other as voters), else it gets one of its own.
+    for a new data dir that joins others (whose `overrides` name each other as voters); by default it gets a new id.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class EmbeddedKafka:
         self._mirror = mirror
         self._output = self._dir / output if output else None
         self._overrides = dict(overrides or {})
-        # "c" in front: what begins with a dash (one id in 64) would be taken for an option.
+        # The prefix "c" is needed because an id that begins with a dash (one in 64) would be parsed as an option.
         self._cluster_id = cluster_id or "c" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         self._lock = DirLock(self._dir / ".lock")
         self._pid_file = self._dir / "jvm.pid"
@@ -121,12 +121,12 @@ class EmbeddedKafka:
             raise
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Stop the broker, by force after `seconds`; does nothing when it does not run."""
+        """Stop the broker, by force after `seconds`; has no effect when it is not running."""
         process, self._process = self._process, None
         if process is not None:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                process.send_signal(signal.SIGCONT)  # a stopped JVM learns of it only then
+                process.send_signal(signal.SIGCONT)  # a suspended JVM handles the signal only after it continues
                 try:
                     process.wait(seconds)
                 except subprocess.TimeoutExpired:
@@ -136,7 +136,7 @@ class EmbeddedKafka:
         self._lock.release()
 
     def _configure(self) -> BrokerConfig:
-        """Choose the ports, the last ones where possible: clients that are still there know them."""
+        """Choose the ports, if possible the last ones, because clients may still be connected to them."""
         if self._wanted_port and not tcp_ports.is_free(self._wanted_port, HOST):
             raise UsageError(f"port {self._wanted_port} is taken", "stop what listens there, or choose another --port")
         last = _last_ports(self._dir)
@@ -150,13 +150,20 @@ class EmbeddedKafka:
         return BrokerConfig(controller, (Listener(self.port),), self._overrides)
 
     def _format(self, java: str, class_path: str) -> None:
-        """Give a new data dir its identity; one that has it stays as it is."""
+        """Give a new data dir its identity; an existing one keeps it."""
         if (self._dir / "log" / "meta.properties").exists():
             return
         argv = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool"]
-        # `--ignore-formatted`: a kill between the first file and the last must not need a person.
+        # `--ignore-formatted`: it recovers from a kill between the first file and the last without manual work.
         argv += ["format", "--ignore-formatted", "-t", self._cluster_id, "-c", "server.properties"]
-        process = spawn(argv, cwd=self._dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = spawn(
+            argv,
+            cwd=self._dir,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         try:
             output, _ = process.communicate(timeout=START_SECONDS)
         except BaseException:
@@ -166,17 +173,20 @@ class EmbeddedKafka:
         if process.returncode != 0:
             raise UnfitError(
                 f"Kafka could not format {self._dir}: {_last_line(output.decode(errors='replace'))}",
-                "is the disk full, or the data of another Kafka there? Another --data-dir starts afresh",
+                "check for a full disk or the data of another Kafka; choose another --data-dir to start afresh",
             )
 
     def _spawn(self, argv: list[str]) -> None:
         if self._output is None:
-            self._process = spawn(argv, cwd=self._dir, stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,))
+            self._process = spawn(
+                argv, cwd=self._dir, env=_environment(), stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,)
+            )
             return
         with self._output.open("ab") as output:
             self._process = spawn(
                 argv,
                 cwd=self._dir,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -207,7 +217,7 @@ class EmbeddedKafka:
 
 
 def usable_port(data_dir: Path) -> int:
-    """Return the port of the last start where it is free, else a free one."""
+    """Return the port of the last start if it is free, else a free one."""
     last = _last_ports(data_dir).get("port", 0)
     return last if last and tcp_ports.is_free(last, HOST) else tcp_ports.pick()
 
@@ -221,7 +231,12 @@ def _last_ports(data_dir: Path) -> dict[str, int]:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line that says something: a Java stack trace ends in frames, which do not."""
+    """Return the last meaningful line: the stack frames at the end of a Java stack trace are skipped."""
     lines = [line.strip() for line in text.splitlines()]
     telling = [line for line in lines if line and not line.startswith(("at ", "..."))]
-    return telling[-1][:300] if telling else "it said nothing"
+    return telling[-1][:300] if telling else "it did not print anything"
+
+
+def _environment() -> dict[str, str]:
+    """Return the JVM's environment: ours, with a locale in which it can name every file, as Python can in any."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}

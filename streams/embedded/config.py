@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 HOST = "127.0.0.1"
 YEAR_MINUTES = 525_600
 LOG_DIR = "log"
-"""Relative to the working directory of the broker: an absolute path with a comma in it would be read as two."""
+"""Relative to the working directory of the broker: Kafka would split an absolute path that contains a comma."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Listener:
     name: str = "PLAINTEXT"
     protocol: str = "PLAINTEXT"
     properties: Mapping[str, str] = field(default_factory=dict)
-    """What goes under `listener.name.<name>.`: key stores, SASL mechanisms."""
+    """Properties under `listener.name.<name>.`: key stores, SASL mechanisms."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class BrokerConfig:
 
 
 ONE_NODE = {
-    # One node cannot hold three replicas. Without the share coordinator's the broker would retry for ever.
+    # One node cannot hold three replicas. Without the setting for the share coordinator the broker would retry forever.
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
@@ -63,14 +63,14 @@ PROMPT = {
     # A single node that is killed and restarted is fenced until its old session ends: 9 s by default.
     "broker.session.timeout.ms": "1000",
     "broker.heartbeat.interval.ms": "200",
-    # Production waits for more members before it balances; here the first one should start at once.
+    # By default Kafka waits for more members before it rebalances; here the first one should start at once.
     "group.initial.rebalance.delay.ms": "0",
-    # The worker's session timeout is 6 s, tests use less.
+    # The worker's session timeout is 6 s; tests use less.
     "group.min.session.timeout.ms": "1000",
 }
 SMALL = {
     "num.partitions": "1",
-    # One partition for all groups: when it is loaded, every group can join.
+    # With one partition for all groups, every group can join as soon as it is loaded.
     "offsets.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
     "share.coordinator.state.topic.num.partitions": "1",
@@ -80,14 +80,15 @@ SMALL = {
     "log.cleaner.dedupe.buffer.size": str(32 << 20),
 }
 KEPT = {
-    # A laptop may be shut for weeks: positions must be there when it opens.
+    # A laptop may be off for weeks: committed offsets must survive that.
     "offsets.retention.minutes": str(YEAR_MINUTES),
     # A topic that nobody created on purpose would have the wrong retention.
     "auto.create.topics.enable": "false",
-    # There is no second replica that could survive a power cut: at most a second of it may be unsynced.
+    # Without a second replica a power failure could lose data, so at most one second of it stays unsynced.
     "log.flush.interval.ms": "1000",
     "log.flush.scheduler.interval.ms": "1000",
-    # Left at Kafka's own limit of 1 MiB a batch on purpose: what works here works on other clusters.
+    # Deliberately left at Kafka's default limit of 1 MiB per batch, so that whatever works here works on other
+    # clusters.
     "message.max.bytes": "1048588",
 }
 

@@ -1,4 +1,4 @@
-"""One broker a data dir, by a kernel lock: nothing is left to clean up after a kill."""
+"""Ensures one broker per data dir with a kernel lock, which needs no cleanup after a kill."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 from tallystream.schemas.errors import UsageError
 
 GRACE_SECONDS = 10.0
-"""How long the JVM of a killed owner may take to end: the kernel has to give back its memory first."""
+"""Seconds that the JVM of a killed owner may take to end, because the kernel has to free its memory first."""
 FORK_SECONDS = 2.0
-"""How long a lock of our own may outlive us: in a child that a thread of ours has forked and that has yet to exec."""
+"""Seconds that our own lock may outlive its release, in a child that another thread has forked and that has yet to
+exec."""
 
 
 class DirLock:
     """`flock` on a file. The descriptor is handed to the JVM, so the lock lasts until owner and JVM have both ended.
 
-    Not a `streams.service.locks.ProcessLock`: that unlocks when it is released, for everybody who has the descriptor.
+    Not a `streams.service.locks.ProcessLock`: releasing that one unlocks it for every holder of the descriptor.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,10 +33,10 @@ class DirLock:
         return self._fd
 
     def acquire(self) -> None:
-        """Take the lock; one whose owner is dead is waited for.
+        """Take the lock; waits for a lock whose owner is dead.
 
         Raises:
-            UsageError: a living process has it, or the dir cannot be written.
+            UsageError: a live process has it, or the dir cannot be written.
 
         """
         try:
@@ -67,7 +68,7 @@ class DirLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock back; does nothing when it is not held."""
+        """Release the lock; has no effect when it is not held."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)

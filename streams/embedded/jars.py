@@ -1,6 +1,6 @@
-"""Kafka's jars: downloaded once a machine, verified against the committed lock, shared by all data dirs.
+"""Kafka's jars: downloaded once per machine, verified against the committed lock, shared by all data dirs.
 
-A jar gets its name in the cache only after its SHA-256 was found right, so a start needs to look at sizes only.
+A jar gets its final name in the cache only after its SHA-256 was verified, so a start only needs to check sizes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Lock:
 
     @property
     def folder(self) -> str:
-        """Return the cache folder's name: another lock never shares it."""
+        """Return the cache folder's name, which is unique to this lock."""
         digest = hashlib.sha256("".join(jar.sha256 for jar in self.jars).encode()).hexdigest()
         return f"kafka-{self.kafka}-{digest[:12]}"
 
@@ -68,17 +68,22 @@ def committed_lock() -> Lock:
 
 def default_cache_dir() -> Path:
     """Return `$XDG_CACHE_HOME/tallystream`, by default `~/.cache/tallystream`: what can be downloaded again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tallystream"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "tallystream"
+    try:
+        return Path.home() / ".cache" / "tallystream"
+    except RuntimeError:  # no home directory: what is downloaded is checked against its lock anyway
+        return Path(tempfile.gettempdir()) / f"tallystream-cache-{os.getuid()}"
 
 
 def resolve(cache_dir: Path, *, mirror: str | None = None, lock: Lock | None = None) -> tuple[Path, ...]:
-    """Return the paths of all jars, downloading those that are not there. Safe in many processes at once.
+    """Return the paths of all jars, downloading those that are missing. Safe in many processes at once.
 
     `mirror` is the URL of a Maven repository; without one, jgo's default and the repositories of jgo's own settings.
 
     Raises:
         UnreachableError: a jar could not be downloaded.
-        UnfitError: a downloaded jar is not the one of the lock.
+        UnfitError: a downloaded jar does not match the lock.
         UsageError: the extra `embedded` is not installed, or the cache cannot be written.
 
     """
@@ -110,7 +115,7 @@ def _right_size(path: Path, jar: Jar) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold `path` locked; says so when another process has it, which is downloading the same jars."""
+    """Hold `path` locked; shows a message while another process holds it, which is downloading the same jars."""
     lock = ProcessLock(path)
     if not lock.acquire():
         with progress.waiting("another process downloads Apache Kafka, waiting for it"):
@@ -122,8 +127,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _download(jars: list[Jar], folder: Path, what: str, mirror: str | None) -> None:
-    # One staging folder in the cache: the rename into place must not cross file systems. Left over after a kill, it is
-    # removed by the next download, which holds the same lock.
+    # The staging folder is in the cache because the rename into place must not cross file systems. If a kill leaves it
+    # behind, the next download, which holds the same lock, removes it.
     staging = folder / ".staging"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -144,7 +149,7 @@ def _download(jars: list[Jar], folder: Path, what: str, mirror: str | None) -> N
 
 
 def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) -> Callable[[Jar, Path], None]:
-    """Return what downloads, verifies and places one jar."""
+    """Return a function that downloads, verifies and places one jar."""
     try:
         import requests
         from jgo.config import GlobalSettings
@@ -169,7 +174,7 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
 
             yield count
 
-        # Each attempt has a repository of its own: jgo refuses to write a file that is there already.
+        # Each attempt has its own repository, because jgo refuses to overwrite a file.
         context = MavenContext(
             resolver=PythonResolver(progress_callback=follow),
             repo_cache=Path(tempfile.mkdtemp(dir=staging)),
@@ -184,7 +189,7 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
             raise
         return path
 
-    # jgo raises RuntimeError for anything but a 200, so for a repository that is busy for a moment, too.
+    # jgo raises RuntimeError for anything but a 200, even when a repository is only temporarily busy.
     retrying = Retrying(
         retry=retry_if_exception_type((requests.RequestException, RuntimeError, WrongFileError)),
         stop=stop_after_attempt(ATTEMPTS),
@@ -197,8 +202,8 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
             retrying.copy()(attempt, jar).replace(target)
         except WrongFileError as exc:
             raise UnfitError(
-                f"{jar.coordinate} was downloaded {ATTEMPTS} times and is not the file we know: {exc.message}",
-                "if TALLYSTREAM_MAVEN_MIRROR is set, its repository is not a true copy",
+                f"{jar.coordinate} was downloaded {ATTEMPTS} times and does not match the lock: {exc.message}",
+                "if TALLYSTREAM_MAVEN_MIRROR is set, check that its repository is a true copy of Maven Central",
             ) from exc
         except (requests.RequestException, RuntimeError) as exc:
             raise UnreachableError(
@@ -211,7 +216,7 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
 
 
 class WrongFileError(RetryableError):
-    """A downloaded file is not the one of the lock: the next download may be."""
+    """A downloaded file does not match the lock; another attempt may succeed."""
 
     code = "wrong_file"
 

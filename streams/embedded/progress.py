@@ -1,6 +1,6 @@
-"""What people see while they wait for the first download: a bar in a terminal, lines in a log.
+"""Progress of the first download: a bar in a terminal, lines in a log.
 
-All of it goes to stderr: stdout belongs to results.
+All of it goes to stderr, because stdout is for results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TENTHS = 10
 
 @contextmanager
 def download(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how much of `total` bytes is there; yields the function that takes how many more came."""
+    """Show how much of `total` bytes has arrived; yields a function to call with the number of further bytes."""
     # Imported only here: a start that downloads nothing needs no bar.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -33,7 +33,7 @@ def download(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show that something is waited for."""
+    """Show that the command is waiting."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -44,7 +44,7 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def _lines(what: str, total: int) -> Callable[[int], None]:
-    """Return a counter that writes a line each tenth of the way."""
+    """Return a counter that writes a line after each tenth of the total."""
     lock = threading.Lock()
     came = shown = 0
     _say(f"{what}: {total / MB:.0f} MB")

@@ -1,7 +1,8 @@
-"""Ready means that a consumer group can join, not that a port is open.
+"""Readiness check: the broker is ready when a consumer group can join, which is later than when its port is open.
 
-A broker that listens may still answer COORDINATOR_NOT_AVAILABLE: its offsets topic is created with the first group.
-Describing a group that does not exist creates that topic, needs its one partition loaded, and leaves no group behind.
+A broker that listens may still answer COORDINATOR_NOT_AVAILABLE: the offsets topic is created with the first group.
+Describing a group that does not exist creates that topic, succeeds only when its one partition is loaded, and does not
+leave a group behind.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ GROUP_ID_NOT_FOUND = 69
 
 
 def await_group(host: str, port: int, deadline: float, ended: Callable[[], bool]) -> bool:
-    """Wait until a group could join at `host:port`; False at `deadline` (monotonic s), or when `ended` says so.
+    """Wait until a group could join at `host:port`; False at `deadline` (monotonic s), or when `ended` returns true.
 
-    Works in a thread of its own, so that it may be called where an event loop runs.
+    Runs in a separate thread, so that it may be called while an event loop is running.
     """
     while not _listens(host, port):
         if ended() or time.monotonic() > deadline:

@@ -1,15 +1,13 @@
-"""The gateway: OTLP over HTTP in, Kafka out; a 200 means that nothing of the request can be lost any more.
+"""The gateway receives OTLP over HTTP and gRPC and writes to Kafka. A 200 means that the request is stored durably.
 
-listener  the listening server
-server    one request: paths, auth, body, ingest, delivery, answer
-paths     body  auth  ingest  replies  errors: the steps of it
-delivery  group commit to Kafka within 250 ms, else to the spool
-link      the idempotent producer, made anew when it fails or is stuck
-spool     SQLite, fsynced; spool_thread owns the file, spool_slots says whose it is; drain empties it
-registry  the connections, from their compacted topic; snapshot on disk
-quarantine  requests nobody can judge while Kafka is away
-activity  last synced, per connection and signal
-service   all of it, started and stopped
+http         the HTTP server: connections, request bodies, responses, TLS
+grpc         OTLP/gRPC, behind the same acceptance
+acceptance   one request: auth, quotas, decompression, ingest, and the destination that makes it durable
+connections  the registry of connections, cached from their compacted topic, with a snapshot on disk
+delivery     group commit to Kafka within 250 ms, else to the spool; the producer; the drain of the spool
+spool        SQLite files, fsynced: messages that Kafka has not acknowledged yet
+quarantine   requests that cannot be authorized while Kafka is unavailable
+service      starts and stops all of it
 """
 
 from tallystream.streams.gateway.config import GatewayConfig

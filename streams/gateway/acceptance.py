@@ -1,8 +1,8 @@
-"""From a body as it was sent to the promise that it is kept: the same for HTTP and gRPC.
+"""Accepts a request: from the body as sent to its durable storage, the same way for HTTP and gRPC.
 
-A body that may become much, by its size or by how many token counts it names, is decompressed, decoded and turned into
-messages in a thread: meanwhile others are answered. Every step of it is bounded (`schemas.otlp.limits`), and what it
-holds while it lasts is charged to the budget.
+A body that may need much work, by its size or its number of token counts, is decompressed, decoded and converted to
+messages in a thread, so that other requests are answered meanwhile. Every step is bounded (`schemas.otlp.limits`), and
+the memory that it holds is charged to the budget.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from tallystream.streams.gateway.quarantine import Quarantine
 from tallystream.streams.gateway.quotas import Quotas, Turns
 
 LIGHT_BYTES: Final = 128 << 10
-"""A larger body leaves the event loop, and so does a smaller one that names more than `LIGHT_MARKS` token counts."""
+"""A larger body is processed in a thread, and so is a smaller one that names more than `LIGHT_MARKS` token counts."""
 LIGHT_MARKS: Final = 1_500
-"""Some 300 records of a client: 15 ms."""
+"""About 300 records of a client, which take 15 ms."""
 LIGHT_PACKED: Final = 16 << 10
-"""A larger compressed body leaves the event loop before anything is known about it: it may hold a thousandfold."""
+"""A larger compressed body always goes to a thread, because it may expand a thousandfold."""
 WORKERS: Final = 4
 PARSED_COST: Final = 7
-"""What a small body becomes while it is decoded, by its own size; a large one is taken apart and becomes less."""
+"""Memory that decoding a small body needs, as a multiple of its size; a large one is split and needs less."""
 PARSED_MOST: Final = 32 << 20
 
 
 @dataclass(slots=True)
 class Body:
-    """`raw` is what came over the wire, `coding` the Content-Encoding ("" for none)."""
+    """A request body: `raw` is the body as received, `coding` the Content-Encoding ("" for none)."""
 
     raw: bytes
     coding: str
 
 
 class Accepted(NamedTuple):
-    """What became of a body: `rejected` records do not count, `why` says it of the first."""
+    """The result for a body: the number of `rejected` records, and `why` the first one was rejected."""
 
     signal: Signal
     rejected: int
@@ -67,7 +67,7 @@ class _Processed(NamedTuple):
 
 
 class Acceptance:
-    """`destination` for the credentials, then `take` for the body."""
+    """Accepts requests: call `destination` with the credentials, then `take` with the body."""
 
     def __init__(
         self,
@@ -93,14 +93,15 @@ class Acceptance:
         self._workers = ThreadPoolExecutor(WORKERS, "decode")
 
     def close(self) -> None:
-        """End the threads, once no request is in progress."""
+        """Stop the threads; call it when no request is in progress."""
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     async def destination(self, shown: Credentials) -> Destination:
-        """Return where these credentials lead.
+        """Return the destination for these credentials.
 
         Raises:
-            RequestRefusedError: 404 or 401, to nowhere; 429, more requests than its quota.
+            RequestRefusedError: 404 or 401 for invalid credentials; 429 when the connection exceeds its quota of
+                requests.
 
         """
         admitted = await self._authenticator.admit(shown)
@@ -114,18 +115,18 @@ class Acceptance:
         return ConnectionDestination(connection, self._delivery, self._messages, self._activity, self._metrics)
 
     def limit(self, destination: Destination) -> int:
-        """Return how many bytes a body may have, before and after decompression."""
+        """Return the maximum size of a body in bytes, before and after decompression."""
         return self._max_body_bytes // destination.share
 
     async def take(
         self, body: Body, encoding: Encoding, signal: Signal | None, destination: Destination, lease: Lease
     ) -> Accepted:
-        """Return once what the body holds is durable.
+        """Store the body's contents; returns once they are durable.
 
         Raises:
-            UndecodableError: nothing in it can be told apart; a dead letter says so.
-            RequestRefusedError: 413, it holds too much; 503, all requests together do; 429, its quota is used up.
-            NotDurableError: it cannot be kept now.
+            UndecodableError: its records cannot be separated; a dead letter is written.
+            RequestRefusedError: 413, it exceeds a limit; 503, all requests together do; 429, its quota is used up.
+            NotDurableError: it cannot be stored now.
 
         """
         key, quota, size = destination.key, destination.quota, len(body.raw)
@@ -187,7 +188,7 @@ class Acceptance:
 
     @staticmethod
     def _light(body: Body, limit: int) -> bytes | None:
-        """Return a body that can be decoded at once, None when it may become much."""
+        """Return a body that can be decoded at once, None when it may need much memory."""
         plain = body.raw
         if body.coding:
             try:

@@ -1,7 +1,7 @@
-"""Authenticates requests: by their ingest id, provider, and the connection's bearer secret if it has one.
+"""Authenticates requests by their ingest id, provider, and the connection's bearer secret if it has one.
 
-Ids and secrets are hashed on arrival, and only hashes are looked up, compared or kept in quarantine. A lookup by the
-hash of a 128-bit random id gives an attacker's stopwatch nothing to work with; the bearer is compared in constant time.
+Ids and secrets are hashed on arrival, and only hashes are looked up, compared or kept in quarantine. Looking up the
+hash of a 128-bit random id is not vulnerable to timing attacks; the bearer secret is compared in constant time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BEARER = {"WWW-Authenticate": 'Bearer realm="tallystream"'}
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request shows, hashed. `provider` "" when the path does not name one."""
+    """The hashed credentials of a request. `provider` is "" when the path does not name one."""
 
     ingest_sha256: str
     provider: str
@@ -31,7 +31,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Undetermined:
-    """Nobody can say now whether these credentials are good: Kafka is away and the cache does not know them."""
+    """These credentials cannot be checked now: Kafka is unavailable and the cache does not know them."""
 
     credentials: Credentials
 
@@ -40,7 +40,7 @@ def credentials(target: RouteTarget, headers_id: str | None, authorization: str 
     """Return the credentials of a request.
 
     Raises:
-        RequestRefusedError: 401, there are none.
+        RequestRefusedError: 401, the request has none.
 
     """
     ingest_id = target.ingest_id or headers_id
@@ -57,18 +57,18 @@ def credentials(target: RouteTarget, headers_id: str | None, authorization: str 
 
 
 class Authenticator:
-    """Authenticates credentials by the registry."""
+    """Checks credentials against the registry."""
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry = registry
         self._clock = clock
 
     async def admit(self, shown: Credentials) -> Connection | Undetermined:
-        """Return the connection the credentials open; refreshes the registry once when the id is unknown.
+        """Return the connection of the credentials; refreshes the registry once when the id is unknown.
 
         Raises:
-            RequestRefusedError: 404 (no such connection, or another provider's) or 401 (its bearer secret is
-                missing or wrong).
+            RequestRefusedError: 404 (unknown connection, or another provider's) or 401 (its bearer secret is missing or
+                wrong).
 
         """
         grant = self._registry.find(shown.ingest_sha256)
@@ -80,21 +80,19 @@ class Authenticator:
 
 
 def authorize(grant: Grant | None, shown: Credentials, at: datetime) -> Connection:
-    """Return the connection, by what was known of it and when the request came.
+    """Return the connection if the credentials were valid at the time of the request.
 
     Raises:
         RequestRefusedError: as `Authenticator.admit`.
 
     """
     if grant is None:
-        raise RequestRefusedError(
-            404, "this ingest id belongs to no connection: `tallystream connections list` shows them all"
-        )
+        raise RequestRefusedError(404, "unknown ingest id: `tallystream connections list` shows the connections")
     connection = grant.connection
     if connection.revoked_at is not None and connection.revoked_at <= at:
         raise RequestRefusedError(404, "this connection has been revoked")
     if grant.expires_at is not None and grant.expires_at <= at:
-        raise RequestRefusedError(404, "this ingest id was rotated and its grace is over: use the new one")
+        raise RequestRefusedError(404, "this ingest id was rotated and its grace period is over: use the new one")
     if shown.provider and shown.provider != connection.provider:
         raise RequestRefusedError(
             404, f"this ingest id belongs to a {connection.provider} connection: correct the provider in the path"

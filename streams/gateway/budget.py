@@ -1,4 +1,4 @@
-"""What all requests being answered hold in memory, against one limit: bytes as sent, and what they become."""
+"""A limit on the memory of all requests in progress: bytes as sent, and what they expand to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tallystream.streams.gateway.errors import RequestRefusedError
 
 
 class Budget:
-    """Bytes of all requests being answered at one time, against one limit."""
+    """Counts the bytes of all requests in progress against one limit."""
 
     def __init__(self, limit: int, retry_after: int) -> None:
         self._limit = limit
@@ -18,7 +18,7 @@ class Budget:
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """Give a lease that returns its bytes at the end."""
+        """Yield a lease that returns its bytes at the end."""
         lease = Lease(self)
         try:
             yield lease
@@ -34,7 +34,7 @@ class Budget:
         """
         if self.bytes + size > self._limit:
             raise RequestRefusedError(
-                503, "the gateway holds as many request bytes as it may, send again", retry_after=self._retry_after
+                503, "the gateway has reached its memory limit for requests, send again", retry_after=self._retry_after
             )
         self.bytes += size
 
@@ -44,7 +44,7 @@ class Budget:
 
 
 class Lease:
-    """One request's share."""
+    """The bytes that one request holds."""
 
     __slots__ = ("_budget", "bytes")
 
@@ -59,7 +59,7 @@ class Lease:
 
     @contextmanager
     def more(self, size: int) -> Iterator[None]:
-        """Count bytes in for a while; raises what `Budget.take` raises."""
+        """Count bytes in temporarily; raises what `Budget.take` raises."""
         self._budget.take(size)
         try:
             yield

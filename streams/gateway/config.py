@@ -1,4 +1,4 @@
-"""What the gateway can be told, read once by the composition root."""
+"""The gateway's configuration, built once by the composition root."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ class GatewayConfig:
     kafka: KafkaSettings
     topics: Topics
     directory: Path
-    """Spools, the registry's snapshot: must survive a restart. Several gateways on one volume may share it."""
+    """Directory of the spools and the registry's snapshot. It must survive a restart; several gateways on one volume
+    may share it."""
     user: Callable[[str], str] = field(repr=False)
-    """Returns what replaces a user's name; it may hold a key."""
+    """Maps a user's name to its replacement; the function may hold a key."""
     host: str = "127.0.0.1"
     port: int = 4318
     grpc_port: int | None = None
-    """Of OTLP/gRPC; None: not served; 0: any free one."""
+    """Port of OTLP/gRPC; None: not served; 0: any free port."""
     grpc_required: bool = True
-    """Whether a gRPC port that is taken stops the start; else it is said, and HTTP is served alone."""
+    """Whether to fail when the gRPC port is taken; otherwise a warning is logged and only HTTP is served."""
     tls_cert: Path | None = None
     """PEM file of the certificate chain to serve; None: plain HTTP."""
     tls_key: Path | None = None
@@ -41,33 +42,33 @@ class GatewayConfig:
     quarantine_max_bytes: int = 64 << 20
     """Apart from the spool's, so that guessed ingest ids cannot crowd out known connections."""
     max_connections: int = 4096
-    """Of clients at one time, those included whose TLS is not done; fewer where the process may open fewer files."""
+    """Of clients at one time, including those in the TLS handshake; fewer if the process may open fewer files."""
     body_timeout: float = 30.0
-    """A client that sends nothing of its body for this long is given up."""
+    """A request is aborted when the client sends nothing of its body for this long."""
     upload_timeout: float = 600.0
-    """A client must have sent its whole body within this time, however slow its line is."""
+    """Time within which a client must have sent its whole body, however slow its network is."""
     ack_timeout: float = 0.25
-    """How long a request waits for Kafka at least before it goes to the spool."""
+    """Minimum time that a request waits for Kafka before it goes to the spool."""
     ack_timeout_max: float = 1.0
-    """And at most: in between it follows what acks take."""
+    """Maximum of that time; between the two it follows the measured ack times."""
     stuck_after: float = 20.0
-    """A producer that has had records waiting this long without an ack is thrown away."""
+    """A producer whose records wait this long without an ack is replaced."""
     refresh_timeout: float = 1.0
-    """How long an unknown ingest id may wait for the registry to catch up."""
+    """Maximum time that a request with an unknown ingest id waits for the registry to catch up."""
     quota: Quota = field(default_factory=Quota)
-    """Of each connection that has none of its own."""
+    """Quota of each connection without its own."""
     stop_timeout: float = 10.0
     """For requests in progress at SIGTERM, and again for the spool's last drain."""
     first_contact: float = 10.0
-    """How long a starting gateway waits for Kafka's first word: with it, topics that do not fit stop the start."""
+    """How long a starting gateway waits for Kafka. If Kafka answers, unsuitable topics stop the start."""
     retry_after: int = 5
-    """Told to clients with every 503."""
+    """Value of Retry-After in every 503."""
     ready_file: Path | None = None
-    """`/readyz` on the telemetry port is red until this file exists, which `up` writes once all components are ready.
-    The ops port's `/readyz` is about this gateway alone."""
+    """`/readyz` on the telemetry port fails until this file exists, which `up` writes once all components are ready.
+    The `/readyz` of the ops port covers only this gateway."""
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
+            raise ValueError("set both tls_cert and tls_key, or neither")
         if self.max_held_bytes < self.max_body_bytes:
             raise ValueError("max_held_bytes must hold at least one body of max_body_bytes")

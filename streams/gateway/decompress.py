@@ -1,6 +1,6 @@
-"""Decompressing a body: bounded in what comes out and in how many parts it came, in slices, never quadratic.
+"""Decompresses a body in slices, with limits on the output and on the number of parts, and in linear time.
 
-aiohttp's own decompression is off: it answers a broken gzip with 500, a truncated one with 200 and has no budget over
+aiohttp's own decompression is off: it answers a broken gzip with 500 and a truncated one with 200, and does not limit
 the members of a gzip stream.
 """
 
@@ -15,19 +15,19 @@ import zstandard
 from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
 
 CODINGS: Final = ("gzip", "zstd", "deflate")
-"""Content-Encodings we take, beside none. `x-gzip` and `zlib` are old names of two of them."""
+"""Supported Content-Encodings, besides none. `x-gzip` and `zlib` are old names of two of them."""
 _NAMES: Final = {"x-gzip": "gzip", "zlib": "deflate"}
 _WBITS: Final = {"gzip": 31, "deflate": 15}
 _RAW_DEFLATE: Final = -15
 _SLICE: Final = 64 << 10
-"""Compressed bytes that are looked at in one go: what follows a member's end is copied no more often than that."""
+"""Compressed bytes that are processed at once, which bounds how often the bytes after a member's end are copied."""
 _PIECE: Final = 1 << 20
-"""Decompressed bytes that are made in one go."""
+"""Decompressed bytes that are produced at once."""
 _MOST_PARTS: Final = 4_096
-"""gzip members, zstd frames: one is what clients send, and 1,024 are 64 MiB in blocks of 64 KiB."""
+"""Maximum number of gzip members or zstd frames: clients send one, and 1,024 blocks of 64 KiB are 64 MiB."""
 _MOST_BLOCKS: Final = 65_536
 _ZSTD_WINDOW: Final = 8 << 20
-"""Memory a zstd frame may ask for: RFC 9659's limit for HTTP."""
+"""Maximum window size of a zstd frame: RFC 9659's limit for HTTP."""
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
 
@@ -35,7 +35,7 @@ def coding_named(header: str | None) -> str:
     """Return the coding a Content-Encoding header names, "" for identity.
 
     Raises:
-        RequestRefusedError: 400, it is none of ours.
+        RequestRefusedError: 400, it is not supported.
 
     """
     coding = (header or "").strip().lower()
@@ -53,7 +53,8 @@ def too_large(limit: int) -> RequestRefusedError:
 
 
 def decompress(raw: bytes, coding: str, limit: int) -> bytes:
-    """Return the body decompressed; never makes more than a piece beyond `limit` bytes, however many parts there are.
+    """Return the body decompressed; never produces more than one piece beyond `limit` bytes, however many parts there
+    are.
 
     Raises:
         UndecodableError: garbage, truncated, or with something after its end.
@@ -85,19 +86,19 @@ def _deflate(raw: bytes, out: io.BytesIO, limit: int) -> None:
     try:
         end = _member(raw, 0, "deflate", _WBITS["deflate"], out, limit)
     except UndecodableError:
-        # Some clients mean raw deflate by it, as browsers once did.
+        # Some clients send raw deflate under this name, as browsers once did.
         out.seek(0)
         out.truncate()
         end = _member(raw, 0, "deflate", _RAW_DEFLATE, out, limit)
     if end < len(raw):
-        raise UndecodableError("there is something after the end of the deflate body")
+        raise UndecodableError("the deflate body is followed by other bytes")
 
 
 def _member(raw: bytes, position: int, coding: str, wbits: int, out: io.BytesIO, limit: int) -> int:
     """Decompress one member; return where the next one begins."""
     member = zlib.decompressobj(wbits)
     while True:
-        # what it did not take comes again, from where `position` says
+        # the unused input is read again from `position`
         fed = raw[position : position + _SLICE]
         if not fed:
             raise UndecodableError(f"the {coding} body is truncated")
@@ -130,10 +131,10 @@ def _zstd(raw: bytes, out: io.BytesIO, limit: int) -> None:
 
 
 def _check_zstd(raw: bytes) -> None:
-    """Walk frames and blocks (RFC 8878, 3.1): the library passes a truncated body off as a whole one.
+    """Walk frames and blocks (RFC 8878, 3.1): the library accepts a truncated body as complete.
 
     Raises:
-        UndecodableError: it is no sequence of whole frames.
+        UndecodableError: it is not a sequence of complete frames.
         RequestRefusedError: 413, it has too many parts.
 
     """
@@ -165,7 +166,7 @@ def _zstd_frame(raw: bytes, position: int) -> tuple[int, int]:
     while position + 3 <= len(raw):
         block = int.from_bytes(raw[position : position + 3], "little")
         blocks += 1
-        # a run-length block is one byte, however long what it stands for
+        # a run-length block has one byte, whatever its decompressed length
         position += 3 + (1 if (block >> 1) & 3 == 1 else block >> 3)
         if block & 1:
             return position + checksum, blocks

@@ -1,4 +1,4 @@
-"""Where a request goes that was let in: to Kafka under its connection, or into quarantine until it is authorized."""
+"""The destination of an admitted request: Kafka under its connection, or the quarantine until it can be authorized."""
 
 from __future__ import annotations
 
@@ -16,39 +16,41 @@ from tallystream.streams.gateway.metrics import Metrics
 
 
 class Destination(Protocol):
-    """Takes what a body held. `build` is the work, which may be done in a thread; `accept` keeps the promise."""
+    """Stores the contents of a body. `build` does the CPU work and may run in a thread; `accept` makes the result
+    durable.
+    """
 
     provider: str
-    """For metrics: whose connection it is, `unknown` when that is not known."""
+    """Provider of the connection for metrics, `unknown` when it is not known."""
     limits: Limits
-    """What one body may hold."""
+    """Limits of one body."""
     key: str
-    """Whose turn it takes, and whose quota."""
+    """Identifies the sender for turns and quotas."""
     quota: Quota | None
-    """Of its own, None where the default holds."""
+    """The connection's own quota, None when the default applies."""
     share: int
-    """By how much a body must be smaller than one of a known connection."""
+    """Factor by which the limits are smaller than those of a known connection."""
 
     def build(self, decoded: Decoded, digest: str) -> Sequence[Message] | bytes:
-        """Return what `accept` needs. Touches nothing that another thread may change."""
+        """Return the input of `accept`. It must not access state that another thread may change."""
         ...
 
     async def accept(self, decoded: Decoded, built: Sequence[Message] | bytes) -> None:
         """Return once it is durable.
 
         Raises:
-            NotDurableError: the client must be told to send it again.
+            NotDurableError: the client must send it again.
 
         """
         ...
 
     async def undecodable(self, detail: str, size: int, digest: str) -> None:
-        """Keep that there was a body that could not be decoded, durably; raises as `accept`."""
+        """Durably store a dead letter for a body that could not be decoded; raises as `accept`."""
         ...
 
 
 class ConnectionDestination:
-    """Kafka, under a connection that is known."""
+    """Kafka, under a known connection."""
 
     limits = LIMITS
     share = 1
@@ -80,7 +82,7 @@ class ConnectionDestination:
         return usage + self._messages.rejected(decoded.logs.rejected, digest, connection_id)
 
     async def accept(self, decoded: Decoded, built: Sequence[Message] | bytes) -> None:
-        """Return once Kafka or the spool has the messages."""
+        """Store the messages; returns once Kafka or the spool has them."""
         assert not isinstance(built, bytes)
         await self._delivery.deliver(built)
         if decoded.logs is not None and decoded.logs.packs:
@@ -91,6 +93,6 @@ class ConnectionDestination:
         self._activity.note(self._connection.connection_id, decoded.signal, decoded.records)
 
     async def undecodable(self, detail: str, size: int, digest: str) -> None:
-        """Keep the dead letter of a whole body."""
+        """Store the dead letter of a whole body."""
         letter = self._messages.undecodable(detail, size, digest, self._connection.connection_id)
         await self._delivery.deliver([letter])

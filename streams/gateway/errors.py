@@ -1,4 +1,6 @@
-"""Why a request is not answered 200. Each knows its HTTP status and the gRPC code its google.rpc.Status carries."""
+"""Errors for requests that are not answered with 200. Each has an HTTP status and the gRPC code of its
+google.rpc.Status.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 
 
 class RequestRefusedError(TallystreamError):
-    """The request is answered with `status`; `message` goes to the client and holds nothing secret."""
+    """The request is answered with `status`; `message` is sent to the client and must not contain secrets."""
 
     code = "request_refused"
 
@@ -38,20 +40,22 @@ class RequestRefusedError(TallystreamError):
 
 
 MAX_HEAD = 64 << 10
-"""Bytes of a request's line and headers together, and so of each."""
+"""Maximum bytes of the request line and all headers together."""
 
 
 def head_too_long() -> RequestRefusedError:
     """Return the 431."""
     return RequestRefusedError(
         431,
-        f"the request's line and headers may have {MAX_HEAD} bytes, together and each",
+        f"the request line and headers may have at most {MAX_HEAD} bytes together",
         headers={"Connection": "close"},
     )
 
 
 class UndecodableError(RequestRefusedError):
-    """The body is not what its headers say: answered 400, and kept as a dead letter of size, hash and reason."""
+    """The body does not match its headers: answered with 400, and recorded as a dead letter with size, hash and
+    reason.
+    """
 
     code = "undecodable"
 
@@ -60,13 +64,13 @@ class UndecodableError(RequestRefusedError):
 
 
 class NotDurableError(RetryableError):
-    """Neither Kafka nor the spool has taken the messages: the client must send them again."""
+    """Neither Kafka nor the spool has accepted the messages, so the client must send them again."""
 
     code = "not_durable"
 
 
 class SpoolFullError(NotDurableError):
-    """The spool holds as many bytes as it may."""
+    """The spool has reached its maximum size."""
 
     code = "spool_full"
 
@@ -78,13 +82,13 @@ class SpoolWriteError(NotDurableError):
 
 
 class SpoolCorruptError(SpoolWriteError):
-    """SQLite says that the file is damaged, or is no database: the only reason for setting a spool aside."""
+    """SQLite reports that the file is damaged or not a database: the only reason for setting a spool aside."""
 
 
 class ProducerLostError(RetryableError):
-    """The producer is gone; what became of the batch is unknown, so it counts as not delivered.
+    """The producer was closed. The outcome of the batch is unknown, so it is treated as not delivered.
 
-    `rejected` is Kafka's reason when it refused this very batch, and would again.
+    `rejected` is Kafka's reason when it refused this batch permanently.
     """
 
     code = "producer_lost"

@@ -1,4 +1,6 @@
-"""A body becomes Kafka messages: usage, sightings of model calls, dead letters, and a count for metrics."""
+"""Turns a body into Kafka messages: usage, sightings of model calls and dead letters; and counts records for
+metrics.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,17 @@ from tallystream.streams.service.clock import Clock, utc
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a body held. `logs` is None for metrics; of traces it has what was rejected."""
+    """The contents of a body. `logs` is None for metrics; for traces it has the rejected spans."""
 
     signal: Signal
     records: int
     logs: LogsResult | None
     sightings: list[SightingPack] = field(default_factory=list)
-    """What spans saw of model calls."""
+    """Sightings of model calls in spans."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing in it is to be kept."""
+        """Whether there is nothing to store."""
         return self.logs is None or not (self.logs.packs or self.logs.rejected or self.sightings)
 
 
@@ -39,7 +41,7 @@ def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limit
     """Decode a body.
 
     Raises:
-        InvalidBodyError: it is not what the request says it is, or holds too much.
+        InvalidBodyError: it does not match the request's headers, or exceeds a limit.
 
     """
     if signal is None:
@@ -54,12 +56,12 @@ def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limit
 
 
 def digest_of(raw: bytes) -> str:
-    """Return the SHA-256 of a body as sent: by it the dead letters of a body sent again repeat themselves."""
+    """Return the SHA-256 of a body as sent. It gives the dead letters of a body that is sent again the same keys."""
     return hashlib.sha256(raw).hexdigest()
 
 
 class Messages:
-    """Builds messages for the topics of one deployment. `user` stands in for user names."""
+    """Builds messages for the topics of one deployment. `user` maps user names to their replacements."""
 
     def __init__(self, topics: Topics, user: Callable[[str], str], clock: Clock) -> None:
         self._topics = topics
@@ -82,7 +84,7 @@ class Messages:
         ]
 
     def calls(self, packs: list[SightingPack], connection_id: str) -> list[Message]:
-        """Return what spans saw of model calls as messages."""
+        """Return sightings of model calls as messages."""
         return [
             Message(self._calls, key, value, CALLS_SCHEMA)
             for pack in packs
@@ -90,7 +92,7 @@ class Messages:
         ]
 
     def rejected(self, rejected: list[Rejected], digest: str, connection_id: str | None) -> list[Message]:
-        """Return the records that did not count as dead letters. A body sent again makes the same keys."""
+        """Return dead letters for the rejected records. A body that is sent again produces the same keys."""
         return [
             self.dead_letter(
                 ("gateway", connection_id or "-", digest[:16], str(record.index)),
@@ -112,7 +114,7 @@ class Messages:
         return {"attribution": whose} if whose else {}
 
     def undecodable(self, detail: str, size: int, digest: str, connection_id: str | None) -> Message:
-        """Return the dead letter of a whole body: its size, hash and what was wrong, nothing of it."""
+        """Return the dead letter of a whole body: its size, its hash and the error, but none of its content."""
         return self.dead_letter(
             ("gateway", connection_id or "-", digest[:16], "0"),
             Reason.UNDECODABLE,
@@ -125,7 +127,8 @@ class Messages:
     def dead_letter(self, source: tuple[str, ...], reason: Reason, detail: str, **fields: Any) -> Message:
         """Return any dead letter; see `schemas.dead_letter_builder`.
 
-        Its source names the connection where it is known: two may send the same body, and each letter is kept.
+        Its source includes the connection if it is known, because two connections may send the same body and each needs
+        a letter.
         """
         key, value = dead_letter(source, reason, detail, utc(self._clock.now_ns()), **fields)
         return Message(self._deadletters, key, value, DEAD_LETTER_SCHEMA)

@@ -1,4 +1,4 @@
-"""One Kafka message on its way: what a request becomes, what a spool row holds, what a batch carries."""
+"""One Kafka message inside the gateway, as it is built from a request, stored in the spool and sent in a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tallystream.streams.kafka.topics import Topics
 
 
 class Message(NamedTuple):
-    """`schema` is the header every record of ours carries: `usage-batch/1`."""
+    """A message. `schema` is the header that every record of ours carries: `usage-batch/1`."""
 
     topic: str
     key: bytes
@@ -26,12 +26,12 @@ class Message(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes it takes, in a spool as in a batch; 64 stand for everything around key and value."""
+        """Its size in bytes, in the spool and in a batch; 64 bytes are added for everything but key and value."""
         return len(self.key) + len(self.value) + 64
 
 
 class Place(NamedTuple):
-    """Where a message goes; -1 is a partition that has not been worked out."""
+    """Topic and partition of a message; -1 is a partition that has not been computed."""
 
     topic: str
     partition: int
@@ -47,7 +47,7 @@ DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of a key, as Kafka's own clients choose it.
 
-    Never the client library's choice at send time: a session must land on one partition for ever, whoever sends it.
+    It is computed here instead of by the client library, because a session must always go to the same partition.
     """
     if partitions == 1:
         return 0
@@ -55,10 +55,10 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def place_of(message: Message, partitions: Mapping[str, int]) -> Place:
-    """Return where a message goes, given the partition count of each topic we write.
+    """Return topic and partition of a message, given the partition count of each topic we write.
 
     Raises:
-        KeyError: it is for a topic that is not among them.
+        KeyError: its topic is not among them.
 
     """
     return Place(message.topic, partition_of(message.key, partitions[message.topic]))

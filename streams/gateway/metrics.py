@@ -1,4 +1,4 @@
-"""Every metric of the gateway, named and explained. No label ever holds a session, an ingest id or free text.
+"""Every metric of the gateway, named and explained. Labels never contain a session, an ingest id or free text.
 
 Labels and their values: `provider` codex|claude|gemini|unknown; `signal` logs|metrics|traces|unknown; `code` the HTTP
 statuses the gateway answers; `encoding` protobuf|json|unknown; `reason` of a dead letter: `schemas.errors.Reason`.
@@ -25,18 +25,18 @@ GAUGES = {
     "spool_bytes": "Bytes in the spool.",
     "spool_max_bytes": "Bytes the spool may hold.",
     "spool_oldest_age_seconds": "Age of the oldest message in the spool, 0 when it is empty.",
-    "spool_writable": "1 while there is a spool to write; 0: what Kafka does not take at once is answered 503.",
-    "spool_files_unopened": "Spool files of this deployment that cannot be opened now; tried again every 30 s.",
-    "spool_files_damaged": "Spool files set aside as damaged that nobody has recovered yet (tallystream spool list).",
-    "spool_foreign_messages": "Messages that another deployment left in the spool directory: kept, never sent.",
-    "quarantine_requests": "Requests in quarantine: Kafka is away, and their ingest id is not known yet.",
+    "spool_writable": "1 while a spool file can be written; at 0, requests that Kafka does not accept get a 503.",
+    "spool_files_unopened": "Spool files of this deployment that cannot be opened now; retried every 30 s.",
+    "spool_files_damaged": "Spool files set aside as damaged and not recovered yet (tallystream spool list).",
+    "spool_foreign_messages": "Messages of other deployments in the spool directory: kept, never sent.",
+    "quarantine_requests": "Requests in quarantine, because Kafka is unavailable and their ingest id is not known yet.",
     "quarantine_bytes": "Bytes in quarantine.",
-    "http_connections": "Client connections, those included whose TLS is not done.",
+    "http_connections": "Client connections, including those in the TLS handshake.",
     "requests_in_progress": "Requests being answered.",
-    "kafka_live": "1 while Kafka acknowledges in time, 0 while the spool takes over.",
-    "partitions_away": "Partitions whose messages go to the spool: no leader, or no acknowledgement in time.",
-    "topics_unfit": "1 while the cluster's topics do not fit, and everything goes to the spool for that reason.",
-    "ack_timeout_seconds": "How long a request waits for Kafka's acknowledgement now before it goes to the spool.",
+    "kafka_live": "1 while Kafka acknowledges in time, 0 while messages are spooled.",
+    "partitions_away": "Partitions whose messages are spooled: without a leader, or without acknowledgements in time.",
+    "topics_unfit": "1 while the cluster's topics are unsuitable and everything is spooled for that reason.",
+    "ack_timeout_seconds": "How long a request currently waits for Kafka's acknowledgement before it is spooled.",
     "connections": "Connections in the registry's cache.",
 }
 
@@ -76,7 +76,7 @@ class Metrics:
         )
         self.events = counter(
             "tallystream_gateway_usage_events_total",
-            "Usage events accepted, duplicates included: the worker suppresses those.",
+            "Usage events accepted, including duplicates, which the worker suppresses.",
             ("provider",),
         )
         self.event_to_durable = Histogram(
@@ -88,7 +88,7 @@ class Metrics:
         )
         self.dead_letters = counter(
             "tallystream_gateway_dead_letters_total",
-            "Records and bodies that do not count, by reason; each is kept in the topic deadletters.",
+            "Records and bodies that were not counted, by reason; each is kept in the topic deadletters.",
             ("reason",),
         )
         self.unrecognised = counter(
@@ -116,14 +116,14 @@ class Metrics:
         )
         self.spooled = counter(
             "tallystream_gateway_spooled_messages_total",
-            "Messages written to the spool because Kafka did not answer in time.",
+            "Messages written to the spool because Kafka did not acknowledge in time.",
         )
         self.drained = counter(
-            "tallystream_gateway_drained_messages_total", "Spooled messages that reached Kafka in the end."
+            "tallystream_gateway_drained_messages_total", "Spooled messages that Kafka has acknowledged."
         )
         self.salvaged = counter(
             "tallystream_gateway_salvaged_messages_total",
-            "Messages copied out of spool files that were damaged.",
+            "Messages copied from damaged spool files.",
         )
         self.rejected = counter(
             "tallystream_gateway_rejected_messages_total",
@@ -131,12 +131,12 @@ class Metrics:
         )
         self.refusals = counter(
             "tallystream_gateway_not_durable_rounds_total",
-            "Rounds of requests answered 503 because neither Kafka nor the spool took them, by cause.",
+            "Rounds of requests answered 503 because neither Kafka nor the spool accepted them, by cause.",
             ("cause",),
         )
         self.producers_replaced = counter(
             "tallystream_gateway_producers_replaced_total",
-            "Kafka producers thrown away: they had failed or were stuck.",
+            "Kafka producers replaced because they had failed or were stuck.",
         )
         self.refreshes = counter(
             "tallystream_gateway_registry_refreshes_total",
@@ -145,21 +145,21 @@ class Metrics:
         )
         self.quarantined = counter(
             "tallystream_gateway_quarantined_requests_total",
-            "Requests kept aside because Kafka was away and their ingest id unknown.",
+            "Requests quarantined because Kafka was unavailable and their ingest id unknown.",
         )
         self.accepts_refused = counter(
             "tallystream_gateway_accepts_refused_total",
-            "Connections that the system did not let us accept, for want of file descriptors most often.",
+            "Connections that the system did not let us accept, mostly for lack of file descriptors.",
         )
         self.connections_refused = counter(
             "tallystream_gateway_connections_refused_total",
-            "Connections closed at once because there were as many as may be, all with a request in progress.",
+            "Connections closed at once because the limit was reached and all others had a request in progress.",
         )
         self.connections_evicted = counter(
             "tallystream_gateway_connections_evicted_total",
             "Idle connections closed to make room for new ones.",
         )
-        for reason in Reason:  # a counter that is not there yet has no increase when it comes
+        for reason in Reason:
             self.dead_letters.labels(reason)
         for provider in get_args(Provider):
             self.unrecognised.labels(provider)
@@ -167,7 +167,7 @@ class Metrics:
             for signal in get_args(Signal):
                 for encoding in ("protobuf", "json"):
                     self.requests.labels(provider, signal, "503", encoding)
-        # Labelled children of what every request touches: looking one up costs more than counting.
+        # Cached label children for every request, because looking one up costs more than counting.
         self._requests = cache(lambda labels: self.requests.labels(*labels))
         self._durations = cache(lambda signal: self.duration.labels(signal))
         self._delivered = cache(lambda topic: self.delivered.labels(topic.rpartition(".")[2]))
@@ -190,6 +190,6 @@ class Metrics:
         self.ack.observe(seconds)
 
     def watch(self, **reads: Callable[[], float]) -> None:
-        """Show the gauges, which are read when they are scraped; one function for each name in GAUGES."""
+        """Register the gauges, which are read on each scrape; one function for each name in GAUGES."""
         for name, text in GAUGES.items():
             Gauge(f"tallystream_gateway_{name}", text, registry=self.registry).set_function(reads[name])

@@ -1,4 +1,4 @@
-"""What stands for a user's name in everything we write: a keyed hash, the same for the same name."""
+"""Pseudonyms: a user's name is replaced by a keyed hash in everything we write."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def pseudonyms(key: bytes) -> Callable[[str], str]:
 
 
 def own_key(path: Path) -> bytes:
-    """Return the key this machine keeps at `path` (mode 0600), making it the first time.
+    """Return this machine's key at `path` (mode 0600); creates it the first time.
 
-    Safe for several processes at once: it appears whole, by link, and the first one wins.
+    Safe for several processes at once: the complete file is hard-linked into place, and the first process wins.
 
     Raises:
-        UnfitError: it cannot be made or read, or is not what we wrote.
+        UnfitError: it cannot be created or read, or has the wrong size.
 
     """
     try:
@@ -58,7 +58,7 @@ def own_key(path: Path) -> bytes:
     except (OSError, ValueError) as exc:
         raise UnfitError(
             f"the key for user names at {path} cannot be used: {type(exc).__name__}",
-            "set TALLYSTREAM_USER_KEY, or restore the file: with another key every user gets another name",
+            "set TALLYSTREAM_USER_KEY, or restore the file: another key would give every user another pseudonym",
         ) from exc
     if len(key) != KEY_BYTES:
         raise UnfitError(

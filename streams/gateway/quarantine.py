@@ -1,8 +1,10 @@
-"""Requests whose ingest id nobody can authorize, because Kafka is away and the cache does not know it.
+"""The quarantine: requests that cannot be authorized now, because Kafka is unavailable and the cache does not know
+their id.
 
-Their client is answered 200 and may never send them again (Codex does not), so they are kept: normalised events with
-the user's name replaced, dead letters, and the id's hash; never a body, never the id. When the registry has caught up
-they are authorized as of the time they came: usage of a connection, or dead letters `unknown_connection`.
+The client gets a 200 and may never send them again (Codex does not), so their contents are stored: normalised events
+with the user's name replaced, dead letters, and the id's hash; never the body or the id. When the registry has caught
+up, they are authorized as of the time they arrived, and become usage of a connection or dead letters
+`unknown_connection`.
 """
 
 from __future__ import annotations
@@ -35,18 +37,18 @@ from tallystream.streams.service.clock import utc
 
 RETRY = 1.0
 VERSION = 1
-"""Of what a row holds; rows without one are of version 0.1, and alike."""
+"""Version of a row's content; rows without one are from version 0.1 and have the same format."""
 MAX_RECORD = 512 << 10
-"""Bytes of a row that is kept in a dead letter."""
+"""Maximum bytes of a row that is kept in a dead letter."""
 log = structlog.get_logger()
 
 
 STRANGERS_SHARE: Final = 10
-"""Bodies that nobody is known to have sent must be so many times smaller, and may hold as much less."""
+"""Factor by which the limits are smaller for bodies of unknown senders."""
 
 
 class QuarantineDestination:
-    """Takes what one request held."""
+    """Stores the contents of one request."""
 
     provider = "unknown"
     limits = LIMITS.share(STRANGERS_SHARE)
@@ -60,7 +62,7 @@ class QuarantineDestination:
         self._messages = messages
 
     def build(self, decoded: Decoded, digest: str) -> bytes:
-        """Return the document to keep, users' names replaced; empty when there is nothing in it."""
+        """Return the document to store, with users' names replaced; empty when there is nothing to store."""
         logs = decoded.logs
         if logs is None or decoded.is_empty:
             return b""
@@ -88,13 +90,13 @@ class QuarantineDestination:
             await self._quarantine.hold(self._shown, built)
 
     async def undecodable(self, detail: str, size: int, digest: str) -> None:
-        """Keep that there was a body that could not be decoded; raises as `Quarantine.hold`."""
+        """Store a dead letter for a body that could not be decoded; raises as `Quarantine.hold`."""
         document = {"version": VERSION, "digest": digest, "undecodable": {"detail": detail, "size": size}}
         await self._quarantine.hold(self._shown, orjson.dumps(document))
 
 
 class Quarantine:
-    """`hold` requests while Kafka is away; run `run()` as a task, which authorizes them once it is back."""
+    """`hold` stores requests while Kafka is unavailable; `run()`, as a task, authorizes them afterwards."""
 
     def __init__(
         self, spool: Spool, registry: Registry, messages: Messages, activity: ActivityLog, metrics: Metrics
@@ -107,15 +109,15 @@ class Quarantine:
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Authorize what is held, if the registry can."""
+        """Try to authorize the held requests."""
         self._wake.set()
 
     def destination(self, undetermined: Undetermined) -> QuarantineDestination:
-        """Return where the request of these credentials goes."""
+        """Return the destination for a request with these credentials."""
         return QuarantineDestination(self, undetermined.credentials, self._messages)
 
     async def hold(self, shown: Credentials, document: bytes) -> None:
-        """Keep what a request held.
+        """Store the contents of a request.
 
         Raises:
             NotDurableError: the quarantine is full or the spool fails.
@@ -158,9 +160,9 @@ class Quarantine:
             return [self._unreadable(held, connection_id, exc)]
 
     def _unreadable(self, held: Held, connection_id: str | None, exc: Exception) -> Message:
-        """Return the dead letter of a row that another version has written and this one cannot read.
+        """Return a dead letter for a row that another version has written and this one cannot read.
 
-        It keeps the row, which holds allow-listed fields only, unless that is too large for a message.
+        It includes the row, which has only allow-listed fields, unless the row is too large for a message.
         """
         digest = digest_of(held.payload)
         log.error("quarantined_request_unreadable", row=held.id, sha256=digest, why=type(exc).__name__)
@@ -215,7 +217,7 @@ class Quarantine:
             self._messages.dead_letter(
                 ("gateway", digest[:16], f"q{number}"),
                 Reason.UNKNOWN_CONNECTION,
-                f"sent while Kafka was away; judged since: {refusal}",
+                f"received while Kafka was unavailable, and refused since: {refusal}",
                 client=client,
                 session_id=session_id,
                 record=event,

@@ -1,9 +1,10 @@
-"""What one connection may take of a gateway that others share.
+"""Fair sharing of a gateway among connections.
 
-Two means. **Turns** need no setting and refuse nothing: while several connections send, each has a few requests at work
-at a time and the rest of its own wait, so that whoever floods waits for himself; alone, a connection has no limit.
-**Quotas** are limits that an operator sets, for all or for one connection: beyond them a request is answered 429 with
-Retry-After (RESOURCE_EXHAUSTED with RetryInfo), which most clients heed, and some do not: Codex never sends again.
+**Turns** need no setting and never refuse a request: while several connections send, each has a few requests in
+progress and its others wait, so that a connection that floods the gateway delays only itself. A connection that sends
+alone is not limited. **Quotas** are limits that an operator sets, for all connections or for one: beyond them a request
+is answered with 429 and Retry-After (RESOURCE_EXHAUSTED with RetryInfo). Most clients then send it again, but some do
+not: Codex never does.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.service.clock import Clock
 
 AT_WORK: Final = 8
-"""Requests of all connections that are at work at a time while several send; each has at least two."""
+"""Requests in progress of all connections together while several send; each may have at least two."""
 ACTIVE: Final = 1.0
 """Seconds for which a connection counts as sending after its last request."""
 _LOOK_EVERY: Final = 0.05
 BURST: Final = 10.0
-"""Seconds' worth that a connection may send at once after it has been quiet."""
+"""Burst size in seconds of the quota: a connection may send as much at once after it has been quiet."""
 _FORGET: Final = 4_096
-"""Connections that are remembered before those that have been quiet longest are forgotten."""
+"""Maximum number of connections remembered; beyond it those that have been quiet longest are forgotten."""
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class _Line:
 
 
 class Turns:
-    """`async with turns.of(connection)` around the work of a request."""
+    """Limits concurrent requests per connection: `async with turns.of(connection)` around a request's work."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -84,7 +85,7 @@ class Turns:
                 turn.set_result(None)
 
     def _look(self, now: float) -> None:
-        """See how many connections send, and what each may have at work."""
+        """Update the number of sending connections and the limit of each."""
         if now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
@@ -98,7 +99,7 @@ class Turns:
 
 
 class _Bucket:
-    """A token bucket: `rate` a second, `rate * BURST` at once."""
+    """A token bucket: `rate` per second, and a burst of `rate * BURST`."""
 
     __slots__ = ("_left", "_rate", "_seen")
 
@@ -108,9 +109,9 @@ class _Bucket:
         self._seen = now
 
     def take(self, number: float, now: float) -> float:
-        """Take them and return 0, or return in how many seconds there may be enough.
+        """Take the tokens and return 0, or return in how many seconds there may be enough.
 
-        One request may take more than there is, when there is one: it is the next that waits.
+        A request may overdraw the bucket if at least one token is left: then the next request waits.
         """
         self._left = min(self._rate * BURST, self._left + (now - self._seen) * self._rate)
         self._seen = now
@@ -121,7 +122,7 @@ class _Bucket:
 
 
 class Quotas:
-    """What each connection has used of its quotas; `default` is for those that have none of their own."""
+    """Tracks each connection's use of its quotas; `default` applies to those without their own."""
 
     def __init__(self, default: Quota, clock: Clock) -> None:
         self._default = default
@@ -143,7 +144,7 @@ class Quotas:
 
     @contextmanager
     def holding(self, connection: str, quota: Quota | None, size: int) -> Iterator[None]:
-        """Count bytes held while a request is at work; raises RequestRefusedError (429) when they are too many."""
+        """Count bytes held while a request is in progress; raises RequestRefusedError (429) when they are too many."""
         limit = self._limit(quota, "held_bytes")
         held = self._held.get(connection, 0)
         if limit is not None and held and held + size > limit:
@@ -171,7 +172,7 @@ class Quotas:
         bucket = self._buckets.pop(key, None)
         if bucket is None and len(self._buckets) >= _FORGET:
             del self._buckets[next(iter(self._buckets))]
-        # the one used last is the last to be forgotten
+        # move it to the end, because the least recently used is forgotten first
         bucket = self._buckets[key] = bucket or _Bucket(rate, now)
         if seconds := bucket.take(number, now):
             raise _refused(f"{what} a second", rate, math.ceil(seconds))

@@ -1,11 +1,11 @@
-"""Which paths take telemetry, and what they say about it.
+"""Parses request paths: which accept telemetry, and their provider, ingest id and signal.
 
 /api/v1/public/ingest/otel/{provider}/{ingestId}/v1/{logs|metrics|traces}   what `connections create` prints
 /api/v1/public/ingest/otel/{provider}/{ingestId}                            the base URL, posted to verbatim
 /v1/{logs|metrics|traces}  and  /                                           with the header x-tallystream-connection
 
-Exporters build paths from what a user wrote, and users write base URLs with a slash at their end, or the URL of one
-signal where a base is asked for. So slashes more or fewer do not matter, and of `/v1/logs/v1/traces` the last counts.
+Exporters build paths from users' settings, and users write base URLs with a trailing slash, or the URL of one signal as
+a base URL. So extra or missing slashes are ignored, and of `/v1/logs/v1/traces` the last signal counts.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tallystream.streams.gateway.errors import RequestRefusedError
 PROVIDERS: tuple[str, ...] = get_args(Provider)
 SIGNALS: Final = ("logs", "metrics", "traces")
 MAX_ID: Final = 128
-"""Longest ingest id looked at; ours have 22 characters."""
+"""Maximum length of an ingest id; generated ones have 22 characters."""
 _BASE_PARTS: Final = INGEST_PATH.strip("/").split("/")
 _MEANT: Final = {"log": "logs", "metric": "metrics", "trac": "traces", "span": "traces", "event": "logs"}
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTarget:
-    """Where a request goes. `signal` None: the body tells. `provider` None: the id came in the header."""
+    """A parsed path. `signal` None: the body determines it. `provider` None: the id came in the header."""
 
     provider: str | None
     ingest_id: str | None
@@ -35,10 +35,11 @@ class RouteTarget:
 
 
 def parse(path: str) -> RouteTarget:
-    """Return what a decoded path says.
+    """Parse a decoded path.
 
     Raises:
-        RequestRefusedError: 404, it is none of ours; names the path that was probably meant, without the ingest id.
+        RequestRefusedError: 404, the path is unknown; the message has the path that was probably meant, without the
+            ingest id.
 
     """
     parts = [part for part in path.split("/") if part]
@@ -58,7 +59,7 @@ def _ingest(parts: list[str]) -> RouteTarget:
 
 
 def _signal(parts: list[str], base: str) -> str | None:
-    """Return the signal that the end of a path names, None when there is none; raises what `parse` raises."""
+    """Return the signal at the end of a path, None without one; raises what `parse` raises."""
     version, signals = parts[::2], parts[1::2]
     if len(version) == len(signals) and set(version) <= {"v1"} and set(signals) <= set(SIGNALS):
         return signals[-1] if signals else None

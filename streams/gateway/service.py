@@ -1,4 +1,4 @@
-"""The gateway put together: what it consists of, the order in which it starts, the order in which it stops."""
+"""Assembles the gateway from its parts, and starts and stops them in the right order."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from tallystream.streams.service.ops import Health
 ADOPT_EVERY = 30.0
 RETRY_REJECTED_EVERY = 600.0
 STALLED_AFTER = 10.0
-"""A round that is neither acknowledged nor spooled for so long: the process is no use any more."""
+"""Seconds after which a round that is neither acknowledged nor spooled makes the process unhealthy."""
 log = structlog.get_logger()
 
 
 class Gateway:
-    """One gateway process's work: `run` until it is cancelled, or `start`, and `stop` in the end."""
+    """The gateway service: `run` it until it is cancelled, or `start` and `stop` it."""
 
     def __init__(self, config: GatewayConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
         self._config = config
@@ -69,11 +69,11 @@ class Gateway:
         self._http: HttpServer
 
     async def run(self) -> None:
-        """Serve until cancelled; then what has been accepted is answered before this returns.
+        """Serve until cancelled; accepted requests are answered before this returns.
 
         Raises:
-            UnfitError: the spool's directory, or the topics of a cluster that answers, do not fit.
-            UsageError: the address cannot be listened on, or the certificate not be used.
+            UnfitError: the spool's directory, or the topics of a cluster that answers, are unsuitable.
+            UsageError: it cannot listen on the address, or the certificate cannot be used.
 
         """
         await self.start()
@@ -95,11 +95,11 @@ class Gateway:
         return None if port is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def start(self) -> None:
-        """Listen as soon as nothing acknowledged can be lost; Kafka may be away.
+        """Listen as soon as acknowledged requests cannot be lost; Kafka may be unavailable.
 
         Raises:
-            UnfitError: the topics of a cluster that answers do not fit, and this gateway has not served before.
-            UsageError: the address cannot be listened on, or the certificate not be used.
+            UnfitError: the topics of a cluster that answers are unsuitable, and this gateway has not served before.
+            UsageError: it cannot listen on the address, or the certificate cannot be used.
 
         """
         config = self._config
@@ -137,7 +137,7 @@ class Gateway:
         self._spawn("registry", self._follow())
         self._spawn("upkeep", self._upkeep())
         if not self.registry.known:
-            # Without a snapshot every id would be a stranger's: meet Kafka first, if it is there.
+            # Without a snapshot every id would be unknown, so wait for Kafka first, if it is available.
             await self._first_contact()
             if self.link.live:
                 with contextlib.suppress(TimeoutError):
@@ -176,11 +176,12 @@ class Gateway:
         if self.link.unfit is not None:
             if not self._served_before:
                 raise self.link.unfit
-            # Clients send here already, and some never send again: keep what they send until the topics are mended.
+            # Clients already send to this gateway, and some never retry: spool their data until the topics are
+            # repaired.
             log.error("topics_unfit", why=self.link.unfit.message, next=self.link.unfit.hint)
 
     async def _met(self, cluster_id: str) -> None:
-        """Take up what belongs to this cluster, and nothing that belongs to another."""
+        """Adopt the state that belongs to this cluster, and ignore that of others."""
         if await self.spool.claim(cluster_id):
             self._activity.forget(await self.spool.meta("gateway", self._name()))
         self.registry.met(cluster_id)
@@ -254,7 +255,7 @@ class Gateway:
             log.error("gateway_task_failed", task=task.get_name(), exc_info=exc)
 
     async def _follow(self) -> None:
-        # The topic exists once the link has been there; if it is not, following fails and tries again.
+        # The topic exists once the producer has connected; until then following it fails and is retried.
         await self.link.first_attempt.wait()
         await self.registry.run()
 
@@ -270,11 +271,13 @@ class Gateway:
                 self.retry_rejected()
 
     def retry_rejected(self) -> None:
-        """Offer Kafka again what it has refused before; done every ten minutes anyway."""
+        """Send again the messages that Kafka has refused; this also happens every ten minutes."""
         self._drain.retry_rejected()
 
     def healthy(self) -> Health:
-        """Return whether work goes on: red when requests wait and nothing is acknowledged or spooled."""
+        """Return whether the gateway makes progress: unhealthy when requests wait without being acknowledged or
+        spooled.
+        """
         if self._failed:
             return Health(ok=False, why=self._failed)
         if not self._opened:
@@ -285,11 +288,11 @@ class Gateway:
         return Health(ok=True)
 
     def ready(self) -> Health:
-        """Return whether requests are taken and connections known; Kafka may be away."""
+        """Return whether requests are accepted and connections known; Kafka may be unavailable."""
         if not self._listening:
-            return Health(ok=False, why="not listening yet, or no more")
+            return Health(ok=False, why="not listening yet, or already stopping")
         if not self.registry.known:
-            return Health(ok=False, why="no connections are known yet: Kafka has not answered and there is no snapshot")
+            return Health(ok=False, why="connections are not known yet: Kafka has not answered, and no snapshot exists")
         if self.link.unfit is not None and self.healthy().ok:
             return Health(ok=True, why=f"everything is spooled: {self.link.unfit.message}")
         return self.healthy()
@@ -301,7 +304,7 @@ class Gateway:
         return own
 
     def status(self) -> GatewayStatus | None:
-        """Return what is not in Kafka yet; None until the spool, which may hold something, has been opened."""
+        """Return the data that is not in Kafka yet; None until the spool has been opened."""
         if not self._opened:
             return None
         level, held = self.spool.level, self.spool.quarantine_level
@@ -324,14 +327,14 @@ class Gateway:
         )
 
     async def stop(self) -> None:
-        """Answer what has been accepted, drain to Kafka within a bound, and leave the rest in the spool."""
+        """Answer accepted requests, drain the spool to Kafka for a bounded time, and leave the rest in the spool."""
         self._listening = False
         if not self._opened:
             return
         await asyncio.gather(self._http.stop(), self._grpc.stop())
         self._acceptance.close()
         await self._last_drain()
-        # The link ends last: what it still had on its way is in the spool too.
+        # The producer ends last; its batches in flight are in the spool as well.
         for task in [*self._tasks[1:], *self._tasks[:1]]:
             await cancel(task)
         left = self.spool.level.rows

@@ -1,4 +1,4 @@
-"""Every admin client of ours."""
+"""Creates all admin clients of the product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 
 REQUEST_TIMEOUT = 40.0
-"""Seconds for one answer of a broker; aiokafka's own default. Who is asked by a person waits for less."""
+"""Seconds for one answer of a broker; aiokafka's own default. Interactive commands use less."""
 
 
 def new_admin(kafka: KafkaSettings, *, request_timeout: float = REQUEST_TIMEOUT) -> AIOKafkaAdminClient:
@@ -23,7 +23,7 @@ def new_admin(kafka: KafkaSettings, *, request_timeout: float = REQUEST_TIMEOUT)
 async def administering(
     kafka: KafkaSettings, *, request_timeout: float = REQUEST_TIMEOUT
 ) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Give a started admin client.
+    """Yield a started admin client and close it at the end.
 
     Raises:
         KafkaError: as aiokafka's own methods.

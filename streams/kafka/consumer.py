@@ -1,7 +1,7 @@
-"""Every consumer of ours: without automatic commits and, but for the elections, without a group.
+"""Creates all consumers of the product: without automatic commits and, except for elections, without a group.
 
-A consumer without a group is assigned its partitions by whoever created it, and its positions are its owner's: its
-partitions cannot be revoked.
+The owner of a consumer without a group assigns its partitions and keeps its positions, and its partitions cannot be
+revoked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 REQUEST_TIMEOUT = 40.0
 """Seconds for one answer of a broker; aiokafka's own default."""
 FETCH_WAIT = 0.5
-"""Seconds that a broker holds a fetch that finds nothing; aiokafka's own default."""
+"""Seconds for which a broker holds an empty fetch; aiokafka's own default."""
 PARTITION_BYTES = 1 << 20
 ANSWER_BYTES = 52_428_800
 
@@ -33,10 +33,10 @@ def new_consumer(
 
     Args:
         kafka: the cluster.
-        beyond: where to go on when a position is not in the topic any more; `none` raises OffsetOutOfRangeError.
-        fetch_wait: seconds that a broker holds a fetch that finds nothing.
-        partition_bytes: of one partition in one answer.
-        answer_bytes: of one answer.
+        beyond: where to continue when a position is out of range; `none` raises OffsetOutOfRangeError.
+        fetch_wait: seconds for which a broker holds an empty fetch.
+        partition_bytes: maximum bytes of one partition in one response.
+        answer_bytes: maximum bytes of one response.
         request_timeout: seconds for one answer of a broker.
 
     """
@@ -53,7 +53,7 @@ def new_consumer(
 
 
 def new_member(kafka: KafkaSettings, group: str, session_timeout: float, assignor: Any) -> AIOKafkaConsumer:
-    """Return a member of a group that elects a leader, not started; `session_timeout` in seconds."""
+    """Return a consumer that is a member of an election group, not started; `session_timeout` in seconds."""
     return AIOKafkaConsumer(
         **kafka.client(),
         group_id=group,

@@ -1,17 +1,17 @@
-"""What can go wrong with Kafka, in our own words."""
+"""Errors of the Kafka client kit."""
 
 from __future__ import annotations
 
 from tallystream.schemas.errors import RetryableError, UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
 
-REACH_HINT = "is it running and reachable from here? `tallystream status` shows the embedded one"
+REACH_HINT = "check that it is running and reachable from here; `tallystream status` shows the embedded one"
 
 
 class TopicRecreatedError(RetryableError):
-    """A topic is not the one that was read so far: it was deleted and created again, or cut.
+    """A topic is no longer the one that was read: it was deleted and created again, or truncated.
 
-    What was read of it means nothing any more; it is to be read from its beginning.
+    Everything read from it is invalid; it must be read again from its beginning.
     """
 
     code = "topic_recreated"
@@ -20,11 +20,11 @@ class TopicRecreatedError(RetryableError):
 def unreachable(
     kafka: KafkaSettings, cause: object, did_not: str = "answer", hint: str = REACH_HINT
 ) -> UnreachableError:
-    """Return the error for a cluster that did not do what it was asked for.
+    """Return the error for a cluster that did not complete a request.
 
     Args:
         kafka: the cluster.
-        cause: an exception, or what happened in words.
+        cause: an exception or a description.
         did_not: completes "Kafka at HOST:PORT did not ...".
         hint: what to do about it.
 

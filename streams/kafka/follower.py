@@ -1,8 +1,8 @@
-"""Following compacted topics from positions that the reader keeps, without a consumer group.
+"""Follows compacted topics without a consumer group, from positions that the caller keeps.
 
-Offsets of a compacted topic have holes, and one consumer that assigns its partitions itself steps over them correctly:
-it was asked for "from here on", so what it delivers next is what comes next. Positions are therefore the reader's, not
-a group's; nobody can revoke a partition, and nothing is committed.
+Compacted topics have gaps in their offsets. A consumer with manually assigned partitions skips them correctly, because
+it delivers the next existing record from a position on. The positions belong to the reader instead of a group, so
+partitions cannot be revoked and offsets are not committed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POLL_MS = 200
 FETCH_WAIT = 0.1
 """Seconds."""
 MAX_RECORDS = 2000
-"""Records in one answer of `poll`: bounds how long applying them may block the event loop."""
+"""Maximum records per `poll`, which bounds how long applying them blocks the event loop."""
 FETCH_BYTES = 8 << 20
 
 
@@ -41,7 +41,7 @@ class FollowerPosition(NamedTuple):
 
 @dataclass(frozen=True)
 class FollowedBatch:
-    """Records of one partition in offset order; `after` is the position behind them."""
+    """Records of one partition in offset order; `after` is the position after them."""
 
     topic: str
     partition: int
@@ -50,11 +50,11 @@ class FollowedBatch:
 
 
 class TopicFollower:
-    """Reads topics from `positions` (by topic and partition; the beginning where there is none), as a context manager.
+    """Reads topics from `positions` (by topic and partition; by default the beginning), as a context manager.
 
     Raises, from entering and from polling:
         UnreachableError: Kafka did not answer within `timeout` seconds.
-        TopicRecreatedError: a position lies behind the end, or the record before it is another one.
+        TopicRecreatedError: a position is beyond the end, or the record before it is a different one.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class TopicFollower:
         self._ends: dict[TopicPartition, int] = {}
         self._check: dict[TopicPartition, FollowerPosition] = {}
         self._rest: dict[TopicPartition, tuple[int, int]] = {}
-        """Position, and since when (ms) it has been the same."""
+        """Position, and since when (ms) it has not changed."""
         self._quiet: set[TopicPartition] = set()
-        """Partitions of which the last poll found nothing although a fetch had been answered."""
+        """Partitions for which the last poll was empty although a fetch had been answered."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -93,11 +93,11 @@ class TopicFollower:
 
     @property
     def behind(self) -> int:
-        """Return how many offsets lie before the ends as they were when last asked for; 0: caught up."""
+        """Return the number of offsets up to the last known ends; 0: caught up."""
         return sum(max(0, end - self._rest[at][0]) for at, end in self._ends.items())
 
     async def poll(self) -> list[FollowedBatch]:
-        """Return what has come in, nothing after a moment without anything."""
+        """Return new records, or nothing after `FETCH_WAIT` without any."""
         consumer = self._opened()
         asked = {at: consumer.last_poll_timestamp(at) or 0 for at in self._ends if self._rest[at][0] < self._ends[at]}
         quiet, self._quiet = self._quiet, set()
@@ -110,7 +110,7 @@ class TopicFollower:
         except (KafkaError, OSError) as exc:
             raise unreachable(self._kafka, exc) from exc
         batches = [batch for at, records in found.items() if (batch := self._batch(at, records)) is not None]
-        # An answer as large as it may be leaves others waiting for their turn in the client.
+        # After a full answer, other partitions may still wait for their turn in the client.
         if sum(map(len, found.values())) < MAX_RECORDS:
             await self._note(asked, quiet)
         for batch in batches:
@@ -120,7 +120,7 @@ class TopicFollower:
         return batches
 
     async def renew(self) -> None:
-        """Ask for the ends anew; `behind` counts up to them from now on. They were asked for first when entered."""
+        """Fetch the current ends, to which `behind` then refers. They are first fetched on entering."""
         consumer = self._opened()
         try:
             self._ends = await consumer.end_offsets(list(self._ends)) if self._ends else {}
@@ -134,7 +134,7 @@ class TopicFollower:
                 self._rest[at] = (position, _now_ms())
 
     async def begins(self) -> dict[tuple[str, int], int]:
-        """Ask, by topic and partition, for the first offset that is still there."""
+        """Fetch the first available offset, by topic and partition."""
         consumer = self._opened()
         try:
             found = await consumer.beginning_offsets(list(self._ends)) if self._ends else {}
@@ -143,15 +143,15 @@ class TopicFollower:
         return {(at.topic, at.partition): offset for at, offset in found.items()}
 
     def ends(self) -> dict[tuple[str, int], int]:
-        """Return, by topic and partition, where it ended when that was last asked for."""
+        """Return the last known end, by topic and partition."""
         return {(at.topic, at.partition): end for at, end in self._ends.items()}
 
     def positions(self) -> dict[tuple[str, int], int]:
-        """Return, by topic and partition, the offset up to which it was read, as known after the last `poll`."""
+        """Return the offset up to which it was read, by topic and partition, as of the last `poll`."""
         return {(at.topic, at.partition): position for at, (position, _) in self._rest.items()}
 
     def pause(self, topics: Iterable[str]) -> None:
-        """Read no more of these topics until `resume`."""
+        """Stop reading these topics until `resume`."""
         self._opened().pause(*self._partitions(topics))
 
     def resume(self, topics: Iterable[str]) -> None:
@@ -183,7 +183,7 @@ class TopicFollower:
                     f"{at.topic}-{at.partition}: read up to {given.offset}, it ends at {self._ends[at]}"
                 )
             if given is not None and given.offset > begins[at]:
-                # One record earlier: if it is still there it must be the one that was read.
+                # Read one record earlier: if it still exists, it must be the one that was read.
                 first = given.offset - 1
                 self._check[at] = given
             consumer.seek(at, first)
@@ -193,7 +193,7 @@ class TopicFollower:
         given = self._check.pop(at, None)
         if given is not None and records[0].offset < given.offset:
             if given.timestamp not in (-1, records[0].timestamp):
-                raise TopicRecreatedError(f"{at.topic}-{at.partition}: the record at {given.offset - 1} is another one")
+                raise TopicRecreatedError(f"{at.topic}-{at.partition}: the record at {given.offset - 1} has changed")
             records = records[1:]
         if not records:
             return None
@@ -202,9 +202,9 @@ class TopicFollower:
         )
 
     async def _note(self, asked: Mapping[TopicPartition, int], quiet: AbstractSet[TopicPartition]) -> None:
-        """Follow the positions up to the ends. What lies before an end may all have been removed by compaction: a fetch
-        that was answered after the position had come to rest, and brought nothing, tells. Twice in a row, for a poll
-        that ends early, because of another partition's error, leaves records behind that the next one gives.
+        """Advance positions to the ends. Compaction may have removed all records before an end, which shows when a
+        fetch after the last position change returns nothing. This must happen twice in a row, because a poll that ends
+        early, due to another partition's error, leaves records for the next one.
         """
         consumer = self._opened()
         for at, answered in asked.items():
@@ -219,7 +219,7 @@ class TopicFollower:
                     self._quiet.add(at)
 
     async def _skip(self, exc: Any) -> None:
-        """Go on at the beginning of partitions whose retention has removed what was next."""
+        """Continue at the beginning of partitions whose next records were removed by retention."""
         consumer = self._opened()
         gone = [at for at in self._ends if at in (exc.args[0] if exc.args else ())]
         begins = await consumer.beginning_offsets(gone)
@@ -244,5 +244,5 @@ class TopicFollower:
 
 
 def _now_ms() -> int:
-    """Return the clock that aiokafka stamps its polls with."""
+    """Return the time of the clock with which aiokafka timestamps its polls."""
     return int(time.time() * 1000)

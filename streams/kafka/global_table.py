@@ -1,8 +1,8 @@
-"""A local copy of compacted topics: the newest row of each key, whole on every machine that wants it.
+"""A complete local copy of compacted topics: the newest row of each key.
 
-What Kafka Streams calls a global table. It is a cache: rows and the positions up to which the topics are in them are
-written in one batch, so a crash leaves an older whole copy, and a directory that is lost, or belongs to another cluster
-or to topics that were made anew, is filled again from the topics.
+It is like a GlobalKTable of Kafka Streams. It is only a cache: rows and topic positions are written in one batch, so a
+crash leaves an older consistent copy, and a directory that is lost, or belongs to another cluster or to recreated
+topics, is filled again from the topics.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _IDENTITY = _META + b"identity"
 
 
 class TableRow(NamedTuple):
-    """A row to keep when its `version` is not lower than the one kept. `value` None removes the key, whatever the
+    """A row to store unless its `version` is lower than the stored one. `value` None removes the key regardless of the
     version. Keys begin with a byte above 0.
     """
 
@@ -43,7 +43,7 @@ class TableRow(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """A row as it is kept; `timestamp` is its record's, in ms."""
+    """A stored row; `timestamp` is its record's, in ms."""
 
     version: tuple[int, int]
     timestamp: int
@@ -51,7 +51,7 @@ class StoredRow(NamedTuple):
 
 
 class Feed(Protocol):
-    """A topic, and what its records are in the table."""
+    """A topic, and how its records become rows."""
 
     @property
     def topic(self) -> str:
@@ -59,10 +59,10 @@ class Feed(Protocol):
         ...
 
     def rows(self, record: ConsumerRecord) -> Iterable[TableRow]:
-        """Return the rows of a record; several where it is kept in several ways.
+        """Return the rows of a record, of which there may be several.
 
         Raises:
-            ValueError: the record is not what the topic should hold.
+            ValueError: the record is not valid for the topic.
 
         """
         ...
@@ -86,11 +86,11 @@ class GlobalTable:
         self._tail: TopicFollower | None = None
         self._paused: set[str] = set()
         self.read: Mapping[tuple[str, int], int] = {}
-        """By topic and partition, the offset up to which its rows are here and `on_rows` was told of them."""
+        """By topic and partition, the offset up to which rows are stored and `on_rows` was called."""
         self.caught_up = asyncio.Event()
-        """Set while the rows hold everything that the topics held when they were opened last."""
+        """Set while the rows include everything that the topics contained when they were last opened."""
         self.unreadable = 0
-        """Records left out because they are not what their topic should hold."""
+        """Number of records skipped because they are not valid for their topic."""
 
     # -- rows
 
@@ -110,13 +110,13 @@ class GlobalTable:
                 yield key, _unpack(raw)
 
     def put(self, row: TableRow, timestamp: int) -> None:
-        """Keep a row that is known to be in its topic already, without waiting for it to come back."""
+        """Store a row that is known to be in its topic, without waiting to read it."""
         self._write([(row, timestamp)], None)
 
     # -- following the topics
 
     async def start(self) -> None:
-        """Open the directory; what does not fit is thrown away.
+        """Open the directory; contents of another deployment are discarded.
 
         Raises:
             UnreachableError: Kafka does not answer.
@@ -135,7 +135,7 @@ class GlobalTable:
         """Follow the topics until cancelled.
 
         Raises:
-            UnreachableError: Kafka does not answer; the rows stay, `run` may be called again.
+            UnreachableError: Kafka does not answer; the rows are kept and `run` may be called again.
 
         """
         while True:
@@ -147,7 +147,7 @@ class GlobalTable:
                 self._db[_IDENTITY] = _packed(await self._identify())
 
     def pause(self, topics: Iterable[str]) -> None:
-        """Follow these topics no further until `resume`."""
+        """Stop following these topics until `resume`."""
         self._paused |= set(topics)
         if self._tail is not None:
             self._tail.pause(self._paused)
@@ -202,7 +202,7 @@ class GlobalTable:
         return self._write(rows, batch)
 
     def _write(self, rows: Iterable[tuple[TableRow, int]], batch: FollowedBatch | None) -> list[tuple[bytes, int]]:
-        """Write rows that are not older than what is kept, and the position; return what changed."""
+        """Write rows that are not older than the stored ones, and the position; return the changes."""
         written: dict[bytes, tuple[tuple[int, int], int, bytes | None]] = {}
         for row, timestamp in rows:
             if row.value is not None:
@@ -263,7 +263,7 @@ class GlobalTable:
         self._open()
 
     async def _identify(self) -> Identity:
-        """Return what the directory must have been made for: this cluster, and these very topics."""
+        """Return the identity that the directory must have: this cluster and these topics."""
         return await read_identity(self._kafka, "", self._feeds)
 
 
@@ -272,7 +272,7 @@ def _packed(identity: Identity) -> bytes:
 
 
 def _identity_of(raw: bytes) -> Identity:
-    """Return the identity that was kept; one of another format is nobody's."""
+    """Return the stored identity; one of another format does not match any deployment."""
     try:
         form, cluster_id, topic_ids = json.loads(raw)
     except ValueError:

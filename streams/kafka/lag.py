@@ -1,4 +1,4 @@
-"""How far a consumer group is behind, in records a partition: committed positions against end offsets."""
+"""The lag of a consumer group in records per partition: end offsets minus committed offsets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """Offsets of one partition; `committed` is None when the group has no position there."""
+    """Offsets of one partition; `committed` is None without a committed offset."""
 
     partition: int
     committed: int | None
@@ -31,27 +31,27 @@ class PartitionLag:
 
     @property
     def behind(self) -> int:
-        """Records not yet counted. Without a position that is everything the partition still holds."""
+        """Records not yet counted; without a committed offset, all records in the partition."""
         if self.committed is None:
             return self.end - self.begin
         return max(0, self.end - max(self.committed, self.begin))
 
     @property
     def lost(self) -> int:
-        """Records that were removed before the group had read them: retention, or a log that was cut at its beginning.
+        """Records that retention or a truncation of the log's start removed before the group read them.
 
-        They do not count as behind, for nobody can read them any more. Without a position nothing can be said.
+        They do not count as behind, because they can no longer be read. It is 0 without a committed offset.
         """
         return 0 if self.committed is None else max(0, self.begin - self.committed)
 
     @property
     def beyond(self) -> bool:
-        """Whether the position lies past the end: the topic is not the one the group has read."""
+        """Whether the committed offset is beyond the end, so the topic is not the one that the group has read."""
         return self.committed is not None and self.committed > self.end
 
 
 class GroupLag:
-    """Asks for the lag of one group on one topic, as often as wanted over the same connections.
+    """Reads the lag of one group on one topic repeatedly, over the same connections.
 
     Raises, from entering and from `read`:
         UnreachableError: Kafka did not answer within `timeout` seconds.
@@ -82,18 +82,17 @@ class GroupLag:
         await self._close()
 
     async def read(self) -> list[PartitionLag]:
-        """Return the lag of every partition, none when there is no such topic.
+        """Return the lag of every partition; empty when the topic does not exist.
 
-        The end offsets are asked for before the positions, so a lag of 0 means: all that was there when this was
-        called is counted. A group that never committed is behind by everything.
+        The end offsets are fetched before the committed ones, so a lag of 0 means that all records present at the time
+        of the call are counted. A group that never committed is behind by everything.
         """
         if self._consumer is None or self._admin is None:
             return []
         async with self._answers():
             begin = await self._consumer.beginning_offsets(self._partitions)
             end = await self._consumer.end_offsets(self._partitions)
-            # Unlike the committed offsets of all partitions at once, those of named ones do not fail with the group
-            # unknown: each is -1 then.
+            # Asking for named partitions does not fail for an unknown group, unlike asking for all: each is -1 then.
             found = await self._admin.list_consumer_group_offsets(self._group, partitions=self._partitions)
         positions = {at: position.offset for at, position in found.items() if position.offset >= 0}
         return [PartitionLag(at.partition, positions.get(at), begin[at], end[at]) for at in self._partitions]
@@ -114,7 +113,7 @@ class GroupLag:
         await start(self._consumer)
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)
-        # Also lets the consumer's tasks begin: one that is stopped before they do raises (aiokafka 0.14).
+        # Also lets the consumer's tasks start, because stopping it before that raises (aiokafka 0.14).
         await self._consumer.end_offsets(self._partitions)
         self._admin = new_admin(self._kafka)
         await start(self._admin)
@@ -130,4 +129,4 @@ class GroupLag:
             async with asyncio.timeout(self._timeout):
                 yield
         except (KafkaError, OSError, TimeoutError) as exc:
-            raise unreachable(self._kafka, exc, "tell its offsets") from exc
+            raise unreachable(self._kafka, exc, "report its offsets") from exc

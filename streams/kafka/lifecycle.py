@@ -1,9 +1,10 @@
-"""Starting and closing Kafka's clients, and ending tasks, so that no cancel of ours is lost and no connection is left.
+"""Starts and closes Kafka clients, and cancels tasks, without losing a cancellation or leaking a connection.
 
 aiokafka cancels its own tasks when it is closed, waits for them, and takes any cancel that arrives meanwhile for theirs
 (`close` in client.py and in consumer/fetcher.py, 0.14). The caller's cancel is gone: a loop that was told to end goes
-on for ever. And a start that is cancelled while it asks its first broker forgets that connection (`bootstrap` in
-client.py). So clients are started and closed in tasks of their own, and a cancel meets our waiting, not aiokafka's.
+on forever. And a start that is cancelled while it asks its first broker forgets that connection (`bootstrap` in
+client.py). So clients are started and closed in separate tasks, and a cancellation hits our waiting instead of
+aiokafka's.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from weakref import WeakSet
 
 T = TypeVar("T")
 CLOSE = 5.0
-"""Seconds that closing a client may take before it is given up."""
+"""Best-effort timeout for closing a client, in seconds."""
 HALFWAY = 1.0
-"""Seconds that a start goes on after its caller was cancelled: when brokers answer, it ends in order."""
+"""Seconds that a start may continue after its caller was cancelled; if the brokers answer, it ends cleanly."""
 _started: WeakSet[Any] = WeakSet()
 
 
 def started_clients() -> list[Any]:
-    """Return the clients of this process that have been started and not closed: `task_watch` looks after them."""
+    """Return the clients of this process that have been started and not closed."""
     return list(_started)
 
 
 async def start(client: Any) -> None:
-    """Start a consumer, producer or admin client. Whatever comes of it, close the client in the end.
+    """Start a consumer, producer or admin client. The client must be closed even if this fails.
 
     Raises:
         KafkaError: as the client's own `start`.
@@ -47,9 +48,9 @@ async def start(client: Any) -> None:
 
 
 async def close(client: Any, within: float | None = CLOSE) -> None:
-    """Close a consumer, producer or admin client, or give that up after `within` seconds (None: never).
+    """Close a consumer, producer or admin client; gives up after `within` seconds (None: never).
 
-    A producer delivers what it holds first; what has not been awaited is lost if closing is given up.
+    A producer first delivers its pending records; those not awaited are lost if closing times out.
 
     Raises:
         KafkaError: as the client's own `stop` or `close`.
@@ -68,12 +69,12 @@ async def close(client: Any, within: float | None = CLOSE) -> None:
     finally:
         closing.cancel()
         if closing.done() and not closing.cancelled():
-            closing.exception()  # looked at, or asyncio complains of it
+            closing.exception()  # retrieve the exception, or asyncio logs a warning
 
 
 @asynccontextmanager
 async def opened(client: T, within: float | None = CLOSE) -> AsyncIterator[T]:
-    """Start a client and close it at the end, also when it did not start.
+    """Start a client and close it at the end, even if it did not start.
 
     Raises:
         KafkaError: as the client's own methods.
@@ -87,11 +88,11 @@ async def opened(client: T, within: float | None = CLOSE) -> AsyncIterator[T]:
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and return when all have ended, whatever they end with."""
+    """Cancel tasks and wait until all have ended; their exceptions are ignored."""
     for task in tasks:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # looked at, or asyncio complains of it
+            task.exception()  # retrieve the exception, or asyncio logs a warning

@@ -1,4 +1,4 @@
-"""Kafka's Metadata request with topic ids, which aiokafka 0.14 does not speak: version 10 (Kafka 2.8 and later).
+"""Kafka's Metadata request with topic ids, which aiokafka 0.14 does not support: version 10 (Kafka 2.8 and later).
 
 The layout is the protocol's (https://kafka.apache.org/protocol.html#The_Messages_Metadata). A broker that does not know
 version 10 is asked in version 5, whose answer has the cluster's id and no topic ids.
@@ -104,7 +104,7 @@ class TopicIdsStruct(RequestStruct):  # type: ignore[misc]
 
 
 class TopicIdsRequest(Request[MetadataRequest_v5 | TopicIdsStruct]):  # type: ignore[misc]
-    """Asks for topics by name and never creates one. No names: the cluster alone."""
+    """Requests topics by name without creating them; without names, only the cluster."""
 
     API_KEY: ClassVar[int] = 3
 
@@ -112,7 +112,7 @@ class TopicIdsRequest(Request[MetadataRequest_v5 | TopicIdsStruct]):  # type: ig
         self._topics = topics
 
     def build(self, request_struct_class: type[Any]) -> Any:
-        """Return the request in the version that the broker and we have in common."""
+        """Return the request in the highest version that both sides support."""
         if request_struct_class.API_VERSION < 10:
             return request_struct_class(self._topics, False)
         return request_struct_class([(bytes(16), name, {}) for name in self._topics], False, False, False, {})

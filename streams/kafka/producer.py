@@ -1,7 +1,7 @@
-"""Every producer of ours: idempotent, acknowledged by all in-sync replicas, and set up for what it is for.
+"""Creates all producers of the product: idempotent, acks=all, and configured by a profile for their purpose.
 
-Idempotence keeps a retry from appending a record twice, and keeps the order of what one producer sends. What a producer
-has not delivered when its process dies is written again by whoever takes over: each writer's module says how.
+Idempotence prevents retries from appending a record twice, and preserves the order of one producer's records. Records
+that are not delivered when a process dies are written again by its successor; each writer's module describes how.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 @dataclass(frozen=True)
 class ProducerProfile:
-    """What a producer is for. Times in seconds."""
+    """Settings for a kind of producer. Times are in seconds."""
 
     request_timeout: float = 20.0
-    """For one answer of a broker, and for how long a batch is tried again before it is given up."""
+    """Timeout of one request, and time for which a batch is retried."""
     linger: float = 0.0
     """How long a batch waits for more records."""
     batch_bytes: int = 16 << 10
-    """A batch that is this large waits no longer."""
+    """A batch of this size is sent without waiting."""
     request_bytes: int = 1 << 20
-    """Largest record before compression; a broker's own default for what it takes is 1 MiB after it."""
+    """Maximum size of a record before compression; brokers accept 1 MiB after compression by default."""
     compression: str | None = None
 
 
 SINGLE = ProducerProfile()
-"""Records whose acknowledgement is awaited one by one: connections, dead letters, notes of the sink."""
+"""For records that are awaited one by one: connections, dead letters, notes of the sink."""
 MANY = ProducerProfile(linger=0.005)
-"""Many small records that are flushed together: a few ms of waiting make whole batches of them."""
+"""For many small records that are flushed together: a few ms of waiting fill the batches."""
 BUCKETS = ProducerProfile(request_timeout=10.0, request_bytes=32 << 20, compression="gzip")
-"""Polled buckets: rows compress 10 to 20 times, so what is too large for Kafka shows only after compression. A poller
-that may no longer be the active one must know soon, hence the short timeout."""
+"""Polled buckets: rows compress 10 to 20 times, so only the compressed size shows whether a record is too large for
+Kafka. The timeout is short because a poller that may no longer be the active one must find out soon."""
 GATEWAY = ProducerProfile(request_timeout=15.0, batch_bytes=768 << 10)
-"""What clients send: the gateway makes its own batches, each with all its records for a partition, below Kafka's 1 MiB;
-a broker that is slow for longer than this is a case for the spool."""
+"""For telemetry: the gateway builds its own batches, each with all its records for a partition, below Kafka's 1 MiB. If
+a broker is slow for longer than this, the spool is used."""
 
 
 def new_producer(kafka: KafkaSettings, profile: ProducerProfile = SINGLE) -> AIOKafkaProducer:
@@ -59,7 +59,7 @@ def new_producer(kafka: KafkaSettings, profile: ProducerProfile = SINGLE) -> AIO
 
 @asynccontextmanager
 async def producing(kafka: KafkaSettings, profile: ProducerProfile = SINGLE) -> AsyncIterator[AIOKafkaProducer]:
-    """Give a started producer; at the end it delivers what it holds, however long that takes.
+    """Yield a started producer; at the end it delivers its pending records, however long that takes.
 
     Raises:
         KafkaError: as aiokafka's own methods.

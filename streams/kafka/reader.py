@@ -1,8 +1,8 @@
-"""Reading a topic as it stands: every partition, from its beginning to the end offsets taken when the read began.
+"""The read-to-end reader: reads every partition from its beginning to the end offsets at the start of the read.
 
-For the tables people look at (`cost`, `connections list`, `deadletters`): no consumer group, nothing committed. Offsets
-may have holes (compaction, retention, transaction markers) and need not begin at 0. Partitions are read one after the
-other, so that a reader that keeps the newest record of each key holds one partition in memory, not the topic.
+It serves the commands that show tables (`cost`, `connections list`, `deadletters`), without a consumer group or
+commits. Offsets may have gaps (compaction, retention, transaction markers) and need not begin at 0. Partitions are read
+one after the other, so that a reader that keeps the newest record of each key needs memory for only one partition.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.settings import KafkaSettings
 
 STALL = 30.0
-"""Default seconds without any progress after which a read gives up."""
+"""Default timeout without any progress, in seconds."""
 POLL_MS = 200
 FETCH_BYTES = 16 << 20
 FETCH_WAIT = 0.05
-"""Seconds. An empty fetch is how a hole at a partition's end shows itself: do not wait long for one."""
+"""Seconds. Kept short, because a gap at a partition's end can only be detected by an empty fetch."""
 
 
 class TopicBatch(NamedTuple):
@@ -41,7 +41,7 @@ class TopicBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a topic's partitions begin and end, by partition; empty when the topic does not exist."""
+    """Begin and end offsets of a topic by partition; empty when the topic does not exist."""
 
     topic: str
     begin: Mapping[int, int]
@@ -54,12 +54,12 @@ class Extent:
 
     @property
     def offsets(self) -> int:
-        """Return how many offsets lie between the beginnings and the ends: an upper bound of the records."""
+        """Return the number of offsets between beginnings and ends, an upper bound of the number of records."""
         return sum(self.end[partition] - self.begin[partition] for partition in self.end)
 
 
 Progress = Callable[[int, int], None]
-"""Called with (offsets passed, offsets in all), after every batch."""
+"""Called after every batch with (offsets passed, total offsets)."""
 
 
 class TopicReader:
@@ -97,7 +97,7 @@ class TopicReader:
         await self._close()
 
     async def _entered(self) -> bool:
-        """Learn what there is; False when the connection was lost meanwhile, which is worth another try."""
+        """Fetch the extent; False when the connection was lost meanwhile and a retry may succeed."""
         try:
             partitions = await partitions_of(self._kafka, self._topic)
             self._partitions = [TopicPartition(self._topic, partition) for partition in partitions]
@@ -108,12 +108,13 @@ class TopicReader:
         return True
 
     async def _open(self) -> Extent:
-        """Ask for the offsets. The ends first: a beginning that moves in between only makes the stretch shorter."""
+        """Fetch the offsets. The ends come first, because a beginning that moves in between only shortens the range."""
         self._consumer = new_consumer(
             self._kafka, fetch_wait=FETCH_WAIT, partition_bytes=FETCH_BYTES, answer_bytes=2 * FETCH_BYTES
         )
         await start(self._consumer)
-        # Once only: a consumer that is stopped while its fetcher changes assignments may hang (aiokafka 0.14).
+        # Assigned only once, because stopping a consumer while its fetcher changes assignments may hang (aiokafka
+        # 0.14).
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)
         end = await self._consumer.end_offsets(self._partitions)
@@ -133,7 +134,7 @@ class TopicReader:
             await close(consumer)
 
     async def batches(self, progress: Progress | None = None) -> AsyncGenerator[TopicBatch, None]:
-        """Yield what the topic held when it was entered, partition by partition."""
+        """Yield the topic's records as of entering, partition by partition."""
         extent, passed, total = self.extent, 0, self.extent.offsets
         if self._consumer is None:
             return
@@ -154,14 +155,15 @@ class TopicReader:
     async def _partition(
         self, consumer: AIOKafkaConsumer, at: TopicPartition, end: int
     ) -> AsyncGenerator[tuple[int, list[ConsumerRecord]], None]:
-        """Yield (position after the batch, batch) until the position reaches the end, or nothing is left before it."""
+        """Yield (position after the batch, batch) until the position reaches the end, or only a gap is left before
+        it.
+        """
         consumer.resume(at)
         moved, position = time.monotonic(), await consumer.position(at)
         rested = consumer.last_poll_timestamp(at)
         try:
             while position < end:
-                # A fetch that was answered after the position came to rest, whose answer is not in the next batch,
-                # found nothing from here on: the rest up to the end was removed.
+                # If a fetch after the last position change did not return records, the rest up to the end was removed.
                 answered = consumer.last_poll_timestamp(at)
                 try:
                     found = await consumer.getmany(at, timeout_ms=POLL_MS)
@@ -172,7 +174,8 @@ class TopicReader:
                     moved, rested = time.monotonic(), consumer.last_poll_timestamp(at)
                     records = found.get(at, [])
                     if position >= end:
-                        # Before the next await, or the fetcher long-polls this partition while the next one waits.
+                        # Must precede the next await; otherwise the fetcher long-polls this partition while the next
+                        # one waits.
                         consumer.pause(at)
                         records = [record for record in records if record.offset < end]
                     yield position, records
@@ -188,7 +191,7 @@ class TopicReader:
 async def latest(
     kafka: KafkaSettings, topic: str, *, stall: float = STALL, progress: Progress | None = None
 ) -> dict[bytes, bytes]:
-    """Return the newest value of each key, as compaction would leave them: a later record wins, a tombstone removes.
+    """Return the newest value of each key, as compaction would: later records win, tombstones remove.
 
     For topics that fit in memory. A topic that does not exist is empty.
 
@@ -209,7 +212,7 @@ async def latest(
 
 
 async def partitions_of(kafka: KafkaSettings, topic: str) -> list[int]:
-    """Return the topic's partitions, none when it does not exist: asking for it by name first might create it."""
+    """Return the topic's partitions, empty when it does not exist. Requesting it by name could create it."""
     async with administering(kafka) as admin:
         if topic not in await admin.list_topics():
             return []

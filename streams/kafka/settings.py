@@ -1,4 +1,4 @@
-"""How to reach a Kafka cluster: one frozen value, turned into what aiokafka takes."""
+"""Connection settings of a Kafka cluster, and their translation for aiokafka."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class KafkaSettings:
         """Return the TLS context, or None when the protocol has no TLS.
 
         Raises:
-            OSError: a file named here cannot be read.
-            ssl.SSLError: a file named here is not what it should be.
+            OSError: a file named here cannot be read. ssl.SSLError: a file named here is not valid.
 
         """
         if not self.protocol.endswith("SSL"):

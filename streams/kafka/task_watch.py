@@ -1,9 +1,9 @@
-"""One watch for the tasks inside aiokafka's clients: a task that ends in silence leaves a client that looks alive.
+"""Watches the tasks inside aiokafka's clients, because a client whose task has ended silently looks alive.
 
 A consumer whose coordination task has died keeps its connections and never joins again; a producer without its sender
-accepts records that no one sends; asyncio says so only when the task is collected as garbage, if ever. So every client
-that `lifecycle.start` has started is watched. Whoever can opens the client anew, as soon as one of its tasks is gone
-(`check_tasks`); what is still there a while later ends the process, which is started again.
+accepts records but never sends them; asyncio reports it only when the task is garbage-collected, if ever. So all
+clients that `lifecycle.start` has started are watched. The owner of a client reopens it as soon as one of its tasks
+has ended (`check_tasks`); if the owner does not, the process ends and is started again.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ TASKS = (
     "_fetcher._fetch_task",
     "_sender._sender_task",
 )
-"""Where aiokafka 0.14 keeps the tasks that live as long as a consumer or producer (consumer/group_coordinator.py,
-consumer/fetcher.py, producer/sender.py, client.py)."""
+"""Attributes in which aiokafka 0.14 keeps the tasks that live as long as a consumer or producer
+(consumer/group_coordinator.py, consumer/fetcher.py, producer/sender.py, client.py)."""
 RENEWED = ("_heartbeat_task", "_commit_refresh_task")
-"""Those it ends and starts again with each generation: of these only a failure counts."""
+"""Tasks that it restarts in each generation: of these, only a failure counts."""
 EVERY = 0.5
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 GRACE = 10.0
-"""Seconds that the owner of a client has to open it anew before the process is ended."""
+"""Seconds that the owner of a client has to reopen it before the process ends."""
 
 
 def find_ended_task(client: Any) -> str | None:
-    """Return which task of a started consumer or producer has ended, and of what; None while all is well.
+    """Return which task of a started consumer or producer has ended, and why; None while all run.
 
-    A client that is closed, or has not been started, has nothing to watch. Cheap; may be called from another thread.
+    A client that is closed or not started always gives None. Cheap; may be called from another thread.
     """
     if client is None or getattr(client, "_closed", True):
         return None
@@ -57,10 +57,10 @@ def find_ended_task(client: Any) -> str | None:
 
 
 def check_tasks(client: Any) -> None:
-    """Make sure that a client has all its tasks: whoever reads or writes with one in a loop asks in every round.
+    """Check that a client has all its tasks. An owner that reads or writes in a loop calls this in every round.
 
     Raises:
-        KafkaError: it has lost one, and is to be closed and opened anew.
+        KafkaError: a task has ended; the client has to be closed and reopened.
 
     """
     if (why := find_ended_task(client)) is not None:
@@ -68,10 +68,10 @@ def check_tasks(client: Any) -> None:
 
 
 async def watch_tasks(clients: Callable[[], Iterable[Any]], every: float = EVERY, grace: float = 0.0) -> str:
-    """Return once a task of one of the clients has ended, with what `find_ended_task` says of it.
+    """Wait until a task of one of the clients has ended; return the result of `find_ended_task`.
 
-    `clients` is asked at each look, so that clients may come and go: one that is closed within `grace` seconds is no
-    matter.
+    `clients` is called at each check, so clients may be added and removed. One that is removed within `grace` seconds
+    is not reported.
     """
     since: dict[int, float] = {}
     while True:

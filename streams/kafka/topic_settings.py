@@ -1,7 +1,7 @@
-"""The settings of topics that the promise rests on: what each must be, and the command that mends one that is not.
+"""The topic settings that exact counting relies on: required values, and the command that corrects a wrong one.
 
-Pure: what a topic has is Kafka's answer to DescribeConfigs. A gateway and a worker check this when they start, and
-`tallystream doctor` whenever it is asked.
+Pure functions of Kafka's answer to DescribeConfigs. Gateways and workers check the settings when they start, and
+`tallystream doctor` on demand.
 """
 
 from __future__ import annotations
@@ -10,23 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MIN_MESSAGE_BYTES = 1_000_000
-"""What a topic must take in one record batch. Kafka's own default is 1,048,588 (`message.max.bytes`)."""
+"""Minimum size of a record batch that a topic must accept. Kafka's own default is 1,048,588 (`message.max.bytes`)."""
 REPLICAS = 3
 IN_SYNC = 2
 AT_LEAST = frozenset({"retention.ms", "min.compaction.lag.ms", "max.message.bytes", "min.insync.replicas"})
-"""More than we ask for does no harm; a retention of -1 is for ever."""
+"""Settings that may be higher than required; a retention of -1 is unlimited."""
 LISTS = frozenset({"cleanup.policy"})
 SELF_MENDED = frozenset({"flush.messages"})
-"""What a start sets by itself: it can only make what is there safer."""
+"""Settings that a start corrects by itself, because that can only make data safer."""
 
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """A topic as we create it. `config` is also what an existing topic must have.
+    """A topic as we create it. An existing topic must have the same `config`.
 
-    `promised`: somebody relies on what was acknowledged, so where one replica is all there is it is flushed at once: a
-    client on its 200, the changelog on the public rows that its position says were published, the poller's cursor on
-    the records before it, a person on the connection that was shown.
+    `promised`: others rely on what was acknowledged, so with a single replica it is flushed at once. Clients rely on
+    their 200, the changelog's position on the public rows, and the poller's cursor on the records before it.
     """
 
     name: str
@@ -36,13 +35,13 @@ class TopicSpec:
     at_creation: dict[str, str] = field(default_factory=dict)
     """Settings that an existing topic need not have."""
     replication: int | None = None
-    """Replicas to create it with; None: what the cluster is made for, three at most."""
+    """Replicas to create it with; None: as many as the cluster is configured for, at most three."""
 
     def wanted(self, replicas: int) -> dict[str, str]:
-        """Return every setting that matters, for a topic with so many replicas.
+        """Return every required setting, for a topic with this many replicas.
 
-        With three, two in sync are required and no replica that lacks records may lead. With fewer an acknowledgement
-        is worth what the broker's disk is worth, so a promised message is on it before it is acknowledged.
+        With three replicas, two must be in sync, and unclean leader election is disabled. With fewer, durability
+        depends on the broker's disk, so a promised message is flushed before it is acknowledged.
         """
         wanted = {"max.message.bytes": str(MIN_MESSAGE_BYTES), **self.config}
         deletes = "delete" in self.config.get("cleanup.policy", "").split(",")
@@ -55,14 +54,14 @@ class TopicSpec:
         return wanted
 
     def creation(self, replicas: int) -> dict[str, str]:
-        """Return the settings to create it with; the limit of a batch is left to the broker, whose default is more."""
+        """Return the settings to create it with; the batch limit is left to the broker, whose default is higher."""
         wanted = {name: value for name, value in self.wanted(replicas).items() if name != "max.message.bytes"}
         return wanted | self.at_creation
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """A setting that is not what it must be."""
+    """A setting with a wrong value."""
 
     topic: str
     name: str
@@ -71,12 +70,12 @@ class Misfit:
 
     @property
     def what(self) -> str:
-        """Say it in words."""
+        """Describe it for people."""
         least = "at least " if self.name in AT_LEAST else ""
         return f"{self.topic} has {self.name}={self.have or 'nothing'} instead of {least}{self.want}"
 
     def command(self, bootstrap: str) -> str:
-        """Return the command that mends it."""
+        """Return the command that corrects it."""
         value = f"[{self.want}]" if "," in self.want else self.want
         return (
             f"kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics --entity-name {self.topic}"
@@ -85,9 +84,9 @@ class Misfit:
 
 
 def misfits(spec: TopicSpec, replicas: int, have: Mapping[str, str]) -> list[Misfit]:
-    """Compare a topic's effective settings with what they must be.
+    """Compare a topic's effective settings with the required ones.
 
-    A setting that the broker does not tell is left out: some do not have them all.
+    Settings that the broker does not report are skipped, because some brokers do not have them all.
     """
     return [
         Misfit(spec.name, name, have[name], want)

@@ -1,7 +1,7 @@
-"""The topics: what they are called, how they are kept, and that they really are so.
+"""The topics: their names and settings, and the check that the cluster's topics match them.
 
-A topic that exists but does not fit stops the start: a wrong cleanup policy deletes money, a changed partition count
-sends a session's events to a second partition, where nothing remembers the ids of the first.
+An existing topic with unsuitable settings stops the start: a wrong cleanup policy deletes cost data, and a changed
+partition count sends a session's events to another partition, whose state does not know the ids already counted.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = ["COMPACT", "DAY_MS", "ROWS", "TopicSpec", "Topics", "ensure", "settin
 
 log = structlog.get_logger()
 LEADER_PATIENCE = 3.0
-"""Seconds a partition of a topic that was there before may take to show a leader before the others go on."""
+"""Seconds to wait for the leader of a partition of an existing topic."""
 TOPIC_SETTING = 1
 """Where a setting comes from: the topic's own (DescribeConfigs, config_source)."""
 DAY_MS = 86_400_000
 COMPACT = {"cleanup.policy": "compact"}
 DEAD_LETTER_BYTES = {"retention.bytes": str(1 << 30), "segment.bytes": str(64 << 20)}
-"""Dead letters are what strangers and broken clients can make most of: the oldest go when there are too many bytes."""
+"""Broken or malicious clients can produce many dead letters, so the oldest are deleted beyond a total size."""
 ROWS = {
     "cleanup.policy": "compact,delete",
     "min.compaction.lag.ms": str(DAY_MS),
@@ -65,7 +65,9 @@ class Topics:
 
     @property
     def usage(self) -> TopicSpec:
-        """UsageBatch by `connection|session`; append time is the broker's, for lateness must not trust clients."""
+        """UsageBatch by `connection|session`; timestamps are the broker's append time, because lateness must not depend
+        on clients' clocks.
+        """
         config = {
             "cleanup.policy": "delete",
             "retention.ms": str(14 * DAY_MS),
@@ -75,9 +77,10 @@ class Topics:
 
     @property
     def calls(self) -> TopicSpec:
-        """CallBatch, all under one key: what spans saw of model calls, until it is known which saw the same one.
+        """CallBatch, all under one key: sightings of model calls in spans, until they are joined.
 
-        Co-partitioned with `usage`, and with the broker's time, which is the only clock of the stage that joins them.
+        Co-partitioned with `usage`; its timestamps are the broker's append time, which is the only clock of the joining
+        stage.
         """
         config = {
             "cleanup.policy": "delete",
@@ -135,7 +138,9 @@ class Topics:
 
     @property
     def openai_records(self) -> TopicSpec:
-        """OpenAIRecord by `resource|query|bucket`; the lag lets the poller put right what a late writer overtook."""
+        """OpenAIRecord by `resource|query|bucket`; the compaction lag lets the poller repair keys that a late writer
+        has overwritten.
+        """
         config = COMPACT | {"min.compaction.lag.ms": str(DAY_MS)}
         return self._spec(topic_names.OPENAI_RECORDS, 1, config, promised=True)
 
@@ -146,7 +151,7 @@ class Topics:
 
     @property
     def poller_control(self) -> TopicSpec:
-        """PollCursor by `resource|query`; who has its one partition is the active poller."""
+        """PollCursor by `resource|query`; the member that owns its one partition is the active poller."""
         return self._spec(topic_names.POLLER_CONTROL, 1, COMPACT)
 
     @property
@@ -161,19 +166,19 @@ class Topics:
 
     @property
     def port_sent(self) -> TopicSpec:
-        """SentEntity, PlannedRequest and SinkTerm: what the Port sink wrote. One partition, for one order of all notes,
-        and the broker's time, for writers' clocks may differ.
+        """SentEntity, PlannedRequest and SinkTerm: what the Port sink wrote. It has one partition, so that all notes
+        are ordered, and the broker's append time, because writers' clocks may differ.
         """
         return self._spec(topic_names.PORT_SENT, 1, COMPACT | {"message.timestamp.type": "LogAppendTime"})
 
     @property
     def port_control(self) -> TopicSpec:
-        """Empty; who has its one partition is the active sink."""
+        """Always empty; the member that owns its one partition is the active sink."""
         return self._spec(topic_names.PORT_CONTROL, 1, COMPACT)
 
     @property
     def console_audit(self) -> TopicSpec:
-        """AuditEntry by `subject`: what people changed in the console, kept for 400 days."""
+        """AuditEntry by `subject`: changes made in the console, kept for 400 days."""
         return self._spec(topic_names.CONSOLE_AUDIT, 1, {"cleanup.policy": "delete", "retention.ms": str(400 * DAY_MS)})
 
     @property
@@ -221,17 +226,17 @@ async def ensure(
     *,
     strict: bool = True,
 ) -> None:
-    """Create what is missing and check what exists. Safe to call from many processes at once.
+    """Create missing topics and check existing ones. Safe to call from many processes at once.
 
-    Not `strict`: a setting that does not fit is logged, and only a partition count that does not is an error. For who
-    has begun to write already: what fitted then is no reason to stop now.
+    Without `strict`, a wrong setting is only logged, and only a wrong partition count is an error. This is for
+    processes that have already begun to write and must not stop because of a setting changed later.
 
-    Where the cluster is made for three brokers and fewer run at the moment, topics are not created unless their
-    `replication` says how many replicas are enough: it could not be raised later without moving data.
+    If the cluster is configured for three brokers and fewer are running, topics are created only with an explicit
+    `replication`, because raising it later requires moving data.
 
     Raises:
-        UnfitError: a topic exists with other partitions or another configuration than ours.
-        UnreachableError: Kafka did not answer, or not all topics were there, within `seconds`.
+        UnfitError: an existing topic has a different partition count or configuration.
+        UnreachableError: Kafka did not answer, or not all topics existed, within `seconds`.
 
     """
     try:
@@ -246,7 +251,7 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bo
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
         if missing:
-            # A wrong setting is refused before anything is created with it.
+            # Validate the settings before anything is created.
             await _described(admin, tuple(spec for spec in specs if spec.name in existing), set())
             auto = 0 if all(spec.replication for spec in missing) else await _replicas(admin)
             replicas = {spec.name: spec.replication or auto for spec in missing}
@@ -274,7 +279,7 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
     """Return how many replicas a new topic gets.
 
     Raises:
-        UnreachableError: the cluster is made for three brokers or more, and fewer run.
+        UnreachableError: the cluster is configured for three or more brokers, but fewer are running.
 
     """
     brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
@@ -291,7 +296,7 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
 
 
 async def _meant_for(admin: AIOKafkaAdminClient, brokers: Sequence[int]) -> int:
-    """Return how many brokers the cluster's own configuration speaks of, 0 when it does not say."""
+    """Return the number of brokers that the cluster's configuration implies, 0 when unknown."""
     said = 0
     for broker in brokers[:1]:
         resource = ConfigResource(ConfigResourceType.BROKER, str(broker))
@@ -303,7 +308,7 @@ async def _meant_for(admin: AIOKafkaAdminClient, brokers: Sequence[int]) -> int:
 
 
 async def settings_of(admin: AIOKafkaAdminClient, resource: ConfigResource) -> dict[str, str]:
-    """Return the effective settings of a topic or broker; nothing when we may not see them.
+    """Return the effective settings of a topic or broker; empty without the permission to read them.
 
     Raises:
         KafkaError: Kafka did not answer.
@@ -320,8 +325,8 @@ async def _described(
 ) -> dict[str, list[Any]]:
     """Return each topic's partitions, once every one has a leader: a topic just created is not yet known everywhere.
 
-    A topic that was there before may have a partition whose brokers are away. That is no reason to stop everything
-    else, so it is waited for a moment only.
+    A partition of an existing topic may be offline. That must not stop everything else, so it is waited for only
+    briefly.
     """
     names = [spec.name for spec in specs]
     deadline = asyncio.get_running_loop().time() + LEADER_PATIENCE
@@ -351,7 +356,7 @@ async def _check(
     described: Mapping[str, Sequence[Mapping[str, Any]]],
     strict: bool,
 ) -> None:
-    """Compare each topic's effective settings with ours; set those that we may."""
+    """Compare each topic's effective settings with ours; correct those that can be corrected safely."""
     for spec in specs:
         replicas = min(len(one["replicas"]) for one in described[spec.name])
         resource = ConfigResource(ConfigResourceType.TOPIC, spec.name)
@@ -366,7 +371,7 @@ async def _check(
 
 
 async def _mend(admin: AIOKafkaAdminClient, kafka: KafkaSettings, misfit: Misfit) -> None:
-    """Add a setting to those a topic has of its own; say so, or say how when we may not."""
+    """Add a setting to a topic's own; log it, or log the command when we lack the permission."""
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, misfit.topic)])
     # Since version 1 an entry says where its value comes from (1: the topic itself); before, whether it is a default.
     own = {
@@ -385,10 +390,10 @@ async def _mend(admin: AIOKafkaAdminClient, kafka: KafkaSettings, misfit: Misfit
 
 
 async def _await_answers(kafka: KafkaSettings, created: Sequence[TopicSpec]) -> None:
-    """Wait until every new partition answers where it is to be written.
+    """Wait until the leader of every new partition answers.
 
-    On brokers before the mend of KAFKA-15591 an idempotent producer with several requests on their way may lose
-    records of a topic that its leader has not quite taken up.
+    On brokers without the fix of KAFKA-15591, an idempotent producer with several requests in flight may lose records
+    of a topic whose leader has not fully loaded it yet.
     """
     partitions = [TopicPartition(spec.name, number) for spec in created for number in range(spec.partitions)]
     async with opened(new_consumer(kafka)) as consumer:

@@ -1,8 +1,8 @@
-"""Work that one process at a time may do: join a group, wait, lead, and begin again when Kafka was away.
+"""Leader election for work that only one process may do at a time.
 
 election  which member leads, and whether it still does
-fence     asked before everything that another leader must not find written late
-loop      stand by, and lead whenever it is our turn; begin again when Kafka was away
+fence     checked before every write, so that a replaced leader does not write late
+loop      stand by, lead when elected, and start again after an outage of Kafka
 """
 
 from tallystream.streams.leader_election.election import Election

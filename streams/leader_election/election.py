@@ -1,9 +1,8 @@
-"""Which member of a consumer group leads: the one that has the one partition of its control topic.
+"""Leader election by consumer group: the leader is the member that owns the single partition of the control topic.
 
-The group's coordinator gives the partition to exactly one member, and to another when the owner leaves or has not been
-heard of for `session_timeout`. A member that was stopped does not know that it has been replaced, so before anything is
-written it asks the coordinator (`confirm`): an offset commit is refused once the member or its generation is not the
-current one.
+The coordinator assigns the partition to exactly one member, and to another one when the owner leaves or misses
+heartbeats for `session_timeout`. A process that was suspended does not know that it has been replaced, so before every
+write it asks the coordinator (`confirm`): an offset commit is refused once the member or its generation is not current.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ log = structlog.get_logger()
 class Election:
     """A member of the group, as an async context manager.
 
-    `term` is the number of the present ownership, None while we have none; it changes with every rebalance, so work
-    that began in one term can tell that it is in another.
+    `term` numbers the current ownership, None while we do not own the partition. It changes with every rebalance, so
+    work can detect that the term in which it began is over.
     """
 
     def __init__(self, kafka: KafkaSettings, group: str, topic: str, session_timeout: float) -> None:
@@ -45,13 +44,13 @@ class Election:
         self._leading = False
         self._changed = asyncio.Event()
         self.joined = False
-        """Whether the group has told us our part at least once."""
+        """Whether we have received an assignment at least once."""
         self.polled_at = boottime()
-        """When the member's loop last ran; it stands still only in a process that is stuck."""
+        """When the member's loop last ran; it stops advancing only in a stuck process."""
 
     async def __aenter__(self) -> Self:
-        # The assignor keeps its state in its class: a class of our own keeps two members in one process apart. Sticky,
-        # for a standby that joins must not take the work from the one who has it.
+        # The assignor keeps its state in its class, so each member gets its own class to allow two in one process. It
+        # is sticky, because a joining standby must not take over from the leader.
         assignor = type("LeaderAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
         self._consumer = new_member(self._kafka, self._group, self.session_timeout, assignor)
         self._consumer.subscribe([self._partition.topic], listener=_Listener(self))
@@ -61,12 +60,12 @@ class Election:
 
     async def __aexit__(self, *_: object) -> None:
         await cancel(self._loop)
-        # Leaves the group at once, so that a standby need not wait for the session to time out.
+        # Leave the group at once, so that a standby need not wait for the session timeout.
         await close(self._consumer, within=None)
 
     @property
     def term(self) -> int | None:
-        """The present term, None while another member may lead."""
+        """The current term, None while another member may lead."""
         return self._term if self._leading else None
 
     async def wait(self, seconds: float) -> None:
@@ -90,9 +89,9 @@ class Election:
             self._changed.clear()
 
     async def confirm(self, term: int) -> float | None:
-        """Return until when (CLOCK_BOOTTIME) we lead for certain; None when we may not.
+        """Return until when (CLOCK_BOOTTIME) we certainly lead; None if we may have been replaced.
 
-        The coordinator hears from us by this, so no other member can be elected within a session timeout of its start.
+        The commit also renews our session, so another member cannot be elected within a session timeout of its start.
         """
         if self.term != term:
             return None
@@ -108,7 +107,7 @@ class Election:
         return asked + self.session_timeout if self.term == term else None
 
     async def _stay(self) -> None:
-        """Poll, which is what keeps us in the group; nobody reads the topic's records this way."""
+        """Poll to stay in the group; the topic does not have records."""
         try:
             while True:
                 self.polled_at = boottime()
@@ -122,12 +121,12 @@ class Election:
             self.revoked()
 
     def revoked(self) -> None:
-        """Note that the group rebalances: until it is over, another member may come to lead."""
+        """Note that a rebalance has begun, after which another member may lead."""
         self._leading = False
         self._changed.set()
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """Note our part in the group's new generation."""
+        """Note our assignment in the group's new generation."""
         self.joined = True
         self._term += 1
         self._leading = self._partition in set(partitions)

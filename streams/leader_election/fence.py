@@ -1,4 +1,4 @@
-"""Checked before every write: is this process the leader, for certain?"""
+"""The fence, checked before every write: ensures that this process is certainly the leader."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tallystream.streams.leader_election.election import Election
 from tallystream.streams.service.clock import boottime
 
 MARGIN = 0.5
-"""Seconds before the end of certainty at which it is asked for again, at the least."""
+"""Minimum seconds before the confirmation expires at which it is renewed."""
 
 
 class NotLeaderError(RetryableError):
-    """Another member leads, or may: what was to be written is left to it."""
+    """Another member leads, or may lead, so the write must be left to it."""
 
     code = "not_leader"
 
@@ -24,8 +24,8 @@ class NotLeaderError(RetryableError):
 class Fence:
     """The fence of one term: asks the group's coordinator, at most once in half a session timeout.
 
-    Times are CLOCK_BOOTTIME: a process that was stopped notices. What was begun before the stop may still land after
-    it; that is for whoever writes to undo.
+    Times are CLOCK_BOOTTIME: it includes the time for which a process was suspended. A write begun before the
+    suspension may still land after it; writers must handle that.
     """
 
     def __init__(self, election: Election, term: int) -> None:
@@ -36,10 +36,10 @@ class Fence:
         self._turn = asyncio.Lock()
 
     async def ensure(self) -> None:
-        """Return while no other member can have been given our place.
+        """Return if no other member can have replaced us.
 
         Raises:
-            NotLeaderError: one may have been.
+            NotLeaderError: another member may have replaced us.
 
         """
         if self._good():

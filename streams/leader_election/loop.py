@@ -1,4 +1,4 @@
-"""The loop of every elected process: stand by, lead, stand by again; and begin anew when Kafka was away."""
+"""The loop of every elected process: stand by, lead, stand by again, and start again after an outage of Kafka."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TICK = 1.0
 
 
 async def retry_while_away(work: Callable[[], Awaitable[T]], away: Callable[[float], None] = lambda _: None) -> T:
-    """Do the work from its beginning whenever Kafka was away, later each time; return what it returns.
+    """Run the work, and run it again with a growing delay whenever Kafka was unavailable; return its result.
 
-    `away` is told the seconds until the next attempt.
+    `away` is called with the seconds until the next attempt.
     """
     failures = FailureBackoff()
     while True:
@@ -47,11 +47,11 @@ async def election_loop(
     standing_by: Callable[[], None],
     tick: float = TICK,
 ) -> T:
-    """Stand by, and lead whenever it is our turn; return what `lead` returns once that is not None.
+    """Stand by, and lead whenever elected; return the first result of `lead` that is not None.
 
-    `lead(term)` is cancelled when its term is over, may raise NotLeaderError when it finds out by itself, and has
-    cleaned up when it ends: the next term may follow at once. `standing_by` is called every `tick` seconds meanwhile,
-    and may raise.
+    `lead(term)` is cancelled when its term is over, may raise NotLeaderError when it notices by itself, and must have
+    cleaned up when it ends, because the next term may follow at once. `standing_by` is called every `tick` seconds
+    meanwhile, and may raise.
     """
     while True:
         number = election.term
@@ -61,7 +61,7 @@ async def election_loop(
             try:
                 result = await _lead(election, lead, number)
             except NotLeaderError:
-                log.warning("standing_by", why="another member leads, or may")
+                log.warning("standing_by", why="another member leads, or may lead")
             else:
                 if result is not None:
                     return result
@@ -70,7 +70,7 @@ async def election_loop(
 
 
 async def _lead(election: Election, lead: Callable[[int], Awaitable[T | None]], number: int) -> T | None:
-    """Lead until that ends by itself or the term is over (None)."""
+    """Run `lead` until it ends by itself, or until the term is over (None)."""
     leading = asyncio.ensure_future(lead(number))
     over = asyncio.ensure_future(election.over(number))
     try:

@@ -1,13 +1,13 @@
-"""Polls what OpenAI itself reports: usage, costs, models. One active poller; the others stand by.
+"""Polls the reports of OpenAI and other providers: usage, costs, models. One poller is active; the others stand by.
 
-resources    what to ask for, declared: the built-in ones and a user's own file, in one shape
+resources    declarations of what to poll: the built-in ones and a user's own file, in one format
 params       query parameters as JQ, evaluated at each poll
-schedule     which buckets to ask for now: pure
-credentials  the keys to ask with, read when they are needed
+schedule     which buckets to fetch now: pure
+credentials  the API keys, read when they are needed
 client       one HTTP request, with retries
-query        all pages of one query, or nothing
+query        all pages of one query, or an error
 extract      a response becomes complete buckets
-published    what the topic already holds
+published    what the topic already contains
 publisher    buckets and cursors to Kafka, behind the fence
 poll_run     one run over the resources: each fetched whole, compared, published
 agenda       when each resource is polled next: pure

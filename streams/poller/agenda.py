@@ -1,4 +1,4 @@
-"""When each resource is polled next: all of them once an interval, one that failed within minutes. Pure."""
+"""When each resource is polled next: all of them once per interval, a failed one again within minutes. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tallystream.streams.poller.resources import Resource
 from tallystream.streams.service.backoff import Backoff
 
 TOGETHER = 1.0
-"""Seconds: what is due so soon is polled along."""
+"""Seconds: resources that are due within this time are polled together."""
 
 
 class Agenda:
-    """The times of one poller, in seconds of any clock that goes on: everything is due at first."""
+    """The poll times of one poller, in seconds of any monotonic clock. At first, everything is due."""
 
     def __init__(self, config: PollerConfig) -> None:
         self._config = config
         self._backoff = Backoff(config.retry, config.interval, jitter=True)
         self._run_at = float("-inf")
-        """When all are due again."""
+        """When all resources are due again."""
         self._retry_at: dict[str, float] = {}
         self._failures: dict[str, int] = {}
 
@@ -31,7 +31,7 @@ class Agenda:
         return [one for one in self._config.resources if self._retry_at.get(one.name, self._run_at) <= now + TOGETHER]
 
     def note(self, polled: list[Resource], result: PollResult, now: float) -> None:
-        """Take in what came of the resources that were due."""
+        """Record the results of the resources that were due."""
         if len(polled) == len(self._config.resources):
             spread = random.random() * self._config.jitter  # noqa: S311 - no secret
             self._run_at = now + self._config.interval * (1 + spread)
@@ -46,5 +46,5 @@ class Agenda:
             self._retry_at[name] = now + self._backoff.delay(failures, at_least=failure.retry_after or 0.0)
 
     def next_at(self) -> float:
-        """Return when something is due next."""
+        """Return when the next resource is due."""
         return min((self._run_at, *self._retry_at.values()))

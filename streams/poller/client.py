@@ -1,4 +1,4 @@
-"""One request to a provider: asked again where that may help, never redirected, never larger than we can hold."""
+"""HTTP requests to a provider: retried where that may help, without redirects, with a limit on the response size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.http import retry_after, trust
 
 BEYOND_RETRY_AFTER = Backoff(first=0.1, jitter=True)
-"""Waited on top of a Retry-After, for clocks differ."""
+"""Additional wait after a Retry-After, because clocks differ."""
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -37,15 +37,15 @@ class OpenAIClientConfig:
     proxy: str | None = field(default=None, repr=False)
     ca: Path | None = None
     timeout: float = 30.0
-    """From sending a request to the last byte of its answer."""
+    """From sending a request to the last byte of its response."""
     attempts: int = 5
     first_wait: float = 1.0
     """Before the second attempt; doubled each time, with jitter."""
     longest_wait: float = 120.0
-    """A Retry-After beyond it is not waited for: the next poll will do."""
+    """A longer Retry-After ends the request; the next poll tries again."""
     max_bytes: int = 64 << 20
     name: str = "OpenAI"
-    """Who is asked, for messages."""
+    """The provider's name for messages."""
     key_header: str = "Authorization"
     """The header that carries the key; `Authorization` takes it as a bearer token."""
     headers: tuple[tuple[str, str], ...] = ()
@@ -62,7 +62,9 @@ class OpenAIClientConfig:
 
 
 class OpenAIClient:
-    """An HTTP client, as an async context manager. `expect(seconds)` is told before each wait how long it may last."""
+    """An HTTP client, as an async context manager. `expect(seconds)` is called before each wait with its maximum
+    duration.
+    """
 
     def __init__(
         self,
@@ -104,10 +106,10 @@ class OpenAIClient:
             self._session = None
 
     async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
-        """Return the answer's JSON, exactly (see `schemas.exact`).
+        """Return the response's JSON, exactly (see `schemas.exact`).
 
         Raises:
-            PollError: OpenAI did not answer 200 with JSON after all attempts that make sense.
+            PollError: OpenAI did not answer with 200 and JSON after all retries.
 
         """
         token = self._tokens.get(key)
@@ -135,9 +137,11 @@ class OpenAIClient:
                 body = await self._body(response)
                 if response.status != 200:
                     raise self._refused(response, body, path, key)
-        # None of these errors is repeated in words: some hold the request with its headers.
+        # The messages of these errors are not repeated, because some contain the request with its headers.
         except TimeoutError:
-            raise PollError(FailureReason.TIMEOUT, f"no whole answer in {self._config.timeout:g} s", _REACH) from None
+            raise PollError(
+                FailureReason.TIMEOUT, f"no complete response within {self._config.timeout:g} s", _REACH
+            ) from None
         except aiohttp.ClientConnectorCertificateError:
             raise PollError(
                 FailureReason.CONNECTION,
@@ -196,7 +200,7 @@ class OpenAIClient:
         return exc.retry_after is None or exc.retry_after <= self._config.longest_wait
 
     def _wait(self, state: RetryCallState) -> float:
-        """Wait as long as the server asks and a little more, else exponentially, with full jitter above a half."""
+        """Wait as long as the server asks and a little more, otherwise exponentially with jitter."""
         exc = state.outcome.exception() if state.outcome else None
         assert isinstance(exc, PollError)
         self._retried(exc.why)
@@ -214,7 +218,7 @@ _REACH = "is api.openai.com (or the proxy) reachable from here?"
 
 
 def _message(body: bytes) -> str:
-    """Return what an error of OpenAI's says."""
+    """Return the message of an OpenAI error."""
     try:
         answer = exact.loads(body)
     except InvalidBodyError:
@@ -225,14 +229,14 @@ def _message(body: bytes) -> str:
 
 
 class ProviderClients:
-    """Several clients as one: which of them asks is decided by the kind of key a resource needs."""
+    """Combines several clients: the kind of key that a resource needs selects the client."""
 
     def __init__(self, default: OpenAIClient, by_key: Mapping[str, OpenAIClient]) -> None:
         self._default = default
         self._by_key = dict(by_key)
 
     async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
-        """Return the answer's JSON, exactly.
+        """Return the response's JSON, exactly.
 
         Raises:
             PollError: as `OpenAIClient.get`.

@@ -24,20 +24,20 @@ class PollerConfig:
     anthropic: OpenAIClientConfig | None = None
     """How to reach Anthropic; None: its resources are not polled."""
     pseudonym: Callable[[str], str] | None = None
-    """What replaces people's names and addresses in rows; None: they are left out."""
+    """Replaces people's names and addresses in rows; None: they are removed."""
     interval: float = 7200.0
     retry: float = 60.0
-    """Until a resource that failed is asked again; doubled each time, with jitter, up to the interval."""
+    """Delay until a failed resource is polled again; doubled each time, with jitter, up to the interval."""
     jitter: float = 0.05
-    """Share of the interval that is added at random, so that many pollers do not ask at the same minute."""
+    """Share of the interval that is added at random, so that many pollers do not poll at the same minute."""
     backfill: float = 0.0
-    """How far back history is wanted; each resource's own `lookback` where that is more."""
+    """How far back history is fetched, unless a resource's own `lookback` is longer."""
     session_timeout: float = 10.0
-    """A standby takes over this long after the active poller was last heard of; 6 s is Kafka's own minimum."""
+    """A standby takes over this long after the active poller's last heartbeat; Kafka's own minimum is 6 s."""
     concurrency: int = 4
     """Resources polled at the same time."""
 
     @property
     def account(self) -> tuple[str | None, str | None]:
-        """Whose usage it is, as far as the configuration says: part of every query's identity."""
+        """The account that is polled, if configured; it is part of every query's identity."""
         return (self.client.organization, self.client.project)

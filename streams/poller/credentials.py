@@ -1,4 +1,4 @@
-"""The keys to ask with, by kind. Read when they are needed, so that a mounted secret can be rotated; never shown."""
+"""The API keys by kind. They are read when needed, so that a mounted secret can be rotated, and never shown."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ NEEDS = {
         " organisation admin: set TALLYSTREAM_ANTHROPIC_ADMIN_TOKEN"
     ),
 }
-"""What to do when a provider refuses, by the kind of key a resource needs."""
+"""Hint for a provider's refusal, by the kind of key that a resource needs."""
 _KEY_LIKE = re.compile(r"\b(sk|sess)-[A-Za-z0-9_*.-]{3,}")
 HIDDEN = "***"
 PROVIDER_OF = {"anthropic": "Anthropic"}
-"""Whose key it is, by its kind; every other one is OpenAI's."""
+"""The provider by kind of key; all other kinds are OpenAI's."""
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key that was set, or a file that holds one."""
+    """A configured key, or a file that contains one."""
 
     value: str | None = field(default=None, repr=False)
     file: Path | None = None
@@ -42,7 +42,7 @@ class ApiKey:
         """Return the key, None when it is not set.
 
         Raises:
-            PollError: the file cannot be read or holds no key.
+            PollError: the file cannot be read or does not contain a key.
 
         """
         if self.file is None:
@@ -51,17 +51,21 @@ class ApiKey:
             text = self.file.read_text().strip()
         except (OSError, ValueError) as exc:
             raise PollError(
-                FailureReason.TOKEN, f"the key file {self.file} cannot be read: {type(exc).__name__}", "is it mounted?"
+                FailureReason.TOKEN,
+                f"the key file {self.file} cannot be read: {type(exc).__name__}",
+                "check that it is mounted",
             ) from None
         if not text or not text.isascii() or not text.isprintable() or " " in text:
             raise PollError(
-                FailureReason.TOKEN, f"the key file {self.file} does not hold one key", "one line, nothing else"
+                FailureReason.TOKEN,
+                f"the key file {self.file} does not contain exactly one key",
+                "it must contain one line with the key",
             )
         return text
 
 
 class ApiKeys:
-    """The keys by kind; a kind of OpenAI's without a key of its own uses the API key."""
+    """The keys by kind; an OpenAI kind without its own key uses the API key."""
 
     def __init__(self, tokens: Mapping[str, ApiKey]) -> None:
         self._tokens = dict(tokens)
@@ -74,18 +78,18 @@ class ApiKeys:
             PollError: it is not set, or its file cannot be read.
 
         """
-        # One provider's key is never shown to another one.
+        # One provider's key is never sent to another one.
         for name in (kind,) if kind == "anthropic" else (kind, "api"):
             value = self._tokens[name].read() if name in self._tokens else None
             if value:
                 self._seen.add(value)
                 return value
         raise PollError(
-            FailureReason.TOKEN, f"there is no key to ask {PROVIDER_OF.get(kind, 'OpenAI')} with", NEEDS[kind]
+            FailureReason.TOKEN, f"the API key for {PROVIDER_OF.get(kind, 'OpenAI')} is not set", NEEDS[kind]
         )
 
     def scrub(self, text: str) -> str:
-        """Return the text without any key that was ever used, or anything that looks like one, in it."""
+        """Return the text with every key that was ever used, and everything that looks like one, removed."""
         for value in self._seen:
             text = text.replace(value, HIDDEN)
         return _KEY_LIKE.sub(HIDDEN, text)

@@ -1,4 +1,4 @@
-"""What can go wrong with a poll. None of it stops the poller: it is counted, said, and tried again next time."""
+"""Errors of a poll. They do not stop the poller: each is counted, logged, and retried at the next poll."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class FailureReason(StrEnum):
     SERVER_ERROR = "server_error"
     """5xx after all retries."""
     TIMEOUT = "timeout"
-    """No whole answer in time, after all retries."""
+    """No complete response in time, after all retries."""
     CONNECTION = "connection"
-    """No connection, or one that broke, after all retries."""
+    """The connection failed or broke, after all retries."""
     UNDECODABLE = "undecodable"
-    """The answer is not JSON."""
+    """The response is not JSON."""
     SHAPE = "shape"
-    """The answer is JSON but not what the resource declares: an API may have changed."""
+    """The response is JSON but does not match the resource's declaration: the API may have changed."""
     PAGINATION = "pagination"
-    """The pages do not lead to an end."""
+    """The pagination does not end."""
     TOO_LARGE = "too_large"
-    """An answer or a bucket is larger than we can hold or Kafka accepts."""
+    """A response is larger than our limit, or a bucket larger than Kafka accepts."""
     EXPRESSION = "expression"
     """A JQ expression of the resource failed."""
     TOKEN = "token"  # noqa: S105 - a label
-    """There is no key to ask with, or its file cannot be read."""
+    """The API key is not set, or its file cannot be read."""
     KAFKA = "kafka"
-    """Fetched, but Kafka did not take it."""
+    """Fetched, but Kafka did not accept it."""
     INTERNAL = "internal"
-    """A defect of ours."""
+    """A bug in tallystream."""
 
 
 RETRYABLE = frozenset(
@@ -51,7 +51,7 @@ RETRYABLE = frozenset(
 
 
 class PollError(TallystreamError):
-    """A poll that published nothing. Never holds a key, a header or a body."""
+    """A poll failed and nothing was published. The error never contains a key, a header or a body."""
 
     code: ClassVar[str] = "poll_failed"
 

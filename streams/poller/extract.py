@@ -1,10 +1,11 @@
-"""A response becomes complete buckets, exactly: JQ chooses, but never sees a fraction.
+"""Extracts complete buckets from a response with JQ, without losing precision.
 
-JQ calculates with floats, so each Decimal goes through it as a marked text and comes out as it was.
+JQ calculates with floats, so each Decimal passes through it as a marked string and is restored afterwards.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from tallystream.streams.poller.schedule import TimeSpan
 
 MARK = "\x00decimal:"
 SAFE_INTEGER = 2**53
+SECONDS_A_PAGE = 20.0
+"""How long an expression may take: a page may have megabytes."""
 WHOLE = "[.]"
-"""The JQ that makes an item its own single row."""
+"""The JQ for an item that is its own single row."""
 Row = dict[str, Any]
 _PATH = re.compile(r"(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
@@ -35,7 +38,7 @@ class PageItem:
 
 @dataclass(frozen=True)
 class ResultPage:
-    """One page: its items, and what to ask for next (None: it is the last)."""
+    """One page: its items, and the parameter for the next one (None: it is the last)."""
 
     items: list[PageItem]
     next: str | None
@@ -44,7 +47,7 @@ class ResultPage:
 class Expression:
     """JQ on exact JSON, compiled once.
 
-    A plain path (`.data`, `.amount.value`) is walked as it stands: a JQ run holds up the whole process while it lasts,
+    A plain path (`.data`, `.amount.value`) is walked as it stands: a JQ run goes through another process,
     and the built-in resources need nothing else.
 
     Raises:
@@ -73,9 +76,7 @@ class Expression:
                 value = value.get(name)
             return value
         try:
-            found = self._program.input_value(_mark(value)).first()
-        except StopIteration:
-            return None
+            found = self._program.first(json.dumps(_mark(value)), SECONDS_A_PAGE)
         except ValueError as exc:
             raise self._failed(first_line(exc)) from exc
         return _unmark(found)
@@ -159,7 +160,7 @@ def bucket_start(value: Any) -> int:
     """Return seconds since the epoch out of a number, a date or an RFC 3339 time.
 
     Raises:
-        PollError: it is none of these.
+        PollError: it is not one of these.
 
     """
     if isinstance(value, int | Decimal) and not isinstance(value, bool):

@@ -22,47 +22,47 @@ class PollerMetrics:
             return Gauge(name, text, labels, registry=registry)
 
         self.active = gauge("tallystream_poller_active", "1 while this poller is the active one, 0 on standby.")
-        self.interval = gauge("tallystream_poller_interval_seconds", "Time between two polls, as it is configured.")
+        self.interval = gauge("tallystream_poller_interval_seconds", "Configured time between two polls.")
         self.last_success = gauge(
             "tallystream_poller_last_success_timestamp_seconds",
-            "When a resource was last polled without a failure; 0: not since this poller started. Alert on its age.",
+            "When a resource was last polled without a failure; 0 if not since this poller started. Alert on its age.",
             "resource",
         )
         self.failures = counter(
             "tallystream_poller_failures_total",
-            "Polls that failed after all retries, by reason. Nothing of them was published.",
+            "Polls that failed after all retries, by reason. A failed poll does not publish anything.",
             "resource", "reason",
         )  # fmt: skip
         self.retries = counter(
-            "tallystream_poller_request_retries_total", "Requests asked again, by what was wrong.", "reason"
+            "tallystream_poller_request_retries_total", "Requests that were retried, by reason.", "reason"
         )
         self.published = counter(
             "tallystream_poller_buckets_published_total", "Buckets written to openai.records.", "resource"
         )
         self.restated = counter(
             "tallystream_poller_buckets_restated_total",
-            "Of these, buckets that replaced an earlier version: OpenAI changed what it had said.",
+            "Of these, buckets that replaced an earlier version, because OpenAI restated them.",
             "resource",
         )
         self.unchanged = counter(
-            "tallystream_poller_buckets_unchanged_total", "Buckets fetched again and found as they were.", "resource"
+            "tallystream_poller_buckets_unchanged_total", "Buckets fetched again that had not changed.", "resource"
         )
         self.missing = counter(
             "tallystream_poller_buckets_missing_total",
-            "Buckets asked for that the answer left out; what was known of them stays.",
+            "Requested buckets missing in the response; their previous contents are kept.",
             "resource",
         )
         self.repaired = counter(
             "tallystream_poller_records_repaired_total",
-            "Records written again because a poller that had been replaced wrote an older version after them.",
+            "Records written again because a replaced poller had written an older version after them.",
         )
         self.discarded = counter(
             "tallystream_poller_polls_discarded_total",
-            "Polls thrown away because another poller was, or could have been, the active one by then.",
+            "Polls discarded because another poller was, or could have been, the active one by then.",
         )
         self.settled = gauge(
             "tallystream_poller_settled_timestamp_seconds",
-            "Buckets that end before this can no longer change and will not be asked for again.",
+            "Buckets that end before this time can no longer change and are not fetched again.",
             "resource",
         )
         self.first = gauge(
@@ -70,12 +70,12 @@ class PollerMetrics:
         )
         self.open_buckets = gauge(
             "tallystream_poller_open_buckets",
-            "Buckets that may still change and are asked for at every poll.",
+            "Buckets that may still change and are fetched at every poll.",
             "resource",
         )
         self.days_offset = gauge(
             "tallystream_poller_billed_offset",
-            "Offset up to which openai.days says what openai.records does; 0 while both are read from the beginning.",
+            "Offset in openai.records up to which openai.days is complete; 0 while both are read from the beginning.",
         )
         self.days_held = gauge(
             "tallystream_poller_held_bills",
@@ -85,7 +85,7 @@ class PollerMetrics:
         )
         self.duration = Histogram(
             "tallystream_poller_poll_duration_seconds",
-            "One poll of one resource, retries and publishing included.",
+            "Duration of one poll of one resource, including retries and publishing.",
             ("resource",),
             buckets=DURATIONS,
             registry=registry,
@@ -95,6 +95,6 @@ class PollerMetrics:
                 metric.labels(name)
 
     def note_held(self, days: Mapping[str, int]) -> None:
-        """Take in how many days keep what they had, by reason."""
+        """Set the number of days that keep their previous amounts, by reason."""
         for reason, count in days.items():
             self.days_held.labels(reason).set(count)

@@ -1,10 +1,10 @@
 """Query parameters as JQ expressions, compiled once and evaluated at each poll.
 
-An expression sees no input and these names:
+An expression does not have an input and can use these names:
 
-    now        seconds since the epoch at the poll (JQ's own `now` would not know the poll's time); for a resource that
-               is asked once a bucket, a moment inside that bucket
-    $from      seconds since the epoch: start of the window that is asked for
+    now        seconds since the epoch at the poll (instead of JQ's own `now`); for a resource that is polled once per
+               bucket, a moment inside that bucket
+    $from      seconds since the epoch: start of the requested window
     $to        its end, exclusive
 
 `'((now | floor) - (86400 * 30)) | strftime("%Y-%m-%d")'` gives "2026-10-22" on 2026-11-21. Values other than texts are
@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jq
-
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.errors import FailureReason, PollError
+from tallystream.streams.process.jq_programs import Jq
 
 PRELUDE = (
     ". as {now: $now, from: $from, to: $to} | {} as $ENV"
-    ' | def now: $now; def env: {}; def input: error("there is no input"); def inputs: empty; null | '
+    ' | def now: $now; def env: {}; def input: error("input is not available"); def inputs: empty; null | '
 )
 Value = str | int | float | bool
 Pairs = list[tuple[str, str]]
@@ -32,7 +31,7 @@ Pairs = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Moment:
-    """What parameters are evaluated for, in seconds since the epoch."""
+    """The times for which parameters are evaluated, in seconds since the epoch."""
 
     now: float
     start: int
@@ -52,7 +51,7 @@ class Params:
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        self._programs: dict[str, Any] = {}
+        self._programs: dict[str, Jq] = {}
         self._sources: dict[str, str] = {}
         self._literals: dict[str, Any] = {}
         for name, value in params.items():
@@ -64,10 +63,10 @@ class Params:
         self._names = list(params)
 
     def evaluate(self, moment: Moment) -> dict[str, Any]:
-        """Return each parameter's value; a null is left out.
+        """Return each parameter's value; nulls are left out.
 
         Raises:
-            PollError: an expression fails, or gives none or several values, or an object.
+            PollError: an expression fails, returns an object, or does not return exactly one value.
 
         """
         given = {"now": moment.now, "from": moment.start, "to": moment.end}
@@ -79,7 +78,7 @@ class Params:
         return values
 
     def fixed(self) -> dict[str, Any]:
-        """Return the parameters that do not move with time: with the path, they are the query's identity.
+        """Return the parameters that do not depend on time: together with the path, they identify the query.
 
         Raises:
             PollError: as `evaluate`.
@@ -91,7 +90,7 @@ class Params:
     def _run(self, name: str, given: dict[str, Any]) -> Any:
         source = self._sources[name]
         try:
-            results = self._programs[name].input_value(given).all()
+            results = self._programs[name].all_of(given)
         except ValueError as exc:
             raise PollError(
                 FailureReason.EXPRESSION,
@@ -109,11 +108,11 @@ class Params:
 
 
 def pairs(values: Mapping[str, Any]) -> Pairs:
-    """Return the parameters as they stand in a URL; a list repeats its name (`group_by=model&group_by=batch`)."""
+    """Return the parameters as they are written in a URL; a list repeats its name (`group_by=model&group_by=batch`)."""
     return [(name, _text(item)) for name, value in values.items() for item in _list(value)]
 
 
-def compile_jq(program: str, what: str, source: str) -> Any:
+def compile_jq(program: str, what: str, source: str) -> Jq:
     """Compile a JQ program.
 
     Raises:
@@ -121,7 +120,7 @@ def compile_jq(program: str, what: str, source: str) -> Any:
 
     """
     try:
-        return jq.compile(program)
+        return Jq(program)
     except ValueError as exc:
         raise UsageError(
             f"{what}: {source!r} is not a JQ expression: {first_line(exc)}",
@@ -130,7 +129,7 @@ def compile_jq(program: str, what: str, source: str) -> Any:
 
 
 def first_line(exc: BaseException) -> str:
-    """Return what a JQ error says, without the program it repeats."""
+    """Return the message of a JQ error without the program that it repeats."""
     return str(exc).partition("\n")[0].partition(" at <top-level>")[0][:200]
 
 

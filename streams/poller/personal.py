@@ -1,4 +1,4 @@
-"""People in providers' answers: their addresses and names are replaced before anything is written."""
+"""Replaces people's addresses and names in providers' responses before they are written."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 ADDRESSES = frozenset({"user_email", "email", "email_address"})
-"""Fields that hold a person's address, announced or not."""
+"""Fields that contain a person's address, documented or not."""
 NAMES = frozenset({"user_name"})
-"""Fields that hold a person's name. `name` is one where an address stands beside it."""
+"""Fields that hold a person's name. `name` counts as one if the row also has an address."""
 
 
 def without_people(rows: list[dict[str, Any]], pseudonym: Callable[[str], str] | None) -> list[dict[str, Any]]:
-    """Return the rows with each address and name as its keyed hash, or null where there is no key to hash with."""
+    """Return the rows with each address and name as its keyed hash, or null without a key to hash with."""
     return [_object(row, pseudonym) for row in rows]
 
 

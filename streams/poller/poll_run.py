@@ -1,4 +1,6 @@
-"""One run over the resources: each query is fetched whole, compared and published; one that fails stops only itself."""
+"""One run over the resources: each query is fetched whole, compared and published; a failed query does not affect the
+others.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +33,20 @@ log = structlog.get_logger()
 
 
 class PollProgress(Protocol):
-    """Is told how a run goes on."""
+    """Receives the progress of a run."""
 
     def planned(self, resource: str, spans: int) -> None:
-        """So many queries will be made of a resource."""
+        """Note the number of queries that will be made for a resource."""
 
     def done(self, resource: str) -> None:
-        """One of them has been published."""
+        """Note that a query has been published."""
 
     def failed(self, resource: str, failure: PollError) -> None:
-        """One failed, and the rest are left for the next run."""
+        """Note that a query has failed; the resource's other queries are left for the next run."""
 
 
 class NullProgress:
-    """A progress that is not shown."""
+    """Ignores the progress."""
 
     def planned(self, resource: str, spans: int) -> None:
         """Ignore."""
@@ -58,7 +60,7 @@ class NullProgress:
 
 @dataclass
 class PollLease:
-    """What one ownership works with: its fence, the view on the topic, the cursors."""
+    """The state of one term as the active poller: the fence, the published index and the cursors."""
 
     fence: Fence
     index: PublishedIndex
@@ -67,7 +69,7 @@ class PollLease:
 
 @dataclass
 class PollResult:
-    """What a run did."""
+    """The result of a run."""
 
     published: int = 0
     restated: int = 0
@@ -76,7 +78,7 @@ class PollResult:
 
 
 class PollRun:
-    """Polls. Between runs it remembers only which resources failed, to say so once."""
+    """Polls resources. Between runs it remembers only which resources failed, to log each failure once."""
 
     def __init__(
         self, config: PollerConfig, getter: Getter, publisher: Publisher, metrics: PollerMetrics, clock: Clock,
@@ -91,7 +93,7 @@ class PollRun:
         self._failing: dict[str, FailureReason] = {}
 
     async def poll_resources(self, lease: PollLease, resources: Iterable[Resource]) -> PollResult:
-        """Poll resources once each, a few at a time.
+        """Poll each resource once, a few at a time.
 
         Raises:
             NotLeaderError: another poller may be the active one now.
@@ -194,7 +196,7 @@ class PollRun:
         resource: Resource,
         result: PollResult,
     ) -> None:
-        """Publish what differs from what the topic holds, and the cursor."""
+        """Publish the buckets that differ from the topic's, and the cursor."""
         changed, restated = [], 0
         for record in records:
             have = lease.index.get(record.key)
@@ -215,7 +217,7 @@ class PollRun:
 
 @dataclass(frozen=True)
 class _Query:
-    """A resource as it is asked here: makes its records and cursors."""
+    """One query of a resource, which creates its records and cursors."""
 
     resource: Resource
     fingerprint: str

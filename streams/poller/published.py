@@ -1,8 +1,8 @@
-"""What `openai.records` holds: for each key the newest poll and the digest of its rows.
+"""The published index of `openai.records`: the newest poll of each key and the digest of its rows.
 
-Read once when a poller becomes the active one, then what was added since. A record that an older one follows has been
-overtaken: a poller that was stopped woke up and wrote late. Compaction would keep the wrong one, so the active poller
-writes the right one again (`overtaken`); the topic's compaction lag gives it a day to do so.
+It is read when a poller becomes the active one, and then updated incrementally. A record that is followed by an older
+one has been overtaken: a suspended poller woke up and wrote late. Compaction would keep the wrong record, so the active
+poller writes the right one again (`overtaken`); the topic's compaction lag gives it a day to do so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PublishedEntry:
 
 
 class PublishedIndex:
-    """The view of one poller on the topic. Every method raises UnreachableError when Kafka does not answer."""
+    """One poller's view of the topic. Every method raises UnreachableError when Kafka does not answer."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._kafka = kafka
@@ -45,20 +45,20 @@ class PublishedIndex:
         return len(self._entries)
 
     def get(self, key: bytes) -> PublishedEntry | None:
-        """Return what the topic holds of a key."""
+        """Return the topic's entry for a key."""
         return self._entries.get(key)
 
     def note(self, record: OpenAIRecord) -> None:
-        """Take in a record that Kafka has acknowledged."""
+        """Add a record that Kafka has acknowledged."""
         self._entries[record.key] = PublishedEntry(record.polled_at, record.digest)
         self._overtaken.discard(record.key)
 
     async def refresh(self) -> None:
-        """Take in what was written since the last time."""
+        """Read the records written since the last time."""
         async with TopicReader(self._kafka, self._topic) as reader:
             begin, end = reader.extent.begin.get(0, 0), reader.extent.end.get(0, 0)
             if end < self._position:
-                # The topic was made anew: what it held is gone, and so is what we knew.
+                # The topic was recreated, so our view of it is void.
                 self._entries.clear()
                 self._overtaken.clear()
                 self._position = begin
@@ -69,7 +69,7 @@ class PublishedIndex:
             self._position = end
 
     async def overtaken(self) -> list[OpenAIRecord]:
-        """Return the right records of the keys whose last record in the topic is not the newest one."""
+        """Return the newest records of the keys whose last record in the topic is an older one."""
         if not self._overtaken:
             return []
         found: dict[bytes, OpenAIRecord] = {}
@@ -117,7 +117,7 @@ async def read_cursors(kafka: KafkaSettings, topic: str) -> dict[bytes, PollCurs
 
 
 def _record(message: ConsumerRecord) -> OpenAIRecord | None:
-    """Return the record; what this version cannot read is left alone, and polled anew where it is asked for."""
+    """Return the record; one that this version cannot read is ignored and polled again when needed."""
     try:
         return OpenAIRecord.model_validate_json(message.value or b"")
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Buckets and cursors to Kafka, behind the fence: only while this poller is the active one, for certain."""
+"""Writes buckets and cursors to Kafka, only while the fence confirms that this poller is the active one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Messages = Sequence[tuple[bytes, bytes]]
 
 
 class Publisher:
-    """Writes with acks from all in-sync replicas, each message once. An async context manager."""
+    """Writes with acks=all and idempotence. An async context manager."""
 
     def __init__(self, kafka: KafkaSettings, topics: Topics, timeout: float = BUCKETS.request_timeout) -> None:
         self._kafka = kafka
@@ -48,11 +48,11 @@ class Publisher:
     async def publish(
         self, fence: Fence, index: PublishedIndex, records: Sequence[OpenAIRecord], cursor: PollCursor | None
     ) -> None:
-        """Write the records, then, once all of them are acknowledged, the cursor that says so.
+        """Write the records and, once all of them are acknowledged, the cursor.
 
         Raises:
             NotLeaderError: another poller may be the active one; nothing (more) was written.
-            PollError: Kafka did not take a record, or not within the timeout.
+            PollError: Kafka did not accept a record within the timeout.
 
         """
         async with self._turn:
@@ -69,7 +69,7 @@ class Publisher:
                 await self._send(self._control, [(cursor.key, cursor.model_dump_json().encode())], CURSOR)
 
     async def _send(self, topic: str, messages: Messages, headers: list[tuple[str, bytes]]) -> None:
-        """Return once every message is acknowledged; (key, value) each."""
+        """Send (key, value) messages; returns once all are acknowledged."""
         key = b""
         try:
             async with asyncio.timeout(2 * self._timeout):
@@ -86,15 +86,17 @@ class Publisher:
             ) from None
         except (KafkaError, OSError, TimeoutError) as exc:
             raise PollError(
-                FailureReason.KAFKA, f"Kafka did not take a record ({type(exc).__name__})", "is Kafka up and reachable?"
+                FailureReason.KAFKA,
+                f"Kafka did not accept a record ({type(exc).__name__})",
+                "check that Kafka is running and reachable",
             ) from exc
 
 
 def _after(record: OpenAIRecord, index: PublishedIndex) -> OpenAIRecord:
     """Return the record with a `polled_at` above that of the one it replaces.
 
-    Terms follow one another, so what we fetched in ours is newer than what the topic held when it began, even when the
-    clock of the machine that wrote that was ahead of ours.
+    Records fetched in our term are newer than those in the topic when it began, even if they were written by a machine
+    whose clock was ahead of ours.
     """
     have = index.get(record.key)
     if have is None or record.polled_at > have.polled_at:

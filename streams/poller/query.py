@@ -1,4 +1,4 @@
-"""One query: all its pages, or nothing."""
+"""One query: fetches all its pages, or fails."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MAX_PAGES = 10_000
 
 
 class Getter(Protocol):
-    """Asks one page; see `Client.get`."""
+    """Fetches one page; see `OpenAIClient.get`."""
 
     async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
-        """Return the answer's exact JSON."""
+        """Return the response's exact JSON."""
 
 
 async def fetch_buckets(getter: Getter, resource: Resource, span: TimeSpan, now: float) -> dict[int, list[Row]]:
-    """Return the rows of each bucket of the span, by the bucket's start; buckets the answer leaves out are unknown.
+    """Return the rows of each bucket of the span, by the bucket's start; buckets missing in the response are unknown.
 
     Raises:
-        PollError: any page failed, or does not have the declared shape.
+        PollError: a page failed, or does not match the declaration.
 
     """
     window = resource.window
@@ -73,7 +73,7 @@ async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Pag
     asked: set[str] = set()
     for _ in range(MAX_PAGES):
         answer = await getter.get(resource.path, pairs(values), resource.key)
-        # A large answer takes seconds: in a thread, so that the group goes on hearing from us.
+        # A large response takes seconds, so it is processed in a thread to keep heartbeats going.
         page = await asyncio.to_thread(resource.extractor.page, answer)
         items += page.items
         if pages is None:
@@ -87,7 +87,7 @@ async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Pag
         if page.next is None:
             return items
         if page.next in asked:
-            raise PollError(FailureReason.PAGINATION, "the pages lead in a circle", "the API may have changed")
+            raise PollError(FailureReason.PAGINATION, "the pagination repeats a page", "the API may have changed")
         asked.add(page.next)
         values[pages.param] = page.next
-    raise PollError(FailureReason.PAGINATION, f"more than {MAX_PAGES} pages", "ask for larger pages or a shorter chunk")
+    raise PollError(FailureReason.PAGINATION, f"more than {MAX_PAGES} pages", "declare larger pages or a shorter chunk")

@@ -1,7 +1,7 @@
-"""Resources: what to ask OpenAI for, declared. The built-in ones are `resources.toml` beside this file.
+"""Resources: declarations of what to poll. The built-in ones are in `resources.toml` beside this file.
 
-A user's file (TOML or YAML, same shape) adds resources, replaces built-in ones of the same `name`, and leaves out those
-it lists under `disable`.
+A user's file (TOML or YAML, same format) adds resources, replaces built-in ones with the same `name`, and disables
+those listed under `disable`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tallystream.streams.poller.schedule import BucketWindow
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86_400}
 KeyKind = Literal["api", "admin", "session", "anthropic"]
 BUILTIN = ("resources.toml", "billing.toml")
-"""Files of built-in resources: what OpenAI reports, and what bills are reconciled by."""
+"""Files of built-in resources: OpenAI's reports, and those needed to reconcile bills."""
 
 
 class Pages(BaseModel):
-    """How one page leads to the next.
+    """Pagination of a resource.
 
     `token`: `next` (JQ on the response) is sent as `param` until it is null, or until `more` is false.
     `offset`: the number of items so far is sent as `param` until a page has fewer than `size` items.
@@ -44,7 +44,7 @@ class Pages(BaseModel):
     next: str = ".next_page"
     more: str | None = ".has_more"
     size: int | None = Field(default=None, ge=1)
-    """Items a page, sent as `size_param`; not part of the query's identity."""
+    """Items per page, sent as `size_param`; not part of the query's identity."""
     size_param: str = "limit"
 
     @model_validator(mode="after")
@@ -55,16 +55,14 @@ class Pages(BaseModel):
 
 
 class Parents(BaseModel):
-    """A list whose items each have a list of their own: the resource is asked once an item, and `{id}` in its path is
-    the item's id.
-    """
+    """A list of parents: the resource is fetched once for each item, whose id replaces `{id}` in the path."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(pattern=r"^/[^\s?#]*$")
-    """Of the list of parents, which is paged as the resource is."""
+    """Path of the list of parents, which is paginated like the resource."""
     name: str
-    """Under this name each row says which parent it is of."""
+    """Field in which each row names its parent."""
 
 
 class Resource(BaseModel):
@@ -73,32 +71,34 @@ class Resource(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = Field(pattern=r"^/[^\s?#]*$")
-    """Below the base URL."""
+    """Path below the base URL."""
     name: str = ""
-    """What records and metrics call it; by default the path. Two queries of one path need two names."""
+    """Name in records and metrics; by default the path. Two queries of one path need different names."""
     key: KeyKind = "api"
-    """The kind of key the endpoint needs."""
+    """The kind of API key that the endpoint needs."""
     params: dict[str, Any] = Field(default_factory=dict)
-    """Query parameters: a text is JQ (see `params`), a number, boolean or list is sent as it is."""
+    """Query parameters: a string is a JQ expression (see `params`); numbers, booleans and lists are sent unchanged."""
     data: str = ".data"
-    """JQ on a response: the list of its items."""
+    """JQ expression on a response that gives the list of its items."""
     bucket: Literal["1m", "1h", "1d"] | None = None
-    """Width of a bucket; without one the resource is a list of what is now, kept whole."""
+    """Width of a bucket. Without it the resource is a list of current items, which is stored as a whole."""
     requests: Literal["window", "bucket"] = "window"
-    """Ask once for the window, each item then says its bucket; or once a bucket, whose rows are then all items."""
+    """One request for the window, whose items name their bucket; or one request per bucket, whose rows are all
+    items."""
     at: str = ".start_time"
-    """JQ on an item: start of its bucket, as seconds since the epoch, a date or an RFC 3339 time."""
+    """JQ expression on an item that gives the start of its bucket, as seconds since the epoch, a date or an RFC 3339
+    time."""
     rows: str = "[.]"
-    """JQ on an item: its rows."""
+    """JQ expression on an item that gives its rows."""
     lookback: timedelta = timedelta(days=30)
     """How much history the first poll fetches."""
     restated_for: timedelta = timedelta(days=3)
     """How long after its end a bucket may still change."""
     chunk: timedelta = timedelta(days=30)
-    """Longest window one query asks for."""
+    """Maximum window of one query."""
     pages: Pages | None = None
     parents: Parents | None = None
-    """For a list of what is now: ask for it once for each item of another list."""
+    """For a list of current items: fetch it once for each item of another list."""
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
@@ -107,7 +107,9 @@ class Resource(BaseModel):
         if not all(isinstance(value, str | int | float | list) for value in self.params.values()):
             raise ValueError("a parameter is a text (JQ), a number, a boolean or a list")
         if (self.parents is not None) != ("{id}" in self.path) or (self.parents and self.bucket):
-            raise ValueError("`parents` and {id} in the path belong together, and to a resource without buckets")
+            raise ValueError(
+                "`parents` requires {id} in the path and a resource without buckets, and {id} requires `parents`"
+            )
         try:
             _ = self.compiled, self.extractor
         except UsageError as exc:
@@ -121,7 +123,7 @@ class Resource(BaseModel):
 
     @cached_property
     def extractor(self) -> Extractor:
-        """What turns a response into buckets, compiled."""
+        """The compiled extractor of buckets from a response."""
         pages = self.pages
         token = pages is not None and pages.style == "token"
         return Extractor(
@@ -134,7 +136,7 @@ class Resource(BaseModel):
 
     @cached_property
     def window(self) -> BucketWindow | None:
-        """The rule of its buckets; None when it has none."""
+        """The schedule of its buckets; None without buckets."""
         if self.bucket is None:
             return None
         width = WIDTHS[self.bucket]
@@ -142,7 +144,7 @@ class Resource(BaseModel):
         return BucketWindow(width, int(self.restated_for.total_seconds()), int(self.lookback.total_seconds()), chunk)
 
     def fixed_params(self) -> dict[str, Any]:
-        """Return the parameters that do not move with time.
+        """Return the parameters that do not depend on time.
 
         Raises:
             PollError: an expression fails.
@@ -151,7 +153,7 @@ class Resource(BaseModel):
         return self.compiled.fixed()
 
     def fingerprint(self, account: Iterable[str | None] = ()) -> str:
-        """Return the query's identity: the resource, its fixed parameters, and whose usage it is (`account`).
+        """Return the query's identity: the resource, its fixed parameters, and the account.
 
         Raises:
             PollError: an expression fails.
@@ -172,17 +174,17 @@ class ResourceFile(BaseModel):
 
 
 def builtin(*names: str) -> tuple[Resource, ...]:
-    """Return the resources that come with the product: those of OpenAI's own reports, or of these files."""
+    """Return the built-in resources: those of OpenAI's reports, or of the given files."""
     folder = files("tallystream.streams.poller")
     texts = [folder.joinpath(name).read_text() for name in names or BUILTIN[:1]]
     return tuple(found for text in texts for found in ResourceFile.model_validate(tomllib.loads(text)).resources)
 
 
 def load(path: Path | None) -> tuple[Resource, ...]:
-    """Return all resources to poll: the built-in ones with the changes of the user's file.
+    """Return all resources to poll: the built-in ones, changed by the user's file.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML or YAML, or declares something impossible.
+        UsageError: the file cannot be read, is not TOML or YAML, or has an invalid declaration.
 
     """
     resources = {resource.name: resource for resource in builtin(*BUILTIN)}
@@ -202,7 +204,7 @@ def load(path: Path | None) -> tuple[Resource, ...]:
         raise UsageError(f"{path} is not TOML or YAML: {' '.join(str(exc).split())}", hint) from exc
     names = [resource.name for resource in file.resources]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"{path} declares {min(twice)} twice", "give each a `name` of its own")
+        raise UsageError(f"{path} declares {min(twice)} twice", "give each its own `name`")
     if unknown := set(file.disable) - resources.keys():
         raise UsageError(f"{path} disables {min(unknown)}, which is not a built-in resource", ", ".join(resources))
     for name in file.disable:
@@ -212,22 +214,22 @@ def load(path: Path | None) -> tuple[Resource, ...]:
 
 
 def select(resources: Sequence[Resource], names: Iterable[str]) -> tuple[Resource, ...]:
-    """Return the resources of these names, all of them when there are none.
+    """Return the resources with these names; without names, all.
 
     Raises:
-        UsageError: no resource has one of these names.
+        UsageError: a name is unknown.
 
     """
     wanted = set(names)
     if unknown := wanted - {resource.name for resource in resources}:
         raise UsageError(
-            f"there is no resource {min(unknown)}", "one of " + ", ".join(resource.name for resource in resources)
+            f"unknown resource {min(unknown)}", "one of " + ", ".join(resource.name for resource in resources)
         )
     return tuple(resource for resource in resources if not wanted or resource.name in wanted)
 
 
 def _json(value: Any) -> str:
-    """Write values of JQ and TOML: floats there are what was written, not sums."""
+    """Write JSON for values from JQ and TOML, whose floats are as written and not results of arithmetic."""
     import json
 
     return json.dumps(value)

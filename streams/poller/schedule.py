@@ -1,9 +1,9 @@
-"""Which buckets to ask for: pure arithmetic on whole seconds since the epoch.
+"""Decides which buckets to fetch: pure arithmetic on whole seconds since the epoch.
 
-A bucket [s, e) may be restated until e + `restated_for`; then it is settled. Coverage [first, settled) is what has been
-fetched after it settled. Each round asks for everything from `settled` (or the first bucket that is still open,
+A bucket [s, e) may be restated until e + `restated_for`; then it is settled. The coverage [first, settled) has been
+fetched after it settled. Each round fetches everything from `settled` (or the first bucket that is still open,
 whichever is earlier) to the running bucket, oldest first; then for history, newest first, until `reach` is covered. So
-coverage has no hole at any time, and a restart repeats no more than the buckets that may still change.
+the coverage never has gaps, and a restart fetches again only the buckets that may still change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Coverage:
     settled: int
 
     def with_span(self, span: TimeSpan, opens: int) -> Coverage:
-        """Return the coverage once a span has been published; buckets from `opens` on may still change."""
+        """Return the coverage after a span has been published; buckets from `opens` on may still change."""
         first, settled = self.first, self.settled
         if span.start <= settled:
             settled = max(settled, min(span.end, opens))
@@ -39,7 +39,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class BucketWindow:
-    """The rule of one resource, in seconds. `chunk` is what one query asks for at most, a multiple of `width`."""
+    """The schedule of one resource, in seconds. `chunk`, a multiple of `width`, is the maximum window of one query."""
 
     width: int
     restated_for: int
@@ -59,7 +59,7 @@ class BucketWindow:
         return Coverage(self.opens(now), self.opens(now))
 
     def plan(self, now: float, coverage: Coverage, reach: int | None = None) -> list[TimeSpan]:
-        """Return what to ask for, in this order. `reach` widens how far back history goes."""
+        """Return the spans to fetch, in this order. `reach` extends how far back history goes."""
         regular = min(self.opens(now), coverage.settled)
         oldest = self._floor(now - max(self.reach, reach or 0))
         return [*self._ascending(regular, self.ends(now)), *self._descending(oldest, min(coverage.first, regular))]

@@ -1,4 +1,4 @@
-"""The poller: a member of the group, polling while it is the active one, standing by while it is not."""
+"""The poller service: polls while it is the elected poller, and stands by otherwise."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 SLACK = 60.0
-"""Seconds beyond what was expected after which the process counts as stuck."""
+"""Seconds beyond the expected duration after which the process counts as stuck."""
 TICK = 5.0
 
 
 class Poller:
-    """One poller process's work. `run` until it is cancelled, or `once`."""
+    """The work of one poller process: `run` until it is cancelled, or `once`."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Poller:
 
         Raises:
             UsageError: the CA file cannot be used.
-            UnfitError: a topic exists that is not as it must be.
+            UnfitError: an existing topic has unsuitable settings.
 
         """
         await retry_while_away(partial(self._member, once=False), self._expect)
 
     async def once(self) -> PollResult:
-        """Poll everything once and return what came of it.
+        """Poll everything once and return the result.
 
         Raises:
             UnreachableError: another poller is the active one, or Kafka does not answer.
@@ -79,11 +79,13 @@ class Poller:
             return await self._member(once=True)
         except (KafkaError, OSError) as exc:
             raise UnreachableError(
-                f"Kafka at {self._kafka.bootstrap} did not answer: {type(exc).__name__}", "is it running?"
+                f"Kafka at {self._kafka.bootstrap} did not answer: {type(exc).__name__}", "check that it is running"
             ) from exc
 
     def healthy(self) -> Health:
-        """Return whether the process moves on. A remote that fails is a metric, not a sick poller."""
+        """Return whether the process makes progress. Failures of a provider are reported by metrics and do not make the
+        poller unhealthy.
+        """
         late = time.monotonic() - self._due
         if late > SLACK:
             return Health(False, f"no progress for {late:.0f} s longer than expected: restart this poller")
@@ -96,11 +98,13 @@ class Poller:
         return Health(bool(self._election and self._election.joined), self._role())
 
     def status(self) -> PollerStatus:
-        """Return whether it polls, and how far the days beside it are."""
+        """Return whether it polls, and how far openai.days has been computed."""
         return PollerStatus(active=self._active, days_offset=self._days_offset)
 
     def days_done(self, offset: int) -> None:
-        """Note up to which offset of openai.records the days are true: the agent that keeps them runs beside us."""
+        """Note up to which offset of openai.records the days are complete; the agent that computes them runs in this
+        process.
+        """
         self._days_offset = offset
         self.metrics.days_offset.set(offset)
 
@@ -113,7 +117,7 @@ class Poller:
         self._due = max(self._due, time.monotonic() + seconds)
 
     async def _member(self, *, once: bool) -> PollResult:
-        """Join, and poll whenever it is our turn; with `once` return after the first whole run."""
+        """Join the group and poll whenever elected; with `once` return after the first complete run."""
         config, topics = self._config, self._topics
         self._expect(SLACK)
         await ensure(self._kafka, (topics.openai_records, topics.openai_days, topics.poller_control))
@@ -140,7 +144,7 @@ class Poller:
             )
 
     async def _others(self, stack: AsyncExitStack) -> dict[str, OpenAIClient]:
-        """Return the clients of further providers, by the kind of key they ask with."""
+        """Return the clients of other providers, by their kind of key."""
         config = self._config
         if config.anthropic is None:
             return {}
@@ -151,12 +155,12 @@ class Poller:
         return {"anthropic": await stack.enter_async_context(client)}
 
     def _stand_by(self, election: Election, *, once: bool) -> None:
-        """Note that another poller is the active one; with `once` only for so long."""
+        """Note that another poller is the active one; with `once`, fail after a while."""
         self._expect(TICK)
         self._stood_since = self._stood_since or time.monotonic()
         if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
             raise UnreachableError(
-                "another poller is the active one", "it polls already; `--once` is for when none runs"
+                "another poller is the active one", "it polls already; use `--once` only when no poller is running"
             )
 
     async def _lead(self, election: Election, poll_run: PollRun, number: int, *, once: bool) -> PollResult | None:

@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive their parent, not even one that is killed with SIGKILL.
+"""Child processes that cannot outlive their parent, even if it is killed with SIGKILL.
 
 The kernel sends the parent-death signal when the *thread* that forked ends, so children are forked by the main thread,
 or by a thread that lives as long as the process.
@@ -27,7 +27,7 @@ def bound_argv(argv: Sequence[str]) -> list[str]:
 def spawn(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     """Start `argv` bound to this process and in a process group of its own; `options` are those of `Popen`.
 
-    Its own group keeps a Ctrl-C in the terminal from reaching it: its parent decides when and in what order to stop.
+    In its own group, a Ctrl-C in the terminal does not reach it, so the parent decides when and in which order to stop.
     """
 
     def start() -> subprocess.Popen[bytes]:

@@ -1,8 +1,8 @@
-"""Becomes another program, which the kernel kills with SIGKILL when the process that started it ends.
+"""Executes another program, which the kernel kills with SIGKILL when its parent process ends.
 
-Run as a script, by its path: `python -I -S exec_bound.py PARENT_PID PROGRAM ARGUMENT...`; `children.py` does so.
-A script of its own, because code between fork and exec (`preexec_fn`) may deadlock in a process with threads.
-The parent-death signal survives exec, so it holds for PROGRAM. Linux only; elsewhere PROGRAM is simply started.
+Run as a script, by its path: `python -I -S exec_bound.py PARENT_PID PROGRAM ARGUMENT...`; `children.py` does so. It is
+a separate script, because code between fork and exec (`preexec_fn`) may deadlock in a process with threads. The
+parent-death signal survives exec, so it holds for PROGRAM. Linux only; elsewhere PROGRAM is simply started.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Ask for the signal, make sure the parent has not ended before that, and become the program."""
+    """Request the parent-death signal, check that the parent still runs, and execute the program."""
     parent, program = int(sys.argv[1]), sys.argv[2]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

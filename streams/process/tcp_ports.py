@@ -1,4 +1,4 @@
-"""Ports that a restarted process can have again."""
+"""Picks TCP ports that a process can bind again after a restart."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from pathlib import Path
 from tallystream.schemas.errors import UnreachableError
 
 BELOW_EPHEMERAL = range(20_000, 32_000)
-"""The kernel takes the local ports of outgoing connections from 32768 upwards (Linux' default): a port from there could
-be taken by anybody's connection in the moment between the end of a process and its restart."""
+"""The kernel takes the local ports of outgoing connections from 32768 upwards (Linux' default): any connection could
+take such a port between the end of a process and its restart."""
 ATTEMPTS = 200
 RESERVED_FOR = 60.0
-"""Seconds that a picked port is left alone by other processes of ours: it is bound by a process that starts first."""
+"""Seconds for which our other processes do not pick a port again, because the process that will bind it has to start
+first."""
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Tell whether a server could listen there now, connections of an earlier one in TIME_WAIT aside."""
+    """Tell whether a server could listen there now; connections in TIME_WAIT are ignored."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -33,15 +34,16 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def pick(*taken: int) -> int:
-    """Return a free port below the ephemeral ones that is none of `taken`, and that nobody else has picked just now.
+    """Return a free port below the ephemeral ones that is not in `taken` and that no other process has just picked.
 
     Raises:
-        UnreachableError: no free port was found.
+        UnreachableError: all ports in the range are taken.
 
     """
     for _ in range(ATTEMPTS):
         port = random.choice(BELOW_EPHEMERAL)  # noqa: S311 - no secret
-        # Reserved before it is tried: trying is listening for a moment, which could meet the one who has picked it.
+        # Reserve it before testing it, because the test briefly listens and could collide with the process that picked
+        # it.
         if port not in taken and _reserve(port) and is_free(port):
             return port
     raise UnreachableError(
@@ -50,7 +52,7 @@ def pick(*taken: int) -> int:
 
 
 def _reserve(port: int) -> bool:
-    """Tell whether the port is ours to try: its file is made by one process alone. Without a place for files, it is."""
+    """Tell whether we may try the port, by creating its file exclusively. True if files cannot be created."""
     path = Path(tempfile.gettempdir()) / f"tallystream-ports-{os.getuid()}" / str(port)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The exact runtime: folds over Kafka topics that count each record once. The engine knows no Faust.
+"""The exact runtime: folds over Kafka topics that count each record once. The engine does not depend on Faust.
 
-A framework around a rebalance resumes, seeks and drops batches in an order that loses records, so it is trusted with
-membership and assignment and with nothing else: the state itself says what was counted.
+Around a rebalance, frameworks resume, seek and drop batches in an order that can lose records. So the framework is
+trusted only with membership and assignment, and the state itself records what was counted.
 
     fold            what a fold gives: how records change states, what leaves
     host            what a host gives: writing, reading, seeking, time, a way to end

@@ -1,4 +1,4 @@
-"""What a changelog holds: rows by key, and two reserved rows a partition; and how it is replayed, as pure functions."""
+"""The contents of a changelog (rows by key, and reserved rows per partition) and its replay, as pure functions."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ Row = tuple[bytes, bytes | None]
 """A key and its value; None is a tombstone."""
 
 POSITION = b"\0position"
-"""Reserved row: what of the source has been folded. Opens every record batch of a group of several, and
-ends the last one."""
+"""Reserved row: the position in the source. It opens every record batch of a group of several, and ends the last
+one."""
 
 WATERMARK = b"\0closed"
-"""Reserved row: the watermark below which keys have been removed for good. It never falls."""
+"""Reserved row: the watermark below which keys have been removed permanently. It never decreases."""
 
 
 DERIVED = b"\0~"
-"""Begins the keys of rows that a fold derives from its own: the local store has them, the changelog does not."""
+"""Prefix of the keys of derived rows, which are in the local store but not in the changelog."""
 
 DERIVED_FORMAT = b"\0derived"
-"""Reserved row of the store: which derived rows it has. They are whole when it says what the fold would write."""
+"""Reserved row of the store: the format of its derived rows. They are complete when it equals the fold's format."""
 
 
 def reserved(key: bytes) -> bool:
-    """Tell the runtime's own rows (and the store's) from the table's; keys of a table never start with a zero byte."""
+    """Tell whether a key is reserved for the runtime or the store; keys of a table never start with a zero byte."""
     return key[:1] == b"\0"
 
 
 Version = tuple[int, int]
-"""Generation and source offset, compared in this order: of two rows of a key the higher one holds."""
+"""Generation and source offset, compared in this order: of two rows of a key the higher version is valid."""
 
 
 class PublicRows(NamedTuple):
@@ -59,11 +59,11 @@ def tail_of(offset: int, key: bytes | None, value: bytes | None) -> bytes:
 
 
 GENERATION_BITS = 44
-"""A version is `generation << 44 | offset`: 17 million million records a partition."""
+"""A version is `generation << 44 | offset`: 17 trillion records per partition."""
 
 
 def version_number(generation: int, offset: int) -> int:
-    """Return the version of what the record at `offset` changes, as one number: comparable across generations."""
+    """Return the version for the record at `offset` as one number, which is comparable across generations."""
     return (generation << GENERATION_BITS) + offset
 
 
@@ -75,10 +75,10 @@ def split_version(version: int) -> Version:
 
 
 class Position(NamedTuple):
-    """`offset` is the next source offset to fold; `append_ms` the time of the record before it, -1: not known.
+    """`offset` is the next source offset to fold; `append_ms` the time of the record before it, -1 if unknown.
 
-    The time is a fingerprint: a source topic that was deleted and created again has another record at `offset - 1`.
-    `generation` rises when offsets that were counted are given out once more, because the broker has lost records.
+    The time is a fingerprint: a source topic that was deleted and created again has a different record at `offset - 1`.
+    `generation` is incremented when the broker has lost counted records and assigns their offsets again.
     """
 
     offset: int
@@ -91,7 +91,7 @@ class Position(NamedTuple):
 
     @classmethod
     def decode(cls, raw: bytes) -> Position:
-        """Return the position a row holds.
+        """Return the position in a row.
 
         Raises:
             ValueError: `raw` is not a position.
@@ -104,9 +104,9 @@ class Position(NamedTuple):
 
 
 class Watermark(NamedTuple):
-    """`value` closes keys for good; it came into force at the source record of version `since`.
+    """`value` closes keys permanently; it took effect at the source record of version `since`.
 
-    Its group was whole, because it stands in the last batch: what lies before `since` has been counted or refused.
+    Its group is complete, because it is in the last batch: all records before `since` have been counted or refused.
     """
 
     value: bytes
@@ -118,7 +118,7 @@ class Watermark(NamedTuple):
 
     @classmethod
     def decode(cls, raw: bytes) -> Watermark:
-        """Return the watermark a row holds.
+        """Return the watermark in a row.
 
         Raises:
             ValueError: `raw` is not a watermark.
@@ -129,15 +129,15 @@ class Watermark(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """What changelog records do to a store: `rows` to write (None deletes), and counts of what was ignored."""
+    """The effect of changelog records on a store: `rows` to write (None deletes), and counts of what was ignored."""
 
     rows: dict[bytes, bytes | None]
     replaced: Sequence[tuple[bytes, bytes | None, bytes | None]]
-    """Of each of the table's keys in `rows`: the key, the row before, the row now (None: there is none)."""
+    """For each of the table's keys in `rows`: the key, the row before and the row now (None if there is none)."""
     zombies: int
-    """Rows that a newer version had come before: a replaced worker's."""
+    """Number of rows after a newer version, which a replaced worker has written."""
     unknown: int
-    """Records that are not the table's: no key, or a value that cannot be read."""
+    """Number of records that do not belong to the table: without a key, or with an unreadable value."""
 
 
 def replay(
@@ -146,12 +146,12 @@ def replay(
     version: Callable[[bytes], int],
     hidden: set[bytes],
 ) -> Replayed:
-    """Fold changelog `records`, in offset order, into what `read` finds in the store.
+    """Apply changelog `records`, in offset order, to the rows that `read` returns from the store.
 
-    A position: the one read last wins, because a torn or late group can only move it back, to where it is still true;
-    but one of an earlier generation speaks of offsets that have been given out again.
+    A position: the last one wins, because an incomplete or late group can only move it back to where it is still valid;
+    one of an earlier generation is ignored, because its offsets have been assigned again.
     A watermark: the highest wins. A row: the highest version wins; a key whose last record lost is put into `hidden`
-    (and taken out once a newer one follows): it has to be written again before compaction keeps the wrong record.
+    (and taken out once a newer one follows): it must be written again before compaction keeps the wrong record.
     """
     rows: dict[bytes, bytes | None] = {}
     before: dict[bytes, bytes | None] = {}

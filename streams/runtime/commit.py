@@ -1,4 +1,4 @@
-"""Group commit: everything folded since the last group leaves together, in the one order that loses nothing."""
+"""Group commit: writes everything folded since the last group together, in an order that cannot lose anything."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ class GroupCommit:
     async def commit(self, partition: Partition) -> None:
         """Commit what is dirty.
 
-        Promise: all rows of the group are serialised from one snapshot before the first is sent, so what the topics
-        hold is one moment's state. Public rows are acknowledged before the changelog is written, and the changelog
+        Promise: all rows of the group are serialised from one snapshot before the first is sent, so the topics hold a
+        consistent snapshot. Public rows are acknowledged before the changelog is written, and the changelog
         before the store: what the changelog holds has been published, and what the store holds is in the changelog.
         Each changelog batch, unless it is the only one, opens with the position before the group; the last one ends
         with the watermark, when it rises, and the position after it, both in that one batch: of a torn group only rows
         remain, which the position read back folds over.
 
         Raises:
-            UnfitError: a row does not fit a record batch; nothing has been sent.
+            UnfitError: a row is too large for a record batch; nothing has been sent.
 
         """
         host, p = self._host, partition.number
@@ -82,7 +82,7 @@ class GroupCommit:
         public = [
             host.pack(out.topic, out.partition, out.rows, headers=out.headers) for out in group.public if out.rows
         ]
-        # now, because what was folded until here was folded under the old one
+        # now, because everything folded so far was folded under the old one
         watermark = self._expiry.raise_watermark(partition, after)
         rows: list[Row] = [*group.rows, *((key, None) for key in expired)]
         closing: list[Row] = [(POSITION, after.encode())]
@@ -98,7 +98,7 @@ class GroupCommit:
         last = await host.write([changelog], expect=self._store.changelog_offset(p) + 1)
         acked = host.monotonic()
         if self._owned.get(p) is not partition:
-            return  # revoked meanwhile: the next owner reads what was acknowledged
+            return  # revoked meanwhile; the next owner reads what was acknowledged
 
         tail = (TAIL, tail_of(last, *closing[-1]))
         self._store.write(p, [*rows, *group.derived, *closing, tail], last)
@@ -121,7 +121,7 @@ class GroupCommit:
             self._expiry.start(partition)
 
     def _go_on(self, partition: Partition, expired: list[bytes]) -> None:
-        """Forget what was removed and wake what waited for the group."""
+        """Forget removed keys and wake the tasks that waited for the group."""
         for key in expired:
             partition.cache.pop(key, None)
         if len(partition.cache) > self._fold.max_cache:

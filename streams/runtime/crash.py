@@ -1,4 +1,4 @@
-"""How a worker ends when it cannot go on: at once, with code 70, before anything else is written."""
+"""Fail fast: a worker that cannot continue ends at once with code 70, before anything else is written."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aiokafka.errors import KafkaError
 from tallystream.schemas.errors import TallystreamError
 
 EXIT_CODE = 70
-"""EX_SOFTWARE: the state on the topics is right, this process is not. A supervisor starts a new one."""
+"""EX_SOFTWARE: the state on the topics is correct but this process is not, so a supervisor must restart it."""
 
 
 def last_words(why: str | BaseException) -> str:
-    """Return one line for people; an exception nobody foresaw is followed by its traceback."""
+    """Return one line for people; an unexpected exception is followed by its traceback."""
     if isinstance(why, str):
         return f"FATAL {why}\n"
     if isinstance(why, KafkaError):
@@ -28,16 +28,16 @@ def last_words(why: str | BaseException) -> str:
 
 
 class FailFast:
-    """Ends the process: `exit` is os._exit, so that no handler, no flush and no retry can write one more row.
+    """Ends the process: `exit` is os._exit, so that handlers, flushes and retries cannot write another row.
 
-    Tests pass a function of their own; it must not return.
+    Tests pass another function, which must not return.
     """
 
     def __init__(self, exit: Callable[[int], NoReturn] = os._exit) -> None:  # noqa: A002 - the documented name
         self._exit = exit
 
     def __call__(self, why: str | BaseException) -> NoReturn:
-        """Say why on the real stderr and end the process."""
+        """Write the reason to the real stderr and end the process."""
         stream = sys.__stderr__
         if stream is not None:
             stream.write(last_words(why))

@@ -1,4 +1,4 @@
-"""The exact engine: a fold over a topic whose state owns its positions, in whatever host."""
+"""The exact engine: folds a topic into a state that includes its own positions; independent of the host."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def look_at(task: asyncio.Task[None]) -> None:
-    """Retrieve what a task ended with: it has ended the process already, in a host whose processes end."""
+    """Retrieve a task's exception, which has already ended the process, except in the memory host."""
     if not task.cancelled():
         task.exception()
 
@@ -35,17 +35,18 @@ def look_at(task: asyncio.Task[None]) -> None:
 class Engine:
     """Folds `source` into rows by key, as `fold` says, for the partitions that the host assigns.
 
-    Promise: each record of the source changes each row exactly once, whatever ends, pauses or joins. It holds because
-    a record is folded only at the offset where the state ends (`accept`), the state's rows and that offset are one
-    group in the changelog (`commit`), and rows carry the version (offset) they were last changed at, so that a group
-    folded twice or torn is skipped row by row. The source must be dense: no compaction, no transactions.
+    Promise: each record of the source changes each row exactly once, whatever ends, pauses or joins. It holds because a
+    record is folded only at the offset where the state ends (`accept`), the state's rows and that offset are one group
+    in the changelog (`commit`), and rows carry the version (offset) they were last changed at, so that the rows of a
+    group that was folded twice or written incompletely are skipped one by one. The source must be dense: no compaction,
+    no transactions.
 
-    All topics are created beforehand, co-partitioned. The host calls `revoke_all` before another worker may own a
-    partition of ours, `assign` then `recover` for what it is given, and `accept` with what it reads.
+    All topics are created beforehand, co-partitioned. The host calls `revoke_all` before another worker may own our
+    partitions, `assign` and then `recover` for assigned partitions, and `accept` with the records it reads.
 
-    `topic_ids` are Kafka's of source and changelog, given when the host has made sure that the store was made from
-    these very topics: what they lack then is a loss that is named, and not a reason to end. `accept_loss`: so it is
-    when that cannot be told, and when retention took records before they were counted.
+    `topic_ids` are Kafka's ids of source and changelog, given if the host has verified that the store was built from
+    these topics: then missing records are reported as lost instead of ending the process. With `accept_loss` this also
+    applies when the identity is unknown, and when retention deleted records before they were counted.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Engine:
         return self._owned.get(p)
 
     def rows(self, p: int) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over a partition's rows in the store: no reserved ones, no closed ones."""
+        """Iterate over a partition's rows in the store, except reserved and closed ones."""
         raw = self.store.read(p, WATERMARK)
         watermark = None if raw is None else Watermark.decode(raw).value
         for key, value in self.store.items(p):
@@ -108,15 +109,16 @@ class Engine:
     # -- folding
 
     async def accept(self, p: int, records: Sequence[InputRecord]) -> None:
-        """Fold the records if they go on where the state ends; the generation they were read in does not matter.
+        """Fold the records if they continue where the state ends, whatever the group generation in which they were
+        read.
 
         Raises:
-            UnfitError: the source is not dense, or not the one that was counted.
+            UnfitError: the source is not dense, or is not the topic that was counted.
 
         """
         partition = self._owned.get(p)
         if partition is None or self._closing:
-            return  # not ours, or not recovered yet: it will be sought
+            return  # not ours, or not recovered yet; then it will be sought
         if not partition.capacity.is_set():
             await partition.capacity.wait()
             if self._owned.get(p) is not partition or self._closing:
@@ -151,11 +153,11 @@ class Engine:
         partition.flush()
 
     async def commit(self, p: int) -> None:
-        """Commit a group of an owned partition now; usually groups are committed by themselves, soon after a fold."""
+        """Commit a group of an owned partition now; normally groups are committed automatically, soon after a fold."""
         await self._groups.commit(self._owned[p])
 
     async def watch(self) -> None:
-        """Do what has to be done once a second: seek back where nothing comes although the source has more."""
+        """Periodic work, once a second: seek back where fetching has stalled although the source has more records."""
         if not self.progress().waiting:
             self.activity.moved()
         await self.gap_repair.watch()
@@ -171,11 +173,11 @@ class Engine:
         return {TopicPartition(self.source, p): one.expected for p, one in self._owned.items()}
 
     def applied(self) -> dict[TopicPartition, int]:
-        """Return the position the changelog has acknowledged and the fold has finished with, by partition."""
+        """Return, by partition, the position that the changelog has acknowledged and the fold has finished."""
         return {TopicPartition(self.source, p): self.fold.finished(one) for p, one in self._owned.items()}
 
     def progress(self) -> Progress:
-        """Return where the table stands now."""
+        """Return the table's current progress."""
         now = self.host.monotonic()
         partitions = {
             p: PartitionProgress(
@@ -189,7 +191,7 @@ class Engine:
         return Progress(partitions, len(self._assigned - partitions.keys()), self.activity.idle_for())
 
     async def drain(self, seconds: float) -> bool:
-        """Fold no more and wait until all that was folded is acknowledged; tell whether it was, in time."""
+        """Stop folding and wait until everything folded is acknowledged; return whether that succeeded in time."""
         self._closing = True
         deadline = self.host.monotonic() + seconds
         while any(one.waiting or one.applied.offset < one.expected for one in self._owned.values()):
@@ -201,14 +203,14 @@ class Engine:
     # -- ownership
 
     def assign(self, partitions: set[int]) -> None:
-        """Note which partitions are ours from now on; none is folded before `recover` has read its changelog."""
+        """Note the assigned partitions; they are folded only after `recover` has read their changelogs."""
         self._assigned = set(partitions)
         self.activity.moved()
 
     async def recover(self, partitions: Sequence[int], current: Callable[[], bool]) -> None:
-        """Recover and begin to fold these partitions, unless `current` says that another assignment has come.
+        """Recover these partitions and start folding them, unless `current` reports a newer assignment.
 
-        Whatever goes wrong ends the process: a worker that cannot read what was counted must not count.
+        Any error ends the process: a worker that cannot read what was counted must not count.
         """
         try:
             async with self._recovering:
@@ -229,7 +231,7 @@ class Engine:
             self.host.fail_fast(exc)
 
     def _install(self, recovered: RecoveredState) -> None:
-        """Begin to fold a recovered partition."""
+        """Start to fold a recovered partition."""
         p, fold = recovered.number, self.fold
         self.revoke(p)
         partition = Partition(p, self.store, recovered.position, recovered.watermark)
@@ -255,12 +257,12 @@ class Engine:
         self.activity.moved()
 
     def begin(self, partition: Partition) -> None:
-        """Commit the partition's groups from now on, each soon after something was folded."""
+        """Start to commit the partition's groups, each soon after something was folded."""
         partition.task = asyncio.ensure_future(self._groups.run(partition))
         partition.task.add_done_callback(look_at)
 
     def revoke(self, p: int) -> None:
-        """Drop a partition's memory: what is not acknowledged is folded again, by whoever owns it then."""
+        """Drop a partition's in-memory state. Records that are not acknowledged are folded again by the next owner."""
         partition = self._owned.pop(p, None)
         if partition is not None:
             partition.release()
@@ -268,6 +270,6 @@ class Engine:
             self.fold.lost(p)
 
     def revoke_all(self) -> None:
-        """Drop the memory of all partitions."""
+        """Drop the in-memory state of all partitions."""
         for p in list(self._owned):
             self.revoke(p)

@@ -1,9 +1,10 @@
-"""Removing closed keys without ever letting their totals start again from zero.
+"""Removes closed keys without ever letting their totals restart from zero.
 
-A partition's watermark says which keys are closed. It comes from the append time of the newest applied source record,
-or from our own clock where that is behind: a broker whose clock jumps ahead must not close hours for good. It never
-falls, whatever a setting or a clock says later. It is in force for `fold` from the moment its group is serialised, and
-acknowledged in the changelog before the first tombstone: a key that is gone can only be one whose events are refused.
+A partition's watermark determines which keys are closed. It is computed from the append time of the newest applied
+source record, or from our own clock if that is behind, because a broker whose clock jumps ahead must not close hours
+permanently. It never decreases, even if a setting or clock changes. It applies to `fold` from the moment its group is
+serialised, and is acknowledged in the changelog before the first tombstone. So events of a removed key are always
+refused.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from tallystream.streams.runtime.partition import Partition
 from tallystream.streams.runtime.store import RowStore
 
 CHUNK = 512
-"""Keys looked at in one turn of the event loop."""
+"""Keys examined in one turn of the event loop."""
 
 
 class Expiry:
-    """Raises watermarks and hands the keys they close to the group commit, as tombstones."""
+    """Raises watermarks and passes the keys that they close to the group commit, as tombstones."""
 
     def __init__(self, fold: Fold, host: Host, store: RowStore) -> None:
         self._fold = fold
@@ -30,7 +31,7 @@ class Expiry:
         self._store = store
 
     def raise_watermark(self, partition: Partition, at: Position) -> Watermark | None:
-        """Put the watermark for position `at` in force if it is higher than the present one; return it if so."""
+        """Apply the watermark for position `at` if it is higher than the current one; return it if so."""
         if at.append_ms < 0:
             return None
         value = self._fold.watermark(min(at.append_ms, self._host.now_ms()))
@@ -40,12 +41,12 @@ class Expiry:
         return Watermark(value, partition.settled)
 
     def start(self, partition: Partition) -> None:
-        """Sweep the partition unless a sweep is under way (which then goes on to the new watermark)."""
+        """Start a sweep of the partition, unless one is running (which then continues to the new watermark)."""
         if partition.expiry is None or partition.expiry.done():
             partition.expiry = asyncio.ensure_future(self._sweep(partition))
 
     async def _sweep(self, partition: Partition) -> None:
-        """Hand over the closed keys, a chunk at a time; once for each watermark that has been acknowledged."""
+        """Pass on the closed keys in chunks, once for each acknowledged watermark."""
         try:
             done = None
             while partition.tombstone is not None and partition.tombstone != done:
@@ -64,7 +65,7 @@ class Expiry:
             self._host.fail_fast(exc)
 
     def _remove_derived(self, p: int, keys: Sequence[bytes], watermark: bytes) -> None:
-        """Remove closed derived rows: they are the store's alone, so nothing has to be acknowledged first."""
+        """Remove closed derived rows: they are only in the store, so nothing has to be acknowledged first."""
         closed = [
             key for key in keys if key.startswith(DERIVED) and self._fold.is_closed(key[len(DERIVED) :], watermark)
         ]

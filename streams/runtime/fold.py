@@ -1,4 +1,6 @@
-"""What a fold gives: how records change states, which rows leave, which keys are closed. No Kafka, no Faust, no I/O."""
+"""The interface of a fold: how records change states, which rows are written, which keys are closed. It does not do
+I/O.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ class InputRecord(Protocol):
 
     @property
     def offset(self) -> int:
-        """Its place in the partition, and the version of what it changes."""
+        """Its offset in the partition, which becomes the version of the rows it changes."""
         ...
 
     @property
@@ -49,9 +51,9 @@ class InputRecord(Protocol):
 
 
 class Group(NamedTuple):
-    """What leaves together: `rows` for the changelog, in the order they must land, and `public` rows for other topics.
+    """Rows that are written together: `rows` for the changelog, in order, and `public` rows for other topics.
 
-    Of a group that is torn a prefix of `rows` lands: a row that another one refers to goes before it.
+    Of an incomplete group only a prefix of `rows` is written, so a row must come before rows that refer to it.
     """
 
     rows: Sequence[Row]
@@ -61,14 +63,14 @@ class Group(NamedTuple):
 
 
 Replacement = tuple[bytes, bytes | None, bytes | None]
-"""A key, its row before and its row now; None: there is none."""
+"""A key, its row before and its row now; None if there is none."""
 
 
 class Loss(NamedTuple):
-    """Records `first` to `last` of a source partition that are gone.
+    """Records `first` to `last` of a source partition that no longer exist.
 
-    `counted`: they had been counted before the broker lost them, and stay counted; otherwise retention took them before
-    they were. `append_ms` is the time of the newest record that is known to have been counted, -1 without one.
+    `counted`: they were counted before the broker lost them, and stay counted; otherwise retention deleted them before
+    they were counted. `append_ms` is the time of the newest record known to be counted, -1 without one.
     """
 
     first: int
@@ -83,57 +85,62 @@ class Loss(NamedTuple):
 
 
 class Fold(Protocol):
-    """Folds a source topic into states by key. Subclass it; methods that have a default may be left out.
+    """Folds a source topic into states by key. Subclass it; methods with a default are optional.
 
-    Everything is synchronous, but for `recovered`. Keys are bytes and do not start with a zero byte. What a method
-    raises ends the process.
+    All methods except `recovered` are synchronous. Keys are bytes and do not start with a zero byte. An exception from
+    a method ends the process.
     """
 
     name: str
-    """The table's name: a part of the changelog's."""
+    """The table's name, which is part of the changelog's name."""
     linger: float = 0.0
-    """Seconds a group waits for more: trades latency for fewer rows."""
+    """Seconds that a group waits for more records: trades latency for fewer rows."""
     max_unacked: int = 20_000
-    """Records folded and not acknowledged, a partition; then folding waits."""
+    """Maximum records per partition that are folded but not acknowledged; then folding waits."""
     max_cache: int = 50_000
-    """Decoded states kept, a partition."""
+    """Maximum decoded states kept per partition."""
     owned_topics: Sequence[str] = ()
-    """Topics for whose partitions only the owner of the same partition of the source writes: late rows of workers that
-    were replaced are found there, see `is_current`."""
+    """Topics whose partitions are written only by the owner of the same source partition: late rows of replaced workers
+    are detected there, see `is_current`."""
     derived_format: bytes = b""
-    """Names the derived rows that `derive` makes; a store that has others gets these. Empty: there are none."""
+    """Identifies the format of the rows from `derive`; stores with another format are updated. Empty without derived
+    rows."""
 
     def version(self, raw: bytes) -> int:
-        """Return the version of the record that changed a row last; cheap, it is asked for each recovered row."""
+        """Return the version of the record that last changed a row. Must be cheap, as it is called for each recovered
+        row.
+        """
         ...
 
     def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
-        """Fold records into states; `partition.stored(key)` has what is neither cached nor dirty.
+        """Fold records into states; `partition.stored(key)` has the rows that are neither cached nor dirty.
 
         A record whose version (`partition.version(offset)`) is not above a state's has been counted in it: skip it. A
-        key that `partition.watermark` closes must not be touched: refuse the record, or pass over it when its version
-        is below `partition.settled`. Put each changed state into `partition.dirty` (and `partition.cache`).
+        key that `partition.watermark` closes must not be changed: refuse the record, or skip it when its version is
+        below `partition.settled`. Put each changed state into `partition.dirty` (and `partition.cache`).
         """
         ...
 
     def group(self, partition: Partition, states: Mapping[bytes, Any], version: int) -> Group:
-        """Return the rows of these states, and what else leaves with them: derived rows, dead letters.
+        """Return the rows of these states, and everything written with them: derived rows, dead letters.
 
-        Called once a group; `version` is that of the newest record in it, `partition.watermark` the one that all
-        of it was folded under. Public rows are acknowledged before the changelog is written, and may be sent again
-        (with the same or a higher version).
+        Called once per group; `version` is that of the newest record in it, and all of it was folded under
+        `partition.watermark`. Public rows are acknowledged before the changelog is written, and may be sent again (with
+        the same or a higher version).
         """
         ...
 
     def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
-        """Have the newest rows of these keys, in the changelog or in one of `owned_topics`, written again."""
+        """Schedule the newest rows of these keys, in the changelog or in one of `owned_topics`, to be written again."""
         ...
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:  # noqa: ARG002
-        """Tell whether `row`, the last one of its key in one of `owned_topics`, is what this worker would have there.
+        """Tell whether `row`, the last one of its key in one of `owned_topics`, is the row that this worker would
+        write.
 
-        Judged by what is in the store, which has been acknowledged, not by what is folded; of a key that the store does
-        not know, any row is. Versions alone do not tell: a worker with other settings may write an equal one.
+        It is compared with the acknowledged row in the store, not with the folded state; for a key that is not in the
+        store, any row is current. Comparing versions is not enough, because a worker with other settings may write the
+        same version.
         """
         return True
 
@@ -143,49 +150,52 @@ class Fold(Protocol):
         replaced: Sequence[Replacement],  # noqa: ARG002
         read: Callable[[bytes], bytes | None],  # noqa: ARG002
     ) -> Sequence[Row]:
-        """Return the derived rows of partition `number` that these replacements change; `read` gives one as it was.
+        """Return the derived rows of partition `number` that these replacements change; `read` returns their previous
+        values.
 
         Derived rows are a function of the table's rows: recovery keeps them up to date with this, `fold` and `group`
         with `Group.derived`. Their keys begin with `changelog.DERIVED`; `is_closed` is asked for the rest of the key,
-        and what is closed is removed.
+        and closed ones are removed.
         """
         return ()
 
     def recovered(self, partition: Partition) -> None:  # noqa: ARG002 - for the subclass
-        """Make what a partition has in memory: it is about to be folded."""
+        """Build the in-memory state of a partition that is about to be folded."""
         return
 
     def records_lost(self, partition: Partition, loss: Loss) -> None:  # noqa: ARG002 - for the subclass
-        """Keep a record of source records that are gone, which leaves with the next group."""
+        """Record lost source records, for example as a dead letter in the next group."""
         return
 
     def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - for the subclass
-        """Return the generation of a row of `owned_topics`, -1 when it cannot be told."""
+        """Return the generation of a row of `owned_topics`, -1 when it is unknown."""
         return -1
 
     def lost(self, number: int) -> None:  # noqa: ARG002
-        """Forget what is derived from a partition: it is gone, with all that was not acknowledged."""
+        """Forget all state derived from a partition, which has been revoked with everything unacknowledged."""
         return
 
     def acknowledged(self, partition: Partition) -> None:  # noqa: ARG002
-        """Note that a group is acknowledged and stored: `partition.applied` says up to where."""
+        """Note that a group is acknowledged and stored, up to `partition.applied`."""
         return
 
     def finished(self, partition: Partition) -> int:
-        """Return the position to tell Kafka, for the group's lag: what is folded but held back is not finished."""
+        """Return the position to commit to Kafka, for the group's lag: records that are folded but held back are not
+        finished.
+        """
         return partition.applied.offset
 
     def nudges(self, partition: Partition) -> Sequence[Row]:  # noqa: ARG002 - for the subclass
-        """Return rows to append to the source, asked once a second: for a fold whose only clock is the source."""
+        """Return rows to append to the source; called once a second, for a fold whose only clock is the source."""
         return ()
 
     def watermark(self, append_ms: int) -> bytes:  # noqa: ARG002 - for the subclass
         """Return the watermark below which keys may be removed once a record appended at `append_ms` is applied.
 
-        Pure. Watermarks compare bytewise; empty: nothing is ever removed.
+        Pure. Watermarks compare bytewise; an empty one never removes anything.
         """
         return b""
 
     def is_closed(self, key: bytes, watermark: bytes) -> bool:  # noqa: ARG002 - for the subclass
-        """Tell whether `watermark` closes `key`. Pure; a key closed once is closed by every higher watermark."""
+        """Tell whether `watermark` closes `key`. Pure; a closed key must be closed by every higher watermark."""
         return False

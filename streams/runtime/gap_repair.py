@@ -1,4 +1,4 @@
-"""Repair: the consumer is sent back to where the state ends whenever a record before what came is missing."""
+"""Gap repair: seeks the consumer back to where the state ends whenever records before a delivered batch are missing."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tallystream.streams.runtime.source_check import check_offset
 log = structlog.get_logger()
 
 REPAIR_EVERY = 1.0
-"""Seconds between two seeks back of a partition: what was fetched before the first is still under way."""
+"""Seconds between two seeks of a partition, because batches fetched before the first one still arrive."""
 PATIENT_TICKS = 5
-"""Ticks of `watch` without progress after which a partition is sought even if the consumer seems to stand right."""
+"""Ticks of `watch` without progress after which a partition is sought even if the consumer's position seems right."""
 SHORT_TICKS = 10
-"""Ticks after which a source that ends before the position is held for cut; a new leader may be behind for a moment."""
+"""Ticks after which a source that ends before the position counts as truncated; a new leader may be briefly behind."""
 SEEK_TIMEOUT = 30.0
 POSITION_TIMEOUT = 5.0
 
 
 class GapRepair:
-    """Finds and mends gaps between what the consumer delivers and what the state expects.
+    """Finds and repairs gaps between what the consumer delivers and what the state expects.
 
-    Promise: a batch that was dropped around a rebalance is read again. One before a later batch shows as a gap when
-    that comes; one at the tail is found by `watch`, as the consumer has read past what the state expects.
+    Promise: a batch that was dropped around a rebalance is read again. If a later batch follows, the gap shows when
+    that arrives; at the tail, `watch` finds that the consumer has read past what the state expects.
     """
 
     def __init__(self, host: Host, owned: Mapping[int, Partition], source: str, counters: Counters) -> None:
@@ -41,7 +41,7 @@ class GapRepair:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def seek_back(self, partition: Partition, why: str) -> None:
-        """Seek to `partition.expected`, at most once a REPAIR_EVERY."""
+        """Seek to `partition.expected`, at most once in REPAIR_EVERY seconds."""
         now = self._host.boottime()
         if now - partition.repaired >= REPAIR_EVERY:
             partition.repaired = now
@@ -69,7 +69,7 @@ class GapRepair:
             log.warning("seek_back_failed", topic=tp.topic, partition=tp.partition, error=repr(exc))
 
     async def watch(self) -> None:
-        """Look, once a second, for partitions where nothing comes although the source has more."""
+        """Look, once a second, for partitions whose fetching has stalled although the source has more records."""
         for partition in list(self._owned.values()):
             if partition.seen != partition.expected or partition.applied.offset != partition.expected:
                 partition.seen, partition.still = partition.expected, 0
@@ -89,10 +89,10 @@ class GapRepair:
             still_there = self._ours(partition) and partition.seen == partition.expected
             if still_there and (at is None or at > partition.expected or partition.still >= PATIENT_TICKS):
                 self._counters.tail_stalls += 1
-                self.seek_back(partition, f"nothing came for {partition.still} s, consumer at {at} of {end}")
+                self.seek_back(partition, f"no records for {partition.still} s, consumer at {at} of {end}")
 
     async def _check_end(self, tp: TopicPartition, partition: Partition) -> None:
-        """Ask Kafka whether the source really ends before what was counted."""
+        """Ask Kafka whether the source really ends before the counted position."""
         try:
             async with asyncio.timeout(POSITION_TIMEOUT):
                 end = await self._host.ask_source_end(tp)

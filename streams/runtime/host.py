@@ -1,4 +1,4 @@
-"""What a host gives the engine: rows written in order, topics read, the source's consumer, time, and a way to end.
+"""The interface of a host: writing rows in order, reading topics, the source's consumer, time, and ending the process.
 
 There are two: `faust_backend` (real Kafka; Faust for membership and assignment) and `memory` (a broker in memory under
 a test's control).
@@ -19,7 +19,7 @@ from tallystream.streams.runtime.fold import InputRecord
 class Packed(NamedTuple):
     """Rows of one topic partition, serialised: `batches` are the host's own, closed and not yet sent.
 
-    `landed` tells, once they are written, the offset and the number of records of each.
+    Once they are written, `landed` has the offset and the number of records of each.
     """
 
     topic: str
@@ -29,7 +29,7 @@ class Packed(NamedTuple):
 
 
 class Reader(Protocol):
-    """Reads topics outside of any group, from the first record it is told to."""
+    """Reads topics without a group, from given offsets."""
 
     async def begins(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the first offset that each partition still has."""
@@ -40,36 +40,36 @@ class Reader(Protocol):
         ...
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these partitions, and no others, from these offsets on."""
+        """Read exactly these partitions, from these offsets on."""
         ...
 
     async def poll(
         self, partitions: Collection[TopicPartition], max_records: int | None = None
     ) -> Mapping[TopicPartition, Sequence[InputRecord]]:
-        """Return the next records of some of the partitions; nothing when none come within half a second.
+        """Return the next records of some of the partitions; empty when none arrive within half a second.
 
         Raises:
-            OffsetOutOfRangeError: a position lies before what the partition still has.
+            OffsetOutOfRangeError: a position is before the partition's first offset.
 
         """
         ...
 
     async def position(self, partition: TopicPartition) -> int:
-        """Return the offset that is read next; compaction makes it skip."""
+        """Return the next offset to read, which skips compacted records."""
         ...
 
     async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
-        """Return the offset of the first record that was appended after `append_ms`, None when there is none."""
+        """Return the offset of the first record that was appended after `append_ms`, None without one."""
         ...
 
 
 class Host(Protocol):
-    """The process an engine lives in. Errors of Kafka are aiokafka's, or `TimeoutError`."""
+    """The process that runs an engine. Kafka errors are raised as aiokafka's exceptions or `TimeoutError`."""
 
     # -- time and life
 
     def monotonic(self) -> float:
-        """Return seconds for durations of work; they stop while the machine sleeps."""
+        """Return monotonic seconds for durations of work; the clock stops while the machine sleeps."""
         ...
 
     def now_ms(self) -> int:
@@ -77,11 +77,13 @@ class Host(Protocol):
         ...
 
     def boottime(self) -> float:
-        """Return seconds that go on while the machine sleeps."""
+        """Return seconds of a clock that continues while the machine sleeps."""
         ...
 
     def fail_fast(self, why: str | BaseException) -> NoReturn:
-        """End the process at once, before anything else is written; another one goes on from what the topics hold."""
+        """End the process at once, before anything else is written; its successor continues from the state on the
+        topics.
+        """
         ...
 
     # -- writing
@@ -96,23 +98,23 @@ class Host(Protocol):
         closing: Sequence[Row] = (),
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Packed:
-        """Serialise rows into as few record batches as hold them; sends nothing.
+        """Serialise rows into as few record batches as possible, without sending them.
 
-        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. Rows
-        that fit one batch may go without the opening, which what ends it overrides.
+        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. A
+        single batch does not need the opening, because its closing rows override it.
 
         Raises:
-            UnfitError: a row does not fit a batch.
+            UnfitError: a row is too large for a batch.
 
         """
         ...
 
     async def write(self, packs: Sequence[Packed], expect: int | None = None) -> int:
-        """Send the batches, wait for all acknowledgements, return the offset of the last record (-1: there was none).
+        """Send the batches, wait for all acknowledgements, return the offset of the last record (-1 without records).
 
         Nothing is sent unless this process is certainly a member of its group (`must_be_member`). `expect` is the
-        offset the first record must get: anything else means that somebody else writes this partition, and ends the
-        process, because a store that jumped over their rows would miss them for good.
+        offset that the first record must get. Any other offset means that another process writes to this partition, and
+        ends this process, because a store that skipped its rows would never see them.
         """
         ...
 
@@ -123,7 +125,7 @@ class Host(Protocol):
     # -- reading
 
     def reader(self, *, fetch_bytes: int | None = None) -> AbstractAsyncContextManager[Reader]:
-        """Open a reader; `fetch_bytes` bounds what a broker sends of a partition at once."""
+        """Open a reader; `fetch_bytes` limits the bytes per partition in one fetch."""
         ...
 
     # -- the source's consumer
@@ -141,7 +143,7 @@ class Host(Protocol):
         ...
 
     async def source_position(self, source: TopicPartition) -> int | None:
-        """Return the offset the consumer reads next."""
+        """Return the next offset that the consumer reads."""
         ...
 
     async def seek_source(self, source: TopicPartition, offset: int) -> None:

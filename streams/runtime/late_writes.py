@@ -1,8 +1,9 @@
-"""Rows that a replaced worker's late rows hide are written again.
+"""Late-write (zombie) repair: rows that are hidden by late rows of a replaced worker are written again.
 
-A worker that is stopped between the heartbeat guard and the socket writes its public rows when it goes on: after the
-newer ones of whoever has replaced it. Readers keep the highest version, but compaction keeps the last record, and would
-one day leave the older row. So an owner sees to it that the last row of a key is the one it would write itself.
+A worker that is suspended between the heartbeat guard and the socket writes its public rows when it resumes, after the
+newer ones of its successor. Readers keep the highest version, but compaction keeps the last record, and would
+eventually leave the older row. So the owner of a partition ensures that the last row of each key is the one it would
+write itself.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from tallystream.streams.runtime.progress import Counters
 log = structlog.get_logger()
 
 CHECK_EVERY = 30.0
-"""Seconds after which the end of a topic that we have no rows for is asked for; compaction waits a day."""
+"""Seconds between checks of the end of a topic while we have nothing to write; compaction waits a day."""
 LOOK_BACK = 5_000
-"""Records before the end that a new owner looks at: its predecessor may have died before it could mend what came late.
-That takes it one group, so this is plenty."""
+"""Records before the end that a new owner examines, because its predecessor may have died before it could repair late
+rows. The repair takes one group, so this is more than enough."""
 CHUNK = 100
-"""Rows looked at in one turn of the event loop."""
+"""Rows examined in one turn of the event loop."""
 SETTLE = 1.0
 """Seconds before looking: assignments and gaps arrive in bursts."""
 PATIENCE = 60.0
@@ -36,11 +37,12 @@ AGAIN = 5.0
 
 
 class LateWrites:
-    """Finds late rows of others in the topics that only a partition's owner writes, and has ours written again.
+    """Finds late rows of others in the topics that only a partition's owner writes, and writes ours again.
 
-    Promise: a row of ours is the last of its key, or soon will be, whatever a replaced worker still writes. What lands
-    between two of our rows is somebody else's (`landed`), as is what lies behind our last one while we have nothing to
-    write (asked every CHECK_EVERY); what came before we took over is sought in the last LOOK_BACK records (`taken`).
+    Promise: a row of ours is the last of its key, or soon will be, whatever a replaced worker still writes. Records
+    between two of our rows were written by others (`landed`), and so were those after our last one while we have
+    nothing to write (checked every CHECK_EVERY); those from before we took over are in the last LOOK_BACK records
+    (`taken`).
     """
 
     def __init__(self, fold: Fold, host: Host, owned: Mapping[int, Partition], counters: Counters) -> None:
@@ -49,30 +51,30 @@ class LateWrites:
         self._owned = owned
         self._counters = counters
         self._next: dict[TopicPartition, int] = {}
-        """Where our next row must land. All before it has been looked at, or is in `_ranges`."""
+        """The offset that our next row must get. Everything before it has been examined, or is in `_ranges`."""
         self._ranges: dict[TopicPartition, tuple[int, int]] = {}
-        """What is still to be looked at: the first offset, and the one after the last."""
+        """Ranges still to be examined: the first offset, and the one after the last."""
         self._wake = asyncio.Event()
         self._asked = host.boottime()
 
     def topics(self, p: int) -> list[TopicPartition]:
-        """Return what only the owner of the partition writes."""
+        """Return the topics that only the owner of the partition writes."""
         return [TopicPartition(topic, p) for topic in self._fold.owned_topics]
 
     def taken(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
-        """Note that the partition is ours, with its topics as they were before we wrote anything."""
+        """Note that the partition is ours, with the extent of its topics before we wrote anything."""
         for at in self.topics(p):
             self._look_at(at, max(begins[at], ends[at] - LOOK_BACK, self._next.get(at, 0)), ends[at])
             self._next[at] = ends[at]
 
     def landed(self, at: TopicPartition, batches: Sequence[tuple[int, int]]) -> None:
-        """Note where batches of a group are that is in the store: the offset and the number of records of each."""
+        """Note the offset and the number of records of each batch of a stored group."""
         for offset, count in batches:
             self._look_at(at, self._next.get(at, offset), offset)
             self._next[at] = offset + count
 
     def lost(self, p: int) -> None:
-        """Note that the partition is ours no more; what we have not looked at will be looked at when it is again."""
+        """Note that the partition was revoked; its pending ranges are examined if it is assigned to us again."""
         for at in self.topics(p):
             if unread := self._ranges.pop(at, None):
                 self._next[at] = unread[0]
@@ -84,7 +86,7 @@ class LateWrites:
             self._wake.set()
 
     async def run(self) -> None:
-        """Look whenever there is something to look at, until cancelled."""
+        """Examine pending ranges until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(CHECK_EVERY):
@@ -103,7 +105,7 @@ class LateWrites:
                 self._host.fail_fast(exc)
 
     async def look(self, *, idle: bool = False) -> None:
-        """Read what is to be looked at, and have written again what is hidden; `idle`: ask for the ends now.
+        """Read the pending ranges and write hidden rows again; `idle`: check the ends now.
 
         Raises:
             KafkaError, TimeoutError: Kafka does not answer; nothing is forgotten.
@@ -128,18 +130,18 @@ class LateWrites:
                 if partition_now is None:
                     continue
                 hidden = await self._hidden(reader, at, max(first, begins.get(at, 0)), partition_now)
-                if self._owned.get(at.partition) is partition_now:  # or `lost` has seen to it
+                if self._owned.get(at.partition) is partition_now:  # or `lost` has handled it
                     self._has_read(at, end)
                     self._mend(at, partition_now, hidden)
 
     async def _hidden(self, reader: Reader, at: TopicPartition, first: int, partition: Partition) -> set[bytes]:
-        """Return the keys whose last row, of those from `first` on, is not what is in the store.
+        """Return the keys whose last row, of those from `first` on, differs from the row in the store.
 
         Rows are compared byte by byte: of two workers with different settings (a price book) one may write another row
         with the same version.
 
 
-        What the store has got since the end was read stands behind that end: it is read too before anything is judged.
+        Rows stored since the end was read are after that end, so they are read as well before anything is compared.
         """
         fold, end = self._fold, self._next[at]
         rows = await _last_rows(reader, at, first, end)
@@ -153,11 +155,11 @@ class LateWrites:
             if not fold.is_current(partition, at.topic, key, row):
                 hidden.add(key)
             if not count % CHUNK:
-                await asyncio.sleep(0)  # a key that is written meanwhile may be written once more: harmless
+                await asyncio.sleep(0)  # a key that is written meanwhile may be written once more, which is harmless
         return hidden
 
     def _quiet(self) -> dict[TopicPartition, Partition]:
-        """Return what we know the end of, of partitions that have nothing to write."""
+        """Return the known ends of partitions that have nothing to write."""
         return {
             at: partition
             for at in self._next
@@ -165,7 +167,7 @@ class LateWrites:
         }
 
     def _has_read(self, at: TopicPartition, end: int) -> None:
-        """Forget what has been looked at; more may have come meanwhile."""
+        """Remove the examined ranges; new ones may have been added meanwhile."""
         if self._ranges[at][1] > end:
             self._ranges[at] = (end, self._ranges[at][1])
         else:

@@ -1,4 +1,4 @@
-"""The heartbeat guard: a worker that may have been replaced writes nothing."""
+"""The heartbeat guard: a worker that may have been replaced must not write."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tallystream.streams.service.clock import boottime
 
 
 class Membership:
-    """Knows whether this worker is, for certain, still a member of its group.
+    """Knows whether this worker is certainly still a member of its group.
 
     Promise: `lost()` is None only while the last heartbeat the broker accepted was SENT less than a session timeout
-    ago, for until then the broker cannot have given our partitions away. It keeps a paused worker's late rows off the
-    public topics; it cannot be tight (a socket write may be delayed after the check), so no count rests on it: counts
-    rest on positions, versions and the changelog's contiguity.
+    ago, because until then the broker cannot have reassigned our partitions. It keeps most late rows of a suspended
+    worker off the public topics. It cannot be exact, because a socket write may be delayed after the check, so correct
+    counts do not depend on it: they depend on positions, versions and the changelog's contiguity.
 
     Written by the consumer thread, read by the main one; each write is one attribute.
     """
@@ -25,7 +25,7 @@ class Membership:
         self._heard = clock()
 
     def now(self) -> float:
-        """Return the guard's clock; take it before a heartbeat is sent."""
+        """Return the guard's clock; read it before a heartbeat is sent."""
         return self._clock()
 
     def confirmed(self, sent: float) -> None:
@@ -33,19 +33,19 @@ class Membership:
         self._sent = self._heard = sent
 
     def ended(self) -> None:
-        """Note that the broker says we are no member."""
+        """Note that the broker has ended our membership."""
         self._sent = None
 
     def age(self) -> float | None:
-        """Return seconds since the last accepted heartbeat was sent; None when we are no member."""
+        """Return seconds since the last accepted heartbeat was sent; None when we are not a member."""
         return None if (sent := self._sent) is None else self._clock() - sent
 
     def silence(self) -> float:
-        """Return seconds since the last accepted heartbeat, or since the start when there was none."""
+        """Return seconds since the last accepted heartbeat, or since the start without one."""
         return self._clock() - self._heard
 
     def lost(self) -> str | None:
-        """Return why nothing may be written now, or None when writing is safe."""
+        """Return why writing is forbidden now, or None when it is safe."""
         age = self.age()
         if age is None:
             return "not a member of the group"

@@ -11,16 +11,13 @@ from tallystream.streams.runtime.store import RowStore
 
 
 class Partition:
-    """An owned and recovered partition: it lives, with its caches, from the end of recovery to the next revocation.
+    """An owned and recovered partition: it exists, with its caches, from the end of recovery to the next revocation.
 
-    For a fold:
-    `number`: which one it is;
-    `cache`: decoded states by key;
-    `dirty`: the states changed since the last group; put every state you change here;
-    `watermark`: the one in force; a key that it closes must not be counted any more;
-    `settled`: a record of a closed key with a version below this one is seen again (it was counted or refused before
-    the watermark came into force): pass over it; one at or above it is refused;
-    `expected`: the next source offset to fold. `applied`: the position the changelog has acknowledged.
+    For a fold: `number`: the partition's number; `cache`: decoded states by key; `dirty`: the states changed since the
+    last group; put every state you change here; `watermark`: the current one; a key that it closes must not be counted
+    any more; `settled`: skip a record of a closed key with a version below this one, because it was counted or refused
+    before the watermark took effect; refuse one at or above it; `expected`: the next source offset to fold. `applied`:
+    the position the changelog has acknowledged.
     """
 
     __slots__ = (
@@ -61,19 +58,19 @@ class Partition:
         """Append time of the record before `expected`."""
         self.applied = position
         self.waiting = False
-        """Something was folded that no group has taken yet."""
+        """Whether something was folded that is not part of a group yet."""
         self.unacked_since: float | None = None
-        """Monotonic time since when something folded is not acknowledged."""
+        """Monotonic time since which folded records have been waiting for their acknowledgement."""
         self.wake = asyncio.Event()
         self.capacity = asyncio.Event()
-        """Cleared while too much is folded and not acknowledged."""
+        """Cleared while too many folded records are not acknowledged."""
         self.capacity.set()
         self.task: asyncio.Task[None] | None = None
         self.expiry: asyncio.Task[None] | None = None
         self.tombstone = self.watermark
-        """The watermark that the changelog has acknowledged: keys it closes may be removed."""
+        """The watermark that the changelog has acknowledged; the keys it closes may be removed."""
         self.swept = asyncio.Event()
-        """Set when no tombstones are waiting."""
+        """Set when all tombstones have been written."""
         self.expired: list[bytes] = []
         """Closed keys whose tombstones go with the next group."""
         self.repaired = float("-inf")
@@ -84,7 +81,7 @@ class Partition:
         """Watch: ticks without progress."""
 
     def version(self, offset: int) -> int:
-        """Return the version of what the record at `offset` changes: comparable with every version of the partition."""
+        """Return the version for the record at `offset`, which is comparable with every version of the partition."""
         return version_number(self.generation, offset)
 
     @property
@@ -94,7 +91,7 @@ class Partition:
 
     @property
     def idle(self) -> bool:
-        """Tell whether nothing waits to be written or acknowledged."""
+        """Tell whether everything is written and acknowledged."""
         return not (self.waiting or self.dirty or self.expired or self.applied.offset < self.expected)
 
     def stored(self, key: bytes) -> bytes | None:
@@ -102,18 +99,18 @@ class Partition:
         return self._store.read(self.number, key)
 
     def rows(self, is_closed: Callable[[bytes, bytes], bool]) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over the acknowledged rows: no reserved ones, no closed ones."""
+        """Iterate over the acknowledged rows, except reserved and closed ones."""
         for key, raw in self._store.items(self.number):
             if not reserved(key) and not (self.watermark is not None and is_closed(key, self.watermark)):
                 yield key, raw
 
     def flush(self) -> None:
-        """Have a group committed soon, also when nothing new was folded."""
+        """Request a commit soon, even when nothing new was folded."""
         self.waiting = True
         self.wake.set()
 
     def release(self) -> None:
-        """End what works on the partition: it is not ours any more."""
+        """Stop the tasks of the partition, which has been revoked."""
         for task in (self.task, self.expiry):
             if task is not None:
                 task.cancel()

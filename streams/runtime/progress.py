@@ -1,4 +1,4 @@
-"""Is work going on? Cheap to ask, so that a probe may ask every second."""
+"""Progress of a table, for health checks. Cheap, so that a probe may ask every second."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass
 class Counters:
-    """What a table has done since the process started; each only rises."""
+    """Counters of a table since the process started; they only increase."""
 
     folded: int = 0
     """Source records folded."""
     skipped: int = 0
-    """Source records delivered again after they had been counted."""
+    """Source records delivered again after they were counted."""
     gaps: int = 0
     """Batches dropped because records before them were missing: each is followed by a seek back."""
     tail_stalls: int = 0
-    """Times nothing came although the source has more: each is followed by a seek back."""
+    """Stalled fetches although the source has more records: each is followed by a seek back."""
     repairs: int = 0
     """Seeks back to the expected position."""
     groups: int = 0
@@ -33,29 +33,29 @@ class Counters:
     recovered: int = 0
     """Changelog records read at assignments."""
     zombie_records: int = 0
-    """Changelog records ignored because a newer version had come before them: a replaced worker's."""
+    """Changelog records of replaced workers, ignored because they follow a newer version."""
     late_writes: int = 0
-    """Public rows written again because a replaced worker's had come after them."""
+    """Public rows written again because rows of a replaced worker followed them."""
     lost_records: int = 0
-    """Source records that the broker lost, or that retention took before they were counted."""
+    """Source records that the broker lost, or that retention deleted before they were counted."""
     unknown_records: int = 0
-    """Changelog records ignored because they are not the table's: somebody else writes the topic."""
+    """Changelog records ignored because they do not belong to the table: another program writes to the topic."""
 
 
 class FoldActivity:
-    """When something moved last, on a clock in seconds."""
+    """The time of the last progress, in seconds of a clock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._moved = clock()
 
     def moved(self) -> float:
-        """Note that work goes on; return the time."""
+        """Note progress; return the time."""
         self._moved = self._clock()
         return self._moved
 
     def idle_for(self) -> float:
-        """Return seconds since something moved."""
+        """Return seconds since the last progress."""
         return self._clock() - self._moved
 
 
@@ -72,12 +72,14 @@ class PartitionProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """A table at one moment. `partitions` has those that are recovered; `pending` counts the others assigned to us."""
+    """The progress of a table at one moment. `partitions` has those that are recovered; `pending` counts the others
+    assigned to us.
+    """
 
     partitions: dict[int, PartitionProgress]
     pending: int
     idle_for: float
-    """Seconds since anything moved (a fold, a group, a recovery step) or there was nothing to do."""
+    """Seconds since the last progress (a fold, a group, a recovery step) or since there was nothing to do."""
 
     @property
     def waiting(self) -> bool:
@@ -88,7 +90,7 @@ class Progress:
         )
 
     def stuck(self, after: float) -> str | None:
-        """Return why this is stuck, None when it is not: work waits and nothing has moved for `after` seconds."""
+        """Return why the table is stuck, that is, work waits without progress for `after` seconds; otherwise None."""
         for number, partition in self.partitions.items():
             if partition.unacked_for > after:
                 return f"partition {number}: no acknowledgement for {partition.unacked_for:.0f} s"

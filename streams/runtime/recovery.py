@@ -1,4 +1,4 @@
-"""Recovery: what the changelog says was counted, read to its end before a partition is folded again."""
+"""Recovery: reads the changelog to its end before a partition is folded again."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ from tallystream.streams.runtime.store import RowStore
 
 _log = structlog.get_logger()
 MAX_RECORDS = 1_000
-"""Changelog records replayed, or rows looked at, in one turn of the event loop: probes are answered in between."""
+"""Changelog records replayed, or rows examined, in one turn of the event loop; probes are answered in between."""
 LAST_ROWS = 100
-"""Public rows that are asked for the generation they are of."""
+"""Number of public rows whose generation is read."""
 PATIENCE = 60.0
 """Seconds without a record after which recovery gives up and ends the process."""
 
 
 @dataclass(frozen=True)
 class RecoveredState:
-    """What recovery has found of a partition."""
+    """The result of recovering a partition."""
 
     number: int
     position: Position
     watermark: Watermark | None
     hidden: frozenset[bytes]
-    """Keys whose last changelog record is not their newest: they have to be written again."""
+    """Keys whose last changelog record is not their newest version, so they must be written again."""
     loss: Loss | None = None
-    """Source records that are gone; `position` is behind them."""
+    """Lost source records; `position` is after them."""
 
 
 @dataclass(frozen=True)
 class Recovery:
     """Brings the partitions of one assignment up to date; a step under a newer assignment changes nothing.
 
-    Promises: a partition is folded only after its changelog has been read to the end it had when recovery began; the
-    next row of ours must land right there, so a zombie that writes later is noticed. A source topic that cannot be the
-    one that was counted is refused, as is one whose retention has deleted what was not counted yet, unless
-    `accept_loss`. One that can be told to be the same by its id (`topic_ids`) and yet lacks what was counted has lost
-    it, in a power cut: that is named, and the work goes on in a new generation.
+    Promises: a partition is folded only after its changelog has been read to the end it had when recovery began; our
+    next row must get exactly that offset, so a zombie that writes later is noticed. A source topic that cannot be the
+    one that was counted is refused, as is one whose retention has deleted records that were not counted yet, unless
+    `accept_loss`. If the topic's id (`topic_ids`) proves that it is the same but counted records are missing, a power
+    failure has lost them: that is reported, and the work continues in a new generation.
 
     Reads without a group, because the group's consumer stops with every rebalance.
     """
@@ -83,14 +83,14 @@ class Recovery:
         install: Callable[[RecoveredState], None],
         taken: Callable[[int, Mapping[TopicPartition, int], Mapping[TopicPartition, int]], None],
     ) -> None:
-        """Recover the partitions and hand each to `install`, or return early when `current` says no more.
+        """Recover the partitions and hand each to `install`, or return early when `current` is no longer true.
 
-        `taken` is then given the begins and ends that the fold's own topics had before anything of ours was written.
+        `taken` is called with the begins and ends of the fold's own topics before we write anything.
 
         Raises:
-            UnfitError: the local store or the source is not what the changelog says.
+            UnfitError: the local store or the source does not match the changelog.
             KafkaError: Kafka does not answer.
-            TimeoutError: Kafka answers with nothing.
+            TimeoutError: Kafka does not return any records.
 
         """
         if not partitions or not current():
@@ -130,7 +130,7 @@ class Recovery:
         hidden: Mapping[int, set[bytes]],
         current: Callable[[], bool],
     ) -> bool:
-        """Replay the changelogs into the store, a step at a time; tell whether their ends were reached."""
+        """Replay the changelogs into the store in steps; return whether their ends were reached."""
         for log in await find_cut(self.host, self.store, logs, begins, ends, current):
             _log.warning("local_store_made_again", partition=log.partition, why="the changelog has been cut")
             self._empty(log.partition)
@@ -152,7 +152,7 @@ class Recovery:
                 deadline = self.host.monotonic() + PATIENCE
                 self.activity.moved()
             elif self.host.monotonic() > deadline:
-                raise TimeoutError(f"nothing came from {', '.join(f'{log.topic}-{log.partition}' for log in left)}")
+                raise TimeoutError(f"no records from {', '.join(f'{log.topic}-{log.partition}' for log in left)}")
             if not current():
                 return False
         for log in logs:
@@ -166,18 +166,18 @@ class Recovery:
         begins: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> dict[TopicPartition, int]:
-        """Return where to begin to read each changelog that holds more than the store."""
+        """Return where to start reading each changelog that has more records than the store."""
         starts = {}
         for log in logs:
             have = self.store.changelog_offset(log.partition) + 1
             if have > ends[log] and self.topic_ids.get(self.changelog):
-                self._empty(log.partition)  # the same topic, cut: what it has is the truth
+                self._empty(log.partition)  # the same topic, but truncated: its contents are authoritative
                 have = 0
             if have > ends[log]:
                 raise UnfitError(
                     f"{log.topic}-{log.partition}: the local store has read up to {have}, the changelog ends at"
                     f" {ends[log]}: was it deleted?",
-                    "if it was, on purpose: remove the worker's data directory",
+                    "if it was deleted on purpose, remove the worker's data directory",
                 )
             start = max(have, begins[log])
             if start < ends[log]:
@@ -185,7 +185,7 @@ class Recovery:
         return starts
 
     async def _derive_anew(self, p: int, current: Callable[[], bool]) -> bool:
-        """Give a store that has none, or others, the derived rows of its rows; tell whether that was finished."""
+        """Write the derived rows of a store that lacks them or has another format; return whether it finished."""
         store, wanted = self.store, self.fold.derived_format
         if not wanted or store.read(p, DERIVED_FORMAT) == wanted:
             return True
@@ -228,9 +228,9 @@ class Recovery:
     async def _position(
         self, reader: Reader, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> Position:
-        """Return where the state ends; a new table starts where the source's log does.
+        """Return where the state ends; a new table starts at the beginning of the source.
 
-        When its rows are still there, the changelog has been removed: a higher generation makes the new ones win.
+        If its public rows exist, the changelog was deleted: then a higher generation makes the new rows win.
         """
         raw = self.store.read(p, POSITION)
         if raw is not None:
@@ -255,10 +255,11 @@ class Recovery:
         ends: Mapping[TopicPartition, int],
         other: str | None,
     ) -> tuple[Position, Loss | None]:
-        """Return where to go on, and what has been lost; `other` says why the source is not as it was counted.
+        """Return where to continue, and what has been lost; `other` is the reason why the source differs from the
+        counted one.
 
         Raises:
-            UnfitError: a person has to decide.
+            UnfitError: an operator has to decide.
 
         """
         source = TopicPartition(self.source, p)
@@ -279,7 +280,7 @@ class Recovery:
         return Position(resume, -1, position.generation + 1), loss
 
     def _is_the_same_source(self, p: int) -> bool:
-        """Tell whether the source is, by its id, the topic that was counted; or a person says so."""
+        """Tell whether the source is, by its id or by the operator's decision, the topic that was counted."""
         counted, now = self.store.read(p, SOURCE_ID), self.topic_ids.get(self.source, "")
         if counted is None or not now:
             return self.accept_loss
@@ -292,9 +293,9 @@ class Recovery:
         ends: Mapping[TopicPartition, int],
         current: Callable[[], bool],
     ) -> dict[int, str]:
-        """Return the partitions where another record stands before the position than the one that was counted, and why.
+        """Return the partitions where the record before the position is not the one that was counted, and why.
 
-        The record's append time is compared; one that retention deleted tells nothing.
+        The record's append time is compared; a deleted record cannot be compared.
         """
         wanted = {
             source: position
@@ -305,7 +306,7 @@ class Recovery:
         others: dict[int, str] = {}
         if not wanted:
             return others
-        # a broker sends the first batch whole, however small the limit
+        # a broker always sends the first batch completely, however small the limit
         async with self.host.reader(fetch_bytes=1) as reader:
             reader.assign({source: position.offset - 1 for source, position in wanted.items()})
             deadline = self.host.monotonic() + PATIENCE
@@ -322,5 +323,5 @@ class Recovery:
                     if why is not None:
                         others[source.partition] = why
                 if wanted and self.host.monotonic() > deadline:
-                    raise TimeoutError(f"nothing came from {self.source}")
+                    raise TimeoutError(f"no records from {self.source}")
         return others

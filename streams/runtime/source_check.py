@@ -1,4 +1,4 @@
-"""The source must be the one that was counted: what says that it is not, and that the process must not go on."""
+"""Checks that the source is the topic that was counted; if not, the process must not continue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def check_offset(source: TopicPartition, position: int, begin: int, end: int) ->
     """Refuse a source that begins after the position, or ends before it.
 
     Raises:
-        UnfitError: always when it does.
+        UnfitError: it does.
 
     """
     if position > end:
@@ -20,8 +20,8 @@ def check_offset(source: TopicPartition, position: int, begin: int, end: int) ->
     if position < begin:
         raise UnfitError(
             f"{source.topic}-{source.partition}: retention deleted {position} to {begin - 1} before they were counted",
-            "they are gone: run the worker (or `tallystream up`) with --accept-loss, which counts them as lost;"
-            " raise the topic's retention.ms above the longest outage",
+            "run the worker (or `tallystream up`) with --accept-loss to record them as lost and continue; raise the"
+            " topic's retention.ms above the longest outage",
         )
 
 
@@ -36,10 +36,10 @@ def find_other(position: Position, offset: int, append_ms: int) -> str | None:
 
 
 def check_record(source: TopicPartition, position: Position, offset: int, append_ms: int) -> None:
-    """Refuse a source where the record before the position is another than the one that was counted.
+    """Refuse a source where the record before the position is not the one that was counted.
 
     Raises:
-        UnfitError: the record now found there, at `offset`, or its append time, is not what the position says.
+        UnfitError: the record there, at `offset`, or its append time does not match the position.
 
     """
     why = find_other(position, offset, append_ms)
@@ -48,7 +48,7 @@ def check_record(source: TopicPartition, position: Position, offset: int, append
 
 
 def recreated(source: TopicPartition, what: str) -> UnfitError:
-    """Return the error of a source that is not the one that was counted."""
+    """Return the error for a source that is not the topic that was counted."""
     return UnfitError(
         f"{source.topic}-{source.partition}: {what}: the topic was deleted and created again, or cut",
         "start over with another TALLYSTREAM_PREFIX; or, when it is the same topic and a broker has lost records, run"

@@ -1,4 +1,4 @@
-"""What the engine needs of a local store, and one in memory."""
+"""The interface of a local store, and an implementation in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tallystream.streams.runtime.changelog import Row
 
 
 class RowStore(Protocol):
-    """Rows by partition and key: a copy of the changelog that can be rebuilt, never ahead of it.
+    """Rows by partition and key: a copy of the changelog that can be rebuilt and is never ahead of it.
 
     Promise: `write` is atomic (rows, and the changelog offset they were acknowledged at, or nothing), so what survives
     a crash is always the changelog's state at `changelog_offset`.
@@ -21,15 +21,15 @@ class RowStore(Protocol):
         ...
 
     def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:
-        """Iterate over all rows of a partition, reserved ones included."""
+        """Iterate over all rows of a partition, including reserved ones."""
         ...
 
     def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
-        """Yield all keys of a partition, `size` at a time; nothing stays open between two chunks."""
+        """Yield all keys of a partition, `size` at a time; it does not hold resources between two chunks."""
         ...
 
     def changelog_offset(self, p: int) -> int:
-        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        """Return the offset of the last changelog record in the store, -1 when it is empty."""
         ...
 
     def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
@@ -37,7 +37,7 @@ class RowStore(Protocol):
         ...
 
     def drop(self, p: int) -> None:
-        """Let go of a partition that has been revoked."""
+        """Release a revoked partition."""
         ...
 
 
@@ -53,7 +53,7 @@ class MemoryStore:
         return self._rows[p].get(key)
 
     def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:
-        """Iterate over all rows of a partition, reserved ones included."""
+        """Iterate over all rows of a partition, including reserved ones."""
         return self._rows[p].items()
 
     def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
@@ -62,7 +62,7 @@ class MemoryStore:
         return (keys[start : start + size] for start in range(0, len(keys), size))
 
     def changelog_offset(self, p: int) -> int:
-        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        """Return the offset of the last changelog record in the store, -1 when it is empty."""
         return self._offsets.get(p, -1)
 
     def write(self, p: int, rows: Iterable[Row], offset: int) -> None:

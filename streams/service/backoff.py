@@ -1,4 +1,4 @@
-"""How long to wait before what failed is tried again: longer each time, short again once it has held for a while.
+"""Exponential backoff: delays grow with each failure, and start over after a long enough success.
 
 Retries of one call are tenacity's (`streams.poller.client`, `streams.embedded.jars`); the delays are from here.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tallystream.streams.service.clock import boottime
 
 STEADY = 60.0
-"""Seconds after which a failure that came before no longer counts."""
+"""Seconds of success after which earlier failures no longer count."""
 MOST_DOUBLINGS = 62
-"""Enough for every delay there is, and few enough for a float."""
+"""Enough for any delay, and within the range of a float."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,11 @@ class Backoff:
     first: float = 1.0
     longest: float = 30.0
     jitter: bool = False
-    """Draw each delay from the upper half of what it would be, so that many who failed together do not return so."""
+    """Choose each delay at random from the upper half of its range, so that processes that failed together do not retry
+    together."""
 
     def delay(self, failures: int, *, at_least: float = 0.0) -> float:
-        """Return the seconds to wait after so many failures before this one; `at_least` may exceed `longest`."""
+        """Return the seconds to wait after the given number of earlier failures; `at_least` may exceed `longest`."""
         delay = min(self.longest, self.first * 2.0 ** min(failures, MOST_DOUBLINGS))
         if self.jitter:
             delay *= (1 + random.random()) / 2  # noqa: S311 - no secret
@@ -55,7 +56,7 @@ class FailureBackoff:
         return delay
 
     def after_failure(self) -> float:
-        """Return the seconds to wait now; the run began when the last wait was over."""
+        """Return the seconds to wait now, if the run began when the last wait was over."""
         now = self._now()
         delay = self.after_run(now - self._began)
         self._began = now + delay

@@ -1,4 +1,4 @@
-"""The clock as a dependency, so that tests can own time."""
+"""The clock as a dependency, so that tests can control time."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class SystemClock:
 
 
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""macOS has none, and needs none: its monotonic clock goes on in sleep (clock_gettime(3)), which Linux's does not."""
+"""macOS does not have it and does not need it: there the monotonic clock continues during sleep (clock_gettime(3))."""
 
 
 def boottime() -> float:
-    """Return seconds on a clock that goes on while the process is stopped and while the machine sleeps."""
+    """Return seconds of a clock that continues while the process is suspended and while the machine sleeps."""
     return time.clock_gettime(_BOOTTIME)
 
 

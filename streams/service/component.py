@@ -1,11 +1,11 @@
-"""The shape of every component: what the harness runs, asks and shows.
+"""The interface of every component, as the harness runs and queries it.
 
 A component is a package with these modules:
 
-    config    a frozen dataclass, read once at the edge: everything the component can be told
+    config    a frozen dataclass with all settings, built once by the composition root
     service   the class, made as `Service(config, registry, clock)`
-    metrics   every metric it counts, explained where it is named
-    errors    what can go wrong in it, each an `...Error`
+    metrics   every metric it exports, with an explanation
+    errors    its exceptions, each named `...Error`
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from tallystream.streams.service.ops import Health
 
 
 class Component(Protocol):
-    """One process's work, whatever it is."""
+    """The work of one process."""
 
     async def run(self) -> None:
-        """Work until cancelled; a cancel finishes what is under way before it leaves.
+        """Work until cancelled; on cancellation, work in progress is finished first.
 
         Raises:
-            TallystreamError: the component cannot go on; a restart alone does not help, unless it is UnreachableError.
+            TallystreamError: the component cannot continue; a restart alone does not help, except after
+                UnreachableError.
 
         """
         ...
 
     def healthy(self) -> Health:
-        """Return whether work goes on: when not, the process is restarted."""
+        """Return whether the component makes progress; if not, the process is restarted."""
         ...
 
     def ready(self) -> Health:
@@ -37,5 +38,7 @@ class Component(Protocol):
         ...
 
     def status(self) -> Detail | None:
-        """Return what programs may know of it, None while it cannot tell yet; cheap, as `wait` asks every 100 ms."""
+        """Return its state for programs, None while it is not known yet. Must be cheap, because `wait` asks every 100
+        ms.
+        """
         ...

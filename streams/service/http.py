@@ -1,4 +1,4 @@
-"""What our HTTP clients have in common: the CAs they trust, and how they read Retry-After."""
+"""Shared parts of our HTTP clients: trusted CAs, and parsing of Retry-After."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tallystream.streams.service.clock import Clock
 
 
 def trust(ca: Path | None, setting: str) -> ssl.SSLContext:
-    """Return a TLS context that trusts the CAs of a PEM file, the system's when there is none; `setting` names it.
+    """Return a TLS context that trusts the CAs of a PEM file, or the system's without one; `setting` is its name in
+    messages.
 
     Raises:
         UsageError: the CA file cannot be read or does not hold certificates.
@@ -25,7 +26,7 @@ def trust(ca: Path | None, setting: str) -> ssl.SSLContext:
 
 
 def retry_after(text: str, clock: Clock) -> float | None:
-    """Return a Retry-After header in seconds: a number, or an HTTP date (RFC 9110); None when it is neither."""
+    """Return a Retry-After header in seconds: a number, or an HTTP date (RFC 9110); None when it is not valid."""
     try:
         value = float(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""One process at a time, by a kernel lock on a file: nothing is left to clean up after a kill.
+"""A lock between processes, by a kernel lock on a file, which needs no cleanup after a kill.
 
-The lock is flock(2)'s, by filelock: the kernel drops it with the process, however that ends. The file stays, and holds
-the process id of whoever had it last; whether that process still has it, only the lock tells (`holder`).
+It uses flock(2) through filelock: the kernel releases it when the process ends, however it ends. The file remains and
+contains the id of the last owner; only the lock itself shows whether that process still holds it (`holder`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 POLL = 0.02
-"""Seconds between two attempts at a lock that is waited for."""
+"""Seconds between two attempts while waiting for a lock."""
 
 
 class ProcessLock:
@@ -26,7 +26,7 @@ class ProcessLock:
         self._lock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False, on_acquired=_write_pid)
 
     def acquire(self, wait: float = 0.0) -> bool:
-        """Take the lock, within `wait` seconds (negative: however long it takes); tell whether it is ours now.
+        """Take the lock within `wait` seconds (negative: wait forever); return whether it was taken.
 
         Raises:
             OSError: the file cannot be created, or its file system has no locks.
@@ -39,13 +39,13 @@ class ProcessLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back; does nothing when it is not held."""
+        """Release the lock; has no effect when it is not held."""
         self._lock.release()
 
 
 @contextmanager
 def held(path: Path, refused: Callable[[int | None], Exception]) -> Iterator[None]:
-    """Hold the lock of `path`, whose directory is created; `refused(pid)` is raised when the process `pid` has it.
+    """Hold the lock of `path`, whose directory is created; raises `refused(pid)` when the process `pid` has it.
 
     Raises:
         OSError: the directory or the file cannot be created.
@@ -62,7 +62,7 @@ def held(path: Path, refused: Callable[[int | None], Exception]) -> Iterator[Non
 
 
 def holder(path: Path) -> int | None:
-    """Return the id of the process that has the lock of `path`; None when it is free, or not known whose it is."""
+    """Return the id of the process that has the lock of `path`; None when it is free or the owner is unknown."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

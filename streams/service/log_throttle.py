@@ -1,4 +1,4 @@
-"""A log throttle for events that a stranger can cause at will: logged at first, then at most every few seconds."""
+"""A log throttle for events that anyone can trigger at will: logged at first, then at most every few seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class LogThrottle:
-    """One kind of event. `suppressed` in a line says how many there were since the one before."""
+    """One kind of event. `suppressed` in a line is the number of events since the previous line."""
 
     def __init__(self, clock: Clock, event: str) -> None:
         self._clock = clock
@@ -22,7 +22,7 @@ class LogThrottle:
         self._suppressed = 0
 
     def warning(self, **fields: Any) -> None:
-        """Log the event, unless it has been logged a moment ago."""
+        """Log the event, unless it has just been logged."""
         now = self._clock.monotonic()
         if now < self._next:
             self._suppressed += 1

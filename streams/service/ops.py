@@ -1,10 +1,11 @@
 """Every component's ops port, on loopback by default.
 
-`/healthz` (does work go on?), `/readyz` (can it be used?), `/metrics` for Prometheus, `/status` for programs.
+`/healthz` (does it make progress?), `/readyz` (can it be used?), `/metrics` for Prometheus, `/status` for programs.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,19 +18,22 @@ from pydantic import BaseModel
 
 from tallystream.schemas.errors import UsageError
 
+_CONTROLS = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+"""C0 but for line breaks, DEL, and C1 in UTF-8."""
+
 
 @dataclass(frozen=True)
 class Health:
-    """`ok` decides the status code; `why` is shown with it, so write it for the person on call."""
+    """`ok` decides the status code; `why` is part of the response, so write it for the person on call."""
 
     ok: bool
     why: str = ""
 
 
 class OpsServer:
-    """Serves these paths on `host:port` (0 picks a free port, `url` tells which).
+    """Serves these paths on `host:port` (0 picks a free port, which `url` shows).
 
-    `registry` is what `/metrics` shows; `status` what `/status` answers, which is 404 without it.
+    `/metrics` shows `registry`; `/status` returns the result of `status`, or 404 without it.
     """
 
     def __init__(
@@ -67,10 +71,10 @@ class OpsServer:
         self._port = self._runner.addresses[0][1]
 
     async def listen(self) -> None:
-        """Start, for a component that cannot run without.
+        """Start, for a component that cannot run without the ops port.
 
         Raises:
-            UsageError: the port is taken, or the address is not one of this machine.
+            UsageError: the port is taken, or the address does not belong to this machine.
 
         """
         try:
@@ -82,7 +86,7 @@ class OpsServer:
             ) from exc
 
     async def stop(self) -> None:
-        """Stop listening; does nothing when not started."""
+        """Stop listening; has no effect when not started."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -104,4 +108,6 @@ class OpsServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        # Models and teams are the clients' words: the format escapes line breaks, quotes and nothing else.
+        page = _CONTROLS.sub(lambda found: rb"\\x%02x" % found[0][-1], encode(self._registry))
+        return web.Response(body=page, headers={"Content-Type": content_type})

@@ -145,9 +145,7 @@ async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_t
         assert await here.problems() == []
 
 
-async def test_a_broker_clock_that_jumps_ahead_closes_no_hour(
-    kafka: KafkaSettings, prefix: str, tmp_path: Path
-) -> None:
+async def test_broker_clock_jumping_ahead_closes_no_hour(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     """Append times are the test's own: the topic takes the producer's. Ten days ahead, and back again."""
     async with world(kafka, prefix, tmp_path) as here:
         clock = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(30 * 86_400_000)}
@@ -170,7 +168,9 @@ async def test_a_broker_clock_that_jumps_ahead_closes_no_hour(
         assert await here.problems() == []
 
 
-async def test_ten_years_of_lateness_after_a_week_of_it(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_lateness_can_be_raised_from_a_week_to_ten_years(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     async with world(kafka, prefix, tmp_path) as here:
         old = here.event(6)
         await here.send(("s1", [old, here.event()]), ("s2", [here.event(300)]))
@@ -221,7 +221,7 @@ async def test_group_offsets_that_expired_change_nothing(kafka: KafkaSettings, p
 
 
 @pytest.mark.parametrize("messages", [1, 9], ids=["shorter", "longer"])
-async def test_a_usage_topic_made_anew_is_refused(
+async def test_recreated_usage_topic_is_refused(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, messages: int
 ) -> None:
     async with world(kafka, prefix, tmp_path) as here:

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 PLAN = (*["worker"] * 4, *["gateway"] * 2, "workers", "broker", "everything", "zombie", "join", "poison", "sigterm")
 
 
-def test_everything_is_exact_though_processes_are_killed_all_the_time(tmp_path: Path) -> None:
+def test_rows_are_exact_under_constant_kills(tmp_path: Path) -> None:
     outcome = run(tmp_path / "c", PLAN, seed=11, clocks=True, between=(0.1, 0.8))
     assert outcome.verdict.exact, str(outcome.verdict)
     assert sum(blow.kills for blow in outcome.blows) >= 12

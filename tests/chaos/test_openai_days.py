@@ -182,7 +182,7 @@ def agents(here: World, directory: Path, number: int) -> Iterator[list[Agent]]:
             one.end()
 
 
-async def test_killed_stopped_and_compacted_the_days_are_what_the_newest_records_say(
+async def test_days_equal_the_newest_records_despite_kills_pauses_and_compaction(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with world(kafka, prefix) as here:
@@ -227,7 +227,7 @@ async def test_killed_stopped_and_compacted_the_days_are_what_the_newest_records
             assert "reading_anew" not in steady.log.read_text()
 
 
-async def test_a_topic_made_anew_has_the_last_word(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_recreated_topic_takes_precedence(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     """The new topic's offsets are lower than the versions published: without another generation nobody would look."""
     async with world(kafka, prefix) as here:
         with agents(here, tmp_path, 2) as both:

@@ -74,7 +74,7 @@ class FaustsOffsets(Stepped):
             await super().accept(p, records)
 
 
-class Amnesia(set[int]):
+class Amnesia(dict[int, bytes]):
     """Event ids that are forgotten at once."""
 
     def __contains__(self, _: object) -> bool:

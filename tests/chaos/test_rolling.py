@@ -12,7 +12,7 @@ SESSION_TIMEOUT = 30.0
 """Longer than a start takes on a busy machine; docs/chaos.md has the figures for the default."""
 
 
-def test_nothing_moves_and_nothing_recovers_from_scratch(tmp_path: Path) -> None:
+def test_rolling_restart_moves_no_partitions_and_keeps_local_state(tmp_path: Path) -> None:
     done = run(tmp_path / "r", SESSION_TIMEOUT, rate=40.0, warm_up=1.0)
     assert done.verdict.exact, str(done.verdict)
     assert [one.worker for one in done.restarts] == ["worker-1", "worker-2", "worker-3"]

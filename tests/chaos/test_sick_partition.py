@@ -48,7 +48,7 @@ async def create(kafka: KafkaSettings, topics: Topics) -> None:
         assert not any(code for _, code, *_ in response.topic_errors), response
 
 
-async def test_one_sick_partition_is_one_sick_partition(tmp_path: Path, prefix: str) -> None:
+async def test_one_failing_partition_does_not_affect_the_others(tmp_path: Path, prefix: str) -> None:
     cluster = brokers(tmp_path / "kafka", 3, {"min.insync.replicas": "1"})
     await asyncio.to_thread(beside_each_other, [one.start for one in cluster])
     try:

@@ -174,14 +174,14 @@ def test_no_content_leaves_the_body(name: str) -> None:
             assert not [word for word in words if word in result]
 
 
-def test_the_recordings_do_hold_content() -> None:
+def test_recordings_contain_content() -> None:
     """So that the test above can fail."""
     whole = b"".join(body for name in FOLDERS for signal, body, _ in bodies(name) if signal == "logs")
     assert all(word in whole for word in (b"echo ", b"[REDACTED]", b"Process exited"))
 
 
 @each_folder
-def test_a_rename_in_these_very_bodies_would_scream(name: str) -> None:
+def test_renamed_fields_in_recordings_are_reported_as_unrecognised(name: str) -> None:
     """Every event that counts would be set aside if its name changed by a letter."""
     names = {b"codex.sse_event": b"codex.sse_evenT", b'"api_request"': b'"api_requesT"'}
     names |= {b"\x0bapi_request": b"\x0bapi_requesT", b"gemini_cli.api_response": b"gemini_cli.api_responsE"}
@@ -195,6 +195,6 @@ def test_a_rename_in_these_very_bodies_would_scream(name: str) -> None:
             assert len(after.rejected) == sum(len(pack.events) for pack in before.packs)
 
 
-def test_the_recordings_are_those_we_know() -> None:
+def test_recordings_are_unchanged() -> None:
     assert Counter(name.split("-")[0] for name in FOLDERS) == {"codex": 25, "claude": 11, "gemini": 4}
     assert set(NEVER_SENT) <= set(FOLDERS)

@@ -58,14 +58,14 @@ def test_every_folder_with_a_service_is_known() -> None:
 
 
 @each
-def test_it_has_the_modules(name: str) -> None:
+def test_component_has_the_required_modules(name: str) -> None:
     for module in MODULES:
         found = importlib.import_module(f"{PACKAGES[name]}.{module}")
         assert found.__doc__
 
 
 @each
-def test_its_service_is_made_of_config_registry_and_clock(name: str) -> None:
+def test_component_service_takes_config_registry_and_clock(name: str) -> None:
     made = service(name)
     parameters = list(inspect.signature(made).parameters.values())
     assert [one.name for one in parameters[:3]] == ["config", "registry", "clock"]
@@ -78,14 +78,14 @@ def test_its_service_is_made_of_config_registry_and_clock(name: str) -> None:
 
 
 @each
-def test_its_config_is_frozen(name: str) -> None:
+def test_component_config_is_frozen(name: str) -> None:
     config = importlib.import_module(f"{PACKAGES[name]}.config")
     own = inspect.get_annotations(service(name).__init__)["config"]
     assert vars(config)[own].__dataclass_params__.frozen
 
 
 @each
-def test_its_errors_are_called_errors(name: str) -> None:
+def test_component_errors_end_in_error(name: str) -> None:
     module = importlib.import_module(f"{PACKAGES[name]}.errors")
     errors = [one for one in vars(module).values() if _is_error(one, module.__name__)]
     assert errors
@@ -96,7 +96,7 @@ def _is_error(one: Any, module: str) -> bool:
 
 
 @each
-def test_it_can_be_run_documented_and_asked(name: str) -> None:
+def test_component_has_a_command_documentation_and_status(name: str) -> None:
     app = build()
     groups = {one.name for one in app.registered_groups}
     assert name in {one.name for one in app.registered_commands} | groups

@@ -85,7 +85,7 @@ def unknown(node: object, place: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_no_key_that_grafana_does_not_know(board: str) -> None:
+def test_dashboards_use_only_keys_known_to_grafana(board: str) -> None:
     assert not list(unknown(load(board)))
 
 
@@ -112,7 +112,7 @@ def complaints(document: dict[str, Any], name: str) -> str:
 
 @needs_types
 @pytest.mark.parametrize("board", BOARDS)
-def test_grafanas_types_take_it(board: str) -> None:
+def test_dashboards_pass_grafanas_types(board: str) -> None:
     assert not complaints(load(board), board)
 
 

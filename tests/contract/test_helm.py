@@ -64,6 +64,19 @@ RENDERINGS: dict[str, dict[str, str]] = {
         "worker.pricesConfigMap": "prices",
         "sink.mappingConfigMap": "mapping",
     },
+    "a platform that assigns ids, brokers by IPv6": BASE
+    | {
+        "kafka.bootstrap": "[fd00::1]:9092,[fd00::2]:9093",
+        "podSecurityContext.runAsUser": "null",
+        "podSecurityContext.runAsGroup": "null",
+        "podSecurityContext.fsGroup": "1000680000",
+        "image.digest": "sha256:" + "0" * 64,
+        "ledger.database.existingSecret": "postgresql",
+        "console.auth": "proxy",
+        "gateway.extraEnv[0].name": "TALLYSTREAM_MAX_BODY_BYTES",
+        "gateway.extraEnv[0].value": "67108864",
+        "port.existingSecret": "port",
+    },
     "one of each, watched": BASE
     | {
         "gateway.replicas": "1",
@@ -117,7 +130,7 @@ def test_every_name_of_ports_page_is_a_value_of_the_chart() -> None:
 
 
 @needs_helm
-def test_lint() -> None:
+def test_chart_passes_helm_lint() -> None:
     settings = [
         part for name, value in BASE.items() for part in ("--set", f"{name}={value.replace(',', chr(92) + ',')}")
     ]
@@ -152,7 +165,7 @@ def test_replicas_of_topics_and_an_accepted_loss_reach_whom_they_are_for() -> No
         ("nonsense", "1"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused(name: str, value: str) -> None:
+def test_chart_refuses_invalid_values(name: str, value: str) -> None:
     done = helm(
         "template", "release", str(CHART), "--kube-version", KUBERNETES, "--set", "kafka.bootstrap=k:9092",
         "--set", "users.keepNames=true", "--set", f"{name}={value}",
@@ -171,7 +184,7 @@ def test_the_charts_own_tests() -> None:
 @needs_helm
 @each_rendering
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_takes_it(values: dict[str, str], version: str) -> None:
+def test_rendered_chart_is_valid_for_kubernetes(values: dict[str, str], version: str) -> None:
     for document in render(values):
         if not document["apiVersion"].startswith("monitoring.coreos.com/"):
             kubernetes_validate.validate(document, version, strict=True)
@@ -249,3 +262,70 @@ def test_the_rules_are_those_of_the_repository() -> None:
     files = sorted((CHART.parents[1] / "prometheus" / "rules").glob("*.yml"))
     assert files
     assert rule["spec"]["groups"] == [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+
+
+@needs_helm
+def test_ids_are_the_operators_and_images_may_be_named_by_digest() -> None:
+    for document in render(RENDERINGS["a platform that assigns ids, brokers by IPv6"]):
+        if document["kind"] not in ("StatefulSet", "Deployment"):
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert "runAsUser" not in pod["securityContext"]
+        assert pod["securityContext"]["fsGroup"] == 1000680000
+        for container in pod["containers"]:
+            assert container["image"] == "tallystream@sha256:" + "0" * 64
+        for volume in pod["volumes"]:
+            assert volume.get("emptyDir") != {}, "an emptyDir has a limit"
+
+
+@needs_helm
+def test_numbers_of_extra_variables_are_texts_however_they_are_given(tmp_path: Path) -> None:
+    given = [67108864, 1.5, True, "0x10"]
+    values = {
+        "kafka": {"bootstrap": "kafka:9092"},
+        "users": {"keepNames": True},
+        "gateway": {"extraEnv": [{"name": f"V{at}", "value": value} for at, value in enumerate(given)]},
+    }
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    done = helm("template", "release", str(CHART), "--kube-version", KUBERNETES, "-f", str(tmp_path / "values.yaml"))
+    assert done.returncode == 0, done.stderr
+    (gateway,) = [
+        one
+        for one in containers([document for document in yaml.safe_load_all(done.stdout) if document])
+        if one["name"] == "gateway"
+    ]
+    found = {one["name"]: one.get("value") for one in gateway["env"]}
+    assert [found[f"V{at}"] for at in range(len(given))] == ["67108864", "1.5", "true", "0x10"]
+
+
+@needs_helm
+@each_rendering
+def test_pods_connect_to_what_is_their_task_alone(values: dict[str, str]) -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in render(values) if one["kind"] == "NetworkPolicy"}
+    if values.get("networkPolicy.enabled") == "false":
+        assert not policies
+        return
+    for name, spec in policies.items():
+        assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+        ports = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
+        wanted = {53, *(int(one.rpartition(":")[2]) for one in values["kafka.bootstrap"].split(","))}
+        if name.endswith(("poller", "sink")):
+            wanted.add(443)
+        if name.endswith("ledger") and "ledger.database.existingSecret" in values:
+            wanted.add(5432)
+        assert ports == wanted, name
+
+
+@needs_helm
+def test_grpc_is_served_beside_http_and_the_console_beside_its_ledger() -> None:
+    documents = render(BASE)
+    services = {one["metadata"]["name"]: one["spec"] for one in documents if one["kind"] == "Service"}
+    assert {port["port"] for port in services["release-tallystream-gateway"]["ports"]} == {4317, 4318}
+    assert {port["port"] for port in services["release-tallystream-console"]["ports"]} == {4319}
+    assert {"ledger", "console"} <= {one["name"] for one in containers(documents)}
+    without = render(BASE | {"gateway.grpcPort": "0", "ledger.enabled": "false", "console.enabled": "false"})
+    assert {"ledger", "console"}.isdisjoint(one["name"] for one in containers(without))
+    (gateway,) = [
+        one for one in without if one["metadata"]["name"] == "release-tallystream-gateway" and one["kind"] == "Service"
+    ]
+    assert [port["port"] for port in gateway["spec"]["ports"]] == [4318]

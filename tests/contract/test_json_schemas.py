@@ -24,7 +24,7 @@ each_schema = pytest.mark.parametrize("name", sorted(CATALOGUE))
 
 
 @each_schema
-def test_the_committed_file_is_the_models(name: str) -> None:
+def test_committed_json_schema_matches_the_model(name: str) -> None:
     assert (COMMITTED / f"{name}.json").read_bytes() == CATALOGUE[name].rendered(), (
         "a model changed: run `tallystream schemas --write schemas/json` and commit the difference"
     )
@@ -42,7 +42,7 @@ def test_a_version_reads_what_was_ever_written_with_it(name: str) -> None:
 
 
 @each_schema
-def test_it_is_a_schema(name: str) -> None:
+def test_json_schema_is_valid(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(CATALOGUE[name].json_schema())
 
 
@@ -146,7 +146,7 @@ def test_the_command_lists_kinds_topics_and_keys(capsys: pytest.CaptureFixture[s
     assert [entry["schema"] for entry in listed] == [schema.header.decode() for schema in CATALOGUE.values()]
 
 
-def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_directory_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run("schemas", "--write", str(tmp_path / "file" / "under")) == 2
     assert "cannot write to" in capsys.readouterr().err

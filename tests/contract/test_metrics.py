@@ -109,7 +109,7 @@ def test_a_renamed_metric_is_shown_under_both_names_with_the_same_values() -> No
     assert len([metric for metric in both if "gaps" in metric.name]) == 1
 
 
-def test_old_names_are_of_metrics_that_exist_and_none_of_them_is_a_new_one() -> None:
+def test_old_metric_names_belong_to_existing_metrics_and_are_not_reused() -> None:
     known = {family.base for family in metrics.families()}
     assert set(OLD_NAMES) <= known
     assert not known & set(OLD_NAMES.values())
@@ -187,7 +187,7 @@ def test_every_alert_is_tested_firing_and_silent() -> None:
     assert seen == {alert["alert"]: {True, False} for alert in alerts()}
 
 
-def test_the_pages_alerts_lead_to_are_there() -> None:
+def test_runbook_links_of_alerts_exist() -> None:
     page = ROOT / "docs" / "operations" / "alerts.md"
     links = re.findall(r"\]\(([\w./-]+\.md)\)", page.read_text())
     assert links
@@ -195,7 +195,7 @@ def test_the_pages_alerts_lead_to_are_there() -> None:
 
 
 @needs_promtool
-def test_promtool_finds_no_fault_with_the_rules_and_the_example() -> None:
+def test_promtool_accepts_the_rules_and_the_example() -> None:
     run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *sorted((RULES / "rules").glob("*.yml")))
     run(promtool, "check", "config", RULES / "prometheus.yml")
 
@@ -208,7 +208,7 @@ def test_alerts_fire_when_they_should_and_not_before(path: Path) -> None:
 
 @pytest.mark.skipif(amtool is None, reason="amtool is not installed: `make tools`")
 @pytest.mark.parametrize("path", sorted(ALERTMANAGER.glob("*.yml")), ids=lambda path: path.stem)
-def test_amtool_finds_no_fault_with_the_configuration(path: Path) -> None:
+def test_amtool_accepts_the_configuration(path: Path) -> None:
     run(amtool, "check-config", path)
 
 
@@ -222,12 +222,12 @@ def test_amtool_finds_no_fault_with_the_configuration(path: Path) -> None:
         ("example", "info", "chat"),
     ],
 )
-def test_alerts_go_to_whom_they_should(configuration: str, severity: str, told: str) -> None:
+def test_alerts_are_routed_to_the_configured_receivers(configuration: str, severity: str, told: str) -> None:
     config = ALERTMANAGER / f"{configuration}.yml"
     assert run(amtool, "config", "routes", "test", f"--config.file={config}", f"severity={severity}").strip() == told
 
 
-def test_nobody_is_told_unless_somebody_says_whom() -> None:
+def test_alertmanager_notifies_nobody_by_default() -> None:
     shipped = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())
     assert shipped["receivers"] == [{"name": shipped["route"]["receiver"]}]
     example = yaml.safe_load((ALERTMANAGER / "example.yml").read_text())
@@ -253,7 +253,7 @@ def with_samples(page: str) -> Iterator[str]:
 
 @needs_promtool
 @pytest.mark.parametrize("component", metrics.COMPONENTS)
-def test_promtool_finds_no_fault_with_the_names(component: str) -> None:
+def test_promtool_accepts_the_metric_names(component: str) -> None:
     registry = metrics.registry_of(component)
     for page in (generate_latest(registry).decode(), generate_latest(WithOldNames(registry)).decode()):
         run(promtool, "check", "metrics", stdin="".join(with_samples(page)))

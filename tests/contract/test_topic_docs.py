@@ -33,14 +33,14 @@ def document() -> dict[str, Any]:
     return loaded
 
 
-def test_what_is_committed_is_what_the_models_say() -> None:
+def test_committed_topic_documents_match_the_models() -> None:
     again = "run `tallystream schemas --asyncapi asyncapi.yaml --topics docs/topics.md` and commit the difference"
     assert (ROOT / "asyncapi.yaml").read_text() == topics.asyncapi_yaml(), again
     assert (ROOT / "docs" / "topics.md").read_text() == topics.markdown(), again
 
 
 @pytest.mark.skipif(not SPECIFICATION.exists(), reason="npm install --no-save @asyncapi/specs brings the schema")
-def test_it_is_valid_by_asyncapis_own_schema(document: dict[str, Any]) -> None:
+def test_asyncapi_document_is_valid(document: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(json.loads(SPECIFICATION.read_text())).validate(document)
 
 
@@ -56,7 +56,7 @@ def references(node: Any) -> Iterator[str]:
             yield from references(inner)
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_of_the_asyncapi_document_resolves(document: dict[str, Any]) -> None:
     found = set(references(document))
     assert found
     for reference in found:
@@ -101,7 +101,7 @@ def test_a_real_message_fits_the_documents_schema_and_a_broken_one_does_not(docu
     assert not validator.is_valid(batch)
 
 
-def test_what_stands_under_a_field_is_its_description(document: dict[str, Any]) -> None:
+def test_docstring_of_a_field_becomes_its_description(document: dict[str, Any]) -> None:
     event = document["components"]["schemas"]["UsageEvent"]["properties"]
     assert "ns since the epoch" in event["occurred_at"]["description"]
     assert "| `occurred_at` | integer | Event time, ns since the epoch" in (ROOT / "docs" / "topics.md").read_text()

@@ -93,7 +93,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
         running("down", "--volumes", "--timeout", "20")
 
 
-def test_exact_under_load_though_a_worker_is_killed(compose: Compose, tmp_path: Path) -> None:
+def test_rows_are_exact_under_load_with_a_killed_worker(compose: Compose, tmp_path: Path) -> None:
     issued = json.loads(
         compose.cli("connections", "create", "codex", "--json", "--endpoint-url", f"http://{compose.gateway}")
     )

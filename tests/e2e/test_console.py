@@ -61,9 +61,7 @@ def serious(page: Page) -> list[Any]:
     return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
 
 
-def test_a_stranger_sees_a_session_arrive_and_why_it_cost_what_it_cost(
-    running: Product, browser: Browser, tmp_path: Path
-) -> None:
+def test_console_shows_a_new_session_and_explains_its_cost(running: Product, browser: Browser, tmp_path: Path) -> None:
     page = browser.new_page()
     complaints: list[str] = []
     foreign: list[str] = []
@@ -128,7 +126,9 @@ def _is_complaint(said: ConsoleMessage) -> bool:
 
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_are_for_everybody(running: Product, browser: Browser, width: int, scheme: Any) -> None:
+def test_console_pages_are_accessible_and_fit_the_screen(
+    running: Product, browser: Browser, width: int, scheme: Any
+) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     base = open_link(page, link(running))
@@ -157,7 +157,7 @@ def test_pages_work_without_javascript(running: Product, browser: Browser) -> No
     context.close()
 
 
-def test_a_link_works_once_and_nobody_gets_in_without(running: Product, browser: Browser) -> None:
+def test_console_link_works_once_and_is_required(running: Product, browser: Browser) -> None:
     url = link(running)
     first, second = browser.new_context(), browser.new_context()
     base = open_link(first.new_page(), url)

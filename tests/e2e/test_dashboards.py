@@ -93,7 +93,7 @@ def same(found: dict[str, float], wanted: dict[str, float]) -> bool:
     return found.keys() == wanted.keys() and all(close(found[name], value) for name, value in wanted.items())
 
 
-def test_every_panel_answers_and_spend_is_the_truth_to_the_token(tmp_path: Path) -> None:
+def test_every_panel_has_data_and_spend_equals_the_truth(tmp_path: Path) -> None:
     with sandbox() as environment, product(tmp_path / "data", environment) as running:
         targets = {one["name"]: one["ops_url"].removeprefix("http://") for one in running.run_file()["components"]}
         with prometheus(tmp_path / "prometheus", targets) as asked:

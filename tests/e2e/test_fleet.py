@@ -90,7 +90,7 @@ def test_demo_shows_exact_tables_and_exits_0(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "run.json").exists(), "the demo has stopped what it started"
 
 
-def test_a_mixed_fleet_counts_each_client_as_it_means_it_over_a_connection_of_one_of_them(tmp_path: Path) -> None:
+def test_mixed_fleet_is_exact_over_a_connection_of_one_client(tmp_path: Path) -> None:
     """The record itself says whose it is; the connection says who may send."""
     with product(tmp_path / "data") as running:
         fleet = start_fleet(

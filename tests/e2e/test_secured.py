@@ -120,7 +120,7 @@ def test_exact_through_tls_at_both_ends_and_no_secret_is_written(
     assert searched > 100_000, "there was something to search"
 
 
-def test_a_wrong_password_and_a_stranger_without_a_certificate_are_told_what_to_do(
+def test_wrong_password_and_missing_certificate_are_explained(
     broker: SecuredKafka, authority: Authority, tmp_path: Path
 ) -> None:
     wrong = settings(broker, authority, "sasl") | {"TALLYSTREAM_KAFKA_PASSWORD": "wrong-password-of-the-tests"}

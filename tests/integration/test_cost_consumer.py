@@ -124,7 +124,7 @@ async def test_partials_of_all_partitions_are_added_each_in_its_newest_version(
     assert read(kafka, prefix, "hours") == [total(7, "0.7")]
 
 
-async def test_it_follows_what_changes(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_follow_prints_changed_totals(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     topics = Topics(prefix, partitions=4)
     await ensure(kafka, (topics.session_hour_rows,))
     await send(kafka, topics.session_hour_rows.name, session_hour("a", 5, 2, "2"))
@@ -142,7 +142,7 @@ async def test_it_follows_what_changes(kafka: KafkaSettings, prefix: str, tmp_pa
         process.wait()
 
 
-def test_a_wrong_prefix_is_said(kafka: KafkaSettings, prefix: str) -> None:
+def test_wrong_prefix_is_reported(kafka: KafkaSettings, prefix: str) -> None:
     argv = [sys.executable, str(EXAMPLE), "--kafka", kafka.bootstrap, "--prefix", prefix]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -1,1 +1,1 @@
-"""What is read out of the ledger: the cost tables, free SQL, files for analysts, and what the console shows."""
+"""Reads the ledger: cost tables, free SQL, files for analysts, and the console's pages."""

@@ -1,6 +1,6 @@
-"""What the console shows, read out of the ledger. Money is pico-dollars here, None where nothing has a price.
+"""The console's queries on the ledger. Money is in pico-dollars, None when nothing has a price.
 
-Everything is bounded: lists come in pages that begin behind a key, so that page 10,000 costs what page 1 does.
+All results are bounded: lists are paginated by key, so that page 10,000 costs as much as page 1.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LedgerTotals:
 
 @dataclass(frozen=True)
 class SessionFilter:
-    """Which sessions; hours as whole hours, `since` the first and `until` the first no longer. Texts match exactly,
+    """Selects sessions. `since` is the first hour included, `until` the first one excluded. Texts match exactly,
     `search` is the beginning of an id.
     """
 
@@ -70,7 +70,7 @@ class SessionSummary:
     cost: int | None
     reported: int | None
     cursor: str
-    """Where the list goes on behind it."""
+    """The cursor of the page after it."""
     key: int
 
 
@@ -92,20 +92,20 @@ class BucketRow:
 
 
 def changed(database: Database) -> dict[str, int]:
-    """Return a number by topic that grows with everything that comes in."""
+    """Return a number by topic that grows with every record."""
     return {
         str(t): int(n) for t, n in database.rows("SELECT topic, sum(next_offset) FROM ledger_position GROUP BY topic")
     }
 
 
 def totals(database: Database, first: int, last: int) -> LedgerTotals:
-    """Return the sums of the hours from `first` to `last`, both within."""
+    """Return the sums of the hours from `first` to `last`, inclusive."""
     row = database.rows(f"SELECT {_TOTAL} FROM hour_total t WHERE t.hour BETWEEN ? AND ?", (first, last))[0]
     return _totals(row)
 
 
 def by_hour(database: Database, first: int, last: int) -> dict[int, LedgerTotals]:
-    """Return the sums of each hour that has any."""
+    """Return the sums of each hour that is not empty."""
     rows = database.rows(
         f"SELECT t.hour, {_TOTAL} FROM hour_total t WHERE t.hour BETWEEN ? AND ? GROUP BY t.hour", (first, last)
     )
@@ -156,7 +156,7 @@ def sessions(
 
 
 def count_sessions(database: Database, wanted: SessionFilter, most: int) -> int:
-    """Return how many sessions match, `most` at most: a number that nobody reads must not cost a scan."""
+    """Return how many sessions match, but at most `most`, because an exact large number is not worth a full scan."""
     where, parameters = _where(wanted)
     return int(
         database.rows(
@@ -167,7 +167,7 @@ def count_sessions(database: Database, wanted: SessionFilter, most: int) -> int:
 
 
 def session(database: Database, connection_id: str, session_id: str) -> SessionSummary | None:
-    """Return one session, None when there is none."""
+    """Return a session, None when it does not exist."""
     rows = database.rows(
         f"SELECT {_SESSION} FROM session s WHERE s.connection_id = ? AND s.session_id = ? AND s.first_hour IS NOT NULL",
         (connection_id, session_id),
@@ -266,7 +266,7 @@ def _cursor(text: str, width: int) -> list[int | None]:
 
 
 def _behind(order: Sequence[str], at: Sequence[int | None], parameters: list[Any]) -> str:
-    """Return the condition of being behind a place, in a descending order whose NULLs come last."""
+    """Return the SQL condition for rows after a cursor, in descending order with NULLs last."""
     terms, equal = [], list[str]()
     same: list[Any] = []
     for column, value in zip(order, at, strict=True):
@@ -289,7 +289,7 @@ def _where(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
         parameters.extend(values)
 
     if wanted.search:
-        # A range, not LIKE: it has an index, and `%` means nothing in it.
+        # A range instead of LIKE, because it can use an index and does not interpret `%`.
         add("s.session_id >= ? AND s.session_id < ?", wanted.search, wanted.search + "\U0010ffff")
     if wanted.connection:
         add("s.connection_id = ?", wanted.connection)
@@ -327,7 +327,7 @@ def connections(database: Database) -> list[dict[str, Any]]:
 
 
 def synced(database: Database) -> dict[str, dict[str, tuple[str, int, int]]]:
-    """Return, by connection and signal, the time of the newest request, and how many requests and records came."""
+    """Return, by connection and signal, the time of the newest request, and the numbers of requests and records."""
     found: dict[str, dict[str, tuple[str, int, int]]] = {}
     for connection, signal, at, requests, records in database.rows(
         "SELECT connection_id, signal, max(last_synced_at), sum(requests), sum(records) FROM activity"
@@ -374,7 +374,7 @@ def dead_letters(
 
 
 def dead_letter(database: Database, source: str) -> str | None:
-    """Return one as a document (JSON)."""
+    """Return a dead letter as a document (JSON)."""
     rows = database.rows("SELECT document FROM dead_letter WHERE source = ?", (source,))
     return rows[0][0] if rows else None
 
@@ -395,7 +395,7 @@ def openai_days(database: Database, since: str) -> tuple[list[Row], list[Row]]:
 
 
 def seen_by_day(database: Database, provider: str, first: int, last: int) -> dict[int, int | None]:
-    """Return what was seen of a provider's models, by day since 1970."""
+    """Return the telemetry's sums for a provider's models, by day since 1970."""
     rows = database.rows(
         "SELECT t.hour / 24, sum(t.priced), sum(t.cost_hi), sum(t.cost_lo) FROM hour_total t JOIN line l"
         " ON l.id = t.line WHERE l.provider = ? AND t.hour BETWEEN ? AND ? GROUP BY t.hour / 24",

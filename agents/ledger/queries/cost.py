@@ -1,7 +1,7 @@
-"""The cost tables out of the ledger: the same rows, in the same order, as `cost_query.Table` gives from the topic.
+"""The cost tables from the ledger: the same rows, in the same order, as `cost_query.Table` returns from the topic.
 
-The database filters and adds up; a `Table` is filled with what comes of it and does the rest, so that there is one
-place that says what a row looks like. Where people look at the first rows of a million, the database sorts, too.
+The database filters and adds up, and a `Table` does the rest, so that the format of a row is defined in one place. When
+only the first of many rows are shown, the database also sorts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WIDTH = len(SUM_COUNTS)
 
 
 def cost_table(database: Database, query: Query) -> Table:
-    """Return the table of a query, whole; call it within `reading`."""
+    """Return the complete table of a query; call it within `reading`."""
     table = Table(query)
     for part in _parts(database, query, table.dimensions):
         table.add_part(part)
@@ -34,7 +34,7 @@ def cost_table(database: Database, query: Query) -> Table:
 
 
 class SortedTable:
-    """The first rows of a table, found by the database; for views of which there is a row a session.
+    """The first rows of a table, sorted by the database; for views with one row per session.
 
     Made within `reading`; `limit` above 0.
     """
@@ -46,7 +46,7 @@ class SortedTable:
         self._page, self._totals = _page(database, query, limit, now_ns)
 
     def page(self, now_ns: int, limit: int) -> TablePage:  # noqa: ARG002 - both were given before
-        """Return what is shown."""
+        """Return the rows to show."""
         return self._page
 
     def totals(self, now_ns: int) -> dict[str, Any]:  # noqa: ARG002
@@ -71,7 +71,7 @@ def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Itera
         return
     joins, where, parameters = _bucket_filter(query)
     names = [_column(name) for name in dimensions]
-    # Numbers first: grouping by ids is cheap, names are looked up for what is left.
+    # Group by ids first, which is cheap, and look up names only for the result.
     sessions = "count(DISTINCT b.session)" if query.by else "0"
     known = ["max(b.hour)", "max(b.version)", "count(b.cost_hi)", "count(b.reported_hi)", sessions]
     sql = f"SELECT {', '.join([*names, *known])}, {_SUMS} FROM bucket b {joins}{where}" + (
@@ -87,7 +87,7 @@ def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> 
         parameters.append(query.connection)
     names = [_column(name) for name in dimensions]
     known = ["max(b.hour)", "max(b.version)", "sum(b.priced)", "sum(b.reports)", "0"]
-    # Added up by numbers first, which is cheap; the names are compared for what is left.
+    # Group by ids first, which is cheap, and compare names only for the result.
     inner = " GROUP BY t.line, t.hour" if "hour" in dimensions else " GROUP BY t.line" if names else ""
     hour = "t.hour" if "hour" in dimensions else "max(t.hour)"
     line = "t.line" if names else "min(t.line)"
@@ -181,7 +181,7 @@ def _unpriced(database: Database, query: Query) -> dict[tuple[str, str, str | No
             found.append("l.connection_id = ?")
             parameters.append(query.connection)
         source = "hour_total b JOIN line l ON l.id = b.line"
-    # Most rows have none: they are left out before anything is sorted.
+    # Most rows do not have any, so they are excluded before sorting.
     where = " AND ".join([*found, "b.unpriced_requests > 0"])
     rows = database.rows(
         f"SELECT l.provider, l.model, l.service_tier, sum(b.unpriced_requests) FROM {source} WHERE {where}"
@@ -243,7 +243,7 @@ def _page(database: Database, query: Query, limit: int, now_ns: int) -> tuple[Ta
 
 
 def _first_of_hours(database: Database, query: Query, limit: int) -> list[CostPart]:
-    """Return the rows of the first hours that have `limit` rows or more together."""
+    """Return the rows of the first hours that together have at least `limit` rows."""
     reach, dimensions = limit, Table(query).dimensions
     while True:
         reach *= 4

@@ -1,7 +1,7 @@
-"""Files for analysts: a folder a day with the day's buckets in it, as Parquet or CSV.
+"""Exports files for analysts: one folder per day with the day's buckets, as Parquet or CSV.
 
-A day's file is written beside the old one and takes its place when it is whole, so that exporting again replaces and
-never doubles. Days are UTC days, always whole ones: a part of a day in the place of the day would be a loss.
+A day's file is written next to the old one and replaces it when it is complete, so repeated exports never duplicate
+rows. Only whole UTC days are written, because a partial day must not replace a complete one.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ DayWriter = Callable[[Path, int], int]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """The result of an export."""
 
     days: int
     rows: int
     removed: int
-    """Files of days of which there is nothing any more."""
+    """Removed files of days that are now empty."""
 
 
 def export(
@@ -87,7 +87,7 @@ def export(
 def session_hour_files(
     database: Database, form: Literal["parquet", "csv"], cell: Callable[[str], str] = str
 ) -> dict[str, DayWriter]:
-    """Return the writer of a day's buckets; `cell` makes text safe for what opens a CSV file."""
+    """Return the writer of a day's buckets; `cell` makes text safe for programs that open a CSV file."""
 
     def write(path: Path, day: int) -> int:
         found = day_rows(database, day)
@@ -97,7 +97,7 @@ def session_hour_files(
 
 
 def _remove_gone(out: Path, names: Iterable[str], have: set[str], first: int | None, last: int | None) -> int:
-    """Remove files of days in the range that the ledger has nothing of (any more)."""
+    """Remove files of days in the range that are empty in the ledger."""
     removed = 0
     low, high = "" if first is None else day_name(first), "9999-99-99" if last is None else day_name(last)
     for file in (file for name in names for file in list(out.glob(f"day=*/{name}"))):
@@ -106,13 +106,13 @@ def _remove_gone(out: Path, names: Iterable[str], have: set[str], first: int | N
             file.unlink()
             removed += 1
             with suppress(OSError):
-                file.parent.rmdir()  # only when nothing else is in it
+                file.parent.rmdir()  # only when it is empty
     return removed
 
 
 def _write_day(folder: Path, name: str, write: DayWriter, day: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    # Begins with a dot: readers of whole folders pass over it.
+    # It begins with a dot, so that readers of whole folders ignore it.
     beside = folder / f".{name}.{os.getpid()}"
     try:
         rows = write(beside, day)

@@ -1,8 +1,8 @@
-"""Free SQL, read-only: whatever a query says, it changes nothing.
+"""Free SQL, read-only: queries cannot change anything.
 
-SQLite has no exact decimals. So that `cost_usd` can be selected, compared, sorted and added up all the same, a
-connection for queries has views of its own with that column as text, a collation that compares such text as numbers,
-and a `sum` and an `avg` that add it exactly.
+SQLite lacks exact decimals. So that `cost_usd` can still be selected, compared, sorted and added up, connections for
+queries get their own views with that column as text, a collation that compares such text as numbers, and exact versions
+of `sum` and `avg`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE
 
 @dataclass(frozen=True)
 class Result:
-    """What a query gives; `rows` is read while the connection is open."""
+    """The result of a query; `rows` is read while the connection is open."""
 
     columns: tuple[str, ...]
     rows: Iterator[Row]
@@ -40,11 +40,11 @@ class Result:
 
 @contextmanager
 def query(place: LedgerPlace, text: str) -> Iterator[Result]:
-    """Run a query in a connection of its own.
+    """Run a query in a separate connection.
 
     Raises:
-        QueryError: it is not one that reads, or the database does not take it.
-        LedgerUnreachableError: there is no ledger, or it does not answer.
+        QueryError: it is not read-only, or the database rejects it.
+        LedgerUnreachableError: the ledger does not exist or does not answer.
 
     """
     first = _FIRST.match(text)
@@ -103,9 +103,9 @@ def _postgres(place: LedgerPlace, text: str) -> Iterator[Result]:
     database = PostgresDatabase(place.url, schema_name(place.prefix), read_only=True)
     try:
         with database.reading():
-            database.rows("SELECT 1")  # from here on the transaction cannot be made one that writes
+            database.rows("SELECT 1")  # from here on the transaction cannot become a writing one
             try:
-                # Prepared, for the server then takes one statement only.
+                # Prepared, because the server then accepts only a single statement.
                 cursor = database.connection.execute(text.encode(), prepare=True)
                 columns = tuple(column.name for column in cursor.description or ())
                 yield Result(columns, iter(cursor))

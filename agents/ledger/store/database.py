@@ -1,7 +1,7 @@
-"""What the ledger needs of a database, so that everything else is written once.
+"""The interface of the ledger's database, so that everything else is written once.
 
-SQL is written with `?` for parameters and with names in braces for what the two databases spell differently (see
-`Dialect`). All methods block: whoever runs in an event loop calls them in a thread, one at a time.
+SQL uses `?` for parameters and names in braces for syntax that differs between the two databases (see `Dialect`). All
+methods block: from an event loop, call them in a thread, one at a time.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ class Dialect:
 
 
 class Database(Protocol):
-    """One connection. Every method may raise LedgerUnreachableError: the connection is of no use after that."""
+    """One connection. Every method may raise LedgerUnreachableError: the connection cannot be used after that."""
 
     @property
     def dialect(self) -> Dialect:
-        """How SQL is spelled here."""
+        """The SQL dialect of this database."""
         ...
 
     @property
     def where(self) -> str:
-        """Where it is, for people; holds no password."""
+        """Its location for people, without a password."""
         ...
 
     def try_lock(self) -> bool:
-        """Become the one writer, for as long as this connection lives; tell whether that worked."""
+        """Become the only writer while this connection is open; return whether that succeeded."""
         ...
 
     def writing(self) -> AbstractContextManager[None]:
-        """Give a transaction: all of it is durable at the end, or nothing of it when an exception leaves."""
+        """Open a transaction, which is durable at the end or rolled back on an exception."""
         ...
 
     def reading(self) -> AbstractContextManager[None]:
-        """Give one consistent view of everything for as long as it is open; nothing can be written in it."""
+        """Open a read-only snapshot of everything."""
         ...
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
@@ -60,7 +60,7 @@ class Database(Protocol):
         ...
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Append rows to a table, the fastest way there is."""
+        """Append rows to a table in the fastest way."""
         ...
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
@@ -68,7 +68,7 @@ class Database(Protocol):
         ...
 
     def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Iterate over the rows of a query without holding them all; within `reading` only."""
+        """Iterate over the rows of a query without loading all of them; only within `reading`."""
         ...
 
     def tables(self) -> bool:
@@ -76,16 +76,16 @@ class Database(Protocol):
         ...
 
     def set_aside(self) -> str:
-        """Rename what is there, so that nothing reads it as ours, and begin an empty one; return its new name."""
+        """Rename the existing ledger, so that it is no longer used, and start an empty one; return the new name."""
         ...
 
     def close(self) -> None:
-        """Close the connection, and with it give back the lock."""
+        """Close the connection, which also releases the lock."""
         ...
 
 
 def no_ledger(where: str) -> LedgerUnreachableError:
     """Return the error for a ledger that was never written."""
     return LedgerUnreachableError(
-        f"there is no ledger in {where}", "`tallystream up` and `tallystream ledger` make one out of the topics"
+        f"no ledger exists in {where}", "`tallystream up` and `tallystream ledger` build one from the topics"
     )

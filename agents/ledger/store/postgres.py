@@ -40,7 +40,7 @@ STREAM_ROWS = 5000
 
 
 def schema_name(prefix: str) -> str:
-    """Return the schema of a deployment: its prefix, with a hash in place of the end of a long one."""
+    """Return the schema name of a deployment: its prefix; a long prefix is cut and ends with a hash."""
     if len(prefix) <= NAME_BYTES - 24:  # room for what set_aside adds
         return prefix
     return f"{prefix[: NAME_BYTES - 33]}_{sha256(prefix.encode()).hexdigest()[:8]}"
@@ -51,7 +51,7 @@ class PostgresDatabase:
 
     Raises, from opening and from every method:
         LedgerUnreachableError: the server does not answer, or the connection was lost.
-        LedgerUnfitError: the server refuses what must be done.
+        LedgerUnfitError: the server refuses a required operation.
     """
 
     dialect = DIALECT
@@ -67,7 +67,7 @@ class PostgresDatabase:
             )
             if read_only:
                 self._connection.execute("SET default_transaction_read_only = on")
-            # Ours alone: a table of somebody else's in `public` must never be taken for a view of ours.
+            # Only our schema, because a foreign table in `public` must never be mistaken for one of our views.
             self._connection.execute(pgsql.SQL("SET search_path = {}").format(pgsql.Identifier(schema)))
             self._connection.execute("SET timezone = 'UTC'")
         except psycopg.Error as exc:
@@ -82,7 +82,7 @@ class PostgresDatabase:
         return self._connection
 
     def try_lock(self) -> bool:
-        """Become the one writer of this schema: the server gives the lock back when the connection ends."""
+        """Become the one writer of this schema: the server releases the lock when the connection ends."""
         key = int.from_bytes(sha256(f"tallystream ledger {self.schema}".encode()).digest()[:8], "big", signed=True)
         return bool(self.rows("SELECT pg_try_advisory_lock(?)", (key,))[0][0])
 
@@ -173,7 +173,8 @@ class PostgresDatabase:
         text = said[0] if said else type(exc).__name__
         if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError):
             return LedgerUnreachableError(
-                f"PostgreSQL at {self.where} cannot be used: {text}", "is it running, and is TALLYSTREAM_LEDGER right?"
+                f"PostgreSQL at {self.where} cannot be used: {text}",
+                "check that it is running and that TALLYSTREAM_LEDGER is right",
             )
         return LedgerUnfitError(
             f"PostgreSQL at {self.where} refuses: {text}",

@@ -1,4 +1,4 @@
-"""SQLite: one file in the data dir, in WAL mode, so that readers see whole transactions while one process writes."""
+"""SQLite: one file in the data dir, in WAL mode, so that readers see consistent snapshots while one process writes."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ BUSY_MS = 10_000
 
 
 class SQLiteDatabase:
-    """The file `path`. With `read_only` it must exist, and nothing is ever written to it.
+    """The file `path`. With `read_only` it must exist and is never changed.
 
     Raises, from opening and from every method:
-        LedgerUnreachableError: the file is not there, or the disk does not take what is written.
+        LedgerUnreachableError: the file does not exist, or cannot be written.
     """
 
     dialect = DIALECT
@@ -72,7 +72,7 @@ class SQLiteDatabase:
                 connection.execute("PRAGMA query_only=ON")
             else:
                 connection.execute("PRAGMA journal_mode=WAL")
-                # A power cut may take the newest transactions with it, whole ones: their positions go with them.
+                # A power failure may lose the newest transactions, but only whole ones, including their positions.
                 connection.execute("PRAGMA synchronous=NORMAL")
         except (sqlite3.Error, OSError) as exc:
             raise self._failed(exc) from exc
@@ -151,7 +151,7 @@ class SQLiteDatabase:
         return bool(self.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ledger_meta'"))
 
     def set_aside(self) -> str:
-        """Rename the file and begin an empty one. Readers that have it open go on reading the renamed one."""
+        """Rename the file and begin an empty one. Readers that have it open keep reading the renamed one."""
         self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
         try:
@@ -172,7 +172,7 @@ class SQLiteDatabase:
         if isinstance(exc, sqlite3.DatabaseError) and _is_damage(exc):
             return LedgerDamagedError(
                 f"the ledger in {self.where} is damaged: {exc}",
-                "`tallystream ledger` renames the file and makes it anew out of the topics",
+                "`tallystream ledger` renames the file and rebuilds it from the topics",
             )
         if isinstance(exc, sqlite3.Error) and getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
             return LedgerUnfitError(f"the ledger in {self.where} refuses: {exc}", "this is a defect: report it")
@@ -182,7 +182,7 @@ class SQLiteDatabase:
 
 
 def rename_aside(path: Path) -> Path:
-    """Rename a file and what SQLite keeps beside it; return its new name.
+    """Rename a file and SQLite's files beside it; return its new name.
 
     Raises:
         OSError: it cannot be renamed.

@@ -1,7 +1,8 @@
-"""The blueprints: three of Port's page on Codex and OpenAI, four of our own.
+"""The blueprints: three from Port's page on Codex and OpenAI, and four of our own.
 
-Those of the page are as it prints them but for one word: Port's own schema knows no `format: "date"`, so `date` is
-`date-time` here. `coding_agent_session_hour` is off unless asked for: it makes an entity an hour of each session.
+Those of the page are unchanged except for one word: Port's own schema does not support `format: "date"`, so `date` is
+`date-time` here. `coding_agent_session_hour` is off by default, because it creates an entity for each hour of each
+session.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def load(*, session_hours: bool = False) -> dict[str, Blueprint]:
 
 
 def ordered(blueprints: Iterable[Mapping[str, Any]]) -> dict[str, Blueprint]:
-    """Return blueprints by identifier so that each comes after those it relates to; in a circle, as they came."""
+    """Return blueprints by identifier so that each comes after those it relates to; cycles keep their order."""
     left = {blueprint["identifier"]: dict(blueprint) for blueprint in blueprints}
     done: dict[str, Blueprint] = {}
     while left:

@@ -1,4 +1,4 @@
-"""Blueprints in Port beside ours: created when they are missing, changed only when asked to, compared at any time."""
+"""Compares the blueprints in Port with ours; creates missing ones, and changes existing ones only on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = ("schema", "mirrorProperties", "calculationProperties", "aggregationProp
 
 @dataclass(frozen=True)
 class BlueprintDifference:
-    """One thing that a blueprint lacks (`added`: applying adds it) or has otherwise (`changed`) than ours."""
+    """One difference from our blueprint: something is missing (`added`: applying adds it) or differs (`changed`)."""
 
     blueprint: str
     what: What
@@ -43,10 +43,10 @@ async def fetch(client: PortClient, identifiers: Iterable[str]) -> dict[str, Blu
 async def create_missing(
     client: PortClient, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]
 ) -> list[str]:
-    """Create the blueprints that Port does not have, and no more; return which.
+    """Create only the blueprints that Port does not have; return them.
 
     Raises:
-        PortError: Port does not take one.
+        PortError: Port rejects one.
 
     """
     created = []
@@ -57,7 +57,7 @@ async def create_missing(
 
 
 def differences(ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) -> list[BlueprintDifference]:
-    """Return what applying ours would do. What a blueprint of theirs has beside ours is theirs and stays."""
+    """Return the changes that applying ours would make. Additional parts of their blueprints are kept."""
     found: list[BlueprintDifference] = []
     for identifier, definition in ours.items():
         have = theirs.get(identifier)
@@ -71,10 +71,10 @@ def differences(ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) 
 async def apply(
     client: PortClient, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]
 ) -> list[BlueprintDifference]:
-    """Make Port's blueprints hold what ours do; return what that changed.
+    """Update Port's blueprints to include ours; return the changes.
 
     Raises:
-        PortError: Port does not take a change; earlier ones are made.
+        PortError: Port rejects a change; earlier changes have been made.
 
     """
     found = differences(ours, theirs)

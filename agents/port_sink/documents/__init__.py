@@ -1,4 +1,4 @@
-"""Documents: what mappings are applied to, by kind. README of the kinds: docs/port.md."""
+"""Documents: the input of mappings, by kind. docs/port.md describes the kinds."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def kinds(names: Iterable[str], buckets: Container[str] = ()) -> dict[str, Docum
             found[name] = EndpointDocuments(name, buckets=name in buckets)
         else:
             raise UsageError(
-                f"there is no kind {name!r}", f"kinds: {', '.join(OURS)}, and OpenAI's endpoints, such as /models"
+                f"unknown kind {name!r}", f"kinds: {', '.join(OURS)}, and OpenAI's endpoints, such as /models"
             )
     return found

@@ -1,4 +1,4 @@
-"""What is mapped: documents of a kind, built when they are about to be sent, from the newest rows there are."""
+"""The interface of documents, which are built from the newest rows just before they are sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tallystream.streams.kafka.global_table import StoredRow
 
 
 class DocumentRows(Protocol):
-    """The local copy, as documents need it (streams.kafka.global_table)."""
+    """Access to the local copy (streams.kafka.global_table)."""
 
     def get(self, key: bytes) -> StoredRow | None:
         """Return a row."""
@@ -23,7 +23,7 @@ class DocumentRows(Protocol):
 
 @dataclass(frozen=True)
 class Document:
-    """What the mapping sees of a source: one record, or the several that are true at the same time.
+    """The input of a mapping: one record, or several that are valid at the same time.
 
     `at_ms` is its own time, for the retention rule; None: it has none and is kept. `order` decides between documents of
     one kind that give one entity: the higher one is right. `meta` is `$record`.

@@ -1,8 +1,8 @@
-"""The topics the sink reads, and what their records are in its local copy.
+"""The topics that the sink reads, and the rows of their records in the local copy.
 
     S|connection|session|hour                   a row of cost.session-hours
     M|provider|model, N|connection              models and connections seen in them; N holds the client
-    H|hour|model|partition|connection|team      a partial of cost.hours, so that what is added up lies together
+    H|hour|model|partition|connection|team      a partial of cost.hours, so that rows that are added up are adjacent
     C|connection, A|connection|signal|gateway   connections, activity
     R|resource|query|bucket                     openai.records
     D|day|model|project                         openai.days
@@ -62,12 +62,12 @@ class HourFeed:
 
 @dataclass(frozen=True)
 class LatestFeed:
-    """A topic whose later record of a key is the right one. `key_of` returns the key that a value belongs under."""
+    """A topic in which the latest record of a key is valid. `key_of` returns the key of a value."""
 
     topic: str
     prefix: bytes
     key_of: Callable[[bytes], bytes]
-    """Raises ValueError for what is not a value of the topic: whoever reads the rows relies on their shape."""
+    """Raises ValueError for an invalid value, because readers of the rows rely on their format."""
 
     def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
         """Return the record as it is."""
@@ -85,7 +85,7 @@ class RecordFeed:
     topic: str
 
     def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
-        """Return the record; the newest poll is the right one."""
+        """Return the record; the newest poll is valid."""
         if not record.key:
             raise ValueError("no key")
         version = (0, 0) if record.value is None else (polled_us(record.value), record.offset)

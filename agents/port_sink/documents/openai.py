@@ -1,4 +1,4 @@
-"""Documents of what OpenAI says: its endpoints' own rows, and days put together from `openai.days`."""
+"""Documents of OpenAI's data: the endpoints' own rows, and days combined from `openai.days`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ASKS_MODEL = frozenset(
     f"{ORGANIZATION}{name}"
     for name in ("completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions")
 )
-"""Usage resources whose requests are requests of their own: those of the tools are in completions already."""
+"""Usage resources with their own requests; requests of the tools are already included in completions."""
 META = {"resource", "query", "bucket", "starts_at", "ends_at", "polled_at"}
-"""What of a record expressions see as `$record`."""
+"""Fields of a record in `$record`."""
 TOKENS = ("input_tokens", "output_tokens")
 LEGACY_TOKENS = ("n_context_tokens_total", "n_generated_tokens_total")
 
@@ -84,10 +84,10 @@ def complete(kind: str, rows: Iterable[Any]) -> list[Any]:
 
 
 class DayFigures:
-    """One UTC day, put together from what its resources say; they are never added to each other.
+    """One UTC day, combined from its resources, whose values are never added up.
 
-    Cost is what `/organization/costs` says, else the dashboard; requests and tokens are what `/organization/usage/*`
-    says, else the legacy `/usage`. What no resource says is null, not 0.
+    Cost is taken from `/organization/costs`, else from the dashboard; requests and tokens from `/organization/usage/*`,
+    else from the legacy `/usage`. Missing values are null, not 0.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class Daily:
                 yield key
 
     def build(self, rows: DocumentRows, key: bytes) -> Document | None:
-        """Put the day together. A day of which nothing is said any more is one of zeros, not one that vanishes."""
+        """Build the day. A day without figures any more is shown with zeros instead of disappearing."""
         day = DayFigures()
         found = False
         for _, kept in rows.scan(b"D|" + key + b"|"):

@@ -1,4 +1,4 @@
-"""Adding up rows for documents: ints, money as pico-dollars, and the two ways a document shows money."""
+"""Adds up rows for documents: ints, money as pico-dollars, and the two forms of money in a document."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from tallystream.schemas.money import to_pico, to_usd
-from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.rows import SUM_COUNTS, counts_of
 
 
 class DocumentTotals:
@@ -21,8 +21,8 @@ class DocumentTotals:
     def add(self, sums: Mapping[str, Any]) -> None:
         """Add a row's sums."""
         counts = self._counts
-        for name in SUM_COUNTS:
-            counts[name] += sums[name]
+        for name, number in zip(SUM_COUNTS, counts_of(sums), strict=True):
+            counts[name] += number
         if (cost := sums["cost_usd"]) is not None:
             self._cost = (self._cost or 0) + to_pico(cost)
         if (reported := sums["reported_cost_usd"]) is not None:

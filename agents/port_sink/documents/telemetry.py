@@ -1,4 +1,4 @@
-"""Documents of what agents did: sessions, their hours, models and connections seen, cost per hour and model."""
+"""Documents from telemetry: sessions, their hours, models, connections, and cost per hour and model."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ class ModelDocuments:
 class ConnectionDocuments:
     """`connection`: connection_id, name, provider, state, created_at, revoked_at, last_synced_at, requests, records.
 
-    No secret of a connection, not even its hash, is in the document. One that the registry does not have (any more) but
-    sessions name has its id for a name.
+    The document does not contain a connection's secrets or their hashes. A connection that sessions name but the
+    registry does not have is named by its id.
     """
 
     prefixes: tuple[bytes, ...] = (b"C|", b"A|", b"N|")

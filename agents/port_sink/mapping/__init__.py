@@ -1,10 +1,10 @@
-"""Mappings: Port's YAML with JQ in it, repaired where it traps, compiled once.
+"""Mappings: Port's YAML with JQ expressions, with repairs of common mistakes, compiled once.
 
 Modules, each building on those before it:
 
-text       YAML, and what copying it from a page does to it
+text       YAML, and repairs of damage from copying it from a web page
 model      its shape
-repairs    expressions that say something other than was meant
+repairs    expressions that do not do what was intended
 prelude    what expressions can use
 program    one resource compiled: records in, entities and failures out
 mapper     a whole file, as the sink uses it

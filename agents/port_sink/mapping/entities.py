@@ -1,4 +1,4 @@
-"""Entities as Port takes them: identifiers made legal, dates whole, numbers without the dust of floats."""
+"""Converts entities to a form that Port accepts: legal identifiers, complete dates, numbers without float artefacts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?")
 _SIMPLE = frozenset({str, int, bool, type(None)})
 DIGITS = 15
-"""Significant digits that a double always holds: beyond them, what JQ calculated is dust (0.1 + 0.2)."""
+"""Significant digits that a double always holds; further digits of JQ's results are artefacts (0.1 + 0.2)."""
 
 
 class EntityKey(NamedTuple):
-    """What an entity is in Port."""
+    """The identity of an entity in Port."""
 
     blueprint: str
     identifier: str
@@ -30,7 +30,7 @@ class EntityKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Entity:
-    """`body` is what goes into a bulk request; `digest` is equal for equal bodies."""
+    """`body` is sent in a bulk request; `digest` is equal for equal bodies."""
 
     key: EntityKey
     body: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Entity:
 
 
 class UnmappableError(PermanentError):
-    """What the mapping gave is not an entity: `field` of the mapping gave `reason`."""
+    """The mapping's result is not a valid entity: `field` of the mapping failed with `reason`."""
 
     code = "unmappable"
 
@@ -62,7 +62,7 @@ class UnmappableError(PermanentError):
 
 @dataclass(frozen=True)
 class Rules:
-    """What a blueprint asks of its entities, as far as it is checked here."""
+    """A blueprint's requirements on entities that are checked here."""
 
     dates: frozenset[str]
     """Properties of format date-time."""
@@ -89,11 +89,12 @@ def rules(blueprints: Mapping[str, Mapping[str, Any]]) -> dict[str, Rules]:
 def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
     """Return the entity that a mapping gave for a row.
 
-    What is put right: characters Port refuses in identifiers, also in relations (`identifiers.encode`); a day or a time
-    without zone where the blueprint wants a date-time (taken as UTC); digits that only floats make.
+    Corrections: characters that Port refuses in identifiers and relations (`identifiers.encode`); a day, or a time
+    without a zone, where the blueprint requires a date-time (read as UTC); digits that are float artefacts.
 
     Raises:
-        UnmappableError: no identifier, no such blueprint known, or a required property or relation is null.
+        UnmappableError: the identifier is missing, the blueprint is unknown, or a required property or relation is
+            null.
 
     """
     name = _text(raw.get("blueprint"), "blueprint")

@@ -1,6 +1,6 @@
-r"""Entity identifiers as Port takes them: letters, digits and `@_.+:\/=-`, at most 1,000 characters, not `.` or `..`.
+r"""Entity identifiers that Port accepts: letters, digits and `@_.+:\/=-`, at most 1,000 characters, not `.` or `..`.
 
-What Port refuses is written as `=` and two hex digits for each byte of its UTF-8 (quoted-printable): "release notes"
+Other characters are written as `=` and two hex digits for each byte of their UTF-8 (quoted-printable): "release notes"
 becomes "release=20notes". Two texts never become one identifier: a `=` that could be mistaken for such an escape is
 escaped itself, and a text that is too long keeps its beginning and ends with its SHA-256.
 """
@@ -19,10 +19,10 @@ _PUNCTUATION = frozenset("@_.+:\\/=-")
 
 
 def encode(text: str) -> str:
-    """Return the identifier of a text; almost every text comes back as it is.
+    """Return the identifier of a text; most texts are returned unchanged.
 
     Raises:
-        ValueError: there is no text to make an identifier of.
+        ValueError: the text is empty.
 
     """
     if _SAFE.fullmatch(text) and len(text) <= LONGEST:

@@ -1,4 +1,4 @@
-"""A whole mapping file: what each kind of record becomes."""
+"""A whole mapping file, which maps each kind of record to entities."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _LITERAL = re.compile(r'"([^"\\]+)"')
 
 @dataclass(frozen=True)
 class Mapped:
-    """What a list of records became: entities with the index of their record, and failures with theirs."""
+    """The result for a list of records: entities and failures, each with the index of its record."""
 
     entities: list[tuple[int, Entity]]
     failures: list[tuple[int, Failure]]
 
 
 class Mapper:
-    """A mapping file, compiled. `repairs` says what was changed in it to make it work.
+    """A mapping file, compiled. `repairs` lists the corrections made to it.
 
     Raises:
         UsageError: the text is not a mapping; the message says where and why.
@@ -60,7 +60,7 @@ class Mapper:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of records that become something, in the order of the file."""
+        """Return the mapped kinds of records, in the order of the file."""
         return tuple(dict.fromkeys(program.kind for program in self._programs))
 
     def reads_buckets(self, kind: str) -> bool:
@@ -87,7 +87,7 @@ class Mapper:
                 yield from program.expressions()
 
     def blueprints(self, kind: str | None = None) -> set[str]:
-        """Return the blueprints that a kind, or any, names outright: those of `blueprint: '"name"'`."""
+        """Return the blueprints that a kind, or any kind, names literally, as in `blueprint: '"name"'`."""
         named = set()
         for program in self._programs:
             if kind not in (None, program.kind):
@@ -98,7 +98,7 @@ class Mapper:
         return named
 
     def run(self, kind: str, rows: Rows, known: Mapping[str, Rules]) -> Mapped:
-        """Return what records of a kind become; `known` are the rules of Port's blueprints, by identifier."""
+        """Map records of a kind; `known` has the rules of Port's blueprints, by identifier."""
         found = Mapped([], [])
         for program in self._programs:
             if program.kind == kind:
@@ -156,9 +156,10 @@ class Mapper:
 
 
 def collisions(entities: Sequence[tuple[int, Entity]], failures: Sequence[tuple[int, Failure]]) -> Mapped:
-    """Return what records that are true at the same time became, refusing those that contradict each other.
+    """Return the results for records that are valid at the same time, refusing those that contradict each other.
 
-    Two that would be one entity with different contents are both refused: neither can say which of them is right.
+    Two records that map to one entity with different contents are both refused, because it is unknown which one is
+    right.
     """
     found = Mapped(list(entities), list(failures))
     first: dict[EntityKey, Entity] = {}

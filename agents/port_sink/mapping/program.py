@@ -1,7 +1,7 @@
 """One resource's mapping, compiled once: a list of records goes in, entities and failures come out, in one JQ run.
 
-A record on which an expression fails costs nobody else anything: it comes back as a failure, and only then its
-expressions are run one by one to say which of them it was.
+A record on which an expression fails does not affect the others: it is returned as a failure, and only then its
+expressions are run one by one to find the failing one.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-import jq
 import orjson
 
 from tallystream.agents.port_sink.mapping.model import EntityMapping, ResourceMapping
 from tallystream.agents.port_sink.mapping.prelude import PRELUDE
 from tallystream.schemas.errors import UsageError
+from tallystream.streams.process.jq_programs import Jq, TooLongError
 
 RawEntity = dict[str, Any]
+SECONDS, SECONDS_A_ROW = 2.0, 0.02
+"""How long a run may take."""
+MAX_ENDLESS = 3
+"""Records whose run did not end, after which a mapping is not tried on any other until the next start."""
 _PATH = re.compile(r"(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A record that a mapping could not be carried out on."""
+    """A record on which a mapping failed."""
 
     field: str
     """`identifier`, `properties.date`, `selector.query`..."""
@@ -36,17 +40,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class MappingOutcome:
-    """What became of one record: entities of all its mappings (none when it is not selected), or a failure."""
+    """The result for one record: entities of all its mappings (empty when it is not selected), or a failure."""
 
     entities: Sequence[RawEntity] = ()
     failure: Failure | None = None
 
 
 class Program:
-    """Compiled; `run` is the hot path.
+    """A compiled mapping; `run` is the hot path.
 
     Raises:
-        UsageError: an expression is no JQ; the message has it and JQ's complaint.
+        UsageError: an expression is not valid JQ; the message contains it and JQ's error.
 
     """
 
@@ -57,7 +61,8 @@ class Program:
         """`itemsToParse`."""
         self._query = resource.selector.query
         self.kind = resource.kind
-        self._single: dict[str, Any] = {}
+        self._endless = 0
+        self._single: dict[str, Jq] = {}
         """Expressions by themselves, compiled when one fails for the first time."""
         for field, source in self.expressions():
             _compile(source, f"{resource.kind}: {field}", source)
@@ -83,15 +88,18 @@ class Program:
         return dict(self.expressions()).get(field, "")
 
     def run(self, rows: Sequence[tuple[Any, Mapping[str, Any]]]) -> list[MappingOutcome]:
-        """Map records; each comes with what `$record` is in its expressions."""
+        """Map records; each comes with its `$record`."""
         if not rows:
             return []
+        if self._endless >= MAX_ENDLESS:
+            return [MappingOutcome(failure=Failure("", "", "expressions did not end on records before it"))] * len(rows)
         text = orjson.dumps([{"r": row, "m": meta} for row, meta in rows], default=_number).decode()
         try:
-            found = self._program.input_text(text).first()
-        except (ValueError, StopIteration) as exc:  # nothing an expression does should get here
+            found = self._program.first(text, SECONDS + len(rows) * SECONDS_A_ROW)
+        except ValueError as exc:  # it does not end; nothing else that an expression does should get here
             if len(rows) == 1:
-                return [MappingOutcome(failure=Failure("", "", first_line(exc)))]
+                self._endless += isinstance(exc, TooLongError)
+                return [self._explain(*rows[0], first_line(exc))]
             return [outcome for row in rows for outcome in self.run([row])]
         return [
             MappingOutcome(one) if isinstance(one, list) else self._explain(row, meta, one["failed"])
@@ -106,10 +114,10 @@ class Program:
             if field not in self._single:
                 before = "" if field in ("selector.query", "itemsToParse") else items
                 program = f"{PRELUDE} .[0] | .m as $record | .r | [{before} ([{source}\n][0])]"
-                self._single[field] = jq.compile(program)
+                self._single[field] = Jq(program)
             try:
-                self._single[field].input_text(text).first()
-            except (ValueError, StopIteration) as exc:
+                self._single[field].first(text)
+            except ValueError as exc:
                 return MappingOutcome(failure=Failure(field, source, first_line(exc)))
         return MappingOutcome(failure=Failure("", "", said if isinstance(said, str) else str(said)))
 
@@ -143,7 +151,7 @@ def _object(mapping: EntityMapping) -> str:
 def _value(value: Any) -> str:
     """Return JQ for a value of the mapping. Texts are JQ: the first result counts, null when there is none."""
     if isinstance(value, str):
-        # A plain path has one result, always: nothing to collect.
+        # A plain path always has exactly one result, so it need not be collected.
         return value if _PATH.fullmatch(value) else f"([{value}\n][0])"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quote(name)}: {_value(item)}" for name, item in value.items()) + "}"
@@ -156,18 +164,18 @@ def _quote(name: str) -> str:
     return orjson.dumps(name).decode()
 
 
-def _compile(program: str, what: str, source: str, *, prelude: bool = True) -> Any:
+def _compile(program: str, what: str, source: str, *, prelude: bool = True) -> Jq:
     try:
-        return jq.compile(f"{PRELUDE} {program}" if prelude else program)
+        return Jq(f"{PRELUDE} {program}" if prelude else program)
     except ValueError as exc:
         raise UsageError(
-            f"{what}: {source!r} is no JQ expression: {first_line(exc)}",
+            f"{what}: {source!r} is not a JQ expression: {first_line(exc)}",
             "try it with `tallystream port mapping test FILE --input SAMPLE`; a literal text is '\"text\"'",
         ) from None
 
 
 def first_line(exc: BaseException) -> str:
-    """Return what JQ says of an error, without the program it repeats."""
+    """Return the message of a JQ error without the program that it repeats."""
     text = str(exc).partition("\n")[0].partition(" at <top-level>")[0].removeprefix("jq: error: ")
     return text[:300] or type(exc).__name__
 

@@ -1,7 +1,7 @@
-"""Expressions that say something other than what was meant, and what they become.
+"""Repairs of expressions that do not do what was intended.
 
-Each repair is one rule with a reason; a mapping that needs none is taken as it is. Rules look at the text of single
-expressions, so that what they do can be shown: `tallystream port mapping test` prints them.
+Each repair is one rule with a reason; a mapping that does not need any is unchanged. Rules work on the text of single
+expressions, so that their effect can be shown: `tallystream port mapping test` prints them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class MappingRepair(NamedTuple):
-    """What was changed: `where` in the mapping, the text before and after (empty when it is not one), and why."""
+    """A correction: `where` in the mapping, the text before and after (empty if it is not a single text), and why."""
 
     where: str
     was: str
@@ -32,7 +32,7 @@ _ALWAYS = frozenset({".connection_id", ".session_id", ".client", ".provider", ".
 """Fields of our own kinds that are never null."""
 
 DATA_PATHS = {"/usage": ".data", "/models": ".data", "/dashboard/billing/usage": ".daily_costs"}
-"""Where the endpoints of the page keep their lists."""
+"""Paths of the lists in the responses of the page's endpoints."""
 
 
 def expression(kind: str, field: str, source: str) -> tuple[str, list[MappingRepair]]:

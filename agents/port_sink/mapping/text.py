@@ -1,6 +1,6 @@
-"""The text of a mapping file: YAML, and what copying from a web page does to it.
+"""Parses the text of a mapping file: YAML, with repairs of damage from copying it from a web page.
 
-Three things break a mapping that was right on the page, and are put right here, each with a word about it:
+Three kinds of damage are repaired, and each repair is reported:
 
     identifier: "daily-" + (.timestamp)     YAML ends the value at the second quote (or a bracket, or stumbles over a
                                             colon): the whole expression is quoted
@@ -28,7 +28,7 @@ _DEPTH = {
     "query": 3, "query_params": 3, "data_path": 3, "method": 3, "entity": 3, "itemsToParse": 3,
     "mappings": 4, "identifier": 5, "title": 5, "icon": 5, "team": 5, "blueprint": 5, "properties": 5, "relations": 5,
 }  # fmt: skip
-"""How deep the known keys stand, in levels of two spaces; what stands under the others belongs to the key before it."""
+"""Depth of the known keys, in levels of two spaces; other keys belong to the key before them."""
 _HOLDERS = {"query_params": 4, "properties": 6, "relations": 6}
 """Keys whose members have free names, and how deep those stand."""
 
@@ -36,10 +36,10 @@ HINT = "put the whole expression in single quotes: identifier: '\"daily-\" + .da
 
 
 def parse(text: str) -> tuple[Any, list[MappingRepair]]:
-    """Return what the YAML holds, and what had to be repaired for it.
+    """Return the YAML's contents and the repairs.
 
     Raises:
-        UsageError: it is no YAML even so; the message names the line.
+        UsageError: it is not valid YAML even after repairs; the message names the line.
 
     """
     if len(text) > LONGEST:
@@ -65,7 +65,7 @@ def _load(lines: list[str]) -> Any:
 
 
 def _quoted(lines: list[str], repairs: list[MappingRepair]) -> list[str]:
-    """Quote values that are no YAML by themselves."""
+    """Quote values that are not valid YAML by themselves."""
     done = []
     for line in lines:
         found = _VALUE.match(line)
@@ -91,7 +91,7 @@ def _is_yaml(value: str) -> bool:
 
 
 def _indented(lines: list[str], repairs: list[MappingRepair]) -> list[str]:
-    """Indent again what lost all its indentation."""
+    """Restore lost indentation."""
     content = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     keys = {found["key"] for line in content if (found := _KEY.match(line))}
     if not {"resources", "selector", "port"} <= keys or any(line[0] == " " for line in content):

@@ -1,4 +1,6 @@
-"""Documents that changed and are not mapped yet. Keys only: what they hold is read when their turn comes."""
+"""The backlog of changed documents that are not mapped yet. It holds only keys; the contents are read when they are
+mapped.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ class Waiting(NamedTuple):
 
 
 class Backlog:
-    """Kinds are served in the order of `kinds`: what others relate to comes first, and sweeps after what is new."""
+    """Kinds are served in the order of `kinds`: relation targets come first, and sweeps come after new changes."""
 
     def __init__(self, kinds: Iterable[str]) -> None:
         self._fresh: dict[str, dict[bytes, Waiting]] = {kind: {} for kind in kinds}
@@ -30,7 +32,7 @@ class Backlog:
 
     @property
     def swept(self) -> int:
-        """Return how many of them a sweep put in."""
+        """Return the number of documents added by sweeps."""
         return sum(map(len, self._swept.values()))
 
     def add(self, kind: str, key: bytes, appended_ms: int) -> None:
@@ -69,11 +71,11 @@ class Backlog:
         return None
 
     def mapped(self) -> None:
-        """Note that what was taken is on its way."""
+        """Note that the taken documents have been mapped."""
         self._taken = 0
 
     async def wait(self) -> None:
-        """Return when there may be something to take."""
+        """Wait until there may be something to take."""
         await self._came.wait()
 
     def since_ms(self) -> int | None:

@@ -1,4 +1,6 @@
-"""Everything compared with what was sent, now and then; and the one rule by which entities are ever deleted."""
+"""Compares everything with what was sent periodically (resync), and applies the retention rule, the only rule that
+deletes entities.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from tallystream.streams.service.clock import Clock
 log = structlog.get_logger()
 CHUNK = 500
 LOW = 2_000
-"""Swept documents that may wait: a sweep never piles up more, so that it costs no memory."""
+"""Maximum number of waiting swept documents, so that a sweep needs little memory."""
 TICK = 0.05
 RETRY = 60.0
 
@@ -42,11 +44,11 @@ class Resync:
     clock: Clock
     interval: float
     asked: asyncio.Event
-    """Set when somebody wants a resync now."""
+    """Set when an immediate resync is requested."""
     done: asyncio.Event
     """Set once everything has been put into the backlog for the first time."""
     stopped: Container[str] = ()
-    """Kinds that are left out."""
+    """Kinds that are not compared."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -76,10 +78,10 @@ class Resync:
 
 @dataclass(frozen=True)
 class Retention:
-    """Deletes entities whose document's own time is longer than `seconds` ago: nothing else ever deletes.
+    """Deletes entities whose document's own time is more than `seconds` ago; nothing else deletes entities.
 
-    Only what was noted as sent by us is looked at, so an entity of somebody else's is safe. A document that has been
-    active since has a younger time, and so is its entity.
+    Only entities noted as sent by us are considered, so others' entities are safe. A document that has been active
+    since has a newer time, so its entity is kept.
     """
 
     client: PortClient
@@ -93,10 +95,10 @@ class Retention:
     dependents: bool
 
     async def run(self) -> None:
-        """Delete what is due, until cancelled.
+        """Delete expired entities until cancelled.
 
         Raises:
-            NotLeaderError: another sink writes, or may.
+            NotLeaderError: another sink writes, or may write.
 
         """
         while True:

@@ -16,14 +16,14 @@ MOST = 5
 
 
 class Samples:
-    """Keeps the first records of each kind that come by; None for a directory keeps none."""
+    """Stores the first records of each kind; without a directory it does nothing."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._seen: set[str] = set()
 
     def keep(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
-        """Keep records of a kind, once; that it cannot be done is said and costs nothing else."""
+        """Store records of a kind, once; a failure is only logged."""
         if self._directory is None or kind in self._seen or not records:
             return
         self._seen.add(kind)

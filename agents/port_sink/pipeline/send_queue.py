@@ -1,7 +1,7 @@
-"""Entities waiting for Port: the newest version of each, in bulk-sized batches of one blueprint.
+"""The send queue: the newest version of each entity waiting for Port, in bulk-sized batches of one blueprint.
 
-Laws, held by property tests: of an entity only the newest version is ever handed out, and never while an earlier one is
-under way; whatever is put in is handed out, or a newer version of it is.
+Laws, checked by property tests: only the newest version of an entity is sent, and never while an earlier one is in
+flight; every version that is put in is sent, or a newer version is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEAD_START_MS = 2_000
 
 @dataclass(frozen=True)
 class QueuedEntity:
-    """An entity on its way, and what it is of. Times in ms since the epoch."""
+    """An entity in the queue, and its document. Times in ms since the epoch."""
 
     entity: Entity
     kind: str
@@ -68,7 +68,7 @@ class SendQueue:
         return min((*waiting, *held), default=None)
 
     def put(self, item: QueuedEntity, now_ms: int) -> None:
-        """Take in a version that is newer than every one before; one of a lower `order` gives way to what is there."""
+        """Add a version that is newer than all before it; one with a lower `order` does not replace the current one."""
         key = item.entity.key
         if key in self._flying:
             self._flying[key] = _merged(self._flying[key], item)
@@ -81,7 +81,7 @@ class SendQueue:
         waiting[key] = (newest, have[1] if have else now_ms)
 
     def take(self, now_ms: int) -> tuple[str, list[QueuedEntity]] | None:
-        """Hand out a batch: a full one, or one whose oldest entity has lingered; None when there is none yet."""
+        """Return a batch that is full, or whose oldest entity has lingered; None without one."""
         self._unpark(now_ms)
         best: tuple[int, str] | None = None
         for blueprint, items in self._waiting.items():
@@ -114,7 +114,7 @@ class SendQueue:
         return found
 
     def ack(self, item: QueuedEntity, now_ms: int) -> None:
-        """Note that an item is under way no more, whatever became of it."""
+        """Note that an item is no longer in flight, whatever its outcome."""
         held = self._flying.pop(item.entity.key, None)
         if held is not None:
             self.put(held, now_ms)
@@ -129,7 +129,7 @@ class SendQueue:
             self._parked[key] = (replace(item, attempts=item.attempts + 1), until_ms)
 
     def wake(self, identifiers: Iterable[str], now_ms: int) -> None:
-        """Try at once what relates to these entities."""
+        """Retry at once the entities that relate to these."""
         if not self._parked:
             return
         there = set(identifiers)

@@ -1,4 +1,4 @@
-"""Batches to Port: planned, sent, noted; retried for as long as retrying can help."""
+"""Sends batches to Port: each is planned, sent and noted, and retried as long as that can help."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from tallystream.streams.service.clock import Clock
 
 log = structlog.get_logger()
 ATTEMPTS = 12
-"""Attempts of an entity that Port does not take yet; with the pauses between them that is an hour."""
+"""Attempts for an entity that Port does not accept yet; with the delays between them they last an hour."""
 ENTITY_BACKOFF = Backoff(first=2.0, longest=600.0)
-"""Between two attempts of one entity."""
+"""Delay between two attempts for one entity."""
 REQUEST_BACKOFF = Backoff(first=0.5, longest=60.0)
-"""Between two attempts of a whole request, which Port did not answer or not yet."""
+"""Delay between two attempts for a whole request that Port did not answer or accept yet."""
 MOST_RETRY_AFTER = 600.0
-"""Seconds: a Retry-After beyond it is not believed."""
+"""Maximum Retry-After that is honoured, in seconds."""
 IDLE = 0.05
 UNSURE = frozenset({PortFailureReason.UNANSWERED, PortFailureReason.SERVER})
-"""After these it is not known whether the request was, or will be, carried out."""
+"""Failures after which it is unknown whether the request was, or will be, carried out."""
 
 
 class WriterClosingError(RetryableError):
-    """The sink stops writing: what it has not sent is sent by the next one."""
+    """The sink stops writing; its unsent entities are sent by the next one."""
 
     code = "writer_closing"
 
@@ -67,13 +67,13 @@ class Sender:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the outbox has been given something."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when no further request may begin."""
+    """Set when new requests must not be started."""
 
     async def send(self, slot: int) -> None:
-        """Take batches and deliver them, until `closing`. A sender has one request under way; `slot` is its number.
+        """Take batches and deliver them, until `closing`. A sender has one request in flight; `slot` is its number.
 
         Raises:
-            NotLeaderError: another sink writes, or may.
+            NotLeaderError: another sink writes, or may write.
 
         """
         while not self.closing.is_set():
@@ -160,7 +160,7 @@ class Sender:
                 await self._again(item, f"{exc.message} (blueprint {blueprint})", now)
             return
         if len(items) > 1:
-            # One of them spoils it for the others: halve until it is alone.
+            # One entity makes Port refuse all of them: split the batch until it is alone.
             middle = len(items) // 2
             await self._deliver(slot, blueprint, items[:middle])
             await self._deliver(slot, blueprint, items[middle:])
@@ -170,7 +170,7 @@ class Sender:
     async def _settle(
         self, blueprint: str, items: Sequence[QueuedEntity], results: Sequence[api.Failed | None]
     ) -> None:
-        """Note what was written; what was not is tried again, or given up."""
+        """Note the written entities; the others are retried or given up."""
         written = [item for item, failed in zip(items, results, strict=True) if failed is None]
         if written:
             await self.sent_index.note(written)

@@ -1,4 +1,6 @@
-"""Changed documents become entities on their way: built from the newest rows, mapped, compared with what Port has."""
+"""Turns changed documents into queued entities: builds them from the newest rows, maps them, and compares them with
+Port's.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ class Transform:
     metrics: SinkMetrics
     clock: Clock
     room: Callable[[], int]
-    """How many entities may be on their way: about what Port takes in two seconds, so that news need not queue long."""
+    """Maximum number of queued entities: about as many as Port accepts in two seconds, so that new changes do not queue
+    long."""
     retention: float | None
     samples: Samples
     on_enqueued: Callable[[], None]
@@ -54,7 +57,7 @@ class Transform:
     result: SinkResult = field(default_factory=SinkResult)
 
     async def run(self) -> None:
-        """Map what changes, until cancelled."""
+        """Map changes until cancelled."""
         while True:
             if len(self.send_queue) - self.send_queue.deferred >= self.room():
                 await asyncio.sleep(FULL_PAUSE)
@@ -100,7 +103,7 @@ class Transform:
                 await self.dead_letters.unmapped(kind, key, refused)
 
     def _offer(self, kind: str, key: bytes, since: Waiting, document: Document, entities: Sequence[Entity]) -> None:
-        """Put entities on their way unless Port has them already, or has them from a document that is right."""
+        """Queue entities unless Port already has them, or has them from a document that takes precedence."""
         now = self.clock.now_ns() // 1_000_000
         enqueued = False
         for entity in entities:
@@ -112,7 +115,7 @@ class Transform:
                 if sent.digest == entity.digest:
                     if entity.key not in self.in_doubt.forced:
                         self.metrics.unchanged.labels(entity.key.blueprint).inc()
-                        # A newer version on its way, which has become wrong since, must not arrive after all.
+                        # A queued newer version that is no longer right must not be sent.
                         if not self.send_queue.holds(entity.key):
                             continue
                     else:

@@ -2,9 +2,9 @@
 
 Modules, each building on those before it:
 
-errors    what can go wrong, and whether asking again helps
-token     the access token, renewed ahead of its end
-rate      how fast we may ask, planned from what Port says of its limits
+errors    failures, and whether a retry helps
+token     the access token, renewed before it expires
+rate      the rate limiter, which follows Port's rate-limit headers
 client    requests
 api       the calls: bulk upsert, bulk delete, blueprints
 """

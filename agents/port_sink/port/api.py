@@ -1,4 +1,4 @@
-"""The calls: entities in bulk, blueprints. Results are told apart entity by entity."""
+"""API calls: entities in bulk, with a result per entity, and blueprints."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tallystream.agents.port_sink.mapping.entities import Entity
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
 
 BULK = 20
-"""Entities a bulk request takes."""
+"""Maximum number of entities in a bulk request."""
 MAX_BODY = 1 << 20
-"""Bytes a request's body may have."""
+"""Maximum size of a request body in bytes."""
 BULK_DELETE = 100
 _AROUND = len(b'{"entities":[]}')
 
@@ -30,12 +30,12 @@ class Failed:
 
     @property
     def missing(self) -> bool:
-        """Whether something it relates to does not exist (yet)."""
+        """Whether an entity that it relates to does not exist (yet)."""
         return self.status == 404
 
     @property
     def retryable(self) -> bool:
-        """Whether it may be accepted later as it is."""
+        """Whether the same entity may be accepted later."""
         return self.status in (408, 409, 429) or self.status >= 500
 
 
@@ -51,7 +51,7 @@ async def upsert(
     """Write entities; return the answer's headers, and for each entity None or why it was not written.
 
     Raises:
-        PortError: the request as a whole was not carried out, or not for certain.
+        PortError: the request as a whole was not, or not certainly, carried out.
 
     """
     answer = await client.request(
@@ -84,7 +84,7 @@ async def delete(
     """Delete entities; those that do not exist are not an error. Returns the answer's headers.
 
     Raises:
-        PortError: none was deleted, or it is not known.
+        PortError: the entities were not deleted, or it is unknown.
 
     """
     answer = await client.request(
@@ -97,10 +97,10 @@ async def delete(
 
 
 async def blueprint(client: PortClient, identifier: str) -> dict[str, Any] | None:
-    """Return a blueprint as Port has it, None when it has none.
+    """Return Port's blueprint, None when it does not exist.
 
     Raises:
-        PortError: Port does not say.
+        PortError: Port does not answer.
 
     """
     try:
@@ -114,10 +114,10 @@ async def blueprint(client: PortClient, identifier: str) -> dict[str, Any] | Non
 
 
 async def create_blueprint(client: PortClient, definition: Mapping[str, Any]) -> bool:
-    """Create a blueprint; False when there is one already.
+    """Create a blueprint; returns False when it already exists.
 
     Raises:
-        PortError: Port does not take it.
+        PortError: Port rejects it.
 
     """
     try:
@@ -133,7 +133,7 @@ async def patch_blueprint(client: PortClient, identifier: str, fields: Mapping[s
     """Replace the given fields of a blueprint.
 
     Raises:
-        PortError: Port does not take them.
+        PortError: Port rejects them.
 
     """
     await client.request("PATCH", f"/blueprints/{quote(identifier, safe='')}", body=orjson.dumps(fields))

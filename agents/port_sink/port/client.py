@@ -1,4 +1,4 @@
-"""Requests to Port: a token that is good, a certificate that is trusted, every answer told apart."""
+"""The HTTP client for Port: access tokens, trusted certificates, and classified errors."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class PortClientConfig:
     base_url: str = EU
     """`https://api.getport.io` for accounts in the EU, `https://api.us.getport.io` in the US; `/v1` may be left out."""
     identifier: str = "tallystream"
-    """Part of the User-Agent, which is what Port goes by when it says whose entities are whose."""
+    """Part of the User-Agent, by which Port attributes entities to their source."""
     proxy: str | None = field(default=None, repr=False)
     ca: Path | None = None
     timeout: float = 30.0
-    """From sending a request to the last byte of its answer."""
+    """From sending a request to the last byte of its response."""
     connections: int = 16
 
     @property
@@ -45,7 +45,7 @@ class PortClientConfig:
 
     @property
     def user_agent(self) -> str:
-        """Return what Port shows as the source of our entities."""
+        """Return the User-Agent, which Port shows as the source of our entities."""
         return f"tallystream/{self.identifier}/{__version__}"
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -99,11 +99,11 @@ class PortClient:
     async def request(
         self, method: str, path: str, *, body: bytes | None = None, query: Mapping[str, str] | None = None
     ) -> PortAnswer:
-        """Return the answer of one authorised request; a token that is refused is renewed once.
+        """Return the response to an authorised request; a refused token is renewed once.
 
         Raises:
             PortAnswerError: Port answered 400 or above.
-            PortError: the answer did not arrive, or not whole.
+            PortError: the response did not arrive completely.
 
         """
         for last in (False, True):
@@ -124,7 +124,7 @@ class PortClient:
         except PortAnswerError as exc:
             if exc.retryable:
                 raise
-            # Not about what is to be written, but about where and as whom.
+            # These failures concern the address or the credentials, not the content of the request.
             raise PortError(
                 PortFailureReason.CREDENTIALS, exc.message, _HINTS[PortFailureReason.CREDENTIALS], status=exc.status
             ) from None
@@ -151,9 +151,9 @@ class PortClient:
             ) as response:
                 raw = await _read(response)
                 status, given = response.status, response.headers
-        # None of these errors is repeated in words: some hold the request with its headers.
+        # The messages of these errors are not repeated, because some contain the request with its headers.
         except TimeoutError:
-            why = f"no whole answer in {self.config.timeout:g} s"
+            why = f"no complete response within {self.config.timeout:g} s"
             raise PortError(PortFailureReason.UNANSWERED, why, _HINTS[PortFailureReason.UNANSWERED]) from None
         except aiohttp.ClientConnectorCertificateError:
             raise PortError(

@@ -1,8 +1,8 @@
-"""Rate limiter: a steady rate planned from Port's rate headers, so that its limit is not met in steady state.
+"""Rate limiter: a steady rate derived from Port's rate-limit headers, so that the limit is not reached in steady state.
 
 Port counts an organisation's calls in periods (`x-ratelimit-limit` calls in `x-ratelimit-period` seconds, `-remaining`
 of them left until `-reset`). We spread 90% of what remains evenly over what is left of the period, never faster than
-90% of the steady rate, so that other users of the organisation find room and no burst is ever needed.
+90% of the steady rate, so that the organisation's other clients have capacity left and bursts are not needed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tallystream.streams.service.clock import Clock
 
 SHARE = 0.9
 CAUTIOUS = 5.0
-"""Calls a second until Port has said what its limit is."""
+"""Calls per second until Port has reported its limit."""
 DEPTH = 1.0
-"""Seconds of pace that may be saved up."""
+"""Bucket size in seconds of the rate."""
 SLOWEST = 1 / 60
 BACKOFF = Backoff(first=1.0, longest=60.0)
-"""After a 429 that does not say for how long."""
+"""Delay after a 429 without a duration."""
 WHOLE = 1 - 1e-6
-"""What counts as a whole call saved up: sums of floats never quite reach 1."""
+"""Threshold for a whole token, because sums of floats may not quite reach 1."""
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -41,14 +41,14 @@ class RateLimiter:
         self._blocked_until = 0.0
 
     async def wait(self) -> None:
-        """Return when the next call may begin."""
+        """Wait until the next call may begin."""
         async with self._turn:
             while (seconds := self._due()) > 0:
                 await self._sleep(seconds)
             self._saved -= 1
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Plan anew from an answer's headers; answers without them change nothing."""
+        """Update the rate from a response's headers; responses without them are ignored."""
         try:
             limit, period = int(headers["x-ratelimit-limit"]), float(headers["x-ratelimit-period"])
             remaining, reset = int(headers["x-ratelimit-remaining"]), float(headers["x-ratelimit-reset"])

@@ -1,4 +1,4 @@
-"""The access token: asked for once, renewed ahead of its end, asked for again when Port refuses it early."""
+"""The access token: cached, renewed before it expires, and requested again when Port refuses it early."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from tallystream.streams.service.clock import Clock
 
 AHEAD = 300.0
-"""Seconds before its end at which a token is renewed; at most a fifth of its life."""
+"""Seconds before its expiry at which a token is renewed; at most a fifth of its lifetime."""
 Ask = Callable[[], Awaitable[tuple[str, float]]]
-"""Returns a new token and for how many seconds it is good."""
+"""Returns a new token and its validity in seconds."""
 
 
 @dataclass(frozen=True)
 class AccessToken:
-    """The token's text never shows."""
+    """A token, whose text is never shown in logs or reprs."""
 
     text: str
     renew_at: float
@@ -27,7 +27,7 @@ class AccessToken:
 
 
 class AccessTokens:
-    """Gives the token in force; one request at a time asks for a new one."""
+    """Provides the current token; only one request at a time fetches a new one."""
 
     def __init__(self, ask: Ask, clock: Clock) -> None:
         self._ask = ask
@@ -35,13 +35,13 @@ class AccessTokens:
         self._token: AccessToken | None = None
         self._turn = asyncio.Lock()
         self.longest = 0.0
-        """Seconds that the longest-lived token so far was good for: a request begun now is refused after that."""
+        """Longest validity of a token so far, in seconds: a request that starts now is refused after that."""
 
     async def get(self) -> AccessToken:
-        """Return a token that is good for a while.
+        """Return a token that is valid for a while.
 
         Raises:
-            PortError: Port gave none.
+            PortError: Port did not issue one.
 
         """
         token = self._token

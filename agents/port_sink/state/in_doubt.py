@@ -1,6 +1,7 @@
-"""Entities whose last write in Port we cannot know: each is sent again, when it can have been overwritten last.
+"""Entities whose last write in Port is unknown: each is sent again after the last moment at which it can be
+overwritten.
 
-Three ways a write of unknown fate comes about, and what follows:
+Three situations lead to a write with unknown outcome:
 
 - A request of ours got no answer. It is sent again at once, and its entities once more a request timeout later, when
   the first one can no longer be on its way.
@@ -10,8 +11,8 @@ Three ways a write of unknown fate comes about, and what follows:
 - Another sink notes, while we are active, that it has written: it was paused and has been woken. Its entities are sent
   again at once.
 
-The plan of such a request stays in `port.sent` until its entities have been sent for the last time, so that whoever
-takes over from us knows of it too.
+The plan of such a request stays in `port.sent` until its entities have been sent for the last time, so that our
+successor knows about it too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.schemas.port import PlannedRequest
 
 MARGIN_MS = 60_000
-"""How far Port's clock and ours may be apart when it is about tokens."""
+"""Maximum difference between Port's clock and ours, for the expiry of tokens."""
 PATIENCE_MS = 86_400_000
-"""After this long a plan is settled although an entity of it was not sent: its document is gone."""
+"""After this time a plan is settled even if an entity of it was not sent, because its document no longer exists."""
 
 
 class Doubt(NamedTuple):
@@ -48,7 +49,7 @@ class _Due(NamedTuple):
 
 
 class InDoubt:
-    """What is to be sent again, and when (ms since the epoch)."""
+    """Entities to be sent again, and when (ms since the epoch)."""
 
     def __init__(self) -> None:
         self._due: list[_Due] = []
@@ -86,7 +87,7 @@ class InDoubt:
         self.forced.clear()
 
     def due(self, now_ms: int) -> list[Doubt]:
-        """Return what is to be sent again now; all of it is forced."""
+        """Return the entities to be sent again now; all of them are forced."""
         in_doubt = list[Doubt]()
         while self._due and self._due[0].at_ms <= now_ms:
             one = heapq.heappop(self._due)

@@ -1,4 +1,4 @@
-"""Forgetting what was sent: the sink then finds that Port has nothing of it, and sends it again."""
+"""Resets the record of sent entities, so that the sink sends them again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tallystream.streams.kafka.topics import Topics, ensure
 
 
 async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) -> int:
-    """Forget the entities of a blueprint, or all, and ask the active sink for a sweep; return how many there were.
+    """Forget the entities of a blueprint, or all, and ask the active sink for a sweep; return their number.
 
     Raises:
         UnreachableError: Kafka does not answer.

@@ -1,8 +1,8 @@
-"""`port.sent`: what Port has, as far as all sinks together know, and which requests may be under way.
+"""`port.sent`: the entities in Port, as far as all sinks together know, and requests that may be in flight.
 
-Before a bulk request is sent its entities are planned, after it they are noted as sent, both acknowledged by Kafka.
-So whoever takes over knows what Port has (unchanged entities are not sent again), and what it cannot know: planned
-requests of a writer that is gone.
+Before a bulk request is sent its entities are planned, after it they are noted as sent, both acknowledged by Kafka. So
+a successor knows what Port has (unchanged entities are not sent again), and what is uncertain: planned requests of a
+previous writer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 PREFIX = b"P|"
 TERM, SWEEP = b"term", b"sweep"
-"""Keys of notes of which there is one."""
+"""Keys of notes that exist only once."""
 _ENTITY, _PLAN = PREFIX + b"entity|", PREFIX + b"plan|"
 HEADERS = {
     "entity": schema_of(SentEntity).headers,
@@ -41,7 +41,7 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class SentRecord:
-    """What Port has of an entity. `noted_ms` is the broker's time of the note."""
+    """The state of an entity in Port. `noted_ms` is the broker's time of the note."""
 
     digest: str
     kind: str

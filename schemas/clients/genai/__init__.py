@@ -1,12 +1,12 @@
 """Agents whose cost is in their GenAI spans (docs/agents.md): spans become sightings, and sightings become calls.
 
-    spellings   what producers call things
+    spellings   producers' names for attributes
     read        a traces request -> sightings
-    counts      tokens made alike
+    counts      token counts in one convention
     tree, join  which sightings are of one call
     calls       one call -> one UsageEvent
 
-Source: the GenAI semantic conventions of OpenTelemetry, and what clients really send.
+Source: the GenAI semantic conventions of OpenTelemetry, and recorded telemetry of real clients.
 """
 
 from tallystream.schemas.clients.genai.calls import Call, normalise

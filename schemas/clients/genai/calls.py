@@ -1,4 +1,4 @@
-"""A call out of what saw it: the innermost sighting's counts, gaps filled from the others, and whose it is."""
+"""Builds a call from its sightings: the innermost sighting's counts, gaps filled from the others, and the owner."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Call:
     agent: str | None
     user: str | None
     event: dict[str, Any]
-    """A UsageEvent as a plain dict, None left out."""
+    """A UsageEvent as a plain dict, without None values."""
     members: Group
-    """All that saw it."""
+    """All sightings of the call."""
     owner: Sighting
-    """The outermost of them: whose process asked for the call."""
+    """The outermost sighting: its process asked for the call."""
 
 
 def normalise(sightings: Iterable[Sighting]) -> list[Call]:
-    """Return the calls that sightings, all there are, tell of; neither their order nor repeats change anything."""
+    """Return the calls of a complete set of sightings; neither order nor repetition changes the result."""
     tree = Tree(one for _, one in sorted((repr(seen), seen) for seen in sightings))
     groups = [group for group in join_calls(tree) if any(seen.has_usage for seen in group)]
     counted = {seen.key for group in groups for seen in group}
@@ -43,9 +43,9 @@ def normalise(sightings: Iterable[Sighting]) -> list[Call]:
 
 
 def unexplained_sums(tree: Tree, counted: Iterable[Key]) -> list[Sighting]:
-    """Return the sums of calls that nothing below tells of: of several on one line the outermost.
+    """Return the sums whose calls no span below reports; of several nested sums, the outermost.
 
-    A sum counts only when that is certain: not in a trace where a call has lost the way to its root.
+    A sum counts only when that is certain, so not in a trace where a call is disconnected from its root.
     """
     explained: set[Key] = set()
     astray: set[str] = set()
@@ -67,7 +67,7 @@ def unexplained_sums(tree: Tree, counted: Iterable[Key]) -> list[Sighting]:
 
 
 def call_of(tree: Tree, group: Group) -> Call:
-    """Return the call a group of sightings saw; at least one of them has usage."""
+    """Return the call that a group of sightings saw; at least one of them has usage."""
     told = sorted((seen for seen in group if seen.has_usage), key=_preference)
     best = told[0]
     same = [seen for seen in told if seen.input == best.input]
@@ -79,7 +79,7 @@ def call_of(tree: Tree, group: Group) -> Call:
     output = best.output if best.output is not None else _first(seen.output for seen in same) or 0
     whole = best.input or 0
     if read + write > whole:
-        read, write, hour = 0, 0, 0  # another sighting's, which cannot be of these tokens
+        read, write, hour = 0, 0, 0  # the value of another sighting, which cannot refer to these tokens
     provider, model = _named(told, group)
     response = next((unique for seen in group if (unique := unique_id(seen.response_id))), None)
     event: dict[str, Any] = {
@@ -116,7 +116,7 @@ def call_of(tree: Tree, group: Group) -> Call:
 
 
 def _preference(seen: Sighting) -> tuple[object, ...]:
-    """Put what saw the whole response first, then the provider's own library, then the innermost."""
+    """Sort key: sightings of the whole response first, then the provider's own library, then the innermost."""
     return (
         not seen.finished and (seen.output or 0) <= 1,
         seen.scope not in spellings.INNERMOST_SCOPES,
@@ -135,7 +135,9 @@ def _tier(tier: str | None) -> str | None:
 
 
 def _named(told: Sequence[Sighting], group: Group) -> tuple[str, str]:
-    """Return provider and model. What a gateway asked goes before the aliases that its callers see."""
+    """Return provider and model. The model that a gateway requested takes precedence over the aliases that its callers
+    see.
+    """
     gateway = _first(seen.gateway_model for seen in group)
     if gateway is not None:
         named = next(seen.provider for seen in group if seen.gateway_model == gateway)

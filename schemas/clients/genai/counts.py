@@ -1,7 +1,7 @@
-"""Tokens as producers count them, made alike: input includes what was cached and written, output includes reasoning.
+"""Converts producers' token counts to one convention: input includes cached and written, output includes reasoning.
 
-Producers differ in what includes what, and few say so. Their own total tells it where there is one; otherwise
-arithmetic does: no part is larger than its whole.
+Producers differ in which counts include others, and few document it. The producer's own total decides if there is one;
+otherwise arithmetic does, because a part cannot exceed its whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """Token counts of one call; None is what the producer did not say."""
+    """Token counts of one call; None if the producer did not report the count."""
 
     input: int | None
     output: int | None
@@ -25,7 +25,7 @@ def settle(counts: Counts, *, total: int | None = None, adds_reasoning_twice: bo
     Args:
         counts: as the producer wrote them.
         total: the producer's own sum, when it gives one.
-        adds_reasoning_twice: it is known to add reasoning to an output that has it already.
+        adds_reasoning_twice: the producer is known to add reasoning to an output that already includes it.
 
     """
     whole, output = counts.input, counts.output

@@ -1,4 +1,4 @@
-"""Which sightings are of one call: a pure law over a set of sightings, whatever order they came in.
+"""Decides which sightings belong to one call: a pure function of a set of sightings, independent of their order.
 
     1  the same span is itself, however often it is sent
     2  the same response id is the same call, in any trace, process or request
@@ -7,7 +7,7 @@
     4  no id on one side: two instrumentations of one process that count the same tokens, one within the other in time,
        saw the same call; each sees it once
 
-Calls that were decided before (`known`) stay as they are: what comes later can only join them.
+Calls that were decided before (`known`) stay as they are: later sightings can only join them.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
 
 TOLERANCE_NS = 2_000_000
-"""Two instrumentations read the clock one after the other, and some of them in milliseconds."""
+"""Tolerance in ns: two instrumentations read the clock one after the other, and some only in milliseconds."""
 _PREFIX = re.compile(r"^[A-Za-z]+[-_]")
 MIN_ID = 12
-"""Characters a response id has at least after its prefix (`chatcmpl-`). Ollama's have three digits, which repeat."""
+"""Minimum length of a response id after its prefix (`chatcmpl-`). Ollama's have three digits, which repeat."""
 
 Group = tuple[Sighting, ...]
 """Sightings of one call, the innermost first."""
 
 
 def unique_id(response_id: str | None) -> str | None:
-    """Return a response id that no other call can have, None for one that could be anybody's."""
+    """Return a response id that identifies one call, None for one that is not unique."""
     if response_id is None or len(_PREFIX.sub("", response_id)) < MIN_ID:
         return None
     return response_id
 
 
 def join_calls(tree: Tree, known: Iterable[Sequence[Key]] = ()) -> list[Group]:
-    """Return the calls that sightings are of, each with everything that saw it, in an order of their own.
+    """Return the sightings grouped by call, in a deterministic order.
 
     Args:
         tree: the sightings.
@@ -84,7 +84,7 @@ class _Groups:
                 self.scopes[first] |= self.scopes.pop(second)
 
     def may_be_one(self, one: Key, other: Key) -> bool:
-        """Tell whether no response ids speak against it."""
+        """Tell whether two groups can be the same call, which different response ids rule out."""
         first, second = self.ids[self.of(one)], self.ids[self.of(other)]
         return not first or not second or bool(first & second)
 
@@ -97,7 +97,9 @@ def _by_id(calls: dict[Key, Sighting], groups: _Groups) -> None:
 
 
 def _by_descent(tree: Tree, calls: dict[Key, Sighting], groups: _Groups) -> set[Key]:
-    """Unite calls with the one above them that saw the same; return those that are sums of what is below them."""
+    """Unite calls with the span above that saw the same call; return the spans that are sums of the calls below
+    them.
+    """
     below: dict[Key, list[Key]] = defaultdict(list)
     for key, seen in calls.items():
         outer = next((up for up in tree.above(seen) if up.key in calls), None)
@@ -111,7 +113,7 @@ def _by_descent(tree: Tree, calls: dict[Key, Sighting], groups: _Groups) -> set[
         if not told:
             silent = [key for key in apart if not calls[key].has_usage and groups.may_be_one(key, outer_key)]
             if len(silent) == 1 and len(inner_keys) == 1:
-                groups.unite(outer_key, silent[0])  # an attempt that told nothing, and who asked for it
+                groups.unite(outer_key, silent[0])  # an attempt without usage, and the span that asked for it
             continue
         same = [key for key in told if not outer.has_usage or _same_input(calls[key], outer)]
         if len(same) == 1:
@@ -126,7 +128,7 @@ def _same_input(one: Sighting, other: Sighting) -> bool:
 
 
 def _by_time(calls: dict[Key, Sighting], groups: _Groups, sums: set[Key]) -> None:
-    """Unite what different instrumentations of one process saw at one time, the closest first."""
+    """Unite sightings of different instrumentations in one process at the same time, the closest first."""
     alike: dict[tuple[str, int | None], list[Sighting]] = defaultdict(list)
     for key, seen in calls.items():
         if seen.has_usage and key not in sums:
@@ -150,7 +152,9 @@ def _by_time(calls: dict[Key, Sighting], groups: _Groups, sums: set[Key]) -> Non
 
 
 def _same_output(one: Sighting, other: Sighting) -> bool:
-    """Tell whether the outputs may be one: a stream that was given up has none, or the 1 that its start announces."""
+    """Tell whether the outputs may be of one call: an aborted stream has none, or the 1 that its start event
+    reports.
+    """
     return one.output == other.output or min(one.output or 0, other.output or 0) <= 1
 
 

@@ -1,6 +1,7 @@
-"""A traces request becomes sightings: spans of model calls, what may be a sum of them, and what tells their session.
+"""Turns a traces request into sightings: spans of model calls, possible sums of them, and spans that name their
+session.
 
-Nothing here depends on anything else than the body.
+The result depends only on the body.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tallystream.schemas.usage import MAX_SESSION_BYTES
 
 _HINT = Hint(spellings.HINT, spellings.CONTEXT_HINT)
 MAX_NODES = 4096
-"""Spans of a body that are remembered for their place alone. What lies beyond is taken for another request's."""
+"""Maximum number of spans per body that are kept only for their place in the tree. Further ones are treated as if they
+were in another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class SightingPack:
 
 @dataclass(frozen=True, slots=True)
 class SpansResult:
-    """What a traces body held."""
+    """The contents of a traces body."""
 
     records: int
     packs: list[SightingPack] = field(default_factory=list)
@@ -53,7 +55,7 @@ def read_sightings(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
     """Return the sightings of a traces request, in the order of the body.
 
     Raises:
-        InvalidBodyError: it is no such request, or holds too much. Nothing of it counts then.
+        InvalidBodyError: it is not a traces request, or exceeds a limit. Then nothing in it counts.
 
     """
     read_spans = json_spans.read_spans if encoding is Encoding.JSON else protobuf_spans.read_spans
@@ -83,7 +85,7 @@ def read_sightings(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
 
 
 def read_span(span: Span, attributes: Attributes) -> Sighting | None:
-    """Return what one span shows, None when that is nothing.
+    """Return the sighting of one span, None when the span is irrelevant.
 
     Raises:
         InvalidRecordError: it has usage that cannot be counted.
@@ -135,7 +137,7 @@ def read_span(span: Span, attributes: Attributes) -> Sighting | None:
 
 
 def _kind(attributes: Attributes) -> Kind | None:
-    """Return what the span says it is, None when it says nothing that we know."""
+    """Return the kind of the span, None when it is unknown."""
     operation = attributes.get(spellings.AI_SDK_OPERATION)
     if isinstance(operation, str):
         return "call" if operation.endswith(spellings.AI_SDK_LEAVES) else None
@@ -150,13 +152,13 @@ def _kind(attributes: Attributes) -> Kind | None:
 
 
 def _is_step(attributes: Attributes) -> bool:
-    """Tell whether a span is of an agent's work, so that calls may stand below it."""
+    """Tell whether a span is a step of an agent, so that calls may be below it."""
     names = (spellings.OPERATION, spellings.OPENINFERENCE_KIND, spellings.AI_SDK_OPERATION)
     return any(attributes.get(name) is not None for name in names)
 
 
 def _counts(span: Span, attributes: Attributes) -> tuple[Counts, int | None]:
-    """Return the counts as `Sighting` wants them, and cache writes that live for an hour."""
+    """Return the counts in the convention of `Sighting`, and the cache writes with a lifetime of one hour."""
     read, write = _count(attributes, spellings.CACHE_READ), _count(attributes, spellings.CACHE_WRITE)
     reasoning, hour = _count(attributes, spellings.REASONING), None
     whole = _count(attributes, spellings.INPUT)
@@ -179,9 +181,9 @@ def _counts(span: Span, attributes: Attributes) -> tuple[Counts, int | None]:
 def _anthropic(
     metadata: str, whole: int, read: int | None, write: int | None
 ) -> tuple[int, int | None, int | None, int | None]:
-    """Return input, cache read, cache write and its part of an hour with what Anthropic itself said.
+    """Return input, cache read, cache write and its one-hour part from Anthropic's own usage.
 
-    The AI SDK passes that on. Its version 5 gives only the uncached part as input, and the rest nowhere else.
+    The AI SDK passes it on. Version 5 of the SDK reports only the uncached part as input, and the rest only here.
     """
     try:
         usage = orjson.loads(metadata)["anthropic"]["usage"]
@@ -194,7 +196,7 @@ def _anthropic(
     if not all(type(count) is int and 0 <= count < 2**53 for count in (fresh, cached, written, hour)):
         return whole, read, write, None
     if whole not in (fresh, fresh + cached + written):
-        return whole, read, write, None  # of another call than this one, such as the last step of several
+        return whole, read, write, None  # the usage of another call, such as the last of several steps
     return fresh + cached + written, cached, written, min(hour, written) or None
 
 
@@ -204,10 +206,11 @@ def _litellm(used: str, what: str) -> int | None:
 
 
 def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
-    """Return the first count that is there.
+    """Return the first count that is present.
 
     Raises:
-        InvalidRecordError: it is no whole number from 0 to 2**53 - 1. Some exporters make whole floats of them.
+        InvalidRecordError: it is not a whole number from 0 to 2**53 - 1. Floats with a whole value are accepted,
+            because some exporters convert integers to floats.
 
     """
     for name in names:
@@ -234,7 +237,9 @@ def _first(attributes: Attributes, names: Iterable[str]) -> str | None:
 
 
 def _session(attributes: Attributes) -> str | None:
-    """Return the session a span names. An OpenAI response id is none: some put the previous response there."""
+    """Return the session a span names. An OpenAI response id is not accepted: some producers put the previous
+    response's id there.
+    """
     for name in spellings.SESSION:
         value = attributes.get(name)
         if isinstance(value, str) and (found := value.strip()) and not found.startswith("resp_"):
@@ -257,7 +262,7 @@ def _response_id(attributes: Attributes) -> str | None:
 
 
 def _cost(attributes: Attributes) -> str | None:
-    """Return the producer's own cost as a decimal string of dollars, None when it says none."""
+    """Return the producer's own cost as a decimal string of dollars, None when it does not report one."""
     nano = attributes.get(spellings.NANO_CREDITS)
     if type(nano) is int and 0 < nano < 2**63:
         return to_usd(to_pico(Decimal(nano) / 10**11))
@@ -271,7 +276,7 @@ def _cost(attributes: Attributes) -> str | None:
 
 
 def _process(resource: dict[str, Value]) -> str:
-    """Return what tells a process from others: its instance id, else all that describes it."""
+    """Return what identifies a process: its instance id, else all attributes that describe it."""
     instance = text(resource.get("service.instance.id"))
     names = ("service.name", "service.namespace", "host.name", "host.id", "process.pid")
     return instance or "|".join(text(resource.get(name)) or "" for name in names)
@@ -308,7 +313,7 @@ def _rejected(span: Span, attributes: Attributes, verdict: InvalidRecordError) -
 
 
 def _kept(span: Span, attributes: Attributes) -> dict[str, Any]:
-    """Return what a dead letter may keep of a span: names of ours, numbers and ids."""
+    """Return what a dead letter may keep of a span: known attribute names, numbers and ids."""
     kept: dict[str, Any] = {}
     for names in (spellings.INPUT, spellings.OUTPUT, spellings.CACHE_READ, spellings.CACHE_WRITE, spellings.REASONING):
         for name in names:
@@ -324,7 +329,9 @@ def _kept(span: Span, attributes: Attributes) -> dict[str, Any]:
 
 
 def _packs(found: list[tuple[dict[str, Value], Sighting]], above: dict[tuple[str, str], str]) -> Iterable[SightingPack]:
-    """Return the sightings by attribution, each under the nearest one above it that this body has."""
+    """Return the sightings by attribution, with parents replaced by the nearest ancestor that is a sighting of this
+    body.
+    """
     packs: dict[tuple[Any, ...], SightingPack] = {}
     whose: dict[int, dict[str, str]] = {}
     for resource, seen in found:

@@ -1,4 +1,4 @@
-"""One span as evidence of a model call: what the join needs of it and nothing else, never content."""
+"""One span as evidence of a model call: only the fields that the join needs, never content."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Kind = Literal["call", "sum", "node"]
 class Sighting:
     """A span that saw a model call, or that stands above one.
 
-    Counts are as the producer wrote them, but corrected for what is known of the producer: `input` includes cached and
-    cache-written tokens, `output` includes reasoning. None is what it did not say.
+    Counts are the producer's, converted to one convention: `input` includes cached and cache-written tokens, `output`
+    includes reasoning. A count that the producer did not report is None.
     """
 
     trace_id: str
     span_id: str
     parent_id: str = ""
-    """The nearest span above it that is worth a sighting, or one that is not in the same request; empty: a root."""
+    """The nearest ancestor that is a sighting, or one that is not in the same request; empty for a root."""
     kind: Kind = "node"
     start_ns: int = 0
     end_ns: int = 0
     scope: str = ""
     process: str = ""
-    """What tells the process that wrote it from others."""
+    """Identifies the process that wrote the span."""
     client: str = "genai"
     session: str | None = None
     parent_session: str | None = None
@@ -35,7 +35,7 @@ class Sighting:
     response_model: str | None = None
     request_model: str | None = None
     gateway_model: str | None = None
-    """What a gateway says it asked, where other names may be its own aliases."""
+    """The model that a gateway requested, when the other names may be aliases of its own."""
     provider: str | None = None
     """As the producer wrote it."""
     input: int | None = None
@@ -46,7 +46,7 @@ class Sighting:
     """A part of `cache_write`."""
     reasoning: int | None = None
     finished: bool = False
-    """The producer names a finish reason: the response came whole."""
+    """The producer reports a finish reason, so the response is complete."""
     failed: bool = False
     tier: str | None = None
     cost_usd: str | None = None
@@ -57,16 +57,16 @@ class Sighting:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Its identity."""
+        """The identity of the span."""
         return self.trace_id, self.span_id
 
     @property
     def has_usage(self) -> bool:
-        """Whether it tells tokens of a call; a span that says 0 tells nothing."""
+        """Whether it has token counts of a call; counts of 0 do not qualify."""
         return bool(self.input or self.output)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return it as a plain dict without what has its default."""
+        """Return it as a plain dict without default values."""
         return {name: value for name, value in asdict(self).items() if value != _DEFAULTS.get(name)}
 
     @classmethod

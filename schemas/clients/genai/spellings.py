@@ -1,4 +1,4 @@
-"""How producers of GenAI spans spell what we read: one table a meaning, the first name that is there counts.
+"""Attribute names that producers of GenAI spans use: one table per meaning, in which the first name present counts.
 
 Sources: the GenAI semantic conventions of OpenTelemetry and their earlier versions, the attributes of OpenInference,
 OpenLLMetry, the Vercel AI SDK, LiteLLM, Pydantic AI, Copilot and Qwen Code as they send them. docs/agents.md shows
@@ -77,7 +77,7 @@ TOTAL: Final = (
     "llm.usage.total_tokens",
     "ai.usage.totalTokens",
 )
-"""What the producer itself adds up to: it tells whether its parts are inside one another or beside."""
+"""The producer's own total, which shows whether its counts include one another or are disjoint."""
 
 RESPONSE_MODEL: Final = (
     "gen_ai.response.model",
@@ -95,7 +95,7 @@ REQUEST_MODEL: Final = (
     "model",
 )
 GATEWAY_MODEL: Final = ("litellm.provider.model",)
-"""What a gateway really asked, where the names its callers see are aliases of its own."""
+"""The model that a gateway really requested, when the names its callers see are aliases."""
 PROVIDER: Final = (
     "gen_ai.provider.name",
     "gen_ai.system",
@@ -151,9 +151,9 @@ COST: Final = (
     "operation.cost",
     "llm.cost.total",
 )
-"""What the producer thinks a call costs, in US dollars."""
+"""The producer's own estimate of a call's cost, in US dollars."""
 NANO_CREDITS: Final = "github.copilot.nano_aiu"
-"""Copilot's own bill of a call: a thousand million of them are one AI credit, which is 0.01 US dollars."""
+"""Copilot's own price of a call, in billionths of an AI credit, which is 0.01 US dollars."""
 
 OPERATION: Final = "gen_ai.operation.name"
 LEAF_OPERATIONS: Final = frozenset(
@@ -172,7 +172,7 @@ LEAF_OPERATIONS: Final = frozenset(
         "anthropic_messages",
     }
 )
-"""One request to a model. Whatever else carries usage may be a sum of such requests."""
+"""Operations that are one request to a model. Other spans with usage may be sums of such requests."""
 OPENINFERENCE_KIND: Final = "openinference.span.kind"
 OPENINFERENCE_LEAVES: Final = frozenset({"LLM", "EMBEDDING"})
 AI_SDK_OPERATION: Final = "ai.operationId"
@@ -183,7 +183,7 @@ OPENLLMETRY_LEAVES: Final = frozenset({"chat", "completion", "embedding"})
 HINT: Final = re.compile(
     rb"gen_ai\.|openinference\.|ai\.operationId|llm\.(?:token|usage|model|request)|ession(?:\.id|Id|_id|-id)"
 )
-"""What the bytes of every span hold that may matter here. What matches may still be something else."""
+"""Matches the bytes of every span that may be relevant; a match does not mean that the span is relevant."""
 CONTEXT_HINT: Final = re.compile(r"gen_ai\.|openinference\.|ai\.operationId|llm\.|ession(?:\.id|Id|_id|-id)")
 """The same among the names of a span's attributes."""
 
@@ -192,10 +192,10 @@ RESPONSE_ID_IN_TEXT: Final = (
     re.compile(r'"id"\s*:\s*"(chatcmpl-[\w-]{10,})"'),
     re.compile(r'"id"\s*:\s*"(msg_\w{10,})"'),
 )
-"""OpenInference names no response id, but shows the response as JSON: only the id in it is looked for."""
+"""OpenInference does not send a response id, but includes the response as JSON: only the id is extracted from it."""
 RESPONSE_TEXT: Final = "output.value"
 MAX_TEXT: Final = 1 << 20
-"""Characters of such a text that are searched."""
+"""Maximum number of characters of such a text that are searched."""
 
 LITELLM_USAGE: Final = "metadata.usage_object"
 LITELLM_METADATA: Final = "metadata.requester_metadata"
@@ -207,12 +207,12 @@ LITELLM_COUNTS: Final = {
     ),
     "reasoning": re.compile(r"'reasoning_tokens': (\d{1,16})\b"),
 }
-"""LiteLLM's first exporter writes these only into a text, as Python shows a dict."""
+"""LiteLLM's first exporter writes these only into a text, as the repr of a Python dict."""
 AI_SDK_METADATA: Final = "ai.response.providerMetadata"
 
 ADK_SCOPE: Final = "gcp.vertex.agent"
 INNERMOST_SCOPES: Final = ("com.anthropic.sdk.python",)
-"""Written by the provider's own library, which sees what came over the wire."""
+"""Scopes of the providers' own libraries, which see the original response."""
 
 CLIENTS: Final = (
     ("github.copilot", "copilot"),
@@ -249,4 +249,4 @@ SERVICES: Final = {
 """service.name, where it names the client for certain."""
 
 COSTED_BY_LOGS: Final = re.compile(r"codex(?:[_-]|$)|com\.anthropic\.claude_code|claude-code$|gemini[_-]cli|qwen-code")
-"""Scopes and services whose log events cost. Their spans say the same usage once more."""
+"""Scopes and services whose log events cost. Their spans repeat the same usage."""

@@ -1,4 +1,4 @@
-"""The tree that spans of one or more traces make, as far as it is known."""
+"""The tree of the spans of one or more traces, as far as it is known."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tallystream.schemas.clients.genai.sighting import Sighting
 
 Key = tuple[str, str]
 MAX_DEPTH = 256
-"""Spans above a span that are looked at. No trace is so deep; one that claims to be may be a circle."""
+"""Maximum number of ancestors that are visited. Real traces are not so deep; a deeper one may contain a cycle."""
 
 
 class Tree:
-    """Sightings by their place."""
+    """Sightings arranged by parent."""
 
     def __init__(self, sightings: Iterable[Sighting]) -> None:
         self.by_key: Mapping[Key, Sighting] = {seen.key: seen for seen in sightings}
@@ -25,7 +25,7 @@ class Tree:
                     self._below_unseen[above] = seen
 
     def above(self, seen: Sighting) -> Iterator[Sighting]:
-        """Yield the sightings above one, the nearest first."""
+        """Yield the ancestors of a sighting, the nearest first."""
         for _ in range(MAX_DEPTH):
             up = self.by_key.get((seen.trace_id, seen.parent_id)) if seen.parent_id else None
             if up is None:
@@ -34,16 +34,16 @@ class Tree:
             seen = up
 
     def is_rooted(self, seen: Sighting) -> bool:
-        """Tell whether all that is above a sighting is known, up to the root of its trace."""
+        """Tell whether all ancestors of a sighting are known, up to the root of its trace."""
         line = [seen, *self.above(seen)]
         return not line[-1].parent_id
 
     def session(self, seen: Sighting) -> str | None:
         """Return the session of the outermost sighting that names one, None when nothing above names any.
 
-        A delegated agent may name a conversation of its own; whose cost it is, the one that asked for it says. Where
-        nothing above names any, and the way ends at a span that has not come (it ends after all that is below it), the
-        first one below that span speaks.
+        A delegated agent may name a conversation of its own, but the cost belongs to the session that asked for it.
+        When no ancestor names a session and the topmost known parent has not arrived (a span is sent only after the
+        spans below it), the first session named below that parent is used.
         """
         outermost: Sighting | None = seen if seen.session is not None else None
         last = seen

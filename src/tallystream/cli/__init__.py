@@ -1,7 +1,7 @@
 """The command line.
 
-One module a group of commands, each with `register(app)`. These modules import what is slow to import (Kafka clients,
-pydantic models, settings) inside their commands, so that `--help` answers at once: a test holds that.
+Each group of commands is a module with `register(app)`. These modules import slow dependencies (Kafka clients, pydantic
+models, settings) inside their commands, so that `--help` answers at once. A test checks this.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from tallystream import __version__
 from tallystream.cli.options import fail
+from tallystream.cli.output import encoding
 from tallystream.schemas.errors import TallystreamError
 
 __all__ = ["build", "main"]
@@ -84,8 +85,8 @@ Three steps: start it, point an agent at it, read the table.
     tallystream connections create codex --name laptop
     tallystream cost sessions
 
-Every command takes --data-dir (default: the one of `up`) or --kafka HOST:PORT; everything else is set by
-TALLYSTREAM_* or by the TOML file that TALLYSTREAM_CONFIG names. --json makes programs happy.
+Commands take --data-dir (default: the one of `up`) or --kafka HOST:PORT. Everything else is set by TALLYSTREAM_*
+variables or by the TOML file that TALLYSTREAM_CONFIG names. --json prints JSON for programs.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unreachable or timed out, 4 a check found a difference.
 """
@@ -99,7 +100,7 @@ def _version(value: bool) -> None:
 
 def _root(
     context: typer.Context,
-    version: Annotated[  # noqa: ARG001 - its callback has answered already
+    version: Annotated[  # noqa: ARG001 - the option's callback has answered already
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
@@ -138,7 +139,7 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
-    """The same for a group of commands."""
+    """The same as `_Command`, for a group of commands."""
 
     def get_params(self, ctx: typer.Context) -> list[Any]:  # type: ignore[override]  # the library's types are private
         """Return the parameters, `--help` included."""
@@ -154,7 +155,7 @@ def _without_values(params: Iterable[Any]) -> list[Any]:
 
 
 def _plain_flags(app: typer.Typer) -> None:
-    """Have all commands say what they take as `_Command` does."""
+    """Make the help of every command show its options as `_Command` does."""
     app.info.cls = _Group
     for command in app.registered_commands:
         command.cls = _Command
@@ -164,13 +165,14 @@ def _plain_flags(app: typer.Typer) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit.
+    """Run the command line and exit the process.
 
-    Every error becomes one line with a next step on stderr, or with `--json` one document {code, message, hint}.
-    A traceback is printed only when TALLYSTREAM_TRACEBACK is set; a component's goes to its log.
+    Every error is one line on stderr with a next step, or with `--json` one document {code, message, hint}.
+    A traceback is printed only when TALLYSTREAM_TRACEBACK is set. A component writes its traceback to its log.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args
+    encoding.adapt()
     try:
         code = build()(args=args, prog_name="tallystream", standalone_mode=False)
     except TallystreamError as exc:
@@ -182,14 +184,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         fail("interrupted", "interrupted", "", as_json=as_json)
         code = 130
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to tell anyone. stdout must not be flushed again.
+        # The reader of our output has gone (`| head`), so there is nothing to report. stdout must not be flushed again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except Exception as exc:  # noqa: BLE001 - the last line of defence: people get one line, not a traceback
+    except Exception as exc:  # noqa: BLE001 - the last resort: users get one line instead of a traceback
         fail(
             "internal",
             f"{type(exc).__name__}: {exc}".strip().rstrip(":"),
-            "this is a defect: run it again with TALLYSTREAM_TRACEBACK=1 and report what it prints",
+            "this is a bug: run the command again with TALLYSTREAM_TRACEBACK=1 and report its output",
             as_json=as_json,
             defect=exc,
         )
@@ -198,10 +200,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _usage(exc: TyperException, *, as_json: bool) -> int:
-    """Report what the parser did not accept; asking for nothing where a subcommand is needed shows the help."""
+    """Report what the parser did not accept. If a required subcommand is missing, show the help instead."""
     context: typer.Context | None = getattr(exc, "ctx", None)
     if type(exc).__name__ == "NoArgsIsHelpError":
         return 2
     path = context.command_path if context is not None else "tallystream"
-    fail("usage", exc.format_message().rstrip("."), f"`{path} --help` shows what it takes", as_json=as_json)
+    fail("usage", exc.format_message().rstrip("."), f"`{path} --help` shows the arguments and options", as_json=as_json)
     return exc.exit_code

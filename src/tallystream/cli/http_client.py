@@ -1,4 +1,4 @@
-"""One small HTTP request, without a proxy: to our own gateways and their ops ports."""
+"""Small HTTP requests to our own gateways and their ops ports, without a proxy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tallystream.schemas.errors import UnreachableError, UsageError
 def request(
     method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = 10.0
 ) -> tuple[int, bytes]:
-    """Return status and body; a body that is sent is JSON.
+    """Send a request and return the status and body. A body that is sent is JSON.
 
     Raises:
         UsageError: the URL is not a valid http(s) URL.
-        UnreachableError: nobody answered within `timeout` seconds. The URL's path, which may be secret, is not shown.
+        UnreachableError: no answer within `timeout` seconds. The message omits the URL's path, which may be secret.
 
     """
     parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""Asking the ledger instead of the topics, when it holds all that was there when the command began."""
+"""Reads cost tables from the ledger instead of the topics, if it holds all that the topics held at the start."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from tallystream.streams.identity import Identity
 
 WAIT = 1.5
-"""Seconds that a ledger which is almost there is waited for: reading the topics takes longer, or hardly less."""
+"""Seconds to wait for a ledger that is almost caught up. Reading the topics would take about as long or longer."""
 CLOSE = 20_000
-"""Records behind, at most, for a ledger to be almost there."""
+"""A ledger that is at most this many records behind counts as almost caught up."""
 POLL = 0.05
 
 
 async def answer(settings: Settings, query: Query, limit: int, now_ns: int) -> Shown | None:
-    """Return the table out of the ledger, None when it cannot answer; `limit` rows are enough unless it is 0.
+    """Return the table from the ledger, or None when it cannot answer. A `limit` of 0 asks for all rows.
 
     Raises:
         UnreachableError: Kafka did not answer.
@@ -41,7 +41,7 @@ async def answer(settings: Settings, query: Query, limit: int, now_ns: int) -> S
         return await _ask(settings, query, limit, now_ns, identity, ends)
     except (LedgerUnreachableError, LedgerUnfitError, LedgerDamagedError) as exc:
         if place.url is not None:
-            err_console.print(f"{exc.message}; Kafka is read instead.", style="yellow", markup=False)
+            err_console.print(f"{exc.message}; reading Kafka instead.", style="yellow", markup=False)
         return None
 
 
@@ -70,7 +70,7 @@ async def _ask(
 
 
 def _behind(database: Database, identity: Identity, topic: str, ends: Mapping[int, int]) -> int | None:
-    """Return how many offsets are missing; None when it is not this deployment's, or cannot hold some of the rows."""
+    """Return how many offsets are missing. None: the ledger is another deployment's, or cannot hold some rows."""
     from tallystream.agents.ledger.apply import identity_of, positions
     from tallystream.agents.ledger.schema import VERSION, get_meta
 
@@ -88,7 +88,7 @@ def _behind(database: Database, identity: Identity, topic: str, ends: Mapping[in
 
 
 async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
-    """Return whose topics these are, and where the rows topic ends now, by partition."""
+    """Return the identity of the topics, and the current end offsets of the rows topic by partition."""
     from aiokafka import TopicPartition
     from aiokafka.errors import KafkaError
 

@@ -1,6 +1,6 @@
-"""What every command needs: options, settings, the cluster to talk to, and how to say something.
+"""Options shared by the commands, settings, the cluster to use, and output of messages and errors.
 
-Nothing slow is imported at the top: this module is part of every start, `--help` included.
+No slow module is imported at the top, because every start imports this one, even for `--help`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tallystream.cli.output.text import escape_json
+from tallystream.cli.output.text import escape_json, visible_lines
 from tallystream.schemas.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ GatewayOps = Annotated[
     typer.Option(
         "--gateway-ops",
         metavar="URL",
-        help="Ops URL of a gateway that does not run on this machine; may be repeated.",
+        help="Ops URL of a gateway on another machine; may be repeated.",
         show_default="those of run.json",
     ),
 ]
@@ -77,14 +77,14 @@ def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Set
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as exc:
-        # Only the name and the rule are shown, never the value: it may be a secret.
+        # Only the name and the rule are shown, because the value may be a secret.
         wrong = "; ".join(
             f"{'.'.join(map(str, error['loc'])) or 'settings'}: {error['msg']}"
             for error in exc.errors(include_input=False, include_url=False)
         )
         raise UsageError(
             f"a setting is not valid: {wrong}",
-            "settings come from flags, TALLYSTREAM_* and the TOML file TALLYSTREAM_CONFIG names",
+            "settings come from flags, TALLYSTREAM_* variables and the TOML file that TALLYSTREAM_CONFIG names",
         ) from None
     except (OSError, ValueError) as exc:
         raise UsageError(
@@ -93,10 +93,10 @@ def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Set
 
 
 def read_run(data_dir: Path) -> Run:
-    """Return what `tallystream up` runs in this data dir now.
+    """Return the run.json of the `tallystream up` that runs in this data dir.
 
     Raises:
-        UnreachableError: nothing runs there; a file left by a supervisor that was killed does not count.
+        UnreachableError: nothing runs there. A file left by a killed supervisor is ignored.
 
     """
     from tallystream.supervisor.runfile import read_live
@@ -111,10 +111,10 @@ def read_run(data_dir: Path) -> Run:
 
 
 def cluster(settings: Settings) -> KafkaSettings:
-    """Return how to reach Kafka: the cluster that is set, else the one `tallystream up` runs in the data dir.
+    """Return the settings of the configured Kafka cluster, or of the one that `tallystream up` runs in the data dir.
 
     Raises:
-        UnreachableError: no cluster is set and nothing runs in the data dir.
+        UnreachableError: no cluster is configured and nothing runs in the data dir.
 
     """
     return settings.kafka_settings(settings.kafka or read_run(settings.data_dir).kafka)
@@ -122,21 +122,23 @@ def cluster(settings: Settings) -> KafkaSettings:
 
 def emit_json(document: Any) -> None:
     """Print one JSON document on stdout; what could steer a terminal in it is escaped."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    legible = "utf" in (sys.stdout.encoding or "").lower()
+    text = json.dumps(document, indent=2, ensure_ascii=not legible, default=str)
     sys.stdout.write(escape_json(text) + "\n")
     sys.stdout.flush()
 
 
 def fail(code: str, message: str, hint: str, *, as_json: bool, defect: Exception | None = None) -> None:
-    """Say on stderr what went wrong: one line and, where there is one, the next step. `defect`: it is ours."""
+    """Report an error on stderr: one line, and the next step if there is one. `defect`: it is a bug of ours."""
     logs = sys.modules.get("tallystream.components.logs")
     if logs is not None and not as_json and logs.failed(code, message, hint, defect):
         return
     if defect is not None and os.environ.get("TALLYSTREAM_TRACEBACK"):
         traceback.print_exception(defect)
     if as_json:
-        sys.stderr.write(json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False) + "\n")
+        text = json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False)
+        sys.stderr.write(escape_json(text) + "\n")
         return
-    err_console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    err_console.print(f"[bold red]error:[/] {escape(visible_lines(message))}", soft_wrap=True)
     if hint:
-        err_console.print(f"  {escape(hint)}", style="dim", soft_wrap=True)
+        err_console.print(f"  {escape(visible_lines(hint))}", style="dim", soft_wrap=True)

@@ -1,1 +1,1 @@
-"""One module a component: builds it from the settings and runs it until told to stop."""
+"""Each module builds one component from the settings and runs it until it is told to stop."""

@@ -1,4 +1,4 @@
-"""The console as a component: built from the settings, run until told to stop."""
+"""Builds the console from the settings and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(
     """Run a console until SIGTERM or SIGINT.
 
     Raises:
-        UsageError: a port is taken, or a setting of the console is not usable.
+        UsageError: a port is taken, or a setting of the console is not valid.
 
     """
     logs.configure()
@@ -54,7 +54,7 @@ def auth_config(settings: Settings) -> AuthConfig:
     """Return who may use the console.
 
     Raises:
-        UsageError: a network is not one.
+        UsageError: a network is not valid.
 
     """
     try:

@@ -1,4 +1,4 @@
-"""The exporter as a component: built from the settings, run until told to stop."""
+"""Builds the exporter from the settings and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     """Run the exporter until SIGTERM or SIGINT.
 
     Raises:
-        UsageError: the ops port is taken, or another exporter has the data directory.
-        UnfitError: the counters' file is damaged, or a topic is not as it must be.
+        UsageError: the ops port is taken, or another exporter uses the data directory.
+        UnfitError: the counters' file is damaged, or a topic has the wrong settings.
 
     """
     logs.configure()
     config = ExporterConfig(kafka, settings.topics(), settings.data_dir / "exporter", settings.lateness.total_seconds())
-    with harness.owned(config.directory, "an exporter", "one is enough for a deployment"):
+    with harness.owned(config.directory, "an exporter", "a deployment needs only one"):
         harness.run("exporter", MetricsExporter, config, ops=(settings.ops_host, ops_port))

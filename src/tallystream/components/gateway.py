@@ -1,4 +1,4 @@
-"""The gateway as a component: built from the settings, run until told to stop."""
+"""Builds the gateway from the settings and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def run(
 ) -> None:
     """Run the gateway on `host:port` until SIGTERM or SIGINT.
 
-    gRPC is on `grpc_port` (0: not at all), or where the settings say, or else on the port before.
+    gRPC listens on `grpc_port` (0: not at all), else on the port in the settings, else on the port before `port`.
 
-    `run_file` is written once the components beside this one are ready: until then `/readyz` on `port` is red.
+    `run_file` is written once the other components are ready. Until then `/readyz` on `port` fails.
 
     Raises:
-        UsageError: a port is taken, or a Kafka cluster is set without a word on user names.
-        UnfitError: the spool's directory, or the cluster's topics, do not fit.
+        UsageError: a port is taken, or a Kafka cluster is set without a setting for user names.
+        UnfitError: the spool's directory or the cluster's topics cannot be used.
 
     """
     logs.configure()
@@ -69,15 +69,15 @@ def run(
 
 
 def wanted_grpc_port(settings: Settings, port: int) -> int:
-    """Return the port of gRPC beside an HTTP port, 0 for none: a port that is picked free has no neighbour."""
+    """Return the gRPC port for an HTTP port, or 0 for none. If the HTTP port is picked, gRPC is off."""
     return max(0, port - 1) if settings.grpc_port is None else settings.grpc_port
 
 
 def user_names(settings: Settings) -> Callable[[str], str]:
-    """Return what replaces user names.
+    """Return the pseudonyms that replace user names.
 
     Raises:
-        UsageError: a cluster is set, so others may run gateways too, and there is neither a shared key nor an opt-out.
+        UsageError: a cluster is set, so other gateways may run, and neither a shared key nor an opt-out is set.
 
     """
     if settings.user_names:
@@ -93,7 +93,7 @@ def user_names(settings: Settings) -> Callable[[str], str]:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open connections as the hard limit does: the usual soft limit of 1024 is a fleet's worth."""
+    """Raise the limit of open files to the hard limit, because a fleet can exceed the usual soft limit of 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):

@@ -1,7 +1,7 @@
-"""What every component is run by: signals, metrics, the ops port, the lock on its directory.
+"""Runs a component: signal handling, process metrics, the ops port, the lock on its directory.
 
-logs.configure()                                      first, so that a setting that is wrong becomes a log line
-with owned(directory, "a worker"):                    where the component has state of its own
+logs.configure()                                      first, so that an invalid setting is logged
+with owned(directory, "a worker"):                    if the component keeps state in a directory
 run("worker", Worker, config, ops=(host, port))   until SIGTERM or SIGINT
 """
 
@@ -43,20 +43,20 @@ Factory = Callable[[Config, CollectorRegistry, Clock], Component]
 
 
 def run(name: str, service: Factory[Config], config: Config, *, ops: tuple[str, int]) -> None:
-    """Make the component and run it until SIGTERM or SIGINT.
+    """Construct the component and run it until SIGTERM or SIGINT.
 
     `name` is its subcommand; `ops` the host and port of its ops server (port 0: any free one).
 
     Raises:
         UsageError: the ops port is taken.
-        TallystreamError: whatever the component ends with.
+        TallystreamError: the error that ended the component.
 
     """
     uvloop.run(serve(name, service, config, ops=ops))
 
 
 async def serve(name: str, service: Factory[Config], config: Config, *, ops: tuple[str, int]) -> None:
-    """Do the same in a loop that runs, in the main thread."""
+    """Do the same as `run` in a running event loop of the main thread."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -80,11 +80,11 @@ async def serve(name: str, service: Factory[Config], config: Config, *, ops: tup
 
 
 async def until_told(component: Component, stop: asyncio.Event) -> None:
-    """Run the component until `stop` is set or it ends by itself; a cancel lets it finish what it must.
+    """Run the component until `stop` is set or it ends by itself. On a cancel it finishes the work in progress.
 
     Raises:
-        UnreachableError: a Kafka client of the component has lost a task, and nobody has opened it anew.
-        TallystreamError: whatever the component ends with.
+        UnreachableError: a Kafka client of the component has lost a task and was not reopened.
+        TallystreamError: the error that ended the component.
 
     """
     running, told = asyncio.create_task(component.run()), asyncio.create_task(stop.wait())
@@ -114,7 +114,7 @@ def process_registry() -> CollectorRegistry:
 
 
 def reporter(name: str, component: Component) -> Callable[[], ComponentReport]:
-    """Return what `/status` answers with."""
+    """Return the content of `/status`."""
     started_at = datetime.now(UTC)
 
     def verdict(health: Health) -> Verdict:
@@ -136,10 +136,10 @@ def reporter(name: str, component: Component) -> Callable[[], ComponentReport]:
 
 @contextmanager
 def owned(directory: Path, what: str, hint: str) -> Iterator[None]:
-    """Hold the directory's lock, which the kernel lets go of however the process ends.
+    """Hold the directory's lock. The kernel releases it however the process ends.
 
     Raises:
-        UsageError: `what` runs in it already; `hint` says what to do.
+        UsageError: `what` already runs in it; `hint` says what to do.
 
     """
 
@@ -152,10 +152,10 @@ def owned(directory: Path, what: str, hint: str) -> Iterator[None]:
 
 @contextmanager
 def first_free(parent: Path, places: int, what: str, hint: str) -> Iterator[Path]:
-    """Hold the first of the directories `parent`/0, `parent`/1, ... that nobody else holds, and give it.
+    """Lock and yield the first of the directories `parent`/0, `parent`/1, ... that is not locked.
 
     Raises:
-        UsageError: all `places` are held; `what` names who holds them, `hint` says what to do.
+        UsageError: all `places` are locked; `what` names the lock holders, `hint` says what to do.
 
     """
     for number in range(places):

@@ -1,4 +1,4 @@
-"""The embedded Kafka as a component: the broker with its health, until told to stop."""
+"""Runs the embedded Kafka broker, with health checks, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.1
 PROBE_SECONDS = 1.0
 SILENT_SECONDS = 15.0
-"""A broker that answers nothing for that long is not busy, it hangs."""
+"""Seconds without an answer after which a broker counts as hanging rather than busy."""
 
 
 def run(settings: Settings, *, port: int, ops_port: int) -> None:
-    """Run the broker on 127.0.0.1:`port` (0: the last one, else a free one), data in DATA_DIR/kafka.
+    """Run the broker on 127.0.0.1:`port` (0: the previous port, or a free one), with its data in DATA_DIR/kafka.
 
     Blocks until SIGTERM or SIGINT.
 
     Raises:
-        UsageError: the extra `embedded` is missing, the data dir is in use, a port is taken.
-        UnreachableError: the jars could not be downloaded, the broker was not ready in time, or it ended by itself.
-        UnfitError: the broker does not start on this data.
+        UsageError: the extra `embedded` is not installed, the data dir is in use, or a port is taken.
+        UnreachableError: the jars could not be downloaded, the broker was not ready in time, or it exited by itself.
+        UnfitError: the broker cannot start with this data.
 
     """
     logs.configure()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        # Told to stop before the broker is ready: it passes every `except Exception` on its way out.
+        # If the broker is not ready yet, this must end the start: a BaseException passes every `except Exception`.
         raise SystemExit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,7 +60,7 @@ def run(settings: Settings, *, port: int, ops_port: int) -> None:
 
 
 class BrokerWatch:
-    """Asks the broker once in a while what every worker needs of it, and notices its end."""
+    """Periodically sends the broker the requests that every worker depends on, and notices when it exits."""
 
     def __init__(self, broker: EmbeddedKafka, registry: CollectorRegistry, clock: Clock) -> None:  # noqa: ARG002 - the shape of every component
         self._broker = broker
@@ -73,7 +73,7 @@ class BrokerWatch:
         """Watch until cancelled.
 
         Raises:
-            UnreachableError: the broker ended by itself.
+            UnreachableError: the broker exited by itself.
 
         """
         log.info("kafka_ready", bootstrap=self._broker.bootstrap, jvm_pid=self._broker.pid)
@@ -82,7 +82,7 @@ class BrokerWatch:
             while True:
                 if (code := self._broker.poll()) is not None:
                     raise UnreachableError(
-                        f"Kafka ended by itself with {code}", "its log says why; starting it again is safe"
+                        f"Kafka exited by itself with {code}", "its log says why; starting it again is safe"
                     )
                 await asyncio.sleep(POLL_SECONDS)
         finally:
@@ -101,7 +101,7 @@ class BrokerWatch:
                     self._admin = new_admin(KafkaSettings(self._broker.bootstrap))
                     await start(self._admin)
                 self._last = await can_join(self._admin)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is an answer that did not come
+        except Exception as exc:  # noqa: BLE001 - whatever the error, there was no answer
             log.warning("kafka_does_not_answer", error=type(exc).__name__)
             self._last = False
             await self._close()
@@ -114,8 +114,8 @@ class BrokerWatch:
             await close(admin)
 
     def ready(self) -> Health:
-        """Return whether a group could join when it was last asked."""
-        return Health(self._last, "" if self._last else "no group can join")
+        """Return whether a consumer group could be joined at the last check."""
+        return Health(self._last, "" if self._last else "no consumer group can be joined")
 
     def healthy(self) -> Health:
         """Return whether the broker answers."""
@@ -123,5 +123,5 @@ class BrokerWatch:
         return Health(silent < SILENT_SECONDS, f"last answer {silent:.0f} s ago")
 
     def status(self) -> KafkaStatus:
-        """Return where it listens, and the process that does the work."""
+        """Return the address it listens on, and the broker's process."""
         return KafkaStatus(bootstrap=self._broker.bootstrap, jvm_pid=self._broker.pid)

@@ -1,4 +1,4 @@
-"""The ledger as a component: built from the settings, run until told to stop."""
+"""Builds the ledger from the settings and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
 
     Raises:
         UsageError: the ops port is taken, or TALLYSTREAM_LEDGER is not a PostgreSQL URL.
-        LedgerUnfitError: the database is of a newer release, or refuses what must be done.
+        LedgerUnfitError: the database belongs to a newer release, or refuses a required operation.
 
     """
     logs.configure()

@@ -1,4 +1,4 @@
-"""Logs of the long-running components: one line an event, JSON unless a person is watching."""
+"""Logging of the long-running components: one line for each event, as JSON unless stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 LIBRARIES = {
-    # The gateway and the worker say themselves, once, when Kafka goes away and comes back.
+    # The gateway and the worker log once when Kafka becomes unavailable and when it returns.
     "aiokafka": logging.CRITICAL,
     "asyncio": logging.ERROR,
     "faust": logging.WARNING,
@@ -18,11 +18,11 @@ LIBRARIES = {
 
 
 _begun = False
-"""Whether this process is a component: then its errors are log lines too."""
+"""Whether this process is a component, whose errors are logged too."""
 
 
 def configure() -> None:
-    """Send structlog's and the libraries' logs to stderr; call it once, first thing in a component."""
+    """Send structlog's and the libraries' logs to stderr. Call it once, at the start of a component."""
     global _begun
     _begun = True
     shared: list[Processor] = [
@@ -34,7 +34,7 @@ def configure() -> None:
         console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         renderer: list[Processor] = [_legible, console]
     else:
-        # Never the frames' local variables, which both renderers would show by default: they may be secrets.
+        # Without local variables of the frames, which both renderers show by default, because they may be secrets.
         frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         renderer = [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer()]
     structlog.configure(
@@ -59,9 +59,9 @@ def configure() -> None:
 
 
 def failed(code: str, message: str, hint: str, defect: Exception | None = None) -> bool:
-    """Log the error that a component ends with, in one line like the rest, with the traceback of a defect of ours.
+    """Log the error that ends a component in one line; for a bug of ours, with the traceback.
 
-    Returns False where people read, or no component has begun: then nothing is logged.
+    Returns False without logging if stderr is a terminal or no component has started.
     """
     if not _begun or sys.stderr.isatty():
         return False
@@ -70,17 +70,17 @@ def failed(code: str, message: str, hint: str, defect: Exception | None = None) 
 
 
 def _without_steps_of_services(record: logging.LogRecord) -> bool:
-    """Leave out what mode, Faust's library of services, says of each step of a service.
+    """Drop the messages that mode, Faust's service library, logs for each step of a service.
 
-    It logs by the name of the module that the service's class is defined in, which is also ours; our own events come
-    by structlog, as mappings.
+    It uses the logger of the module that defines the service's class, which may be ours. Our own events are mappings,
+    because they come from structlog.
     """
     ours = record.name == "tallystream" or record.name.startswith("tallystream.")
     return not ours or record.levelno >= logging.WARNING or isinstance(record.msg, dict)
 
 
 def _legible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Write out what could steer the terminal: others' strings come to our logs, and JSON escapes them by itself."""
+    """Escape terminal control characters, as logs contain strings from clients. JSON escapes them by itself."""
     return {
         name: _escaped(value) if isinstance(value, str) and name != "exception" else value
         for name, value in event.items()

@@ -1,4 +1,4 @@
-"""The poller as a component: built from the settings, run until told to stop."""
+"""Builds the poller from the settings and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ANTHROPIC_HEADERS = (
     ("anthropic-version", "2023-06-01"),
     ("anthropic-beta", "analytics-usage-cost-2026-08-24"),
 )
-"""The second one opens the analytics cost and usage reports."""
+"""The second header enables the analytics cost and usage reports."""
 T = TypeVar("T")
 
 
@@ -45,8 +45,8 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
     """Run the poller until SIGTERM or SIGINT.
 
     Raises:
-        UsageError: there is no key, the resource file or the CA file cannot be used, or the ops port is taken.
-        UnfitError: a topic exists that is not as it must be.
+        UsageError: no key is set, the resource file or the CA file cannot be used, or the ops port is taken.
+        UnfitError: an existing topic has the wrong settings.
 
     """
     logs.configure()
@@ -58,11 +58,11 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
 def run_once(
     settings: Settings, kafka: KafkaSettings, progress: PollProgress | None = None, resources: Sequence[str] = ()
 ) -> PollResult | None:
-    """Poll everything once, or the resources named, and return what came of it; None when it was told to stop.
+    """Poll everything once, or the named resources, and return the result, or None when told to stop.
 
     Raises:
         UnreachableError: another poller is the active one, or Kafka does not answer.
-        UsageError, UnfitError: as `run`.
+        UsageError, UnfitError: as for `run`.
 
     """
     logs.configure()
@@ -76,7 +76,7 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     """Return the poller's configuration.
 
     Raises:
-        UsageError: there is no key, or the resource file or the CA file cannot be used.
+        UsageError: no key is set, or the resource file or the CA file cannot be used.
 
     """
     config = PollerConfig(
@@ -99,7 +99,7 @@ def tokens(settings: Settings) -> ApiKeys:
     """Return the keys.
 
     Raises:
-        UsageError: none is set.
+        UsageError: no key is set.
 
     """
     found: dict[str, ApiKey] = {}
@@ -112,14 +112,14 @@ def tokens(settings: Settings) -> ApiKeys:
         found["anthropic"] = ApiKey(secret.get_secret_value().strip() if secret else None, file)
     if not found:
         raise UsageError(
-            "there is no key to ask OpenAI with",
+            "no API key for OpenAI is set",
             "set TALLYSTREAM_OPENAI_API_TOKEN, or TALLYSTREAM_OPENAI_API_TOKEN_FILE to a file that holds it",
         )
     return ApiKeys(found)
 
 
 def client_config(settings: Settings) -> OpenAIClientConfig:
-    """Return how to reach OpenAI."""
+    """Return the configuration of the client for OpenAI."""
     proxy = settings.openai_proxy
     return OpenAIClientConfig(
         base_url=settings.openai_base_url,
@@ -132,7 +132,7 @@ def client_config(settings: Settings) -> OpenAIClientConfig:
 
 
 def anthropic_config(settings: Settings) -> OpenAIClientConfig:
-    """Return how to reach Anthropic."""
+    """Return the configuration of the client for Anthropic."""
     return replace(
         client_config(settings),
         base_url=settings.anthropic_base_url,
@@ -145,12 +145,12 @@ def anthropic_config(settings: Settings) -> OpenAIClientConfig:
 
 
 def _asked(settings: Settings, key: str) -> bool:
-    """Tell whether there is a key of a resource's provider."""
+    """Return whether a key of the resource's provider is set."""
     return settings.polls_anthropic if key == "anthropic" else settings.polls_openai
 
 
 def _pseudonym(settings: Settings) -> Callable[[str], str] | None:
-    """Return what replaces people in rows; None where this deployment has no key to hash them with."""
+    """Return the pseudonyms that replace people in rows, or None if no key to hash them with is set."""
     try:
         return user_names(settings)
     except UsageError:
@@ -158,7 +158,7 @@ def _pseudonym(settings: Settings) -> Callable[[str], str] | None:
 
 
 class PollerWithDays:
-    """The poller, and beside it the agents that keep what the records say of each day."""
+    """The poller, together with the agents that derive daily statements from its records."""
 
     def __init__(
         self,
@@ -175,11 +175,11 @@ class PollerWithDays:
         self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
 
     async def run(self) -> None:
-        """Run all until cancelled; whichever ends with an error ends all.
+        """Run all of them until cancelled. An error in one ends all.
 
         Raises:
             UsageError: the CA file cannot be used.
-            UnfitError: a topic exists that is not as it must be.
+            UnfitError: an existing topic has the wrong settings.
 
         """
         work = (self._poller.run(), self._days.run(), self._reconciliation.run())
@@ -192,7 +192,7 @@ class PollerWithDays:
             await cancel(*tasks)
 
     def healthy(self) -> Health:
-        """Return whether the poller moves on."""
+        """Return whether the poller makes progress."""
         return self._poller.healthy()
 
     def ready(self) -> Health:
@@ -200,12 +200,12 @@ class PollerWithDays:
         return self._poller.ready()
 
     def status(self) -> PollerStatus:
-        """Return whether it polls, and how far the days are."""
+        """Return whether this poller is active, and the positions of the days."""
         return self._poller.status()
 
 
 async def _until_told(work: Coroutine[None, None, T]) -> T | None:
-    """Return what the work returns, or None once SIGTERM or SIGINT has stopped it: it leaves its group at once."""
+    """Return the result of the work, or None if SIGTERM or SIGINT stopped it. It then leaves its group at once."""
     task = asyncio.ensure_future(work)
     told = False
 

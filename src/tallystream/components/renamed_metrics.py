@@ -1,7 +1,7 @@
-"""Metrics that have a new name, shown under their old one too for one release, so that dashboards can follow.
+"""Serves renamed metrics also under their old names for one release, so that dashboards can be changed.
 
-To rename a metric: give it its new name where it is counted and add a line here. Each line goes with the release after
-the one that brought it. `docs/metrics.md` lists them as deprecated.
+To rename a metric, change its name where it is counted and add a line here. Remove the line one release later.
+`docs/metrics.md` lists the old names as deprecated.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ _RENAMED = {
     "sink_row_to_port_seconds": "row_to_port_seconds",
 }
 OLD_NAMES = {f"tallystream_{new}": f"tallystream_{old}" for new, old in _RENAMED.items()}
-"""New and old name, both without `_total` and `_info`. All are of the first release, 0.1.0."""
+"""New and old name, both without `_total` and `_info`. All old names are those of release 0.1.0."""
 
 
 class WithOldNames(Collector):
-    """What a registry collects, and each renamed metric a second time under its old name."""
+    """Collects from a registry, and repeats each renamed metric under its old name."""
 
     def __init__(self, registry: Collector) -> None:
         self._registry = registry

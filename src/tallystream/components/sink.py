@@ -1,4 +1,4 @@
-"""The Port sink as a component: built from the settings, run until told to stop."""
+"""Builds the Port sink from the settings and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 log = structlog.get_logger()
 PLACES = 16
-"""Sinks that may run on one data dir, each with a local copy of its own."""
+"""At most this many sinks may run on one data dir; each has its own local copy."""
 
 
 def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     """Run a sink until SIGTERM or SIGINT: it writes, or stands by while another one does.
 
     Raises:
-        UsageError: there are no credentials, the mapping or the CA file cannot be used, or the ops port is taken.
-        UnfitError: a topic exists that is not as it must be.
+        UsageError: credentials are missing, the mapping or the CA file cannot be used, or the ops port is taken.
+        UnfitError: an existing topic has the wrong settings.
 
     """
     logs.configure()
@@ -44,12 +44,12 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
 
 
 def run_once(settings: Settings, kafka: KafkaSettings) -> SinkResult | None:
-    """Write everything there is to Port and return what came of it; None when it was told to stop.
+    """Write everything to Port and return the result, or None when told to stop.
 
     Raises:
         UnreachableError: another sink is the active one, or Kafka does not answer.
-        PortError: Port does not answer, or does not let us begin.
-        UsageError, UnfitError: as `run`.
+        PortError: Port does not answer, or refuses our credentials or blueprints.
+        UsageError, UnfitError: as for `run`.
 
     """
     logs.configure()
@@ -60,7 +60,7 @@ def run_once(settings: Settings, kafka: KafkaSettings) -> SinkResult | None:
 
 
 def _own_directory(settings: Settings) -> AbstractContextManager[Path]:
-    hint = "one writes and the others stand by: two are enough"
+    hint = "stop one of them: one writes and the others stand by, so two are enough"
     return harness.first_free(settings.data_dir / "sink", PLACES, "sinks", hint)
 
 
@@ -73,16 +73,16 @@ async def _until_told(work: Coroutine[None, None, SinkResult]) -> SinkResult | N
 
 
 def client_config(settings: Settings) -> PortClientConfig:
-    """Return how to reach Port.
+    """Return the configuration of the client for Port.
 
     Raises:
-        UsageError: there are no credentials, or the CA file cannot be used.
+        UsageError: credentials are missing, or the CA file cannot be used.
 
     """
     secret = settings.port_secret()
     if settings.port_client_id is None or secret is None:
         raise UsageError(
-            "there are no credentials for Port",
+            "the credentials for Port are not set",
             "set TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... > Credentials)",
         )
     proxy = settings.port_proxy
@@ -106,13 +106,13 @@ def read_mapper(settings: Settings) -> Mapper:
         UsageError: the file cannot be read, or is not a valid mapping.
 
     """
-    # A mapping of the user's own says by itself what is wanted.
+    # A mapping of the user's own decides by itself what is written.
     whole = settings.port_session_hours or settings.port_mapping is not None
     return Mapper(mapping_text(settings.port_mapping), without=() if whole else (SESSION_HOUR,))
 
 
 def mapping_text(path: Path | None) -> str:
-    """Return the text of a mapping file, of the default mapping when there is none.
+    """Return the text of the mapping file, or of the default mapping if no file is set.
 
     Raises:
         UsageError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""The worker as a component: built from the settings, run until told to stop."""
+"""Builds the worker from the settings and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str, accept_loss: bool = False) -> None:
-    """Run a worker until SIGTERM or SIGINT. `instance` is its name, stable over restarts and unlike any other's.
+    """Run a worker until SIGTERM or SIGINT. `instance` is its unique name, which stays the same after a restart.
 
-    Any failure once it runs ends the process with code 70, before anything wrong is written; start it again.
+    Any failure once it runs ends the process with code 70 before anything wrong is written. Restart it then.
 
     Raises:
-        UsageError: the prices, the instance name or the ops port are not usable, or the instance runs already.
+        UsageError: the prices, the instance name or the ops port cannot be used, or the instance already runs.
         UnreachableError: Kafka does not answer.
-        UnfitError: a topic is not as it must be.
+        UnfitError: a topic has the wrong settings.
 
     """
     logs.configure()
@@ -48,5 +48,5 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         session_timeout=settings.worker_session_timeout.total_seconds(),
         accept_loss=accept_loss,
     )
-    with harness.owned(config.directory, "a worker", "give each worker an --instance name of its own"):
+    with harness.owned(config.directory, "a worker", "give each worker a different --instance name"):
         harness.run("worker", Worker, config, ops=(settings.ops_host, ops_port))

@@ -1,1 +1,1 @@
-"""The console: pages and an API over the ledger, and the few changes people make (connections, replay)."""
+"""The console: pages and an API over the ledger, and changes to connections and dead letters."""

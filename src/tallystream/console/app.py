@@ -1,4 +1,4 @@
-"""The pages and the API: every page is a model in a template, every operation of the API the same model as JSON."""
+"""The pages and the API. A page renders a model with a template; the API returns the same model as JSON."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class ConsoleApp:
-    """Everything that answers requests; `application` is what a server runs."""
+    """Answers all requests; a server runs its `application`."""
 
     def __init__(
         self,
@@ -84,10 +84,10 @@ class ConsoleApp:
     # -- reading
 
     async def _read(self, work: Callable[[build.Sight], T]) -> T:
-        """Do work in a consistent view of the ledger.
+        """Run a function with a consistent view of the ledger.
 
         Raises:
-            LedgerUnreachableError: there is no ledger, or it does not answer.
+            LedgerUnreachableError: the ledger does not exist or does not answer.
 
         """
         return await asyncio.to_thread(self._sight, work)
@@ -112,13 +112,13 @@ class ConsoleApp:
         try:
             return await self._read(lambda sight: build.session_page(sight, asked.wanted(), asked.sort, asked.after))
         except ValueError as exc:
-            raise BadRequestError("after: it is not of this list", "begin at the first page") from exc
+            raise BadRequestError("after: not a cursor of this list", "start at the first page") from exc
 
     async def _session(self, request: web.Request) -> models.SessionDetail:
         asked = params.read(params.OneSessionParams, request.query)
         found = await self._read(lambda sight: build.session_detail(sight, self._book, asked.connection, asked.id))
         if found is None:
-            raise NotFoundError("there is no such session", "the list of sessions shows what there is")
+            raise NotFoundError("the session does not exist", "choose one from the list of sessions")
         return found
 
     async def _connections(self, _: web.Request) -> models.ConnectionList:
@@ -129,7 +129,7 @@ class ConsoleApp:
         for one in (await self._connections(request)).connections:
             if one.connection_id == wanted:
                 return one
-        raise NotFoundError("there is no such connection", "the list of providers shows what there is")
+        raise NotFoundError("the connection does not exist", "choose one from the list of providers")
 
     async def _dead_letters(self, request: web.Request) -> models.DeadLetterPage:
         asked = params.read(params.DeadLetterParams, request.query)
@@ -161,7 +161,7 @@ class ConsoleApp:
         return await self._changed(self._changes.replay(_actor(request), found))
 
     async def _changed(self, work: Coroutine[Any, Any, T]) -> T:
-        # Shielded: a browser that goes away must not leave a change without the entry that says what came of it.
+        # Shielded, so that the audit entry with the result is written even if the browser disconnects.
         done = await asyncio.shield(asyncio.ensure_future(work))
         self._metrics.changes.inc()
         return done
@@ -185,16 +185,16 @@ class ConsoleApp:
         return web.Response(text=text, content_type="text/html", charset="utf-8", status=status)
 
     def error_page(self, request: web.Request, status: int, error: ErrorModel) -> web.Response:
-        """Answer with an error: a page, or the API's model."""
+        """Answer with an error, as a page or as the API's model."""
         if request.path.startswith("/api/") or request.path == "/live":
             return web.json_response(text=error.model_dump_json(), status=status)
         return self._render(request, "error.html", {"error": error, "status": status}, status)
 
     async def _form(self, request: web.Request) -> Mapping[str, str]:
-        """Return the fields of a form of ours.
+        """Return the fields of a form.
 
         Raises:
-            ForbiddenError: it is not one.
+            ForbiddenError: the request is not a form of ours.
 
         """
         fields = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
@@ -233,8 +233,8 @@ class ConsoleApp:
     async def _login(self, request: web.Request) -> web.Response:
         given = self._auth.log_in(request.query.get("token", ""))
         if given is None:
-            hint = "a link works once, for ten minutes: `tallystream console link` makes another"
-            return self.error_page(request, 401, ErrorModel(code="login", message="this link does not work", hint=hint))
+            hint = "a link works once, within ten minutes: `tallystream console link` prints another"
+            return self.error_page(request, 401, ErrorModel(code="login", message="this link is not valid", hint=hint))
         response = web.Response(status=303, headers={"Location": "/"})
         response.set_cookie(
             self._auth.cookie, given[0], max_age=given[1], httponly=True, samesite="Lax", path="/",
@@ -292,12 +292,12 @@ class ConsoleApp:
                        params=params.OverviewParams, table=True), self._api(self._overview)),
             (ApiOperation("GET", f"{api}/sessions", "Sessions, the largest first.", models.SessionPage,
                        params=params.SessionParams, table=True), self._api(self._sessions)),
-            (ApiOperation("GET", f"{api}/session", "One session with everything that made its dollars.",
+            (ApiOperation("GET", f"{api}/session", "One session with the explanation of its cost.",
                        models.SessionDetail, params=params.OneSessionParams, table=True,
                        problems=("400", "401", "404", "421", "503")), self._api(self._session)),
             (ApiOperation("GET", f"{api}/connections", "All connections, the newest first.", models.ConnectionList,
                        params=params.FormatParams, table=True), self._api(self._connections)),
-            (ApiOperation("POST", f"{api}/connections", "Create a connection; its secrets are shown here only.",
+            (ApiOperation("POST", f"{api}/connections", "Create a connection. Its secrets are shown only here.",
                        models.IssuedConnection, 201, body=models.NewConnection, problems=change),
              self._api_change(models.NewConnection, self._create, 201)),
             (ApiOperation("GET", f"{api}/connections/{{connection_id}}", "One connection.", models.ConnectionModel,
@@ -307,17 +307,17 @@ class ConsoleApp:
              self._api_change(models.RotateConnection, self._rotate, 201)),
             (ApiOperation("POST", f"{api}/connections/{{connection_id}}/revoke", "Refuse it from now on.", None, 204,
                        path_params=ident, problems=known), self._api_change(None, self._revoke, 204)),
-            (ApiOperation("POST", f"{api}/connections/{{connection_id}}/test", "Try its secret at the gateway.",
+            (ApiOperation("POST", f"{api}/connections/{{connection_id}}/test", "Test its secret at the gateway.",
                        models.ConnectionTestResult, body=models.ConnectionTest, path_params=ident, problems=known),
              self._api_change(models.ConnectionTest, self._test, 200)),
-            (ApiOperation("GET", f"{api}/deadletters", "What did not count, and why.", models.DeadLetterPage,
+            (ApiOperation("GET", f"{api}/deadletters", "Records that were not counted, and why.", models.DeadLetterPage,
                        params=params.DeadLetterParams, table=True), self._api(self._dead_letters)),
-            (ApiOperation("POST", f"{api}/deadletters/replay", "Send dead letters again that would be counted now.",
+            (ApiOperation("POST", f"{api}/deadletters/replay", "Replay them.",
                        models.ReplayResult, body=models.ReplayRequest, problems=known),
              self._api_change(models.ReplayRequest, self._replay, 200)),
-            (ApiOperation("GET", f"{api}/openai/days", "OpenAI's own numbers beside ours.", models.BilledDays,
+            (ApiOperation("GET", f"{api}/openai/days", "OpenAI's numbers next to ours.", models.BilledDays,
                        params=params.OpenAIParams, table=True), self._api(self._openai)),
-            (ApiOperation("GET", f"{api}/health", "How the deployment is.", models.DeploymentHealth,
+            (ApiOperation("GET", f"{api}/health", "The health of the deployment.", models.DeploymentHealth,
                        params=params.FormatParams, table=True), self._api(self._health_now)),
         ]  # fmt: skip
 
@@ -363,7 +363,7 @@ PROVIDER_NAMES = {
     "collector": "OpenTelemetry Collector",
     "genai": "Another program (GenAI spans)",
 }
-"""What people call those that send; others go by their own name."""
+"""Display names of providers; others are shown by their own name."""
 KINDS = (
     ("input_uncached", "Input"),
     ("cache_read", "Cached input"),
@@ -373,11 +373,11 @@ KINDS = (
     ("reasoning", "of it reasoning"),
     ("tool", "Tool"),
 )
-"""Kinds of tokens and what people call them."""
+"""Kinds of tokens and their display names."""
 
 
 def url(path: str, asked: Mapping[str, Any] | None = None, **more: Any) -> str:
-    """Return a link with parameters: those of `asked`, replaced and added to by the others; None leaves one out."""
+    """Return a link with the parameters of `asked`, updated by the others. None removes a parameter."""
     query = {**(asked or {}), **more}
     text = urlencode({name: value for name, value in query.items() if value not in (None, "")})
     return f"{path}?{text}" if text else path

@@ -1,8 +1,8 @@
-"""Who asks, and what they may do: decided for every request before anything else is looked at.
+"""Authenticates and authorizes every request before anything else in it is examined.
 
-Token: a link of `links` logs in and gives a signed cookie. Proxy: a trusted proxy names the user in headers, which are
-taken from its addresses alone. A request that changes something also carries a token of its form (CSRF), and comes from
-a page of ours. A Host that is not ours is refused, whatever it carries (DNS rebinding).
+Token: a link of `links` logs in and sets a signed cookie. Proxy: a trusted proxy names the user in headers, which are
+accepted only from its addresses. A request that changes something must also carry its form's CSRF token and come from
+one of our pages. A request with a foreign Host is always refused, as a protection against DNS rebinding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Role = Literal["viewer", "admin"]
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks. `csrf` is what a form of theirs carries."""
+    """The user of a request. `csrf` is the token of the user's forms."""
 
     name: str
     role: Role
@@ -38,28 +38,28 @@ class Visitor:
 
     @property
     def may_change(self) -> bool:
-        """Whether they may change something."""
+        """Whether the user may make changes."""
         return self.role == "admin"
 
 
 class ConsoleAuthenticator:
-    """Knows people by their requests. `directory` is the console's folder."""
+    """Identifies the user of a request. `directory` is the console's folder."""
 
     def __init__(self, config: AuthConfig, directory: Path, port: int) -> None:
         self._config = config
         self._directory = directory
         self._key = links.key(directory)
-        # Browsers keep cookies by host without the port: two consoles on one machine must not end each other's logins.
+        # Browsers ignore the port of cookies, so two consoles on one machine need different names to keep their logins.
         self.cookie = f"tallystream_{port}"
         self._ended: dict[str, float] = {}
 
     @property
     def kind(self) -> Literal["token", "proxy"]:
-        """How people log in."""
+        """The configured way to log in."""
         return self._config.kind
 
     def host_is_ours(self, request: web.Request) -> bool:
-        """Tell whether the request names a host that this console is reached by."""
+        """Return whether the request's Host is one of this console's names."""
         given = request.headers.getall("Host", [])
         if len(given) != 1:
             return False
@@ -71,13 +71,13 @@ class ConsoleAuthenticator:
         return shown in LOOPBACK_NAMES or shown in self._config.hosts
 
     def who(self, request: web.Request) -> Visitor | None:
-        """Return who asks, None when nobody is known."""
+        """Return the user, or None if nobody is logged in."""
         if self._config.kind == "proxy":
             return self._by_proxy(request)
         return self._by_cookie(request.cookies.get(self.cookie, ""))
 
     def log_in(self, token: str) -> tuple[str, int] | None:
-        """Use a link up; return the cookie's value and its seconds, None when the link is not good (any more)."""
+        """Redeem a link. Return the cookie's value and lifetime in seconds, or None if the link is not valid."""
         if self._config.kind != "token" or not links.redeem(self._directory, token):
             return None
         seconds = int(self._config.session.total_seconds())
@@ -85,17 +85,17 @@ class ConsoleAuthenticator:
         return f"{payload}.{self._sign('login', payload)}", seconds
 
     def log_out(self, request: web.Request) -> None:
-        """End the login that the request carries."""
+        """End the login of the request."""
         payload, _, _ = request.cookies.get(self.cookie, "").rpartition(".")
         now = time.time()
         self._ended = {one: until for one, until in self._ended.items() if until > now}
         self._ended[payload] = now + self._config.session.total_seconds()
 
     def check_change(self, request: web.Request, person: Visitor, given: str | None) -> None:
-        """Make sure that a change comes from a page of ours and from somebody who may.
+        """Check that a change comes from one of our pages and from a user who may make it.
 
         Raises:
-            ForbiddenError: it does not.
+            ForbiddenError: it does not, or the user may not make changes.
 
         """
         origin = request.headers.get("Origin")
@@ -104,9 +104,9 @@ class ConsoleAuthenticator:
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise ForbiddenError("this request comes from another site", "use the console's own pages")
         if given is None or not _equal(given, person.csrf):
-            raise ForbiddenError("the form is not (any more) one of this login", "load the page again")
+            raise ForbiddenError("the form does not belong to this login", "load the page again")
         if not person.may_change:
-            raise ForbiddenError(f"{person.name} may look, not change", "ask an administrator")
+            raise ForbiddenError(f"{person.name} may not make changes", "ask an administrator to do it")
 
     def _by_cookie(self, value: str) -> Visitor | None:
         payload, _, signature = value.rpartition(".")
@@ -138,5 +138,5 @@ class ConsoleAuthenticator:
 
 
 def _equal(given: str, right: str) -> bool:
-    """Compare in constant time. What comes in a header may hold bytes that are not UTF-8, as surrogates."""
+    """Compare in constant time. Header values may contain bytes that are not UTF-8, as surrogates."""
     return hmac.compare_digest(given.encode(errors="surrogateescape"), right.encode())

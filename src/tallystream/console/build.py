@@ -1,4 +1,4 @@
-"""The models out of the ledger. Pure but for the database they are given, in a consistent view of it."""
+"""Builds the models from a consistent view of the ledger. Pure, except for reading the database."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Sight:
 
     @property
     def as_of(self) -> str:
-        """The moment, for programs."""
+        """The moment as a timestamp."""
         return stamp(utc(self.now_ns))
 
     @property
     def hour(self) -> int:
-        """The hour it lies in."""
+        """The hour that contains the moment."""
         return self.now_ns // HOUR_NS
 
 
@@ -54,7 +54,7 @@ def stamp(at: datetime) -> str:
 
 
 def usd(pico: int | None) -> str | None:
-    """Return exact dollars."""
+    """Return exact dollars as a decimal string."""
     return None if pico is None else to_usd(pico)
 
 
@@ -126,7 +126,7 @@ def session_page(
     """Return a page of sessions.
 
     Raises:
-        ValueError: `after` is not a cursor of this sort.
+        ValueError: `after` is not a cursor of this list.
 
     """
     database = sight.database
@@ -163,7 +163,7 @@ def _session_rows(database: Database, found: list[queries.SessionSummary]) -> li
 
 
 def session_detail(sight: Sight, book: Book, connection_id: str, session_id: str) -> models.SessionDetail | None:
-    """Return one session with everything that made its dollars, None when there is none."""
+    """Return one session with the explanation of its cost, or None if it does not exist."""
     database = sight.database
     found = queries.session(database, connection_id, session_id)
     if found is None:
@@ -197,12 +197,12 @@ def _bucket(sight: Sight, book: Book, row: queries.BucketRow) -> models.BucketMo
 
 
 def explain(book: Book, row: queries.BucketRow) -> models.Explanation:
-    """Return how the dollars of a bucket came about, as far as its sums and the installed price book tell."""
+    """Explain the cost of a bucket, as far as its sums and the installed price book allow."""
     unpriced, requests = row.counts["unpriced_requests"], row.counts["requests"]
     rates = book.rates(row.provider, row.model, row.service_tier, row.hour * HOUR_NS, speed=row.speed)
     if row.cost is None or rates is None:
         why = book.why_unpriced(row.provider, row.model, row.service_tier, row.speed)
-        note = f"No price: {why}." if row.cost is None else "Its price is not a whole number of pico-dollars a token."
+        note = f"No price: {why}." if row.cost is None else "Its price is not a whole number of pico-dollars per token."
         return models.Explanation(exact=False, note=note, charges=[], steps=[])
     steps = [
         models.PriceStep(
@@ -216,7 +216,7 @@ def explain(book: Book, row: queries.BucketRow) -> models.Explanation:
         note = f"Priced with the book {row.book}; the one installed here is {book.hash}, whose prices may differ."
         return models.Explanation(exact=False, note=note, charges=[], steps=steps)
     if len(rates) > 1:
-        note = "The price goes by the size of each request, so that sums of tokens do not give it; the steps are shown."
+        note = "The price depends on the size of each request, so sums do not give it; the price tiers are shown."
         return models.Explanation(exact=False, note=note, charges=[], steps=steps)
     _, prices, fee = rates[0]
     charges = [
@@ -231,11 +231,13 @@ def explain(book: Book, row: queries.BucketRow) -> models.Explanation:
     ]
     exact = sum(row.counts[kind] * rate for kind, rate in zip(_KINDS, prices, strict=True)) + fee * requests == row.cost
     if exact:
-        note = "Tokens times price, added up, are the cost."
+        note = "The cost is the sum of tokens times price."
     elif unpriced:
-        note = f"{unpriced} of the {requests} requests have no price; their tokens are among these."
+        note = f"{unpriced} of the {requests} requests have no price; their tokens are included here."
     else:
-        note = "The price changed within the hour; the cost is exact, the products are of the price at its beginning."
+        note = (
+            "The price changed within the hour. The cost is exact; the products use the price at the start of the hour."
+        )
     if fee:
         note += f" Each request also costs ${to_usd(fee)}."
     return models.Explanation(exact=exact, note=note, charges=charges, steps=[])
@@ -245,7 +247,7 @@ def explain(book: Book, row: queries.BucketRow) -> models.Explanation:
 
 
 def connections(sight: Sight, *, openai: bool) -> models.ConnectionList:
-    """Return all connections with what came in."""
+    """Return all connections with what was received from them."""
     database, now = sight.database, utc(sight.now_ns)
     synced = queries.synced(database)
     spent = queries.cost_by_connection(database, sight.hour - 30 * DAY, sight.hour)
@@ -277,14 +279,14 @@ def connections(sight: Sight, *, openai: bool) -> models.ConnectionList:
 
 
 def dead_letter(text: str) -> models.DeadLetterModel:
-    """Return a dead letter with what its reason means."""
+    """Return a dead letter with the meaning of its reason."""
     document: dict[str, Any] = orjson.loads(text)
     meaning, step = words(document["reason"])
     return models.DeadLetterModel(**document, meaning=meaning, next_step=step)
 
 
 def words(reason: str) -> tuple[str, str]:
-    """Return what a reason means and the next step."""
+    """Return the meaning of a reason and the next step."""
     try:
         return WORDS[Reason(reason)]
     except (ValueError, KeyError):
@@ -313,7 +315,7 @@ def dead_letters(sight: Sight, reason: str | None, after: str | None) -> models.
 
 
 def openai_days(sight: Sight, days: int = 60) -> models.BilledDays:
-    """Return OpenAI's own numbers of the last days, and what we saw of its models."""
+    """Return OpenAI's own numbers of the last days, and our numbers for its models."""
     first = sight.hour - sight.hour % DAY - (days - 1) * DAY
     since = hour_iso(first)[:10]
     billed, used = queries.openai_days(sight.database, since)
@@ -349,7 +351,7 @@ def _short(text: str) -> str:
 
 
 def _long(text: str) -> str:
-    """Return a time of a document as the ledger sorts by it."""
+    """Return a document's time in the form that the ledger sorts by."""
     from tallystream.agents.ledger.records import iso
 
     return iso(_time(text)) or ""

@@ -1,4 +1,4 @@
-"""What people change: connections and replays. Each change is in the audit topic before it is made, or is not made."""
+"""Changes by users: connections and replays. A change is made only after it was written to the audit topic."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from tallystream.streams.service.clock import Clock, utc
 
 log = structlog.get_logger()
 MOST_LETTERS = 10_000
-"""Dead letters of one replay."""
+"""Maximum number of dead letters in one replay."""
 TEST_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who changes something, and from where."""
+    """The user who makes a change, and the address it comes from."""
 
     person: str
     remote: str
@@ -51,7 +51,7 @@ class Changes:
     """The changes of one deployment.
 
     Raises, from every method:
-        UnreachableError: Kafka did not answer; what was asked for may have been done.
+        UnreachableError: Kafka did not answer; the change may have been made.
     """
 
     def __init__(self, config: ConsoleConfig, clock: Clock) -> None:
@@ -63,7 +63,7 @@ class Changes:
         """Create a connection.
 
         Raises:
-            UsageError: the name is not usable.
+            UsageError: the name is not valid.
 
         """
         detail = {"provider": asked.provider, "name": asked.name or asked.provider}
@@ -76,7 +76,7 @@ class Changes:
         """Issue a new secret.
 
         Raises:
-            UsageError: there is no such connection, or it is revoked.
+            UsageError: the connection does not exist or is revoked.
 
         """
         detail = {"grace_hours": str(asked.grace_hours)}
@@ -87,14 +87,14 @@ class Changes:
         """Refuse a connection from now on.
 
         Raises:
-            UsageError: there is no such connection.
+            UsageError: the connection does not exist.
 
         """
         async with self._audited(actor, "connection.revoke", connection_id, {}):
             await self._registry.revoke(connection_id)
 
     async def test(self, provider: str, asked: models.ConnectionTest) -> models.ConnectionTestResult:
-        """Send an empty request the way a client would; changes nothing."""
+        """Send an empty request as a client would. Changes nothing."""
         at = Endpoints(self._config.endpoint_url, None, provider, asked.ingest_id, asked.bearer)
         try:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TEST_SECONDS)) as http:
@@ -111,7 +111,7 @@ class Changes:
             return models.ConnectionTestResult(ok=False, status=0, message=why)
 
     async def replay(self, actor: Actor, found: Sequence[DeadLetter]) -> models.ReplayResult:
-        """Send dead letters back to the usage topic, those that would be counted now."""
+        """Send dead letters that would now be counted to the usage topic again."""
         into = letters.Into(own=True, lateness=self._config.lateness)
         rows, skipped = [], Counter[str]()
         now = self._clock.now_ns()
@@ -148,7 +148,7 @@ class Changes:
     async def _audited(
         self, actor: Actor, action: Action, subject: str, detail: Mapping[str, str]
     ) -> AsyncIterator[dict[str, str]]:
-        """Write that it was asked for, let it be done, and write what came of it."""
+        """Write the request to the audit topic, make the change, and write its result."""
         entry = AuditEntry(
             id=uuid.uuid4().hex,
             at=utc(self._clock.now_ns()),
@@ -187,7 +187,7 @@ class Changes:
 def replace_entry(
     entry: AuditEntry, outcome: str, more: Mapping[str, str], done: Mapping[str, str], at: object
 ) -> AuditEntry:
-    """Return the entry that says what came of it."""
+    """Return the audit entry with the result."""
     return entry.model_copy(
         update={
             "outcome": outcome,
@@ -199,10 +199,10 @@ def replace_entry(
 
 
 def chosen_letters(database: Database, asked: models.ReplayRequest) -> list[DeadLetter]:
-    """Return the dead letters that are asked for.
+    """Return the requested dead letters.
 
     Raises:
-        NotFoundError: one of them is not there.
+        NotFoundError: one of them does not exist.
 
     """
     if asked.sources:
@@ -210,7 +210,9 @@ def chosen_letters(database: Database, asked: models.ReplayRequest) -> list[Dead
         for source in asked.sources:
             text = queries.dead_letter(database, source)
             if text is None:
-                raise NotFoundError(f"there is no dead letter {source!r}", "it may have expired: load the page again")
+                raise NotFoundError(
+                    f"no dead letter has the source {source!r}", "it may have expired: load the page again"
+                )
             texts.append(text)
     else:
         texts = queries.dead_letters(database, MOST_LETTERS, reason=asked.reason)

@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn on the server: axes, titles, and a text for those who do not see them. No script, no style."""
+"""Draws charts as SVG on the server, with axes, titles and a text alternative, and without scripts or styles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 4, 14, 30
 
 @dataclass(frozen=True)
 class ChartBar:
-    """One bar: what it is called, how high it is, and how high the mark beside it is (None: no mark)."""
+    """One bar: its label, its value, and the value of the mark next to it (None: no mark)."""
 
     label: str
     tick: str
@@ -26,7 +26,7 @@ class ChartBar:
 
 
 def bars(title: str, drawn: Sequence[ChartBar], *, of: str, mark: str = "") -> Markup:
-    """Return a bar chart in dollars; `of` says what a bar is, `mark` what the lines across the bars are."""
+    """Return a bar chart in dollars. `of` names what a bar stands for, `mark` the lines across the bars."""
     values = [Decimal(bar.value or 0) for bar in drawn]
     marks = [Decimal(bar.mark or 0) for bar in drawn]
     top, step = _scale(max([*values, *marks, Decimal(0)]))
@@ -69,7 +69,7 @@ def bars(title: str, drawn: Sequence[ChartBar], *, of: str, mark: str = "") -> M
                 y(before), y(before),
             )  # fmt: skip
         if place % every == 0:
-            # Every second one is left out where there is little room: the style sheet knows.
+            # Every second label is hidden by the style sheet if there is little room.
             minor = " minor" if (place // every) % 2 else ""
             shape += Markup('<text class="axis{}" x="{}" y="{}" text-anchor="middle">{}</text>').format(
                 minor, round(LEFT + (place + 0.5) * slot, 2), HEIGHT - 8, bar.tick
@@ -81,7 +81,7 @@ def bars(title: str, drawn: Sequence[ChartBar], *, of: str, mark: str = "") -> M
 
 
 def share_bar(value: str | None, most: str | None) -> Markup:
-    """Return a thin bar that shows a share of the largest."""
+    """Return a thin bar that shows the value's share of the largest."""
     part = float(Decimal(value or 0) / Decimal(most)) if most and Decimal(most) else 0.0
     return Markup(
         '<svg class="share" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'

@@ -1,4 +1,4 @@
-"""The console's configuration, read once at the edge."""
+"""The console's configuration, read once at the start."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 @dataclass(frozen=True)
 class AuthConfig:
-    """Who may use the console, and as what."""
+    """Who may use the console, and with which rights."""
 
     kind: Literal["token", "proxy"] = "token"
     session: timedelta = timedelta(hours=12)
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Networks that a user's name is taken from (`proxy`)."""
+    """Networks of the trusted proxies (`proxy`)."""
     user_header: str = "X-Forwarded-User"
     groups_header: str = "X-Forwarded-Groups"
     admins: frozenset[str] = frozenset()
-    """Groups whose members may change things (`proxy`)."""
+    """Groups whose members may make changes (`proxy`)."""
     hosts: frozenset[str] = frozenset()
-    """Names that the console may be reached by besides loopback's, in lower case."""
+    """Host names of the console in addition to loopback's, in lower case."""
 
 
 @dataclass(frozen=True)
 class ConsoleConfig:
-    """What a console is made of."""
+    """Everything that can be configured for a console."""
 
     kafka: KafkaSettings
     topics: Topics
     place: LedgerPlace
     data_dir: Path
-    """Links and the key of the logins are in its folder `console`."""
+    """Its folder `console` contains the links and the key of the logins."""
     lateness: timedelta
     endpoint_url: str
     """Where clients reach the gateway."""
@@ -50,15 +50,15 @@ class ConsoleConfig:
     port: int = 0
     auth: AuthConfig = field(default_factory=AuthConfig)
     openai: bool = False
-    """Whether a key to poll OpenAI with is set."""
+    """Whether a key to poll OpenAI is set."""
     book: Book | None = field(default=None, repr=False)
-    """What explains prices; None: the installed one, compiled when the console starts."""
+    """The price book that explains costs; None: the installed one, compiled when the console starts."""
     examine: Callable[[], Awaitable[DeploymentHealth]] | None = field(default=None, repr=False)
-    """Looks at processes and checks."""
+    """Inspects processes and runs doctor's checks."""
     look: float = 0.3
-    """Seconds between two looks at whether the ledger has changed, while somebody watches."""
+    """Seconds between two checks for changes of the ledger while pages are open."""
     timeout: float = 20.0
-    """Seconds for Kafka's answer to a change."""
+    """Seconds to wait for Kafka to acknowledge a change."""
 
     @property
     def directory(self) -> Path:

@@ -1,4 +1,4 @@
-"""What can go wrong in the console alone."""
+"""Errors that only the console raises."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from tallystream.schemas.errors import PermanentError
 
 
 class ForbiddenError(PermanentError):
-    """The person may not do this."""
+    """The user may not do this."""
 
     code = "forbidden"
 
 
 class NotFoundError(PermanentError):
-    """There is no such thing."""
+    """What was asked for does not exist."""
 
     code = "not_found"
 
 
 class BadRequestError(PermanentError):
-    """A parameter or a form field is not what it must be."""
+    """A parameter or a form field is not valid."""
 
     code = "bad_request"

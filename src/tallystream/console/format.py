@@ -1,4 +1,4 @@
-"""Numbers, times and names for people, in templates."""
+"""Formats numbers, times and names for templates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHORT = 16
 
 
 def dollars(usd: str | None) -> str:
-    """Return exact dollars with sensible digits: cents from $1 up, four more digits below; a dash without a price."""
+    """Return dollars rounded for display: cents from $1 up, four more digits below, a dash without a price."""
     if usd is None:
         return "–"
     amount = Decimal(usd)
@@ -21,7 +21,7 @@ def dollars(usd: str | None) -> str:
 
 
 def short_dollars(amount: Decimal) -> str:
-    """Return the text of an axis."""
+    """Return the label of a value on an axis."""
     if amount == 0:
         return "$0"
     if amount >= 1000:
@@ -30,12 +30,12 @@ def short_dollars(amount: Decimal) -> str:
 
 
 def number(value: int) -> str:
-    """Return a whole number with thin groups."""
+    """Return a whole number with thin spaces between groups of digits."""
     return f"{value:,}"
 
 
 def tokens(value: int) -> str:
-    """Return tokens, shortened from a million up."""
+    """Return a token count, abbreviated from a million up."""
     if value >= 1_000_000_000:
         return f"{value / 1e9:,.2f} G"
     return f"{value / 1e6:,.2f} M" if value >= 1_000_000 else f"{value:,}"
@@ -63,7 +63,7 @@ def ago(text: str | None, as_of: str) -> str:
 
 
 def change(now: str | None, before: str | None) -> str:
-    """Return how an amount compares with an earlier one, in percent; empty where that says nothing."""
+    """Return the change from an earlier amount in percent; empty if that is not meaningful."""
     if not now or not before or not Decimal(before):
         return ""
     percent = (Decimal(now) / Decimal(before) - 1) * 100

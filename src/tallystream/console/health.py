@@ -1,4 +1,4 @@
-"""How the deployment is, as `status` and `doctor` say it; looked at once in a while however many ask."""
+"""The deployment's health as reported by `status` and `doctor`, cached for a short time for all requests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tallystream.console import models
 from tallystream.schemas.errors import TallystreamError
 
 FRESH = 5.0
-"""Seconds an answer is good for."""
+"""Seconds that an answer is cached."""
 Examine = Callable[[], Awaitable[models.DeploymentHealth]]
 
 
 class HealthReader:
-    """`examine` looks at processes and checks; None: there is nothing to look at from here."""
+    """`examine` inspects processes and runs checks; None: nothing can be inspected from here."""
 
     def __init__(self, examine: Examine | None, place: LedgerPlace, as_of: Callable[[], str]) -> None:
         self._examine = examine
@@ -28,7 +28,7 @@ class HealthReader:
         self._last: tuple[float, models.DeploymentHealth] | None = None
 
     async def read(self) -> models.DeploymentHealth:
-        """Return how it is."""
+        """Return the health, at most `FRESH` seconds old."""
         async with self._lock:
             if self._last is not None and time.monotonic() - self._last[0] < FRESH:
                 return self._last[1]

@@ -1,7 +1,7 @@
-"""Links that log in once. Who can write DATA_DIR/console can make one: that is who may administer this deployment.
+"""Links that log in once. Anyone who can write DATA_DIR/console can create one, and so administer this deployment.
 
-A link holds a random token; the folder holds a file named after its hash. Logging in removes the file, so that a link
-works once, and only the console that reads this folder takes it.
+A link contains a random token, and the folder contains a file named after the token's hash. Logging in removes the
+file, so that a link works once. Only the console that uses this folder accepts it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 
 LIFE = 600.0
-"""Seconds a link works."""
+"""Seconds that a link is valid."""
 URL_FILE = "url"
 
 
 def new_link(data_dir: Path, base_url: str) -> str:
-    """Make a link.
+    """Create a link.
 
     Raises:
         OSError: the folder cannot be written.
@@ -33,13 +33,13 @@ def new_link(data_dir: Path, base_url: str) -> str:
 
 
 def redeem(directory: Path, token: str) -> bool:
-    """Use a link's token up; tell whether it was good. `directory` is the console's."""
+    """Redeem a link's token and return whether it was valid. `directory` is the console's."""
     folder = directory / "links"
     path = folder / sha256(token.encode(errors="surrogateescape")).hexdigest()
     now = time.time()
     try:
         made = path.stat().st_mtime
-        path.unlink()  # only one of two that come at once succeeds
+        path.unlink()  # only one of two concurrent requests succeeds
     except OSError:
         return False
     for old in folder.glob("*"):
@@ -52,7 +52,7 @@ def redeem(directory: Path, token: str) -> bool:
 
 
 def key(directory: Path) -> bytes:
-    """Return the key that logins are signed with, made the first time.
+    """Return the key that signs logins. It is generated the first time.
 
     Raises:
         OSError: the folder cannot be written.

@@ -1,6 +1,7 @@
-"""Server-sent events: a word to every open page within a moment of a change in the ledger.
+"""Server-sent events that notify every open page soon after a change in the ledger.
 
-The ledger is looked at only while somebody watches. An event says which topics have changed; the page asks for itself.
+The ledger is polled only while a page is open. An event names the topics that have changed; the page then reloads its
+data.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from tallystream.console.metrics import ConsoleMetrics
 from tallystream.schemas.errors import TallystreamError
 
 BEAT = 15.0
-"""Seconds after which a silent stream says that it is still there."""
+"""Seconds between keep-alive messages of a silent stream."""
 MOST = 200
-"""Streams at once."""
+"""Maximum number of open streams."""
 
 
 class Live:
-    """`look` returns a number by topic that grows with what comes in, and may raise; it blocks."""
+    """`look` returns a number for each topic that grows with its records. It may block, and may raise."""
 
     def __init__(self, look: Callable[[], Mapping[str, int]], every: float, metrics: ConsoleMetrics) -> None:
         self._look = look
@@ -32,7 +33,7 @@ class Live:
         self._task: asyncio.Task[None] | None = None
 
     async def stream(self, request: web.Request, still_in: Callable[[], bool]) -> web.StreamResponse:
-        """Answer a request with events until it goes away, or its login ends."""
+        """Answer a request with events until the client disconnects or its login ends."""
         if len(self._queues) >= MOST:
             raise web.HTTPServiceUnavailable(text="too many pages are open")
         response = web.StreamResponse(

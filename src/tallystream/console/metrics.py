@@ -1,4 +1,4 @@
-"""Every metric of the console, each with what it means and what to do when it moves."""
+"""Every metric of the console, with its meaning and what to do when it changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class ConsoleMetrics:
-    """One a console; `registry` is what its ops port shows."""
+    """The metrics of one console, in the registry that its ops port serves."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -14,19 +14,17 @@ class ConsoleMetrics:
         )
         self.seconds = Histogram(
             "tallystream_console_request_seconds",
-            "Duration of a page or an API answer. Grows with the database's.",
+            "Time to answer a page or API request. Mostly time of the database.",
             registry=registry,
         )
-        self.watching = Gauge(
-            "tallystream_console_watching", "Browsers that wait for live updates now.", registry=registry
-        )
+        self.watching = Gauge("tallystream_console_watching", "Browsers connected for live updates.", registry=registry)
         self.refused = Counter(
             "tallystream_console_refused_total",
-            "Requests refused before anything was looked at: no login, a wrong host, a forged form.",
+            "Requests refused by authentication: no login, a wrong host, a forged form.",
             registry=registry,
         )
         self.changes = Counter(
             "tallystream_console_changes_total",
-            "Changes made by people; each is in the audit topic.",
+            "Changes made by users; each is in the audit topic.",
             registry=registry,
         )

@@ -1,4 +1,4 @@
-"""What every request passes: headers that keep a page to itself, the checks of `auth`, errors in words."""
+"""Middleware of every request: security headers, the checks of `auth`, and error pages."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def guard(auth: ConsoleAuthenticator, metrics: ConsoleMetrics, error_page: Error
             response = error_page(request, 400, ErrorModel(code=found.code, message=found.message, hint=found.hint))
         except Exception:
             log.exception("console_request_failed", path=request.path)
-            hint = "this is a defect: the console's log has the details"
+            hint = "this is a bug: the console's log has the details"
             response = error_page(request, 500, ErrorModel(code="internal", message="something failed", hint=hint))
         if not response.prepared:
             for name, value in HEADERS.items():
@@ -83,8 +83,8 @@ def guard(auth: ConsoleAuthenticator, metrics: ConsoleMetrics, error_page: Error
             metrics.refused.inc()
             error = ErrorModel(
                 code="misdirected",
-                message="this console is not reached by that name",
-                hint="TALLYSTREAM_CONSOLE_HOSTS lists the names besides localhost",
+                message="this console does not answer under that host name",
+                hint="add the name to TALLYSTREAM_CONSOLE_HOSTS",
             )
             return error_page(request, 421, error)
         if not request.path.startswith(OPEN):
@@ -92,9 +92,9 @@ def guard(auth: ConsoleAuthenticator, metrics: ConsoleMetrics, error_page: Error
             if person is None:
                 metrics.refused.inc()
                 hint = (
-                    "run `tallystream console link` and open what it prints"
+                    "run `tallystream console link` and open the link that it prints"
                     if auth.kind == "token"
-                    else "come through the proxy that logs you in"
+                    else "open the console through the proxy that logs you in"
                 )
                 return error_page(request, 401, ErrorModel(code="login", message="nobody is logged in", hint=hint))
             request[PERSON] = person

@@ -1,6 +1,7 @@
-"""What the console answers with: the same models make the pages, the JSON of the API and its OpenAPI document.
+"""Models of the console's answers. Pages, the API's JSON and its OpenAPI document are made from the same models.
 
-Money is an exact decimal string in US dollars; null: nothing within has a price. Hours begin at the time they name.
+Money is an exact decimal string in US dollars; null means that no request in it has a price. Hours begin at the time
+that names them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Totals(BaseModel):
     requests: int
     total_tokens: int
     unpriced_requests: int
-    """Requests that `cost_usd` leaves out."""
+    """Requests without a price, which `cost_usd` does not include."""
     cost_usd: str | None
 
 
@@ -26,12 +27,12 @@ class Share(BaseModel):
     """One model, team, connection or client of a period."""
 
     name: str | None
-    """Null: requests that do not say."""
+    """Null: requests that do not name one."""
     totals: Totals
 
 
 class HourPoint(BaseModel):
-    """One UTC hour beside the one a day before."""
+    """One UTC hour, compared with the same hour of the day before."""
 
     hour: str
     cost_usd: str | None
@@ -40,7 +41,7 @@ class HourPoint(BaseModel):
 
 
 class Period(BaseModel):
-    """A stretch of hours beside an earlier one of the same length."""
+    """A period of hours, compared with an earlier period of the same length."""
 
     name: str
     since: str
@@ -48,7 +49,7 @@ class Period(BaseModel):
     """Exclusive."""
     totals: Totals
     before: Totals
-    """The same hours a day (or as many days as it has) earlier."""
+    """The same hours earlier, by one day or by the number of days in the period."""
 
 
 class Overview(BaseModel):
@@ -58,7 +59,7 @@ class Overview(BaseModel):
     range: Literal["today", "7d", "30d"]
     periods: list[Period]
     burn_usd_per_hour: str | None
-    """Dollars of this hour so far, as if it went on like that; null in its first minutes."""
+    """Cost of this hour if it continues like its first minutes; null until a few minutes have passed."""
     hours: list[HourPoint]
     models: list[Share]
     teams: list[Share]
@@ -67,7 +68,7 @@ class Overview(BaseModel):
 
 
 class SessionRow(BaseModel):
-    """One session in sums."""
+    """The sums of one session."""
 
     connection_id: str
     session_id: str
@@ -89,6 +90,7 @@ class SessionRow(BaseModel):
     reported_cost_usd: str | None
     unpriced_requests: int
     late_events: int
+    inconsistent: int
     duplicates: int
 
 
@@ -98,10 +100,10 @@ class SessionPage(BaseModel):
     as_of: str
     rows: list[SessionRow]
     matching: int
-    """How many match, counted up to `matching_most`."""
+    """How many sessions match, counted up to `matching_most`."""
     matching_most: int
     next: str | None
-    """`after` of the next page; null: this is the last one."""
+    """`after` of the next page; null on the last page."""
 
 
 class Charge(BaseModel):
@@ -114,7 +116,7 @@ class Charge(BaseModel):
 
 
 class PriceStep(BaseModel):
-    """Prices of requests of a size, in dollars per million tokens."""
+    """Prices for a range of request sizes, in dollars per million tokens."""
 
     above_input_tokens: int
     usd_per_million: dict[str, str]
@@ -122,14 +124,14 @@ class PriceStep(BaseModel):
 
 
 class Explanation(BaseModel):
-    """How the dollars of a bucket came about."""
+    """The explanation of a bucket's cost."""
 
     exact: bool
     """Whether the charges add up to the bucket's cost."""
     note: str
     charges: list[Charge]
     steps: list[PriceStep]
-    """Where a price goes by the size of each request: the sums here are of many, so no product gives them."""
+    """Price tiers, if the price depends on the size of each request. The cost then cannot be computed from sums."""
 
 
 class BucketModel(BaseModel):
@@ -137,7 +139,7 @@ class BucketModel(BaseModel):
 
     hour: str
     final: bool
-    """Whether the hour ended more than an hour ago: from then on only late events change it."""
+    """Whether the hour ended more than an hour ago, so that only late events still change it."""
     provider: str
     model: str
     service_tier: str | None
@@ -157,11 +159,12 @@ class BucketModel(BaseModel):
     reported_cost_usd: str | None
     unpriced_requests: int
     late_events: int
+    inconsistent: int
     explanation: Explanation
 
 
 class DeadLetterModel(BaseModel):
-    """A record that did not count. Holds allow-listed fields, never content."""
+    """A record that was not counted. Contains allow-listed fields and never content."""
 
     source: str
     reason: str
@@ -178,18 +181,18 @@ class DeadLetterModel(BaseModel):
 
 
 class SessionDetail(BaseModel):
-    """One session with everything that made its dollars."""
+    """One session with the explanation of its cost."""
 
     as_of: str
     session: SessionRow
     buckets: list[BucketModel]
     more_buckets: bool
-    """Whether it has more buckets than are shown."""
+    """Whether the session has more buckets than are shown."""
     dead_letters: list[DeadLetterModel]
 
 
 class SignalModel(BaseModel):
-    """What came in on one signal."""
+    """What was received on one signal."""
 
     last_synced_at: str
     requests: int
@@ -197,7 +200,7 @@ class SignalModel(BaseModel):
 
 
 class ConnectionModel(BaseModel):
-    """A connection, without its secrets, which are kept nowhere."""
+    """A connection, without its secrets, which are not stored."""
 
     connection_id: str
     provider: str
@@ -210,7 +213,7 @@ class ConnectionModel(BaseModel):
     last_synced_at: str | None
     signals: dict[str, SignalModel]
     silent: bool
-    """Nothing has come in since it was made, more than a few minutes ago."""
+    """Nothing has been received although it was created more than a few minutes ago."""
     last_30_days: Totals
 
 
@@ -220,11 +223,11 @@ class ConnectionList(BaseModel):
     as_of: str
     connections: list[ConnectionModel]
     openai: bool
-    """Whether a key to poll OpenAI's own numbers with is set."""
+    """Whether a key to poll OpenAI's own numbers is set."""
 
 
 class NewConnection(BaseModel):
-    """What is asked for."""
+    """The request to create a connection."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -234,7 +237,7 @@ class NewConnection(BaseModel):
 
 
 class RotateConnection(BaseModel):
-    """What is asked for: how long the old secret works on."""
+    """The request to rotate a connection: how long the old secret remains valid."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -242,7 +245,7 @@ class RotateConnection(BaseModel):
 
 
 class IssuedConnection(BaseModel):
-    """A connection with its secrets: this answer is the only place they are ever shown."""
+    """A connection with its secrets, which are shown only in this answer."""
 
     connection_id: str
     provider: str
@@ -259,7 +262,7 @@ class IssuedConnection(BaseModel):
 
 
 class ConnectionTestResult(BaseModel):
-    """What a gateway said to an empty request under a connection's secret."""
+    """The gateway's answer to an empty request with a connection's secret."""
 
     ok: bool
     status: int
@@ -267,17 +270,17 @@ class ConnectionTestResult(BaseModel):
 
 
 class ConnectionTest(BaseModel):
-    """The secret to test; it is kept nowhere, so it must be given."""
+    """The secret to test. It is not stored, so it must be given."""
 
     model_config = ConfigDict(extra="forbid")
 
     ingest_id: str = Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
     bearer: str | None = Field(default=None, max_length=200, pattern=r"^[\x21-\x7e]+$")
-    """Becomes a part of a header, so it has no spaces or control characters."""
+    """Becomes part of a header, so it must not contain spaces or control characters."""
 
 
 class ReasonCount(BaseModel):
-    """How many dead letters have a reason."""
+    """The number of dead letters with a reason."""
 
     reason: str
     letters: int
@@ -296,7 +299,7 @@ class DeadLetterPage(BaseModel):
 
 
 class ReplayRequest(BaseModel):
-    """Which dead letters to send again; everything left out means all."""
+    """Which dead letters to send again; without any filter, all."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -305,15 +308,15 @@ class ReplayRequest(BaseModel):
 
 
 class ReplayResult(BaseModel):
-    """What came of a replay. An event that was counted before is not counted again."""
+    """The result of a replay. An event that was already counted is not counted again."""
 
     replayed: int
     skipped: dict[str, int]
-    """Letters that would only be refused again, by why."""
+    """Number of letters that would be refused again, by reason."""
 
 
 class BilledDayModel(BaseModel):
-    """One day and model of OpenAI's own numbers. Resources are beside each other, never added up."""
+    """OpenAI's own numbers for one day and model. Different resources are listed separately and never added up."""
 
     day: str
     model: str | None
@@ -325,12 +328,12 @@ class BilledDayModel(BaseModel):
 
 
 class BilledDays(BaseModel):
-    """OpenAI's own numbers beside ours."""
+    """OpenAI's own numbers next to ours."""
 
     as_of: str
     days: list[BilledDayModel]
     seen: dict[str, str | None]
-    """Dollars of what we saw of OpenAI's models, by day."""
+    """Our cost of OpenAI's models, by day."""
 
 
 class ComponentHealth(BaseModel):
@@ -352,19 +355,19 @@ class FindingModel(BaseModel):
 
 
 class DeploymentHealth(BaseModel):
-    """How the deployment is."""
+    """The health of the deployment."""
 
     as_of: str
     components: list[ComponentHealth]
     findings: list[FindingModel]
     checks: list[str]
-    """What was looked at."""
+    """The checks that were made."""
     ledger: dict[str, str]
-    """Where the ledger is, and up to where it holds the topics."""
+    """The ledger's database and its positions in the topics."""
 
 
 class ErrorModel(BaseModel):
-    """Why something was not done."""
+    """An error: why a request was not carried out."""
 
     code: str
     message: str

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the API, made from its operations and models."""
+"""Generates the OpenAPI 3.1 document of the API from its operations and models."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tallystream.console import models
 REF = "#/components/schemas/{model}"
 _NAMES = str.maketrans({"/": "_", "{": None, "}": None})
 PROBLEMS = {
-    "400": "A parameter or the body is not what it must be.",
+    "400": "A parameter or the body is not valid.",
     "401": "Nobody is logged in.",
-    "403": "The person may not do this, or the request does not come from a page of the console.",
-    "404": "There is no such thing.",
-    "409": "What exists does not allow it.",
+    "403": "The user may not do this, or the request does not come from a page of the console.",
+    "404": "What was asked for does not exist.",
+    "409": "The request conflicts with the existing state.",
     "413": "The body is too large.",
     "415": "The body is not JSON.",
     "421": "The Host is not one of this console's.",
@@ -29,7 +29,7 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class ApiOperation:
-    """One operation. `params` are those of the query, `path_params` those in braces in the path."""
+    """One operation. `params` describes the query, `path_params` the names in braces in the path."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class ApiOperation:
     body: type[BaseModel] | None = None
     path_params: Mapping[str, str] | None = None
     table: bool = False
-    """Whether there is a CSV of its main table."""
+    """Whether its main table is also available as CSV."""
     problems: Sequence[str] = ("400", "401", "421", "503")
 
 
@@ -59,8 +59,8 @@ def document(operations: Sequence[ApiOperation]) -> dict[str, Any]:
             "title": "tallystream",
             "version": __version__,
             "description": (
-                "What the console shows, as JSON. Money is an exact decimal string in US dollars. Whoever is logged in"
-                " to the console may ask; a change also carries the header `X-CSRF-Token` of `/api/v1/me`."
+                "The console's data as JSON. Money is an exact decimal string in US dollars. Anyone who is logged in"
+                " to the console may read it. A change also needs the header `X-CSRF-Token` of `/api/v1/me`."
             ),
         },
         "paths": paths,
@@ -125,7 +125,7 @@ _NAME = {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9-]+$"}
 
 
 def _plain(rule: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter's rule without null, which a query cannot say."""
+    """Return a parameter's schema without null, which a query cannot express."""
     if "anyOf" in rule:
         (only,) = [dict(one) for one in rule["anyOf"] if one.get("type") != "null"]
         return only

@@ -1,4 +1,4 @@
-"""What pages and API take in their query: checked by models, from which the OpenAPI document is made, too."""
+"""Query parameters of the pages and the API. Models check them, and the OpenAPI document is generated from these."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Params = TypeVar("Params", bound=BaseModel)
 
 
 class FormatParams(BaseModel):
-    """The form of the answer."""
+    """The format of the answer."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -28,13 +28,13 @@ class FormatParams(BaseModel):
 
 
 class OverviewParams(FormatParams):
-    """What the overview adds up."""
+    """The period of the overview."""
 
     range: Literal["today", "7d", "30d"] = "today"
 
 
 class SessionParams(FormatParams):
-    """Which sessions, in which order."""
+    """Filters and order of the list of sessions."""
 
     q: str | None = Text
     """The beginning of a session id."""
@@ -55,10 +55,10 @@ class SessionParams(FormatParams):
     """The last UTC day."""
     sort: Literal["cost", "recent", "tokens"] = "cost"
     after: str | None = Field(default=None, max_length=200)
-    """`next` of the page before."""
+    """`next` of the previous page."""
 
     def wanted(self) -> SessionFilter:
-        """Return them as a filter."""
+        """Return the parameters as a filter."""
         given = {name: value for name in ATTRIBUTION_KEYS if (value := getattr(self, name))}
         return SessionFilter(
             search=self.q,
@@ -79,7 +79,7 @@ class OneSessionParams(FormatParams):
 
 
 class DeadLetterParams(FormatParams):
-    """Which dead letters."""
+    """Filters of the list of dead letters."""
 
     reason: str | None = Text
     after: str | None = Field(default=None, max_length=1500, pattern=r"^[^\x00]*$")
@@ -92,10 +92,10 @@ class OpenAIParams(FormatParams):
 
 
 def read(model: type[Params], query: Mapping[str, str]) -> Params:
-    """Return the parameters of a request; empty ones are not given.
+    """Return the parameters of a request. Empty ones count as not given.
 
     Raises:
-        BadRequestError: one is not what it must be.
+        BadRequestError: a parameter is not valid.
 
     """
     try:
@@ -105,12 +105,12 @@ def read(model: type[Params], query: Mapping[str, str]) -> Params:
 
 
 def invalid(exc: ValidationError) -> BadRequestError:
-    """Return what is wrong, without what was given."""
+    """Return what is wrong, without repeating the input."""
     wrong = "; ".join(
         f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}"
         for error in exc.errors(include_input=False, include_url=False)
     )
-    return BadRequestError(wrong, "/api/v1/openapi.json says what is taken")
+    return BadRequestError(wrong, "/api/v1/openapi.json documents the parameters")
 
 
 def _hour(day: date) -> int:

@@ -24,11 +24,11 @@ from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 GOODBYE = 3.0
-"""Seconds that requests under way get at the end."""
+"""Seconds that requests in progress get to finish at the end."""
 
 
 class Console:
-    """One console process's work: `run` until it is cancelled."""
+    """The work of a console process: `run` until cancelled."""
 
     def __init__(self, config: ConsoleConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
         self._config = config
@@ -40,7 +40,7 @@ class Console:
         """Serve until cancelled.
 
         Raises:
-            UsageError: the port is taken, or the folder of the logins cannot be written.
+            UsageError: the port is taken, or the folder for logins cannot be written.
 
         """
         config = self._config
@@ -51,7 +51,7 @@ class Console:
             raise UsageError(
                 f"{config.directory} cannot be written: {exc.strerror}", "choose another --data-dir"
             ) from exc
-        # Compiling the price book takes a moment, and pages wait for it; the port opens when they can be answered.
+        # Compiling the price book takes a moment, and pages need it, so the port opens only afterwards.
         book = config.book if config.book is not None else await asyncio.to_thread(Book)
         health = HealthReader(config.examine, config.place, lambda: stamp(utc(self._clock.now_ns())))
         app = ConsoleApp(config, self._clock, self._metrics, auth, book, health)
@@ -76,18 +76,18 @@ class Console:
             self._url = ""
 
     def healthy(self) -> Health:
-        """Tell whether requests are answered: that this one is says it."""
+        """Return whether requests are answered, which this call itself shows."""
         return Health(ok=True)
 
     def ready(self) -> Health:
-        """Tell whether the port is open."""
+        """Return whether the port is open."""
         return Health(ok=bool(self._url), why="" if self._url else "it is starting")
 
     def status(self) -> ConsoleStatus:
-        """Return what it serves."""
+        """Return the console's status."""
         return ConsoleStatus(url=self._url, auth=self._config.auth.kind)
 
 
 def _tell_url(path: Path, url: str) -> None:
-    """Leave the address for `tallystream console link`."""
+    """Write the address for `tallystream console link`."""
     path.write_text(url)

@@ -1,6 +1,6 @@
-"""What is wrong with a deployment, and what to do about it: checks that are all alike, each a module of its own.
+"""Finds what is wrong with a deployment and what to do about it. Each check is a module.
 
-A check looks and never touches: it creates no topic, joins no group, commits nothing.
+Checks only read: they do not create topics, join groups or commit offsets.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ CHECKS: tuple[Check, ...] = (
     group.CHECK,
     clocks.CHECK,
 )
-"""In the order in which they are made and shown."""
+"""The checks, in the order in which they are made and shown."""
 
 __all__ = ["CHECKS", "Check", "DoctorContext", "Examination", "Finding", "examine"]
 
 
 async def examine(context: DoctorContext) -> Examination:
-    """Make all checks, beside each other where they can be; those that need Kafka only when it answers."""
+    """Make all checks, concurrently where possible. Those that need Kafka are made only if it answers."""
     done = Examination()
     found: dict[str, list[Finding]] = {}
     for needs_kafka in (False, True):

@@ -1,4 +1,4 @@
-"""Does Kafka answer?"""
+"""Checks that Kafka answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE = 8.0
 
 
 async def look(context: DoctorContext) -> list[Finding]:
-    """Ask the cluster who it is."""
+    """Request the metadata of the cluster."""
     try:
         async with asyncio.timeout(PATIENCE), administering(context.kafka, request_timeout=PATIENCE) as admin:
             brokers = (await admin.describe_cluster())["brokers"]
@@ -22,7 +22,7 @@ async def look(context: DoctorContext) -> list[Finding]:
             Finding(
                 "broker",
                 f"Kafka at {context.kafka.bootstrap} does not answer: {str(exc) or type(exc).__name__}",
-                "gateways go on taking requests into their spools; start it, or see why it hangs:"
+                "gateways keep accepting requests into their spools; start Kafka, or find out why it hangs:"
                 " `tallystream status`, DATA_DIR/logs/kafka.log",
             )
         ]

@@ -1,6 +1,6 @@
-"""Do gateway, broker and this machine agree on the time?
+"""Checks that the clocks of gateways, brokers and this machine agree.
 
-Lateness is judged by the broker's append times, so a broker whose clock jumps closes hours or refuses events.
+Lateness is judged by the broker's append times, so a broker whose clock jumps makes hours close too early or late.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.reader import partitions_of
 
 TOLERATED = 5.0
-STEP = "set the clocks right (NTP), the broker's first: its append times decide which hours are still open"
+STEP = "synchronize the clocks (NTP), the broker's first: its append times decide which hours are still open"
 
 
 async def look(context: DoctorContext) -> list[Finding]:
-    """Compare this machine's clock with the gateways' and with what the broker writes now."""
+    """Compare this machine's clock with the gateways' clocks and the broker's append times."""
     return [*await _gateways(context), *await _broker(context)]
 
 
@@ -34,13 +34,13 @@ async def _gateways(context: DoctorContext) -> list[Finding]:
                 async with http.get(f"{url}/healthz") as response:
                     said = parsedate_to_datetime(response.headers["Date"]).timestamp()
             except (aiohttp.ClientError, TimeoutError, OSError, KeyError, ValueError):
-                continue  # the spool's check says so
+                continue  # the spool's check reports this
             found += judge(f"{name}'s clock", said, context.clock.now_ns() / 1e9)
     return found
 
 
 async def _broker(context: DoctorContext) -> list[Finding]:
-    """Look at the newest append time, and at those of messages that come while we watch."""
+    """Return the problems shown by the newest append time, and by messages that arrive meanwhile."""
     topic = context.topics.usage.name
     consumer = new_consumer(context.kafka, beyond="latest")
     try:
@@ -61,18 +61,18 @@ async def _broker(context: DoctorContext) -> list[Finding]:
                 if records[-1].offset >= ends[at]:
                     live = records[-1].timestamp / 1000
     except (KafkaError, OSError) as exc:
-        return [Finding("clock", f"Kafka does not tell its append times: {exc!r}", "try again")]
+        return [Finding("clock", f"Kafka does not return append times: {exc!r}", "try again")]
     finally:
         await close(consumer)
     now = context.clock.now_ns() / 1e9
     if live is not None:
         return judge("the broker's clock", live, now)
-    # Nothing came meanwhile: an old append time says nothing, one that lies ahead does.
+    # No message arrived meanwhile. An old append time is normal then, but one in the future is not.
     return judge("the broker's clock", newest, now) if newest > now else []
 
 
 def judge(whose: str, said: float, now: float) -> list[Finding]:
-    """Return a finding when a clock is off; both in seconds since the epoch. Pure."""
+    """Return a finding if a clock is off. Both times are in seconds since the epoch. Pure."""
     off = said - now
     if abs(off) <= TOLERATED:
         return []

@@ -1,4 +1,4 @@
-"""Is there room for spools, stores and the embedded Kafka?"""
+"""Checks that the disks have room for spools, stores and the embedded Kafka."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEAST_BYTES = 512 << 20
 
 
 async def look(context: DoctorContext) -> list[Finding]:
-    """Look at the disk under each part of the data dir; several parts on one disk are one finding."""
+    """Check the disk of each part of the data dir. Several parts on one disk give one finding."""
     found: dict[int, Finding] = {}
     for name in ("", "gateway", "workers", "kafka"):
         path = context.data_dir / name
@@ -24,8 +24,8 @@ async def look(context: DoctorContext) -> list[Finding]:
                 Finding(
                     "disk",
                     f"the disk under {path} is nearly full: {usage.free >> 20:,} of {usage.total >> 20:,} MiB are free",
-                    "make room before it is full: then requests that Kafka cannot take are refused with 503, workers"
-                    " end, and the embedded Kafka ends",
+                    "free space before it is full: requests that Kafka does not acknowledge then get 503, and workers"
+                    " and the embedded Kafka exit",
                 ),
             )
     return list(found.values())

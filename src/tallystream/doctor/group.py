@@ -1,4 +1,4 @@
-"""Do the workers keep up? Looks twice, `watch` seconds apart."""
+"""Checks that the workers keep up, by two measurements `watch` seconds apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.lag import GroupLag, PartitionLag
 
 GROWTH = 100
-"""Messages by which the lag must have grown, and been large already, to be worth a word."""
+"""A growing lag is reported from this many messages on, and if it grew by at least as many."""
 
 
 async def look(context: DoctorContext) -> list[Finding]:
@@ -34,7 +34,7 @@ async def look(context: DoctorContext) -> list[Finding]:
 
 
 def gone(lags: Sequence[PartitionLag]) -> list[Finding]:
-    """Return what was removed from `usage` before it was counted. Pure."""
+    """Return a finding if messages of `usage` were removed before they were counted. Pure."""
     lost = [one for one in lags if one.lost]
     if not lost:
         return []
@@ -44,16 +44,16 @@ def gone(lags: Sequence[PartitionLag]) -> list[Finding]:
             "lost",
             f"{sum(one.lost for one in lost):,} messages of `usage` were removed before they were counted"
             f" (partition: offsets {where})",
-            "their usage is missing from the tables for good; start the worker with --accept-loss, and it goes on"
-            " behind them (docs/operations/recovery.md)",
+            "their usage is lost; start the worker with --accept-loss to continue"
+            " after them (docs/operations/recovery.md)",
         )
     ]
 
 
 def ageing(lags: Sequence[PartitionLag], young: Mapping[int, int], retention_ms: int) -> list[Finding]:
-    """Return a finding when uncounted messages have lived half of their retention. Pure.
+    """Return a finding if uncounted messages are older than half of the retention. Pure.
 
-    `young` is the first offset of each partition that is younger than that; partitions without one are left out.
+    `young` is the offset of the first younger message of each partition that has one.
     """
     old = [one for one in lags if one.behind and _position(one) < young.get(one.partition, one.end)]
     if not old:
@@ -61,9 +61,9 @@ def ageing(lags: Sequence[PartitionLag], young: Mapping[int, int], retention_ms:
     return [
         Finding(
             "retention",
-            f"messages on partitions {[one.partition for one in old]} wait for more than"
+            f"messages on partitions {[one.partition for one in old]} have waited for more than"
             f" {retention_ms / 2 / 86_400_000:g} days; after {retention_ms / 86_400_000:g} days Kafka removes them",
-            "start the workers; until they have caught up, a longer retention.ms of `usage` keeps what waits",
+            "start the workers; a longer retention.ms of `usage` keeps the messages until they have caught up",
         )
     ]
 
@@ -73,7 +73,7 @@ def _position(lag: PartitionLag) -> int:
 
 
 async def _state(context: DoctorContext, group: str) -> str:
-    """Return the group's state as Kafka names it, `?` when it does not say."""
+    """Return the group's state as Kafka names it, or `?` if Kafka does not return it."""
     try:
         async with administering(context.kafka) as admin:
             responses = await admin.describe_consumer_groups([group])
@@ -83,20 +83,22 @@ async def _state(context: DoctorContext, group: str) -> str:
 
 
 def judge(before: Sequence[PartitionLag], after: Sequence[PartitionLag], state: str, seconds: float) -> list[Finding]:
-    """Return what two looks at the lag say. Pure."""
+    """Return the findings from two measurements of the lag. Pure."""
     found = []
     if beyond := [one.partition for one in after if one.beyond]:
         found.append(
             Finding(
                 "recreated",
-                f"the workers' positions are past the end of partitions {beyond}: `usage` was deleted and created anew",
+                f"the workers' positions are past the end of partitions {beyond}: `usage` was deleted and recreated",
                 "start over with another TALLYSTREAM_PREFIX (docs/operations/recovery.md)",
             )
         )
     was, now = sum(one.behind for one in before), sum(one.behind for one in after)
     if state in ("Empty", "Dead") and now:
         found.append(
-            Finding("group", f"no worker runs: {now:,} messages wait", "start one; nothing is lost for 14 days")
+            Finding(
+                "group", f"no worker runs: {now:,} messages wait", "start one; Kafka keeps the messages for 14 days"
+            )
         )
         return found
     first = {one.partition: one for one in before}
@@ -111,8 +113,8 @@ def judge(before: Sequence[PartitionLag], after: Sequence[PartitionLag], state: 
             Finding(
                 "group",
                 f"messages wait on partitions {stuck} and none was counted for {seconds:g} s{rebalancing}",
-                "`tallystream status`, and the workers' logs: one that is stuck is restarted by `up` after 20 s, by"
-                " Kubernetes through /healthz (docs/operations/rebalance.md)",
+                "see `tallystream status` and the workers' logs; a stuck worker is restarted by `up` after 20 s, or by"
+                " Kubernetes because of /healthz (docs/operations/rebalance.md)",
             )
         )
     elif now > was + GROWTH and was > GROWTH:
@@ -120,7 +122,7 @@ def judge(before: Sequence[PartitionLag], after: Sequence[PartitionLag], state: 
             Finding(
                 "lag",
                 f"the lag grows: {was:,} messages {seconds:g} s ago, {now:,} now",
-                "more workers help, up to one a partition: `tallystream up --workers N`",
+                "run more workers, up to one for each partition: `tallystream up --workers N`",
             )
         )
     return found

@@ -1,4 +1,4 @@
-"""What checks take and give."""
+"""Input and output of the checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tallystream.streams.service.clock import Clock, SystemClock
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """The deployment that is looked at; `run` is what `up` runs here, None when it does not."""
+    """The deployment to check. `run` is the run.json of `up`, or None if it does not run here."""
 
     kafka: KafkaSettings
     topics: Topics
@@ -23,14 +23,14 @@ class DoctorContext:
     data_dir: Path
     run: Run | None = None
     gateways: tuple[str, ...] = ()
-    """Ops URLs of gateways that run elsewhere."""
+    """Ops URLs of gateways on other machines."""
     watch: float = 3.0
-    """Seconds between two looks at what moves."""
+    """Seconds between two measurements of what changes."""
     clock: Clock = field(default_factory=SystemClock)
 
     @property
     def gateway_urls(self) -> dict[str, str]:
-        """Return name and ops URL of each gateway that is known."""
+        """Return name and ops URL of each known gateway."""
         found = {url: url.rstrip("/") for url in self.gateways}
         for one in self.run.components if self.run else ():
             if one.ops_url is not None and one.name.partition("-")[0] == "gateway":
@@ -40,7 +40,7 @@ class DoctorContext:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong: `what` for people, `step` what to do next. `check` names its kind, for programs."""
+    """A problem: `what` describes it, `step` says what to do, `check` names its kind for programs."""
 
     check: str
     what: str
@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """`look` finds what is wrong now; it raises nothing for what it is there to find."""
+    """A check. `look` returns the problems found now, and does not raise for them."""
 
     name: str
     look: Callable[[DoctorContext], Awaitable[list[Finding]]]
@@ -58,7 +58,7 @@ class Check:
 
 @dataclass
 class Examination:
-    """All findings, and which checks were made to get them."""
+    """All findings, and the checks that were made."""
 
     findings: list[Finding] = field(default_factory=list)
     made: list[str] = field(default_factory=list)

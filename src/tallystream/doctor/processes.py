@@ -1,4 +1,4 @@
-"""Do all components of this machine run, and are they well?"""
+"""Checks that all components of this machine run and are healthy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tallystream.supervisor.status import collect
 
 
 async def look(context: DoctorContext) -> list[Finding]:
-    """Ask each component that `up` runs for its health."""
+    """Check the health of each component that `up` runs."""
     if context.run is None:
         return []
     try:

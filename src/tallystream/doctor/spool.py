@@ -1,4 +1,4 @@
-"""Do gateways get rid of what they take?"""
+"""Checks that gateways deliver what they accept, and do not fill their spools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEARLY_FULL = 0.5
 
 
 async def look(context: DoctorContext) -> list[Finding]:
-    """Ask each gateway what it holds."""
+    """Check the status of each gateway."""
     found: list[Finding] = []
     async with session() as http:
         for name, url in context.gateway_urls.items():
@@ -26,7 +26,7 @@ async def look(context: DoctorContext) -> list[Finding]:
 
 
 def judge(name: str, status: GatewayStatus, lateness: float) -> list[Finding]:
-    """Return what is wrong with what a gateway holds. Pure; `lateness` is in seconds."""
+    """Return the problems of what a gateway holds. Pure; `lateness` is in seconds."""
     found = _files(name, status)
     messages, size, limit = status.spool_messages, status.spool_bytes, status.spool_max_bytes
     if messages and not status.kafka_live:
@@ -35,7 +35,7 @@ def judge(name: str, status: GatewayStatus, lateness: float) -> list[Finding]:
                 "spool",
                 f"{name} spools because Kafka does not acknowledge: {messages:,} messages,"
                 f" {size / 1e6:,.1f} MB of {limit / 1e6:,.0f} MB",
-                "nothing is lost while it fits; bring Kafka back, the spool then drains by itself",
+                "nothing is lost while the spool has room; once Kafka is back, it drains by itself",
             )
         )
     if size > NEARLY_FULL * limit:
@@ -43,7 +43,7 @@ def judge(name: str, status: GatewayStatus, lateness: float) -> list[Finding]:
             Finding(
                 "spool",
                 f"{name}'s spool is {size / limit:.0%} full; when it is full, requests get 503",
-                "bring Kafka back, or raise TALLYSTREAM_SPOOL_MAX_BYTES while there is disk",
+                "bring Kafka back, or raise TALLYSTREAM_SPOOL_MAX_BYTES if the disk has room",
             )
         )
     age = status.spool_oldest_age_seconds
@@ -52,7 +52,7 @@ def judge(name: str, status: GatewayStatus, lateness: float) -> list[Finding]:
             Finding(
                 "spool",
                 f"{name}'s oldest spooled message is {age / 3600:,.0f} h old: beyond the lateness of"
-                f" {lateness / 3600:,.0f} h it will be a dead letter instead of a cost",
+                f" {lateness / 3600:,.0f} h it becomes a dead letter and is not counted",
                 "bring Kafka back, or raise TALLYSTREAM_LATENESS of all workers before it drains",
             )
         )
@@ -61,20 +61,20 @@ def judge(name: str, status: GatewayStatus, lateness: float) -> list[Finding]:
             Finding(
                 "spool",
                 f"{name} holds {waiting:,} requests of connections it does not know yet",
-                "they are judged when Kafka answers; a gateway that has never met Kafka knows no connection",
+                "they are checked when Kafka answers; a gateway knows connections only after it has reached Kafka once",
             )
         )
     return found
 
 
 def _files(name: str, status: GatewayStatus) -> list[Finding]:
-    """Return what is wrong with the spool's files themselves."""
+    """Return the problems of the spool's files."""
     found = []
     if not status.spool_writable:
         found.append(
             Finding(
                 "spool",
-                f"{name} has no spool it can write: what Kafka does not take at once is answered 503",
+                f"{name} cannot write a spool: requests that Kafka does not acknowledge at once get 503",
                 "free or repair the disk of its data dir; its log says what is wrong (spool_unavailable)",
             )
         )
@@ -90,8 +90,8 @@ def _files(name: str, status: GatewayStatus) -> list[Finding]:
         found.append(
             Finding(
                 "spool",
-                f"{name} has set {damaged:,} damaged spool files aside; what could be read of them is counted",
-                "`tallystream spool list` shows them, `tallystream spool recover FILE` tries again and settles them",
+                f"{name} has set {damaged:,} damaged spool files aside; their readable messages are counted",
+                "`tallystream spool list` shows them, `tallystream spool recover FILE` tries to recover the rest",
             )
         )
     if foreign := status.spool_foreign_messages:
@@ -107,14 +107,14 @@ def _files(name: str, status: GatewayStatus) -> list[Finding]:
             Finding(
                 "spool",
                 f"{name} spools everything because the cluster's topics do not fit",
-                "see what is said of the topics; it goes on as soon as they are mended",
+                "correct the topics as described; the gateway continues as soon as they are right",
             )
         )
     elif (away := status.partitions_away) and status.kafka_live:
         found.append(
             Finding(
                 "spool",
-                f"{name} spools what belongs to {away:,} partitions that do not acknowledge; the others go on",
+                f"{name} spools the messages of {away:,} partitions that do not acknowledge; others go on",
                 "bring back the brokers that hold them, or enough replicas in sync",
             )
         )

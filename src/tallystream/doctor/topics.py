@@ -1,4 +1,4 @@
-"""Are the topics as they must be?"""
+"""Checks that the topics exist with the right settings and enough replicas."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def _compare(context: DoctorContext, admin: AIOKafkaAdminClient) -> list[F
             found.append(
                 Finding(
                     "topics",
-                    f"there is no topic {spec.name}",
-                    "is TALLYSTREAM_PREFIX right? A starting gateway or worker creates what is missing",
+                    f"the topic {spec.name} does not exist",
+                    "is TALLYSTREAM_PREFIX right? A gateway or worker creates missing topics when it starts",
                 )
             )
     return found + replicas(described, brokers)
@@ -57,8 +57,8 @@ async def _look_at(
         found.append(
             Finding(
                 "partitions",
-                f"{spec.name} has {len(partitions)} partitions instead of {spec.partitions}: sessions move to others,"
-                " where nobody knows which events were counted",
+                f"{spec.name} has {len(partitions)} partitions instead of {spec.partitions}: sessions move to other"
+                " partitions, whose state does not know which of their events were counted",
                 "stop the gateways now; a count cannot be lowered: start over with another TALLYSTREAM_PREFIX"
                 " (docs/operations/rebalance.md)",
             )
@@ -71,14 +71,14 @@ async def _look_at(
 
 
 def replicas(topics: Mapping[str, Sequence[Mapping[str, Any]]], brokers: int) -> list[Finding]:
-    """Return what the replicas of topics say, as Kafka describes their partitions, on so many brokers. Pure."""
+    """Return the problems of the topics' replicas, given Kafka's description and the number of brokers. Pure."""
     found = []
     if leaderless := [name for name, parts in topics.items() if any(one["leader"] < 0 for one in parts)]:
         found.append(
             Finding(
                 "replicas",
-                f"partitions without a leader, which nobody can read or write: {', '.join(leaderless)}",
-                "bring the brokers back that hold them",
+                f"partitions without a leader, which cannot be read or written: {', '.join(leaderless)}",
+                "bring back the brokers that hold them",
             )
         )
     if behind := [n for n, parts in topics.items() if any(len(one["isr"]) < len(one["replicas"]) for one in parts)]:
@@ -86,8 +86,8 @@ def replicas(topics: Mapping[str, Sequence[Mapping[str, Any]]], brokers: int) ->
             Finding(
                 "replicas",
                 f"replicas are not in sync: {', '.join(behind)}",
-                "is a broker away, or slow? One that comes back catches up by itself; should another one fail before"
-                " that, Kafka acknowledges nothing and gateways spool",
+                "is a broker down or slow? A broker that returns catches up by itself; if another one fails before"
+                " that, Kafka acknowledges no writes and gateways spool",
             )
         )
     few = [n for n, parts in topics.items() if any(len(one["replicas"]) < WANTED_REPLICAS for one in parts)]
@@ -95,9 +95,9 @@ def replicas(topics: Mapping[str, Sequence[Mapping[str, Any]]], brokers: int) ->
         found.append(
             Finding(
                 "replicas",
-                f"fewer than {WANTED_REPLICAS} replicas on a cluster of {brokers} brokers: {', '.join(few)}: created"
-                " when fewer ran; a lost disk is a lost topic",
-                f"kafka-reassign-partitions to {WANTED_REPLICAS} replicas, then min.insync.replicas=2",
+                f"fewer than {WANTED_REPLICAS} replicas on a cluster of {brokers} brokers: {', '.join(few)}; created"
+                " when fewer brokers ran, and the loss of one disk can lose a topic",
+                f"use kafka-reassign-partitions to get {WANTED_REPLICAS} replicas, then set min.insync.replicas=2",
             )
         )
     return found

@@ -1,1 +1,1 @@
-"""Drafts a blueprint, a mapping and a resource file from the answer of an endpoint."""
+"""Drafts a blueprint, a mapping and a resource file from an endpoint's answer."""

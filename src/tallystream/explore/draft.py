@@ -1,7 +1,7 @@
-"""A first blueprint and mapping for an endpoint, drafted from the shape of its rows: to be read, changed and applied.
+"""Drafts a blueprint and a mapping for an endpoint from the shape of its rows, for the user to edit and apply.
 
-Both are in Port's own shape. What Port would refuse is avoided: identifiers are reduced to the characters it allows,
-dates become date-times (it has no format `date`), and two rows never share an identifier as far as the sample shows.
+Both have Port's own format and avoid what Port refuses. Identifiers are reduced to allowed characters, dates become
+date-times (Port has no format `date`), and no two rows of the sample share an identifier.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tallystream.explore.shapes import Shape
 Row = Mapping[str, Any]
 FORMATS = {"date-time": "date-time", "url": "url", "email": "email"}
 UNFIT = "[^A-Za-z0-9@_.+:/=-]"
-"""Characters that may not be in an identifier, narrower than Port's own rule: it allows all letters."""
+"""Characters not used in identifiers. Port's own rule is wider, as it allows all letters."""
 _WORD = re.compile(r"[^A-Za-z0-9]+")
 
 
 @dataclass(frozen=True)
 class Draft:
-    """`blueprint` as Port's API takes it, `mapping` as its integrations do."""
+    """A draft. `blueprint` has the format of Port's API, `mapping` that of its integrations."""
 
     blueprint: dict[str, Any]
     mapping: dict[str, Any]
     identity: tuple[str, ...]
-    """What tells the rows of the sample apart, as JQ; empty: nothing does, the identifier is made of the whole row."""
+    """JQ of the fields that identify the rows of the sample. Empty: none do, so the whole row makes the identifier."""
 
 
 def draft(
@@ -39,10 +39,10 @@ def draft(
     identifier: str | None = None,
     buckets: Sequence[str] | None = None,
 ) -> Draft:
-    """Draft for the rows of the endpoint `kind`.
+    """Draft a blueprint and mapping for the rows of the endpoint `kind`.
 
-    `identifier` is the blueprint's, by default made from `kind`. `buckets` names the bucket of each row of a resource
-    that is polled in buckets: which one a row is of, only its record says.
+    `identifier` is the blueprint's, by default derived from `kind`. `buckets` gives the bucket of each row if the
+    resource is polled in buckets, because a row itself does not name its bucket.
     """
     name = (identifier or "openai_" + _WORD.sub("_", kind).strip("_").lower())[:100]
     properties: dict[str, Any] = {}
@@ -77,7 +77,7 @@ def draft(
 
 
 def _property(shape: Shape, path: str) -> tuple[dict[str, Any] | None, str]:
-    """Return the blueprint's rule for a field and the JQ for its value; None where Port has no type for it."""
+    """Return the blueprint's rule for a field and the JQ for its value, or None if Port has no type for it."""
     match shape.kind:
         case "string" if shape.format == "date":
             return {"type": "string", "format": "date-time"}, f'{path} | if . then . + "T00:00:00Z" else null end'
@@ -95,7 +95,7 @@ def _property(shape: Shape, path: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def _leaves(shape: Shape, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Shape]]:
-    """Return the fields, those of nested objects under their path."""
+    """Return the fields. Those of nested objects are named by their path."""
     found = []
     for name, inner in shape.fields.items():
         if inner.kind == "object":
@@ -106,10 +106,10 @@ def _leaves(shape: Shape, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
 
 
 def _identity(rows: Sequence[Row], shape: Shape, buckets: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the JQ of what tells rows apart: their id, or all that names them.
+    """Return the JQ of the fields that identify a row: its id, or else all its names.
 
-    Not the fewest names that do so in the sample: another day, two rows may differ in one of those left out, and the
-    one would overwrite the other.
+    All names are used, even if fewer identify the rows of the sample. On another day two rows may differ only in a name
+    that was left out, and one would overwrite the other.
     """
     if shape.always("id") and _distinct(rows, ("id",)):
         return (".id",)
@@ -132,7 +132,7 @@ def _distinct(rows: Sequence[Row], names: tuple[str, ...], buckets: Sequence[str
 
 
 def _joined(parts: tuple[str, ...]) -> str:
-    """Return the JQ that joins the parts to one text."""
+    """Return the JQ that joins the parts into one string."""
     if not parts:
         return "tojson | @base64"
     if len(parts) == 1:

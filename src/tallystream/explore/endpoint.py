@@ -1,4 +1,4 @@
-"""Asks an endpoint of OpenAI's once and finds the rows in its answer: what `tallystream openai explore` shows."""
+"""Requests an endpoint of OpenAI once and finds the rows in its answer, for `tallystream openai explore`."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from tallystream.streams.poller.resources import Resource, builtin
 DAY = 86_400
 WEEK = 7 * DAY
 BUCKETED = ("results",)
-"""Lists inside of items that are the rows themselves; a row then gets the `start_time` of its bucket."""
+"""Names of nested lists that contain the rows. Each row then gets the `start_time` of its bucket."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What to ask. `params` are JQ by name, as in a resource; `data` is JQ for the rows, None: find them."""
+    """The request. `params` are JQ by name, as in a resource; `data` is JQ for the rows, None: find them."""
 
     path: str
     params: Mapping[str, Any]
     key: str
     data: str | None = None
     known: Resource | None = None
-    """The built-in resource of the path: it knows where its rows are and which bucket each is of."""
+    """The built-in resource of the path, which defines where its rows are and the bucket of each."""
 
 
 @dataclass(frozen=True)
 class Explored:
-    """What was found. `answer` is exact JSON, whole; `data` is the JQ that gives `rows`, which mappings then see."""
+    """The result. `answer` is exact JSON; `data` is the JQ that gives `rows`, as mappings see them."""
 
     endpoint: Endpoint
     answer: Any
@@ -54,7 +54,7 @@ class Explored:
 
 
 def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | None) -> Endpoint:
-    """Return what to ask; a built-in resource's own parameters and key are the defaults for its path.
+    """Return the request. For the path of a built-in resource, its parameters and key are the defaults.
 
     Raises:
         UsageError: the path does not begin with a slash.
@@ -63,7 +63,7 @@ def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | 
     if not path.startswith("/") or any(character in path for character in "?# "):
         raise UsageError(
             f"{path!r} is not a valid path below the base URL",
-            "give it as /organization/costs, and parameters as --param",
+            "use the form /organization/costs, with parameters as --param",
         )
     known: Resource | None = next((resource for resource in builtin() if resource.path == path), None)
     merged = dict(known.params if known else {}) | dict(params)
@@ -73,10 +73,10 @@ def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | 
 async def explore(
     config: OpenAIClientConfig, tokens: ApiKeys, asked: Endpoint, blueprint: str | None = None
 ) -> Explored:
-    """Ask once and look at the answer; `$from` and `$to` of parameters are the last seven days.
+    """Send the request and analyse the answer. `$from` and `$to` of parameters are the last seven days.
 
     Raises:
-        UsageError: an expression does not compile, or there are no rows to be found.
+        UsageError: an expression does not compile, or no rows were found.
         PollError: OpenAI did not answer, or refused.
 
     """
@@ -88,8 +88,8 @@ async def explore(
     data, rows, buckets = _rows(asked, answer)
     if not rows:
         raise UsageError(
-            f"there are no objects at {data} in this answer",
-            "name the rows with --data, such as --data '[.data[].results[]]', or ask for a time with something in it",
+            f"found no objects at {data} in this answer",
+            "name the rows with --data, such as --data '[.data[].results[]]', or request a time that has data",
         )
     shape = Shape()
     for row in rows:
@@ -105,7 +105,7 @@ async def explore(
 
 
 def _rows(asked: Endpoint, answer: Any) -> tuple[str, list[Row], list[str] | None]:
-    """Return the JQ of the rows, the rows, and the bucket of each where they are polled in buckets."""
+    """Return the JQ of the rows, the rows, and the bucket of each if they are polled in buckets."""
     known = asked.known
     if known is not None:
         items = known.extractor.page(answer).items
@@ -124,7 +124,7 @@ def _rows(asked: Endpoint, answer: Any) -> tuple[str, list[Row], list[str] | Non
 
 
 def find_rows(answer: Any) -> str:
-    """Return the JQ of the list of objects nearest to the top; buckets with `results` in them are looked into."""
+    """Return the JQ of the list of objects nearest to the top, or of the `results` within its buckets."""
     if isinstance(answer, list):
         return "."
     if not isinstance(answer, dict):
@@ -155,7 +155,7 @@ def resource_toml(explored: Explored) -> str:
         return f"# {asked.path} is built in: it is polled already, with windows and pages of its own.\n"
     lines = [
         "# Polled by tallystream once TALLYSTREAM_OPENAI_RESOURCES names this file.",
-        "# Without `bucket` the list is kept as it is now; docs/operations/openai.md tells about windows and pages.",
+        "# Without `bucket` the current list is stored; docs/operations/openai.md explains windows and pages.",
         "[[resources]]",
         f"path = {json.dumps(asked.path)}",
         f"key = {json.dumps(asked.key)}",
@@ -168,7 +168,7 @@ def resource_toml(explored: Explored) -> str:
 
 
 def install_command(directory: Path, base_url: str, key: str) -> str:
-    """Return the commands that put it to work; keys are left for the reader to fill in."""
+    """Return the commands that use the files, with placeholders for the keys."""
     variable = {"api": "API", "admin": "ADMIN", "session": "SESSION"}[key]
     return (
         f"export TALLYSTREAM_OPENAI_{variable}_TOKEN=YOUR_OPENAI_KEY\n"
@@ -182,5 +182,5 @@ def install_command(directory: Path, base_url: str, key: str) -> str:
 
 
 def _jq(value: Any) -> str:
-    """Return a literal as JQ."""
+    """Return a literal value as JQ."""
     return json.dumps(value)

@@ -1,6 +1,6 @@
-"""The shape of JSON that nobody documented: which fields there are, of which types, how often. Values are not kept.
+"""Infers the shape of undocumented JSON: its fields, their types and how often they occur. Values are not kept.
 
-A shape only grows: `observe` the items of a sample one after the other, in any order, and the shape is the same.
+`observe` the items of a sample one after the other; their order does not change the resulting shape.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 EPOCH_FROM, EPOCH_TO = 1_000_000_000, 4_102_444_800
-"""Whole numbers in this range (2001 to 2100) may be seconds since the epoch, if the field's name says so."""
+"""Whole numbers in this range (2001 to 2100) may be seconds since the epoch, if the field's name suggests it."""
 TIME_NAME = re.compile(r"(^|_)(time|timestamp|created|updated|expires|date|at)(_at)?$", re.IGNORECASE)
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -23,11 +23,11 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 
 @dataclass
 class Shape:
-    """What was seen at one place. `kinds` counts null, boolean, integer, number, string, array, object."""
+    """The values seen at one place. `kinds` counts null, boolean, integer, number, string, array, object."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
-    """Of the strings: date, date-time, url, email or plain; of the integers: epoch or plain."""
+    """Counts of formats: date, date-time, url, email or plain for strings; epoch or plain for integers."""
     fields: dict[str, Shape] = field(default_factory=dict)
     items: Shape | None = None
 
@@ -38,7 +38,7 @@ class Shape:
 
     @property
     def kind(self) -> str | None:
-        """The one kind of the values, null aside; integers beside numbers are numbers; None when there are several."""
+        """The kind of the values, ignoring null; None if there are several. Mixed integers and numbers are numbers."""
         kinds = set(self.kinds) - {"null"}
         if kinds == {"integer", "number"}:
             return "number"
@@ -46,17 +46,17 @@ class Shape:
 
     @property
     def format(self) -> str | None:
-        """The one format of all its strings or integers, None when they have no one."""
+        """The format that all its strings or integers share, or None."""
         formats = set(self.formats)
         return formats.pop() if len(formats) == 1 and formats != {"plain"} else None
 
     def always(self, name: str) -> bool:
-        """Whether every object seen here has the field, and never as null."""
+        """Whether the field is present and not null in every object seen here."""
         found = self.fields.get(name)
         return found is not None and found.seen == self.kinds["object"] and not found.kinds["null"]
 
     def observe(self, value: Any, name: str = "") -> Shape:
-        """Take in a value (exact JSON) of the field `name`; returns itself."""
+        """Add a value (exact JSON) of the field `name`; return the shape itself."""
         match value:
             case None:
                 self.kinds["null"] += 1
@@ -86,7 +86,7 @@ class Shape:
 
 
 def describe(shape: Shape) -> str:
-    """Return the types for people: `string (date-time)`, `integer or null`."""
+    """Return the types as text: `string (date-time)`, `integer or null`."""
     names = []
     for kind in sorted(shape.kinds, key=lambda kind: (kind == "null", kind)):
         suffix = f" ({shape.format})" if kind in ("string", "integer") and shape.format else ""

@@ -1,10 +1,10 @@
-"""The exporter: what only an onlooker can tell, as Prometheus metrics.
+"""The exporter: Prometheus metrics that no other component can provide reliably.
 
-    consumer groups' offsets -----> lag, in records and in seconds     (groups, stamps)
-    topic cost.session-hours -----> tokens and cost as counters, hours (parts, ledger, history)
-    topics activity, connections -> when each connection last sent     (registers)
+    consumer groups' offsets -----> lag, in records and in seconds     (lag, timestamps)
+    topic cost.session-hours -----> tokens and cost as counters, hours (labels, counters, cost_history)
+    topics activity, connections -> when each connection last sent     (connections)
 
-It reads Kafka alone, so it is right while every worker is dead. Run one a deployment.
+It reads only Kafka, so its metrics stay correct while no worker runs. Run one for each deployment.
 """
 
 from tallystream.exporter.config import ExporterConfig

@@ -1,4 +1,4 @@
-"""What the small compacted topics say: who may send, and when each connection last did. Held in memory whole."""
+"""Keeps the small compacted topics in memory: the connections, and when each of them last sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Registers:
-    """Follows `connections` and `activity`."""
+    """The content of `connections` and `activity`."""
 
     def __init__(self, connections_topic: str, activity_topic: str) -> None:
         self._connections_topic = connections_topic
@@ -26,7 +26,7 @@ class Registers:
         self._activity: dict[bytes, tuple[str, str, float]] = {}
 
     def apply(self, batches: Iterable[FollowedBatch]) -> None:
-        """Take in records; one that is unreadable is passed over."""
+        """Apply records; unreadable ones are skipped."""
         for batch in batches:
             for record in batch.records:
                 try:

@@ -1,4 +1,4 @@
-"""What an hour cost, and what the same hour of earlier days did: the inputs of an anomaly alert, no verdict."""
+"""Compares the cost of an hour with the same hour of earlier days, as input for anomaly alerts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from tallystream.schemas.money import PICO
 
 DAYS = 14
-"""Earlier days looked at."""
+"""Number of earlier days to compare with."""
 
 
 @dataclass(frozen=True)
 class HourHistory:
-    """Costs in dollars, as floats: for looking at, never for adding up."""
+    """Costs in dollars, as floats. They are for display and must not be added up."""
 
     cost: float
     days: int
-    """Earlier days that are known: since the first hour with any cost."""
+    """Number of earlier days with data, which begins with the first hour that has any cost."""
     mean: float
     deviation: float
     """Population standard deviation."""
@@ -26,9 +26,9 @@ class HourHistory:
 
 
 def history(hours: Mapping[tuple[int, str], int], hour: int) -> HourHistory:
-    """Return `hour` beside the same hour of the days before; `hours` are pico-dollars by (hour, connection).
+    """Compare `hour` with the same hour of earlier days; `hours` are pico-dollars by (hour, connection).
 
-    An hour without cost, after the first with any, counts as 0.
+    An hour without cost counts as 0 if it is after the first hour with any cost.
     """
     totals: dict[int, int] = {}
     for (at, _), pico in hours.items():

@@ -1,8 +1,8 @@
-"""The counters' memory: rows at their newest version, sums by label and hour, and positions, in one SQLite file.
+"""State of the counters in one SQLite file: rows at their newest version, sums by label and hour, and positions.
 
-A counter that falls is read as a restart from zero, so a process that is new, or rows that retention has removed, must
-not lower it. Everything a batch of rows changes is committed in one transaction, and only what has been committed is
-published: after any crash the next process publishes at least as much, and goes on exactly there.
+Prometheus takes a decreasing counter for a restart from zero, so neither a new process nor rows removed by retention
+may lower one. All changes of a batch of rows are committed in one transaction, and only committed values are
+published. After any crash the next process therefore publishes at least as much and continues exactly there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition
 
 FORMAT = 1
 KEEP_HOURS = 401 * 24
-"""Hours after which a row is forgotten: the topic has dropped it, too."""
+"""Hours after which a row is dropped; the topic has removed it by then, too."""
 HISTORY_HOURS = 15 * 24
-"""Hours of which the cost by hour and connection is kept."""
+"""Number of hours for which the cost by hour and connection is kept."""
 _COST = FIELDS.index("cost_pico")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -47,13 +47,13 @@ CREATE TABLE IF NOT EXISTS hours(hour INTEGER, connection TEXT, pico TEXT NOT NU
 
 @dataclass(frozen=True)
 class PublishedCounters:
-    """What has been committed. Sums only rise; hours follow their rows."""
+    """The committed values. Sums only increase; hours follow their rows."""
 
     sums: Mapping[Label, Sums] = field(default_factory=dict)
     hours: Mapping[tuple[int, str], int] = field(default_factory=dict)
     """Cost in pico-dollars by (hour, connection)."""
     skipped: int = 0
-    """Records that were no rows, since this process started."""
+    """Number of records that were not rows, since this process started."""
 
 
 class _Row(NamedTuple):
@@ -65,7 +65,7 @@ class _Row(NamedTuple):
 
 
 class CounterLedger:
-    """One file, for one exporter at a time and one thread at a time; `published` may be read from any.
+    """The file, used by one exporter and one thread at a time. `published` may be read from any thread.
 
     Raises, from opening:
         CountersUnusableError: the file is damaged or of another version.
@@ -88,7 +88,7 @@ class CounterLedger:
         except (sqlite3.DatabaseError, ValueError) as exc:
             raise CountersUnusableError(
                 f"the exporter's counters in {path} cannot be read: {exc}",
-                "move the file away: counters then begin again with what the rows topic still holds",
+                "move the file away; the counters then start again with what the rows topic still holds",
             ) from exc
 
     def close(self) -> None:
@@ -96,21 +96,21 @@ class CounterLedger:
         self._db.close()
 
     def positions(self, topic: str) -> dict[tuple[str, int], FollowerPosition]:
-        """Return where to go on reading, by topic and partition."""
+        """Return the positions to continue at, by topic and partition."""
         found = self._db.execute("SELECT partition, next, stamp FROM positions WHERE topic = ?", (topic,))
         return {(topic, p): FollowerPosition(offset, stamp) for p, offset, stamp in found}
 
     def forget_positions(self, topic: str) -> None:
-        """Read the topic from its beginning, because it was made anew; counters stay, and rows known by their key."""
+        """Read a recreated topic from its beginning. The counters and known rows are kept."""
         self._db.execute("DELETE FROM positions WHERE topic = ?", (topic,))
 
     def apply(self, batches: Iterable[FollowedBatch], now_hour: int) -> PublishedCounters:
-        """Count the rows that are newer than those known, commit, and return what is to be published.
+        """Count rows that are newer than the known ones, commit, and return the values to publish.
 
-        Of equal versions the later counts, as for every reader; tombstones change nothing, for what was spent stays.
+        Of equal versions the later one counts, as for every reader. Tombstones are ignored: the money stays spent.
 
         Raises:
-            sqlite3.Error: the file cannot be written; nothing was changed.
+            sqlite3.Error: the file cannot be written. Nothing was changed.
 
         """
         batches = list(batches)
@@ -171,7 +171,7 @@ class CounterLedger:
         published = dict(self.published.sums)
         for label, sums in changes.items():
             exact = self._exact[label] = add(self._exact[label], sums)
-            # A correction downwards is owed until the exact sum has caught up: a counter never falls.
+            # After a correction downwards the published value stays until the exact sum has caught up.
             published[label] = tuple(map(max, published.get(label, ZERO), exact))
             db.execute(
                 "UPDATE counters SET exact = ?, published = ? WHERE id = ?",
@@ -197,7 +197,7 @@ class CounterLedger:
                 self._know(cursor.lastrowid, label, ZERO)
 
     def _forget(self, hours: dict[tuple[int, str], int], now_hour: int) -> None:
-        """Drop what is too old to change or to be shown, once an hour."""
+        """Once an hour, drop rows and hours that are too old to change or to be shown."""
         if self._forgot == now_hour:
             return
         self._forgot = now_hour
@@ -208,7 +208,7 @@ class CounterLedger:
         self._db.execute("DELETE FROM rows WHERE hour <= ?", (now_hour - KEEP_HOURS,))
 
     def _load(self) -> None:
-        """Read all but the rows into memory."""
+        """Load everything except the rows into memory."""
         db = self._db
         db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
         (version,) = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
@@ -238,7 +238,7 @@ class CounterLedger:
 
 
 def _text(sums: Sums) -> str:
-    """Return sums as text: SQLite's integers end at 9.2 million dollars in pico-dollars."""
+    """Return sums as text, because SQLite's integers end at 9.2 million dollars in pico-dollars."""
     return ",".join(map(str, sums))
 
 
@@ -250,5 +250,5 @@ def _sums(text: str) -> Sums:
 
 
 def file_name(cluster: str, topic: str) -> str:
-    """Return the ledger's name: another cluster, or another deployment on it, has other counters."""
+    """Return the file's name. Each cluster and deployment has its own counters."""
     return f"ledger-{hashlib.sha256(os.fsencode(f'{cluster}|{topic}')).hexdigest()[:16]}.sqlite"

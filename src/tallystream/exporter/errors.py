@@ -1,4 +1,4 @@
-"""What can go wrong in the exporter alone."""
+"""Errors that only the exporter raises."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from tallystream.schemas.errors import UnfitError
 class CountersUnusableError(UnfitError):
     """The file of the counters is damaged, of another version, or cannot be written.
 
-    Permanent: a counter that began again at zero would look like a restart, so the exporter stops instead.
+    Permanent, because counters that start again at zero would look like a restart. The exporter stops instead.
     """

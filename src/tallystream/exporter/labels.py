@@ -1,7 +1,7 @@
-"""What a cost row adds to which counter; pure, but for the labels it has met.
+"""Splits a cost row into its shares of the counters. Pure, except for the set of labels it has seen.
 
-Labels come from clients and operators, so there is a bound on how many are kept apart: further ones are counted as
-`other`. Which ones are kept is decided once, first come first kept, and remembered with the counters.
+Labels come from clients and operators, so their number is bounded: further ones are counted as `other`. The first ones
+to appear are kept, and are stored with the counters.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ COUNTS = (
     "requests", *DISJOINT_COUNTS, "reasoning", "unpriced_requests",
 )  # fmt: skip
 FIELDS = (*COUNTS, "cost_pico")
-"""What a counter's sums hold, in this order; money as a whole number of pico-dollars."""
+"""The fields of a counter's sums, in this order; money is a whole number of pico-dollars."""
 ZERO = (0,) * len(FIELDS)
 KINDS = DISJOINT_COUNTS
-"""Label `kind` of the tokens: disjoint counts, so that they can be added up."""
+"""Values of the label `kind`. The counts are disjoint, so that they can be added up."""
 Sums = tuple[int, ...]
 
 OTHER = "other"
 NO_TEAM = "none"
-"""Label of the usage that names no team."""
+"""Label of usage without a team."""
 MAX_CONNECTIONS = 500
 MAX_MODELS = 100
 MAX_TEAMS = 100
 MAX_SERIES = 2_000
-"""(connection, client, model) kept apart at most; a further model of any connection is `other`."""
+"""Maximum number of (connection, client, model); a further model of any connection becomes `other`."""
 MAX_LENGTH = 80
-"""Characters of a label's value."""
+"""Maximum number of characters of a label's value."""
 
 
 class Label(NamedTuple):
-    """Which counter: (usage, connection, client, model) or (team, name, "", "")."""
+    """Identifies a counter: (usage, connection, client, model) or (team, name, "", "")."""
 
     kind: Literal["usage", "team"]
     first: str
@@ -44,7 +44,7 @@ class Label(NamedTuple):
 
 
 class Labels:
-    """Decides which label a row's bucket counts under. `known` are those kept already."""
+    """Decides the label of each bucket of a row. `known` are the labels already kept."""
 
     def __init__(self, known: Iterable[Label] = ()) -> None:
         self._connections: set[str] = set()
@@ -55,7 +55,7 @@ class Labels:
             self._keep(label)
 
     def usage(self, connection: str, client: str, model: str) -> Label:
-        """Return the label of a connection's usage of a model."""
+        """Return the label for a connection's usage of a model."""
         connection = _bounded(connection, self._connections, MAX_CONNECTIONS)
         model = _bounded(model, self._models, MAX_MODELS)
         if (connection, client, model) not in self._usage and len(self._usage) >= MAX_SERIES:
@@ -82,10 +82,10 @@ def _bounded(value: str, known: set[str], most: int) -> str:
 
 
 def parts(row: Mapping[str, Any], labels: Labels) -> dict[Label, Sums]:
-    """Return what a SessionHourCost holds, by label: each bucket once under its model, once under its team.
+    """Return the sums of a SessionHourCost by label. Each bucket counts once for its model and once for its team.
 
     Raises:
-        KeyError, TypeError, ValueError, ArithmeticError, AttributeError: it is not such a row.
+        KeyError, TypeError, ValueError, ArithmeticError, AttributeError: the value is not such a row.
 
     """
     found: dict[Label, Sums] = {}
@@ -109,7 +109,7 @@ def add(a: Sums, b: Sums) -> Sums:
 
 
 def change(old: Mapping[Label, Sums], new: Mapping[Label, Sums]) -> dict[Label, Sums]:
-    """Return by how much each label's sums change when a row's parts `old` are replaced by `new`."""
+    """Return the change of each label's sums when a row's parts `old` are replaced by `new`."""
     changes = {}
     for label in old.keys() | new.keys():
         before, after = old.get(label, ZERO), new.get(label, ZERO)

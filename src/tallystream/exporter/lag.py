@@ -1,7 +1,7 @@
-"""How far every consumer of our topics is behind, in records and in time, whether it runs or not.
+"""Measures the lag of every consumer group of our topics, in records and in time, even if it does not run.
 
-Any consumer group with a position on one of our topics is watched, those of others too. Offsets come from the brokers,
-so a group whose members are all dead has its lag like any other.
+Every consumer group with a committed offset on one of our topics is included, also those of other programs. Offsets
+come from the brokers, so the lag of a group without members is known, too.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ from tallystream.streams.kafka.topics import Topics
 
 log = structlog.get_logger()
 MAX_GROUPS = 50
-"""Groups shown at most, ours first: a console consumer makes a new one each time it is run."""
+"""Maximum number of groups, ours first. A limit is needed because each console consumer creates a new group."""
 DISCOVER_EVERY = 30.0
-"""Seconds between looks at all groups of the cluster."""
+"""Seconds between two listings of all groups of the cluster."""
 
 
 @dataclass(frozen=True)
 class GroupPartition:
-    """One partition as one group has read it."""
+    """The position of one group in one partition."""
 
     group: str
     topic: str
     lag: PartitionLag
     oldest_ms: int | None
-    """Append time of the oldest record not read; None when there is none."""
+    """Append time of the oldest unread record; None if all are read."""
 
 
 @dataclass(frozen=True)
 class Lags:
-    """All that was found at one moment."""
+    """All measurements of one moment."""
 
     read_at_ns: int
-    """Processing time, when the ends were asked for."""
+    """Processing time at which the end offsets were requested."""
     partitions: Sequence[GroupPartition]
     newest_usage_ms: int | None
-    """Append time of the newest usage message; None when the topic is empty."""
+    """Append time of the newest usage message; None if the topic is empty."""
     unseen_usage_ms: int | None
-    """Append time of the oldest usage message that no row shows yet; None when rows show them all."""
+    """Append time of the oldest usage message not yet included in a row; None if all are included."""
 
 
 class LagReader:
-    """Asks as often as wanted over the same connections, as a context manager.
+    """Reads offsets repeatedly over the same connections. A context manager.
 
     Raises, from entering and from `read`:
         UnreachableError: Kafka did not answer within `timeout` seconds.
@@ -86,7 +86,7 @@ class LagReader:
         await self._close()
 
     async def read(self, rows_up_to: Mapping[int, int]) -> Lags:
-        """Return the lags. `rows_up_to`: by partition, the newest usage offset that a row shows, where it is known."""
+        """Return the lags. `rows_up_to`: the newest usage offset included in a row, by partition, if known."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._read(rows_up_to)
@@ -103,7 +103,7 @@ class LagReader:
         stamps = await self._open_stamps(topics)
         read_at_ns = time.time_ns()
         begins, ends = await stamps.extent()
-        # Asked for again after the ends: a lag of 0 then means that all that was there is counted.
+        # Committed offsets are read after the ends, so that a lag of 0 means that every existing record is counted.
         own.update(await self._positions(group))
         lags = [
             (name, at.topic, PartitionLag(at.partition, offset, begins[at], ends[at]))
@@ -142,7 +142,7 @@ class LagReader:
         )
 
     async def _discover(self) -> None:
-        """Find the groups with a position on one of our topics."""
+        """Find the groups with a committed offset on one of our topics."""
         group, _ = self._ours
         names = {name for name, *_ in await self._admin.list_consumer_groups()} - {group}
         found = [group]
@@ -155,11 +155,11 @@ class LagReader:
         self._groups, self._discovered = found, time.monotonic()
 
     async def _positions(self, group: str) -> dict[TopicPartition, int]:
-        """Return where the group stands on our topics; nothing when it is another's that is not for us to see."""
+        """Return the group's offsets on our topics; empty if we are not authorized to see another program's group."""
         try:
             found = await self._admin.list_consumer_group_offsets(group)
         except AttributeError as exc:
-            # What aiokafka 0.14 makes of an error of one partition: it asks the answer for a code it does not have.
+            # aiokafka 0.14 raises this for an error of one partition, as it reads a code that is not in the answer.
             raise unreachable(self._kafka, exc, f"tell the offsets of the group {group}") from exc
         except KafkaError as exc:
             if exc.retriable or group == self._ours[0]:
@@ -174,7 +174,7 @@ class LagReader:
     async def _open_stamps(self, topics: set[str]) -> Stamps:
         wanted = [TopicPartition(topic, p) for topic in sorted(topics) for p in range(self._sizes[topic])]
         if self._stamps is None or self._stamps.partitions != tuple(wanted):
-            # A consumer that changes its assignment and is stopped may hang (aiokafka 0.14): take another one.
+            # A consumer whose assignment was changed may hang when it is stopped (aiokafka 0.14), so a new one is used.
             await self._close_stamps()
             self._stamps = Stamps(self._kafka, wanted, timeout=self._timeout)
             await self._stamps.open()
@@ -194,7 +194,7 @@ class LagReader:
 
 
 def _next(lag: PartitionLag) -> int:
-    """Return the offset of the first record the group has not read."""
+    """Return the offset of the first record that the group has not read."""
     return lag.begin if lag.committed is None else max(lag.committed, lag.begin)
 
 

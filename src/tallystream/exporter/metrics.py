@@ -1,11 +1,11 @@
 """Every metric of the exporter, named and explained.
 
 Labels and their bounds: `group` and `consumergroup` MAX_GROUPS; `topic` ours; `partition` as configured; `connection`,
-`client`, `model`, `team` as `exporter.parts` bounds them, beyond which they are `other`; `kind`, `signal`, `status` and
-`hour` are fixed. Never a session, an ingest id, a user.
+`client`, `model`, `team` as bounded by `exporter.labels`, beyond which they become `other`; `kind`, `signal`, `status`
+and `hour` are fixed. A label is never a session, an ingest id or a user.
 
-Names that begin with `kafka_` are those of kafka_exporter and kafka-lag-exporter, whose dashboards then work as they
-are; of their names only those that say what can be known without being a member of the group.
+Names that begin with `kafka_` are those of kafka_exporter and kafka-lag-exporter, so that their dashboards work
+unchanged. Only metrics that can be measured from outside the group are provided.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AT = {name: place for place, name in enumerate(FIELDS)}
 
 @dataclass(frozen=True)
 class View:
-    """What is known now; None and empty: not known, and then not shown."""
+    """The current values. None and empty collections are unknown and are not shown."""
 
     now_ns: int
     cluster: str = ""
@@ -43,13 +43,13 @@ class View:
 
 
 class ExporterCollector(Collector):
-    """Turns a view into metrics when it is scraped."""
+    """Turns the view into metrics at each scrape."""
 
     def __init__(self, view: Callable[[], View]) -> None:
         self._view = view
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families."""
+        """Yield the metric families."""
         view = self._view()
         yield from _lag(view)
         yield from _lag_for_others(view)
@@ -70,7 +70,7 @@ def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
 
 
 def _seconds(one: GroupPartition, now_ns: int) -> float:
-    """Return the age of the oldest record that was not read; 0 when there is none."""
+    """Return the age of the oldest unread record; 0 if all are read."""
     return 0.0 if one.oldest_ms is None else max(0.0, now_ns / 1e9 - one.oldest_ms / 1e3)
 
 
@@ -78,22 +78,23 @@ def _lag(view: View) -> Iterator[Metric]:
     labels = ("group", "topic", "partition")
     records = _gauge(
         "consumer_lag_records",
-        "Records of a topic that a consumer group has not processed, by the offsets it has committed.",
+        "Records of a topic that a consumer group has not processed, according to its committed offsets.",
         *labels,
     )
     seconds = _gauge(
         "consumer_lag_seconds",
-        "Age of the oldest record that the group has not processed; 0 when there is none."
-        " The age of what waits, not an estimate.",
+        "Age of the oldest record that the group has not processed; 0 if all are processed. Measured, not estimated.",
         *labels,
     )
-    position = _gauge("consumer_offset", "Offset the group goes on at; not shown before its first commit.", *labels)
+    position = _gauge(
+        "consumer_offset", "Committed offset, at which the group continues; not shown before its first commit.", *labels
+    )
     lost = _gauge(
         "consumer_lost_records",
-        "Records that were removed from the topic before the group had processed them (retention): missing for good.",
+        "Records that retention removed before the group had processed them. They are lost.",
         *labels,
     )
-    end = _gauge("topic_end_offset", "Offset the next record of the partition will get.", "topic", "partition")
+    end = _gauge("topic_end_offset", "Offset that the next record of the partition will get.", "topic", "partition")
     ends: dict[tuple[str, int], int] = {}
     for one in view.lags.partitions if view.lags is not None else ():
         values = (one.group, one.topic, str(one.lag.partition))
@@ -110,25 +111,31 @@ def _lag(view: View) -> Iterator[Metric]:
 
 def _lag_for_others(view: View) -> Iterator[Metric]:
     theirs = ("consumergroup", "topic", "partition")
-    lag = GaugeMetricFamily("kafka_consumergroup_lag", "As kafka_exporter's: lag in records.", labels=theirs)
-    # Untyped, as a gauge may not end in `_sum`; the name is the one dashboards ask for.
+    lag = GaugeMetricFamily("kafka_consumergroup_lag", "Same as kafka_exporter's: lag in records.", labels=theirs)
+    # Untyped, because a gauge may not end in `_sum`, which is the name that dashboards use.
     total = UnknownMetricFamily(
-        "kafka_consumergroup_lag_sum", "As kafka_exporter's: lag in records over a topic.", labels=theirs[:2]
+        "kafka_consumergroup_lag_sum",
+        "Same as kafka_exporter's: lag in records, summed over a topic.",
+        labels=theirs[:2],
     )
     offset = GaugeMetricFamily(
-        "kafka_consumergroup_current_offset", "As kafka_exporter's: committed offset.", labels=theirs
+        "kafka_consumergroup_current_offset", "Same as kafka_exporter's: committed offset.", labels=theirs
     )
     other = ("cluster_name", "group", "topic", "partition")
     prefix = "kafka_consumergroup_group"
-    group_lag = GaugeMetricFamily(f"{prefix}_lag", "As kafka-lag-exporter's: lag in records.", labels=other)
+    group_lag = GaugeMetricFamily(f"{prefix}_lag", "Same as kafka-lag-exporter's: lag in records.", labels=other)
     group_seconds = GaugeMetricFamily(
-        f"{prefix}_lag_seconds", "As kafka-lag-exporter's, but measured and not estimated.", labels=other
+        f"{prefix}_lag_seconds",
+        "Same as kafka-lag-exporter's: lag in seconds, but measured instead of estimated.",
+        labels=other,
     )
     most = GaugeMetricFamily(
-        f"{prefix}_max_lag", "As kafka-lag-exporter's: the longest of a group's lags in records.", labels=other[:2]
+        f"{prefix}_max_lag", "Same as kafka-lag-exporter's: maximum of a group's lags in records.", labels=other[:2]
     )
     most_seconds = GaugeMetricFamily(
-        f"{prefix}_max_lag_seconds", "As kafka-lag-exporter's: the longest of a group's lags in time.", labels=other[:2]
+        f"{prefix}_max_lag_seconds",
+        "Same as kafka-lag-exporter's: maximum of a group's lags in seconds.",
+        labels=other[:2],
     )
     sums: dict[tuple[str, str], int] = {}
     longest: dict[str, tuple[int, float]] = {}
@@ -153,12 +160,14 @@ def _lag_for_others(view: View) -> Iterator[Metric]:
 def _freshness(view: View) -> Iterator[Metric]:
     lags = view.lags
     unseen = _gauge(
-        "freshness_seconds", "Age of the oldest usage message that no row shows yet; 0 when the rows show them all."
+        "freshness_seconds", "Age of the oldest usage message that is not yet included in a row; 0 if all are included."
     )
     newest = _gauge(
         "newest_usage_timestamp_seconds", "Append time of the newest usage message; not shown before the first."
     )
-    row = _gauge("newest_row_timestamp_seconds", "When the newest row was written; not shown before the first.")
+    row = _gauge(
+        "newest_row_timestamp_seconds", "Time at which the newest row was written; not shown before the first."
+    )
     if lags is not None:
         oldest = lags.unseen_usage_ms
         unseen.add_metric((), 0.0 if oldest is None else max(0.0, view.now_ns / 1e9 - oldest / 1e3))
@@ -175,14 +184,16 @@ def _of(published: PublishedCounters | None, kind: str) -> list[tuple[Label, Sum
 
 def _usage(published: PublishedCounters | None) -> Iterator[Metric]:
     labels = ("connection", "client", "model")
-    exact = "Out of the exact rows; never falls, whatever restarts."
+    exact = "Computed from the exact rows. Never decreases, even after restarts."
     tokens = _counter("tokens", f"Tokens by kind; the kinds are disjoint. {exact}", *labels, "kind")
     reasoning = _counter("reasoning_tokens", f"Reasoning tokens, a part of the output tokens. {exact}", *labels)
     cost = _counter(
-        "cost_usd", f"Cost in US dollars by the price book, requests without a price left out. {exact}", *labels
+        "cost_usd", f"Cost in US dollars by the price book, without requests that have no price. {exact}", *labels
     )
     requests = _counter("requests", f"Billed model responses. {exact}", *labels)
-    unpriced = _counter("requests_without_price", f"Of these, responses the price book does not know. {exact}", *labels)
+    unpriced = _counter(
+        "requests_without_price", f"Billed model responses that have no price in the price book. {exact}", *labels
+    )
     for label, sums in _of(published, "usage"):
         values = (label.first, label.client, label.model)
         for kind in KINDS:
@@ -195,9 +206,11 @@ def _usage(published: PublishedCounters | None) -> Iterator[Metric]:
 
 
 def _teams(published: PublishedCounters | None) -> Iterator[Metric]:
-    cost = _counter("team_cost_usd", "Cost in US dollars by team (`none`: no team is named). Out of the rows.", "team")
-    tokens = _counter("team_tokens", "Tokens of all kinds by team. Out of the rows.", "team")
-    requests = _counter("team_requests", "Billed model responses by team. Out of the rows.", "team")
+    cost = _counter(
+        "team_cost_usd", "Cost in US dollars by team (`none`: no team is named). Computed from the rows.", "team"
+    )
+    tokens = _counter("team_tokens", "Tokens of all kinds by team. Computed from the rows.", "team")
+    requests = _counter("team_requests", "Billed model responses by team. Computed from the rows.", "team")
     assert COUNTS[0] == "requests"
     for label, sums in _of(published, "team"):
         cost.add_metric((label.first,), sums[_AT["cost_pico"]] / PICO)
@@ -207,12 +220,18 @@ def _teams(published: PublishedCounters | None) -> Iterator[Metric]:
 
 
 def _hours(view: View) -> Iterator[Metric]:
-    cost = _gauge("hour_cost_usd", "Cost of a UTC hour by event time: `current` so far, `previous` whole.", "hour")
+    cost = _gauge(
+        "hour_cost_usd",
+        "Cost of a UTC hour by event time: of the `current` hour so far, or of the whole `previous` hour.",
+        "hour",
+    )
     by_connection = _gauge("connection_hour_cost_usd", "Cost of the current UTC hour so far.", "connection")
-    days = _gauge("hour_history_size", "How many of the last 14 days the history of this hour has.", "hour")
-    mean = _gauge("hour_history_mean_usd", "Mean cost of the same hour of these days.", "hour")
-    deviation = _gauge("hour_history_stddev_usd", "Standard deviation of the same hour of these days.", "hour")
-    most = _gauge("hour_history_max_usd", "Highest cost of the same hour of these days.", "hour")
+    days = _gauge("hour_history_size", "Number of the last 14 days for which this hour's cost is known.", "hour")
+    mean = _gauge("hour_history_mean_usd", "Mean cost of the same hour on these days.", "hour")
+    deviation = _gauge(
+        "hour_history_stddev_usd", "Standard deviation of the cost of the same hour on these days.", "hour"
+    )
+    most = _gauge("hour_history_max_usd", "Highest cost of the same hour on these days.", "hour")
     if view.published is not None:
         current = view.now_ns // 1_000_000_000 // 3600
         for name, hour in (("current", current), ("previous", current - 1)):
@@ -230,11 +249,16 @@ def _hours(view: View) -> Iterator[Metric]:
 
 def _connections(view: View) -> Iterator[Metric]:
     info = _gauge(
-        "connection_info", "1 for each connection, with what it is called.", "connection", "provider", "name", "status"
+        "connection_info",
+        "1 for each connection, with its name and provider.",
+        "connection",
+        "provider",
+        "name",
+        "status",
     )
     synced = _gauge(
         "connection_last_synced_timestamp_seconds",
-        "When a connection's telemetry was last accepted, by signal; not shown before the first time.",
+        "Time at which a connection's telemetry was last accepted, by signal; not shown before the first time.",
         "connection",
         "signal",
     )
@@ -248,24 +272,24 @@ def _connections(view: View) -> Iterator[Metric]:
 def _own(view: View) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "tallystream_exporter_lateness_seconds",
-        "How long after its hour ended an event is still counted, as the exporter is configured.",
+        "How long after its hour ended an event is still counted, as configured for the exporter.",
         value=view.lateness,
     )
     yield CounterMetricFamily(
-        "tallystream_exporter_failures", "Times Kafka did not answer the exporter.", value=view.failures
+        "tallystream_exporter_failures", "Number of times that Kafka did not answer the exporter.", value=view.failures
     )
     yield CounterMetricFamily(
         "tallystream_exporter_skipped_rows",
-        "Records on the rows topic that are not rows: somebody else writes there.",
+        "Records on the rows topic that are not rows, so another program writes there.",
         value=view.published.skipped if view.published is not None else 0,
     )
     yield GaugeMetricFamily(
         "tallystream_exporter_lag_read_timestamp_seconds",
-        "When the offsets were last read; lags older than 30 s are not shown.",
+        "Time at which the offsets were last read; lags older than 30 s are not shown.",
         value=view.lag_read_at_ns / 1e9,
     )
     yield GaugeMetricFamily(
         "tallystream_exporter_rows_read_timestamp_seconds",
-        "When the rows topic was last asked for news.",
+        "Time at which the rows topic was last polled.",
         value=view.rows_read_at_ns / 1e9,
     )

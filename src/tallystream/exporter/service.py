@@ -1,4 +1,4 @@
-"""The exporter's two loops, one for offsets and one for topics, each starting anew when Kafka goes away."""
+"""The exporter's two loops, one for offsets and one for topics. Each restarts when Kafka becomes unavailable."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
 TELL_EVERY = 60.0
-"""Seconds between two lines in the log about a Kafka that stays away."""
+"""Seconds between two log lines while Kafka is unavailable."""
 
 
 class MetricsExporter:
-    """One exporter process's work: `run` until it is cancelled; `view` is what the collector shows.
+    """The work of an exporter process: `run` until cancelled. `view` is what the collector shows.
 
-    Promise: no counter is shown before it is on disk, none at all before the rows have been read to their end once.
+    Promise: a counter is shown only after it is on disk, and only after the rows have been read to their end once.
     """
 
     def __init__(self, config: ExporterConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
@@ -59,7 +59,7 @@ class MetricsExporter:
 
         Raises:
             CountersUnusableError: the counters' file is damaged or cannot be written.
-            UnfitError: a topic is not as it must be.
+            UnfitError: a topic has the wrong settings.
 
         """
         config = self._config
@@ -76,7 +76,7 @@ class MetricsExporter:
             self._ledger.close()
 
     async def _again(self, work: Callable[[], Awaitable[None]], *, once: bool = False) -> None:
-        """Do the work, again after a moment whenever Kafka does not answer."""
+        """Do the work, and repeat it after a delay whenever Kafka does not answer."""
         told = None
         while True:
             try:
@@ -99,7 +99,7 @@ class MetricsExporter:
             raise unreachable(self._config.kafka, exc) from exc
         name = file_name(cluster, self._config.topics.session_hour_rows.name)
         self._ledger = CounterLedger(self._config.directory / name)
-        # What the last process published is what this one begins with.
+        # Start with what the last process published.
         self._caught_up = bool(self._ledger.published.sums)
 
     # -- offsets
@@ -134,7 +134,7 @@ class MetricsExporter:
             self._rows_up_to.clear()
 
     async def _gather(self, tail: TopicFollower) -> list[FollowedBatch]:
-        """Return what comes, what follows it within a moment included: one commit for many rows."""
+        """Return the next records, with those that follow shortly after, so that one commit covers many rows."""
         batches = await tail.poll()
         until = self._clock.monotonic() + self._config.gather
         size = sum(len(batch.records) for batch in batches)
@@ -149,7 +149,7 @@ class MetricsExporter:
         self._registers.apply(batch for batch in batches if batch.topic != rows)
         mine = [batch for batch in batches if batch.topic == rows]
         if mine:
-            # In a thread, for it waits for the disk; shielded, or a cancelled exporter would close the file under it.
+            # In a thread, because it waits for the disk. Shielded, so that a cancel does not close the file meanwhile.
             applying = asyncio.ensure_future(asyncio.to_thread(self._ledger.apply, mine, hour_of(self._clock.now_ns())))
             try:
                 await asyncio.shield(applying)
@@ -159,13 +159,13 @@ class MetricsExporter:
             except sqlite3.Error as exc:
                 raise CountersUnusableError(
                     f"the exporter's counters in {self._ledger.path} cannot be written: {exc}",
-                    "make room on that disk; nothing is lost, it goes on where it stopped",
+                    "free space on that disk; nothing is lost, and the exporter continues where it stopped",
                 ) from exc
             for batch in mine:
                 self._note(batch)
 
     def _note(self, batch: FollowedBatch) -> None:
-        """Remember how far the rows of a partition have come."""
+        """Record the position in a partition of the rows."""
         self._newest_row_ms = max(self._newest_row_ms or 0, batch.after.timestamp)
         newest = max(
             (found[1] for record in batch.records if (found := find_version(record.value)) is not None),
@@ -173,10 +173,10 @@ class MetricsExporter:
         )
         self._rows_up_to[batch.partition] = max(newest, self._rows_up_to.get(batch.partition, -1))
 
-    # -- what is seen of it
+    # -- for the collector and the ops port
 
     def view(self) -> View:
-        """Return what is known now."""
+        """Return the current view."""
         now = self._clock.now_ns()
         fresh = self._lags is not None and now - self._lag_at < self._config.stale * 1e9
         return View(
@@ -194,7 +194,7 @@ class MetricsExporter:
         )
 
     def healthy(self) -> Health:
-        """Tell whether both loops move on."""
+        """Return whether both loops make progress."""
         now = self._clock.monotonic()
         for what, moved in (("offsets", self._lag_moved), ("rows", self._rows_moved)):
             if now - moved > self._config.hung:
@@ -202,14 +202,14 @@ class MetricsExporter:
         return Health(ok=True)
 
     def ready(self) -> Health:
-        """Tell whether lags and counters are shown and new."""
+        """Return whether lags and counters are shown and recent."""
         now = self._clock.monotonic()
         if not self._lag_at or now - self._lag_moved > self._config.stale:
-            return Health(ok=False, why="the offsets have not been read")
+            return Health(ok=False, why="the offsets have not been read yet")
         if not self._caught_up or now - self._rows_moved > self._config.stale:
             return Health(ok=False, why="the rows are still being read")
         return Health(ok=True)
 
     def status(self) -> ExporterStatus:
-        """Return how far it has read."""
+        """Return the positions read so far."""
         return ExporterStatus(caught_up=self._caught_up, kafka_failures=self._failures)

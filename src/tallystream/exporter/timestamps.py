@@ -1,4 +1,4 @@
-"""When a record was written, by its offset: the timestamp of the first record at or after it."""
+"""Finds the timestamp of the first record at or after an offset."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tallystream.streams.kafka.settings import KafkaSettings
 Place = tuple[TopicPartition, int]
 POLL_MS = 200
 FETCH_BYTES = 16 << 10
-"""Kafka always sends the first record batch whole; more than that is read for nothing."""
+"""Kafka always sends the first record batch completely, and more than that is not needed."""
 
 
 class Stamps:
-    """Reads timestamps from a fixed set of partitions, over one connection; remembers those still asked for.
+    """Reads timestamps from a fixed set of partitions over one connection, and caches those that are still requested.
 
     Raises, from everything: KafkaError, OSError, TimeoutError when Kafka does not answer within `timeout` seconds.
     """
@@ -38,21 +38,21 @@ class Stamps:
             await self._consumer.end_offsets(self.partitions)
 
     async def close(self) -> None:
-        """Disconnect, without waiting long for it."""
+        """Disconnect without waiting long."""
         await close(self._consumer)
 
     async def extent(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return the first offsets and the ends of all partitions."""
+        """Return the first and the end offsets of all partitions."""
         async with asyncio.timeout(self._timeout):
             ends = await self._consumer.end_offsets(self.partitions)
             return await self._consumer.beginning_offsets(self.partitions), ends
 
     async def read(self, places: Iterable[Place], ends: dict[TopicPartition, int]) -> dict[Place, int | None]:
-        """Return the timestamp (ms) of the record at each place; None where nothing is left from there to the end."""
+        """Return the timestamp (ms) of the record at each offset; None if no record is left from there to the end."""
         wanted = set(places)
         self._known = {place: stamp for place, stamp in self._known.items() if place in wanted}
         async with asyncio.timeout(self._timeout):
-            while missing := dict(wanted - self._known.keys()):  # one place a partition and round
+            while missing := dict(wanted - self._known.keys()):  # one offset for each partition and round
                 await self._round(missing, ends)
         return self._known
 
@@ -70,7 +70,7 @@ class Stamps:
                     consumer.pause(at)
                 if not found:
                     for at in list(waiting):
-                        # Compaction may have removed all that lies between here and the end.
+                        # Compaction may have removed all records between here and the end.
                         if await consumer.position(at) >= ends[at]:
                             self._known[at, waiting.pop(at)] = None
                             consumer.pause(at)

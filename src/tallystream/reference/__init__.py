@@ -1,1 +1,1 @@
-"""Reference pages generated from the code: metrics and topics."""
+"""Generates the reference pages on metrics and topics from the code."""

@@ -1,8 +1,9 @@
-"""Every metric of the product: named and explained where it is counted, gathered here, written to docs/metrics.md.
+"""Collects the metrics of all components and writes docs/metrics.md.
 
-    python -m tallystream.reference.metrics > docs/metrics.md     (`make docs`; a test holds the two equal)
+    python -m tallystream.reference.metrics > docs/metrics.md     (`make docs`; a test compares the two)
 
-Each label is explained here, with what bounds the number of its values: a label that is not in LABELS fails a test.
+Metrics are explained where they are counted. Labels are explained here, in LABELS, with the bound on the number of
+their values; a test fails for a label that is missing there.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from tallystream.streams.runtime import Engine
 from tallystream.streams.runtime.progress import Counters, Progress
 
 LABELS = {
-    "basis": "what a call rests on: call or aggregate",
+    "basis": "the source of a call's counts: call or aggregate",
     "blueprint": "a Port blueprint of the mapping",
-    "cause": "why neither Kafka nor the spool took a request: an exception's name of ours; of a difference to"
+    "cause": "why neither Kafka nor the spool accepted a request: the name of our exception; of a difference to"
     " the bill: see docs/reconciliation.md",
-    "client": "codex, claude, gemini, qwen, copilot and whoever else reports spans",
+    "client": "codex, claude, gemini, qwen, copilot and other clients that report spans",
     "cluster_name": "the topic prefix",
-    "code": "the HTTP statuses the gateway or the console answers",
+    "code": "the HTTP statuses that the gateway or the console answers with",
     "connection": f"a connection's public id; at most {MAX_CONNECTIONS}, then `other`",
     "consumergroup": f"a consumer group; at most {MAX_GROUPS}",
     "encoding": "protobuf, json or unknown",
@@ -50,10 +51,10 @@ LABELS = {
     " session_hours, hours; of a mapping: its name",
     "model": f"a model as the client calls it; at most {MAX_MODELS} models and {MAX_SERIES} of (connection, client,"
     f" model), {MAX_UNPRICED} of unpriced (provider, model, tier); then `other`",
-    "name": "what the operator called the connection, 80 characters at most",
+    "name": "the connection's name given by the operator, at most 80 characters",
     "outcome": "caught_up or failed",
     "partition": "a partition's number; as many as configured",
-    "provider": "what a connection was created for, or unknown; of unpriced requests: openai, anthropic, google",
+    "provider": "the client of a connection, or unknown; of unpriced requests: openai, anthropic, google",
     "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of `streams.poller.errors.Why`",
     "resource": "a declared resource of a provider",
     "result": "ok, partial, or the kind of an error",
@@ -72,7 +73,7 @@ _ENDS = {"counter": "_total", "info": "_info"}
 
 @dataclass(frozen=True)
 class Family:
-    """One metric. `name` is what PromQL calls it: a counter with `_total`, an info with `_info`."""
+    """One metric. `name` is its name in PromQL: `_total` for counters and `_info` for infos included."""
 
     component: str
     name: str
@@ -82,19 +83,19 @@ class Family:
 
     @property
     def base(self) -> str:
-        """Return the name without what the kind adds to it."""
+        """Return the name without the suffix of its kind."""
         return self.name.removesuffix(_ENDS.get(self.kind, ""))
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Return the names its series have."""
+        """Return the names of its series."""
         if self.kind == "histogram":
             return tuple(f"{self.name}_{suffix}" for suffix in ("bucket", "count", "sum"))
         return (self.name,)
 
 
 class _Recording(CollectorRegistry):
-    """Remembers what is registered."""
+    """A registry that remembers the registered metrics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +107,7 @@ class _Recording(CollectorRegistry):
 
 
 class _NoTable:
-    """As a table that has not begun."""
+    """Stands in for a table that has not started."""
 
     counters = Counters()
 
@@ -154,7 +155,7 @@ COMPONENTS: dict[str, Callable[[CollectorRegistry], object]] = {
 
 
 def registry_of(component: str) -> CollectorRegistry:
-    """Return a registry with a component's metrics, as they are before anything has happened."""
+    """Return a registry with a component's metrics in their initial state."""
     registry = _Recording()
     COMPONENTS[component](registry)
     return registry
@@ -169,7 +170,7 @@ def _families(component: str) -> Iterator[Family]:
     registry = _Recording()
     COMPONENTS[component](registry)
     for collector in registry.collectors:
-        own = tuple(getattr(collector, "_labelnames", ()))  # the library tells label names nowhere else
+        own = tuple(getattr(collector, "_labelnames", ()))  # the library exposes label names nowhere else
         for metric in collector.collect():
             labels = own or tuple(getattr(metric, "_labelnames", ()))
             yield Family(component, _shown(metric), metric.type, _of_info(metric) or labels, metric.documentation)
@@ -194,10 +195,10 @@ def render() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `make docs`; the explanations stand where the metrics are counted. Each component shows its own on",
-        "`/metrics` of its ops port, beside the process metrics of the Python client (`process_*`, `python_*`).",
+        "Written by `make docs`; the texts come from the code that counts them. Each component serves its own on",
+        "`/metrics` of its ops port, together with the process metrics of the Python client (`process_*`, `python_*`).",
         "",
-        "Never in a label: a session, an ingest id, a user, a prompt.",
+        "A label never contains a session, an ingest id, a user or a prompt.",
         "",
     ]
     for component in COMPONENTS:
@@ -209,8 +210,8 @@ def render() -> str:
     lines += [
         "## Deprecated names",
         "",
-        "These metrics have a new name. Each is shown under its old one too, with the same labels and values, for one",
-        "release: move dashboards and alerts of your own to the new name. It has no history from before the upgrade;",
+        "These metrics have a new name. Each is also served under its old name with the same labels and values for one",
+        "release. Change your dashboards and alerts to the new name. It has no history from before the upgrade;",
         "`new or old` in PromQL joins both.",
         "",
         "| deprecated | now |",
@@ -218,7 +219,7 @@ def render() -> str:
         *(f"| `{old}` | `{new}` |" for old, new in renamed()),
         "",
     ]
-    lines += ["## Labels", "", "What each holds, and what bounds the number of its values.", ""]
+    lines += ["## Labels", "", "The values of each label, and what bounds their number.", ""]
     lines += ["| label | values |", "|---|---|", *(f"| {name} | {text} |" for name, text in LABELS.items())]
     return "\n".join(lines) + "\n"
 

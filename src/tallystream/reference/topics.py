@@ -1,7 +1,7 @@
-"""What the topics hold, written for whoever reads them: `asyncapi.yaml` and `docs/topics.md`, out of the models.
+"""Generates `asyncapi.yaml` and `docs/topics.md`, which document the topics for consumers, from the models.
 
-Everything comes from where it is decided: fields and rules from the models, keys and versions from the catalogue,
-partitions and retention from the topics. A test holds the committed files equal to what is made here.
+Fields and rules come from the models, keys and versions from the catalogue, partitions and retention from the topic
+specifications. A test compares the committed files with what is generated here.
 """
 
 from __future__ import annotations
@@ -23,66 +23,66 @@ from tallystream.streams.kafka.topics import DAY_MS, Topics, TopicSpec
 
 DEFAULT_PREFIX = Topics().prefix
 INTRODUCTION = """\
-Every value is JSON, every key is text. The header `schema` says what a value is and in which version, such as
-`session-hour-cost/1`. A version stays readable for ever: fields are only added, and what is added is optional.
+Every value is JSON, every key is text. The header `schema` names the kind and version of a value, such as
+`session-hour-cost/1`. A version stays readable forever: fields are only added, and added fields are optional.
 
 Parts of a key are joined by `|`; a `%` or `|` inside a part is written `%25` or `%7C`.
 """
 READING = """\
-## Reading rows rightly
+## Reading rows correctly
 
-`examples/cost_consumer.py` does all of this in one file; a test runs it.
+`examples/cost_consumer.py` follows all of these rules in one file; a test runs it.
 
-- **Rows are absolute.** A row is the whole truth about its key so far, never a change to add. Keep one row a key.
-- **The higher `version` wins**, compared as a list (`[generation, offset]`); of equal ones the later. After a crash
-  a row may come again, and one with a lower version may come after a higher one: pass over it. Versions of different
-  keys have nothing to do with each other.
-- **A value of null is a tombstone**: the key is gone. Forget the row, and its version with it.
-- **`cost.hours` holds partials**: a key begins with a partition, and the hour's cost is the sum of its partials. Each
-  partial is itself absolute and has a version of its own.
-- **Money is a decimal string in dollars, exact**; `null` means that nothing could be priced, which is not `"0"`. Add
-  with decimals, never with binary floating point. `unpriced_requests` counts what a sum of money leaves out.
-- **Final is for you to derive**: an hour is final one hour after it ended. A row may still change after that
-  (`late_events` counts why), with a higher version.
-- **Commit offsets after your own write is durable**, and read from the beginning the first time: the topics are
-  compacted, so the beginning is everything.
+- **Rows are absolute.** A row contains the complete sums of its key so far, never a change to add. Keep one row a key.
+- **The higher `version` wins**, compared as a list (`[generation, offset]`); of equal versions the later row. After a
+  crash a row may be repeated, and a row with a lower version may follow one with a higher version: ignore it. Versions
+  of different keys must not be compared.
+- **A value of null is a tombstone**: the key was removed. Delete the row and its version.
+- **`cost.hours` contains partial sums**: a key begins with a partition, and the hour's cost is the sum over all
+  partitions. Each partial sum is absolute and has its own version.
+- **Money is an exact decimal string in dollars**; `null` means that no request has a price, which differs from `"0"`.
+  Add with decimals, never with binary floating point. `unpriced_requests` counts the requests that a sum leaves out.
+- **Rows do not say when they are final**: an hour is final one hour after it ended. Late events, which `late_events`
+  counts, may still change a row after that, with a higher version.
+- **Commit offsets after your own write is durable**, and start at the beginning of the topics: they are compacted and
+  hold the newest row of every key.
 """
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A topic for readers. `kinds` are the catalogue's names of what it holds; `internal`: not a contract."""
+    """A documented topic. `kinds` are the catalogue's names of its messages; `internal` topics are not a contract."""
 
     spec: TopicSpec
     name: str
-    """Without the prefix."""
+    """The name without the prefix."""
     about: str
     kinds: tuple[MessageSchema, ...]
     internal: bool
 
 
 ABOUT = {
-    topic_names.USAGE: "What was used: the usage events of one session in one request. Tokens are counted from here.",
-    topic_names.CALLS: "The workers' own: what spans saw of model calls, until it is known which saw the same call.",
-    topic_names.SESSION_HOURS: "What each session cost in each hour, by model, tier and attribution. The rows to read.",
-    topic_names.HOURS: "What each hour cost by connection, model and team: one partial a partition, to be added up.",
-    topic_names.CONNECTIONS: "Who may send: a connection, with hashes of its secrets, never the secrets.",
-    topic_names.ACTIVITY: "When each connection last sent what, by gateway.",
-    topic_names.DEADLETTERS: "What could not be counted or delivered, each with its reason.",
-    topic_names.OPENAI_RECORDS: "What OpenAI itself reports: one complete bucket of one query a message.",
-    topic_names.OPENAI_DAYS: "What OpenAI itself says a day cost and used, by model and project.",
-    topic_names.POLLER_CONTROL: "The pollers' own: how far each query is; the group on it elects the active poller.",
-    topic_names.ACCOUNTS: "Which provider accounts pay for which connection, as the operator maps them.",
-    topic_names.RECONCILIATION_DAYS: "Why a provider's bill of a day and our estimate differ, by cause.",
-    topic_names.PORT_SENT: "The sinks' own: what was written to Port, so that nothing is written twice.",
-    topic_names.CONSOLE_AUDIT: "Who changed what in the console: connections, replays. Never a secret.",
-    topic_names.PORT_CONTROL: "The sinks' own, empty: the group on it elects the active sink.",
+    topic_names.USAGE: "Usage: the usage events of one session in one request. Tokens are counted from here.",
+    topic_names.CALLS: "Internal to workers: model calls as spans report them, before they are joined.",
+    topic_names.SESSION_HOURS: "The cost of each session and hour, by model, tier and attribution.",
+    topic_names.HOURS: "The cost of each hour by connection, model and team, as partial sums to add up.",
+    topic_names.CONNECTIONS: "Connections, which may send telemetry, with hashes of their secrets.",
+    topic_names.ACTIVITY: "The last time that each connection sent each signal, by gateway.",
+    topic_names.DEADLETTERS: "Records that could not be counted or delivered, each with its reason.",
+    topic_names.OPENAI_RECORDS: "What OpenAI itself reports: each message is one complete bucket of one query.",
+    topic_names.OPENAI_DAYS: "Cost and usage of a day as reported by OpenAI, by model and project.",
+    topic_names.POLLER_CONTROL: "Internal to pollers: the position of each query. Its group elects the active poller.",
+    topic_names.ACCOUNTS: "The provider accounts that pay for each connection, as mapped by the operator.",
+    topic_names.RECONCILIATION_DAYS: "The difference between a provider's bill of a day and our estimate, by cause.",
+    topic_names.PORT_SENT: "Internal to sinks: what was written to Port, so that nothing is written twice.",
+    topic_names.CONSOLE_AUDIT: "Changes made in the console (connections, replays), and who made them.",
+    topic_names.PORT_CONTROL: "Internal to sinks, and empty: its group elects the active sink.",
 }
 INTERNAL = {topic_names.CALLS, topic_names.POLLER_CONTROL, topic_names.PORT_SENT, topic_names.PORT_CONTROL}
 
 
 def channels() -> list[Channel]:
-    """Return every topic with what it holds."""
+    """Return every topic with its messages."""
     topics = Topics()
     found = []
     for spec in topics.all():
@@ -103,7 +103,7 @@ def docstring(model: type[BaseModel]) -> str:
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
-    """Return what stands under each field of a model, its bases included; the source is the documentation."""
+    """Return the docstrings of a model's fields, including those of its base classes, from the source."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not issubclass(base, BaseModel) or base is BaseModel:
@@ -123,7 +123,7 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 
 def models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Return a model and those it is made of, by name."""
+    """Return a model and the models of its fields, by name."""
     found = {model.__name__: model}
     for field in model.model_fields.values():
         for part in _parts(field.annotation):
@@ -140,7 +140,7 @@ def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def component_schemas(kind: MessageSchema) -> dict[str, Any]:
-    """Return the JSON Schemas of a kind's model and its parts, which refer to each other as AsyncAPI components."""
+    """Return the JSON Schemas of a kind's model and its parts, which reference each other as AsyncAPI components."""
     whole = kind.model.model_json_schema(ref_template="#/components/schemas/{model}")
     parts: dict[str, Any] = whole.pop("$defs", {})
     parts[kind.model.__name__] = whole
@@ -153,7 +153,7 @@ def component_schemas(kind: MessageSchema) -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI 3 document; its application is tallystream, which sends to each channel."""
+    """Return the AsyncAPI 3 document. Its application is tallystream, which sends to each channel."""
     shown = [channel for channel in channels() if channel.kinds and not channel.internal]
     kinds = [kind for channel in shown for kind in channel.kinds]
     schemas: dict[str, Any] = {}
@@ -239,25 +239,32 @@ def _message(kind: MessageSchema) -> dict[str, Any]:
 
 
 def asyncapi_yaml() -> str:
-    """Return the AsyncAPI document as its file holds it."""
+    """Return the text of the AsyncAPI file."""
     import yaml
 
     text: str = yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120)
-    return "# Made by `tallystream schemas --asyncapi asyncapi.yaml`; a test holds both equal.\n" + text
+    return "# Generated by `tallystream schemas --asyncapi asyncapi.yaml`; a test compares both.\n" + text
 
 
 def markdown() -> str:
     """Return docs/topics.md."""
     public = [channel for channel in channels() if not channel.internal]
-    lines = ["<!-- Made by `tallystream schemas --topics docs/topics.md`; a test holds both equal. -->", "# Topics", ""]
+    lines = [
+        "<!-- Generated by `tallystream schemas --topics docs/topics.md`; a test compares both. -->",
+        "# Topics",
+        "",
+    ]
     lines += ["For machines: [asyncapi.yaml](../asyncapi.yaml), [schemas/json](../schemas/json).", ""]
     lines += [f"`{DEFAULT_PREFIX}` is the default of `TALLYSTREAM_PREFIX`. {INTRODUCTION}", READING]
-    lines += ["## All topics", "", "| topic | holds | key | kept | partitions |", "|---|---|---|---|---|"]
+    lines += ["## All topics", "", "| topic | content | key | kept | partitions |", "|---|---|---|---|---|"]
     for channel in channels():
         keys = "<br>".join(_code(kind.key) for kind in channel.kinds) or "-"
         kept = _kept(channel.spec)
         lines.append(f"| `{channel.spec.name}` | {channel.about} | {keys} | {kept} | {channel.spec.partitions} |")
-    lines += ["", "Partitions of `usage` and its rows are `TALLYSTREAM_PARTITIONS`, fixed when they are created."]
+    lines += [
+        "",
+        "`usage` and its rows have `TALLYSTREAM_PARTITIONS` partitions, which cannot be changed after creation.",
+    ]
     for channel in public:
         lines += ["", f"## {channel.spec.name}", "", channel.about]
         described: set[str] = set()
@@ -297,7 +304,7 @@ def _cell(text: str) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """Return a JSON Schema's type in words: `list of CostBucket`, `string or null`."""
+    """Describe a JSON Schema's type: `list of CostBucket`, `string or null`."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     for several in ("anyOf", "oneOf"):

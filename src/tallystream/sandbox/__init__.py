@@ -5,8 +5,8 @@
     sandbox.url + "/openai/v1"     for TALLYSTREAM_OPENAI_BASE_URL, with any key that begins with sk-sandbox
     sandbox.url + "/port"          for TALLYSTREAM_PORT_BASE_URL (the API is below /port/v1)
 
-Every request and every answer is judged by the structure of the APIs' own OpenAPI (`spec/`): what a client sends
-wrongly it is told as the real API would; what the sandbox would answer wrongly is a 500 and stands in `violations()`.
+Every request and every answer is checked by the structure of the APIs' own OpenAPI (`spec/`). A wrong request gets the
+error of the real API. A wrong answer of the sandbox becomes a 500 and is listed in `violations()`.
 
 OpenAI (`openai_api`): see there for keys. Usage, costs, dashboard and legacy usage add up the same cells
 (`openai_data`), so they agree; money is exact in the JSON text. Today grows by the minute; other days follow from the
@@ -39,7 +39,7 @@ Port (`port_api`, `port_store`, `port_rules`, `limits`), kept stable for those w
     ownership                       an entity belongs to the User-Agent that wrote it last: `$datasource` in searches,
                                     `datasource` in /sandbox/port/entities
 
-What a test orders and looks at is under `/sandbox` (`admin`); faults are in `faults.Fault`.
+Tests control and inspect the sandbox through `/sandbox` (`admin`); faults are described in `faults.Fault`.
 """
 
 from tallystream.sandbox.faults import Fault

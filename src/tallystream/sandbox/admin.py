@@ -1,10 +1,10 @@
-"""`/sandbox/...`: the switches and windows of a test or a demo. Not part of either API.
+"""`/sandbox/...`: controls and inspects the sandbox in tests and demos. Not part of either API.
 
-GET    /sandbox                          everything at a glance
+GET    /sandbox                          an overview
 GET    /sandbox/requests                 the last 10,000 requests, without bodies and secrets
 DELETE /sandbox/requests                 forget them
 GET    /sandbox/faults                   the faults in force and how often they hit
-POST   /sandbox/faults                   order one (see `faults.Fault`), or a list of them
+POST   /sandbox/faults                   inject one (see `faults.Fault`), or a list of them
 DELETE /sandbox/faults                   cancel all
 GET    /sandbox/port/entities            every entity of every blueprint, with owner and times (?blueprint=ID)
 GET    /sandbox/port/blueprints          every blueprint
@@ -12,7 +12,7 @@ POST   /sandbox/port/expire-tokens       refuse every token issued so far
 POST   /sandbox/port/token-seconds       {"seconds": 5}: how long the next tokens hold
 POST   /sandbox/limits                   {"family": "entities-bulk", "limit": 300, "burst": 10}
 POST   /sandbox/openai/restate           {"day": "2026-11-20"}: usage of that day turns up late
-POST   /sandbox/bill                     what both providers bill from now on (see `billed`)
+POST   /sandbox/bill                     set the bill of both providers (see `billed`)
 GET    /sandbox/healthz                  200
 """
 
@@ -35,7 +35,7 @@ from tallystream.schemas.errors import InvalidBodyError
 
 
 class Controlled(Protocol):
-    """What the switches turn: the sandbox, without an import of its module, which imports this one."""
+    """The sandbox as used here, without importing its module, which imports this one."""
 
     source: Seeded | FromTruth
     store: Store
@@ -134,7 +134,7 @@ class _Admin:
         wanted = request.query.get("blueprint")
         names = [one["identifier"] for one in store.blueprints()]
         if wanted is not None and wanted not in names:
-            raise web.HTTPNotFound(text=f"there is no blueprint {wanted}")
+            raise web.HTTPNotFound(text=f"blueprint {wanted} does not exist")
         return _json([entity for name in names if wanted in (None, name) for entity in store.entities(name)])
 
     async def blueprints(self, _: web.Request) -> web.Response:

@@ -1,6 +1,6 @@
-"""Anthropic's side: analytics cost and usage, the legacy reports, workspaces and keys, out of a bill on order.
+"""Anthropic's API: analytics cost and usage, the legacy reports, workspaces and keys, from a configured bill.
 
-Keys begin with sk-ant-; `sk-sandbox` opens this side too. The analytics want their beta header.
+Keys begin with sk-ant-; `sk-sandbox` is accepted, too. The analytics endpoints require their beta header.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def error(status: int, message: str, kind: str = "invalid_request_error") -> Rep
 
 
 def refuse(path: str, headers: Mapping[str, str]) -> Reply | None:
-    """Return what a request with these headers is answered, None when it may be made."""
+    """Return the error for a request with these headers, or None if it is permitted."""
     key = headers.get("x-api-key", "")
     if not key.startswith(("sk-ant-", "sk-sandbox")):
         return error(401, "invalid x-api-key", "authentication_error")
@@ -40,7 +40,7 @@ def refuse(path: str, headers: Mapping[str, str]) -> Reply | None:
 
 
 class AnthropicApi:
-    """Answers calls that fit the contract. `bill` may be replaced: then the past is restated."""
+    """Answers calls that conform to the contract. Replacing `bill` restates the past."""
 
     def __init__(self, bill: AnthropicBill) -> None:
         self.bill = bill

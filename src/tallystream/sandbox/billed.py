@@ -1,4 +1,4 @@
-"""Bills on order: what both providers answer, day by day, as a test or a demo wants it.
+"""Configured bills: the answers of both providers, day by day, as set by a test or a demo.
 
     {
       "openai": {
@@ -20,8 +20,8 @@
       }
     }
 
-Posting another bill to `/sandbox/bill` is a restatement. A `value` is sent as it is given: a string as a string, with
-its zeros and exponents, a number as a number.
+Posting another bill to `/sandbox/bill` is a restatement. A `value` is sent as given: a string as a string, with its
+zeros and exponents, and a number as a number.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class OpenAICost(_Strict):
     quantity: Value = None
     quantity_unit: str | None = None
     user_email: str | None = None
-    """Sent although nobody announced it, as live answers do."""
+    """An undocumented field that live answers contain."""
 
 
 class OpenAIUse(_Strict):

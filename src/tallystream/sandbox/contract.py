@@ -1,4 +1,4 @@
-"""An API's OpenAPI structure as something that judges requests and our own answers."""
+"""Validates requests, and our own answers, by an API's OpenAPI structure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Problem:
-    """Where something does not fit, and why; written for the developer of a client."""
+    """A violation of the contract, with its place and reason, for the developer of a client."""
 
     where: str
     why: str
@@ -36,7 +36,7 @@ class Parameter:
     judge: Any
 
     def read(self, values: Sequence[str]) -> Any:
-        """Return what the texts mean by the schema; what means nothing stays a text, for the judge to refuse."""
+        """Parse the texts according to the schema. Invalid ones stay texts, so that validation refuses them."""
         kind = self.schema.get("type")
         if kind == "array":
             item = self.schema.get("items", {}).get("type", "string")
@@ -75,7 +75,7 @@ class SpecOperation:
         }
 
     def match(self, raw_path: str) -> dict[str, str] | None:
-        """Return the path's parameters, decoded, or None when it is another path."""
+        """Return the decoded parameters of the path, or None if the path does not match."""
         found = self._path.fullmatch(raw_path)
         return None if found is None else dict(zip(self._names, map(unquote, found.groups()), strict=True))
 
@@ -104,13 +104,13 @@ class SpecOperation:
         return values, problems
 
     def body_problems(self, body: Any) -> list[Problem]:
-        """Return what is wrong with a request's body; None means that there is none."""
+        """Return the violations of a request's body; None means that the request has no body."""
         if body is None:
             return [Problem("body", "is required")] if self._body_required else []
         return [] if self._body is None else _problems(self._body, body, "body")
 
     def answer_problems(self, status: int, body: Any) -> list[Problem]:
-        """Return what is wrong with an answer of ours; a status the API does not declare is judged by nothing."""
+        """Return the violations of our answer. A status that the API does not declare is not checked."""
         judge = self._answers.get(status)
         return [] if judge is None else _problems(judge, body, f"answer {status}")
 
@@ -126,7 +126,7 @@ class Contract:
             for template, item in document["paths"].items()
             for method, raw in item.items()
         ]
-        # A template without parameters goes before one that would match the same path.
+        # A template without parameters takes precedence over one with parameters that matches the same path.
         self.operations.sort(key=lambda operation: operation.template.count("{"))
 
     def find(self, method: str, raw_path: str) -> tuple[SpecOperation, dict[str, str]] | None:

@@ -1,4 +1,4 @@
-"""Faults on order: what a remote API does on a bad day, to the requests and as often as you say."""
+"""Injected faults: errors of a remote API, for the requests and as often as configured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["status", "latency", "hang", "reset", "truncate", "half"]
 
 
 class Fault(BaseModel):
-    """What happens to a request whose path (with `/openai/v1` or `/port/v1` before it) matches.
+    """A fault for requests whose path (including `/openai/v1` or `/port/v1`) matches.
 
     status    answered with `status` (and Retry-After when `retry_after` is set), the API untouched
     latency   answered `seconds` late
@@ -34,13 +34,13 @@ class Fault(BaseModel):
     retry_after: int | None = None
     seconds: float = Field(default=0.0, ge=0, le=600)
     skip: int = Field(default=0, ge=0)
-    """Matching requests to let pass first."""
+    """How many matching requests pass before the fault applies."""
     times: int | None = Field(default=None, ge=1)
-    """Requests to hit; null: all that follow."""
+    """How many requests the fault applies to; null: all that follow."""
     probability: float = Field(default=1.0, ge=0, le=1)
-    """Of hitting a matching request; drawn from the sandbox's seed."""
+    """Probability that the fault applies to a matching request, drawn from the sandbox's seed."""
     after: bool = False
-    """Let the API do its work first: the client then does not know whether it was done. Not for latency."""
+    """Let the API process the request first, so that the client cannot know the outcome. Not for latency."""
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
@@ -52,7 +52,7 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """The faults in force, in the order they were ordered; the first that matches hits."""
+    """The active faults in the order of their creation. The first one that matches applies."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - reproducible on purpose
@@ -67,7 +67,7 @@ class Faults:
         self._faults.clear()
 
     def pick(self, method: str, path: str) -> Fault | None:
-        """Return what is to happen to a request, None when nothing is."""
+        """Return the fault for a request, or None."""
         for fault, counts in self._faults:
             if fault.method not in (None, method) or not re.search(fault.match, path):
                 continue
@@ -81,5 +81,5 @@ class Faults:
         return None
 
     def state(self) -> list[dict[str, Any]]:
-        """Return each fault and how often it hit."""
+        """Return each fault and how often it was applied."""
         return [exact.loads(fault.model_dump_json()) | counts for fault, counts in self._faults]

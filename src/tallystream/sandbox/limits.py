@@ -1,8 +1,8 @@
-"""Rate limits of Port: a steady rate with a burst above it, and the counts its headers tell.
+"""Rate limits of Port: a steady rate with bursts above it, and the counts in its headers.
 
-A route family may be called `limit` times in each period of 300 s. Within it calls come out of a bucket that holds
-`burst` and fills at limit / 300 a second, so that a client that calls faster than the steady rate is stopped once it
-has used up the burst, however much of the period's count remains.
+A route family may be called `limit` times in each period of 300 s. Within it, calls are taken from a token
+bucket of size `burst` that fills at limit / 300 per second. A client that exceeds the steady rate is therefore refused
+once it has used up the burst, even if calls of the period remain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULTS = {
     "other": (15_000, 1_500),
     "unauthenticated": (100, 10),
 }
-"""Calls a period, and the burst, by route family: an organisation's, as documented."""
+"""Calls per period and burst, by route family, for an organisation, as documented by Port."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class RateLimits:
         self._families[name] = _Family(limit, burst, burst, now, now)
 
     def configure(self, name: str, limit: int, burst: int) -> None:
-        """Change a family's limit; its counts begin anew.
+        """Change a family's limit and reset its counts.
 
         Raises:
             KeyError: the family is not known.

@@ -54,7 +54,7 @@ def error(status: int, message: str, code: str | None = None, kind: str = "inval
 
 
 def refuse(schemes: frozenset[str], token: str | None) -> Reply | None:
-    """Return what a key that may not do this is answered with, None when it may."""
+    """Return the error for a key without permission, or None if it is permitted."""
     if token is None:
         return error(401, "You didn't provide an API key.", "missing_api_key")
     if token.startswith("sk-sandbox"):
@@ -73,7 +73,7 @@ def refuse(schemes: frozenset[str], token: str | None) -> Reply | None:
 
 
 class OpenAIApi:
-    """Answers calls that fit the contract."""
+    """Answers calls that conform to the contract."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -90,7 +90,7 @@ class OpenAIApi:
         try:
             return self._routes[call.operation](call)
         except (ValueError, OverflowError):
-            # What the schema lets pass and no calendar has, such as the year 0.
+            # Dates that the schema allows but that do not exist, such as the year 0.
             return error(400, "a date or time is out of range.")
 
     def _models(self, _: SandboxCall) -> Reply:

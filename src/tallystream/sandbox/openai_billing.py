@@ -1,4 +1,4 @@
-"""OpenAI's costs, hourly usage, projects and keys out of a bill on order (`billed`)."""
+"""OpenAI's costs, hourly usage, projects and keys from a configured bill (`billed`)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CREATED = 1_780_000_000
 
 
 class OpenAIBilling:
-    """Answers calls that fit the contract. `bill` may be replaced: then the past is restated. None: there is no bill on
-    order, so only projects and keys are answered, those of the made-up organisation.
+    """Answers calls that conform to the contract. Replacing `bill` restates the past. Without a bill (None), only the
+    projects and keys of the generated organisation are answered.
     """
 
     def __init__(self, bill: OpenAIBill | None) -> None:
@@ -35,7 +35,7 @@ class OpenAIBilling:
         }
 
     def handle(self, call: SandboxCall) -> Reply | None:
-        """Return the answer, None when it is not for a bill to give."""
+        """Return the answer, or None if the bill does not determine it."""
         if (answer := self._lists.get(call.operation)) is not None:
             return answer(call, self.bill or _MADE_UP)
         answer = self._routes.get(call.operation)

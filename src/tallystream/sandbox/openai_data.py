@@ -1,4 +1,4 @@
-"""An organisation's usage, made up but consistent: every endpoint adds up the same cells.
+"""Generated but consistent usage of an organisation: every endpoint adds up the same cells.
 
 A cell is what one project, user, key and model did in one minute, with its costs as exact dollars. Cells of a day
 follow from the seed and the day alone, so two sandboxes with one seed agree, and a test can compute on its own what an
@@ -87,13 +87,13 @@ class Seeded:
         return (*TOKEN_PRICES, *EXTRA_MODELS)
 
     def restate(self, day: int) -> None:
-        """Let usage of a day turn up late: from now on it says more."""
+        """Add late usage to a day, which then reports more."""
         self._restated[day] += 1
         self._days.pop(day, None)
 
 
 class FromTruth:
-    """Cells out of the truth file of `tallystream simulate`: the catalogue then joins with the telemetry.
+    """Cells from the truth file of `tallystream simulate`, so that the catalogue matches the telemetry.
 
     Raises:
         UsageError: the file cannot be read, or has no rows (its fleet was still running).
@@ -178,7 +178,7 @@ def _cell(
     costs: dict[str, Decimal], labels: dict[str, Any] | None = None,
 ) -> UsageCell:  # fmt: skip
     name = project.removeprefix("proj_")
-    # Two keys a person: rows of two keys share model and time, which a careless mapping overwrites.
+    # Each person has two keys. Their rows share model and time, so a careless mapping overwrites one with the other.
     key = f"key_{name}_{person}_{'ab'[minute // 60 % 2]}"
     return UsageCell(minute, kind, project, f"user_{name}_{person}", key, model, counts, costs, labels or {})
 

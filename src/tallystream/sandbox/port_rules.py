@@ -1,4 +1,4 @@
-"""What Port checks beyond its OpenAPI: an entity against its blueprint, a blueprint against the others.
+"""Port's checks beyond its OpenAPI: entities against their blueprint, and blueprints against each other.
 
 Taken from Port's published rules: a property has its blueprint's type, format and enum; properties and relations that
 the blueprint does not have are refused; a required property is neither missing nor null; null clears an optional one.
@@ -32,7 +32,7 @@ class EntityRules:
         )
 
     def problem(self, entity: Mapping[str, Any]) -> str | None:
-        """Return what is wrong with a whole entity, None when nothing is."""
+        """Return what is wrong with an entity, or None."""
         properties = {name: value for name, value in entity["properties"].items() if value is not None}
         for error in self._judge.iter_errors(properties):
             where = "/".join(map(str, error.instance_path))
@@ -53,11 +53,11 @@ class EntityRules:
 
 
 def blueprint_problem(blueprint: Mapping[str, Any], others: Collection[str]) -> tuple[int, str] | None:
-    """Return status and reason when a blueprint that fits the OpenAPI is refused all the same."""
+    """Return status and reason if a blueprint that conforms to the OpenAPI is still refused."""
     schema = blueprint["schema"]
     for name in schema.get("required", ()):
         if name not in schema["properties"]:
-            return 422, f"schema/required: there is no property '{name}'"
+            return 422, f"schema/required: property '{name}' does not exist"
     for name, rule in (blueprint.get("relations") or {}).items():
         if rule["target"] != blueprint["identifier"] and rule["target"] not in others:
             return 404, f"relations/{name}: the blueprint '{rule['target']}' was not found"

@@ -1,4 +1,4 @@
-"""Port's search rules over entities: `{combinator, rules}`, nested, with the operators the sink and people use."""
+"""Evaluates Port's search queries on entities: nested `{combinator, rules}`, with the commonly used operators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRESET_DAYS = {
 
 
 class UnsupportedQueryError(PermanentError):
-    """The sandbox does not know a rule that Port knows: an error, never taken for `matches nothing`."""
+    """The sandbox does not support a rule of Port. This is an error, so that it is not taken for `no matches`."""
 
     code = "unsupported_query"
 
@@ -37,7 +37,7 @@ def matches(query: Mapping[str, Any], entity: Entity, now: float) -> bool:
     results = (
         matches(rule, entity, now) if "combinator" in rule else _rule(rule, entity, now) for rule in query["rules"]
     )
-    # Every rule is looked at, so that an unsupported one is always noticed.
+    # Every rule is evaluated, so that an unsupported one is always noticed.
     every = list(results)
     return all(every) if query["combinator"] == "and" else any(every)
 
@@ -63,7 +63,7 @@ def value_of(entity: Entity, name: str) -> Any:
 
 
 def _related(rule: Mapping[str, Any], entity: Entity) -> bool:
-    """One hop, from the entity to what it relates to; further hops are Port's."""
+    """Follow one hop, from the entity to its relation target. Further hops are not supported."""
     if rule.get("direction") == "downstream":
         raise UnsupportedQueryError("the sandbox follows relations upstream only")
     wanted = rule["value"] if isinstance(rule["value"], list) else [rule["value"]]

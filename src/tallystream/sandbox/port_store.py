@@ -1,4 +1,4 @@
-"""What Port holds: blueprints and their entities, and the rules for changing them."""
+"""The content of Port: blueprints and their entities, and the rules for changing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Entity = dict[str, Any]
 
 
 class ChangeRefusedError(PermanentError):
-    """A change Port does not accept: `status`, `error` (a word) and a message."""
+    """A change that Port refuses, with `status`, `error` (a word) and a message."""
 
     code = "change_refused"
 
@@ -62,7 +62,7 @@ class Store:
         """Return one blueprint.
 
         Raises:
-            ChangeRefusedError: there is none.
+            ChangeRefusedError: it does not exist.
 
         """
         return self._one(identifier).definition
@@ -88,7 +88,7 @@ class Store:
         """Replace a blueprint, or with `whole` false the fields given; its entities stay.
 
         Raises:
-            ChangeRefusedError: there is none, or as `create_blueprint`.
+            ChangeRefusedError: it does not exist, or as for `create_blueprint`.
 
         """
         have = self._one(identifier)
@@ -111,7 +111,7 @@ class Store:
         """Delete a blueprint and its entities.
 
         Raises:
-            ChangeRefusedError: there is none, or another blueprint relates to it.
+            ChangeRefusedError: it does not exist, or another blueprint relates to it.
 
         """
         self._one(identifier)
@@ -124,7 +124,7 @@ class Store:
         """Return a blueprint's entities in the order of their identifiers.
 
         Raises:
-            ChangeRefusedError: there is no such blueprint.
+            ChangeRefusedError: the blueprint does not exist.
 
         """
         return [entity for _, entity in sorted(self._one(blueprint).entities.items())]
@@ -133,7 +133,7 @@ class Store:
         """Return one entity.
 
         Raises:
-            ChangeRefusedError: there is none.
+            ChangeRefusedError: it does not exist.
 
         """
         found = self._one(blueprint).entities.get(identifier)
@@ -174,7 +174,7 @@ class Store:
         """Change the fields given of an entity.
 
         Raises:
-            ChangeRefusedError: there is none, or as `write`.
+            ChangeRefusedError: it does not exist, or as for `write`.
 
         """
         have = self.entity(blueprint, identifier)
@@ -192,7 +192,7 @@ class Store:
         """Delete an entity, and with `dependents` those that relate to it.
 
         Raises:
-            ChangeRefusedError: there is none, or others relate to it and `dependents` is not set.
+            ChangeRefusedError: it does not exist, or others relate to it and `dependents` is not set.
 
         """
         self.entity(blueprint, identifier)

@@ -1,4 +1,4 @@
-"""Both APIs behind one port, with the switches of a test beside them."""
+"""Serves both APIs and the controls for tests on one port."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tallystream.streams.service.clock import Clock, SystemClock
 OPENAI, ANTHROPIC, PORT = "/openai/v1", "/anthropic/v1", "/port"
 REMEMBERED = 10_000
 OPENAI_LIMIT = (3_000, 600)
-"""Calls in 300 s, and the burst; OpenAI does not say, so this is only what a polite client never reaches."""
+"""Calls in 300 s, and the burst. OpenAI documents no limit; a well-behaved client never reaches this one."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SeenRequests:
 
 @dataclass
 class _Api:
-    """One API: where it is mounted and how its calls are judged."""
+    """One API: its path, and the contract of its calls."""
 
     mount: str
     contract: Contract
@@ -108,7 +108,7 @@ class Sandbox:
         app.add_routes(routes(self))
         for api in self._apis:
             app.router.add_route("*", api.mount + r"/{path:[\s\S]*}", partial(self._serve, api))
-        # A handler that hangs on order must not keep the sandbox from stopping.
+        # A handler that hangs because of an injected fault must not keep the sandbox from stopping.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
         await self._runner.setup()
         try:
@@ -139,7 +139,7 @@ class Sandbox:
         self._billing.bill = bill.openai
 
     def violations(self) -> list[str]:
-        """Return where the sandbox itself broke a contract; a test asserts that there is nothing."""
+        """Return where the sandbox itself violated a contract. Tests assert that the list is empty."""
         return [violation for api in self._apis for violation in api.violations]
 
     async def _serve(self, api: _Api, request: web.Request) -> web.StreamResponse:
@@ -171,7 +171,7 @@ class Sandbox:
             )  # fmt: skip
 
     async def _early(self, api: _Api, fault: Fault) -> Reply | None:
-        """Carry out a fault that comes before the API does anything; return its answer if it has one."""
+        """Apply a fault that occurs before the API processes the request; return its answer, if any."""
         if fault.kind in ("latency", "hang"):
             await asyncio.sleep(fault.seconds)
         if fault.kind == "hang":
@@ -183,7 +183,7 @@ class Sandbox:
         found = api.contract.find(request.method, path)
         if found is None:
             status = 405 if api.contract.knows(path) else 404
-            return self._error(api, status, "not_found", f"there is no {request.method} {path}")
+            return self._error(api, status, "not_found", f"{request.method} {path} does not exist")
         operation, names = found
         now = self.now()
         token = _bearer(request.headers)
@@ -205,7 +205,7 @@ class Sandbox:
     def _judged(
         self, api: _Api, request: web.Request, raw: bytes, operation: SpecOperation, names: dict[str, str], now: float
     ) -> Reply:
-        """Answer a request that may be made: judge it, let the API answer, and judge that."""
+        """Answer a permitted request: validate it, let the API answer, and validate the answer."""
         if api.mount == PORT and len(raw) > port_api.MAX_BODY:
             return self._error(api, 413, "payload_too_large", f"the body is larger than {port_api.MAX_BODY} bytes")
         query, problems = operation.query({name: request.query.getall(name) for name in request.query})

@@ -1,9 +1,9 @@
-"""The names of Port's page for its Codex integration, accepted as settings: `OCEAN__*` variables and the TOML file.
+"""Accepts the setting names of Port's page on its Codex integration, in `OCEAN__*` variables and the TOML file.
 
     port.clientId = "..."             in TOML, as the page and its chart write it
     OCEAN__PORT__CLIENT_ID            in the environment, as Ocean's container takes it
 
-Our own names win over them. docs/port.md has the table.
+Our own names take precedence. docs/port.md has the table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _minutes(name: str, value: Any) -> timedelta:
 def _must_be(wanted: str, hint: str) -> Convert:
     def check(name: str, value: Any) -> None:
         if str(value).lower() != wanted.lower():
-            raise UsageError(f"{name} can only be {wanted}", hint)
+            raise UsageError(f"{name} must be {wanted}", hint)
 
     return check
 
@@ -50,14 +50,17 @@ NAMES: Mapping[str, tuple[tuple[str, ...], Convert]] = {
     "integration.config.baseUrl": (("openai_base_url",), _same),
     "integration.config.authType": ((), _must_be("bearer_token", "OpenAI takes bearer tokens only")),
     "integration.config.apiToken": (("openai_api_token",), _same),
-    "integration.eventListener.type": ((), _must_be("POLLING", "the poller polls; nothing listens for Port's events")),
+    "integration.eventListener.type": (
+        (),
+        _must_be("POLLING", "the poller polls, and does not listen for Port's events"),
+    ),
     "initializePortResources": (("port_initialize",), _same),
     "scheduledResyncInterval": (("openai_interval", "port_resync"), _minutes),
     "sendRawDataExamples": (("port_samples",), _same),
 }
-"""Each name of the page, the settings it stands for (none: it can only have the value we have), and how it is read."""
+"""Each name of the page, its settings, and its parser. A name without settings must have the value that we support."""
 EXTRA_VARIABLES = {"OCEAN__EVENT_LISTENER__TYPE": "integration.eventListener.type"}
-"""What the container calls otherwise than the chart."""
+"""Names that differ between the container and the chart."""
 
 
 def variable(name: str) -> str:
@@ -67,7 +70,7 @@ def variable(name: str) -> str:
 
 
 class PageNames(PydanticBaseSettingsSource):
-    """Settings out of the page's names: the environment first, then the file (None: there is none)."""
+    """Settings given by the page's names: from the environment first, then from the file, if there is one."""
 
     def __init__(self, settings_cls: type[BaseSettings], environment: Mapping[str, str], file: Path | None) -> None:
         super().__init__(settings_cls)
@@ -75,14 +78,14 @@ class PageNames(PydanticBaseSettingsSource):
         self._file = file
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - pydantic's
-        """Return nothing: names are not looked up one by one."""
+        """Return nothing, because names are not looked up one by one."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return the settings.
 
         Raises:
-            UsageError: a name has a value that we cannot carry out.
+            UsageError: a name has a value that we do not support.
 
         """
         found: dict[str, Any] = {}
@@ -101,10 +104,10 @@ class PageNames(PydanticBaseSettingsSource):
 
 
 class TomlWithout(TomlConfigSettingsSource):
-    """The TOML file without the page's names, which are read by `PageNames`."""
+    """The TOML file without the page's names, which `PageNames` reads."""
 
     def __call__(self) -> dict[str, Any]:
-        """Return the rest of the file."""
+        """Return the settings of the file without the page's names."""
         heads = {name.split(".")[0] for name in NAMES}
         return {name: value for name, value in super().__call__().items() if name not in heads}
 
@@ -119,7 +122,7 @@ def _in_file(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the page's names in a file.
 
     Raises:
-        UsageError: there is a name below `port` or `integration` that the page does not have.
+        UsageError: a name below `port` or `integration` is not on the page.
 
     """
     heads = {name.split(".")[0] for name in NAMES}
@@ -134,4 +137,4 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for inner, item in value.items():
             yield from _flat(f"{name}.{inner}", item)
     else:
-        raise UsageError(f"there is no setting {name}", f"of these names there are: {', '.join(NAMES)}")
+        raise UsageError(f"the setting {name} does not exist", f"use one of {', '.join(NAMES)}")

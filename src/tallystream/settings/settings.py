@@ -1,4 +1,4 @@
-"""Settings, read once at the edge: flags, then `TALLYSTREAM_*`, then the TOML file `TALLYSTREAM_CONFIG` names."""
+"""Settings, read once at the start from flags, `TALLYSTREAM_*` and the TOML file that `TALLYSTREAM_CONFIG` names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,27 @@ from tallystream.streams.kafka.topics import Topics
 
 
 def default_data_dir() -> Path:
-    """Return `$XDG_DATA_HOME/tallystream`, by default `~/.local/share/tallystream`."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tallystream"
+    """Return `$XDG_DATA_HOME/tallystream`, by default `~/.local/share/tallystream`.
+
+    Raises:
+        UsageError: there is no home directory.
+
+    """
+    if given := os.environ.get("XDG_DATA_HOME"):
+        return Path(given) / "tallystream"
+    try:
+        return Path.home() / ".local" / "share" / "tallystream"
+    except RuntimeError:
+        raise UsageError(
+            "this user has no home directory, so there is no data dir by default",
+            "name one with --data-dir or TALLYSTREAM_DATA_DIR",
+        ) from None
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Each field's description is its documentation."""
+    """All settings. The string below each field documents it."""
 
-    # A variable that is empty is not set: files of variables list what may be set, with nothing behind the `=`.
+    # Empty variables count as unset, because env files often list variables with nothing after the `=`.
     model_config = SettingsConfigDict(env_prefix="TALLYSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     data_dir: Path = Field(default_factory=default_data_dir)
@@ -56,51 +69,51 @@ class Settings(BaseSettings):
     kafka_key: Path | None = None
     """PEM file of its key."""
     prefix: str = Field(default="tallystream", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
-    """First part of every topic, group and app id."""
+    """Prefix of every topic, group and app id."""
     partitions: int = Field(default=12, ge=1, le=1000)
-    """Partitions of `usage`, its table and its rows; fixed when they are created."""
+    """Partitions of `usage`, its table and its rows. They cannot be changed after creation."""
     replication: int | None = Field(default=None, ge=1, le=15)
-    """Replicas of new topics; by default three where the cluster is made for three brokers, one otherwise."""
+    """Replication factor of new topics; by default three if the cluster is set up for three brokers, otherwise one."""
     lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
     """How long after its hour ended an event is still counted (ISO 8601 duration)."""
     calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
-    """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Those that
-    come later change no total, but what they know of the call (its session, its cached tokens) is not added."""
+    """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Spans
+    that arrive later change no total, and their information on the call (session, cached tokens) is not added."""
     user_key: SecretStr | None = None
-    """Key of the hash that replaces user names; required with `kafka`; kept in `data_dir` otherwise."""
+    """Key of the hash that replaces user names. Required with `kafka`; otherwise generated and kept in `data_dir`."""
     user_names: bool = False
-    """Keep user names as they come instead of their hash."""
+    """Keep user names in clear text instead of hashing them."""
     ops_host: str = "127.0.0.1"
-    """Address for /healthz, /readyz and /metrics of a component started by itself; `up` keeps its own on loopback."""
+    """Address of the ops port of a component that is started alone; `up` always uses loopback."""
     tls_cert: Path | None = None
     """PEM file of the certificate chain the gateway serves; unset: plain HTTP."""
     tls_key: Path | None = None
-    """PEM file of its key. Both are read again when they change."""
+    """PEM file of its key. Both files are reloaded when they change."""
     prices: Path | None = None
-    """TOML file of private, dated prices that go before the book's."""
+    """TOML file of your own dated prices, which take precedence over the book's."""
     worker_membership: Literal["static", "dynamic"] = "static"
-    """`static`: a worker that restarts under its instance name takes its partitions back at once; those of one that
-    stops for good move after the session timeout. `dynamic`: a worker that stops hands over at once; after a crash it
-    takes that time, too."""
+    """`static`: a worker that restarts under its instance name gets its partitions back at once. The partitions of a
+    worker that stops for good move after the session timeout. `dynamic`: a worker that stops hands over at once; after
+    a crash its partitions move after the session timeout."""
     worker_session_timeout: timedelta = Field(
         default=timedelta(seconds=6), ge=timedelta(seconds=1), le=timedelta(minutes=30)
     )
-    """How long the group waits for a worker that is silent (ISO 8601 duration; brokers allow 6 s to 30 min unless they
-    are told otherwise). Longer than a restart takes, and a restart moves nothing; shorter, and the partitions of a
-    worker that hangs move sooner."""
+    """How long the group waits for a silent worker (ISO 8601 duration; by default brokers allow 6 s to 30 min). If it
+    is longer than a restart takes, a restart moves no partitions. If it is shorter, the partitions of a worker that
+    hangs move sooner."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
-    """Port of OTLP/gRPC: the one before the HTTP port when this is not set; 0 turns gRPC off."""
+    """Port of OTLP/gRPC; by default the one before the HTTP port; 0 turns gRPC off."""
     quota_requests: int = Field(default=0, ge=0)
-    """Requests a second of one connection, ten seconds' worth at once; beyond: 429. 0: no limit. `connections create
-    --quota` sets it for one. Codex never sends a refused request again."""
+    """Requests per second of one connection, with bursts of ten seconds' worth; requests above it get 429. 0: no
+    limit. `connections create --quota` sets it for one connection. Note that Codex never repeats a refused request."""
     quota_bytes: int = Field(default=0, ge=0)
-    """Bytes of bodies a second of one connection, likewise."""
+    """Bytes of request bodies per second of one connection, likewise."""
     quota_held_bytes: int = Field(default=192 << 20, ge=0)
-    """Bytes of one connection's bodies that are being answered at one time, likewise."""
+    """Bytes of one connection's bodies in progress at any time, likewise."""
     quota_dead_letters: int = Field(default=100, ge=0)
-    """Dead letters a second of one connection, likewise."""
+    """Dead letters per second of one connection, likewise."""
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     """Largest request body, after decompression."""
     openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
@@ -108,7 +121,7 @@ class Settings(BaseSettings):
     openai_api_token: SecretStr | None = None
     """OpenAI API key (`sk-...`); `tallystream up` starts the poller when it is set."""
     openai_api_token_file: Path | None = None
-    """File that holds the API key instead; read again at every poll, so that it can be rotated."""
+    """File that contains the API key instead; read at every poll, so that the key can be rotated."""
     openai_admin_token: SecretStr | None = None
     """Admin key (`sk-admin-...`) for `/organization/*`; unset: the API key is tried."""
     openai_admin_token_file: Path | None = None
@@ -124,16 +137,16 @@ class Settings(BaseSettings):
     openai_interval: timedelta = Field(default=timedelta(minutes=120), ge=timedelta(seconds=1))
     """Time between two polls (ISO 8601 duration)."""
     openai_backfill: int = Field(default=0, ge=0, le=3650)
-    """Days of history to fetch once; 0: what each resource fetches by itself (30 days)."""
+    """Days of history to fetch once; 0: the default of each resource (30 days)."""
     openai_resources: Path | None = None
-    """TOML or YAML file of further resources to poll, and of built-in ones to change or leave out."""
+    """TOML or YAML file that adds resources to poll, or changes or disables built-in ones."""
     openai_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
     """How long one request to OpenAI may take (ISO 8601 duration)."""
     openai_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
-    """A standby poller takes over this long after the active one was last heard of (ISO 8601 duration); Kafka's own
+    """A standby poller takes over this long after the active one's last sign of life (ISO 8601 duration). Kafka's
     minimum is 6 s unless the brokers allow less."""
     openai_proxy: SecretStr | None = None
-    """Proxy URL for OpenAI; a secret, for it may hold a password."""
+    """Proxy URL for OpenAI; a secret, because it may contain a password."""
     openai_ca: Path | None = None
     """PEM file of the CA that OpenAI's (or the proxy's) certificate must be signed by; unset: the system's."""
     anthropic_base_url: str = Field(
@@ -144,7 +157,7 @@ class Settings(BaseSettings):
     """Anthropic admin key (`sk-ant-admin...`) or analytics key, for its cost and usage reports; `tallystream up` starts
     the poller when it is set."""
     anthropic_admin_token_file: Path | None = None
-    """File that holds it instead; read again at every poll."""
+    """File that contains it instead; read at every poll."""
     port_client_id: str | None = None
     """Port's client id; `tallystream up` starts the sink when it and its secret are set."""
     port_client_secret: SecretStr | None = None
@@ -156,13 +169,13 @@ class Settings(BaseSettings):
     port_identifier: str = Field(default="tallystream", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Name of this integration, part of the User-Agent: Port shows it as the source of our entities."""
     port_mapping: Path | None = None
-    """YAML file that says what becomes which entity; unset: the one of `tallystream port mapping show`."""
+    """YAML file of the mapping from records to entities; unset: the mapping of `tallystream port mapping show`."""
     port_session_hours: bool = False
-    """Also make an entity of each hour of each session; a mapping of one's own says by itself whether it does."""
+    """Also create an entity for each hour of each session. Ignored with your own mapping, which decides by itself."""
     port_initialize: bool = True
-    """Create our blueprints where Port lacks them; they are changed by `tallystream port blueprints apply` only."""
+    """Create our blueprints if they are missing in Port. Only `tallystream port blueprints apply` changes them."""
     port_resync: timedelta = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
-    """Time between two comparisons of everything with what was sent (ISO 8601 duration)."""
+    """Time between two comparisons of all entities with what was sent (ISO 8601 duration)."""
     port_retention: timedelta | None = Field(default=None, ge=timedelta(days=1))
     """Delete entities of hours, days and sessions that ended longer ago (ISO 8601 duration); unset: delete nothing."""
     port_samples: bool = False
@@ -170,29 +183,29 @@ class Settings(BaseSettings):
     port_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
     """How long one request to Port may take (ISO 8601 duration)."""
     port_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
-    """A standby sink takes over this long after the active one was last heard of (ISO 8601 duration); Kafka's own
-    minimum is 6 s unless the brokers allow less."""
+    """A standby sink takes over this long after the active one's last sign of life (ISO 8601 duration). Kafka's minimum
+    is 6 s unless the brokers allow less."""
     port_proxy: SecretStr | None = None
-    """Proxy URL for Port; a secret, for it may hold a password."""
+    """Proxy URL for Port; a secret, because it may contain a password."""
     port_ca: Path | None = None
     """PEM file of the CA that Port's (or the proxy's) certificate must be signed by; unset: the system's."""
 
     ledger: SecretStr | None = Field(default=None)
-    """`postgresql://USER:PASSWORD@HOST/DATABASE`: keep the ledger in PostgreSQL, in a schema named after the prefix;
-    unset: in a SQLite file of `data_dir`."""
+    """`postgresql://USER:PASSWORD@HOST/DATABASE` keeps the ledger in PostgreSQL, in a schema named after the prefix.
+    Unset: a SQLite file in `data_dir`."""
     console_auth: Literal["token", "proxy"] = "token"
-    """Who may use the console. `token`: who has a link of `tallystream console link`. `proxy`: whom a trusted
-    proxy names."""
+    """Who may use the console. `token`: anyone with a link of `tallystream console link`. `proxy`: the users that a
+    trusted proxy names."""
     console_proxies: str = "127.0.0.1/32,::1/128"
-    """Networks that the console takes a user's name and groups from (`proxy`), separated by commas."""
+    """Networks of the proxies whose user and group headers are trusted (`proxy`), separated by commas."""
     console_user_header: str = Field(default="X-Forwarded-User", pattern=r"^[A-Za-z0-9-]+$")
     """Header in which the proxy names the user."""
     console_groups_header: str = Field(default="X-Forwarded-Groups", pattern=r"^[A-Za-z0-9-]+$")
     """Header in which the proxy names the user's groups, separated by commas."""
     console_admins: str = "tallystream-admins"
-    """Groups whose members may change things in the console (`proxy`), separated by commas; everyone else looks."""
+    """Groups whose members may make changes in the console (`proxy`), separated by commas. All others may only read."""
     console_hosts: str = ""
-    """Host names that the console may be reached by besides loopback's, separated by commas."""
+    """Host names of the console in addition to loopback's, separated by commas."""
     console_session: timedelta = Field(default=timedelta(hours=12), ge=timedelta(minutes=1))
     """How long a login to the console lasts (ISO 8601 duration)."""
 
@@ -205,11 +218,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put flags before the environment before the file, and the names of Port's page last."""
+        """Order the sources: flags, environment, file, and last the names of Port's page."""
         file = os.environ.get("TALLYSTREAM_CONFIG")
         if file and not Path(file).is_file():
-            # a typo here would drop what the file says: a certificate, a bearer, a limit
-            raise FileNotFoundError(f"TALLYSTREAM_CONFIG names {file}, where there is no file")
+            # a typo here would silently ignore the file, for instance its certificate or its limits
+            raise FileNotFoundError(f"TALLYSTREAM_CONFIG names {file}, which does not exist")
         toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
         page = PageNames(settings_cls, os.environ, Path(file) if file else None)
         return (init_settings, env_settings, *toml, page)
@@ -217,7 +230,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _listener_url(cls, given: Any) -> Any:
-        """Take `PLAINTEXT://host:port`, as brokers write their listeners, for the protocol and the address it means."""
+        """Accept `PLAINTEXT://host:port`, the form of brokers' listeners, as protocol and address."""
         kafka = given.get("kafka") if isinstance(given, dict) else None
         if not isinstance(kafka, str) or "://" not in kafka:
             return given
@@ -228,7 +241,7 @@ class Settings(BaseSettings):
         return given | {"kafka": ",".join(host for _, _, host in parts), "kafka_protocol": protocols.pop()}
 
     def kafka_settings(self, bootstrap: str) -> KafkaSettings:
-        """Return how to reach the cluster at `bootstrap`: with our credentials when it is the one of `kafka`."""
+        """Return the settings for the cluster at `bootstrap`, with our credentials if it is the one of `kafka`."""
         if bootstrap != self.kafka:
             return KafkaSettings(bootstrap)
         return KafkaSettings(
@@ -244,24 +257,24 @@ class Settings(BaseSettings):
 
     @property
     def polls_anthropic(self) -> bool:
-        """Whether there is a key to poll Anthropic with."""
+        """Whether a key to poll Anthropic is set."""
         return self.anthropic_admin_token is not None or self.anthropic_admin_token_file is not None
 
     @property
     def polls_openai(self) -> bool:
-        """Whether there is a key to poll OpenAI with."""
+        """Whether a key to poll OpenAI is set."""
         keys = (self.openai_api_token, self.openai_admin_token, self.openai_session_token)
         files = (self.openai_api_token_file, self.openai_admin_token_file, self.openai_session_token_file)
         return any(one is not None for one in (*keys, *files))
 
     @property
     def writes_to_port(self) -> bool:
-        """Whether there are credentials for Port."""
+        """Whether credentials for Port are set."""
         secret = self.port_client_secret or self.port_client_secret_file
         return self.port_client_id is not None and secret is not None
 
     def port_secret(self) -> str | None:
-        """Return Port's client secret, None when none is set.
+        """Return Port's client secret, or None if it is not set.
 
         Raises:
             UsageError: its file cannot be read.
@@ -278,7 +291,7 @@ class Settings(BaseSettings):
             ) from None
 
     def ledger_place(self) -> LedgerPlace:
-        """Return where this deployment's ledger is.
+        """Return the database of this deployment's ledger.
 
         Raises:
             UsageError: `ledger` is not a PostgreSQL URL.
@@ -287,7 +300,8 @@ class Settings(BaseSettings):
         url = self.ledger.get_secret_value().strip() if self.ledger else None
         if url is not None and not url.startswith(("postgresql://", "postgres://")):
             raise UsageError(
-                "TALLYSTREAM_LEDGER is not a PostgreSQL URL", "postgresql://USER:PASSWORD@HOST:5432/DATABASE, or unset"
+                "TALLYSTREAM_LEDGER is not a PostgreSQL URL",
+                "use postgresql://USER:PASSWORD@HOST:5432/DATABASE, or unset it",
             )
         return LedgerPlace(self.prefix, self.data_dir / "ledger", url)
 

@@ -1,4 +1,4 @@
-"""What agents of all clients have in common: a person, a quota, a clock of their own, and how records come to be."""
+"""Base of the agents of all clients: a person, a quota, a clock, and the encoding of records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judge cost rows by a truth: exactly, to the token and the pico-dollar."""
+"""Compares cost rows with the truth exactly, to the token and the pico-dollar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEET = 16
 
 @dataclass(frozen=True)
 class Difference:
-    """One row that is not as it must be. `wanted` and `found` are by field, money in pico-dollars."""
+    """A row that differs from the truth. `wanted` and `found` are by field, money in pico-dollars."""
 
     kind: str
     """`missing` (no such row), `unexpected` (no such key), `wrong` (other numbers) or `foreign` (not our session)."""
@@ -35,7 +35,7 @@ class Difference:
 
 
 _UNTOLD = ("user", "agent")
-"""What the truth does not tell of a response."""
+"""Fields of a row that the truth does not contain."""
 
 
 def compare(

@@ -1,8 +1,8 @@
-"""Plays a fleet against a real gateway: keep-alive connections, as many requests in flight as there are agents.
+"""Plays a fleet against a gateway over keep-alive connections, with at most one request in flight for each agent.
 
-Like Codex it does not repeat what was refused, unless told to (Claude Code and Gemini CLI would). With a rate the load
-is open: a request is due whether or not those before it were answered, and its latency counts from when it was due, so
-that no stall can hide.
+Like Codex it does not retry refused requests unless told to (Claude Code and Gemini CLI would). With a rate the load is
+open: requests are sent on schedule even if earlier ones were not answered, and latency counts from the scheduled time,
+so that a stall shows in the latencies.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Load:
 
 @dataclass
 class Report:
-    """What happened; true at any moment of the run."""
+    """The result so far, consistent at any moment of the run."""
 
     seconds: float = 0.0
     bodies: int = 0
@@ -72,7 +72,7 @@ class Report:
     complete: bool = False
     """Whether all of the fleet was sent, rather than stopped."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """Why there was no answer."""
+    """Reasons for missing answers."""
     latencies: array[float] = field(default_factory=lambda: array("d"), repr=False)
     """Seconds, of every request with an answer."""
 

@@ -1,4 +1,4 @@
-"""What stands between an agent and its requests: the batch it fills, and what is sent late or twice."""
+"""Collects an agent's records into request bodies, and sends some records late or twice."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Fleet:
         return name, rounds * MIXED.count(name) + MIXED[:place].count(name)
 
     def secrets(self) -> frozenset[str]:
-        """Return what must be found nowhere behind the gateway: content, and names unless the operator keeps them."""
+        """Return texts that must not appear behind the gateway: content, and names unless the operator keeps them."""
         people = [
             person(number, Random(f"{self.config.seed}/{number}"))  # noqa: S311
             for number in range(self.config.agents)

@@ -1,4 +1,4 @@
-"""What the fleet consists of: sessions, the responses they are billed for, the requests that report them."""
+"""The parts of a fleet: sessions, their billed responses, and the requests that report these."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Signal = Literal["logs", "metrics", "traces"]
 ClientName = Literal["codex", "claude", "gemini"]
 
 CANARY = "canary-content-that-must-never-be-stored"
-"""Part of every prompt, argument and output that the fleet sends: found behind the gateway, content has leaked."""
+"""Part of every prompt, argument and output that the fleet sends. If it is found behind the gateway, content leaked."""
 
 
 @dataclass(frozen=True)
 class SimulatedSession:
-    """One run of a client: whose it is. A resumed session may have another attribution under the same id."""
+    """One run of a client. A resumed session has the same id, but may have another attribution."""
 
     client: ClientName
     provider: str
@@ -50,7 +50,7 @@ class Response(NamedTuple):
     reasoning: int
     tool: int
     speed: str | None = None
-    """As the client says it."""
+    """As the client reports it."""
     reported_pico: int | None = None
     """The client's own estimate in pico-dollars, rounded half to even; never 0."""
 

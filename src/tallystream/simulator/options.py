@@ -1,4 +1,4 @@
-"""What an agent and a fleet are told to do."""
+"""Options of agents and fleets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FleetConfig:
     the epoch; shares are between 0 and 1.
 
     Raises:
-        UsageError: a value makes no sense.
+        UsageError: a value is not valid.
 
     """
 
@@ -75,15 +75,15 @@ class FleetConfig:
             raise UsageError("a fleet needs at least one agent and one request", "raise --agents or --requests")
         if self.start_ns < HOUR_NS * 1000 or self.span_ns < 1_000_000_000 or self.late_max_ns < HOUR_NS:
             raise UsageError(
-                "the fleet's time does not fit",
-                "it starts after 1970, spans at least a second, and what is late is so by at least an hour",
+                "the fleet's time is not valid",
+                "it must start after 1970, span at least a second, and have a lateness of at least an hour",
             )
         for name in ("duplicates", "late", "resend", "metrics", "traces"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
-                raise UsageError(f"{name} cannot be {share}", "it is a share: a number from 0 to 1")
+                raise UsageError(f"{name} {share} is not valid", "use a share: a number from 0 to 1")
         if self.client == "gemini" and self.encoding == "protobuf":
-            raise UsageError("over HTTP, Gemini CLI sends JSON and nothing else", "use --encoding json, or mixed")
+            raise UsageError("over HTTP, Gemini CLI sends only JSON", "use --encoding json, or mixed")
 
     @property
     def start_iso(self) -> str:

@@ -1,4 +1,4 @@
-"""Who works in the fleet: people, teams, repositories, machines."""
+"""The people, teams, repositories and machines of the fleet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Mix(Generic[T]):
 
 
 UNKNOWN_MODEL = "qwen3-coder-inhouse"
-"""Served by a company itself: no price book knows it."""
+"""A self-hosted model, which is in no price book."""
 
 TEAMS = ("payments", "search", "platform", "mobile", "data", "growth", "security", "billing")
 REPOS = ("api", "web", "ledger", "ingest", "infra", "ios-app", "feature-store", "docs")
@@ -37,7 +37,7 @@ NAMES = ("ada", "grace", "edsger", "barbara", "donald", "radia", "leslie", "fran
 
 @dataclass(frozen=True)
 class Person:
-    """Someone who runs agents, and what their machine says about itself. None: it does not say."""
+    """A person who runs agents, and the attributes of their machine. None: not reported."""
 
     user: str | None
     email: str

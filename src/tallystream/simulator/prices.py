@@ -1,4 +1,4 @@
-"""Dollars straight from genai-prices' public `calc_price`, request by request: an oracle with nothing of ours in it."""
+"""Prices each request with genai-prices' public `calc_price`, as an oracle that is independent of our code."""
 
 from __future__ import annotations
 

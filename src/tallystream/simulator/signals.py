@@ -10,9 +10,9 @@ from tallystream.simulator.model import Signal
 from tallystream.simulator.wire import Wire
 
 SESSION = "00000000-0000-4000-8000-00000c0de000"
-"""Stands for the session, wherever it is named."""
+"""Placeholder for the session id."""
 TIME = 0x1717_1717_1717_1717
-"""Stands for the time: 8 bytes that occur nowhere else, in both encodings."""
+"""Placeholder for the time: 8 bytes that occur nowhere else, in both encodings."""
 BOUNDS = [0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0]
 """OpenTelemetry's own buckets of a histogram."""
 Document = Callable[[Signal], tuple[dict[str, Any], int]]

@@ -1,11 +1,11 @@
-"""The fleet's truth: what the cost tables must say, given which requests were acknowledged.
+"""The fleet's truth: the rows that the cost tables must show for the acknowledged requests.
 
 A response is acknowledged once any request with its record was answered 200: it counts exactly once. One that was only
 in requests with another answer, or none, is unknown: it counts once or not at all. The rest was never sent.
 
 The truth file holds the config and one byte a response; rows come from these, for a fleet can always be played again.
-So it is cheap to write while the load runs, and what a simulator that was killed has left is as good as a final one,
-but that all it had not written down is unknown.
+It is therefore cheap to write while the load runs. The file of a killed simulator is valid, too; outcomes that were not
+written yet count as unknown.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ class Truth:
             if document["format"] != FORMAT:
                 raise UsageError(
                     f"{path} has format {document['format']}, this version reads {FORMAT}",
-                    "write it anew with this version's `tallystream simulate --truth`",
+                    "write it again with this version's `tallystream simulate --truth`",
                 )
             truth = cls(FleetConfig.from_document(document["config"]))
             states = zlib.decompress(base64.b64decode(document["states"]))

@@ -1,1 +1,1 @@
-"""Runs the components of one machine as processes: starts them in order, restarts what ends, stops them in order."""
+"""Runs the components of one machine as processes. Starts and stops them in order, and restarts those that exit."""

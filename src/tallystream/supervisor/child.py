@@ -1,4 +1,4 @@
-"""One component: started, watched, restarted, stopped."""
+"""Starts, watches, restarts and stops one component."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from tallystream.schemas.run import RunningComponent
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
+from tallystream.supervisor.environment import environment_of
 from tallystream.supervisor.logfile import LogFile, important
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Timing
 
 USAGE_EXIT = 2
-"""The component was told something impossible: no restart can help."""
+"""Exit code for wrong usage, which a restart cannot correct."""
 FIRST_START_ATTEMPTS = 5
 MISSES = 3
 LINE_BYTES = 1 << 20
 OWN_ENVIRONMENT = {
     "TALLYSTREAM_TRACEBACK": "1",
-    # What watches over them is on this machine.
+    # The ops ports are on this machine.
     "TALLYSTREAM_OPS_HOST": "127.0.0.1",
     "PYTHONUNBUFFERED": "1",
     "NO_COLOR": "1",
@@ -36,7 +37,7 @@ OWN_ENVIRONMENT = {
 
 
 class FirstStartError(TallystreamError):
-    """A component did not become ready at the first start; `message` and `hint` are its own last words."""
+    """A component did not become ready at the first start. `message` and `hint` are from its last error."""
 
     code = "first_start"
 
@@ -44,12 +45,12 @@ class FirstStartError(TallystreamError):
         super().__init__(message, hint)
         self.name = name
         self.cause = error_of_exit(exit_code)
-        """The kind of error that it ended with."""
+        """The kind of error that the component ended with."""
         self.exit_code, self.retryable = self.cause.exit_code, self.cause.retryable
 
 
 class Answer(Enum):
-    """What a health page says; NONE is a process that is stopped, blocked or not there yet."""
+    """The result of a health check. NONE: no answer, because the process is stopped, blocked or not started yet."""
 
     GREEN = auto()
     RED = auto()
@@ -58,20 +59,20 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class Events:
-    """What a child tells its supervisor."""
+    """Callbacks from a child to its supervisor."""
 
     ready: Callable[[], None]
-    """It became ready, for the first time or again."""
+    """The component became ready, for the first time or again."""
     say: Callable[[str, str], None]
-    """(component, text): what the supervisor did about it."""
+    """(component, text): an action of the supervisor."""
     warn: Callable[[str, str], None]
-    """(component, text): a warning or error out of its log."""
+    """(component, text): a warning or error from its log."""
 
 
 class Child:
-    """Keeps one component running until it is told to stop.
+    """Keeps one component running until told to stop.
 
-    A component that ends is started again after a backoff; one that stays red, or cannot be reached, is ended first.
+    A component that exits is restarted after a backoff. One that stays unhealthy or unreachable is ended first.
     """
 
     def __init__(
@@ -98,11 +99,11 @@ class Child:
         self.ready = asyncio.Event()
         """Set while it is ready."""
         self.tried = asyncio.Event()
-        """Set once it has been ready, or has failed so often that nobody should wait for it."""
+        """Set once it has been ready, or has failed so often that `up` should no longer wait for it."""
 
     @property
     def begun(self) -> bool:
-        """Tell whether its process has been started once."""
+        """Return whether its process has been started once."""
         return self._process is not None
 
     @property
@@ -116,10 +117,10 @@ class Child:
         return RunningComponent(name=self.spec.name, pid=pid, ops_url=f"http://127.0.0.1:{self._ops_port}")
 
     async def run(self) -> None:
-        """Keep it running, until cancelled; the process is left to `stop`.
+        """Keep it running until cancelled. `stop` ends the process.
 
         Raises:
-            FirstStartError: it never became ready, and was told to give up then.
+            FirstStartError: it never became ready, and giving up is allowed.
 
         """
         attempts = 0
@@ -137,15 +138,18 @@ class Child:
                     raise failed
                 if not self.tried.is_set():
                     self._events.say(
-                        self.spec.name, f"does not start: {failed.message} ({failed.hint}); everything else goes on"
+                        self.spec.name,
+                        f"does not start: {failed.message} ({failed.hint}); everything else keeps running",
                     )
                 self.tried.set()
             delay = self._backoff.after_run(time.monotonic() - began)
-            self._events.say(self.spec.name, f"{why}; starting it again in {delay:g} s")
+            # One that never started has already reported why. It is retried, because a missing file may still appear.
+            if self._was_ready or not self.tried.is_set():
+                self._events.say(self.spec.name, f"{why}; restarting it in {delay:g} s")
             await asyncio.sleep(delay)
 
     async def stop(self, *, hurry: asyncio.Event) -> None:
-        """End it: SIGTERM, then SIGKILL when it takes too long or `hurry` is set. `run` has been cancelled before."""
+        """End the process with SIGTERM, or SIGKILL if it takes too long or `hurry` is set. Cancel `run` before."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -172,7 +176,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             process_group=0,
             limit=LINE_BYTES,
-            env={**os.environ, **OWN_ENVIRONMENT},
+            env=environment_of(self.spec.name, os.environ, OWN_ENVIRONMENT),
         )
         self._reader = asyncio.create_task(self._read(self._process))
 
@@ -182,21 +186,21 @@ class Child:
             try:
                 line = await process.stdout.readline()
             except ValueError:
-                continue  # A line longer than the limit: asyncio has dropped it.
+                continue  # The line was longer than the limit, and asyncio has dropped it.
             if not line:
                 return
-            # A full disk must not end a component: it would block once its pipe is full.
+            # A full disk must not stop the reading, because the component would block once its pipe is full.
             with contextlib.suppress(OSError):
                 self._log.write(line)
             if text := important(line, quiet=self.spec.quiet):
                 self._events.warn(self.spec.name, text)
 
     async def _watch(self) -> str:
-        """Follow a run to its end and return why it ended. Ends it when it stays red."""
+        """Watch a run to its end and return why it ended. Ends it if it stays unhealthy."""
         assert self._process is not None
         process = self._process
         ended = asyncio.create_task(process.wait())
-        green = False  # whether it has been, in this run
+        green = False  # whether it has been ready in this run
         last_green, misses = time.monotonic(), 0
         try:
             while True:
@@ -204,7 +208,7 @@ class Child:
                 await asyncio.wait((ended,), timeout=pause)
                 if ended.done():
                     await self._drained()
-                    return f"ended with {_exit(process.returncode)}"
+                    return f"exited with {_exit(process.returncode)}"
                 answer = await self._ask("/healthz")
                 if answer is Answer.GREEN:
                     green, last_green, misses = True, time.monotonic(), 0
@@ -212,7 +216,7 @@ class Child:
                     continue
                 misses += 1
                 patience = self._timing.red if green else self._timing.start
-                # Several: a supervisor that was stopped itself (Ctrl-Z) has not looked for as long as that.
+                # Several in a row, because a supervisor that was itself stopped (Ctrl-Z) has not checked meanwhile.
                 if misses >= MISSES and time.monotonic() - last_green > patience:
                     await self._end(ended, self._timing.stop if answer is Answer.RED else self._timing.deaf)
                     return "was not healthy and had to be ended" if green else "did not start and had to be ended"
@@ -240,7 +244,7 @@ class Child:
         await self._drained()
 
     async def _drained(self) -> None:
-        """Wait until its last words are in the log; a grandchild that holds the pipe is not waited for."""
+        """Wait until its last lines are in the log, but not for a grandchild that holds the pipe."""
         if self._reader is not None:
             await asyncio.wait((self._reader,), timeout=1.0)
             self._reader.cancel()
@@ -255,7 +259,7 @@ class Child:
             return Answer.NONE
 
     def _terminate(self) -> None:
-        """Ask it to end. A stopped process (SIGSTOP, Ctrl-Z) learns of a SIGTERM only once it is continued."""
+        """Send SIGTERM. A stopped process (SIGSTOP, Ctrl-Z) must also be continued to receive it."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()

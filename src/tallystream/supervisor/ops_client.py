@@ -1,4 +1,4 @@
-"""Asking a component for its `/status`."""
+"""Requests `/status` of a component."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ ANSWER_SECONDS = 5.0
 
 
 def session() -> aiohttp.ClientSession:
-    """Return a client that waits for an answer for ANSWER_SECONDS; close it at the end."""
+    """Return a client with a timeout of ANSWER_SECONDS. The caller must close it."""
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS))
 
 
 async def read_report(http: aiohttp.ClientSession, ops_url: str) -> ComponentReport:
-    """Return what the component at `ops_url` reports.
+    """Return the report of the component at `ops_url`.
 
     Raises:
-        UnreachableError: it does not answer, or not with a report; the message completes "NAME ...".
+        UnreachableError: it does not answer with a report. The message continues "NAME ...".
 
     """
     try:
@@ -32,5 +32,5 @@ async def read_report(http: aiohttp.ClientSession, ops_url: str) -> ComponentRep
         return ComponentReport.model_validate_json(body)
     except ValidationError as exc:
         raise UnreachableError(
-            "does not report its status", "is it of another version of tallystream? Update all components together"
+            "does not report its status", "is it another version of tallystream? Update all components together"
         ) from exc

@@ -1,7 +1,7 @@
-"""DATA_DIR/run.json and the lock that tells a living supervisor from one that was killed.
+"""DATA_DIR/run.json, and the lock that distinguishes a running supervisor from a killed one.
 
-The lock is `flock` on DATA_DIR/up.lock, held by the supervisor's process alone: the kernel drops it with the process,
-however that ends, so a run.json beside a lock nobody holds is stale. The lock file holds the supervisor's pid.
+The supervisor's process holds an `flock` on DATA_DIR/up.lock. The kernel releases it however the process ends, so a
+run.json without a held lock is stale. The lock file contains the supervisor's pid.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.run import Run
+from tallystream.streams.service import private_dir
 from tallystream.streams.service.locks import ProcessLock, holder
 
 RUN_FILE = "run.json"
@@ -21,7 +22,7 @@ LOCK_FILE = "up.lock"
 
 
 class SupervisorLock:
-    """The right to run in a data dir. A context manager; `owner` tells who has it."""
+    """The exclusive right to run in a data dir, as a context manager."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / LOCK_FILE
@@ -31,16 +32,17 @@ class SupervisorLock:
         """Take the lock.
 
         Raises:
-            UsageError: another supervisor runs in this data dir, or the dir cannot be written.
+            UsageError: another supervisor runs in this data dir, or the dir is not ours or cannot be written.
 
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            private_dir.claim(self._path.parent)
             # A reader that looks at the lock holds it for an instant: that is not a reason to give up.
             ours = self._lock.acquire(wait=1.0)
         except OSError as exc:
             raise UsageError(
-                f"the data dir {self._path.parent} cannot be written: {exc.strerror}", "name another with --data-dir"
+                f"the data dir {self._path.parent} cannot be written: {exc.strerror}",
+                "name another directory with --data-dir",
             ) from exc
         if not ours:
             raise UsageError(
@@ -59,7 +61,7 @@ def owner(data_dir: Path) -> int | None:
 
 
 def write(data_dir: Path, run: Run) -> None:
-    """Write run.json by rename, so that a reader sees the old file or the new one, never half of one."""
+    """Write run.json by rename, so that a reader never sees a partial file."""
     path = data_dir / RUN_FILE
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(run.model_dump_json(indent=2) + "\n")
@@ -67,12 +69,12 @@ def write(data_dir: Path, run: Run) -> None:
 
 
 def remove(data_dir: Path) -> None:
-    """Remove run.json, when it is there."""
+    """Remove run.json, if it exists."""
     (data_dir / RUN_FILE).unlink(missing_ok=True)
 
 
 def read_live(data_dir: Path) -> Run | None:
-    """Return run.json of the supervisor that runs in this data dir; None when none does or it is not ready yet."""
+    """Return run.json of the supervisor in this data dir, or None if none runs or it is not ready yet."""
     try:
         text = (data_dir / RUN_FILE).read_text()
     except OSError:

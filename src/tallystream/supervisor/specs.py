@@ -1,4 +1,4 @@
-"""What `tallystream up` runs, as data: another component is another entry."""
+"""The components that `tallystream up` runs, as data. To add a component, add an entry."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tallystream.settings.settings import Settings
 from tallystream.supervisor.runfile import RUN_FILE
 
 OPS_PORT = "{ops_port}"
-"""Stands in an argv for the ops port that the supervisor picks."""
+"""Placeholder in an argv for the ops port that the supervisor picks."""
 
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """One process. Components without `needs_kafka` start at once, the others when Kafka is usable."""
+    """One process. Components without `needs_kafka` start at once, the others when Kafka can be used."""
 
     name: str
     """The subcommand, plus `-N` where there are several."""
@@ -25,40 +25,42 @@ class ComponentSpec:
     needs_kafka: bool = True
     is_kafka: bool = False
     pid_file: Path | None = None
-    """Where the component writes the pid of the process that does its work, when that is not its own."""
+    """File to which the component writes the pid of the process that does its work, if that is another one."""
     quiet: bool = False
-    """Show only its errors: its warnings are for those who know it well."""
+    """Show only errors, because warnings of this component rarely help users."""
     gates: bool = True
-    """Whether `up` waits for it and, at the first start, fails with it. What only reads is started again and said."""
+    """Whether `up` waits for it and fails if it does not start. Only what receives and counts telemetry gates; other
+    components report their problems while `up` goes on.
+    """
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How patient the supervisor is; all in seconds."""
+    """Timeouts and intervals of the supervisor, in seconds."""
 
     poll: float = 0.1
-    """Between looks at a component that is not ready yet."""
+    """Between checks of a component that is not ready yet."""
     health: float = 2.0
-    """Between looks at one that is."""
+    """Between checks of a component that is ready."""
     answer: float = 5.0
-    """A health page that takes longer is red."""
+    """A health check without an answer for this long has failed."""
     red: float = 20.0
-    """A component whose /healthz has been red this long, once it was green, is restarted."""
+    """A component whose /healthz has failed for this long, after it had succeeded, is restarted."""
     start: float = 120.0
-    """A component that has not turned green by then is restarted, or at the first start fails the whole."""
+    """A component that is not healthy by then is restarted, or at the first start fails `up`."""
     stop: float = 25.0
     """Between SIGTERM and SIGKILL."""
     deaf: float = 3.0
-    """The same for a component that does not even answer: what blocks its health page blocks its signal handler too."""
+    """The same for a component that does not answer at all, because its signal handler is then blocked as well."""
     backoff_first: float = 0.2
     backoff_most: float = 10.0
     stable: float = 30.0
-    """After running this long, a component's next restart is as quick as its first."""
+    """After a component has run for this long, the backoff of its restarts begins anew."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the supervisor runs, and what run.json says of it."""
+    """Everything that the supervisor runs, and the content of run.json."""
 
     data_dir: Path
     http: str
@@ -66,11 +68,11 @@ class Plan:
     specs: tuple[ComponentSpec, ...]
     timing: Timing = field(default_factory=Timing)
     served_before: bool = False
-    """Clients send here already, and some never send again: nothing but the gateway itself ends the gateway."""
+    """Clients already send here. As some never retry, no failure of another component may end the gateway."""
     console: str | None = None
     """Base URL of the console."""
     grpc: str | None = None
-    """`host:port` of OTLP/gRPC, None when its port is not free."""
+    """`host:port` of OTLP/gRPC; None if its port is not free."""
 
 
 def plan(
@@ -83,13 +85,14 @@ def plan(
     console_port: int | None = None,
     accept_loss: bool = False,
 ) -> Plan:
-    """Return what `up` runs: Kafka on `embedded_port` unless the settings name a cluster, and the rest.
+    """Return what `up` runs: all components, and Kafka on `embedded_port` unless the settings name a cluster.
 
-    Without a `grpc_port` there is no gRPC, without a `console_port` no console. `accept_loss` is told to the workers.
+    Without `grpc_port`, gRPC is not served. Without `console_port`, the console is not started.
+    `accept_loss` is passed to the workers.
     """
     data_dir = settings.data_dir.resolve()
     bootstrap = settings.kafka or f"127.0.0.1:{embedded_port}"
-    # Not --kafka: that says that the cluster is the operator's own, with keys and credentials to be set.
+    # Not --kafka, which means that the cluster is the operator's own and requires keys and credentials.
     where = ("--kafka", bootstrap) if settings.kafka else ("--embedded", bootstrap)
 
     def command(subcommand: str, *arguments: str) -> tuple[str, ...]:
@@ -109,25 +112,25 @@ def plan(
                 quiet=True,
             )
         )
-    # The gateway starts beside Kafka, not after it: what arrives meanwhile goes to its spool.
-    # Its port, which everybody knows, is /readyz for the whole: green once run.json is there.
+    # The gateway starts at the same time as Kafka, and spools what arrives before Kafka is ready.
+    # /readyz on its well-known port stands for the whole deployment, and succeeds once run.json exists.
     ports = ("--port", str(port), "--grpc-port", str(grpc_port or 0))
     gateway = command("gateway", *ports, "--run-file", str(data_dir / RUN_FILE), *where)
     specs.append(ComponentSpec("gateway", gateway, stop_rank=0, needs_kafka=False))
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
-        told = ("--accept-loss",) if accept_loss else ()
-        specs.append(ComponentSpec(name, command("worker", "--instance", name, *told, *where), stop_rank=5))
-    specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5))
+        options = ("--accept-loss",) if accept_loss else ()
+        specs.append(ComponentSpec(name, command("worker", "--instance", name, *options, *where), stop_rank=5))
+    specs.append(ComponentSpec("exporter", command("exporter", *where), stop_rank=5, gates=False))
     specs.append(ComponentSpec("ledger", command("ledger", *where), stop_rank=6, gates=False))
     http = f"{'https' if settings.tls_cert else 'http'}://127.0.0.1:{port}"
     if console_port is not None:
         console = command("console", "--port", str(console_port), "--endpoint-url", http, *where)
         specs.append(ComponentSpec("console", console, stop_rank=0, needs_kafka=False, gates=False))
     if settings.polls_openai or settings.polls_anthropic:
-        specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5))
+        specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5, gates=False))
     if settings.writes_to_port:
-        specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6))
+        specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6, gates=False))
     grpc = f"127.0.0.1:{grpc_port}" if grpc_port else None
     served_before = any((data_dir / "gateway").glob("connections*.json"))
     return Plan(

@@ -1,4 +1,4 @@
-"""How what runs on this machine is."""
+"""The state of the components on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tallystream.supervisor.ops_client import read_report
 
 @dataclass(frozen=True)
 class ComponentStatus:
-    """One component as its ops port describes it."""
+    """One component, as described by its ops port."""
 
     name: str
     pid: int
@@ -30,31 +30,31 @@ class ComponentStatus:
     healthy: bool
     ready: bool
     why: str
-    """The reason it gives, when it is not well."""
+    """The reason it gives if it is not healthy."""
     report: ComponentReport | None = None
-    """All it reports; None when it does not answer."""
+    """Its full report; None if it does not answer."""
 
     @property
     def state(self) -> str:
-        """Return the state in words."""
+        """Describe the state."""
         word = "ready" if self.ready else "not ready" if self.healthy else "unhealthy"
         return f"{word}: {self.why}" if self.why and not self.ready else word
 
     @property
     def detail(self) -> dict[str, Any] | None:
-        """Return what its kind tells of itself, as JSON has it; None when it does not tell."""
+        """Return the details of its report as JSON, or None if it has none."""
         detail = self.report.detail if self.report is not None else None
         return None if detail is None else detail.model_dump(mode="json")
 
     @property
     def uptime(self) -> str:
-        """Return the uptime in words."""
+        """Describe the uptime."""
         return "-" if self.uptime_seconds is None else str(timedelta(seconds=int(self.uptime_seconds)))
 
 
 @dataclass(frozen=True)
 class Status:
-    """The supervisor and its components; `run` is None while it starts."""
+    """The supervisor and its components. `run` is None while it starts."""
 
     data_dir: Path
     pid: int
@@ -63,7 +63,7 @@ class Status:
 
     @property
     def ready(self) -> bool:
-        """Tell whether all is ready."""
+        """Return whether everything is ready."""
         return self.run is not None and all(component.ready for component in self.components)
 
     def document(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Status:
 
 
 async def collect(data_dir: Path) -> Status:
-    """Ask every component that runs in this data dir.
+    """Query every component that runs in this data dir.
 
     Raises:
         UnreachableError: nothing runs there.
@@ -128,7 +128,7 @@ async def _ask(http: aiohttp.ClientSession, component: RunningComponent) -> Comp
 
 
 def _uptime(pid: int) -> float | None:
-    """Return the seconds since a process started, None where it has ended or the system does not tell (no /proc)."""
+    """Return the seconds since a process started, or None if it has ended or the system has no /proc."""
     try:
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):

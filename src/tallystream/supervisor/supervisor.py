@@ -1,4 +1,4 @@
-"""All components of one machine, from the first start to the last stop."""
+"""Supervises all components of one machine, from the first start to the last stop."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PREPARE_AGAIN = 5.0
 
 
 class Supervisor:
-    """Runs a plan until it is told to stop.
+    """Runs a plan until told to stop.
 
-    `prepare` is awaited when Kafka answers and before anything that needs Kafka starts; `say` takes (component, text)
-    for those who watch; `started` is called once, when everything is ready and run.json is written.
+    `prepare` is awaited when Kafka answers, before components that need Kafka start. `say` is called with (component,
+    text) to inform the user. `started` is called once, when everything is ready and run.json is written.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Supervisor:
     async def run(self) -> None:
         """Start everything, keep it running, and return when SIGINT, SIGTERM or SIGHUP has stopped it.
 
-        A second signal hurries. The caller holds the data dir's lock, and calls this in the main thread: the components
-        end with the thread that started them.
+        A second signal kills what still runs. The caller must hold the data dir's lock and call this in the main
+        thread, because the components end with the thread that started them.
 
         Raises:
-            TallystreamError: a component did not become ready, or Kafka could not be prepared; nothing runs any more.
+            TallystreamError: a component did not become ready, or Kafka could not be prepared. Nothing runs then.
 
         """
         loop = asyncio.get_running_loop()
@@ -89,7 +89,7 @@ class Supervisor:
         life = asyncio.create_task(self._live())
         told = asyncio.create_task(self._stop.wait())
         await asyncio.wait((life, told), return_when=asyncio.FIRST_COMPLETED)
-        # Once told, nothing is restarted any more: the tasks that do that end before the processes do.
+        # From now on nothing is restarted: the tasks that restart processes end before the processes do.
         failed = life.done()
         for task in (life, told):
             task.cancel()
@@ -98,9 +98,9 @@ class Supervisor:
             life.result()
 
     async def _live(self) -> None:
-        """Start in order and keep running; ends only with an error.
+        """Start everything in order and keep it running. Ends only with an error.
 
-        Once clients send here (`served_before`), only the gateway's own failure to start is one.
+        Once clients send here (`served_before`), only a failure of the gateway to start is an error.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -129,7 +129,7 @@ class Supervisor:
             raise first from exc
 
     async def _prepared(self) -> None:
-        """Have Kafka prepared. Where clients send already, what does not fit there is no reason to stop taking data."""
+        """Prepare Kafka. If clients already send here, unfit topics do not stop the gateway from accepting data."""
         said = ""
         while True:
             try:
@@ -139,7 +139,10 @@ class Supervisor:
                     raise
                 if exc.message != said:
                     said = exc.message
-                    self._say("kafka", f"{exc.message} ({exc.hint}); the gateway keeps what it takes, trying again")
+                    self._say(
+                        "kafka",
+                        f"{exc.message} ({exc.hint}); the gateway spools what it accepts, and this is tried again",
+                    )
                 await asyncio.sleep(PREPARE_AGAIN)
             else:
                 return
@@ -149,7 +152,7 @@ class Supervisor:
             runfile.write(self._plan.data_dir, self._run_file())
 
     def _warn(self, component: str, text: str) -> None:
-        # While all start beside each other, they miss each other: that is expected, and in their logs.
+        # While components start concurrently, they may not find each other yet. That is expected, and in their logs.
         if self._complete:
             self._say(component, text)
 
@@ -159,7 +162,7 @@ class Supervisor:
         return Run(http=plan.http, grpc=plan.grpc, kafka=plan.kafka, console=plan.console, components=components)
 
     async def _stop_all(self) -> None:
-        """Stop rank by rank: what takes data in, then what works on it, then Kafka."""
+        """Stop rank by rank: first what accepts data, then what processes it, then Kafka."""
         ranked = sorted(self._children.items(), key=lambda item: item[0].stop_rank)
         for _, rank in groupby(ranked, key=lambda item: item[0].stop_rank):
             await asyncio.gather(*(child.stop(hurry=self._hurry) for _, child in rank))

@@ -1,8 +1,8 @@
-"""When each connection last sent what: absolute counts on the topic `activity`, at most one row in `EVERY` seconds for
-each connection and signal, whatever the traffic.
+"""Records when each connection last sent data: absolute counts on the topic `activity`, at most one row in `EVERY`
+seconds for each connection and signal, whatever the traffic.
 
-Counts live in the spool file too, so that they go on after a restart instead of falling; a crash forgets at most the
-last second of them.
+Counts are also saved in the spool file, so that they continue after a restart; a crash loses at most the last second of
+them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tallystream.streams.service.clock import Clock, utc
 
 SAVE_EVERY = 1.0
 EVERY = 10.0
-"""A connection's first row goes out within `SAVE_EVERY`; then this much lies between two rows of it."""
+"""Seconds between two rows of a connection. Its first row is published within `SAVE_EVERY`."""
 _SIGNALS: dict[str, Signal] = {signal: signal for signal in get_args(Signal)}
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class ActivityLog:
         self._not_before: dict[tuple[str, Signal], float] = {}
 
     async def load(self, gateway: str) -> None:
-        """Go on where the spool's last owner stopped. `gateway` names this gateway in the topic's keys."""
+        """Continue with the counts of the spool's last owner. `gateway` names this gateway in the topic's keys."""
         self._gateway = gateway
         for row in await self._spool.load_activity():
             signal = _SIGNALS.get(row.signal)
@@ -54,7 +54,7 @@ class ActivityLog:
             self._unpublished.add(key)
 
     def forget(self, gateway: str) -> None:
-        """Count from 0 under another name: what was counted so far was another cluster's."""
+        """Count from 0 under another name, because the counts so far belong to another cluster."""
         self._gateway = gateway
         self._rows = {key: row for key, row in self._rows.items() if key in self._unsaved}
         self._unpublished &= set(self._rows)
@@ -77,9 +77,9 @@ class ActivityLog:
             await self.flush(due_only=True)
 
     async def flush(self, within: float = 10.0, *, due_only: bool = False) -> None:
-        """Save what changed, then publish it if Kafka answers; what it does not take is published next time.
+        """Save what changed, then publish it if Kafka answers; whatever Kafka does not accept is published next time.
 
-        `due_only` leaves out what was published less than `EVERY` seconds ago.
+        `due_only` skips counts that were published less than `EVERY` seconds ago.
         """
         unsaved, self._unsaved = self._unsaved, set()
         self._unpublished |= unsaved

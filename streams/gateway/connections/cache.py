@@ -1,8 +1,8 @@
-"""Who may send: the compacted topic `connections`, kept in memory by its hashes, with a snapshot on disk.
+"""The gateway's registry: the compacted topic `connections` cached in memory by hash, with a snapshot on disk.
 
-Known ids are answered from memory, Kafka or not. Only a cache that has just caught up with the topic's end may say that
-an id is unknown; so an unknown id asks for a refresh. All requests that wait share refreshes, and refreshes keep a
-distance: guessing ids costs Kafka at most one small request every `REFRESH_EVERY` seconds.
+Known ids are answered from memory, even when Kafka is unavailable. Only a cache that has just caught up with the end of
+the topic may report an id as unknown, so an unknown id triggers a refresh. Waiting requests share a refresh, and
+refreshes are rate limited: guessing ids costs Kafka at most one small request every `REFRESH_EVERY` seconds.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from tallystream.streams.service.clock import Clock
 
 REFRESH_EVERY = 0.05
 AWAY_FOR = 1.0
-"""After a refresh that failed the next one is tried this much later; until then nobody waits."""
+"""Seconds after a failed refresh until the next attempt; until then requests do not wait for one."""
 FETCH_WAIT = 0.1
 REQUEST_TIMEOUT = 15.0
-"""A broker answers one connection's requests in turn: asking for the end waits behind an idle fetch this long."""
+"""A broker answers the requests of one connection in order, so the request for the end offset may wait this long behind
+an idle fetch."""
 SAVE_EVERY = 1.0
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An ingest id's hash opens this connection, until `expires_at` if it has been rotated away."""
+    """The connection of an ingest id's hash; valid until `expires_at` if the id has been rotated."""
 
     connection: Connection
     expires_at: datetime | None
@@ -57,11 +58,11 @@ class Cache:
         return len(self.connections)
 
     def find(self, ingest_sha256: str) -> Grant | None:
-        """Return what the id opens."""
+        """Return the connection of the id."""
         return self._grants.get(ingest_sha256)
 
     def apply(self, connection_id: str, connection: Connection | None) -> None:
-        """Put a connection's newest record in force; None removes it."""
+        """Apply a connection's newest record; None removes the connection."""
         before = self.connections.pop(connection_id, None)
         if before is not None:
             for key in before.ingest:
@@ -73,7 +74,7 @@ class Cache:
 
 
 class Registry:
-    """Run `run()` as a task. `known` says whether there is anything to judge by: a snapshot, or the whole topic."""
+    """Run `run()` as a task. `known` tells whether credentials can be checked, by a snapshot or the whole topic."""
 
     def __init__(self, config: GatewayConfig, metrics: Metrics, clock: Clock) -> None:
         self._config = config
@@ -82,10 +83,10 @@ class Registry:
         self._partition = TopicPartition(config.topics.connections.name, 0)
         self._path = config.directory / f"connections-{config.topics.prefix}.json"
         self._before = config.directory / "connections.json"
-        """Where version 0.1 kept it, whatever the prefix."""
+        """Location of the snapshot in version 0.1, whatever the prefix."""
         self._cluster_id = ""
         self.last_met = ""
-        """The cluster that was met at our address before this gateway was started; "" when none was."""
+        """The cluster seen at our bootstrap address before this gateway was started; "" if none was."""
         self._consumer: AIOKafkaConsumer | None = None
         self._position = 0
         self._moved = asyncio.Event()
@@ -98,14 +99,14 @@ class Registry:
         self.known = False
         self.caught_up_once = False
         self.following = asyncio.Event()
-        """Set while the topic is followed, which begins with having read all of it."""
+        """Set while the topic is followed, that is, after it has been read completely once."""
         self.kafka_answers: Callable[[], bool] = lambda: True
-        """Asked before a refresh: nobody waits for a Kafka that is known to be away."""
+        """Called before a refresh, so that requests do not wait for a Kafka that is known to be unavailable."""
         self.changed: Callable[[], None] = lambda: None
         """Called whenever the cache has caught up with the topic's end."""
 
     def load(self) -> None:
-        """Read the snapshot, if there is one; `met` takes it back when it turns out to be of another cluster."""
+        """Read the snapshot, if there is one; `met` discards it when it turns out to belong to another cluster."""
         topic = self._partition.topic
         found = snapshot.load(self._path, topic) or snapshot.load(self._before, topic)
         if found is not None:
@@ -118,7 +119,7 @@ class Registry:
             log.info("registry_snapshot_loaded", connections=len(self.cache))
 
     def met(self, cluster_id: str) -> None:
-        """Say which cluster this is. Connections of another one are not known here."""
+        """Set the cluster's id. Connections of another cluster are discarded."""
         if self._cluster_id not in ("", cluster_id):
             self.known = self.caught_up_once = False
             self.cache = Cache()
@@ -129,11 +130,11 @@ class Registry:
         self._cluster_id = cluster_id
 
     def find(self, ingest_sha256: str) -> Grant | None:
-        """Return what the id opens, as far as is known here."""
+        """Return the connection of the id, as far as the cache knows."""
         return self.cache.find(ingest_sha256)
 
     async def refresh(self) -> bool:
-        """Catch up with the topic's end as of now; return whether that worked within `refresh_timeout`.
+        """Catch up with the current end of the topic; return whether that succeeded within `refresh_timeout`.
 
         A refresh that began before this call may not have seen what was written since, so callers that find one
         running share the next.
@@ -182,7 +183,7 @@ class Registry:
             raise TimeoutError
 
     async def run(self) -> None:
-        """Follow the topic until cancelled, whatever happens to Kafka."""
+        """Follow the topic until cancelled, and survive outages of Kafka."""
         saver = asyncio.create_task(self._save_often())
         try:
             while True:
@@ -196,7 +197,7 @@ class Registry:
             self.save()
 
     async def _follow(self) -> None:
-        """Read the topic from its beginning into a new cache, put that in force at the end, then keep up."""
+        """Read the topic from its beginning into a new cache, activate it at the end, then keep up."""
         consumer = new_consumer(self._config.kafka, fetch_wait=FETCH_WAIT, request_timeout=REQUEST_TIMEOUT)
         try:
             async with asyncio.timeout(20.0):
@@ -235,7 +236,7 @@ class Registry:
             try:
                 cache.apply(connection_id, Connection.model_validate_json(record.value) if record.value else None)
             except ValidationError as exc:
-                # Never let one bad record shut everybody out; the connection keeps what it had.
+                # One bad record must not lock out all connections; its connection keeps its previous state.
                 log.error("connection_unreadable", offset=record.offset, errors=exc.error_count())  # noqa: TRY400
         position: int = await consumer.position(self._partition)
         return position

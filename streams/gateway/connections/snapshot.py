@@ -1,6 +1,7 @@
-"""The registry on disk, so that a gateway that starts while Kafka is away knows its connections.
+"""The registry on disk, so that a gateway that starts while Kafka is unavailable knows its connections.
 
-Holds what the topic holds: hashes, never an ingest id. Written by rename: a reader sees a whole file or the one before.
+It contains the same as the topic: hashes, never an ingest id. It is replaced by rename, so readers never see a partial
+file.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ log = structlog.get_logger()
 
 
 class Snapshot(BaseModel):
-    """The whole file. `topic` and `cluster_id` (empty: of version 0.1) say whose it is."""
+    """The whole file. `topic` and `cluster_id` (empty in version 0.1) identify its deployment."""
 
     model_config = ConfigDict(extra="ignore")
 
     topic: str
     cluster_id: str = ""
     bootstrap: str = ""
-    """Where that cluster was met."""
+    """Bootstrap address at which that cluster was seen."""
     connections: list[Connection]
 
 
@@ -34,7 +35,7 @@ def save(path: Path, topic: str, cluster_id: str, connections: Sequence[Connecti
     """Replace the snapshot.
 
     Raises:
-        OSError: it cannot be written; the one before is still there.
+        OSError: it cannot be written; the previous one is unchanged.
 
     """
     document = Snapshot(topic=topic, cluster_id=cluster_id, bootstrap=bootstrap, connections=list(connections))
@@ -52,7 +53,7 @@ def save(path: Path, topic: str, cluster_id: str, connections: Sequence[Connecti
 
 
 def load(path: Path, topic: str) -> Snapshot | None:
-    """Return the snapshot; None when there is none that can be read, or it is another topic's."""
+    """Return the snapshot; None when it is missing, cannot be read, or belongs to another topic."""
     try:
         found = Snapshot.model_validate_json(path.read_bytes())
     except FileNotFoundError:

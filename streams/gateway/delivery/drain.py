@@ -1,5 +1,5 @@
-"""Emptying the spool into Kafka, each partition by itself: oldest first, in modest batches, few at a time, so that live
-requests are not held up and a partition that nobody can write holds up no other.
+"""Drains the spool into Kafka, each partition separately: oldest first, in small batches and few at a time, so that
+live requests are not delayed and an unavailable partition does not block the others.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from tallystream.streams.gateway.spool.spool import Lane, RowId, Spool, SpooledR
 from tallystream.streams.kafka.lifecycle import cancel
 
 DRAIN_BYTES = 128 << 10
-"""At once for one partition."""
+"""Maximum bytes sent at once to one partition."""
 AT_ONCE = 2
-"""Partitions drained at one time: about 10 ms of a broker's time, which is what a live request may have to wait for."""
+"""Number of partitions drained at one time: they take about 10 ms of a broker's time, for which a live request may have
+to wait."""
 MAX_ROWS = 4096
 RETRY = 1.0
 log = structlog.get_logger()
@@ -38,19 +39,19 @@ class Drain:
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._lanes: dict[Lane, asyncio.Task[None]] = {}
         self._after: dict[Lane, int] = {}
-        """Behind the last row that Kafka refused, where there is one."""
+        """Position after the last row that Kafka refused, if there is one."""
         self._limits: dict[Lane, int] = {}
-        """Rows sent at once, where a refused one is being looked for."""
+        """Number of rows sent at once while a refused row is being searched for."""
 
     def wake(self) -> None:
-        """Look again whether there is work."""
+        """Check again for work."""
         self._changed.set()
 
     async def run(self) -> None:
         """Drain whatever may be sent, until cancelled.
 
         Raises:
-            Exception: a lane's task has ended with one.
+            Exception: the task of a lane has failed.
 
         """
         try:
@@ -72,23 +73,24 @@ class Drain:
             await cancel(*self._lanes.values())
 
     def _may_send(self, place: Place) -> bool:
-        """Rows whose first sending is still open are not sent again: their own ack deletes them."""
-        if place.partition < 0:  # of version 0.1, for any partition of the topic
+        """Rows whose first send is still in flight are not sent again, because their own ack deletes them."""
+        if place.partition < 0:  # from version 0.1, for any partition of the topic
             return self._link.connected
         return self._link.reachable(place) and not self._delivery.late(place)
 
     async def _drain(self, lane: Lane) -> None:
-        """Send a lane's rows until there are none, or until its partition takes no more."""
+        """Send a lane's rows until it is empty or its partition does not accept more."""
         undeleted: list[RowId] = []
         while True:
             limit = self._limits.get(lane, MAX_ROWS)
             try:
                 if undeleted:
-                    # A full disk can refuse even deletions: what Kafka has must not be sent again and again meanwhile.
+                    # On a full disk even deletions may fail; acknowledged rows must not be sent again and again
+                    # meanwhile.
                     await self._forget(undeleted)
                     undeleted = []
                 rows = await self._spool.read(lane, max_bytes=DRAIN_BYTES, limit=limit, after=self._after.get(lane, 0))
-                # A round may have missed its time while this read waited: some of these rows may be its own.
+                # A round may have timed out while this read waited, so some of these rows may belong to it.
                 if not rows or not self._may_send(lane.place):
                     return
                 acked, rejected = await self._send(rows)
@@ -127,7 +129,7 @@ class Drain:
         self._metrics.drained.inc(len(acked))
 
     def _sort_out(self, lane: Lane, rows: list[SpooledRow], reason: str) -> None:
-        """Find the message that Kafka refuses by sending fewer, and step over it: it stays in the spool."""
+        """Find the message that Kafka refuses by sending fewer rows, and skip it: it stays in the spool."""
         if len(rows) > 1:
             self._limits[lane] = len(rows) // 2
             return
@@ -138,7 +140,7 @@ class Drain:
         )
 
     def retry_rejected(self) -> None:
-        """Go back to the oldest messages: what Kafka refused before, it may take now."""
+        """Start again with the oldest messages, because Kafka may accept now what it refused before."""
         if self._after:
             self._after.clear()
             self._spool.filled.set()
@@ -146,6 +148,6 @@ class Drain:
 
 
 def _why_lost(batch: ProducerBatch) -> str | None:
-    """Return Kafka's reason, "" when the link was lost; None: acknowledged."""
+    """Return Kafka's reason, "" when the producer was lost, None when the batch was acknowledged."""
     exc = batch.acked.exception()
     return exc.rejected if isinstance(exc, ProducerLostError) else None

@@ -1,9 +1,9 @@
-"""The promise behind a 200: Kafka's acks from all replicas, or an fsynced spool row.
+"""The durability behind a 200: acks from all in-sync replicas of Kafka, or an fsynced row in the spool.
 
-Group commit without timers. While one round of messages is on its way everything that arrives waits in the next one;
-with nothing on its way a round leaves at once. Each partition has a share of the round and a fate of its own: what goes
-to a partition that does not answer is spooled straight away, what is not acknowledged in time is spooled then, and a
-late ack deletes its rows. Order is not promised: event ids make it harmless.
+Group commit without timers: while one round of messages is in flight, new messages wait for the next round; otherwise a
+round is sent at once. Each partition's share of a round is handled separately: messages for a partition that does not
+answer are spooled immediately, messages that are not acknowledged in time are spooled then, and a late ack deletes
+their rows. Messages may be reordered, which is harmless because events have ids.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class _Share:
-    """What a round has for one partition, and the future that all its requests wait for."""
+    """A round's messages for one partition, and the future that their requests wait for."""
 
     __slots__ = ("durable", "messages", "unacked")
 
@@ -38,19 +38,19 @@ class _Share:
         self.unacked = 0
 
     def acked(self, acked: asyncio.Future[None]) -> None:
-        """Note that a batch's fate is known."""
+        """Note that the outcome of a batch is known."""
         if acked.exception() is None:
             self.unacked -= 1
             if not self.unacked:
                 self.succeed()
 
     def succeed(self) -> None:
-        """Tell those who wait that the messages are durable."""
+        """Tell the waiting requests that the messages are durable."""
         if not self.durable.done():
             self.durable.set_result(None)
 
     def fail(self, exc: BaseException) -> None:
-        """Tell those who wait that the messages are not durable, so that they have them sent again."""
+        """Tell the waiting requests that the messages are not durable, so that the clients send them again."""
         if not self.durable.done():
             self.durable.set_exception(exc)
             self.durable.exception()
@@ -72,19 +72,19 @@ class Delivery:
         self._not_durable = LogThrottle(clock, "not_durable")
 
     def late(self, place: Place) -> bool:
-        """Return whether spooled messages are still on their way to Kafka too: their rows may yet be deleted."""
+        """Return whether spooled messages are still in flight to Kafka, so that their rows may yet be deleted."""
         return self._late[place] > 0
 
     @property
     def waiting(self) -> float:
-        """Return how many seconds the round on its way has been neither acknowledged nor spooled."""
+        """Return for how many seconds the current round has been neither acknowledged nor spooled."""
         return self._clock.monotonic() - self._since if self._since else 0.0
 
     async def deliver(self, messages: Sequence[Message]) -> None:
         """Return once all messages are durable.
 
         Raises:
-            NotDurableError: neither Kafka nor the spool took them: the client must be told to send them again.
+            NotDurableError: neither Kafka nor the spool accepted them, so the client must send them again.
 
         """
         shares: dict[Place, _Share] = {}
@@ -144,7 +144,7 @@ class Delivery:
             await self._to_spool({place: shares[place] for place in {batch.place for batch in late}}, late)
 
     async def _to_spool(self, shares: dict[Place, _Share], late: Sequence[ProducerBatch] = ()) -> None:
-        """Store the shares, or those batches of them that are late, in one transaction."""
+        """Store the shares, or only their late batches, in one transaction."""
         if not shares:
             return
         parcels: list[tuple[ProducerBatch | None, list[Message]]] = (
@@ -188,7 +188,7 @@ class Delivery:
         try:
             await asyncio.wait([batch.acked])
             if _acked(batch):
-                with contextlib.suppress(SpoolWriteError):  # they are sent once more then
+                with contextlib.suppress(SpoolWriteError):  # then they are sent once more
                     await self._spool.delete(ids)
         finally:
             self._late[batch.place] -= 1

@@ -1,9 +1,9 @@
-"""The way to Kafka: one idempotent producer, acks from all in-sync replicas, made anew when it fails or is stuck.
+"""The gateway's producer with its circuit breaker: idempotent, acks=all, replaced when it fails or is stuck.
 
-What the library promises and does not (aiokafka 0.14): an idempotent batch is retried for ever with its sequence
-number, so a broker's restart neither loses nor doubles it; but after a batch has failed for good the producer's
-sequence numbers have a hole (message_accumulator.py `_pop_batch`), and every later batch of that partition would fail.
-So any failure is the end of the producer, and so is a batch without an ack for `stuck_after` seconds.
+Guarantees of the library (aiokafka 0.14): an idempotent batch is retried forever with its sequence number, so a
+broker's restart neither loses nor duplicates it. But after a batch has failed permanently the producer's sequence
+numbers have a gap (message_accumulator.py `_pop_batch`), and every later batch of that partition would fail. So the
+producer is replaced after any failure, and after a batch has had no ack for `stuck_after` seconds.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
 BATCH_BYTES = GATEWAY.batch_bytes
-"""Of one Kafka record batch: below every broker's default limit of 1 MiB."""
+"""Maximum size of one Kafka record batch, below the brokers' default limit of 1 MiB."""
 CONNECT_TIMEOUT = 15.0
 METADATA_TIMEOUT = 5.0
 ALONE = 6
-"""How many times longer a batch may wait whose broker acknowledges those of other partitions."""
+"""Factor by which a batch may wait longer while its broker acknowledges batches of other partitions."""
 MAX_PATIENCE = 16
-"""How many times `stuck_after` at most: each producer that was stuck doubles the patience with the next."""
+"""Maximum factor on `stuck_after`: after each stuck producer the timeout of the next one is doubled."""
 _NO_LEADER = (LeaderNotAvailableError, NotLeaderForPartitionError)
-"""What a batch ends with whose partition has had no leader for too long: it was not refused."""
+"""Errors of a batch whose partition had no leader for too long; Kafka did not refuse the batch itself."""
 BACKOFF = Backoff(first=0.1, longest=2.0)
 log = structlog.get_logger()
 
 
 class ProducerBatch:
-    """Messages of one partition on their way. `acked` resolves to None, or raises ProducerLostError.
+    """Messages of one partition in flight. `acked` resolves to None, or raises ProducerLostError.
 
-    `leader` is the broker that had the partition when they were sent. `late`: somebody has waited too long for them.
+    `leader` is the broker that had the partition when they were sent. `late`: they were not acknowledged in time.
     """
 
     __slots__ = ("acked", "late", "leader", "messages", "place", "since")
@@ -66,10 +66,10 @@ class ProducerBatch:
 class Link:
     """Run `run()` as a task; `send` whenever `connected`.
 
-    Whether Kafka answers is a matter of each partition: one whose leader is away, or that has a late batch, takes
-    nothing until that is over, and the others go on. A late batch also casts doubt on its broker, whose other
-    partitions rest until it acknowledges anything: a broker that is gone is found out once, not once a partition.
-    `changed` is called when any of that may have changed; `met` is told the cluster's id before the first send.
+    The circuit breaker works per partition: a partition without a leader or with a late batch is not written until that
+    is over, and the others continue. A late batch also puts its broker in doubt, and the broker's other partitions are
+    not written until it acknowledges anything. So the failure of a broker is detected once, not once per partition.
+    `changed` is called when any of that may have changed; `met` is called with the cluster's id before the first send.
     """
 
     def __init__(self, config: GatewayConfig, metrics: Metrics, clock: Clock) -> None:
@@ -81,7 +81,7 @@ class Link:
         self._outstanding: dict[ProducerBatch, None] = {}
         self._late: dict[Place, set[ProducerBatch]] = {}
         self._doubted: dict[int, set[ProducerBatch]] = {}
-        """By broker: late batches on their way, since which it has acknowledged nothing."""
+        """By broker: late batches in flight since the broker's last acknowledgement."""
         self._acked_at: dict[int, float] = {}
         self._transmissions: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
@@ -90,49 +90,49 @@ class Link:
         self._was_connected = False
         self.timeout = AckTimeout(config.ack_timeout, config.ack_timeout_max)
         self.unfit: UnfitError | None = None
-        """Set while the topics of the cluster do not fit: nothing is sent there then."""
+        """Set while the topics of the cluster are unsuitable: then nothing is sent."""
         self.first_attempt = asyncio.Event()
-        """Set once the first attempt to connect has ended, well or not."""
+        """Set once the first attempt to connect has succeeded or failed."""
         self.changed: Callable[[], None] = lambda: None
         self.met: Callable[[str], Awaitable[None]] = _nobody
 
     @property
     def connected(self) -> bool:
-        """Return whether there is a producer to send with."""
+        """Return whether a producer is ready to send."""
         return self._producer is not None
 
     @property
     def live(self) -> bool:
-        """Return whether Kafka answers in time: some partition takes messages."""
+        """Return whether Kafka answers in time, that is, whether any partition accepts messages."""
         return self.away < sum(self._partitions.values())
 
     @property
     def away(self) -> int:
-        """Return how many partitions take nothing now."""
+        """Return how many partitions do not accept messages now."""
         places = (Place(topic, partition) for topic, count in self._partitions.items() for partition in range(count))
         return sum(not self.takes(place) for place in places)
 
     @property
     def waiting(self) -> float:
-        """Return how many seconds the oldest batch has been waiting for its ack; 0 when none is."""
+        """Return how many seconds the oldest batch has been waiting for its ack; 0 without such a batch."""
         for batch in self._outstanding:
             return self._clock.monotonic() - batch.since
         return 0.0
 
     def place_of(self, message: Message) -> Place:
-        """Return where a message goes."""
+        """Return the topic and partition of a message."""
         return place_of(message, self._partitions)
 
     def reachable(self, place: Place) -> bool:
-        """Return whether a partition has a leader and no late batch: what is spooled for it may be tried."""
+        """Return whether a partition has a leader and no late batch, so that spooled messages for it may be tried."""
         return self._producer is not None and place not in self._late and self._leader(place) >= 0
 
     def takes(self, place: Place) -> bool:
-        """Return whether a partition may be expected to acknowledge in time."""
+        """Return whether a partition is expected to acknowledge in time."""
         return self.reachable(place) and self._leader(place) not in self._doubted
 
     def _leader(self, place: Place) -> int:
-        """Return the broker that has the partition, -1 when nobody has."""
+        """Return the leader of the partition, -1 without a leader."""
         if self._producer is None:
             return -1
         found = self._producer.client.cluster.leader_for_partition(TopicPartition(*place))
@@ -168,7 +168,7 @@ class Link:
         """Send the messages, one record batch a partition (more when they are large), without waiting.
 
         Raises:
-            ProducerLostError: there is no producer.
+            ProducerLostError: not connected.
 
         """
         producer = self._producer
@@ -193,7 +193,7 @@ class Link:
                     parcels.append((ProducerBatch(place, self._leader(place), loop.create_future(), now), builder))
                 parcels[-1][0].messages.append(message)
             batches += [batch for batch, _ in parcels]
-            # A task for each partition: handing over waits while the partition has a batch that has not left yet.
+            # One task per partition, because handing over waits while the partition has an unsent batch.
             task = loop.create_task(self._transmit(producer, parcels))
             self._transmissions.add(task)
             task.add_done_callback(self._transmissions.discard)
@@ -206,7 +206,7 @@ class Link:
                 sent = await producer.send_batch(builder, batch.place.topic, partition=batch.place.partition)
                 sent.add_done_callback(partial(self._settle, producer, batch))
         except (KafkaError, OSError, AssertionError) as exc:
-            # AssertionError is aiokafka's word for a partition that its metadata does not show.
+            # aiokafka raises AssertionError for a partition that is missing in its metadata.
             self._break(producer, exc)
 
     def _settle(self, producer: AIOKafkaProducer, batch: ProducerBatch, sent: asyncio.Future[object]) -> None:
@@ -215,7 +215,7 @@ class Link:
             return
         self._outstanding.pop(batch, None)
         if exc is not None:
-            # An idempotent batch is retried unless the broker says that this is no use.
+            # An idempotent batch is retried unless the broker's error is not retriable.
             refused = "" if isinstance(exc, _NO_LEADER) else type(exc).__name__
             batch.acked.set_exception(ProducerLostError(rejected=refused))
             batch.acked.exception()
@@ -238,7 +238,7 @@ class Link:
             self._broken.set()
 
     async def run(self) -> None:
-        """Keep a producer until cancelled; then abandon it."""
+        """Keep a producer connected until cancelled; then abandon it."""
         attempt = 0
         while True:
             try:
@@ -306,10 +306,10 @@ class Link:
             await self._look_for_leaders(producer)
 
     def _stuck(self) -> str:
-        """Say what no producer should wait for any longer, or "".
+        """Return why the producer should be given up, or "".
 
-        A partition may be sick by itself (too few replicas in sync): as long as its broker acknowledges others it has
-        six times as long, for a new producer costs every partition a moment.
+        A single partition may be in trouble (too few replicas in sync): as long as its broker acknowledges others it
+        gets six times as long, because replacing the producer briefly interrupts every partition.
         """
         now = self._clock.monotonic()
         for batch in self._outstanding:
@@ -322,7 +322,9 @@ class Link:
         return ""
 
     async def _look_for_leaders(self, producer: AIOKafkaProducer) -> None:
-        """Ask for the metadata while a partition has no leader: aiokafka asks when it wants to send, and we do not."""
+        """Refresh the metadata while a partition has no leader: aiokafka does so only when it wants to send, which we
+        do not.
+        """
         places = [Place(topic, partition) for topic, count in self._partitions.items() for partition in range(count)]
         missing = [place for place in places if self._leader(place) < 0]
         if not missing or self._broken.is_set():
@@ -350,11 +352,11 @@ async def _nobody(_: str) -> None:
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
-    """Close a producer without delivering what it holds.
+    """Close a producer without delivering its pending batches.
 
-    `stop()` alone would wait for every batch, and an idempotent one waits for ever. So the sender is cancelled before:
-    once to leave its loop, again to leave the requests it then waits for (aiokafka 0.14, producer/sender.py
-    `_sender_routine`); and the batches are forgotten, so that `stop()` has nothing left to wait for.
+    `stop()` alone would wait for every batch, and an idempotent one is retried forever. So the sender is cancelled
+    first: once to leave its loop, and again to abandon the requests it then waits for (aiokafka 0.14,
+    producer/sender.py `_sender_routine`). The batches are discarded, so that `stop()` does not wait for them.
     """
     sender = producer._sender.sender_task  # noqa: SLF001 - see above
     for _ in range(50):

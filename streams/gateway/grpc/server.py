@@ -1,11 +1,11 @@
 """OTLP/gRPC: three services of one method each, and a health service; no reflection.
 
-The ingest id comes in the metadata (`x-tallystream-connection`), a bearer as in HTTP. Messages stay bytes: what they
-hold is decoded by the same code as a body that came over HTTP, and the same promise stands behind an OK.
+The ingest id comes in the metadata (`x-tallystream-connection`), a bearer as in HTTP. Messages stay bytes: they are
+decoded by the same code as HTTP bodies, and an OK means the same as a 200.
 
-The library reads and decompresses a message when it is asked for it, and a message of 60 kB may become 64 MiB, three
-times. So `Export` is served as a method that takes a stream, which on the wire is the same: whoever is not let in is
-refused before the message is read, and only a few are read at one time.
+The library decompresses a message when it reads it, and a message of 60 kB may expand to 64 MiB, held three times. So
+`Export` is implemented as a client-streaming method, which is the same on the wire: unauthorized calls are refused
+before the message is read, and only a few messages are read at one time.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ SERVICES: Final[dict[str, Signal]] = {
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
 }
 CONCURRENT_CALLS: Final = 1_024
-"""Calls that are answered at one time; beyond that the library itself answers RESOURCE_EXHAUSTED."""
+"""Maximum number of concurrent calls; beyond it the library answers RESOURCE_EXHAUSTED."""
 CONCURRENT_STREAMS: Final = 128
-"""Calls of one connection at one time."""
+"""Maximum number of concurrent calls per connection."""
 READING: Final = 16
 READING_OF_ONE: Final = 4
-"""Messages that are read at one time, of all senders and of one."""
+"""Maximum number of messages being read at one time, of all senders and of one sender."""
 MAX_METADATA: Final = 64 << 10
 _DETAILS: Final = "grpc-status-details-bin"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
@@ -58,7 +58,7 @@ class _Service:
         self._signal: Signal = signal
 
     async def export(self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        """Answer one call: never an error that makes a client drop what it may send again."""
+        """Answer one call; never with an error that makes a client drop data it could send again."""
         started = time.perf_counter()
         shown = {key.lower(): value for key, value in context.invocation_metadata() or ()}
         provider, refused, answer = "unknown", None, b""
@@ -82,7 +82,7 @@ class _Service:
 
 
 async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], refused: RequestRefusedError) -> None:
-    """End the call with the status, and a RetryInfo where sending again may succeed."""
+    """End the call with the status, and with a RetryInfo if sending again may succeed."""
     number = GRPC_CODES.get(refused.status, 2)
     trailing: tuple[tuple[str, bytes], ...] = ()
     if refused.retry_after is not None:
@@ -91,7 +91,7 @@ async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], refused: Reque
 
 
 class _Turns:
-    """One sender's calls that wait for their message, or read it."""
+    """The calls of one sender that read their message, or wait to read it."""
 
     def __init__(self) -> None:
         self.semaphore = asyncio.Semaphore(READING_OF_ONE)
@@ -112,14 +112,14 @@ class GrpcServer:
         self._reading = asyncio.Semaphore(READING)
         self._senders: dict[str, _Turns] = {}
         self.port: int | None = None
-        """The real port, None while it does not listen."""
+        """The actual port, None while it does not listen."""
 
     def unavailable(self, message: str) -> RequestRefusedError:
-        """Return the refusal that asks to send again."""
+        """Return a refusal that asks the client to send again."""
         return RequestRefusedError(503, message, retry_after=self._config.retry_after)
 
     async def start(self, port: int) -> None:
-        """Listen; `port` then holds the real one.
+        """Start to listen; then `port` holds the actual port.
 
         Raises:
             OSError: the address is taken or not ours.
@@ -132,14 +132,14 @@ class GrpcServer:
             ("grpc.absolute_max_metadata_size", MAX_METADATA),
             ("grpc.max_concurrent_streams", CONCURRENT_STREAMS),
             ("grpc.so_reuseport", int(config.reuse_port)),
-            # clients keep connections alive as they like: a fleet behind a NAT does
+            # accept any keepalive interval, because clients behind a NAT ping often
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_ping_strikes", 0),
         )
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CONCURRENT_CALLS)
         for name, signal in SERVICES.items():
-            # no (de)serializer: bytes come, bytes go
+            # without (de)serializers, messages are plain bytes
             method = grpc.stream_unary_rpc_method_handler(_Service(self, signal).export)
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": method}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -158,7 +158,7 @@ class GrpcServer:
         await server.start()
 
     async def stop(self) -> None:
-        """Take no more calls, answer those in progress (at most `stop_timeout` seconds)."""
+        """Refuse new calls and answer those in progress (for at most `stop_timeout` seconds)."""
         self.port = None
         if self._server is not None:
             await self._health.enter_graceful_shutdown()
@@ -166,7 +166,7 @@ class GrpcServer:
             self._server = None
 
     async def take(self, messages: AsyncIterator[bytes], signal: Signal, shown: Mapping[str, Any]) -> tuple[str, bytes]:
-        """Return the provider and the answer's bytes; raises what `Acceptance` raises."""
+        """Return the provider and the response's bytes; raises what `Acceptance` raises."""
         header, authorization = shown.get(CONNECTION_HEADER), shown.get("authorization")
         found = credentials(
             RouteTarget(None, None, signal),
@@ -186,7 +186,7 @@ class GrpcServer:
         return destination.provider, answer
 
     async def _read(self, messages: AsyncIterator[bytes], sender: str) -> bytes:
-        """Return the call's message, read in its turn: a few senders' at one time, of each sender fewer."""
+        """Read and return the call's message; waits for its turn, because the number of concurrent reads is limited."""
         own = self._senders[sender] = self._senders.get(sender) or _Turns()
         own.users += 1
         try:
@@ -203,7 +203,7 @@ class GrpcServer:
 
 
 def _credentials(cert: Path, key: Path) -> grpc.ServerCredentials:
-    """Return credentials that serve new connections with what the files hold when they come."""
+    """Return credentials that serve new connections with the current contents of the files."""
     seen = None
 
     def read() -> Any:

@@ -1,8 +1,8 @@
-"""Accepting connections: how many there may be, also before TLS is done, and what happens when there are too many.
+"""Accepts connections up to a limit, which includes those in the TLS handshake.
 
-asyncio's own servers accept without a limit and say nothing when they run out of file descriptors. Here a connection
-beyond the cap takes the place of the one that has been idle longest, so that nobody can lock others out by holding
-connections open; and a refused accept is counted, logged and tried again.
+asyncio's own servers accept without a limit and do not report when they run out of file descriptors. Here a connection
+beyond the limit replaces the one that has been idle longest, so that a client cannot lock others out by holding
+connections open; and a failed accept is counted, logged and retried.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tallystream.streams.service.log_throttle import LogThrottle
 BACKLOG: Final = 1024
 HANDSHAKE_TIMEOUT: Final = 10.0
 PAUSE: Final = 0.1
-"""Seconds until accepting is tried again after the system refused it."""
+"""Seconds between a failed accept and the next attempt."""
 RESERVED_FILES: Final = 256
-"""File descriptors that connections never take: spool, Kafka, the ops port."""
+"""File descriptors reserved for the spool, Kafka and the ops port."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Peer(Protocol):
-    """A connection as the cap sees it."""
+    """A connection as seen by the acceptor."""
 
     closed: Callable[[], None]
-    """Called when it has ended."""
+    """Called when the connection has ended."""
 
     @property
     def requested(self) -> bool:
@@ -42,7 +42,7 @@ class Peer(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being answered or read."""
+        """Whether a request is neither being read nor answered."""
         ...
 
     def drop(self) -> None:
@@ -51,7 +51,7 @@ class Peer(Protocol):
 
 
 def connection_limit(wanted: int) -> int:
-    """Return how many connections there may be, given how many files this process may open."""
+    """Return the maximum number of connections, given how many files this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
@@ -79,16 +79,16 @@ class Acceptor:
         self._tasks: list[asyncio.Task[None]] = []
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._open: dict[Peer, None] = {}
-        """In the order of their last request."""
+        """Connections in the order of their last request."""
         self.address = ("", 0)
 
     @property
     def connections(self) -> int:
-        """Return how many there are, those included whose TLS is not done."""
+        """Return the number of connections, including those in the TLS handshake."""
         return len(self._open) + len(self._handshakes)
 
     async def start(self, host: str, port: int, *, reuse_port: bool) -> None:
-        """Listen; `address` then holds the real port.
+        """Start to listen; then `address` holds the actual port.
 
         Raises:
             OSError: the address is taken or not ours.
@@ -126,7 +126,7 @@ class Acceptor:
             peer.drop()
 
     def busy(self, peer: Peer) -> None:
-        """Note that a connection has a request: of the idle ones it is now the last to go."""
+        """Note that a connection has a request, which makes it the last idle one to be closed."""
         if peer in self._open:
             del self._open[peer]
             self._open[peer] = None

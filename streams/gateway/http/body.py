@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded in bytes and in time, and whole or refused."""
+"""Reads a request's body with limits on size and time; an incomplete body is refused."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ async def read(request: web.BaseRequest, *, limit: int, idle: float, within: flo
     """Read the body as sent: every part of it within `idle` seconds of the one before, all within `within`.
 
     Raises:
-        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large,
-            503 too much at once.
+        RequestRefusedError: 400 unknown Content-Encoding or broken framing, 408 too slow, 413 too large, 503 too many
+            bytes in memory.
 
     """
     coding = coding_named(request.headers.get("Content-Encoding"))

@@ -1,4 +1,4 @@
-"""OTLP over HTTP: one handler on aiohttp's low-level server, from the request line to the answer."""
+"""OTLP over HTTP: one handler on aiohttp's low-level server, from the request line to the response."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class _Request:
-    """What is known of a request so far: for its metrics, and for the encoding of an error."""
+    """What is known about a request so far, for its metrics and for the encoding of an error."""
 
     __slots__ = ("encoding", "provider", "signal")
 
@@ -45,7 +45,7 @@ class _Request:
 
 
 class Handler:
-    """Answers every request; never raises, never answers 500 (which would make clients drop what they hold)."""
+    """Answers every request; never raises and never answers 500, which would make clients drop their data."""
 
     def __init__(
         self,
@@ -85,7 +85,8 @@ class Handler:
                 self._unavailable("the gateway cannot store this now, send it again"), known.encoding
             )
         except Exception as exc:  # noqa: BLE001 - whatever it is, the client must keep what it holds
-            # The traceback's frames would be safe, but a message may quote the body: only the type is logged.
+            # The traceback's frames would be safe, but an exception's message may quote the body, so only its type is
+            # logged.
             log.error("request_failed", error=type(exc).__name__, where=_where(exc))  # noqa: TRY400
             response = self._replies.refusal(self._unavailable("the gateway failed, send it again"), known.encoding)
         finally:
@@ -131,7 +132,7 @@ class Handler:
 
     async def _body(self, request: web.BaseRequest, limit: int, lease: Lease) -> Body:
         if request.headers.get("Expect") and request.version >= HttpVersion11:
-            # only now: a request that is refused by its head alone need not send its body at all
+            # only now, because a client that is refused by its headers need not send its body at all
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         config = self._config
@@ -146,13 +147,15 @@ class Handler:
 
 
 def _path(request: web.BaseRequest) -> str:
-    """Return the decoded path; one that begins with two slashes is a path, though a URL would make a host of it."""
+    """Return the decoded path. A path that begins with two slashes is kept, although a URL parser would read a host
+    from it.
+    """
     raw = request.raw_path
     return unquote(raw.partition("?")[0]) if raw.startswith("//") else request.path
 
 
 def _check_framing(request: web.BaseRequest) -> None:
-    """Raise RequestRefusedError when the body comes in a way that we do not read."""
+    """Raise RequestRefusedError when the framing of the body is not supported."""
     coding = request.headers.get("Transfer-Encoding", "").strip().lower()
     if coding not in ("", "chunked"):
         raise RequestRefusedError(

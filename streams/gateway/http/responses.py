@@ -1,4 +1,4 @@
-"""Answers. A 200 without anything to say is prepared bytes; every error is a google.rpc.Status."""
+"""Responses. A 200 without a message is prepared as bytes; every error is a google.rpc.Status."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SERVER = "tallystream"
 
 
 class Prepared(web.StreamResponse):
-    """A whole response as bytes, written at once: building and serialising one costs more than the rest of a request.
+    """A whole response as bytes, because building and serialising one costs more than the rest of a request.
 
-    Only for HTTP/1.1 requests whose connection goes on.
+    Only for HTTP/1.1 requests whose connection stays open.
     """
 
     def __init__(self, body: bytes, content_type: str, clock: Clock) -> None:
@@ -51,12 +51,12 @@ class Prepared(web.StreamResponse):
 
     @property
     def keep_alive(self) -> bool:
-        """Return True: the connection goes on."""
+        """Return True: the connection stays open."""
         return True
 
 
 class Replies:
-    """Makes the answers; while `closing` every answer is the last of its connection."""
+    """Builds the responses; while `closing`, every response closes its connection."""
 
     def __init__(self, clock: Clock) -> None:
         self.closing = False
@@ -69,7 +69,7 @@ class Replies:
         return self._ok[encoding]
 
     def refusal(self, refused: RequestRefusedError, encoding: Encoding | None) -> web.Response:
-        """Return an error as google.rpc.Status, in JSON when the request's encoding is none of ours."""
+        """Return an error as google.rpc.Status, in JSON when the request's encoding is not supported."""
         encoding = encoding or Encoding.JSON
         code = GRPC_CODES.get(refused.status, 2)
         body = status(code, refused.message, encoding, refused.retry_after)

@@ -1,4 +1,6 @@
-"""aiohttp's low-level server, made to keep OTLP's rules where it would answer by itself: requests it cannot parse."""
+"""aiohttp's low-level server, changed to follow OTLP's rules for requests that it cannot parse and answers by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,11 @@ from tallystream.streams.service.log_throttle import LogThrottle
 
 KEEP_ALIVE: Final = 75.0
 LINGER: Final = 2.0
-"""How long the rest of a refused body is read and thrown away, so that its sender sees the answer."""
+"""Seconds for which the rest of a refused body is read and discarded, so that the client receives the response."""
 FIRST_REQUEST: Final = 30.0
-"""Within so many seconds a connection must have sent the head of a request."""
+"""Seconds within which a new connection must have sent the head of a request."""
 CLOSE: Final = 1.0
-"""For connections that are still busy after all that."""
+"""Seconds for closing connections that are still busy after `stop_timeout`."""
 _PROTOBUF: Final = re.compile(rb"(?im)^content-type:[ \t]*application/x-protobuf")
 _silent = logging.getLogger("tallystream.http")
 _silent.addHandler(logging.NullHandler())
@@ -42,11 +44,13 @@ _silent.propagate = False
 
 
 class _HeadTooLongError(Exception):
-    """The headers together are longer than they may be, though none of them is."""
+    """The headers together are too long, although each one is within the limit."""
 
 
 class _Connection(web.RequestHandler):
-    """One client connection. aiohttp's own log would quote the request line, which holds the ingest id: it is off."""
+    """One client connection. aiohttp's own log is off, because it would quote the request line, which contains the
+    ingest id.
+    """
 
     __slots__ = ("_first", "_head", "_looks_protobuf", "busy", "closed", "complaints", "replies")
     replies: Replies
@@ -55,7 +59,7 @@ class _Connection(web.RequestHandler):
     closed: Callable[[], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to count the bytes of the first request's head."""
+        """Start to count the bytes of the first request's head."""
         self._head = 0
         self._looks_protobuf = False
         super().connection_made(transport)
@@ -66,7 +70,7 @@ class _Connection(web.RequestHandler):
             self.drop()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell whoever counts connections."""
+        """Tell the acceptor."""
         super().connection_lost(exc)
         self._first.cancel()
         self.closed()
@@ -78,8 +82,8 @@ class _Connection(web.RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being answered or read."""
-        # between two requests aiohttp waits; while one is being answered it does not
+        """Whether a request is neither being read nor answered."""
+        # aiohttp waits on this future only between two requests
         waiting = self._waiter is not None and not self._waiter.done()
         return not self._messages and (waiting or not self.requested)
 
@@ -88,7 +92,7 @@ class _Connection(web.RequestHandler):
         self.force_close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and see to it that what was sent so far is not too much for a head."""
+        """Parse the data, and check that the head so far is not too long."""
         before = self._request_count
         super().data_received(data)
         if self._request_count > before:
@@ -105,7 +109,7 @@ class _Connection(web.RequestHandler):
                     self._waiter.set_result(None)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's never keeps a connection half open
-        """Go on answering a client that has said all it has to say; TLS has no such half."""
+        """Keep answering a client that has closed its sending side; TLS does not support half-closed connections."""
         if self.idle or self.transport is None or self.transport.get_extra_info("sslcontext") is not None:
             return None
         request = self._current_request
@@ -121,7 +125,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature
     ) -> web.StreamResponse:
-        """Answer what never reached our handler: 4xx as they are, anything else 503, never 500."""
+        """Answer requests that never reached our handler: 4xx unchanged, anything else as 503, never 500."""
         self.complaints.warning(status=status, error=type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionResetError
@@ -188,7 +192,7 @@ class HttpServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Return host and port listened on."""
+        """Return the host and port that the server listens on."""
         return self._acceptor.address
 
     @property
@@ -202,12 +206,12 @@ class HttpServer:
         return "https" if self._certificate else "http"
 
     def refresh_certificate(self) -> None:
-        """Serve new connections with the certificate that its files hold now."""
+        """Serve new connections with the current contents of the certificate files."""
         if self._certificate is not None:
             self._certificate.refresh()
 
     async def start(self) -> None:
-        """Listen; `address` then holds the real port.
+        """Start to listen; then `address` holds the actual port.
 
         Raises:
             OSError: the address is taken or not ours.
@@ -216,11 +220,11 @@ class HttpServer:
         await self._acceptor.start(self._config.host, self._config.port, reuse_port=self._config.reuse_port)
 
     async def stop(self) -> None:
-        """Stop accepting, answer what has been accepted (at most `stop_timeout` seconds), close every connection."""
+        """Stop accepting, answer accepted requests (for at most `stop_timeout` seconds), and close every connection."""
         self._replies.closing = True
         await self._acceptor.stop_listening()
         with contextlib.suppress(TimeoutError):
-            # aiohttp's own shutdown would throw away the rest of a body that is still arriving.
+            # aiohttp's own shutdown would discard the rest of a body that is still arriving.
             async with asyncio.timeout(self._config.stop_timeout):
                 await self._handler.quiet()
         await self._acceptor.close()

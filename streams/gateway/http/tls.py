@@ -1,4 +1,4 @@
-"""The gateway's own certificate, read again when its files change: those who renew it need not restart the gateway."""
+"""The gateway's certificate, which is reloaded when its files change, so that renewing it does not need a restart."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ log = structlog.get_logger()
 
 
 class Certificate:
-    """A certificate chain and its key, as PEM files. `context` serves them; connections that are open keep theirs.
+    """A certificate chain and its key, as PEM files. New connections use `context`; open connections keep their
+    certificate.
 
     Raises:
-        UsageError: a file cannot be read, or the two do not belong together.
+        UsageError: a file cannot be read, or certificate and key do not match.
 
     """
 
@@ -42,20 +43,20 @@ class Certificate:
         return tuple((state.st_mtime_ns, state.st_ino, state.st_size) for state in states)
 
     def refresh(self) -> bool:
-        """Take the files again if they have changed, and tell whether it did; unusable ones change nothing."""
+        """Reload the files if they have changed, and return whether it did; unusable files are ignored."""
         try:
             if self._stamps() == self._seen:
                 return False
-            # Judged by a context of its own: one whose key is refused would be left with half of the new pair.
+            # Checked in a separate context, because a context whose key is refused would keep half of the new pair.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key, password=_no_password)
             self._load()
         except (OSError, ssl.SSLError) as exc:
-            log.error("certificate_not_renewed", error=type(exc).__name__, hint="the one before it stays in use")  # noqa: TRY400
+            log.error("certificate_not_renewed", error=type(exc).__name__, hint="the previous one stays in use")  # noqa: TRY400
             return False
         log.info("certificate_renewed")
         return True
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask on the terminal and wait.
+    # Without this, OpenSSL would ask for a password on the terminal and wait.
     raise OSError("the key is encrypted; give it without a password")

@@ -1,14 +1,14 @@
-"""The spool: what has been acknowledged to clients and not yet by Kafka, fsynced.
+"""The spool file: messages that were acknowledged to clients but not yet by Kafka, fsynced.
 
 SQLite in WAL mode with `synchronous=FULL`: a commit that returned survives kill -9 and power loss. A row is one Kafka
-message and only that message's own ack deletes it. Ids are never reused (AUTOINCREMENT), so a late deletion can never
-hit another message. Rows are found by their place (topic and partition), so that one partition nobody can write is in
-nobody else's way.
+message, and only that message's own ack deletes it. Ids are never reused (AUTOINCREMENT), so a late deletion can never
+hit another message. Rows are indexed by topic and partition, so that an unavailable partition does not block the
+others.
 
-The file says whose it is: the prefix from the beginning, the cluster's id once Kafka has been met. A file that says
-neither was written by version 0.1; its rows' topics tell.
+The file names its owner: the prefix from the beginning, and the cluster's id once Kafka has been reached. A file with
+neither was written by version 0.1; then the topics of its rows show the prefix.
 
-The same file holds the quarantine (requests whose ingest id could not be judged) and the activity counters.
+The same file holds the quarantine (requests that could not be authorized) and the activity counters.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Row(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A request in quarantine. `provider` is "" when it came by header; `payload` is JSON of `quarantine.py`."""
+    """A request in quarantine. `provider` is "" when the id came in the header; `payload` is JSON of
+    `quarantine.py`.
+    """
 
     id: int
     at: int
@@ -82,7 +84,7 @@ class Held(NamedTuple):
 
 
 class ActivityRow(NamedTuple):
-    """What a connection has sent through this gateway since its spool was made."""
+    """A connection's counts through this gateway since its spool was created."""
 
     connection_id: str
     signal: str
@@ -101,20 +103,20 @@ class Level:
 
 
 def failure(path: Path, what: str, exc: Exception) -> SpoolWriteError:
-    """Return what SQLite's or the system's error is for us; only SQLite itself may call a file damaged."""
+    """Return our error for an error of SQLite or the system; a file is damaged only if SQLite itself reports it."""
     code = getattr(exc, "sqlite_errorcode", None)
     kind = SpoolCorruptError if code is not None and code & 0xFF in _DAMAGED else SpoolWriteError
     return kind(f"{what} the spool {path}: {exc}")
 
 
 class SpoolFile:
-    """The file, synchronously. One thread uses it (`spool.Spool`).
+    """The spool file with blocking calls, used by one thread (`spool.Spool`).
 
-    `partition_of` gives a message's partition; without it rows have none. `patience` is how many seconds a call waits
-    for another process that has the file locked (a backup).
+    `partition_of` computes a message's partition; without it rows do not have one. `patience` is how many seconds a
+    call waits for another process that has the file locked (a backup).
 
-    Every method raises SpoolWriteError when SQLite cannot do its work, SpoolCorruptError when it says that the file is
-    damaged; nothing of that call is then in the file.
+    Every method raises SpoolWriteError when SQLite cannot do its work, SpoolCorruptError when it reports that the file
+    is damaged; then the call has not changed the file.
     """
 
     def __init__(
@@ -133,10 +135,10 @@ class SpoolFile:
         self.level = Level()
         self.quarantine_level = Level()
         self.places: dict[Place, int] = {}
-        """How many rows each place has; those that have any."""
+        """Number of rows by place; only places with rows."""
         self.prefix = ""
         self.cluster_id = ""
-        """"" until Kafka has been met."""
+        """"" until Kafka has been reached."""
         try:
             path.touch(mode=0o600)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=patience)
@@ -173,7 +175,9 @@ class SpoolFile:
         self._measure()
 
     def _made(self) -> bool:
-        """Tell whether there is nothing to be written before use: a file on a full disk can still be drained."""
+        """Tell whether the file can be used without writing to it first, so that it can be drained even on a full
+        disk.
+        """
         sql = "SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'messages_place')"
         return bool(self._db.execute(sql).fetchone()[0] == 2)
 
@@ -186,11 +190,11 @@ class SpoolFile:
 
     @property
     def empty(self) -> bool:
-        """Return whether it holds nothing that anybody waits for."""
+        """Return whether it has neither messages nor requests in quarantine."""
         return not (self.level.rows or self.quarantine_level.rows)
 
     def belong(self, prefix: str, cluster_id: str) -> None:
-        """Write down whose the file is."""
+        """Record the file's owner."""
         with self._transaction() as db:
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [("prefix", prefix), ("cluster", cluster_id)])
         self.prefix, self.cluster_id = prefix, cluster_id
@@ -217,7 +221,7 @@ class SpoolFile:
             raise failure(self.path, "cannot read", exc) from exc
 
     def meta(self, name: str, default: str | None = None) -> str | None:
-        """Return a remembered value; with `default`, remember that one first when there is none."""
+        """Return a stored value; with `default`, store that one first if there is none."""
         with self._transaction() as db:
             if default is not None:
                 db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, default))
@@ -228,7 +232,7 @@ class SpoolFile:
         """Store the messages in one transaction, fsynced; return their ids, in order.
 
         Raises:
-            SpoolFullError: they do not fit below `max_bytes`.
+            SpoolFullError: they would exceed `max_bytes`.
 
         """
         size = sum(message.size for message in messages)
@@ -241,9 +245,9 @@ class SpoolFile:
         return ids
 
     def read(self, place: Place | None = None, *, max_bytes: int, limit: int = 4096, after: int = 0) -> list[Row]:
-        """Return the oldest messages with ids above `after`: one if there is one, more up to `max_bytes`.
+        """Return the oldest messages with ids above `after`: at least one if there is one, and more up to `max_bytes`.
 
-        Those of one place, or of all.
+        Either those of one place, or all.
         """
         rows: list[Row] = []
         size = 0
@@ -259,7 +263,7 @@ class SpoolFile:
         return rows
 
     def delete(self, ids: Iterable[int]) -> None:
-        """Delete messages that Kafka has acknowledged. Ids that are gone are no error."""
+        """Delete messages that Kafka has acknowledged. Ids that do not exist are ignored."""
         with self._transaction() as db:
             gone = [found for row in ids for found in db.execute(_DELETE, (row,)).fetchall()]
             oldest = db.execute("SELECT at FROM messages ORDER BY id LIMIT 1").fetchone()
@@ -298,7 +302,7 @@ class SpoolFile:
     def judge(self, request: Held, messages: Sequence[Message], at: int) -> None:
         """Replace a request in quarantine by the messages it became, in one transaction.
 
-        The spool's limit does not apply: what is already on the disk is not refused.
+        The spool's limit does not apply, because the data is already on the disk.
         """
         rows = [self._row(at, message) for message in messages]
         with self._transaction() as db:
@@ -308,7 +312,7 @@ class SpoolFile:
         self._added(rows)
 
     def restore(self, messages: Sequence[tuple[int, Message]], held: Sequence[Held]) -> None:
-        """Store what was rescued from another file, with the times it had there; no limit applies."""
+        """Store messages rescued from another file, with their original times; the limit does not apply."""
         rows = [self._row(at, message) for at, message in messages]
         with self._transaction() as db:
             db.executemany(_PUT, rows)
@@ -318,7 +322,7 @@ class SpoolFile:
             self._held(request)
 
     def save_activity(self, rows: Iterable[ActivityRow]) -> None:
-        """Remember absolute activity counts."""
+        """Save absolute activity counts."""
         with self._transaction() as db:
             db.executemany("INSERT OR REPLACE INTO activity VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -329,7 +333,7 @@ class SpoolFile:
             return [ActivityRow(*row) for row in self._db.execute(sql)]
 
     def inherit(self, other: SpoolFile) -> bool:
-        """Go on under the name and with the activity counts that `other` has, if it has any and this file has none."""
+        """Take over the name and the activity counts of `other`, if it has them and this file does not."""
         name = other.meta("gateway")
         if name is None or self.meta("gateway") is not None:
             return False
@@ -372,7 +376,7 @@ class SpoolFile:
         return Level(level.rows - len(requests), level.bytes - size, oldest[0] if oldest else 0)
 
     def _shrink(self) -> None:
-        """Give the disk its bytes back after an outage: SQLite itself never does."""
+        """Free disk space after an outage, because SQLite never shrinks a file by itself."""
         with contextlib.suppress(sqlite3.Error):
             if self._db.execute("PRAGMA page_count").fetchone()[0] > SHRINK_PAGES:
                 self._db.execute("VACUUM")

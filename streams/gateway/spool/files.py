@@ -1,9 +1,9 @@
-"""The spool files of one gateway, synchronously: which one is written, which are emptied, which are left alone.
+"""The spool files of one gateway, with blocking calls: which one is written, which are drained, which are ignored.
 
-A gateway writes one file, which is empty when it begins, and empties others: what gateways of the same deployment left
-in the directory, its own earlier self among them. A file that cannot be opened or written is nobody's reason to stop:
-the gateway goes on in another one and tries the file again at every look around. Only what SQLite itself calls damaged
-is set aside, and what can be read of it is copied. Files of other deployments are left alone, and counted.
+A gateway writes one file, which is empty when it begins, and drains the files that gateways of the same deployment left
+in the directory, including its own previous run. A file that cannot be opened or written does not stop the gateway: it
+continues in another file and retries periodically. Only a file that SQLite itself reports as damaged is set aside, and
+its readable rows are copied. Files of other deployments are only counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tallystream.streams.service.clock import Clock
 
 T = TypeVar("T")
 PATIENCE = 0.5
-"""Seconds a call waits for a file that another process has locked, and everything else waits for the call."""
+"""Seconds that a call waits for a file locked by another process. It is short, because all other calls wait
+meanwhile."""
 OTHER_FILE_EVERY = 1.0
 """Seconds between two attempts at a new file while none can be written."""
 log = structlog.get_logger()
@@ -33,46 +34,46 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose rows a gateway may send: `topics` are the full names of those it writes."""
+    """Identifies the rows that a gateway may send: `topics` are the full names of the topics it writes."""
 
     prefix: str
     topics: frozenset[str]
     partition_of: Callable[[Message], int] = lambda _: -1
     last_met: str = ""
-    """The cluster that what is spooled before Kafka answers is meant for, as far as anybody knows."""
+    """The cluster for which messages spooled before Kafka answers are presumably meant."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What else is in the directory, as of the last look."""
+    """Other files in the directory, as of the last look."""
 
     unopened: int = 0
     """Files of this deployment that cannot be opened now."""
     damaged: int = 0
-    """Files set aside because SQLite calls them damaged, until somebody recovers them."""
+    """Files set aside because SQLite reports them as damaged, until they are recovered."""
     foreign_files: int = 0
     foreign_messages: int = 0
-    """Of other deployments: never sent, never deleted."""
+    """Messages of other deployments, which are never sent and never deleted."""
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file that is ours, with its lock."""
+    """A file that we own, with its lock."""
 
     slot: Slot
     file: SpoolFile
     legacy: bool
-    """Written by version 0.1: its rows' topics alone say whose they are."""
+    """Written by version 0.1: only the topics of its rows show their owner."""
     was: str
     """The cluster it belonged to when it was opened."""
     unmet: bool
-    """All its rows came since this gateway was started, and no cluster had been met: they go to the first that is."""
+    """All its rows were written by this run before any cluster was reached, so they go to the first cluster reached."""
 
 
 class SpoolFiles:
-    """All of it; one thread uses it. `open` are the files by number; a number is never used twice.
+    """All open spool files; used by one thread. `open` has the files by number; a number is never reused.
 
-    `salvaged` is told how many rows were copied out of each damaged file.
+    `salvaged` is called with the number of rows copied from each damaged file.
     """
 
     def __init__(
@@ -96,13 +97,13 @@ class SpoolFiles:
         self._no_other_before = float("-inf")
         self.open: dict[int, OpenFile] = {}
         self.own: int | None = None
-        """The number of the file that is written; None when there is none."""
+        """The number of the file that is written; None without one."""
         self.surroundings = Surroundings()
         self._salvaged = salvaged
 
     @property
     def level(self) -> Level:
-        """Return how many messages wait in all files."""
+        """Return the number of waiting messages in all files."""
         return _sum([one.file.level for one in list(self.open.values())])
 
     @property
@@ -111,11 +112,11 @@ class SpoolFiles:
         return _sum([one.file.quarantine_level for one in list(self.open.values())])
 
     def write(self, call: Callable[[int, SpoolFile], T]) -> T:
-        """Write to our file; when that fails for any reason but its limit, to another one from then on.
+        """Write to our file; when that fails for any reason but its limit, switch to another file.
 
         Raises:
-            SpoolFullError: it does not fit.
-            SpoolWriteError: there is no file that takes it.
+            SpoolFullError: the limit is reached.
+            SpoolWriteError: none of the files can be written.
 
         """
         problem = SpoolWriteError(self._why_none or "no spool can be opened")
@@ -132,7 +133,7 @@ class SpoolFiles:
         try:
             result = call(number, self.open[number].file)
         except NotDurableError:
-            # That one is no better (the disk is full): do not leave a file behind at every attempt.
+            # The new file fails as well (the disk is full): remove it, so that not every attempt leaves a file behind.
             self._no_other_before = self._clock.monotonic() + OTHER_FILE_EVERY
             self._drop(number)
             raise
@@ -150,7 +151,7 @@ class SpoolFiles:
             one.slot.remove()
 
     def guarded(self, number: int, call: Callable[[], T]) -> T:
-        """Do something with a file; one that SQLite calls damaged is set aside and salvaged."""
+        """Call a function with a file; a file that SQLite reports as damaged is set aside and salvaged."""
         try:
             return call()
         except SpoolCorruptError as exc:
@@ -163,7 +164,7 @@ class SpoolFiles:
             raise
 
     def _set_aside(self, slot: Slot, why: str) -> None:
-        """Rename a damaged file and copy what can be read of it into ours."""
+        """Rename a damaged file and copy its readable rows into ours."""
         try:
             aside = slot.set_aside()
         except OSError as exc:
@@ -184,9 +185,9 @@ class SpoolFiles:
             self._salvaged(rows)
 
     def claim(self, cluster_id: str) -> bool:
-        """Say which cluster this is, now that Kafka has answered; return whether the written file's counts are void.
+        """Set the cluster's id, now that Kafka has answered; return whether the activity counts of our file are void.
 
-        Files of another cluster are given up: they wait for their own, or for somebody to recover them.
+        Files of another cluster are closed: they wait for their own cluster, or for `spool recover`.
         """
         if cluster_id == self._cluster_id:
             return False
@@ -207,7 +208,7 @@ class SpoolFiles:
         return anew
 
     def inherit(self) -> None:
-        """Go on under the name of the gateway whose spool is being drained: this one, before it was restarted."""
+        """Take over the name of the gateway whose spool is being drained, which is this one before its restart."""
         if self.own is None:
             return
         own = self.open[self.own]
@@ -220,13 +221,15 @@ class SpoolFiles:
                 log.warning("activity_not_inherited", path=str(one.slot.path), error=str(exc))
 
     def close(self) -> None:
-        """Close the files and free the slots. An empty file stays: ids and counts go on."""
+        """Close the files and free the slots. An empty file is kept, so that ids and counts continue."""
         for one in self.open.values():
             one.file.close()
             one.slot.release()
 
     def look_around(self) -> None:
-        """Open what can be opened now, count the rest. Errors are logged and tried again at the next call."""
+        """Open the files that can be opened now and count the others. Errors are logged and retried at the next
+        call.
+        """
         if self.own is None:
             self.own = self._open_empty()
             if self.own is None:
@@ -242,7 +245,7 @@ class SpoolFiles:
                 unopened += self._ours_by_name(path)
                 continue
             if slot is None:
-                continue  # a living gateway has it
+                continue  # a live gateway has it
             file = self._opened(slot)
             if file is None:
                 unopened += self._ours_by_name(path) and path.exists()
@@ -253,7 +256,7 @@ class SpoolFiles:
         self.surroundings = Surroundings(unopened, len(damaged(self.directory)), foreign, messages)
 
     def _opened(self, slot: Slot) -> SpoolFile | None:
-        """Open a file; None when that does not work. A damaged one of ours is set aside."""
+        """Open a file; None when that fails. A damaged file of ours is set aside."""
         limits = {"max_bytes": self._max_bytes, "quarantine_max_bytes": self._quarantine_max_bytes}
         try:
             return SpoolFile(slot.path, **limits, partition_of=self.owner.partition_of, patience=PATIENCE)
@@ -265,7 +268,7 @@ class SpoolFiles:
         return None
 
     def _adopt(self, slot: Slot, file: SpoolFile) -> bool:
-        """Take in a file that nobody holds if it is this deployment's; return whether it is."""
+        """Adopt an unlocked file if it belongs to this deployment; return whether it does."""
         ours = self._is_ours(file)
         if ours and not file.empty:
             number = self._register(slot, file, file.cluster_id)
@@ -282,7 +285,7 @@ class SpoolFiles:
     def _is_ours(self, file: SpoolFile) -> bool:
         if not file.prefix:  # of version 0.1
             return file.empty or self._for_us(file)
-        # A file that has never met a cluster was meant for the one its gateway could not reach: ours.
+        # A file without a cluster id was meant for the cluster that its gateway could not reach, which is ours.
         return file.prefix == self.owner.prefix and (
             not file.cluster_id or not self._cluster_id or file.cluster_id == self._cluster_id
         )
@@ -300,7 +303,7 @@ class SpoolFiles:
         return self._numbered
 
     def _open_empty(self) -> int | None:
-        """Open the lowest free slot whose file is empty or new; what is found full on the way is drained."""
+        """Open the lowest free slot whose file is empty or new; files with rows found on the way are drained."""
         held = {one.slot.path for one in self.open.values()}
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -326,9 +329,9 @@ class SpoolFiles:
             file = self._opened(slot)  # the damaged one has been set aside
         if file is None:
             if not existed:
-                # Not even a new file can be made, so no other one can either.
+                # A new file cannot be created here, so trying other slots would fail as well.
                 slot.remove()
-                raise OSError(f"no new file can be made there ({slot.path.name})")
+                raise OSError(f"new files cannot be created there ({slot.path.name})")
             slot.release()
             return None
         if file.empty:
@@ -345,7 +348,7 @@ class SpoolFiles:
         return None
 
     def finish(self, number: int) -> None:
-        """Let go of a file that is not written and has nothing for us any more."""
+        """Close a file that is drained and not the one being written."""
         one = self.open[number]
         if number == self.own:
             return

@@ -1,4 +1,6 @@
-"""What is in a spool directory, and bringing back what no gateway takes up by itself. Works beside running gateways."""
+"""Lists a spool directory, and recovers files that gateways do not drain by themselves. Safe beside running
+gateways.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ State = Literal["ours", "in use", "foreign", "damaged", "unreadable"]
 
 @dataclass(frozen=True)
 class Listed:
-    """A spool file. `messages` and `held` are None when they cannot be told."""
+    """A spool file. `messages` and `held` are None when they cannot be read."""
 
     path: Path
     state: State
@@ -32,7 +34,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class RecoveredSpool:
-    """What was brought back; `kept` is the file's new name."""
+    """The result of a recovery; `kept` is the file's new name."""
 
     messages: int
     held: int
@@ -41,7 +43,7 @@ class RecoveredSpool:
 
 
 def inventory(directory: Path, prefix: str) -> list[Listed]:
-    """Return the spool files of a directory, those set aside too. Changes nothing."""
+    """Return the spool files of a directory, including those set aside; read-only."""
     found = [_listed(path, prefix) for path in spools(directory)]
     for path in damaged(directory):
         saved = salvage(path)
@@ -68,23 +70,23 @@ def _listed(path: Path, prefix: str) -> Listed:
 
 
 def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> RecoveredSpool:
-    """Copy what can be read of a file into a new spool of this deployment, and rename the file.
+    """Copy the readable rows of a file into a new spool of this deployment, and rename the file.
 
-    `topics` are the full names of what a gateway writes; a message of another prefix goes to the topic of the same name
-    under this one.
+    `topics` are the full names of the topics that a gateway writes; a message of another prefix goes to the topic of
+    the same name under this one.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
         UnfitError: a gateway has it open, or the new spool cannot be written.
 
     """
     path = directory / name
     aside = path in damaged(directory)
     if not aside and path not in spools(directory):
-        raise UsageError(f"there is no spool {name} in {directory}", "`tallystream spool list` shows what is there")
+        raise UsageError(f"{directory} does not contain a spool {name}", "`tallystream spool list` shows those it has")
     slot = None if aside else Slot.take(path)
     if not aside and slot is None:
-        raise UnfitError(f"a gateway has {name} open", "it drains it by itself; stop that gateway first otherwise")
+        raise UnfitError(f"a gateway has {name} open", "the gateway drains it by itself; or stop that gateway first")
     try:
         found = salvage(path)
         messages = [(at, _here(message, prefix, topics)) for at, message in found.messages]
@@ -109,7 +111,7 @@ def _here(message: Message, prefix: str, topics: frozenset[str]) -> Message:
 
 
 def _into_new(directory: Path, prefix: str, fill: Callable[[SpoolFile], None]) -> None:
-    """Make a spool that the next look around of any gateway of this deployment finds."""
+    """Create a spool that the gateways of this deployment find at their next look."""
     for number in range(MAX_SLOTS):
         path = slot_path(directory, prefix, number)
         if path.exists():
@@ -129,4 +131,4 @@ def _into_new(directory: Path, prefix: str, fill: Callable[[SpoolFile], None]) -
             raise
         slot.release()
         return
-    raise SpoolWriteError(f"no slot is free in {directory}")
+    raise SpoolWriteError(f"all slots in {directory} are in use")

@@ -1,7 +1,7 @@
-"""Getting out of a damaged spool what can still be read, row by row.
+"""Salvages the readable rows of a damaged spool.
 
-Rows were acknowledged to clients, so a page that cannot be read costs the rows on it and no others: first the rows in
-their order up to the damage, then each id by itself.
+Rows were acknowledged to clients, so an unreadable page must cost only the rows on it: rows are first read in order up
+to the damage, then one by one by id.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool.file import Held
 
 MAX_MISSES = 50_000
-"""Ids tried one after the other without finding any: a table whose root is lost answers no id at all."""
+"""Consecutive ids without a row after which salvaging stops, because a table whose root page is lost does not find any
+id."""
 _MESSAGES = "SELECT id, at, topic, key, value, schema FROM messages"
 _HELD = "SELECT id, at, ingest_sha256, provider, bearer_sha256, payload FROM quarantine"
 
 
 @dataclass
 class Salvaged:
-    """What was found. `lost` is at least how many rows could not be read; `complete`: nothing was amiss."""
+    """The result. `lost` is the minimum number of unreadable rows; `complete`: everything could be read."""
 
     messages: list[tuple[int, Message]] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
@@ -32,7 +33,7 @@ class Salvaged:
 
 
 def salvage(path: Path) -> Salvaged:
-    """Read whatever can be read; a file that is no database gives nothing. Writes nothing to the file's tables."""
+    """Read all readable rows; a file that is not a database has none. Does not write to the file's tables."""
     found = Salvaged()
     try:
         db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
@@ -57,7 +58,7 @@ def salvage(path: Path) -> Salvaged:
 
 
 def _rows(db: sqlite3.Connection, table: str, select: str, broken: Callable[[], None]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows in order, then, behind the first damage, those that can be found by their ids."""
+    """Yield the rows in order and, after the first damage, those that can be found by their ids."""
     last = 0
     try:
         for row in db.execute(f"{select} NOT INDEXED ORDER BY id"):

@@ -1,7 +1,8 @@
-"""Which spool file is whose: numbered slots of a prefix in one directory, each owned through an flock on its `.lock`.
+"""Ownership of spool files: numbered slots of a prefix in one directory, each owned through an flock on its `.lock`.
 
-The lock dies with its process, whatever kills it. A file is `spool-PREFIX-NUMBER.db` (version 0.1: `spool-NUMBER.db`).
-What is set aside is renamed, never deleted: `NAME.aside-TIME`, or `NAME.recovered-TIME` once its rows are back.
+The lock ends with its process, even if the process is killed. A file is `spool-PREFIX-NUMBER.db` (version 0.1:
+`spool-NUMBER.db`). Files that are set aside are renamed, never deleted: `NAME.aside-TIME`, or `NAME.recovered-TIME`
+once its rows are back.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from tallystream.streams.service.locks import ProcessLock
 MAX_SLOTS = 1024
 RECOVERED = ".recovered-"
 _SIDES = ("-wal", "-shm", "")
-"""SQLite's own files beside a database; the database last, so that a rename cut short leaves the pair findable."""
+"""SQLite's files beside a database. The database is renamed last, so that an interrupted rename can be resumed."""
 
 
 class Slot:
-    """One spool file's place. Use `Slot.take`; `release` gives the lock back."""
+    """The place of one spool file. `Slot.take` locks it; `release` unlocks it."""
 
     def __init__(self, path: Path, lock: ProcessLock) -> None:
         self.path = path
@@ -41,12 +42,12 @@ class Slot:
         """Delete the spool file and its lock; the slot is free."""
         for side in _SIDES:
             Path(f"{self.path}{side}").unlink(missing_ok=True)
-        # While it is held: filelock takes no lock on a file that was unlinked between opening and locking it.
+        # Unlink it while it is held: filelock refuses a file that was unlinked between opening and locking it.
         self._lock.path.unlink(missing_ok=True)
         self.release()
 
     def set_aside(self) -> Path:
-        """Rename the spool file with what SQLite keeps beside it; the slot is empty then, and still ours.
+        """Rename the spool file with SQLite's files beside it; then the slot is empty and still ours.
 
         Raises:
             OSError: it cannot be renamed.
@@ -55,12 +56,12 @@ class Slot:
         return rename(self.path, ASIDE)
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.release()
 
 
 def rename(path: Path, mark: str) -> Path:
-    """Give a spool file a name with a mark and the time.
+    """Rename a spool file to a name with a mark and the time.
 
     Raises:
         OSError: it cannot be renamed.
@@ -80,11 +81,11 @@ def slot_path(directory: Path, prefix: str, number: int) -> Path:
 
 
 def spools(directory: Path) -> list[Path]:
-    """Return the spool files of a directory, whosever they are."""
+    """Return the spool files of a directory, of all deployments."""
     return sorted(directory.glob("spool-*.db"))
 
 
 def damaged(directory: Path) -> list[Path]:
-    """Return the spool files that were set aside and not recovered since; `.unreadable-` is version 0.1's word."""
+    """Return the spool files that were set aside and not recovered since; version 0.1 named them `.unreadable-`."""
     found = {*directory.glob(f"spool-*.db{ASIDE}*"), *directory.glob("spool-*.unreadable-*")}
     return sorted(one for one in found if not one.name.endswith(("-wal", "-shm")) and RECOVERED not in one.name)

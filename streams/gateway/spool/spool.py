@@ -1,4 +1,4 @@
-"""The spool as the event loop sees it: every call runs in the one thread that owns the SQLite files (`files`)."""
+"""The asynchronous spool: every call runs in the one thread that owns the SQLite files (`files`)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 class RowId(NamedTuple):
-    """A row of one of the files; `file` is the number it was opened under, never used twice."""
+    """A row of one of the files; `file` is the number of the open file, which is never reused."""
 
     file: int
     id: int
 
 
 class Lane(NamedTuple):
-    """The rows of one file that go to one place."""
+    """The rows of one file for one partition."""
 
     file: int
     place: Place
@@ -49,8 +49,8 @@ class HeldRow(NamedTuple):
 class Spool:
     """Owns the spool files of one gateway. Create it with `Spool.open`, `close` it at the end.
 
-    Methods raise SpoolWriteError when SQLite fails, `put` and `hold` also SpoolFullError: nothing of that call is
-    then stored.
+    Methods raise SpoolWriteError when SQLite fails, `put` and `hold` also SpoolFullError: then the call has not stored
+    anything.
     """
 
     def __init__(self, files: SpoolFiles, clock: Clock, max_bytes: int, quarantine_max_bytes: int) -> None:
@@ -62,7 +62,7 @@ class Spool:
         self.filled = asyncio.Event()
         """Set whenever messages may be waiting to be drained."""
         self.emptied = asyncio.Event()
-        """Set while no message waits."""
+        """Set while the spool is empty."""
 
     @classmethod
     async def open(
@@ -75,10 +75,10 @@ class Spool:
         clock: Clock,
         salvaged: Callable[[int], None] = lambda _: None,
     ) -> Spool:
-        """Take an empty file to write, and what else there is of this deployment to be drained.
+        """Open an empty file to write, and the other files of this deployment to drain.
 
-        Never fails: without any file that can be written `writable` is false, and every `put` raises SpoolWriteError
-        until `look_around` finds one.
+        This never fails: if none of the files can be written, `writable` is false and every `put` raises
+        SpoolWriteError until `look_around` finds one.
         """
         files = SpoolFiles(
             directory,
@@ -97,18 +97,18 @@ class Spool:
 
     @property
     def path(self) -> Path:
-        """Return the SQLite file that is written, or the directory when there is none."""
+        """Return the SQLite file that is written, or the directory without one."""
         files = self._files
         return files.open[files.own].slot.path if files.own is not None else files.directory
 
     @property
     def writable(self) -> bool:
-        """Return whether there is a file to write."""
+        """Return whether a file can be written."""
         return self._files.own is not None
 
     @property
     def level(self) -> Level:
-        """Return how many messages wait in all files, as of the last call that finished."""
+        """Return the number of waiting messages in all files, as of the last finished call."""
         return self._files.level
 
     @property
@@ -118,11 +118,11 @@ class Spool:
 
     @property
     def surroundings(self) -> Surroundings:
-        """Return what else is in the directory, as of the last look."""
+        """Return the other files in the directory, as of the last look."""
         return self._files.surroundings
 
     def lanes(self) -> list[Lane]:
-        """Return what may be drained: rows of this deployment's topics, by file and place."""
+        """Return the rows that may be drained, by file and partition."""
         return [
             Lane(number, place)
             for number, one in list(self._files.open.items())
@@ -157,11 +157,11 @@ class Spool:
         await self._run(partial(self._files.write, call))
 
     async def save_activity(self, rows: Sequence[ActivityRow]) -> None:
-        """Remember absolute activity counts."""
+        """Save absolute activity counts."""
         await self._run(partial(self._files.write, lambda _, file: file.save_activity(rows)))
 
     async def load_activity(self) -> list[ActivityRow]:
-        """Return the activity counts as last saved; nothing when there is no file."""
+        """Return the last saved activity counts; empty without a file."""
         return await self._run(
             lambda: self._files.open[self._files.own].file.load_activity() if self._files.own is not None else []
         )

@@ -27,10 +27,11 @@ STUCK_AFTER = 30.0
 
 
 class App(faust.App):
-    """faust.App with the settings the runtime needs. All its agents are folds: the consumer commits nothing else.
+    """faust.App with the settings the runtime needs. All its agents must be folds, because the consumer commits only
+    their positions.
 
-    `id` is the consumer group and the first part of the changelogs' names; `instance` makes a static member of it.
-    Times are in seconds. `exit` ends the process (tests pass their own); it must not return.
+    `id` is the consumer group and the prefix of the changelogs' names; `instance` makes it a static member. Times are
+    in seconds. `exit` ends the process (tests pass their own); it must not return.
 
     Promise: any failure ends the process with code 70, before anything else is written.
 
@@ -71,12 +72,12 @@ class App(faust.App):
             "processing_guarantee": "at_least_once",
             "stream_wait_empty": False,
             "stream_recovery_delay": 0.0,
-            "stream_buffer_maxsize": 128,  # in batches; when it is full, the consumer sleeps for 1 s
+            "stream_buffer_maxsize": 128,  # in batches; when the buffer is full, the consumer sleeps for 1 s
             "ConsumerScheduler": BatchScheduler,
             "TableManager": PromptTableManager,
             "PartitionAssignor": StableAssignor,
             "canonical_url": CANONICAL_URL,
-            "topic_disable_leader": True,  # its idle partition's long poll would stall the busy ones
+            "topic_disable_leader": True,  # the long poll of an idle partition would stall the busy ones
             "table_standby_replicas": 0,
             "producer_linger": 0.0,
             "producer_max_batch_size": 900_000,
@@ -86,11 +87,11 @@ class App(faust.App):
 
     @property
     def rebalances(self) -> int:
-        """Return the rebalances seen, the first join included."""
+        """Return the number of rebalances, including the first join."""
         return self.context.rebalances
 
     def must_be_member(self) -> None:
-        """Before every write: end the process when another worker may own our partitions."""
+        """End the process when another worker may own our partitions; called before every write."""
         self.context.must_be_member()
 
     @property
@@ -103,7 +104,7 @@ class App(faust.App):
     # -- health
 
     def healthy(self, stuck_after: float = STUCK_AFTER) -> Health:
-        """Tell whether work goes on: not while work waits and nothing has moved for `stuck_after` seconds."""
+        """Tell whether the worker makes progress: false while work waits without progress for `stuck_after` seconds."""
         silence = self.context.membership.silence()
         if silence > stuck_after + self.conf.broker_rebalance_timeout:
             return Health(False, f"no heartbeat accepted for {silence:.0f} s: Kafka is away, or the consumer hangs")
@@ -113,7 +114,7 @@ class App(faust.App):
         return Health(True)
 
     def ready(self) -> Health:
-        """Tell whether this worker folds all that is assigned to it."""
+        """Tell whether this worker folds all its assigned partitions."""
         if (why := self.context.membership.lost()) is not None:
             return Health(False, why)
         if self.rebalancing:
@@ -131,7 +132,7 @@ class App(faust.App):
         await super().on_first_start()
 
     def kafka_clients(self) -> list[Any]:
-        """Return aiokafka's clients, those that Faust has made so far.
+        """Return the aiokafka clients that Faust has created so far.
 
         Relies on `Producer._producer` and the consumer's `_thread._consumer` (faust/transport/drivers/aiokafka.py).
         """
@@ -141,13 +142,13 @@ class App(faust.App):
         return [getattr(producer, "_producer", None), getattr(thread, "_consumer", None)]
 
     async def watch_clients(self) -> None:
-        """End the process when a task of a client ends by itself: the client only looks alive then."""
+        """End the process when a task of a client ends by itself, because then the client only looks alive."""
         why = await watch_tasks(self.kafka_clients)
         if not self.should_stop:
             self.die(why)
 
     async def drain(self) -> None:
-        """Fold no more, wait for what was folded to be acknowledged, and commit the positions."""
+        """Stop folding, wait until everything folded is acknowledged, and commit the positions."""
         owned = [engine for engine in self.context.engines if engine.applied()]
         for engine in owned:
             await engine.drain(DRAIN_TIMEOUT)
@@ -155,13 +156,13 @@ class App(faust.App):
             await self.consumer.commit()
 
     async def stop(self) -> None:
-        """Stop cleanly: what was folded is acknowledged and the group's offsets say so."""
+        """Stop cleanly: everything folded is acknowledged and the group's offsets are committed."""
         if self.started and not self.should_stop:
             await self.drain()
         await super().stop()
 
     async def crash(self, reason: BaseException) -> None:
-        """End the process: Faust calls this for what went wrong in any of its services and threads."""
+        """End the process: Faust calls this for an error in any of its services and threads."""
         if self.should_stop:
             await super().crash(reason)
         else:
@@ -172,8 +173,7 @@ def credentials(kafka: KafkaSettings) -> CredentialsT | None:
     """Return how to authenticate, in Faust's terms; None for PLAINTEXT.
 
     Raises:
-        OSError: a file that `kafka` names cannot be read.
-        ssl.SSLError: a file that `kafka` names is not what it should be.
+        OSError: a file that `kafka` names cannot be read. ssl.SSLError: a file that `kafka` names is not valid.
 
     """
     context = kafka.ssl_context()

@@ -1,4 +1,4 @@
-"""Faust's partition assignor, for which a machine may change its name between two starts."""
+"""Faust's partition assignor, changed so that a machine may change its host name between two starts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from faust.assignor.client_assignment import ClientMetadata
 from yarl import URL
 
 CANONICAL_URL = "http://worker.tallystream.invalid:6066"
-"""Where Faust's web would be, which is off; the same for every worker, so that no host's name is in an assignment."""
+"""The URL of Faust's web server, which is off. It is the same for every worker, so that assignments do not contain host
+names."""
 
 
 class StableAssignor(PartitionAssignor):
-    """Accepts an assignment made for another URL of this member.
+    """Accepts an assignment that was made for another URL of this member.
 
-    The broker gives a static member that comes back the assignment it had, made by whoever led then. Faust asserts that
-    the URL in it is its own (`on_assignment` in faust/assignor/partition_assignor.py), and aiokafka's coordination task
-    dies of that: with the default, the host's name, a laptop in another network hangs at its start. Relies on
-    `_url` being what is compared.
+    The broker gives a returning static member its previous assignment, made by the group's leader at that time. Faust
+    asserts that the URL in it is its own (`on_assignment` in faust/assignor/partition_assignor.py), which ends
+    aiokafka's coordination task: with the default, the host name, a laptop in another network would hang at its start.
+    Relies on `_url` being what is compared.
     """
 
     _assigned_url: URL | None = None

@@ -1,4 +1,4 @@
-"""One Faust event for each fetched batch, and no decoding by Faust: what makes the runtime fast."""
+"""Passes each fetched batch as one Faust event, without decoding by Faust, which makes the runtime fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from faust.types.transports import SchedulingStrategyT
 from tallystream.streams.runtime.fold import InputRecord
 
 MAX_RECORDS = 4000
-"""Records in one event: bounds how long folding one may block the event loop."""
+"""Maximum records in one event, which bounds how long folding it blocks the event loop."""
 
 
 class EventBatch:
@@ -42,7 +42,7 @@ class BatchScheduler(SchedulingStrategyT):
     """Faust's setting ConsumerScheduler: hands over batches, each partition's in offset order."""
 
     def __init__(self) -> None:
-        """Take no arguments, as Faust's consumer gives none."""
+        """Create it without arguments, as Faust's consumer does."""
 
     def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
         """Yield the fetched records of each partition as batches of at most MAX_RECORDS."""
@@ -52,7 +52,7 @@ class BatchScheduler(SchedulingStrategyT):
 
 
 class BatchSchema(Schema):  # type: ignore[type-arg]  # Faust's generic parameters have no meaning for batches
-    """A topic schema (`topic(schema=)`) that decodes nothing: an event's value is the batch's list of records."""
+    """A topic schema (`topic(schema=)`) without decoding: an event's value is the batch's list of records."""
 
     def compile(self, app: Any, **_kwargs: Any) -> Any:
         """Return the decoder Faust calls for each message (Schema.compile in serializers/schemas.py)."""

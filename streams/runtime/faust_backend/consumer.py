@@ -1,4 +1,4 @@
-"""Faust's consumer, trusted with membership and assignment only: positions are the state's, not the group's."""
+"""Faust's consumer, used only for membership and assignment: positions come from the state, not from the group."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ FETCH_MAX_WAIT_MS = 20
 COMMIT_TIMEOUT = 5.0
 
 ACCEPTED = (0, 27)
-"""Heartbeat and SyncGroup error codes after which the broker holds us for a member (27: and wants us to rejoin)."""
+"""Heartbeat and SyncGroup error codes with which the broker confirms our membership (27: it asks us to rejoin)."""
 
 EXPELLED = (22, 25, 82)
-"""Heartbeat error codes that say we are none: illegal generation, unknown member, fenced instance."""
+"""Heartbeat error codes that end our membership: illegal generation, unknown member, fenced instance."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread that owns aiokafka's consumer, so that heartbeats go on while a fold works.
+    """The thread that owns aiokafka's consumer, so that heartbeats continue during a fold.
 
     Promises: the app's guard learns of every accepted heartbeat, by the time it was sent; a failed offset commit is
-    logged and no more (Faust would crash the worker: `_commit` in faust/transport/drivers/aiokafka.py), since committed
+    only logged (Faust would crash the worker: `_commit` in faust/transport/drivers/aiokafka.py), since committed
     offsets only serve lag monitoring.
 
     Relies on `AIOKafkaConsumerThread._create_worker_consumer` and `_commit` there; in aiokafka on
@@ -79,28 +79,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class NoReadOffsets(dict[TP, int | None]):
-    """Stands in for Faust's map of last offsets read, and knows none.
+    """Replaces Faust's map of last offsets read, and stays empty.
 
-    Faust drops records below the last offset it read, also after a seek back (`_drain_messages` in
-    faust/transport/consumer.py): a repair would be dropped.
+    Faust drops records below the last offset it read, even after a seek back (`_drain_messages` in
+    faust/transport/consumer.py), so it would drop the records of a repair.
     """
 
     def __getitem__(self, tp: TP) -> None:
         return None
 
     def __setitem__(self, tp: TP, offset: int | None) -> None:
-        """Forget it."""
+        """Ignore it."""
 
     def update(self, *_args: Any, **_kwargs: Any) -> None:
-        """Forget them."""
+        """Ignore them."""
 
 
 class Consumer(driver.Consumer):
-    """Faust's consumer with the state's positions in place of the group's offsets.
+    """Faust's consumer with the state's positions instead of the group's offsets.
 
     Promises: partitions are read from where the state ends (`perform_seek`), whatever was committed; what is in memory
-    is dropped before JoinGroup is sent (`on_partitions_revoked`), so nothing of ours is written for a partition that
-    may have a new owner; the group's committed offsets are positions acknowledged in the changelog (`force_commit`).
+    is dropped before JoinGroup is sent (`on_partitions_revoked`), so we do not write to a partition that may have a new
+    owner; the group's committed offsets are positions acknowledged in the changelog (`force_commit`).
 
     Relies on `Consumer._read_offset`, `perform_seek`, `force_commit`, `_commit` of faust/transport/consumer.py and on
     `_new_consumer_thread` and `on_partitions_revoked` being what the driver calls.
@@ -115,7 +115,7 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Drop what is in memory, first thing; Faust then flushes the producer before JoinGroup is sent."""
+        """First drop the in-memory state; then Faust flushes the producer before JoinGroup is sent."""
         context = context_of(self.app)
         context.rebalances += 1
         for engine in context.engines:
@@ -136,7 +136,7 @@ class Consumer(driver.Consumer):
         topics: Any = None,  # noqa: ARG002 - Faust's signature
         start_new_transaction: bool = True,  # noqa: ARG002
     ) -> bool:
-        """Commit the positions that the changelog has acknowledged since the last time."""
+        """Commit the positions that the changelog has acknowledged since the last commit."""
         applied = {
             TP(*tp): offset for engine in context_of(self.app).engines for tp, offset in engine.applied().items()
         }
@@ -147,11 +147,11 @@ class Consumer(driver.Consumer):
         return True
 
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
-        """Answer Faust's recovery that changelogs are empty (the tables recover themselves)."""
+        """Tell Faust's recovery that changelogs are empty (the tables recover themselves)."""
         return await self._asked(super().highwaters, partitions)
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
-        """Answer Faust's recovery that changelogs are empty."""
+        """Tell Faust's recovery that changelogs are empty."""
         return await self._asked(super().earliest_offsets, partitions)
 
     async def _asked(
@@ -166,4 +166,4 @@ class Consumer(driver.Consumer):
         """Do nothing: topics are created, with the settings they need, by `streams.kafka.topics.ensure`."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Do nothing: Faust's livelock detector reads its own acks, which are not used; `App.healthy` tells."""
+        """Do nothing: Faust's livelock detector relies on its own acks, which are not used; see `App.healthy`."""

@@ -1,4 +1,4 @@
-"""What app, consumer, producer and table of one worker share; Faust gives each of them the app, and it holds this."""
+"""State shared by app, consumer, producer and table of one worker; each of them reaches it through the app."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tallystream.streams.runtime.membership import Membership
 
 @dataclass
 class RuntimeContext:
-    """`engines` are those of the app's tables; `rebalances` counts those seen, the first join included."""
+    """`engines` are those of the app's tables; `rebalances` counts all rebalances, including the first join."""
 
     kafka: KafkaSettings
     fail_fast: FailFast
@@ -22,11 +22,11 @@ class RuntimeContext:
     rebalances: int = 0
 
     def must_be_member(self) -> None:
-        """Before every write: end the process when another worker may own our partitions."""
+        """End the process when another worker may own our partitions; called before every write."""
         if (why := self.membership.lost()) is not None:
             self.fail_fast(f"{why}; the next process reads what it has missed")
 
 
 def context_of(app: Any) -> RuntimeContext:
-    """Return the context of an app of ours, as Faust hands it to its parts."""
+    """Return the context of our app, as Faust passes it to its parts."""
     return cast(RuntimeContext, app.context)

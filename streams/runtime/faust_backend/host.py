@@ -1,4 +1,4 @@
-"""`runtime.host.Host` on a Faust app: what the engine asks for, answered by the app's producer and consumer."""
+"""`runtime.host.Host` implemented with a Faust app's producer and consumer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FaustHost:
         self._app = app
 
     def monotonic(self) -> float:
-        """Return seconds for durations of work."""
+        """Return monotonic seconds for durations of work."""
         return time.monotonic()
 
     def now_ms(self) -> int:
@@ -35,7 +35,7 @@ class FaustHost:
         return time.time_ns() // 1_000_000
 
     def boottime(self) -> float:
-        """Return seconds that go on while the machine sleeps."""
+        """Return seconds of a clock that continues while the machine sleeps."""
         return boottime()
 
     def fail_fast(self, why: str | BaseException) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Running an app inside a process of ours: no command line, logging or standard streams of Faust's."""
+"""Runs an app inside our own process, without Faust's command line, logging and handling of standard streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tallystream.streams.runtime.faust_backend.app import App
 async def run(app: App, stop: asyncio.Event | None = None) -> None:
     """Run `app` until `stop` is set, then stop it cleanly; without `stop`, until SIGTERM or SIGINT.
 
-    Call it in the main thread's event loop. Whatever goes wrong ends the process by `app.die`, code 70.
+    Call it in the main thread's event loop. Any error ends the process with code 70.
     """
     loop = asyncio.get_running_loop()
     signals = () if stop is not None else (signal.SIGTERM, signal.SIGINT)
@@ -29,7 +29,7 @@ async def run(app: App, stop: asyncio.Event | None = None) -> None:
             await stopping
         watching.cancel()
         await app.stop()
-        # A start that was overtaken may wait for ever: for an answer to a request whose connection `stop` has closed.
+        # A start that is still running may wait forever for a response on a connection that `stop` has closed.
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
     except Exception as exc:  # noqa: BLE001 - one way out for all

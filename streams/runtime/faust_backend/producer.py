@@ -1,4 +1,6 @@
-"""Writing rows: groups in few record batches, acknowledged in order, never while another worker may own them."""
+"""Writes rows: groups in few record batches, acknowledged in order, never while another worker may own the
+partition.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,19 @@ from tallystream.streams.runtime.faust_backend.context import context_of
 from tallystream.streams.runtime.host import Packed
 
 ACK_TIMEOUT = 20.0
-"""Seconds without an ack after which the worker ends: aiokafka's idempotent producer can hang for good."""
+"""Seconds without an ack after which the worker ends: aiokafka's idempotent producer can hang permanently."""
 
 
 RECORD_OVERHEAD = 128
-"""Bytes a record may need beside its key and value (lengths, deltas, a header)."""
+"""Bytes that a record may need besides its key and value (lengths, deltas, a header)."""
 
 
 class Producer(driver.Producer):
     """Faust's producer, idempotent, with `pack` and `write`.
 
-    Promise: what `write` returns for has been acknowledged by all in-sync replicas, in order; with `expect` it stands
-    at exactly the offsets given, else the process ends. No produce request leaves while the heartbeat guard says no;
-    the guard sits on `client.send` so that it covers what aiokafka has queued and what it retries.
+    Promise: when `write` returns, all in-sync replicas have acknowledged the rows in order; with `expect` they are at
+    exactly the given offsets, or the process ends. Produce requests are never sent while the heartbeat guard forbids
+    it; the guard wraps `client.send`, so it also covers aiokafka's queued batches and retries.
 
     Relies on `Producer._settings_extra`, `_new_producer`, `_ensure_producer` of faust/transport/drivers/aiokafka.py (no
     setting turns on idempotence outside transactions) and, in aiokafka, on every request going through
@@ -63,13 +65,13 @@ class Producer(driver.Producer):
         closing: Sequence[Row] = (),
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Packed:
-        """Serialise rows into as few record batches as hold them; sends nothing.
+        """Serialise rows into as few record batches as possible, without sending them.
 
-        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. Rows
-        that fit one batch have no opening, because what ends it overrides it.
+        `opening` starts every batch and `closing` ends the last one, in that batch: a batch is atomic in Kafka. A
+        single batch does not have an opening, because its closing rows override it.
 
         Raises:
-            UnfitError: a row does not fit a batch.
+            UnfitError: a row is too large for a batch.
 
         """
         producer = self._ensure_producer()
@@ -93,7 +95,7 @@ class Producer(driver.Producer):
                 if batch.append(timestamp=None, key=key, value=value, headers=head) is None:
                     raise self._too_large(topic, key, value)
         if closing:
-            # one batch holds all of `closing`, or a torn group could keep a part of it
+            # all of `closing` must be in one batch, so that an incomplete group cannot contain only a part of it
             need = sum(len(key) + len(value or b"") + RECORD_OVERHEAD for key, value in closing)
             if batch.size() + need > self.max_batch_size:
                 batch = new()
@@ -113,8 +115,8 @@ class Producer(driver.Producer):
     async def write(self, packs: Sequence[Packed], expect: int | None = None) -> int:
         """Send the batches and wait for all acks; return the offset of the last record.
 
-        `expect` is the offset the first record must get: anything else means that somebody else writes this partition,
-        and a store that jumped over their rows would miss them for good.
+        `expect` is the offset that the first record must get. Any other offset means that another process writes to
+        this partition, and a store that skipped its rows would never see them.
         """
         context = context_of(self.app)
         producer = self._ensure_producer()
@@ -128,7 +130,7 @@ class Producer(driver.Producer):
             await asyncio.wait(
                 [acked for _, acked, _ in pending], timeout=ACK_TIMEOUT, return_when=asyncio.FIRST_EXCEPTION
             )
-        pending.sort(key=lambda one: not one[1].done())  # a failure first, then what is only late
+        pending.sort(key=lambda one: not one[1].done())  # report failures before timeouts
         end = -1
         for out, acked, count in pending:
             where = f"{out.topic}-{out.partition}"
@@ -141,7 +143,7 @@ class Producer(driver.Producer):
             if expect is not None:
                 if offset != expect:
                     context.fail_fast(
-                        f"{where}: my rows landed at {offset}, expected {expect}: somebody else writes this"
+                        f"{where}: our rows are at {offset}, expected {expect}: another process writes there"
                     )
                 expect += count
             out.landed.append((offset, count))

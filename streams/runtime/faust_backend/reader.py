@@ -1,4 +1,4 @@
-"""Reading topics outside of any group, with a consumer of its own: Faust's stops with every rebalance."""
+"""Reads topics without a group, with a separate consumer, because Faust's consumer stops during every rebalance."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WAIT_MS = 500
 class KafkaReader:
     """`host.Reader` on aiokafka.
 
-    Relies on `AIOKafkaConsumer._client.set_topics` (aiokafka/client.py): asking for offsets of topics the client does
-    not track costs 0.1 s each.
+    Relies on `AIOKafkaConsumer._client.set_topics` (aiokafka/client.py): requesting offsets of topics that the client
+    does not track takes 0.1 s each.
     """
 
     def __init__(self, consumer: Any) -> None:
@@ -42,7 +42,7 @@ class KafkaReader:
         await self._consumer._client.set_topics({tp.topic for tp in {*partitions, *assigned}})  # noqa: SLF001 - above
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these partitions, and no others, from these offsets on."""
+        """Read exactly these partitions, from these offsets on."""
         self._consumer.assign(list(positions))
         for partition, offset in positions.items():
             self._consumer.seek(partition, offset)
@@ -50,26 +50,26 @@ class KafkaReader:
     async def poll(
         self, partitions: Collection[TopicPartition], max_records: int | None = None
     ) -> Mapping[TopicPartition, Sequence[Any]]:
-        """Return the next records of some of the partitions; nothing when none come within half a second."""
+        """Return the next records of some of the partitions; empty when none arrive within half a second."""
         got: Mapping[TopicPartition, Sequence[Any]] = await self._consumer.getmany(
             *partitions, timeout_ms=WAIT_MS, max_records=max_records
         )
         return got
 
     async def position(self, partition: TopicPartition) -> int:
-        """Return the offset that is read next."""
+        """Return the next offset to read."""
         position: int = await self._consumer.position(partition)
         return position
 
     async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
-        """Return the offset of the first record that was appended after `append_ms`, None when there is none."""
+        """Return the offset of the first record that was appended after `append_ms`, None without one."""
         found = (await self._consumer.offsets_for_times({partition: append_ms + 1}))[partition]
         return None if found is None else int(found.offset)
 
 
 @asynccontextmanager
 async def kafka_reader(kafka: KafkaSettings, fetch_bytes: int) -> AsyncIterator[KafkaReader]:
-    """Open a reader; it refuses to start anywhere but where it is told to.
+    """Open a reader, which fails instead of continuing at another offset than requested.
 
     Raises:
         KafkaError: Kafka does not answer.

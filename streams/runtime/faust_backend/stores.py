@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 def _by_table_only(*_args: Any, **_kwargs: Any) -> NoReturn:
-    raise TypeError("rows are reached through FoldTable")
+    raise TypeError("rows can be accessed only through FoldTable")
 
 
 class MemoryRows(MemoryStore, faust_base.Store):  # type: ignore[type-arg,misc]  # rows are bytes by partition
@@ -40,7 +40,7 @@ class MemoryRows(MemoryStore, faust_base.Store):  # type: ignore[type-arg,misc] 
         return iter(self.keys())
 
     def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust's signature
-        """Tell Faust's recovery nothing: the table recovers itself."""
+        """Report no offset to Faust's recovery, because the table recovers itself."""
         return None
 
     # abstract in faust.types.stores.StoreT, which is a mutable mapping
@@ -49,10 +49,10 @@ class MemoryRows(MemoryStore, faust_base.Store):  # type: ignore[type-arg,misc] 
 
 
 class RocksRows(faust_rocksdb.Store):
-    """Rows in RocksDB, one database a partition, kept across restarts.
+    """Rows in RocksDB, one database per partition, kept across restarts.
 
-    A crash of the machine may lose the tail of RocksDB's log; what is left is an older, whole state, and the
-    changelog has the rest. A database that RocksDB calls corrupt is removed and rebuilt from the changelog.
+    A crash of the machine may lose the tail of RocksDB's log; then an older consistent state remains, and the changelog
+    has the rest. A database that RocksDB reports as corrupt is removed and rebuilt from the changelog.
 
     Relies on `Store._db_for_partition` of faust/stores/rocksdb.py (opens and caches the database), on its calling
     `_open_for_partition`, and on `Store.on_rebalance`, which closes the databases of revoked partitions.
@@ -75,11 +75,13 @@ class RocksRows(faust_rocksdb.Store):
         return row
 
     def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override]
-        """Iterate over all rows of a partition, reserved ones included."""
+        """Iterate over all rows of a partition, including reserved ones."""
         return ((key, value) for key, value in self._db_for_partition(p).items() if key != self.offset_key)
 
     def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
-        """Yield all keys of a partition, `size` at a time; each chunk seeks anew, so no iterator pins the database."""
+        """Yield all keys of a partition, `size` at a time; each chunk seeks again, so that iterators do not pin the
+        database.
+        """
         last: bytes | None = None
         while True:
             chunk: list[bytes] = []
@@ -94,7 +96,7 @@ class RocksRows(faust_rocksdb.Store):
             yield [key for key in chunk if key != self.offset_key]
 
     def changelog_offset(self, p: int) -> int:
-        """Return the offset of the last changelog record the store holds, -1 when it is empty."""
+        """Return the offset of the last changelog record in the store, -1 when it is empty."""
         raw = self.read(p, self.offset_key)
         return -1 if raw is None else int(raw)
 
@@ -113,5 +115,5 @@ class RocksRows(faust_rocksdb.Store):
         """Keep the files: `on_rebalance` of Faust's store closes them."""
 
     def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust's signature
-        """Tell Faust's recovery nothing: the table recovers itself."""
+        """Report no offset to Faust's recovery, because the table recovers itself."""
         return None

@@ -1,4 +1,4 @@
-"""The exact engine as a Faust table: what Faust calls becomes assignments and batches."""
+"""The exact engine as a Faust table: translates Faust's callbacks into assignments and batches."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROCKSDB: Mapping[str, int] = {
     "max_write_buffer_number": 2,
     "target_file_size_base": 32 << 20,
 }
-"""Bounds of one partition's database; Faust's defaults (2 GiB of cache each) are meant for one a machine."""
+"""Limits of one partition's database; Faust's defaults (2 GiB of cache each) are meant for one database per machine."""
 
 
 class FoldTable(faust.Table[bytes, bytes]):
     """Runs `fold` over the topic `source`; its changelog is Faust's `{app id}-{fold.name}-changelog`.
 
-    `engine` is a class only so that tests can take a promise away.
+    `engine` is a parameter so that tests can break a promise on purpose.
 
     Relies on Faust calling `on_recovery_completed`, `on_rebalance` and `on_stop` of a table (tables/recovery.py,
     tables/manager.py) and on `Collection.data` being the store.
@@ -83,7 +83,9 @@ class FoldTable(faust.Table[bytes, bytes]):
     # -- what Faust calls
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
-        """Recover; when this returns Faust, whose recovery did nothing, seeks and resumes. Heartbeats go on."""
+        """Recover. Afterwards Faust, whose own recovery did nothing, seeks and resumes. Heartbeats continue
+        meanwhile.
+        """
         partitions = sorted(tp.partition for tp in active_tps if tp.topic == self.changelog_topic_name)
         app, generation = self.app, self.app.consumer_generation_id
         self.engine.assign(set(partitions))
@@ -95,7 +97,7 @@ class FoldTable(faust.Table[bytes, bytes]):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Drop memory, and let go of the stores of revoked partitions."""
+        """Drop the in-memory state, and release the stores of revoked partitions."""
         self.engine.revoke_all()
         self.engine.assign({tp.partition for tp in assigned if tp.topic == self.engine.source})
         for tp in revoked:
@@ -104,15 +106,15 @@ class FoldTable(faust.Table[bytes, bytes]):
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_stop(self) -> None:
-        """Drop memory."""
+        """Drop the in-memory state."""
         self.engine.revoke_all()
         await super().on_stop()
 
     def apply_changelog_batch(self, batch: Any) -> None:
-        """Ignore changelog records should Faust deliver any: we have read them ourselves."""
+        """Ignore changelog records from Faust, because we read them ourselves."""
 
     def on_key_set(self, key: Any, value: Any) -> None:  # noqa: ARG002 - Faust's signature
-        """Refuse: rows change only through the fold.
+        """Refuse, because rows change only through the fold.
 
         Raises:
             TypeError: always.
@@ -121,7 +123,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         raise TypeError(f"{self.name}: rows change only through fold")
 
     def on_key_del(self, key: Any) -> None:  # noqa: ARG002 - Faust's signature
-        """Refuse: rows change only through the fold.
+        """Refuse, because rows change only through the fold.
 
         Raises:
             TypeError: always.

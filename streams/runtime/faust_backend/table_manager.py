@@ -1,4 +1,4 @@
-"""Faust's table manager, without its second of waiting."""
+"""Faust's table manager without its initial delay of one second."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from faust.tables.manager import TableManager
 
 
 class PromptTableManager(TableManager):
-    """Starts the tables at once: Faust sleeps for a second first, which every restart of a worker would pay.
+    """Starts the tables at once: Faust first sleeps for a second, which would delay every restart of a worker.
 
     Nothing depends on that second: the conductor subscribes only when agents have started and tables are registered
     (`wait_until_agents_started`, `wait_until_tables_registered`). Relies on `TableManager.on_start` being the sleep,

@@ -1,7 +1,7 @@
-"""The engine's host in memory: a broker, workers and a group whose every step the caller decides.
+"""The engine's host in memory: a broker, workers and a group whose every step the caller controls.
 
-It ships with the product, for tests of folds and of the engine: no process, socket or clock of the machine is involved,
-so an interleaving that a cluster meets once in a thousand kills can be made at will, in a millisecond.
+It ships with the product, for tests of folds and of the engine: it does not use processes, sockets or the machine's
+clock, so an interleaving that a cluster meets once in a thousand kills can be produced at will, in a millisecond.
 """
 
 from tallystream.streams.runtime.memory.broker import MemoryBroker, MemoryRecord

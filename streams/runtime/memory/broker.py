@@ -1,4 +1,4 @@
-"""A Kafka broker in memory, as far as the engine can tell: logs, append times, compaction, retention."""
+"""A Kafka broker in memory with the features that the engine uses: logs, append times, compaction, retention."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tallystream.streams.runtime.memory.clock import ManualClock
 
 
 class MemoryRecord(NamedTuple):
-    """A record in a log; `producer` names who wrote it."""
+    """A record in a log; `producer` names its writer."""
 
     topic: str
     partition: int
@@ -33,7 +33,7 @@ class _Log:
 
 
 class MemoryBroker:
-    """Topics by name. Synchronous: what `append` returns for is in the log, whole, at the offsets it says.
+    """Topics by name. Synchronous: when `append` returns, the whole batch is in the log at the returned offset.
 
     `before_fetch` is called before each read, so that a caller can let others write in the middle of a recovery.
     """
@@ -44,7 +44,7 @@ class MemoryBroker:
         self._logs: dict[TopicPartition, _Log] = {}
 
     def create(self, topic: str, partitions: int) -> None:
-        """Create a topic; one that exists is replaced by an empty one, as by deleting it first."""
+        """Create a topic; an existing one is replaced by an empty one, as if it had been deleted first."""
         for p in range(partitions):
             self._logs[TopicPartition(topic, p)] = _Log()
 
@@ -82,7 +82,7 @@ class MemoryBroker:
         return self._log(partition).end
 
     def records(self, topic: str, partition: int | None = None) -> list[MemoryRecord]:
-        """Return what a topic holds now, partition by partition, or what one partition holds."""
+        """Return the current records of a topic, partition by partition, or those of one partition."""
         return [
             record
             for tp, log in sorted(self._logs.items())
@@ -94,7 +94,7 @@ class MemoryBroker:
         """Return the records from `offset` on, at most `limit`.
 
         Raises:
-            OffsetOutOfRangeError: `offset` is before the log's begin or after its end.
+            OffsetOutOfRangeError: `offset` is before the log's beginning or after its end.
 
         """
         if self.before_fetch is not None:
@@ -107,7 +107,7 @@ class MemoryBroker:
     # -- what a broker does to its logs
 
     def compact(self, topic: str) -> None:
-        """Keep only the last record of each key, as compaction may at any time; offsets stay."""
+        """Keep only the last record of each key, as compaction may at any time; offsets do not change."""
         for tp, log in self._logs.items():
             if tp.topic == topic:
                 last = {record.key: record.offset for record in log.records}
@@ -120,7 +120,7 @@ class MemoryBroker:
         log.records = [record for record in log.records if record.offset >= log.begin]
 
     def cut(self, topic: str, partition: int, offset: int) -> None:
-        """Lose the records from `offset` on, as a power cut does to what was not flushed."""
+        """Lose the records from `offset` on, as a power failure does with unflushed records."""
         log = self._log(TopicPartition(topic, partition))
         log.end = max(log.begin, min(offset, log.end))
         log.records = [record for record in log.records if record.offset < log.end]

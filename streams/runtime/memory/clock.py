@@ -1,10 +1,10 @@
-"""Time that only its owner moves."""
+"""A clock that only its owner advances."""
 
 from __future__ import annotations
 
 
 class ManualClock:
-    """A clock of all kinds, in one: wall clock, monotonic, boot time. `seconds` since the epoch; move it with `+=`."""
+    """Wall clock, monotonic clock and boot time in one. `seconds` since the epoch; advance it with `+=`."""
 
     def __init__(self, seconds: float = 1_795_000_000.0) -> None:
         self.seconds = seconds

@@ -1,4 +1,4 @@
-"""`runtime.host.Host` in memory: what is written waits in flight until the caller lets it land."""
+"""`runtime.host.Host` in memory: written batches stay in flight until the caller lets them land."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tallystream.streams.runtime.memory.broker import MemoryBroker, MemoryRecord
 
 
 class WorkerCrashedError(PermanentError):
-    """The process would have ended here."""
+    """Raised where the process of a real worker would have ended."""
 
     code = "worker_crashed"
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """A record batch that has left the process, or is about to; `acked` is its acknowledgement, once it has landed."""
+    """A record batch in flight; `acked` is completed once it has landed."""
 
     at: TopicPartition
     rows: Sequence[Row]
@@ -61,7 +61,7 @@ class MemoryReader:
     async def poll(
         self, partitions: Collection[TopicPartition], max_records: int | None = None
     ) -> Mapping[TopicPartition, Sequence[MemoryRecord]]:
-        """Return the next records; what compaction has removed is stepped over."""
+        """Return the next records; compacted ones are skipped."""
         await asyncio.sleep(0)
         got = {}
         for tp in partitions:
@@ -72,7 +72,7 @@ class MemoryReader:
         return got
 
     async def position(self, partition: TopicPartition) -> int:
-        """Return the offset that is read next."""
+        """Return the next offset to read."""
         return self._positions[partition]
 
     async def first_after(self, partition: TopicPartition, append_ms: int) -> int | None:
@@ -84,9 +84,9 @@ class MemoryReader:
 class MemoryHost:
     """The process of one worker.
 
-    `hold`: batches stay in `in_flight` until `land` is called; otherwise they land at once. What is in flight when the
-    worker crashes, or loses its partitions, may still land: that is what a zombie is. `member`: False makes the
-    heartbeat guard end the worker at its next write. `batch_bytes` bounds a record batch.
+    `hold`: batches stay in `in_flight` until `land` is called; otherwise they land at once. Batches in flight when the
+    worker crashes, or loses its partitions, may still land, like those of a zombie. `member`: False makes the heartbeat
+    guard end the worker at its next write. `batch_bytes` bounds a record batch.
     """
 
     def __init__(self, broker: MemoryBroker, name: str = "worker", *, batch_bytes: int = 900_000) -> None:
@@ -99,7 +99,7 @@ class MemoryHost:
         self.crashed: str | BaseException | None = None
         self.on_crash: Callable[[], None] | None = None
         self.positions: dict[TopicPartition, int] = {}
-        """The source's consumer: what it reads next."""
+        """The next offsets that the source's consumer reads."""
 
     # -- time and life
 
@@ -116,7 +116,7 @@ class MemoryHost:
         return self.broker.clock.boottime()
 
     def fail_fast(self, why: str | BaseException) -> NoReturn:
-        """End the worker: nothing that it has not sent will be.
+        """End the worker: batches not sent yet are never sent.
 
         Raises:
             WorkerCrashedError: always.
@@ -129,7 +129,7 @@ class MemoryHost:
         raise WorkerCrashedError(f"{self.name}: {self.crashed}")
 
     def must_be_member(self) -> None:
-        """End the worker when it has crashed or is no member any more."""
+        """End the worker when it has crashed or is not a member any more."""
         if self.crashed is not None:
             raise WorkerCrashedError(f"{self.name}: {self.crashed}")
         if not self.member:
@@ -150,7 +150,7 @@ class MemoryHost:
         """Split rows into batches of at most `batch_bytes` of keys and values; a single one has no opening.
 
         Raises:
-            UnfitError: a row does not fit a batch.
+            UnfitError: a row is too large for a batch.
 
         """
         whole = bool(closing) and _size([*rows, *closing]) <= self.batch_bytes
@@ -194,7 +194,7 @@ class MemoryHost:
         return end
 
     def land(self, at: TopicPartition | None = None) -> bool:
-        """Let the oldest batch in flight land, of partition `at` if given; tell whether there was one.
+        """Let the oldest batch in flight land, of partition `at` if given; return whether there was one.
 
         Batches of one partition keep their order, as an idempotent producer's do; those of different ones need not.
         """
@@ -217,7 +217,7 @@ class MemoryHost:
     # -- reading
 
     def reader(self, *, fetch_bytes: int | None = None) -> AbstractAsyncContextManager[Reader]:
-        """Open a reader; one record comes at a time when `fetch_bytes` is given."""
+        """Open a reader; with `fetch_bytes` it returns one record at a time."""
         return self._reader(None if fetch_bytes is None else 1)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A worker in memory, moved step by step, and the group that says who owns what."""
+"""A worker in memory that is driven step by step, and a group whose assignment the caller decides."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tallystream.streams.runtime.memory.host import MemoryHost
 from tallystream.streams.runtime.store import MemoryStore, RowStore
 
 TURNS = 12
-"""Turns of the event loop in which everything that can go on without a batch landing has gone on."""
+"""Turns of the event loop after which everything that can proceed without a batch landing has done so."""
 
 
 class MemoryWorker:
-    """An engine on a MemoryHost. `store` may be a former worker's, as a disk is; use it in one running event loop.
+    """An engine on a MemoryHost. `store` may be a former worker's, like a disk; use it in one running event loop.
 
-    Nothing is read by itself: `deliver` hands over the next records, as a consumer would.
+    It does not read by itself: `deliver` passes the next records, as a consumer would.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class MemoryWorker:
 
     @property
     def owned(self) -> list[int]:
-        """Return the partitions it folds, or thinks it does."""
+        """Return the partitions that it folds, or believes it folds."""
         return sorted(tp.partition for tp in self.engine.expected())
 
     async def assign(self, partitions: Collection[int]) -> None:
-        """Give it these partitions and no others: it drops its memory and recovers.
+        """Assign exactly these partitions: it drops its in-memory state and recovers.
 
         Raises:
             WorkerCrashedError: it cannot.
@@ -65,7 +65,7 @@ class MemoryWorker:
         self.host.positions = dict(self.engine.expected())
 
     async def deliver(self, p: int, count: int | None = None) -> int:
-        """Hand over the next records of a partition, at most `count`; return how many there were.
+        """Pass on the next records of a partition, at most `count`; return their number.
 
         Raises:
             WorkerCrashedError: the engine refuses them.
@@ -87,7 +87,7 @@ class MemoryWorker:
         self.host.positions[tp] = min(self.host.positions[tp] + count, self.host.broker.end(tp))
 
     async def settle(self) -> None:
-        """Let everything go on that can without another batch landing."""
+        """Let everything proceed that can without another batch landing."""
         for _ in range(TURNS):
             await asyncio.sleep(0)
 
@@ -99,16 +99,16 @@ class MemoryWorker:
 
 
 class MemoryGroup:
-    """The members of a consumer group by name; who owns what is the caller's decision."""
+    """The members of a consumer group by name; the caller decides the assignment."""
 
     def __init__(self) -> None:
         self.members: dict[str, MemoryWorker] = {}
         self.assignment: dict[str, set[int]] = {}
 
     async def rebalance(self, assignment: Mapping[str, Collection[int]], unaware: Collection[str] = ()) -> None:
-        """Make this the assignment. All members first drop what they had, as before JoinGroup; then each recovers.
+        """Apply this assignment. All members first drop their state, as before JoinGroup; then each recovers.
 
-        `unaware` members do not hear of it: they go on with what they think is theirs.
+        `unaware` members are not notified: they continue with the partitions they believe to own.
         """
         self.assignment = {name: set(partitions) for name, partitions in assignment.items()}
         aware = [name for name, worker in self.members.items() if worker.alive and name not in unaware]

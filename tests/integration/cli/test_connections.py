@@ -31,7 +31,7 @@ def stored(kafka: KafkaSettings, topics: Topics) -> dict[str, Connection]:
     return {key.decode(): Connection.model_validate_json(value) for key, value in values.items()}
 
 
-def test_create_gives_all_a_client_needs(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_create_prints_everything_that_a_client_needs(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     said = cli("connections", "create", "codex", "--name", "laptop", *URL, "--json")
     made = said.document
     assert list(made) == [
@@ -52,7 +52,7 @@ def test_create_gives_all_a_client_needs(cli: Cli, kafka: KafkaSettings, topics:
 def test_people_see_the_secret_once(cli: Cli) -> None:
     said = cli("connections", "create", "codex", "--id", OWN, *URL)
     assert said.code == 0
-    assert "only time it is shown" in " ".join(said.out.split())
+    assert "shown only this once" in " ".join(said.out.split())
     assert "~/.codex/config.toml" in said.out
     assert "tallystream cost sessions" in said.out
     assert "[otel]" in said.out
@@ -61,7 +61,7 @@ def test_people_see_the_secret_once(cli: Cli) -> None:
         assert sha256(OWN.encode()).hexdigest() not in listed.out
 
 
-def test_without_a_known_gateway_the_urls_say_where_and_a_warning_why(cli: Cli) -> None:
+def test_create_without_a_known_gateway_assumes_its_url_with_a_warning(cli: Cli) -> None:
     said = cli("connections", "create", "codex", "--json")
     assert said.document["base_url"].startswith("http://127.0.0.1:4318/")
     assert "--endpoint-url" in said.err
@@ -78,7 +78,7 @@ def test_without_a_known_gateway_the_urls_say_where_and_a_warning_why(cli: Cli) 
         (("codex", "--name", ""), "printable"),
     ],
 )
-def test_what_cannot_be_created_is_explained(cli: Cli, args: tuple[str, ...], word: str) -> None:
+def test_create_explains_invalid_options(cli: Cli, args: tuple[str, ...], word: str) -> None:
     said = cli("connections", "create", *args, "--json")
     assert said.code == 2
     error = json.loads(said.err)
@@ -200,7 +200,7 @@ def test_a_connection_is_tested_with_an_empty_request(cli: Cli, gateway: str) ->
     assert GatewaySide.asked == [(f"/api/v1/public/ingest/otel/codex/{OWN}/v1/logs", b'{"resourceLogs":[]}')] * 2
 
 
-def test_what_the_gateway_refuses_is_said_plainly(cli: Cli, gateway: str) -> None:
+def test_refusal_of_the_gateway_is_explained(cli: Cli, gateway: str) -> None:
     said = cli("connections", "test", "an-id-that-nobody-issued", "--endpoint-url", gateway)
     assert said.code == 4
     assert "404: no such connection" in said.err

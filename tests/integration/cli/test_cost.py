@@ -62,7 +62,7 @@ def rows(kafka: KafkaSettings, topics: Topics) -> None:
     asyncio.run(write())
 
 
-def test_without_a_topic_the_table_teaches_and_the_document_is_not_complete(cli: Cli) -> None:
+def test_cost_without_a_topic_explains_and_is_not_complete(cli: Cli) -> None:
     assert "connections create codex" in cli("cost", "sessions").out
     said = cli("cost", "sessions", "--json")
     assert (said.document["rows"], said.document["complete"]) == ([], False)
@@ -148,7 +148,7 @@ def test_the_table_for_people(cli: Cli) -> None:
     assert "house-9 of openai: 2 requests" in said.out
 
 
-def test_what_cannot_be_asked_is_said_in_one_line(cli: Cli) -> None:
+def test_cost_reports_wrong_options_in_one_line(cli: Cli) -> None:
     for args, word in (
         (("--by", "colour"), "colour"),
         (("--since", "yesterday"), "yesterday"),

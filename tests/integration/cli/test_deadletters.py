@@ -48,8 +48,8 @@ def letters(kafka: KafkaSettings, topics: Topics) -> None:
     asyncio.run(write())
 
 
-def test_nothing_refused_is_said_so(cli: Cli) -> None:
-    assert "every record that came in was counted" in cli("deadletters", "list").out
+def test_list_without_dead_letters_says_so(cli: Cli) -> None:
+    assert "every record received was counted" in cli("deadletters", "list").out
 
 
 @pytest.mark.usefixtures("letters")
@@ -63,7 +63,7 @@ def test_list_counts_each_source_once_newest_first(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("letters")
-def test_filters(cli: Cli) -> None:
+def test_filters_select_rows(cli: Cli) -> None:
     def sources(*args: str) -> list[str]:
         return [one["source"] for one in cli("deadletters", "list", "--json", *args).document["deadletters"]]
 
@@ -76,7 +76,7 @@ def test_filters(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("letters")
-def test_people_read_what_it_means_and_what_to_do(cli: Cli) -> None:
+def test_show_explains_the_reason_and_the_next_step(cli: Cli) -> None:
     listed = cli("deadletters", "list", "--limit", "1")
     assert "TALLYSTREAM_LATENESS" in listed.out
     assert "2 older ones" in listed.out

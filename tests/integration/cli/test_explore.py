@@ -142,5 +142,5 @@ def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(ex
         (("/nope",), 1, "404"),
     ],
 )
-def test_mistakes_are_said_in_one_line(explore: Any, args: tuple[str, ...], code: int, said: str) -> None:
+def test_wrong_options_are_reported_in_one_line(explore: Any, args: tuple[str, ...], code: int, said: str) -> None:
     assert said in explore(*args, code=code)

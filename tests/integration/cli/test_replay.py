@@ -34,7 +34,7 @@ async def requests(here: World) -> dict[str, int]:
     return {key.decode().split("|")[1]: sum(b["requests"] for b in row["buckets"]) for key, row in book.rows.items()}
 
 
-async def test_old_recordings_go_into_a_deployment_with_a_longer_lateness(
+async def test_replay_into_a_deployment_with_a_longer_lateness(
     one_partition: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALLYSTREAM_LATENESS", "P30D")
@@ -69,7 +69,7 @@ def crafted(reason: Reason, event: Event, session: Session, source: str) -> tupl
     return source.encode(), letter.model_dump_json(exclude_none=True).encode(), 0
 
 
-async def test_what_came_too_early_counts_once_its_time_has_come_and_what_was_nobodys_when_it_is_told(
+async def test_replay_counts_early_events_later_and_unknown_ones_once_assigned(
     one_partition: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with world(kafka, prefix, tmp_path) as here:
@@ -87,8 +87,8 @@ async def test_what_came_too_early_counts_once_its_time_has_come_and_what_was_no
         until = datetime.now(UTC) + timedelta(days=2)
         assert sorted(why.split(f"{until:%Y-%m-%d}")[0] for why in said["skipped"]) == [
             "from_the_future: it lies a day or more ahead until ",
-            "no_session: it holds no whole event: only a client can send it again",
-            "unknown_connection: it belongs to no connection: --connection says to which",
+            "no_session: this version still does not recognise it as usage; a newer one may",
+            "unknown_connection: it does not belong to a connection: choose one with --connection",
         ]
         said = (await asyncio.to_thread(one_partition, *replay, "--connection", "codex-7f3a")).document
         assert said["replayed"] == 2
@@ -101,8 +101,8 @@ async def test_what_came_too_early_counts_once_its_time_has_come_and_what_was_no
         assert {k.decode().split("|")[0] for k in book.rows} == {"codex-7f3a"}
 
 
-def test_a_source_that_is_none_is_said_so(one_partition: Cli, kafka: KafkaSettings) -> None:
+def test_replay_of_an_unknown_source_is_an_error(one_partition: Cli, kafka: KafkaSettings) -> None:
     assert os.environ["TALLYSTREAM_PARTITIONS"] == "1"
     said = one_partition("deadletters", "replay", "usage|9|9|9")
     assert said.code == 2
-    assert "there is no dead letter" in said.err
+    assert "no dead letter has the source" in said.err

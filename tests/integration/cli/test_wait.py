@@ -109,7 +109,7 @@ def watch() -> Watch:
     return Watch()
 
 
-async def test_everything_on_its_way_is_waited_for(kafka: KafkaSettings, topics: Topics, watch: Watch) -> None:
+async def test_wait_covers_everything_in_progress(kafka: KafkaSettings, topics: Topics, watch: Watch) -> None:
     await usage(kafka, topics)
     async with ops() as (url, gateway):
         held = gateway.held = Held(2, 2, 2)
@@ -134,7 +134,7 @@ async def test_everything_on_its_way_is_waited_for(kafka: KafkaSettings, topics:
         await waiting
 
 
-async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
+async def test_wait_finds_a_gateway_that_restarted_on_another_port(
     kafka: KafkaSettings, topics: Topics, watch: Watch
 ) -> None:
     await ensure(kafka, (topics.usage, topics.calls, topics.session_hour_rows))
@@ -149,14 +149,14 @@ async def test_a_gateway_that_is_gone_may_come_back_elsewhere(
         await waiting
 
 
-async def test_a_gateway_that_cannot_tell_yet_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
+async def test_gateway_without_counts_yet_is_not_caught_up(kafka: KafkaSettings, topics: Topics) -> None:
     async with ops() as (url, gateway):
         gateway.held = None
-        with pytest.raises(UnreachableError, match="does not tell yet"):
+        with pytest.raises(UnreachableError, match="does not report yet"):
             await catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=0.5, show=lambda _: None)
 
 
-async def test_a_gateway_that_reports_no_status_is_never_done(kafka: KafkaSettings, topics: Topics) -> None:
+async def test_gateway_without_status_is_not_caught_up(kafka: KafkaSettings, topics: Topics) -> None:
     server = OpsServer(lambda: Health(True), lambda: Health(True))
     await server.start()
     try:
@@ -180,9 +180,9 @@ def test_the_command_says_what_is_behind_and_exits_3(cli: Cli, kafka: KafkaSetti
     assert "No gateway is known here" in said.err
 
 
-def test_a_position_past_the_end_is_never_caught_up(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_position_past_the_end_is_not_caught_up(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     asyncio.run(usage(kafka, topics))
     asyncio.run(commit(kafka, topics, {0: 30, 1: 1}))
     said = cli("wait", "--caught-up", "--timeout", "1")
     assert said.code == 3
-    assert "made anew" in said.err
+    assert "recreated" in said.err

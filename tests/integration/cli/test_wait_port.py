@@ -31,7 +31,7 @@ pytestmark = pytest.mark.kafka
 HOUR = "2026-11-21T13:00:00Z"
 
 
-async def test_what_port_does_not_have_yet_is_waited_for(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng, watch = random.Random(61), Watch()
     async with rig(kafka, prefix) as one:
         wait = partial(catch_up, kafka, one.topics, seconds=60, show=watch.note)
@@ -51,7 +51,7 @@ async def test_what_port_does_not_have_yet_is_waited_for(kafka: KafkaSettings, p
             one.sandbox.faults.clear()
             # a request without an answer: it may land until its timeout is over, and is repeated then
             one.sandbox.faults.add(Fault(match="entities/bulk", kind="reset", after=True, times=1))
-            await watch.until("requests of unknown fate")
+            await watch.until("requests with unknown outcome")
             assert not waiting.done()
             await waiting
             assert not one.wrong_sessions()
@@ -66,7 +66,7 @@ async def test_what_port_does_not_have_yet_is_waited_for(kafka: KafkaSettings, p
                 assert not one.wrong_sessions()
 
 
-async def test_openai_days_are_waited_for(kafka: KafkaSettings, prefix: str) -> None:
+async def test_wait_covers_openai_days(kafka: KafkaSettings, prefix: str) -> None:
     watch = Watch()
     async with world(kafka, prefix) as here:
         await ensure(kafka, here.topics.all())
@@ -95,7 +95,7 @@ async def test_a_sink_that_port_refuses_is_never_caught_up(kafka: KafkaSettings,
         with sink(one, tmp_path) as running:
             find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
             await until(running.role, "it answers")
-            with pytest.raises(UnreachableError, match="no sink writes to Port yet; its /readyz says why"):
+            with pytest.raises(UnreachableError, match="no sink writes to Port yet; the sink's /readyz says why"):
                 await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
 
 

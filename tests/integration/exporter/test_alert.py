@@ -39,7 +39,7 @@ def told(got: list[dict[str, Any]], alert: str, status: str) -> Iterator[dict[st
                 yield one
 
 
-async def test_a_dead_worker_reaches_the_webhook_and_so_does_its_return(
+async def test_alert_for_a_dead_worker_and_its_resolution_reach_the_webhook(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, impatient: Path
 ) -> None:
     topics = Topics(prefix, 3)

@@ -104,7 +104,7 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
         assert seen.stop() == 0
 
 
-async def test_tokens_and_cost_equal_the_truth_and_outlive_the_exporter_and_its_rows(
+async def test_counters_equal_the_truth_and_survive_restarts_and_retention(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     topics, rng, now = Topics(prefix, 3), random.Random(2), datetime.now(UTC)

@@ -92,12 +92,12 @@ async def test_metrics_and_traces_are_taken(served: Gateway) -> None:
     ("metadata", "code", "says"),
     [
         ((), grpc.StatusCode.UNAUTHENTICATED, CONNECTION_HEADER),
-        (((CONNECTION_HEADER, "guessed-id"),), grpc.StatusCode.NOT_FOUND, "no connection"),
+        (((CONNECTION_HEADER, "guessed-id"),), grpc.StatusCode.NOT_FOUND, "unknown ingest id"),
         (((CONNECTION_HEADER, REVOKED_ID),), grpc.StatusCode.NOT_FOUND, "revoked"),
         (((CONNECTION_HEADER, GUARDED_ID),), grpc.StatusCode.UNAUTHENTICATED, "bearer"),
     ],
 )
-async def test_who_is_not_let_in_is_told_why(served: Gateway, metadata: Any, code: grpc.StatusCode, says: str) -> None:
+async def test_refused_calls_get_the_reason(served: Gateway, metadata: Any, code: grpc.StatusCode, says: str) -> None:
     async with export(served) as send:
         refused = await refusal(send(b"", metadata=metadata))
     assert refused.code() is code
@@ -105,14 +105,14 @@ async def test_who_is_not_let_in_is_told_why(served: Gateway, metadata: Any, cod
     assert retry_seconds(refused) is None
 
 
-async def test_a_bearer_opens(served: Gateway, deployment: Deployment) -> None:
+async def test_valid_bearer_is_accepted(served: Gateway, deployment: Deployment) -> None:
     who = ((CONNECTION_HEADER, GUARDED_ID), ("authorization", f"Bearer {BEARER}"))
     async with export(served) as send:
         await send(body("grpc-bearer", Encoding.PROTOBUF), metadata=who)
     assert len(await usage(deployment, "grpc-bearer")) == 1
 
 
-async def test_what_cannot_be_decoded_is_invalid_and_leaves_a_dead_letter(fresh: Deployment, tmp_path: Path) -> None:
+async def test_undecodable_request_is_invalid_argument_and_a_dead_letter(fresh: Deployment, tmp_path: Path) -> None:
     async with running(config_of(fresh.kafka, fresh.prefix, tmp_path, grpc_port=0)) as own, export(own) as send:
         refused = await refusal(send(b"\xff\xff\xff", metadata=WHO))
     assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -130,7 +130,7 @@ async def test_records_that_cannot_count_are_a_partial_success(served: Gateway, 
     assert len(await usage(deployment, "grpc-good")) == 1
 
 
-async def test_more_than_a_message_may_hold_is_resource_exhausted(deployment: Deployment, tmp_path: Path) -> None:
+async def test_too_large_message_is_resource_exhausted(deployment: Deployment, tmp_path: Path) -> None:
     limit = 100_000
     config = config_of(
         deployment.kafka, deployment.prefix, tmp_path, grpc_port=0, max_body_bytes=limit, max_held_bytes=10 * limit
@@ -143,7 +143,7 @@ async def test_more_than_a_message_may_hold_is_resource_exhausted(deployment: De
                 assert retry_seconds(refused) is None, "the same message would be refused again"
 
 
-async def test_what_neither_kafka_nor_the_spool_takes_is_unavailable_with_a_delay(
+async def test_request_without_durable_storage_is_unavailable_with_retry_info(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     config = config_of(
@@ -189,7 +189,7 @@ async def test_a_call_in_progress_is_answered_while_it_stops(fresh: Deployment, 
     assert len(await usage(fresh, "grpc-last")) == (200 if answered else 0)
 
 
-async def test_over_tls(deployment: Deployment, tmp_path: Path) -> None:
+async def test_grpc_over_tls(deployment: Deployment, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue("gateway")
     config = config_of(deployment.kafka, deployment.prefix, tmp_path, grpc_port=0, tls_cert=pair.cert, tls_key=pair.key)

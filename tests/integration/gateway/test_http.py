@@ -123,12 +123,12 @@ async def test_metrics_and_traces_are_taken_and_add_no_tokens(
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status", "code", "says"),
     [
-        ("POST", logs_path("guessed-id"), {}, 404, 5, "no connection"),
+        ("POST", logs_path("guessed-id"), {}, 404, 5, "unknown ingest id"),
         ("POST", logs_path(REVOKED_ID), {}, 404, 5, "revoked"),
         ("POST", logs_path(INGEST_ID, "claude"), {}, 404, 5, "codex connection"),
         ("POST", logs_path(INGEST_ID, "copilot"), {}, 404, 5, "provider"),
         ("POST", logs_path(signal_="profiles"), {}, 404, 5, "signal"),
-        ("POST", "/v1/logs", {CONNECTION_HEADER: "guessed-id"}, 404, 5, "no connection"),
+        ("POST", "/v1/logs", {CONNECTION_HEADER: "guessed-id"}, 404, 5, "unknown ingest id"),
         ("POST", "/nowhere", {}, 404, 5, "path"),
         ("POST", "/v1/logs", {}, 401, 16, CONNECTION_HEADER),
         ("POST", logs_path(GUARDED_ID), {}, 401, 16, "bearer"),
@@ -199,7 +199,7 @@ async def test_content_types_have_case_and_parameters(
         (b"plain", PROTOBUF | {"Content-Encoding": "gzip"}),
     ],
 )
-async def test_what_cannot_be_decoded_is_400_and_leaves_a_dead_letter(
+async def test_undecodable_request_gets_400_and_is_a_dead_letter(
     fresh: Deployment, tmp_path: Path, http: aiohttp.ClientSession, content: bytes, headers: dict[str, str]
 ) -> None:
     async with running(config_of(fresh.kafka, fresh.prefix, tmp_path)) as own:
@@ -265,7 +265,7 @@ async def test_a_body_over_the_limit_is_413_however_it_comes(
             assert response.status == 200
 
 
-async def test_more_than_can_be_held_at_once_is_503_with_retry_after(
+async def test_too_many_bytes_in_progress_get_503_with_retry_after(
     deployment: Deployment, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     config = config_of(deployment.kafka, deployment.prefix, tmp_path, max_body_bytes=60_000, max_held_bytes=480_000)
@@ -291,7 +291,7 @@ async def test_more_than_can_be_held_at_once_is_503_with_retry_after(
         assert (await first).status == 200
 
 
-async def test_a_client_that_does_not_finish_is_answered_408(deployment: Deployment, tmp_path: Path) -> None:
+async def test_stalled_request_gets_408(deployment: Deployment, tmp_path: Path) -> None:
     config = config_of(deployment.kafka, deployment.prefix, tmp_path, body_timeout=0.2)
     async with running(config) as own:
         reader, writer = await asyncio.open_connection(*own.url.removeprefix("http://").split(":"))
@@ -315,7 +315,7 @@ async def test_a_client_that_does_not_finish_is_answered_408(deployment: Deploym
         f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n".encode(),
     ],
 )
-async def test_what_is_no_http_is_answered_with_a_status_too(gateway: Gateway, raw: bytes) -> None:
+async def test_invalid_http_gets_a_status(gateway: Gateway, raw: bytes) -> None:
     reader, writer = await asyncio.open_connection(*gateway.url.removeprefix("http://").split(":"))
     writer.write(raw)
     answer = await asyncio.wait_for(reader.read(), 60)
@@ -346,7 +346,9 @@ async def test_health_of_the_port_itself(gateway: Gateway, http: aiohttp.ClientS
         assert (response.status, (await response.json())["ok"]) == (200, True)
 
 
-async def test_claude_urls_take_claude(gateway: Gateway, http: aiohttp.ClientSession) -> None:
+async def test_urls_of_a_claude_connection_accept_claude_telemetry(
+    gateway: Gateway, http: aiohttp.ClientSession
+) -> None:
     async with http.post(gateway.url + logs_path(CLAUDE_ID, "claude"), data=b"{}", headers=JSON) as response:
         assert response.status == 200
 

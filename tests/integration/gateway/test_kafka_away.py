@@ -96,7 +96,7 @@ def drained(gateway: Gateway) -> bool:
     return not (gateway.spool.level.rows or gateway.spool.quarantine_level.rows) and gateway.link.live
 
 
-async def test_kafka_paused_under_load(
+async def test_no_batch_is_lost_while_kafka_is_paused_under_load(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path, stuck_after=2.0)
@@ -115,7 +115,7 @@ async def test_kafka_paused_under_load(
     assert len(set(found)) == len(load.sent)
 
 
-async def test_a_short_pause_makes_no_copies(
+async def test_short_kafka_pause_causes_no_duplicates(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
@@ -128,7 +128,7 @@ async def test_a_short_pause_makes_no_copies(
     assert sorted(await event_ids(own.kafka, own.topics)) == sorted(ids_of(*load.sent))
 
 
-async def test_kafka_killed_and_restarted_under_load(
+async def test_no_batch_is_lost_when_kafka_is_killed_under_load(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
@@ -144,7 +144,7 @@ async def test_kafka_killed_and_restarted_under_load(
     assert set(await event_ids(own.kafka, own.topics)) == ids_of(*load.sent)
 
 
-async def test_a_gateway_that_starts_without_kafka_knows_its_connections_and_spools(
+async def test_gateway_started_without_kafka_authenticates_and_spools(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path)
@@ -180,7 +180,7 @@ async def post(
         return response
 
 
-async def test_strangers_are_kept_while_kafka_is_away_and_judged_once_it_is_back(
+async def test_unknown_connections_are_quarantined_until_kafka_is_back(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path)
@@ -217,7 +217,7 @@ async def test_strangers_are_kept_while_kafka_is_away_and_judged_once_it_is_back
     assert [letter["connection_id"] for letter in letters if letter["reason"] == "undecodable"] == ["codex-7f3a"]
 
 
-async def test_a_full_quarantine_is_503_and_known_connections_go_on(
+async def test_full_quarantine_gets_503_and_known_connections_are_served(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path, quarantine_max_bytes=2_000)
@@ -255,7 +255,7 @@ async def disk_filled(gateway: Gateway) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("trouble", ["full spool", "full disk"])
-async def test_what_neither_kafka_nor_the_spool_takes_is_503(
+async def test_request_without_durable_storage_gets_503(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path, trouble: str
 ) -> None:
     limit = 5_000 if trouble == "full spool" else 1 << 30
@@ -280,7 +280,7 @@ async def test_what_neither_kafka_nor_the_spool_takes_is_503(
     assert found <= ids_of(*map(body, range(60)), body(99))
 
 
-async def test_an_id_made_a_moment_ago_works_at_once_and_guessing_costs_kafka_little(
+async def test_new_ingest_id_works_at_once_and_guesses_cause_few_kafka_requests(
     own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
@@ -305,7 +305,7 @@ async def set_limit(own: Deployment, size: int) -> None:
     await admin.close()
 
 
-async def test_a_message_that_kafka_refuses_stays_in_the_spool_and_in_nobodys_way(
+async def test_message_refused_by_kafka_stays_spooled_without_blocking_others(
     own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     def large(number: int) -> bytes:

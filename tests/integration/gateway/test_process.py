@@ -41,7 +41,7 @@ async def answered(http: aiohttp.ClientSession, process: GatewayProcess, content
         return response.status
 
 
-async def test_killed_with_a_spool_it_loses_nothing(
+async def test_gateway_killed_with_a_spool_loses_nothing(
     broker: EmbeddedKafka, own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     await until(process.ready, "the gateway is ready")
@@ -58,7 +58,7 @@ async def test_killed_with_a_spool_it_loses_nothing(
     assert process.kill(signal.SIGTERM) == 0
 
 
-async def test_killed_under_load_everything_answered_is_there(
+async def test_gateway_killed_under_load_loses_no_answered_batch(
     own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     await until(process.ready, "the gateway is ready")
@@ -83,9 +83,7 @@ async def test_killed_under_load_everything_answered_is_there(
     assert set(await event_ids(own.kafka, own.topics)) >= ids_of(*accepted)
 
 
-async def test_told_to_stop_it_answers_what_it_has_taken_and_leaves_no_spool(
-    own: Deployment, process: GatewayProcess
-) -> None:
+async def test_stopped_gateway_finishes_requests_and_drains_its_spool(own: Deployment, process: GatewayProcess) -> None:
     await until(process.ready, "the gateway is ready")
     content = body(1)
     reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
@@ -128,7 +126,7 @@ async def test_told_to_stop_it_refuses_no_request_for_good(process: GatewayProce
     assert process.wait() == 0
 
 
-async def test_told_to_stop_without_kafka_it_leaves_the_rest_in_the_spool(
+async def test_gateway_stopped_without_kafka_keeps_the_rest_spooled(
     broker: EmbeddedKafka, own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     await until(process.ready, "the gateway is ready")
@@ -141,7 +139,7 @@ async def test_told_to_stop_without_kafka_it_leaves_the_rest_in_the_spool(
     assert set(await event_ids(own.kafka, own.topics)) == ids_of(body(1))
 
 
-async def test_counts_of_activity_go_on_after_a_restart(
+async def test_activity_counts_continue_after_a_restart(
     own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     for _ in range(2):
@@ -159,7 +157,7 @@ async def test_counts_of_activity_go_on_after_a_restart(
     await until(one_key_with_both, "one gateway, one key, and a count that goes on")
 
 
-async def test_what_it_writes_holds_no_secret_and_no_content(
+async def test_gateway_writes_no_secrets_and_no_content(
     own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     await until(process.ready, "the gateway is ready")
@@ -212,7 +210,7 @@ def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_cannot_be_is_said_in_one_line(own: Deployment, tmp_path: Path) -> None:
+def test_gateway_reports_start_errors_in_one_line(own: Deployment, tmp_path: Path) -> None:
     where = ("--kafka", own.kafka.bootstrap, "--data-dir", str(tmp_path))
     without_key = run(*where)
     assert (without_key.returncode, "TALLYSTREAM_USER_KEY" in without_key.stderr) == (2, True)
@@ -226,7 +224,7 @@ def test_what_cannot_be_is_said_in_one_line(own: Deployment, tmp_path: Path) -> 
         assert "Traceback" not in failed.stderr
 
 
-async def test_topics_are_made_by_the_first_who_needs_them(
+async def test_gateway_creates_missing_topics(
     broker: EmbeddedKafka, own: Deployment, prefix: str, tmp_path: Path
 ) -> None:
     del broker

@@ -84,7 +84,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(deployment: Dep
         assert await asyncio.to_thread(serial, gateway.url, authority.ca) != before
 
 
-def test_what_is_no_certificate_is_said_at_the_start(tmp_path: Path) -> None:
+def test_invalid_certificate_is_reported_at_the_start(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca")
     one, other = authority.issue("one"), authority.issue("other")
     with pytest.raises(UsageError, match="cannot be used"):

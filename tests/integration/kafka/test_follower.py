@@ -22,7 +22,7 @@ async def filled(kafka: KafkaSettings, topic: str, partitions: Sequence[int]) ->
     await produce(kafka, topic, [(b"k", value, at) for at in partitions for _ in range(EACH)])
 
 
-async def test_positions_are_never_ahead_of_what_was_given_out(kafka: KafkaSettings, prefix: str) -> None:
+async def test_positions_never_exceed_the_records_given_out(kafka: KafkaSettings, prefix: str) -> None:
     topic = f"{prefix}.many"
     await filled(kafka, topic, range(6))
     given: dict[int, int] = dict.fromkeys(range(6), 0)

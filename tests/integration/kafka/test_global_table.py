@@ -85,7 +85,7 @@ def rows(one: GlobalTable) -> dict[str, str]:
     return {key[2:].decode(): kept.value.decode() for key, kept in one.scan(b"r|")}
 
 
-async def test_the_highest_version_is_kept_and_a_restart_reads_on(
+async def test_highest_version_is_kept_and_a_restart_continues_reading(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     await create(kafka, prefix)
@@ -109,7 +109,7 @@ async def test_the_highest_version_is_kept_and_a_restart_reads_on(
         assert [key for key, _ in one.scan(b"r|", after=b"r|b")] == [b"r|d", b"r|f"]
 
 
-async def test_what_retention_removed_is_passed_over(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_records_removed_by_retention_are_skipped(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     await create(kafka, prefix)
     await write(kafka, prefix, *((f"k{number}", "1 x") for number in range(10)))
     async with table(kafka, prefix, tmp_path) as (one, _):
@@ -126,7 +126,7 @@ async def test_what_retention_removed_is_passed_over(kafka: KafkaSettings, prefi
 
 
 @pytest.mark.parametrize("more", [1, 30])
-async def test_a_topic_made_anew_is_copied_anew(kafka: KafkaSettings, prefix: str, tmp_path: Path, more: int) -> None:
+async def test_recreated_topic_is_copied_again(kafka: KafkaSettings, prefix: str, tmp_path: Path, more: int) -> None:
     """Whether it is shorter than it was, or longer already."""
     await create(kafka, prefix)
     await write(kafka, prefix, *((f"old{number}", "1 x") for number in range(10)))
@@ -147,7 +147,7 @@ async def test_a_topic_made_anew_is_copied_anew(kafka: KafkaSettings, prefix: st
         assert changed
 
 
-async def test_a_damaged_copy_is_made_again(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_damaged_copy_is_rebuilt(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     await create(kafka, prefix)
     await write(kafka, prefix, ("a", "1 x"))
     async with table(kafka, prefix, tmp_path) as (one, _):

@@ -36,7 +36,7 @@ async def silence() -> AsyncIterator[tuple[str, Callable[[], int]]]:
         await server.wait_closed()
 
 
-async def test_a_starting_client_waits_for_it_as_long_as_for_any_request() -> None:
+async def test_starting_client_waits_one_request_timeout_for_a_hung_broker() -> None:
     async with silence() as (hung, met):
         patient = AIOKafkaAdminClient(bootstrap_servers=hung)
         starting = asyncio.create_task(patient.start())
@@ -51,7 +51,7 @@ async def test_a_starting_client_waits_for_it_as_long_as_for_any_request() -> No
         await patient.close()
 
 
-async def test_and_goes_on_to_one_that_answers(kafka: KafkaSettings, prefix: str) -> None:
+async def test_starting_client_continues_with_a_broker_that_answers(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, 1)
     await ensure(kafka, topics.all())
     at = TopicPartition(topics.usage.name, 0)

@@ -34,13 +34,13 @@ async def cancelled_after(steps: int, client: Any, closing: Callable[[Any], Coro
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-async def test_a_cancel_while_a_client_closes_is_heard(kafka: KafkaSettings, kind: Callable[..., Any]) -> None:
+async def test_cancel_during_close_is_not_lost(kafka: KafkaSettings, kind: Callable[..., Any]) -> None:
     found = [await cancelled_after(steps, kind(**kafka.client()), close) for steps in range(1, 12)]
     assert found[0] is True
     assert False not in found
 
 
-async def test_it_is_what_aiokafka_itself_does_not_hear(kafka: KafkaSettings) -> None:
+async def test_aiokafka_itself_loses_a_cancel_during_close(kafka: KafkaSettings) -> None:
     """What `close` is for. When this fails, aiokafka hears it: `streams/kafka/lifecycle.py` has nothing left to do."""
     found = [
         await cancelled_after(steps, AIOKafkaAdminClient(**kafka.client()), AIOKafkaAdminClient.close)

@@ -105,7 +105,7 @@ async def test_what_is_written_after_the_start_is_left_for_the_next_reader(kafka
     assert [value for *_, value in await read(kafka, topic)] == [b"old", b"new"] * 2
 
 
-async def test_a_beginning_that_was_deleted(kafka: KafkaSettings, prefix: str) -> None:
+async def test_deleted_beginning_of_a_topic_is_skipped(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.cut")
     await produce(kafka, topic, [(b"k", b"%d" % i, 0) for i in range(10)])
     await delete_before(kafka, topic, 7)
@@ -114,7 +114,7 @@ async def test_a_beginning_that_was_deleted(kafka: KafkaSettings, prefix: str) -
     assert await read(kafka, topic) == []
 
 
-async def test_transaction_markers_are_holes_in_the_middle_and_at_the_end(kafka: KafkaSettings, prefix: str) -> None:
+async def test_transaction_markers_are_skipped_as_holes(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.transactions")
     producer = AIOKafkaProducer(**kafka.client(), transactional_id=f"{prefix}-t")
     await producer.start()
@@ -127,7 +127,7 @@ async def test_transaction_markers_are_holes_in_the_middle_and_at_the_end(kafka:
     assert await read(kafka, topic) == [(0, 0, b"a"), (0, 2, b"b")]
 
 
-async def test_compaction_leaves_holes_that_are_passed(kafka: KafkaSettings, prefix: str) -> None:
+async def test_holes_left_by_compaction_are_skipped(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(
         kafka,
         f"{prefix}.compacted",
@@ -152,7 +152,7 @@ async def test_compaction_leaves_holes_that_are_passed(kafka: KafkaSettings, pre
     assert {key: values[key] for key in values if key != b"tick"} == {b"same": b"29", b"other": b"y"}
 
 
-async def test_a_broker_that_is_not_there_is_said_to_be(unused_tcp_port: int) -> None:
+async def test_missing_broker_is_reported_as_unreachable(unused_tcp_port: int) -> None:
     away = KafkaSettings(f"127.0.0.1:{unused_tcp_port}")
     with pytest.raises(UnreachableError, match="did not answer"):
         await latest(away, "any", stall=5.0)
@@ -161,7 +161,7 @@ async def test_a_broker_that_is_not_there_is_said_to_be(unused_tcp_port: int) ->
             pass
 
 
-async def test_a_broker_that_accepts_and_says_nothing_is_given_up(unused_tcp_port: int) -> None:
+async def test_silent_broker_times_out(unused_tcp_port: int) -> None:
     gone = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -181,7 +181,7 @@ async def test_a_broker_that_accepts_and_says_nothing_is_given_up(unused_tcp_por
         server.close()
 
 
-async def test_lag_of_a_group_that_never_was_is_everything(kafka: KafkaSettings, prefix: str) -> None:
+async def test_unknown_group_lags_by_the_whole_topic(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.lag", 2)
     await produce(kafka, topic, [(b"k", b"v", 0)] * 5)
     await delete_before(kafka, topic, 2)

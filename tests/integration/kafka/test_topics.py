@@ -31,9 +31,7 @@ async def settings(kafka: KafkaSettings, topic: str) -> dict[str, str]:
         return await settings_of(admin, ConfigResource(ConfigResourceType.TOPIC, topic))
 
 
-async def test_a_200_is_flushed_on_one_broker_also_where_the_topics_are_older(
-    kafka: KafkaSettings, prefix: str
-) -> None:
+async def test_single_broker_flushes_before_a_200_also_with_older_topics(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, 2)
     await ensure(kafka, topics.all())
     assert (await settings(kafka, topics.usage.name))["flush.messages"] == "1"
@@ -47,7 +45,7 @@ async def test_a_200_is_flushed_on_one_broker_also_where_the_topics_are_older(
 @pytest.mark.parametrize(
     ("name", "value"), [("max.message.bytes", "100000"), ("retention.bytes", "1000000"), ("retention.ms", "60000")]
 )
-async def test_the_command_that_is_shown_mends_it(kafka: KafkaSettings, prefix: str, name: str, value: str) -> None:
+async def test_suggested_command_corrects_the_topic(kafka: KafkaSettings, prefix: str, name: str, value: str) -> None:
     usage = Topics(prefix, 2).usage
     await ensure(kafka, (usage,))
     await alter(kafka, usage.name, **{**usage.creation(1), name: value})

@@ -53,7 +53,7 @@ def ledger(kafka: KafkaSettings, topics: Topics, tmp_path: Path) -> Iterator[Led
     process.kill()
 
 
-def test_cost_asks_the_ledger_and_the_topics_when_it_is_behind(
+def test_cost_reads_the_topics_while_the_ledger_is_behind(
     kafka: KafkaSettings,
     topics: Topics,
     ledger: LedgerProcess,
@@ -74,7 +74,7 @@ def test_cost_asks_the_ledger_and_the_topics_when_it_is_behind(
     assert models == {"m1": 3, "=m2": 1, "m3": 1}
 
 
-def test_a_row_that_the_ledger_cannot_hold_leaves_cost_to_the_topics(
+def test_cost_reads_the_topics_for_rows_that_the_ledger_cannot_hold(
     kafka: KafkaSettings,
     topics: Topics,
     ledger: LedgerProcess,
@@ -170,7 +170,7 @@ def reconciled(day: str, *, connections: list[str], bill_usd: str) -> bytes:
     return ReconciledDay.model_validate(statement).model_dump_json().encode()
 
 
-def test_without_a_ledger_sql_says_what_to_do(cli: Cli) -> None:
+def test_sql_without_a_ledger_reports_the_next_step(cli: Cli) -> None:
     said = cli("sql", "select 1", "--json")
     assert said.code == 3
     assert json.loads(said.err)["code"] == "ledger_unreachable"

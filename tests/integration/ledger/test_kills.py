@@ -98,7 +98,7 @@ async def kill_again_and_again(kafka: KafkaSettings, topics: Topics, ledger: Led
 
 
 @pytest.mark.timeout(1200)
-def test_after_kills_the_ledger_gives_what_the_topics_give(
+def test_ledger_equals_the_topics_after_kills(
     kafka: KafkaSettings,
     topics: Topics,
     ledger: LedgerProcess,

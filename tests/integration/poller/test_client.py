@@ -48,7 +48,7 @@ async def failure(client: OpenAIClient, path: str = "/models", key: str = "api")
     return caught.value
 
 
-async def test_429_is_asked_again_when_the_server_says(sandbox: Sandbox, config: OpenAIClientConfig) -> None:
+async def test_429_is_retried_after_the_time_in_retry_after(sandbox: Sandbox, config: OpenAIClientConfig) -> None:
     naps = Naps()
     retried: list[FailureReason] = []
     sandbox.faults.add(Fault(kind="status", status=429, retry_after=17, times=2))
@@ -58,7 +58,7 @@ async def test_429_is_asked_again_when_the_server_says(sandbox: Sandbox, config:
     assert retried == [FailureReason.RATE_LIMITED, FailureReason.RATE_LIMITED]
 
 
-async def test_a_retry_after_of_hours_is_not_waited_for(sandbox: Sandbox, config: OpenAIClientConfig) -> None:
+async def test_long_retry_after_is_not_waited_for(sandbox: Sandbox, config: OpenAIClientConfig) -> None:
     naps = Naps()
     sandbox.faults.add(Fault(kind="status", status=429, retry_after=7200))
     async with OpenAIClient(config, KEYS, sleep=naps) as client:
@@ -75,7 +75,7 @@ async def test_a_retry_after_of_hours_is_not_waited_for(sandbox: Sandbox, config
         (Fault(kind="truncate"), FailureReason.CONNECTION),
     ],
 )
-async def test_what_may_pass_is_tried_so_often_and_no_more(
+async def test_transient_errors_are_retried_a_limited_number_of_times(
     sandbox: Sandbox, config: OpenAIClientConfig, fault: Fault, why: FailureReason
 ) -> None:
     naps = Naps()
@@ -96,7 +96,7 @@ async def test_what_may_pass_is_tried_so_often_and_no_more(
         (Fault(kind="half"), FailureReason.UNDECODABLE),
     ],
 )
-async def test_what_will_not_pass_is_not_tried_again(
+async def test_permanent_errors_are_not_retried(
     sandbox: Sandbox, config: OpenAIClientConfig, fault: Fault, why: FailureReason
 ) -> None:
     sandbox.faults.add(fault)
@@ -119,7 +119,7 @@ async def test_what_will_not_pass_is_not_tried_again(
         ("wrong-0123456789", "/models", "api", FailureReason.UNAUTHORISED, "TALLYSTREAM_OPENAI_API_TOKEN"),
     ],
 )
-async def test_a_refusal_says_which_key_is_needed_and_never_the_one_it_was(
+async def test_refusal_names_the_required_kind_of_key_and_not_the_key(
     config: OpenAIClientConfig, token: str, path: str, key: str, why: FailureReason, says: str
 ) -> None:
     async with OpenAIClient(config, ApiKeys({"api": ApiKey(token)})) as client:
@@ -129,12 +129,12 @@ async def test_a_refusal_says_which_key_is_needed_and_never_the_one_it_was(
     assert token not in refused.message + refused.hint
 
 
-async def test_an_answer_that_is_too_large_is_not_held(config: OpenAIClientConfig) -> None:
+async def test_too_large_answer_is_not_buffered(config: OpenAIClientConfig) -> None:
     async with OpenAIClient(replace(config, max_bytes=100), KEYS) as client:
         assert (await failure(client)).why == FailureReason.TOO_LARGE
 
 
-async def test_a_redirect_never_gets_the_key() -> None:
+async def test_key_is_not_sent_to_a_redirect_target() -> None:
     asked: list[str] = []
 
     async def elsewhere(request: web.Request) -> web.Response:
@@ -181,14 +181,14 @@ async def test_headers_name_the_organisation_and_a_proxy_is_used() -> None:
     assert seen == [("GET", "http://openai.invalid/v1/models", "org-1", "proj-2")]
 
 
-async def test_nothing_listening_is_a_failure_with_a_next_step() -> None:
+async def test_refused_connection_is_an_error_with_a_next_step() -> None:
     async with OpenAIClient(OpenAIClientConfig("http://127.0.0.1:9", attempts=2), KEYS, sleep=Naps()) as client:
         refused = await failure(client)
     assert refused.why == FailureReason.CONNECTION
     assert refused.hint
 
 
-def test_a_ca_file_that_is_none_stops_the_start(tmp_path: Path) -> None:
+def test_invalid_ca_file_prevents_the_start(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     for name in ("ca.pem", "missing.pem"):
         with pytest.raises(UsageError, match="CA file"):

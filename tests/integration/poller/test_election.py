@@ -39,7 +39,7 @@ def member(kafka: KafkaSettings, topics: Topics, timeout: float = 3.0) -> Electi
     return Election(kafka, topics.poller_group, topics.poller_control.name, timeout)
 
 
-async def test_a_standby_that_joins_takes_nothing_away(kafka: KafkaSettings, topics: Topics) -> None:
+async def test_joining_standby_does_not_disturb_the_active_poller(kafka: KafkaSettings, topics: Topics) -> None:
     async with member(kafka, topics) as first:
         await until(lambda: first.term, "the first is active")
         for _ in range(3):
@@ -52,7 +52,7 @@ async def test_a_standby_that_joins_takes_nothing_away(kafka: KafkaSettings, top
                 assert await first.confirm(term) is not None
 
 
-async def test_one_that_leaves_hands_over_at_once(kafka: KafkaSettings, topics: Topics) -> None:
+async def test_leaving_poller_hands_over_at_once(kafka: KafkaSettings, topics: Topics) -> None:
     """The session timeout is far beyond the test's patience: only a member that leaves is replaced so soon."""
     async with AsyncExitStack() as stack:
         first = member(kafka, topics, 90.0)
@@ -65,7 +65,7 @@ async def test_one_that_leaves_hands_over_at_once(kafka: KafkaSettings, topics: 
         await until(lambda: second.term, "the second is active", 60.0)
 
 
-async def test_there_is_never_more_than_one(kafka: KafkaSettings, topics: Topics) -> None:
+async def test_at_most_one_poller_is_active(kafka: KafkaSettings, topics: Topics) -> None:
     async with AsyncExitStack() as stack:
         members = [await stack.enter_async_context(member(kafka, topics)) for _ in range(3)]
         await until(lambda: all(one.joined for one in members), "all have joined")
@@ -74,7 +74,7 @@ async def test_there_is_never_more_than_one(kafka: KafkaSettings, topics: Topics
         assert sum(until is not None for until in confirmed) == 1
 
 
-async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topics: Topics) -> None:
+async def test_expired_lease_publishes_nothing(kafka: KafkaSettings, topics: Topics) -> None:
     async with rig(kafka, topics.prefix, only("/models")) as one:
         await one.poll()
         (record,) = (await one.records()).values()
@@ -89,9 +89,7 @@ async def test_a_term_that_is_over_publishes_nothing(kafka: KafkaSettings, topic
         assert len(await one.messages(topics.openai_records.name)) == 2
 
 
-async def test_a_poll_that_a_rebalance_interrupts_is_thrown_away_and_made_again(
-    kafka: KafkaSettings, prefix: str
-) -> None:
+async def test_poll_interrupted_by_a_rebalance_is_discarded_and_repeated(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix, only("/models")) as one:
         one.order(match="/models", kind="latency", seconds=20.0, times=1)
         poller = Poller(replace(one.config, session_timeout=6.0), CollectorRegistry(), one.clock)
@@ -109,7 +107,7 @@ async def test_a_poll_that_a_rebalance_interrupts_is_thrown_away_and_made_again(
             await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_member_the_group_has_forgotten_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
+async def test_member_removed_from_the_group_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
     """As after a pause: the member believes in its term, the coordinator does not."""
     async with member(kafka, topics, 6.0) as election:
         term = await until(lambda: election.term, "active")
@@ -119,7 +117,7 @@ async def test_a_member_the_group_has_forgotten_is_not_confirmed(kafka: KafkaSet
         assert await election.confirm(term) is None
 
 
-async def test_once_says_when_another_is_active(kafka: KafkaSettings, prefix: str) -> None:
+async def test_once_reports_another_active_poller(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix, only("/models")) as one:
         await one.poll()
         async with member(kafka, one.topics) as election:
@@ -134,7 +132,7 @@ async def two(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
         yield one
 
 
-async def test_a_poller_that_is_told_to_stop_is_followed_at_once(two: Rig) -> None:
+async def test_standby_takes_over_at_once_from_a_stopped_poller(two: Rig) -> None:
     config = replace(two.config, interval=1.0, session_timeout=90.0)
     pollers = [Poller(config, CollectorRegistry(), two.clock) for _ in range(2)]
     tasks = [asyncio.create_task(poller.run()) for poller in pollers]

@@ -32,7 +32,7 @@ def cells(one: Rig, offset: int) -> list[UsageCell]:
     return [cell for cell in one.sandbox.source.day(TODAY + offset) if cell.at < NOON]
 
 
-async def test_a_poll_of_everything_equals_what_openai_says(openai: Rig) -> None:
+async def test_full_poll_equals_openais_data(openai: Rig) -> None:
     result = await openai.poll()
     assert result.failures == {}
     rows = await openai.rows()
@@ -77,7 +77,7 @@ def leaves(value: Any) -> list[Any]:
     return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
 
 
-async def test_a_restart_repeats_no_more_than_what_may_still_change(openai: Rig) -> None:
+async def test_restart_polls_only_what_may_still_change(openai: Rig) -> None:
     first = await openai.poll(resources=only(COSTS, USAGE, MODELS))
     openai.sandbox.seen.clear()
     second = await openai.poll(resources=only(COSTS, USAGE, MODELS))
@@ -114,7 +114,7 @@ async def test_a_poller_whose_clock_is_behind_still_wins(openai: Rig) -> None:
 
 
 @pytest.mark.parametrize("kind", ["half", "truncate", "reset", "status"])
-async def test_a_query_that_fails_on_a_later_page_publishes_nothing(openai: Rig, kind: str) -> None:
+async def test_query_failing_on_a_later_page_publishes_nothing(openai: Rig, kind: str) -> None:
     """31 days in pages of 31 are one page; in pages of 10 the third one breaks."""
     costs = only(COSTS)[0].model_copy(update={"pages": only(COSTS)[0].pages.model_copy(update={"size": 10})})  # type: ignore[union-attr]
     openai.clock.seconds -= 40 * DAY
@@ -165,7 +165,7 @@ async def test_backfill_reaches_back_once(openai: Rig) -> None:
     assert (await openai.poll(resources=only(COSTS, USAGE), backfill=90.0 * DAY)).published == 0
 
 
-async def test_a_backfill_that_was_broken_off_goes_on_where_it_was(openai: Rig) -> None:
+async def test_interrupted_backfill_resumes_where_it_stopped(openai: Rig) -> None:
     openai.order(match=f"date={day(-40)}", kind="status", status=400, times=1)
     broken = await openai.poll(resources=only(USAGE), backfill=60.0 * DAY)
     assert set(broken.failures) == {USAGE}
@@ -190,7 +190,7 @@ async def test_a_users_resource_is_polled_like_the_others(openai: Rig) -> None:
         assert {row["project_id"] for row in one} == {None}
 
 
-async def test_a_bucket_kafka_cannot_take_is_said_and_the_others_go_on(openai: Rig) -> None:
+async def test_bucket_too_large_for_kafka_is_reported_and_others_are_published(openai: Rig) -> None:
     # Digits that look random, so that three megabytes of them do not compress below Kafka's limit of one.
     digits = '[range(12)] | map(($i * 12 + .) * 2654435761 % 4294967291 | tostring) | join("")'
     rows = f"[range(26000) as $i | {{n: ({digits})}}]"
@@ -201,7 +201,7 @@ async def test_a_bucket_kafka_cannot_take_is_said_and_the_others_go_on(openai: R
     assert (MODELS, CURRENT) in await openai.rows()
 
 
-async def test_a_late_writers_record_is_put_right_again(openai: Rig) -> None:
+async def test_record_of_a_late_writer_is_overwritten(openai: Rig) -> None:
     """A poller that was stopped before its write, and woke up after its successor's: compaction would keep that."""
     await openai.poll(resources=only(COSTS))
     newest = await openai.records()

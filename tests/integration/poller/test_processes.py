@@ -117,7 +117,7 @@ async def which(processes: list[Process]) -> tuple[Process, Process] | None:
     return processes[roles.index("active")], processes[roles.index("standby")]
 
 
-async def test_a_killed_poller_is_followed_and_nothing_is_missing(openai: Rig, tmp_path: Path) -> None:
+async def test_standby_takes_over_from_a_killed_poller_without_gaps(openai: Rig, tmp_path: Path) -> None:
     yesterday = int(openai.clock.seconds) // DAY - 1
     with poller(openai, tmp_path, "one") as one, poller(openai, tmp_path, "two") as two:
         active, standby = await until(lambda: which([one, two]), "one polls, one stands by")
@@ -131,7 +131,7 @@ async def test_a_killed_poller_is_followed_and_nothing_is_missing(openai: Rig, t
         assert await published(openai, yesterday - 29)
 
 
-async def test_a_stopped_poller_that_wakes_up_changes_nothing(openai: Rig, tmp_path: Path) -> None:
+async def test_paused_poller_that_resumes_changes_nothing(openai: Rig, tmp_path: Path) -> None:
     yesterday = int(openai.clock.seconds) // DAY - 1
     with poller(openai, tmp_path, "one") as one, poller(openai, tmp_path, "two") as two:
         active, standby = await until(lambda: which([one, two]), "one polls, one stands by")
@@ -151,7 +151,7 @@ async def test_a_stopped_poller_that_wakes_up_changes_nothing(openai: Rig, tmp_p
         assert await published(openai, yesterday)
 
 
-async def test_keys_are_nowhere_to_be_found(openai: Rig, tmp_path: Path) -> None:
+async def test_api_keys_never_appear_in_logs_topics_or_errors(openai: Rig, tmp_path: Path) -> None:
     """Refused, failing and working polls; then every log line, metric page and message is searched for the keys."""
     key_file = tmp_path / "admin.key"
     key_file.write_text("sk-admin-0f9d8c7b6a54\n")
@@ -171,7 +171,7 @@ async def test_keys_are_nowhere_to_be_found(openai: Rig, tmp_path: Path) -> None
         assert secret not in text
 
 
-def test_without_a_key_it_says_which_to_set(tmp_path: Path, kafka: KafkaSettings, prefix: str) -> None:
+def test_poller_without_a_key_names_the_setting(tmp_path: Path, kafka: KafkaSettings, prefix: str) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")}
     argv = [sys.executable, "-m", "tallystream", "poller", "--kafka", kafka.bootstrap, "--data-dir", str(tmp_path)]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -179,7 +179,7 @@ def test_without_a_key_it_says_which_to_set(tmp_path: Path, kafka: KafkaSettings
     assert "TALLYSTREAM_OPENAI_API_TOKEN" in done.stderr
 
 
-async def test_once_says_what_it_did_and_fails_when_a_resource_did(openai: Rig, tmp_path: Path) -> None:
+async def test_once_reports_its_result_and_fails_with_a_failed_resource(openai: Rig, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")} | {
         "TALLYSTREAM_PREFIX": openai.topics.prefix,
         "TALLYSTREAM_OPENAI_BASE_URL": openai.sandbox.url + "/openai/v1",

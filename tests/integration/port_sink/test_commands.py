@@ -45,7 +45,7 @@ def at(sandbox: Sandbox, **changes: str) -> dict[str, Any]:
     }
 
 
-async def test_blueprints_are_compared_created_changed_and_never_cut() -> None:
+async def test_blueprints_are_compared_created_and_extended_but_never_reduced() -> None:
     sandbox = Sandbox(SandboxConfig(credentials=("client", "a-secret")))
     await sandbox.start()
     try:
@@ -58,7 +58,7 @@ async def test_blueprints_are_compared_created_changed_and_never_cut() -> None:
         assert not sandbox.store.blueprints()
         await run("port", "blueprints", "apply", "--yes", **here)
         assert len(sandbox.store.blueprints()) == 6
-        assert "hold all" in await run("port", "blueprints", "diff", **here)
+        assert "include everything" in await run("port", "blueprints", "diff", **here)
 
         mine = {**sandbox.store.blueprint("openai_model"), "title": "Models"}
         mine["schema"] = {**mine["schema"], "properties": {**mine["schema"]["properties"], "own": {"type": "string"}}}
@@ -87,7 +87,7 @@ async def test_blueprints_are_compared_created_changed_and_never_cut() -> None:
         await sandbox.stop()
 
 
-async def test_a_mapping_is_tried_on_a_sample(tmp_path: Path) -> None:
+async def test_mapping_is_tested_on_a_sample(tmp_path: Path) -> None:
     answer: dict[str, Any] = {
         "object": "list",
         "daily_costs": [{"timestamp": 1795219200.0, "line_items": [{"name": "x", "cost": 12.5}]},
@@ -118,7 +118,7 @@ async def test_a_mapping_is_tried_on_a_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-async def test_what_was_changed_in_port_is_sent_again(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_resync_restores_entities_changed_in_port(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         await one.rows(*(make_row(random.Random(3), f"s{number}", HOUR, 1) for number in range(5)))
         with sink(one, tmp_path):
@@ -134,7 +134,7 @@ async def test_what_was_changed_in_port_is_sent_again(kafka: KafkaSettings, pref
 
 
 @pytest.mark.kafka
-async def test_a_sink_that_cannot_begin_says_why_and_begins_when_it_can(
+async def test_sink_reports_why_it_cannot_start_and_starts_later(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with rig(kafka, prefix, credentials=("client", "another-secret")) as one:

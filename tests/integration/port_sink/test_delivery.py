@@ -37,7 +37,7 @@ async def caught_up(one: Rig) -> None:
     await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}")
 
 
-async def test_every_kind_of_row_is_in_port_entity_for_entity(
+async def test_every_kind_of_row_becomes_its_entities_in_port(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     rng = random.Random(5)
@@ -116,7 +116,7 @@ async def test_nothing_is_sent_again_after_a_restart(kafka: KafkaSettings, prefi
         assert one.sandbox.store.writes == writes
 
 
-async def test_half_failed_bulk_and_failing_records_cost_the_others_nothing(
+async def test_failures_in_a_bulk_do_not_affect_other_entities(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     rng = random.Random(7)
@@ -158,9 +158,7 @@ async def _two(one: Rig) -> dict[str, Any] | None:
     return found if len(found) == 2 else None
 
 
-async def test_what_relates_to_something_missing_waits_for_it(
-    kafka: KafkaSettings, prefix: str, tmp_path: Path
-) -> None:
+async def test_entity_waits_for_its_missing_relation_target(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng = random.Random(8)
     head, _, rest = default_text().partition("  # Models seen")
     mapping = tmp_path / "mapping.yaml"
@@ -182,7 +180,9 @@ async def test_what_relates_to_something_missing_waits_for_it(
             assert not await one.letters()
 
 
-async def test_limits_and_a_bad_day_of_ports(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_entities_arrive_despite_rate_limits_and_port_failures(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     rng = random.Random(9)
     async with rig(kafka, prefix) as one:
         one.sandbox.limits.configure("entities-bulk", 3000, 20)  # ten a second, and a small burst
@@ -217,7 +217,9 @@ async def test_limits_and_a_bad_day_of_ports(kafka: KafkaSettings, prefix: str, 
             await until(lambda: running.metric("tallystream_sink_entities_resent_total"), "doubts are resolved")
 
 
-async def test_only_the_rule_deletes(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_entities_are_deleted_only_by_the_retention_rule(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     rng = random.Random(10)
     async with rig(kafka, prefix) as one:
         await one.rows(make_row(rng, "old", "2024-01-01T00:00:00Z", 1), make_row(rng, "new", HOURS[0], 1))

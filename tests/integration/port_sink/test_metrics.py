@@ -28,7 +28,7 @@ ELSEWHERE = {
     "tallystream_poller_polls_discarded": "a poller must be replaced in mid-poll: test_election.py",
     "tallystream_poller_reconciliation_book_price_ratio": "needs priced rows of ours as well: unit/reconciliation",
     "tallystream_poller_reconciliation_coverage_ratio": "needs priced rows of ours as well: unit/reconciliation",
-    "tallystream_sink_unmatched_kinds": "a mapping must never match, and this one does: test_once.py",
+    "tallystream_sink_unmatched_kinds": "a mapping must never match, and this one does: test_single_pass.py",
 }
 """What cannot happen in one deployment without stopping processes, and where it does."""
 UNMADE = """

@@ -37,7 +37,7 @@ async def _is_active(one: SinkProcess) -> bool:
     return (await one.role()) == "active"
 
 
-async def test_killed_at_any_time_every_entity_ends_at_its_newest_version(
+async def test_entities_end_at_their_newest_version_after_kills(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     rng = random.Random(21)
@@ -66,7 +66,7 @@ async def test_killed_at_any_time_every_entity_ends_at_its_newest_version(
             assert await running.stop() == 0
 
 
-async def test_a_request_that_lands_after_its_sink_was_replaced_does_not_win(
+async def test_late_request_of_a_replaced_sink_is_overwritten(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     """The first sink's request is held up on its way for longer than it takes to replace the sink."""
@@ -87,7 +87,9 @@ async def test_a_request_that_lands_after_its_sink_was_replaced_does_not_win(
                 assert await second.metric("tallystream_sink_entities_resent_total")
 
 
-async def test_a_paused_sink_that_wakes_up_does_not_win(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_paused_sink_that_resumes_does_not_overwrite_newer_entities(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     rng = random.Random(23)
     async with rig(kafka, prefix) as one:
         version = 0

@@ -58,7 +58,7 @@ def bill() -> Bill:
     return Bill(openai=OpenAIBill(costs=[*costs, cost("=HYPERLINK()", "1.25", None)], usage=usage, keys={"p1": ["k1"]}))
 
 
-async def test_a_day_in_every_form(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_reconcile_prints_a_day_in_every_format(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with bill_rig(kafka, prefix, bill(), book(tmp_path, PRICES), NOW) as one:
         await one.see(
             row("codex-1", f"{DAY}T{hour:02}:00:00Z", "gpt-9", "0.9", session=str(hour), input_uncached=180_000)

@@ -242,5 +242,5 @@ async def test_each_cause_is_found_at_its_true_size(kafka: KafkaSettings, prefix
     sums = total(mine)
     assert sum(sums.causes.values()) == sums.bill - sums.estimate
     said_in_words = explain(mine)
-    for part in ("no telemetry has", "is a discount", "differ from our price book", "did not say"):
+    for part in ("no telemetry has", "is a discount", "differ from our price book", "did not report"):
         assert part in said_in_words

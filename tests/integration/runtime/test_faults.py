@@ -11,7 +11,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.kafka
 
 
-async def test_kill_9_under_load_and_a_lost_disk(rig: Rig) -> None:
+async def test_rows_are_exact_after_kill_9_under_load_and_a_lost_disk(rig: Rig) -> None:
     """Three kills, each with unacknowledged work in flight; the last worker starts on an empty disk."""
     async with rig.load():
         worker = rig.start("0", instance="w", linger=0.05)
@@ -29,7 +29,7 @@ async def test_kill_9_under_load_and_a_lost_disk(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
-async def test_a_zombie_counts_nothing_twice(rig: Rig, static: bool) -> None:
+async def test_zombie_worker_counts_nothing_twice(rig: Rig, static: bool) -> None:
     """One of two workers is stopped for longer than its session, then goes on; whoever ends is started again."""
     async with rig.seats("a", "b", static=static, session_timeout=2.0) as (seat, other):
         async with rig.load():
@@ -46,7 +46,7 @@ async def test_a_zombie_counts_nothing_twice(rig: Rig, static: bool) -> None:
     await rig.verify()
 
 
-async def test_batches_that_never_arrive_are_read_again(rig: Rig) -> None:
+async def test_missing_batches_are_read_again(rig: Rig) -> None:
     """Every third of the fetched batches is dropped on the way to the table, as Faust does around rebalances."""
     worker = rig.start(drop_every=3)
     await rig.owned(worker)
@@ -61,7 +61,7 @@ async def test_batches_that_never_arrive_are_read_again(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_a_gap_at_the_tail_is_found_although_nothing_follows(rig: Rig) -> None:
+async def test_gap_at_the_end_is_detected_without_later_records(rig: Rig) -> None:
     worker = rig.start(drop_first=1)
     async with rig.producer() as producer:
         await rig.send(producer, 10)
@@ -70,7 +70,7 @@ async def test_a_gap_at_the_tail_is_found_although_nothing_follows(rig: Rig) -> 
     await rig.verify()
 
 
-async def test_a_row_that_a_replaced_worker_writes_late_is_overwritten(rig: Rig) -> None:
+async def test_late_row_of_a_replaced_worker_is_overwritten(rig: Rig) -> None:
     """As of one that was stopped between the heartbeat guard and its socket."""
     worker = rig.start()
     async with rig.producer() as producer:
@@ -88,7 +88,7 @@ async def test_a_row_that_a_replaced_worker_writes_late_is_overwritten(rig: Rig)
     await rig.until(lambda: worker.status()["late_writes"] > 0, "it is counted")
 
 
-async def test_groups_of_many_record_batches(rig: Rig) -> None:
+async def test_groups_of_many_record_batches_are_exact(rig: Rig) -> None:
     """Killed while groups are torn: rows of a group land without its end."""
 
     def start() -> Worker:
@@ -121,7 +121,7 @@ async def test_a_damaged_store_is_rebuilt(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_a_memory_store_recovers_whole(rig: Rig) -> None:
+async def test_memory_store_recovers_all_rows(rig: Rig) -> None:
     worker = rig.start(store="memory", instance="w")
     async with rig.producer() as producer:
         await rig.send(producer, 500)

@@ -68,7 +68,7 @@ async def refused(rig: Rig, worker: Worker) -> str:
 
 
 @pytest.mark.parametrize("records", [0, 1000], ids=["shorter", "longer"])
-async def test_a_recreated_source(rig: Rig, records: int) -> None:
+async def test_recreated_source_is_refused_at_the_start(rig: Rig, records: int) -> None:
     await counted(rig)
     await recreate_source(rig, records)
     before = await rig.ends(rig.names.changelog)
@@ -78,7 +78,7 @@ async def test_a_recreated_source(rig: Rig, records: int) -> None:
     assert await rig.ends(rig.names.changelog) == before
 
 
-async def test_a_source_recreated_under_a_running_worker(rig: Rig) -> None:
+async def test_source_recreated_under_a_running_worker_ends_it(rig: Rig) -> None:
     worker = rig.start()
     async with rig.producer() as producer:
         await rig.send(producer, 200)
@@ -87,7 +87,7 @@ async def test_a_source_recreated_under_a_running_worker(rig: Rig) -> None:
     assert "deleted and created again" in await refused(rig, worker)
 
 
-async def test_records_deleted_before_they_were_counted(rig: Rig) -> None:
+async def test_records_deleted_before_counting_are_refused(rig: Rig) -> None:
     await counted(rig)
     async with rig.producer() as producer:
         await rig.send(producer, 400)
@@ -97,7 +97,7 @@ async def test_records_deleted_before_they_were_counted(rig: Rig) -> None:
     assert "to 199 before they were counted" in said
 
 
-async def test_records_deleted_after_they_were_counted(rig: Rig) -> None:
+async def test_records_deleted_after_counting_are_accepted(rig: Rig) -> None:
     """Also the very record whose time the position holds."""
     await counted(rig)
     client = await admin(rig)
@@ -126,7 +126,7 @@ async def test_a_new_table_starts_where_the_log_does(rig: Rig) -> None:
     assert counted_records == 500 - 50 * rig.partitions
 
 
-async def test_a_row_too_large_for_the_changelog(rig: Rig) -> None:
+async def test_row_too_large_for_the_changelog_ends_the_worker(rig: Rig) -> None:
     """Nothing is published, written or committed beyond what the changelog holds; a worker that fits goes on."""
     await counted(rig)
     ends = {topic: await rig.ends(topic) for topic in (rig.names.rows, rig.names.changelog)}
@@ -142,7 +142,7 @@ async def test_a_row_too_large_for_the_changelog(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_a_changelog_that_refuses_a_group(rig: Rig) -> None:
+async def test_group_refused_by_the_changelog_ends_the_worker(rig: Rig) -> None:
     """The broker's limit, not ours: public rows are out, the changelog is not; the next worker publishes them again."""
     client = await admin(rig)
     try:
@@ -160,7 +160,7 @@ async def test_a_changelog_that_refuses_a_group(rig: Rig) -> None:
     assert not any((await rig.committed()).values())
 
 
-async def test_somebody_else_writes_the_changelog(rig: Rig) -> None:
+async def test_foreign_write_to_the_changelog_ends_the_worker(rig: Rig) -> None:
     """The worker sees it with its next group; the one that follows ignores what is not the table's."""
     worker = rig.start(instance="w")
     async with rig.producer() as producer:
@@ -176,7 +176,7 @@ async def test_somebody_else_writes_the_changelog(rig: Rig) -> None:
     assert await rig.public_rows() == dict(rig.truth)
 
 
-async def test_a_store_ahead_of_its_changelog(rig: Rig) -> None:
+async def test_store_ahead_of_its_changelog_is_refused(rig: Rig) -> None:
     await counted(rig)
     client = await admin(rig)
     try:
@@ -189,7 +189,7 @@ async def test_a_store_ahead_of_its_changelog(rig: Rig) -> None:
     assert "the changelog ends at 0" in said
 
 
-async def test_kafka_away_at_the_start(rig: Rig) -> None:
+async def test_unreachable_kafka_at_the_start_is_an_error(rig: Rig) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         worker = rig.start(bootstrap=f"127.0.0.1:{unused.getsockname()[1]}")

@@ -29,7 +29,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     assert served.violations() == []
 
 
-async def test_four_ways_to_ask_say_the_same(sandbox: Sandbox) -> None:
+async def test_four_endpoints_report_the_same_usage(sandbox: Sandbox) -> None:
     costs = await ask(sandbox, "/organization/costs", [("start_time", str(START)), ("group_by", "line_item")])
     spent = [sum((row["amount"]["value"] for row in one["results"]), Decimal(0)) for one in costs["data"]]
     billing = await ask(sandbox, "/dashboard/billing/usage", [("start_date", day(-6)), ("end_date", day(1))])
@@ -54,7 +54,7 @@ async def test_four_ways_to_ask_say_the_same(sandbox: Sandbox) -> None:
     assert used["1d"] == used["1h"] == used["1m"] == legacy > 0
 
 
-async def test_a_seed_is_an_organisation(sandbox: Sandbox) -> None:
+async def test_each_seed_is_another_organisation(sandbox: Sandbox) -> None:
     texts = []
     for seed in (5, 5, 6):
         other = Sandbox(SandboxConfig(seed=seed), WallHandClock(NOON))
@@ -107,7 +107,7 @@ async def test_today_grows_and_yesterday_does_not() -> None:
         ("sk-user-key", "/dashboard/billing/usage", 401),
     ],
 )
-async def test_keys_and_mistakes_are_answered_as_openai_does(
+async def test_wrong_keys_and_requests_get_openais_errors(
     sandbox: Sandbox, token: str | None, path: str, status: int
 ) -> None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -122,7 +122,7 @@ async def test_keys_and_mistakes_are_answered_as_openai_does(
             assert token not in json.dumps(body)
 
 
-async def test_a_flood_is_answered_429_with_retry_after(sandbox: Sandbox) -> None:
+async def test_too_many_requests_get_429_with_retry_after(sandbox: Sandbox) -> None:
     sandbox.limits.configure("openai", 300, 2)
     async with aiohttp.ClientSession(headers={"Authorization": "Bearer sk-x"}) as session:
         statuses = []
@@ -141,7 +141,7 @@ def row(**changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-async def test_usage_out_of_a_truth_file_joins_with_the_telemetry(tmp_path: Path) -> None:
+async def test_usage_from_a_truth_file_matches_the_telemetry(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
     rows = [row(), row(session_id="s-2", cost_usd=None), row(client="claude", model="opus")]
     path.write_text(json.dumps({"rows": rows}))
@@ -162,7 +162,7 @@ async def test_usage_out_of_a_truth_file_joins_with_the_telemetry(tmp_path: Path
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}", '{"rows": [{}]}'])
-def test_a_truth_file_without_rows_is_said(tmp_path: Path, text: str | None) -> None:
+def test_truth_file_without_rows_is_an_error(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "truth.json"
     if text is not None:
         path.write_text(text)

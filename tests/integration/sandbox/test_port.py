@@ -83,7 +83,7 @@ async def port() -> AsyncIterator[Port]:
     assert sandbox.violations() == []
 
 
-async def test_tokens_hold_three_hours(port: Port) -> None:
+async def test_tokens_are_valid_for_three_hours(port: Port) -> None:
     port.clock.seconds += 10_799
     await port.ok("GET", "blueprints")
     port.clock.seconds += 2
@@ -163,7 +163,7 @@ async def test_one_entity_of_a_bulk_may_relate_to_an_earlier_one(port: Port) -> 
     assert status == 200
 
 
-async def test_merge_keeps_what_is_not_given_and_override_does_not(port: Port) -> None:
+async def test_merge_keeps_omitted_fields_and_override_removes_them(port: Port) -> None:
     path = "blueprints/session/entities"
     first = {"identifier": "s", "title": "S", "properties": {"cost": 1, "note": "n"}}
     await port.ok("POST", f"{path}?upsert=true&merge=true", first, 201)
@@ -175,7 +175,7 @@ async def test_merge_keeps_what_is_not_given_and_override_does_not(port: Port) -
     assert (await port.call("POST", f"{path}?upsert=false", first))[0] == 409
 
 
-async def test_numbers_stay_what_they_were(port: Port) -> None:
+async def test_numbers_keep_their_exact_form(port: Port) -> None:
     path = "blueprints/session/entities"
     text = '{"identifier": "s", "properties": {"cost": 0.1234567890123456789}}'
     headers = {"Content-Type": "application/json"}
@@ -217,7 +217,7 @@ async def test_identifiers_with_slashes_are_addressed(port: Port) -> None:
     assert (await port.call("GET", "blueprints/session/entities/codex%2F7f3a%3D1"))[0] == 404
 
 
-async def test_the_rate_is_told_and_kept(port: Port) -> None:
+async def test_rate_limit_is_reported_and_enforced(port: Port) -> None:
     port.sandbox.limits.configure("entities-bulk", 3, 3)
     statuses, remaining = [], []
     for number in range(5):
@@ -245,7 +245,7 @@ async def test_a_fault_after_the_work_leaves_the_client_in_doubt(port: Port) -> 
     assert (status, answer_body["entities"][0]["created"]) == (200, False)
 
 
-async def test_state_can_be_looked_at_and_holds_no_secret(port: Port) -> None:
+async def test_state_can_be_inspected_and_contains_no_secrets(port: Port) -> None:
     await port.bulk("session", {"identifier": "s", "properties": {"cost": 0.25}})
     texts = []
     for path in ("", "/requests", "/port/entities", "/port/blueprints", "/faults"):

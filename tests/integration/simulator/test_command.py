@@ -62,7 +62,7 @@ async def test_the_command_writes_report_and_truth(tmp_path: Path) -> None:
     assert [found.name for found in file.parent.iterdir()] == ["truth.json"]
 
 
-async def test_a_mixed_fleet_speaks_as_all_three_clients_do(tmp_path: Path) -> None:
+async def test_mixed_fleet_sends_the_telemetry_of_all_three_clients(tmp_path: Path) -> None:
     file = tmp_path / "truth.json"
     async with gateway(accept) as server:
         code, out, err = await simulate(
@@ -90,7 +90,7 @@ async def test_a_mixed_fleet_speaks_as_all_three_clients_do(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("given", ["file", "stdin", "header"])
-async def test_a_connection_is_named_by_what_its_creation_printed(tmp_path: Path, given: str) -> None:
+async def test_connection_option_accepts_the_output_of_create(tmp_path: Path, given: str) -> None:
     secret = "Ab3dEf6hIj9lMn2pQr5tUv"
     async with gateway(accept) as server:
         base = f"{server.url}/api/v1/public/ingest/otel/codex/{secret}"
@@ -137,7 +137,7 @@ async def test_sigint_stops_cleanly_and_leaves_the_truth(tmp_path: Path) -> None
     assert compare(truth, rows(counted), alone=True) == []
 
 
-async def test_a_killed_simulator_leaves_a_truth_that_holds(tmp_path: Path) -> None:
+async def test_truth_file_of_a_killed_simulator_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "truth.json"
 
     async def slow(_: int, __: web.Request) -> web.Response:

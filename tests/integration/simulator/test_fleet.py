@@ -155,7 +155,7 @@ async def test_a_stop_lets_requests_in_flight_end() -> None:
     assert compare(truth, rows(counted), alone=True) == []
 
 
-async def test_a_stop_does_not_wait_for_ever() -> None:
+async def test_stop_waits_for_a_limited_time() -> None:
     stop = asyncio.Event()
 
     async def hang(number: int, _: web.Request) -> web.Response:

@@ -56,7 +56,7 @@ async def test_a_worker_that_hangs_is_replaced(
             hung = pid()
             os.kill(hung, signal.SIGSTOP)
             await until(lambda: pid() not in (0, hung), f"another one is ready: {said}")
-            assert "worker: was not healthy and had to be ended; starting it again in 0.2 s" in said
+            assert "worker: was not healthy and had to be ended; restarting it in 0.2 s" in said
             await until(lambda: "worker: ready again" in said, "it says so")
             producer = AIOKafkaProducer(**kafka.client())
             await producer.start()

@@ -139,12 +139,12 @@ def test_a_component_that_stays_red_is_replaced(supervised: Supervised) -> None:
         lambda: [e for e in supervised.events() if e.startswith("supervisor worker was not healthy")], "it is ended"
     )
     red.unlink()
-    assert "starting it again" in state[0]
+    assert "restarting it" in state[0]
     assert eventually(lambda: of(read_live(supervised.state), "worker").pid != old.pid, "another one is ready")
     assert not alive(old.pid)
 
 
-def test_a_component_that_does_not_even_answer_is_not_waited_for(supervised: Supervised) -> None:
+def test_unresponsive_component_is_killed_early(supervised: Supervised) -> None:
     """It ignores SIGTERM as well, as a blocked event loop does: only SIGKILL ends it."""
     old = of(supervised.up(), "worker")
     stubborn = supervised.touch("worker.stubborn")
@@ -155,7 +155,7 @@ def test_a_component_that_does_not_even_answer_is_not_waited_for(supervised: Sup
     assert eventually(lambda: of(read_live(supervised.state), "worker").pid != old.pid, "another one is ready")
 
 
-def test_stopped_processes_are_asked_to_end_and_do(supervised: Supervised) -> None:
+def test_sigstopped_components_receive_sigterm_and_exit(supervised: Supervised) -> None:
     """SIGSTOP, as a debugger or Ctrl-Z does: the one that is to be replaced, and all of them at `down`."""
     first = supervised.up()
     old = of(first, "worker")
@@ -175,7 +175,7 @@ def test_stopped_processes_are_asked_to_end_and_do(supervised: Supervised) -> No
         assert supervised.events().count(f"{name} stopped") == times, name
 
 
-def test_a_killed_supervisor_leaves_no_process_and_its_run_file_is_known_to_be_stale(supervised: Supervised) -> None:
+def test_killed_supervisor_leaves_no_processes_and_a_stale_run_file(supervised: Supervised) -> None:
     run = supervised.up()
     supervised.kill()
     assert eventually(lambda: not any(alive(c.pid) for c in run.components), "all components have ended")
@@ -199,7 +199,7 @@ def test_a_second_supervisor_is_refused(supervised: Supervised) -> None:
         pass
 
 
-def test_what_a_component_says_when_it_cannot_start_is_what_people_see(supervised: Supervised) -> None:
+def test_up_shows_the_error_of_a_component_that_cannot_start(supervised: Supervised) -> None:
     supervised.touch("gateway.refuses")
     process = supervised.start()
     _, error = process.communicate(timeout=60)
@@ -209,7 +209,7 @@ def test_what_a_component_says_when_it_cannot_start_is_what_people_see(supervise
     assert read_live(supervised.state) is None
 
 
-def test_a_second_signal_does_not_wait_for_the_stubborn(supervised: Supervised) -> None:
+def test_second_signal_kills_components_that_do_not_stop(supervised: Supervised) -> None:
     run = supervised.up()
     supervised.touch("worker.stubborn")
     assert supervised.process is not None
@@ -221,7 +221,7 @@ def test_a_second_signal_does_not_wait_for_the_stubborn(supervised: Supervised) 
     assert not any(alive(component.pid) for component in run.components)
 
 
-def test_where_clients_send_already_nothing_but_the_gateway_ends_the_gateway(supervised: Supervised) -> None:
+def test_with_existing_clients_other_failures_do_not_end_the_gateway(supervised: Supervised) -> None:
     supervised.touch("served.before")
     refuses = supervised.touch("worker.refuses")
     run = supervised.up()
@@ -232,7 +232,7 @@ def test_where_clients_send_already_nothing_but_the_gateway_ends_the_gateway(sup
     assert supervised.events().count("gateway started") == 1
 
 
-def test_topics_that_do_not_fit_do_not_end_a_gateway_that_clients_use(supervised: Supervised) -> None:
+def test_unfit_topics_do_not_end_a_gateway_with_existing_clients(supervised: Supervised) -> None:
     supervised.touch("served.before")
     unfit = supervised.touch("topics.unfit")
     supervised.start()
@@ -243,7 +243,7 @@ def test_topics_that_do_not_fit_do_not_end_a_gateway_that_clients_use(supervised
     eventually(lambda: read_live(supervised.state), "it is up")
 
 
-def test_where_nobody_sends_yet_topics_that_do_not_fit_are_an_error_at_once(supervised: Supervised) -> None:
+def test_unfit_topics_fail_the_start_before_any_client_sends(supervised: Supervised) -> None:
     supervised.touch("topics.unfit")
     process = supervised.start()
     _, error = process.communicate(timeout=60)

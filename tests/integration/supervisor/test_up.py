@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import stat
 import subprocess
 import urllib.error
 import urllib.request
@@ -14,7 +16,10 @@ import pytest
 from tests.support.product import Product
 from tests.support.waiting import eventually
 
+from tallystream.streams.process import tcp_ports
+
 pytestmark = pytest.mark.e2e
+SECRET = "http://user:nobody-needs-this@127.0.0.1:1"
 
 
 def readyz(port: int) -> int:
@@ -45,10 +50,16 @@ def refused(product: Product, *args: str) -> str:
     return done.stderr
 
 
-def test_up_keeps_the_whole_running_and_down_ends_it(tmp_path: Path) -> None:
-    product = Product(tmp_path / "data")
+def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
+    product = Product(tmp_path / "donn\xe9es")
+    product.environment |= {"LC_ALL": "C", "TALLYSTREAM_OPENAI_PROXY": SECRET, "TALLYSTREAM_PORT_PROXY": SECRET}
     try:
         product.up()
+        assert stat.S_IMODE(product.data_dir.stat().st_mode) == 0o700
+        for made in product.data_dir.rglob("*"):
+            assert made.is_symlink() or not stat.S_IMODE(made.stat().st_mode) & 0o077, f"others can read {made}"
+        for component in product.run_file()["components"]:
+            assert SECRET.encode() not in Path(f"/proc/{component['pid']}/environ").read_bytes(), component["name"]
         run = product.run_file()
         assert [component["name"] for component in run["components"]] == [
             "kafka", "gateway", "worker", "exporter", "ledger", "console"
@@ -77,6 +88,31 @@ def test_up_keeps_the_whole_running_and_down_ends_it(tmp_path: Path) -> None:
         with socket.socket() as probe:
             host, _, port = run["kafka"].partition(":")
             assert probe.connect_ex((host, int(port))) != 0
+    finally:
+        if product.process is not None and product.process.poll() is None:
+            product.process.kill()
+            product.process.wait()
+
+
+def test_up_is_ready_although_port_and_openai_cannot_be_reached_and_says_why(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{tcp_ports.pick()}"
+    product = Product(
+        tmp_path / "data",
+        {
+            "TALLYSTREAM_PORT_BASE_URL": nobody,
+            "TALLYSTREAM_PORT_CLIENT_ID": "id",
+            "TALLYSTREAM_PORT_CLIENT_SECRET": "not-the-secret",
+            "TALLYSTREAM_OPENAI_BASE_URL": nobody,
+            "TALLYSTREAM_OPENAI_API_TOKEN": "sk-nobody",
+        },
+    )
+    said = tmp_path / "data-up.log"
+    try:
+        product.up()
+        assert product.json("connections", "create", "codex")["connection_id"]
+        eventually(lambda: re.search(r"sink port_away .*hint=is Port .*reachable", said.read_text()), "up says why not")
+        assert "not-the-secret" not in said.read_text()
+        assert product.down() == 0
     finally:
         if product.process is not None and product.process.poll() is None:
             product.process.kill()

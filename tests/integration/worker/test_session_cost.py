@@ -92,7 +92,7 @@ async def applied(running: Worker) -> dict[int, int]:
     return positions
 
 
-async def test_rows_equal_the_truth_through_kills_and_replays(
+async def test_rows_equal_the_truth_despite_kills_and_replays(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     topics, rng, now = Topics(prefix, 4), random.Random(11), datetime.now(UTC)
@@ -171,7 +171,9 @@ async def test_two_workers_hand_over_without_losing_or_doubling(
         assert second.stop() == 0
 
 
-async def test_what_does_not_count_is_kept_and_stops_nothing(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_uncountable_records_become_dead_letters_without_stopping_the_worker(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     topics, rng, now = Topics(prefix, 2), random.Random(3), datetime.now(UTC)
     await ensure(kafka, topics.all())
     good, late, early, huge = (event(rng, at) for at in (now, now - 200 * HOUR, now + 25 * HOUR, now))
@@ -246,7 +248,7 @@ async def test_unpriced_requests_are_counted_listed_and_never_guessed(
         assert priced[0]["book"] not in {b["book"] for b in row["buckets"]}
 
 
-async def test_a_closed_hour_stays_closed(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_closed_hour_is_not_reopened(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     topics, rng, now = Topics(prefix, 1), random.Random(6), datetime.now(UTC)
     await ensure(kafka, topics.all())
     old, new = event(rng, now - 3 * timedelta(days=1)), event(rng, now)
@@ -275,7 +277,7 @@ async def test_a_closed_hour_stays_closed(kafka: KafkaSettings, prefix: str, tmp
         assert {row["hour"] for row in (await newest(kafka, topics.hour_rows.name)).values()} == set(requests)
 
 
-async def test_a_second_worker_of_the_same_name_is_told_so(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_second_worker_with_the_same_name_is_refused(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     topics = Topics(prefix, 1)
     await ensure(kafka, topics.all())
     with worker(kafka, topics, tmp_path) as running, worker(kafka, topics, tmp_path) as second:
@@ -285,7 +287,7 @@ async def test_a_second_worker_of_the_same_name_is_told_so(kafka: KafkaSettings,
         second.start()
         assert second.process is not None
         assert second.process.wait(60) == 2
-        assert "give each worker an --instance name of its own" in second.said()
+        assert "give each worker a different --instance name" in second.said()
         assert running.stop() == 0
 
 

@@ -128,7 +128,7 @@ def test_every_view_carries_the_totals(values: list[bytes], query: Query) -> Non
 
 @examples(100)
 @given(st.lists(documents(), max_size=12), queries)
-def test_rows_are_told_apart_by_what_they_name(values: list[bytes], query: Query) -> None:
+def test_rows_are_identified_by_their_names(values: list[bytes], query: Query) -> None:
     made = Table(query)
     made.add(values)
     rows = list(made.rows(NOW))
@@ -160,7 +160,7 @@ def test_versions_are_found_in_any_json() -> None:
     assert {key: version for key, (version, _) in newest.items()} == {b"k": (0, 7), b"t": (0, 3)}
 
 
-def test_a_tombstone_removes_and_what_is_no_row_is_counted() -> None:
+def test_tombstones_remove_rows_and_invalid_rows_are_counted() -> None:
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
     broken = keep_newest(
         newest, [Message(b"k", row()), Message(b"k", None), Message(b"x", b"no json"), Message(b"y", b'{"version":3}')]
@@ -181,7 +181,7 @@ def test_a_tombstone_removes_and_what_is_no_row_is_counted() -> None:
         orjson.dumps(orjson.loads(row()) | {"session_id": None}),
     ],
 )
-def test_what_is_no_row_is_left_out_whole(wrong: bytes) -> None:
+def test_invalid_rows_are_left_out_completely(wrong: bytes) -> None:
     made = Table(Query("sessions"))
     made.add([wrong, row()])
     assert made.skipped == 1
@@ -256,7 +256,7 @@ def test_a_session_is_final_only_with_all_its_hours() -> None:
     assert (only["final"], only["version"]) == (False, [0, 9])
 
 
-def test_filters() -> None:
+def test_filters_select_rows() -> None:
     values = [
         row(connection_id="codex-aaaa", session_id="0199a213-81c0-7800-8aa1-00000000beef", hour=hour_iso(100)),
         row(connection_id="codex-bbbb", session_id="0199a213-81c0-7800-8aa1-00000000cafe", hour=hour_iso(101)),

@@ -6,6 +6,7 @@ import asyncio
 from random import Random
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from tallystream.agents.genai_calls.metrics import CallMetrics
 from tallystream.schemas import calls
 from tallystream.schemas.clients.genai import Sighting, SightingPack
 from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.errors import Reason
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost, MemoryWorker
@@ -95,7 +97,7 @@ class Deployment:
 
 @examples(60, deadline=None)
 @given(fleets(sums=False), SEEDS)
-def test_whatever_crashes_each_call_is_in_usage_once(fleet: Fleet, random: Random) -> None:
+def test_each_call_is_in_usage_once_despite_crashes(fleet: Fleet, random: Random) -> None:
     """Groups are torn, zombies write late, disks are lost; the sum over distinct events is the truth."""
 
     async def run() -> None:
@@ -137,7 +139,7 @@ def test_whatever_crashes_each_call_is_in_usage_once(fleet: Fleet, random: Rando
     asyncio.run(run())
 
 
-async def test_what_is_held_is_not_finished_until_a_tick_releases_it() -> None:
+async def test_held_calls_stay_unfinished_until_a_tick_releases_them() -> None:
     """The group's position, by which `wait` and the lag know, stays before a call that waits for partners."""
     deployment = Deployment()
     worker = deployment.worker
@@ -157,7 +159,7 @@ async def test_what_is_held_is_not_finished_until_a_tick_releases_it() -> None:
     worker.crash()
 
 
-async def test_a_message_that_is_none_is_a_dead_letter_without_its_values() -> None:
+async def test_invalid_message_becomes_a_dead_letter_without_its_values() -> None:
     """What a topic holds is not trusted; its neighbours count."""
     deployment = Deployment()
     await deployment.worker.assign([HOME])
@@ -181,3 +183,30 @@ def test_names_are_replaced_before_anything_is_written(name: str, field: str) ->
     wire = calls.to_wire(pack, lambda _: "u_hash")
     assert wire["sightings"][0]["user"] == "u_hash"
     assert wire["attribution"][field] == ("u_hash" if field == "user" else name)
+
+
+async def conflict(between: float, order: tuple[int, int]) -> tuple[int, DeadLetter]:
+    """Send a span twice with different counts; return the tokens that are counted, and the letter."""
+    deployment = Deployment()
+    await deployment.worker.assign([HOME])
+    for output in order:
+        deployment.send(sightings([chat("c", (100, output))]))
+        await deployment.tick(between)
+    await deployment.tick(16)
+    ((_, (whole, output)),) = deployment.usage().values()
+    (letter,) = deployment.broker.records(TOPICS.deadletters.name)
+    return whole + output, DeadLetter.model_validate_json(letter.value or b"")
+
+
+@pytest.mark.parametrize("order", [(1, 500), (500, 1)])
+async def test_of_a_span_that_is_told_twice_the_larger_counts_while_it_is_held(order: tuple[int, int]) -> None:
+    tokens, letter = await conflict(1, order)
+    assert tokens == 600
+    assert letter.reason is Reason.CONFLICTING_COUNTS
+    assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (500, 1)
+
+
+async def test_of_a_span_that_is_told_again_once_its_call_is_counted_a_letter_shows_both() -> None:
+    tokens, letter = await conflict(17, (1, 500))
+    assert tokens == 101
+    assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (1, 500)

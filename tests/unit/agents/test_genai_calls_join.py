@@ -102,7 +102,7 @@ def log(fleet: Fleet, random: Random, spread_ms: int) -> list[Message]:
 
 @examples(150, deadline=None)
 @given(fleets(), SEEDS)
-def test_what_comes_within_the_hold_is_joined_as_if_it_came_at_once(fleet: Fleet, random: Random) -> None:
+def test_spans_within_the_hold_are_joined_in_any_order(fleet: Fleet, random: Random) -> None:
     """The stream gives what the law gives over the whole set, whatever the order."""
     stage = run(log(fleet, random, 100))
     assert totals(stage) == fleet.truth

@@ -36,7 +36,7 @@ def test_an_amount_is_exact_and_keeps_its_last_transmitted_digit(
 
 
 @pytest.mark.parametrize("raw", [None, True, "", "NaN", "Infinity", "1_000", "1,5", "0x1", "1E+41", "1E-6177", "٣", []])
-def test_what_is_no_amount_is_refused_with_a_reason(raw: object) -> None:
+def test_invalid_amounts_are_refused_with_a_reason(raw: object) -> None:
     with pytest.raises(ValueError, match="amount"):
         read_amount(raw)
 

@@ -45,7 +45,7 @@ def test_a_models_tokens(text: str, tier: str | None, model: str, modality: str 
         ("", ""),
     ],
 )
-def test_what_is_no_models_tokens_is_a_product(text: str, product: str) -> None:
+def test_lines_without_model_tokens_are_products(text: str, product: str) -> None:
     line = parse_line_item(text)
     assert line.product == product
     assert (line.model, line.kind) == (None, None)

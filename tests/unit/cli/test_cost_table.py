@@ -75,7 +75,7 @@ def test_json_is_one_document(values: tuple[bytes, ...], capfd: pytest.CaptureFi
     assert len(document["rows"]) == len(values)
 
 
-def test_json_keeps_hostile_text_without_its_force(capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_escapes_control_characters_in_hostile_text(capfd: pytest.CaptureFixture[str]) -> None:
     cost_json(filled(Query("sessions"), value("\x9b2Jx\x7f\x1b")), NOW, complete=True)
     written = capfd.readouterr().out
     assert not {"\x9b", "\x7f", "\x1b"} & set(written)
@@ -131,6 +131,6 @@ def test_groups_without_a_value_are_shown() -> None:
     assert "(none)" in text
 
 
-def test_an_empty_table_teaches() -> None:
+def test_empty_table_explains_the_next_steps() -> None:
     assert "connections create codex" in shown(Query("sessions"))
     assert "No rows match" in shown(Query("sessions", connection="codex-ffff"))

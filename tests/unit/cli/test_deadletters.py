@@ -12,7 +12,7 @@ def test_every_reason_is_explained_with_a_next_step() -> None:
     assert all(meaning.endswith(".") and step.endswith(".") for meaning, step in WORDS.values())
 
 
-def test_what_is_no_dead_letter_is_counted_apart() -> None:
+def test_invalid_dead_letters_are_counted_separately() -> None:
     good = b'{"source":"usage|0|1|0","reason":"too_late","detail":"d","at":"2026-11-21T14:00:00.5Z"}'
     letters, unreadable = parse([good, b"no json", b'{"source":"x"}'])
     assert unreadable == 2

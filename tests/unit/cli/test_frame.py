@@ -74,7 +74,7 @@ def test_wrong_usage_is_one_line_with_a_next_step() -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "error: No such option: --nonsense",
-        "  `tallystream status --help` shows what it takes",
+        "  `tallystream status --help` shows the arguments and options",
     ]
 
 
@@ -97,7 +97,7 @@ def test_wrong_settings_are_named_and_their_values_are_not_shown(tmp_path: Path)
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_a_settings_file_that_is_no_toml_is_one_line(tmp_path: Path) -> None:
+def test_invalid_settings_file_is_reported_in_one_line(tmp_path: Path) -> None:
     config = tmp_path / "settings.toml"
     config.write_text("= what")
     done = run("status", TALLYSTREAM_CONFIG=str(config))
@@ -106,7 +106,7 @@ def test_a_settings_file_that_is_no_toml_is_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_down_where_nothing_runs_is_done_already(tmp_path: Path) -> None:
+def test_down_succeeds_if_nothing_runs(tmp_path: Path) -> None:
     done = run("down", "--data-dir", str(tmp_path / "nothing"))
     assert done.returncode == 0
     assert "nothing runs" in done.stderr

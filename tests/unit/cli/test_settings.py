@@ -10,9 +10,9 @@ from tallystream.cli.options import settings_from
 from tallystream.schemas.errors import UsageError
 
 
-def test_a_config_file_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_config_file_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "tallystream.tmol"))
-    with pytest.raises(UsageError, match=r"tallystream\.tmol, where there is no file"):
+    with pytest.raises(UsageError, match=r"tallystream\.tmol, which does not exist"):
         settings_from()
 
 

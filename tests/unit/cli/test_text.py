@@ -16,7 +16,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\n\u202eevil\x9b31m\ufeff"
 
 
 @given(st.text())
-def test_nothing_shown_steers_a_terminal(text: str) -> None:
+def test_terminal_control_characters_are_escaped(text: str) -> None:
     for shown in (visible(text), csv_text(text), short_id(text)):
         assert not any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in shown)
 

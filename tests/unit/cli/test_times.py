@@ -33,7 +33,7 @@ def test_durations(text: str, expected: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "P", "PT", "7", "d", "-7d", "7x", "12h1d", "9" * 40 + "d", "1.5h"])
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--grace"):
         parse_duration(text, "--grace")
 
@@ -54,7 +54,7 @@ def test_times(text: str, expected: datetime) -> None:
 
 
 @given(st.text(max_size=20))
-def test_anything_else_is_said_to_be_wrong(text: str) -> None:
+def test_invalid_times_are_refused(text: str) -> None:
     wrong = None
     try:
         assert isinstance(parse_when(text, NOW_NS, "--since"), int)

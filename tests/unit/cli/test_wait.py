@@ -34,7 +34,7 @@ def test_what_comes_after_the_goal_is_not_waited_for() -> None:
 def test_a_position_past_the_end_is_not_caught_up() -> None:
     lag = PartitionLag(0, 10, 0, 3)
     assert lag.beyond
-    assert "made anew" in (still_behind({0: 3}, [lag]) or "")
+    assert "recreated" in (still_behind({0: 3}, [lag]) or "")
 
 
 def test_what_retention_removed_before_it_was_counted_is_not_caught_up() -> None:

@@ -137,7 +137,7 @@ def test_a_breakdown_against_its_sum_is_marked_and_the_sum_counts(changes: dict[
         "NaN",
     ],
 )
-def test_a_placeholder_is_no_identity(placeholder: str) -> None:
+def test_placeholder_request_id_is_not_an_identity(placeholder: str) -> None:
     ids = {event(response(request_id=placeholder, event__sequence=number))["event_id"] for number in (1, 2)}
     assert len(ids) == 2
 
@@ -145,17 +145,17 @@ def test_a_placeholder_is_no_identity(placeholder: str) -> None:
 @pytest.mark.parametrize(
     "real", ["req_1", "req_011CSHoEeqs5C35K2UUqR7Fy", "0a", "f00d", "nanny", "req_nullable", "testing-5"]
 )
-def test_a_short_or_odd_request_id_is_one(real: str) -> None:
+def test_short_or_unusual_request_id_is_an_identity(real: str) -> None:
     ids = {event(response(request_id=real, event__sequence=number))["event_id"] for number in (1, 2)}
     assert len(ids) == 1
 
 
 @pytest.mark.parametrize("cost", [None, -1.0, "0.5", True])
-def test_an_estimate_that_is_no_amount_is_left_out(cost: float | str | None) -> None:
+def test_invalid_cost_estimate_is_left_out(cost: float | str | None) -> None:
     assert "reported_cost_usd" not in event(response(cost_usd=cost))
 
 
-def test_what_repeats_usage_is_silent_and_what_is_unknown_screams() -> None:
+def test_repeated_usage_is_ignored_and_unknown_records_are_reported() -> None:
     repeat = response(event__name="subagent_completed", total_tokens=2490)
     assert not normalised(
         repeat,

@@ -69,7 +69,7 @@ def test_a_response_becomes_one_event() -> None:
     ]
 
 
-def test_identity_is_for_ever() -> None:
+def test_identity_never_changes() -> None:
     """A changed identity would count every event that is sent again across an upgrade twice."""
     assert event(codex_response())["event_id"] == "b8710feeeae04881"
     assert event(codex_response().having(service_tier="priority"))["event_id"] == "b8710feeeae04881"
@@ -113,13 +113,13 @@ def test_counts_that_are_not_there_are_zero() -> None:
     assert [found[name] for name in ("input_uncached", "cache_read", "cache_write_5m", "reasoning")] == [10, 0, 0, 0]
 
 
-def test_a_websocket_warm_up_is_no_request() -> None:
+def test_websocket_warm_up_is_not_counted() -> None:
     warm_up = codex_response(whole=0, cached=0, written=0, output=0, reasoning=0)
     result = normalised(warm_up)
     assert (result.packs, result.rejected) == ([], [])
 
 
-def test_a_completed_response_without_counts_is_no_request() -> None:
+def test_completed_response_without_counts_is_not_counted() -> None:
     result = normalised(*codex_noise())
     assert (result.packs, result.rejected) == ([], [])
 

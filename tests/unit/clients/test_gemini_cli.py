@@ -86,7 +86,7 @@ def test_impossible_counts_are_set_aside(changes: dict[str, int]) -> None:
     assert (lost.reason, lost.client) == (Reason.INVALID_COUNTS, "gemini")
 
 
-def test_what_repeats_usage_is_silent_and_what_is_unknown_screams() -> None:
+def test_repeated_usage_is_ignored_and_unknown_records_are_reported() -> None:
     repeat = Record(
         [("event.name", "gen_ai.client.inference.operation.details"), ("gen_ai.usage.input_tokens", 2301)], AT_NS
     )

@@ -108,7 +108,7 @@ def test_a_gateways_cache_hit_costs_nothing_more() -> None:
     assert tokens(calls(*again)) == [(100, 10)]
 
 
-def test_an_id_that_could_be_anybodys_joins_nothing() -> None:
+def test_generic_response_id_joins_no_spans() -> None:
     """Ollama's have three digits."""
     spans = [chat(f"c{n}", trace=f"t{n}", attributes={"gen_ai.response.id": "chatcmpl-123"}) for n in range(2)]
     assert len(calls(*spans)) == 2
@@ -162,7 +162,7 @@ def test_equal_calls_at_one_time_are_told_apart_by_how_often_each_instrumentatio
     assert tokens(calls(*spans)) == [(100, 10)] * 3
 
 
-def test_a_failed_attempt_without_usage_is_no_call_and_one_with_usage_is() -> None:
+def test_failed_attempt_counts_only_with_usage() -> None:
     """A retry's own span; a request that broke after the provider had counted."""
     assert tokens(calls(chat("a", None, failed=True), chat("z", (0, 0), failed=True))) == []
     assert tokens(calls(chat("b", (70, 7), failed=True))) == [(70, 7)]

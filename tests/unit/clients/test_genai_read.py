@@ -60,7 +60,7 @@ def test_every_spelling_of_a_session_is_read(name: str) -> None:
     assert one(chat("c", attributes={name: "s-1"})).session == "s-1"
 
 
-def test_a_response_id_is_no_session() -> None:
+def test_response_id_is_not_used_as_session() -> None:
     """Some producers put the previous response where the conversation belongs; it changes with every turn."""
     assert one(chat("c", attributes={"gen_ai.conversation.id": "resp_0123456789abcdef"})).session is None
 
@@ -181,7 +181,7 @@ def test_openinference_shows_the_response_id_in_the_output(shown: str, response_
     ("scope", "service"),
     [("codex_exec", "codex_exec"), ("com.anthropic.claude_code.tracing", "x"), ("gemini-cli", "x"), ("qwen-code", "x")],
 )
-def test_spans_of_clients_whose_logs_cost_are_no_sightings(scope: str, service: str) -> None:
+def test_spans_of_clients_priced_by_logs_are_ignored(scope: str, service: str) -> None:
     """Codex, Claude Code, Gemini CLI and Qwen Code say the same usage in logs, and that is what counts."""
     assert not sightings([chat("c", scope=scope, resource={"service.name": service})])
 

@@ -40,7 +40,7 @@ def test_the_user_is_replaced_and_nothing_else() -> None:
     assert key == b"codex-7f3a|s-1"
 
 
-def test_without_a_user_nobody_is_asked() -> None:
+def test_pseudonyms_are_not_requested_without_a_user() -> None:
     def nobody(name: str) -> str:
         raise AssertionError(name)
 

@@ -101,7 +101,7 @@ def test_two_records_of_one_request_with_different_counts_are_both_shown(swap: b
 
 
 @BOTH
-def test_a_copy_is_no_conflict(encoding: Encoding) -> None:
+def test_duplicate_is_not_reported_as_conflict(encoding: Encoding) -> None:
     copies = [claude_response(), claude_response(duration_ms=5)]
     result = normalise_logs(encode([Group(copies, {}, "com.anthropic.claude_code.events")], encoding), encoding)
     assert (len(result.packs[0].events), result.rejected) == (2, [])

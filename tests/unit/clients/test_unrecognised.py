@@ -39,7 +39,7 @@ def renamed(record: Record, names: dict[str, str]) -> Record:
         codex_record("codex.response", "s-1", "m", AT_NS, tokens=0.5),
     ],
 )
-def test_a_clients_rename_screams(record: Record, encoding: Encoding) -> None:
+def test_renamed_client_fields_are_reported(record: Record, encoding: Encoding) -> None:
     result = normalise_logs(encode([Group([*codex_noise(), record])], encoding), encoding)
     assert not result.packs
     (lost,) = result.rejected
@@ -49,7 +49,7 @@ def test_a_clients_rename_screams(record: Record, encoding: Encoding) -> None:
 
 
 @BOTH
-def test_a_client_nobody_knows_screams(encoding: Encoding) -> None:
+def test_unknown_client_is_reported(encoding: Encoding) -> None:
     record = Record([("event.name", "agent.reply"), ("usage.prompt_tokens", 10)], observed_ns=AT_NS)
     (lost,) = normalise_logs(encode([Group([record], {}, "some.agent")], encoding), encoding).rejected
     assert (lost.reason, lost.client, lost.session_id) == (Reason.UNRECOGNISED_USAGE, None, None)
@@ -76,7 +76,7 @@ def test_a_client_nobody_knows_screams(encoding: Encoding) -> None:
         {"output": "5 tokens, token_count 7"},
     ],
 )
-def test_what_is_no_usage_is_silent(attributes: dict[str, object], encoding: Encoding) -> None:
+def test_records_without_usage_are_ignored(attributes: dict[str, object], encoding: Encoding) -> None:
     record = codex_record("codex.other", "s-1", "m", AT_NS, **attributes)  # type: ignore[arg-type] # any attribute
     result = normalise_logs(encode([Group([record])], encoding), encoding)
     assert (result.packs, result.rejected) == ([], [])

@@ -67,7 +67,7 @@ def test_a_login_outlives_a_restart_and_ends(tmp_path: Path) -> None:
     assert again.who(request(Cookie=cookie)) is None
 
 
-def test_a_changed_cookie_is_nobody(tmp_path: Path) -> None:
+def test_modified_cookie_is_rejected(tmp_path: Path) -> None:
     auth = authenticator(tmp_path)
     cookie = logged_in(auth, tmp_path)
     payload, _, signature = cookie.rpartition(".")
@@ -125,11 +125,11 @@ def test_a_change_needs_the_forms_token_our_origin_and_the_role(tmp_path: Path) 
     ):
         with pytest.raises(ForbiddenError):
             auth.check_change(asked, person, given)
-    with pytest.raises(ForbiddenError, match="look, not change"):
+    with pytest.raises(ForbiddenError, match="may not make changes"):
         auth.check_change(request(), Visitor("v", "viewer", person.csrf), person.csrf)
 
 
-def test_what_logins_rest_on_is_the_owners_alone(tmp_path: Path) -> None:
+def test_login_secrets_are_readable_only_by_the_owner(tmp_path: Path) -> None:
     token(tmp_path)
     authenticator(tmp_path)
     assert (tmp_path / "console" / "key").stat().st_mode & 0o077 == 0

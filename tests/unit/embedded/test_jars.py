@@ -87,7 +87,7 @@ def test_a_wrong_file_is_never_used(
     monkeypatch.setattr(jars, "ATTEMPTS", 2)
     path = next(iter(repository.files))
     repository.files[path] = b"x" * len(repository.files[path])
-    with pytest.raises(UnfitError, match="not the file we know"):
+    with pytest.raises(UnfitError, match="does not match the lock"):
         resolve(tmp_path, mirror=repository.url, lock=lock)
     assert not any(p.name == Path(path).name for p in tmp_path.rglob("*.jar"))
 
@@ -109,7 +109,7 @@ def test_a_repository_that_fails_for_a_moment_is_asked_again(
     assert len(resolve(tmp_path, mirror=repository.url, lock=lock)) == len(CONTENTS)
 
 
-def test_what_cannot_be_had_is_one_clear_error(
+def test_unavailable_download_is_one_clear_error(
     repository: Repository, lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jars, "ATTEMPTS", 1)

@@ -151,7 +151,7 @@ def test_positions_and_counters_are_committed_together(tmp_path: Path, monkeypat
     again.close()
 
 
-def test_what_is_no_row_is_skipped_and_counted(tmp_path: Path) -> None:
+def test_invalid_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     ledger = CounterLedger(tmp_path / "l")
     bad = row("a", 1, 1)
     assert bad.value is not None

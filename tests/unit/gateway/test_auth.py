@@ -45,7 +45,7 @@ def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
 @pytest.mark.parametrize(
     ("fields", "asked", "status", "says"),
     [
-        ({}, {"ingest_id": "guessed"}, 404, "no connection"),
+        ({}, {"ingest_id": "guessed"}, 404, "unknown ingest id"),
         ({}, {"provider": "claude"}, 404, "codex connection"),
         ({"revoked_at": NOW - HOUR}, {}, 404, "revoked"),
         (BEARER_NEEDED, {}, 401, "bearer"),

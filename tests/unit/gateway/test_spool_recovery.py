@@ -61,8 +61,8 @@ async def test_a_damaged_file_is_settled_and_kept(tmp_path: Path) -> None:
     await spool.close()
 
 
-def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no spool"):
+def test_missing_spool_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not contain a spool"):
         recover(tmp_path, "spool-t-9.db", PREFIX, frozenset())
 
 

@@ -337,7 +337,7 @@ async def test_a_damaged_spool_is_set_aside_and_its_readable_rows_are_saved(tmp_
     await spool.close()
 
 
-async def test_a_file_that_is_no_database_is_set_aside_whole(tmp_path: Path) -> None:
+async def test_file_that_is_not_a_database_is_set_aside(tmp_path: Path) -> None:
     path = slot_path(tmp_path, PREFIX, 0)
     path.write_bytes(b"this is no database, but it may be all that is left" * 100)
     spool = await opened(tmp_path)

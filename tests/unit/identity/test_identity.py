@@ -27,7 +27,7 @@ OURS = Identity("cluster-a", "tally", {"tally.usage": "id-1", "tally.changelog":
         (Identity("cluster-a", "tally", {"tally.gone": "id-3"}), "is gone"),
     ],
 )
-def test_another_deployment_is_told_apart_with_its_reason(found: Identity, why: str) -> None:
+def test_state_of_another_deployment_is_recognised_with_a_reason(found: Identity, why: str) -> None:
     assert why in OURS.difference(found)
     assert not OURS.matches(found)
 
@@ -59,7 +59,7 @@ def test_the_file_gives_back_what_was_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"format": 1}', b'{"format": 2}', b'{"format":1,"topic_ids":3}']
 )
-def test_a_file_that_cannot_be_understood_names_nobody(tmp_path: Path, content: bytes) -> None:
+def test_unreadable_identity_file_names_no_deployment(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
 
     assert Identity.load(tmp_path / FILE) is None

@@ -61,6 +61,6 @@ async def test_an_answered_fetch_without_records_ends_the_partition() -> None:
     assert consumer.fetches >= 2, "the answer must be older than the fetch that found nothing in it"
 
 
-async def test_unanswered_fetches_are_no_proof() -> None:
+async def test_unanswered_fetches_do_not_end_the_partition() -> None:
     with pytest.raises(UnreachableError, match="no records"):
         await walk(Standing(answers=False), stall=0.1)

@@ -75,5 +75,5 @@ def test_lists_are_compared_as_sets_and_written_in_brackets() -> None:
     )
 
 
-def test_a_setting_that_the_broker_does_not_tell_is_no_misfit() -> None:
+def test_unreported_setting_is_not_a_mismatch() -> None:
     assert misfits(USAGE, 3, {}) == []

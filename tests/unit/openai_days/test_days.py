@@ -266,7 +266,7 @@ def test_sums_are_exact_however_small_an_amount_is() -> None:
 @pytest.mark.parametrize(
     "poison", [b"{", b"null", b'{"day": "2026-11-21"}', b'{"version": ["a", 0]}'], ids=lambda value: value.decode()
 )
-def test_what_is_no_row_is_refused_and_changes_nothing(poison: bytes) -> None:
+def test_invalid_row_is_refused_without_changes(poison: bytes) -> None:
     one = record(COSTS, [cost("1", "gpt-5, input")])
     days = Days()
     days.record(one.key, 3, one)
@@ -349,7 +349,7 @@ def test_order_and_repetition_of_records_do_not_matter(batches: Any, rng: Any) -
     assert said(one) == said(other)
 
 
-def test_route_modality_and_window_are_no_part_of_a_model() -> None:
+def test_route_modality_and_window_are_not_part_of_a_model() -> None:
     items = [
         "gpt-5.6-sol, input",
         "priority | gpt-5.6-sol, output, long context",

@@ -153,7 +153,7 @@ def settle(topics: Topics, agents: list[Agent]) -> int:
     raise AssertionError("they never agree")
 
 
-def test_rows_of_a_topic_made_anew_go_out_in_the_next_generation() -> None:
+def test_rows_of_a_recreated_topic_get_the_next_generation() -> None:
     topics = Topics()
     topics.records = [record(0, n, {"m": n + 1}) for n in range(9)]
     agent = Agent(topics)
@@ -226,7 +226,7 @@ def test_compaction_ahead_of_one_that_has_just_begun_is_no_topic_made_anew() -> 
     assert [(row["version"], row["billed"][0]["usd"]) for row in read(topics.days).values()] == [([0, 2], "3")]
 
 
-def test_an_agent_that_missed_that_the_topic_was_made_anew_does_not_win() -> None:
+def test_agent_unaware_of_a_recreated_topic_does_not_win() -> None:
     """Its position is in the middle of the new topic, and it holds the old one's records before it."""
     topics = Topics()
     topics.records = [record(day, n, {"m": n}) for n in range(3) for day in (0, 1)]
@@ -238,7 +238,7 @@ def test_an_agent_that_missed_that_the_topic_was_made_anew_does_not_win() -> Non
     assert amounts_of(read(topics.days)) == topics.newest()
 
 
-def test_records_that_this_version_cannot_read_are_no_sign_of_a_new_topic() -> None:
+def test_unreadable_records_do_not_indicate_a_recreated_topic() -> None:
     """Another version of ours can: the days it published are left as they are."""
     one = record(0, 1, {"m": 1})
     days = Days()

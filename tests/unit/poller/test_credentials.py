@@ -33,10 +33,10 @@ def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "two words", "schlüssel"])
-def test_a_file_without_a_key_is_said(tmp_path: Path, text: str) -> None:
+def test_key_file_without_a_key_is_reported(tmp_path: Path, text: str) -> None:
     file = tmp_path / "key"
     file.write_text(text)
-    with pytest.raises(PollError, match="does not hold one key"):
+    with pytest.raises(PollError, match="does not contain exactly one key"):
         ApiKeys({"api": ApiKey(file=file)}).get("api")
     with pytest.raises(PollError, match="cannot be read"):
         ApiKeys({"api": ApiKey(file=tmp_path / "nope")}).get("api")

@@ -57,7 +57,7 @@ def test_only_what_does_not_move_is_the_querys_identity() -> None:
 
 
 @pytest.mark.parametrize("source", ["1d", "(now", "$nobody", "now |"])
-def test_what_does_not_compile_is_said_at_the_start(source: str) -> None:
+def test_invalid_expressions_are_reported_at_the_start(source: str) -> None:
     with pytest.raises(UsageError, match="parameter date") as caught:
         Params({"date": source})
     assert "quotes" in caught.value.hint

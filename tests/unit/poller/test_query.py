@@ -72,7 +72,7 @@ async def test_pages_in_a_circle_are_noticed() -> None:
     assert caught.value.why == FailureReason.PAGINATION
 
 
-async def test_one_bucket_on_two_pages_is_no_bucket() -> None:
+async def test_bucket_repeated_on_two_pages_fails_the_query() -> None:
     script = Script(page(bucket(0, {"n": 1}), following="b"), page(bucket(0, {"n": 2})))
     with pytest.raises(PollError) as caught:
         await fetch_buckets(script, resource(), WEEK, 1e6)

@@ -26,7 +26,7 @@ def record(key: bytes | None, value: bytes | None) -> Any:
 
 @pytest.mark.parametrize("value", POISON)
 @pytest.mark.parametrize("topic", FEEDS)
-def test_poison_is_left_out(topic: str, value: bytes) -> None:
+def test_invalid_messages_are_skipped(topic: str, value: bytes) -> None:
     for key in (b"poison", b"codex-7f3a", b"a|b|c", b"entity|a|b", b"plan|a|b", b"", None):
         with pytest.raises(UNREADABLE):
             list(FEEDS[topic].rows(record(key, value)))

@@ -40,6 +40,6 @@ def test_long_texts_stay_apart() -> None:
     assert PATTERN.match(encode("ü ~" * 900))
 
 
-def test_nothing_is_no_identifier() -> None:
+def test_empty_text_is_not_an_identifier() -> None:
     with pytest.raises(ValueError, match="empty"):
         encode("")

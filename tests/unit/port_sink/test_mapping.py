@@ -137,6 +137,19 @@ def test_a_record_that_fails_costs_the_others_nothing_and_names_its_expression()
     assert "cannot be added" in failure.reason
 
 
+def test_an_expression_that_does_not_end_costs_its_records_and_no_more() -> None:
+    """The first few are tried, each for seconds; then it is known."""
+    mapper = Mapper(HEAD + "          title: 'def f: f; f'\n")
+    found = run(mapper, "session", *({"id": str(number)} for number in range(6)))
+    assert not found.entities
+    assert [index for index, _ in found.failures] == list(range(6))
+    assert found.failures[0][1].field == "title"
+    assert "does not end" in found.failures[0][1].reason
+    assert "did not end" in found.failures[-1][1].reason
+    other = run(Mapper(HEAD + "          title: '.id'\n"), "session", {"id": "x"})
+    assert other.entities[0][1].body["title"] == "x"
+
+
 def test_what_is_required_and_null_is_refused_with_its_expression() -> None:
     found = run(Mapper(HEAD.replace("client: '\"codex\"'", "client: .client")), "session", {"id": "s"})
     ((_, failure),) = found.failures
@@ -185,7 +198,7 @@ resources:
 
 def test_expressions_see_neither_the_environment_nor_other_input() -> None:
     assert one("(env | length | tostring) + ($ENV | length | tostring)", {}) == "00"
-    assert "no input" in one("input", {}).reason
+    assert "input is not available" in one("input", {}).reason
     assert one("[inputs] | length | tostring", {}) == "0"
     assert "halt" in one("halt", {}).reason
     assert one("'.id # says }'", {}) == "s"

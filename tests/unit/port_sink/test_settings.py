@@ -47,14 +47,14 @@ class TestThePagesNames:
         assert settings.port_samples is True
         assert settings.openai_interval.total_seconds() == settings.port_resync.total_seconds() == 1800
 
-    def test_in_the_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_names_are_read_from_the_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "c.toml").write_text(self.FILE)
         monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "c.toml"))
         self.check()
         monkeypatch.setenv("TALLYSTREAM_PORT_IDENTIFIER", "ours")
         assert settings_from().port_identifier == "ours"
 
-    def test_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_names_are_read_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         values = {
             "OCEAN__PORT__CLIENT_ID": "an id", "OCEAN__PORT__CLIENT_SECRET": "a secret",
             "OCEAN__PORT__BASE_URL": "https://api.us.getport.io", "OCEAN__INTEGRATION__IDENTIFIER": "codex-integration",
@@ -78,12 +78,12 @@ class TestThePagesNames:
             ("OCEAN__SCHEDULED_RESYNC_INTERVAL", "soon"),
         ],
     )
-    def test_what_cannot_be_carried_out_is_said(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    def test_unsupported_values_are_reported(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
         monkeypatch.setenv(name, value)
         with pytest.raises(UsageError):
             settings_from()
 
-    def test_a_name_the_page_does_not_have_is_said(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_unknown_names_are_reported(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "c.toml").write_text('[port]\nclientid = "x"\n')
         monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "c.toml"))
         with pytest.raises(UsageError, match=r"port\.clientid"):

@@ -19,7 +19,7 @@ def _few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tcp_ports, "BELOW_EPHEMERAL", range(19_990, 19_996))
 
 
-def test_what_was_picked_just_now_is_not_picked_again() -> None:
+def test_recently_picked_port_is_not_picked_again() -> None:
     found = {tcp_ports.pick() for _ in tcp_ports.BELOW_EPHEMERAL}
     assert found == set(tcp_ports.BELOW_EPHEMERAL)
     with pytest.raises(UnreachableError, match="no free port"):

@@ -49,7 +49,7 @@ def test_a_price_that_changed_is_told_with_its_first_day() -> None:
     assert right.since == "2026-11-19"
 
 
-def test_what_it_prints_mends_the_book(tmp_path: Path) -> None:
+def test_printed_prices_correct_the_book(tmp_path: Path) -> None:
     rows = [cost("gpt-9, input", "5.20", 1_000_000), cost("priority | gpt-9, output", "62", 1_000_000)]
     mends = overlay(check_prices(statements((DAY, rows)), prices), prices)
     documents = tomllib.loads(mends)["price"]
@@ -67,7 +67,7 @@ def test_what_it_prints_mends_the_book(tmp_path: Path) -> None:
     )
 
 
-def test_a_discount_is_no_fault_of_the_book(tmp_path: Path) -> None:
+def test_discount_is_not_reported_as_a_price_error(tmp_path: Path) -> None:
     rows = [cost("gpt-9, input", "4.50", 1_000_000), cost("gpt-9, output", "27", 1_000_000)]
     entry = '[[price]]\nprovider = "openai"\nmodel = "gpt-9"\ninput = "5"\noutput = "30"\n'
     found = check_prices(statements((DAY, rows), book=private_book(tmp_path, entry)), prices)

@@ -106,7 +106,7 @@ def test_one_ratio_over_all_lines_is_a_discount() -> None:
     assert not any(one.causes["book_price"] for one in splits.values())
 
 
-def test_two_ratios_are_no_discount() -> None:
+def test_two_ratios_are_not_a_discount() -> None:
     dearer = cell({"standard": ("3", MILLION)}, {"standard": MILLION}, {"standard": "2.5"})
     splits = [*contract_day().values(), split(dearer)]
     assert name_discount(splits) is None

@@ -52,7 +52,7 @@ async def test_batches_that_follow_each_other_are_folded(bench: Bench) -> None:
     assert partition.wake.is_set()
 
 
-async def test_what_was_counted_is_skipped(bench: Bench) -> None:
+async def test_counted_records_are_skipped(bench: Bench) -> None:
     partition = own(bench)
     await bench.engine.accept(0, records(0, 1, 2))
     await bench.engine.accept(0, records(0, 1))
@@ -110,7 +110,7 @@ async def test_folding_waits_while_too_much_is_unacknowledged(bench: Bench) -> N
     assert partition.expected == 4
 
 
-async def test_what_waited_for_a_partition_that_was_lost_is_dropped(bench: Bench) -> None:
+async def test_records_waiting_for_a_lost_partition_are_dropped(bench: Bench) -> None:
     partition = own(bench)
     partition.capacity.clear()
     waiting = asyncio.create_task(bench.engine.accept(0, records(0)))

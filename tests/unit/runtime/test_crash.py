@@ -10,7 +10,7 @@ from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.crash import FailFast, last_words
 
 
-def test_last_words_are_one_line_unless_nobody_foresaw_it() -> None:
+def test_crash_message_is_one_line_for_expected_errors() -> None:
     assert last_words("why") == "FATAL why\n"
     assert last_words(UnfitError("what", "do this")) == "FATAL what (do this)\n"
     assert last_words(KafkaConnectionError("away")) == "FATAL Kafka: KafkaConnectionError('away')\n"

@@ -130,7 +130,7 @@ class Forgetful(SessionCost):
 
     def _state(self, *args: Any) -> State:
         state = super()._state(*args)
-        state.ids.seen = set()
+        state.ids.seen = {}
         return state
 
 

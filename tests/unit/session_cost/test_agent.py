@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.examples import examples
-from tests.support.usage import COUNTS, HOUR, Session, Truth, event, fleet
+from tests.support.usage import COUNTS, HOUR, Session, Truth, event, fleet, ns
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import agent
@@ -326,3 +327,64 @@ def test_metrics_name_what_happened_and_stay_bounded() -> None:
     ):
         assert line in shown.splitlines()
     assert shown.count("tallystream_worker_unpriced_requests_total{") == MAX_UNPRICED + 1
+
+
+CLAUDE = {"connection_id": "claude-7f3a", "client": "claude", "provider": "anthropic", "session_id": "s"}
+
+
+def told(offset: int, request: int, output: int, model: str = "claude-sonnet-4-5-20250929", second: int = 0) -> Message:
+    """A message of one record of a request of Claude Code's."""
+    one = {"event_id": f"{request:016x}", "occurred_at": ns(NOW) + second * 10**9, "model": model, "output": output}
+    return Message(offset, orjson.dumps({**CLAUDE, "events": [one | {"reported_cost_usd": "0.5"}]}), b"claude-7f3a|s")
+
+
+@pytest.mark.parametrize("order", [(1, 500), (500, 1)])
+@pytest.mark.parametrize("between", [0, 100])
+def test_of_two_records_of_one_request_in_two_messages_the_larger_counts_and_a_letter_shows_both(
+    order: tuple[int, int], between: int
+) -> None:
+    """However many requests lie between them, and whether or not the state was put away meanwhile."""
+    partition = Stepped(0, session_cost())
+    first, second = (told(0, 1, order[0]), told(between + 1, 1, order[1], second=1))
+    partition.fold([first, *(told(n, 1 + n, 7) for n in range(1, between + 1))])
+    partition.commit()
+    partition.recover()
+    partition.fold([second])
+    partition.commit()
+    for again in (first, second):  # copies: one is what counts, of the other there is a letter already
+        copy = Message(between + 2 + (again is second), again.value, again.key)
+        partition.fold([copy])
+        partition.commit()
+    ((_, row),) = partition.rows.items()
+    (bucket,) = row["buckets"]
+    assert (bucket["requests"], bucket["output"]) == (between + 1, 500 + 7 * between)
+    assert Decimal(bucket["cost_usd"]) == Decimal("0.000015") * bucket["output"]
+    assert Decimal(bucket["reported_cost_usd"]) == Decimal("0.5") * (between + 1)
+    assert row["duplicates"] == 1
+    ((_, hour),) = partition.hours.items()
+    assert (hour["requests"], hour["output"], hour["cost_usd"]) == (between + 1, bucket["output"], bucket["cost_usd"])
+    letter = partition.letters[0]
+    assert letter.reason is Reason.CONFLICTING_COUNTS
+    assert letter.detail == "two records of one request: 500 tokens counted, the other says 1"
+    assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (500, 1)
+    assert letter.record["counted"]["event_id"] == letter.record["other"]["event_id"] == f"{1:016x}"
+    assert len(partition.letters) == 2
+
+
+def test_a_request_told_again_with_another_model_leaves_no_empty_line() -> None:
+    partition = Stepped(0, session_cost())
+    partition.fold([told(0, 1, 1, "claude-haiku-4-5-20251001")])
+    partition.commit()
+    partition.fold([told(1, 1, 500)])
+    partition.commit()
+    ((_, row),) = partition.rows.items()
+    assert [(b["model"], b["requests"], b["output"]) for b in row["buckets"]] == [
+        ("claude-sonnet-4-5-20250929", 1, 500)
+    ]
+    partition.recover()
+    partition.fold([told(2, 2, 9, "claude-haiku-4-5-20251001"), told(3, 2, 8)])
+    partition.commit()
+    ((_, row),) = partition.rows.items()
+    assert sorted((b["model"], b["requests"], b["output"]) for b in row["buckets"]) == [
+        ("claude-haiku-4-5-20251001", 1, 9), ("claude-sonnet-4-5-20250929", 1, 500),
+    ]  # fmt: skip

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import orjson
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.session_hours import Shelf
 
-from tallystream.agents.session_cost import event_ids
+from tallystream.agents.session_cost import counted, event_ids, state_rows
 from tallystream.agents.session_cost import sums as s
-from tallystream.agents.session_cost.event_ids import BLOCK, MAX_BLOCKS
+from tallystream.agents.session_cost.event_ids import MAX_IDS, SEAL_BYTES
 from tallystream.agents.session_cost.hour_state import Outcome, State, Window, apply, is_late, to_row
 from tallystream.agents.session_cost.parse import Event
 from tallystream.agents.session_cost.state_rows import is_head, load, load_buckets, public_row, version_of
@@ -51,6 +52,7 @@ def made(draw: st.DrawFn) -> tuple[Event, int | None, str, bool]:
         draw(st.integers(0, 5)),
         draw(st.one_of(st.none(), st.integers(0, 10**18))),
         0,
+        draw(st.booleans()),
     )
     cost = draw(st.one_of(st.none(), st.integers(0, 10**20)))
     return event, cost, draw(st.sampled_from(ATTRIBUTIONS)), draw(st.booleans())
@@ -99,6 +101,7 @@ def test_sums_are_what_was_put_in(events: list[Made]) -> None:
     assert total[s.REPORTED] == sum(event[12] or 0 for event, *_ in events)
     assert total[s.REPORTS] == sum(event[12] is not None for event, *_ in events)
     assert total[s.LATE] == sum(late for *_, late in events)
+    assert total[s.INCONSISTENT] == sum(event[14] for event, *_ in events)
 
 
 @given(many, st.integers(0, 2**62))
@@ -140,7 +143,8 @@ def test_a_state_that_was_put_away_goes_on_as_if_it_had_not(events: list[Made], 
 
 @contextmanager
 def blocks_of(size: int, number: int) -> Iterator[None]:
-    with mock.patch.object(event_ids, "BLOCK", size), mock.patch.object(event_ids, "MAX_BLOCKS", number):
+    """Let blocks be of `size` ids of which nothing more is known, and `number` of them be remembered."""
+    with mock.patch.object(event_ids, "SEAL_BYTES", 9 * size), mock.patch.object(event_ids, "MAX_IDS", size * number):
         yield
 
 
@@ -152,7 +156,7 @@ def test_nothing_counts_twice_however_little_is_remembered(offers: list[tuple[in
         state = fresh()
         counted: list[int] = []
         for ident, _ in offers:
-            event: Event = (ident, at[ident], "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0)
+            event: Event = (ident, at[ident], "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0, False)
             outcome = apply(state, event, 1, "b", "{}", False)
             if ident in counted[-12:]:
                 assert outcome is Outcome.DUPLICATE, "the last ids are remembered"
@@ -165,15 +169,15 @@ def test_nothing_counts_twice_however_little_is_remembered(offers: list[tuple[in
                 counted.append(ident)
         assert len(counted) == len(set(counted)) == sum(sums[s.REQUESTS] for sums in state.buckets.values())
         assert len(state.ids) < 16
-        assert set(state.ids) == state.ids.seen
+        assert set(state.ids) == state.ids.seen.keys()
 
 
 def test_at_least_4096_ids_are_remembered_and_memory_is_bounded() -> None:
-    assert BLOCK * MAX_BLOCKS >= 4096
+    assert MAX_IDS >= 4096
     state = fresh()
 
     def offer(n: int) -> Outcome:
-        return apply(state, (n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0), 1, "b", "{}", False)
+        return apply(state, (n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0, False), 1, "b", "{}", False)
 
     for n in range(20_000):
         assert offer(n) is Outcome.COUNTED
@@ -182,7 +186,7 @@ def test_at_least_4096_ids_are_remembered_and_memory_is_bounded() -> None:
     assert state.buckets["m", None, None, "b", "{}"][s.REQUESTS] == 20_000
     shelf = Shelf()
     shelf.put(KEY, state)
-    assert len(shelf.rows) == MAX_BLOCKS + 2, "head, bucket, blocks"
+    assert len(shelf.rows) <= MAX_IDS / (SEAL_BYTES // 9) + 2, "head, bucket, blocks"
     assert len(shelf.rows[KEY]) < 300
     back = shelf.get(KEY)
     assert (back.ids.seen, back.ids.floor, back.ids.newest) == (state.ids.seen, state.ids.floor, state.ids.newest)
@@ -198,6 +202,7 @@ def test_a_long_session_hour_costs_less_than_a_megabyte() -> None:
         event: Event = (
             rng.getrandbits(64), START + n * 10**9, "gpt-5.1-codex", None, None, rng.randrange(20_000),
             rng.randrange(300_000), 0, 0, rng.randrange(4000), rng.randrange(400), 0, None, 0,
+            False,
         )  # fmt: skip
         assert apply(state, event, rng.randrange(10**11), "0.2.3-2cbbd406", attribution, False) is Outcome.COUNTED
         state.version = n
@@ -207,10 +212,110 @@ def test_a_long_session_hour_costs_less_than_a_megabyte() -> None:
     assert shelf.get(key).ids.seen == state.ids.seen
 
 
+def test_a_long_session_hour_of_requests_known_by_an_id_costs_less_than_a_megabyte() -> None:
+    """The same where each request can be told again with other counts, so that what was counted is kept too."""
+    state, shelf = State("claude", "anthropic"), Shelf()
+    rng = random.Random(3)
+    key = f"claude-7f3a|{rng.getrandbits(128):032x}|{hour_iso(HOUR)}".encode()
+    attribution = orjson.dumps({"repo": "acme/app", "team": "platform", "user": "u_0123456789abcdef"}).decode()
+    for n in range(4096):
+        plain, read, written, output = (rng.randrange(most) for most in (200, 300_000, 5000, 4000))
+        cost = plain * 3_000_000 + read * 300_000 + written * 3_750_000 + output * 15_000_000
+        event: Event = (
+            rng.getrandbits(64), START + n * 10**9, "claude-sonnet-4-5-20250929", None, None, plain, read, written, 0,
+            output, 0, 0, cost, 0, False,
+        )  # fmt: skip
+        assert apply(state, event, cost, "0.2.3-2cbbd406", attribution, False) is Outcome.COUNTED
+        state.version = n
+        shelf.put(key, state)
+    positions = 4096 * len(b"\0position4096 1795300000123")
+    assert shelf.written + positions < 1_000_000
+    assert shelf.get(key).ids.seen == state.ids.seen
+
+
+@given(many, st.data())
+def test_of_two_records_of_one_request_the_larger_counts_whichever_comes_first(
+    events: list[Made], data: st.DataObject
+) -> None:
+    rivals: list[Made] = []
+    for event, cost, attribution, late in data.draw(st.lists(st.sampled_from(events), max_size=10)):
+        more = data.draw(st.integers(0, 9))
+        told: Any = (*event[:5], *(more + number for number in event[5:10]), *event[10:])
+        rivals.append((told, cost, attribution, late))
+    offers: list[Made] = data.draw(st.permutations([*events, *rivals, *events]))
+    state, shelf, straight = State("claude", "anthropic"), Shelf(), State("claude", "anthropic")
+    with blocks_of(2, 1000):
+        for n, offer in enumerate(offers):
+            fold(state, [offer])
+            if n % 3 == 0:  # it is put away and read again
+                shelf.put(KEY, state)
+                state = shelf.get(KEY)
+    best: dict[int, Made] = {}
+    for offer in offers:
+        known = best.get(offer[0][0])
+        if known is None or size(offer) > size(known):
+            best[offer[0][0]] = offer
+    fold(straight, list(best.values()))
+    assert {key: sums for key, sums in state.buckets.items() if any(sums)} == straight.buckets
+    assert state.ids.seen.keys() == best.keys()
+    rows = [orjson.loads(to_row(KEY, one))["buckets"] for one in (state, straight)]
+    assert sorted(rows[0], key=str) == sorted(rows[1], key=str)
+
+
+def size(offer: Made) -> tuple[int, tuple[int, ...]]:
+    counts = (*offer[0][5:10], offer[0][11])
+    return sum(counts), counts
+
+
+@given(
+    st.integers(0, 300), st.lists(st.integers(0, 2**53 - 1), min_size=7, max_size=7),
+    st.none() | st.integers(0, 10**40), st.none() | st.integers(0, 10**18), st.tuples(st.booleans(), st.booleans()),
+    st.binary(max_size=5),
+)  # fmt: skip
+def test_what_was_counted_is_read_as_it_was_written(
+    place: int, counts: list[int], cost: int | None, reported: int | None, flags: tuple[bool, bool], more: bytes
+) -> None:
+    raw = counted.pack(place, tuple(counts), cost, reported, flags)
+    assert counted.unpack(raw) == (place, tuple(counts), cost, reported, *flags)
+    assert counted.end_of(b"12" + raw + more, 2) == 2 + len(raw)
+
+
+def test_ids_that_an_older_version_wrote_are_known_and_of_them_nothing_more() -> None:
+    """A block of ids alone, and a head of format 3: copies are copies whatever they say."""
+    older = list(range(100, 108))
+    block = b"\x10" + bytes(8) + event_ids.NONE + (-1).to_bytes(8, "little", signed=True) + START.to_bytes(8, "little")
+    block += b"".join(ident.to_bytes(8, "little") for ident in older)
+    bucket = b"\x11" + bytes(8) + orjson.dumps(("claude", "anthropic", "m", None, None, "b", "{}"))
+    shelf, numbers = Shelf(), bytearray()
+    for number in (3, START + 1 + 1, 1):
+        state_rows._append(numbers, number)
+    numbers += b"bbbbbbbb" + bytes((9, 9, 0, 0, 0, 9, 0, 0, 9, 0, 0, 0, 0))
+    prefix, _, hour = KEY.rpartition(b"|")
+    shelf.rows = {
+        KEY: b"\x03" + (7).to_bytes(8, "little") + b"iiiiiiii" + bytes(numbers) + (200).to_bytes(8, "little"),
+        prefix + b"|i" + b"iiiiiiii".hex().encode() + b"|" + hour: block,
+        prefix + b"|b" + b"bbbbbbbb".hex().encode() + b"|" + hour: bucket,
+    }
+    state = shelf.get(KEY)
+    assert (state.version, state.duplicates, list(state.ids), state.ids.newest) == (7, 3, [*older, 200], START + 1)
+    for ident in [*older, 200]:
+        event: Event = (ident, START, "m", None, None, 99, 0, 0, 0, 0, 0, 0, None, 0, False)
+        assert apply(state, event, 1, "b", "{}", False) is Outcome.DUPLICATE
+    new: Event = (300, START + 5, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0, True)
+    assert apply(state, new, 1, "b", "{}", False) is Outcome.COUNTED
+    shelf.put(KEY, state)
+    back = shelf.get(KEY)
+    assert list(back.ids) == [*older, 200, 300]
+    (sums,) = back.buckets.values()
+    assert (sums[s.REQUESTS], sums[s.INPUT], sums[s.COST], sums[s.INCONSISTENT]) == (10, 10, 10, 1)
+
+
 def test_a_chain_of_blocks_that_is_broken_forgets_and_doubles_nothing() -> None:
     """A block that is missing makes older events too old to be judged; it never makes them count again."""
     state, shelf = fresh(), Shelf()
-    events: list[Event] = [(n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0) for n in range(10 * BLOCK)]
+    events: list[Event] = [
+        (n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0, False) for n in range(2 * SEAL_BYTES)
+    ]
     for event in events:
         apply(state, event, 1, "b", "{}", False)
     shelf.put(KEY, state)
@@ -228,7 +333,7 @@ def test_a_row_that_is_full_takes_no_new_bucket_and_stays_small_enough() -> None
     nasty = '"\\\x01' * 85
     attribution = orjson.dumps({"team": nasty, "repo": nasty}).decode()
     for n in range(3000):
-        event: Event = (n, START, f"{n:04d}{nasty}"[:256], nasty, nasty, 1, 0, 0, 0, 0, 0, 0, None, 0)
+        event: Event = (n, START, f"{n:04d}{nasty}"[:256], nasty, nasty, 1, 0, 0, 0, 0, 0, 0, None, 0, False)
         before = state.size
         outcome = apply(state, event, 2**80, "b", attribution, False)
         if outcome is Outcome.ROW_FULL:
@@ -242,7 +347,7 @@ def test_a_row_that_is_full_takes_no_new_bucket_and_stays_small_enough() -> None
     shelf = Shelf()
     shelf.put(KEY, state)
     assert shelf.largest < 800_000
-    full: Event = (10**6, START, f"0000{nasty}"[:256], nasty, nasty, 1, 0, 0, 0, 0, 0, 0, None, 0)
+    full: Event = (10**6, START, f"0000{nasty}"[:256], nasty, nasty, 1, 0, 0, 0, 0, 0, 0, None, 0, False)
     assert apply(state, full, 1, "b", attribution, False) is Outcome.COUNTED, "buckets that are there go on counting"
     shelf.put(KEY, state)
     assert shelf.get(KEY).size == state.size
@@ -250,7 +355,7 @@ def test_a_row_that_is_full_takes_no_new_bucket_and_stays_small_enough() -> None
 
 def test_sums_larger_than_64_bits_are_kept() -> None:
     state = fresh()
-    event: Event = (1, START, "m", None, None, 2**39, 0, 0, 0, 0, 0, 0, 10**21, 0)
+    event: Event = (1, START, "m", None, None, 2**39, 0, 0, 0, 0, 0, 0, 10**21, 0, False)
     apply(state, event, 10**40, "b", "{}", False)
     shelf = Shelf()
     shelf.put(KEY, state)

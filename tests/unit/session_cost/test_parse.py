@@ -153,6 +153,7 @@ def test_accepts_what_the_models_accept_and_nothing_else(batch: Any) -> None:
             event.tool,
             None if usd is None else reported_pico(usd),
             index,
+            event.inconsistent is True,
         )
 
 
@@ -229,7 +230,7 @@ def test_an_oversized_message_is_not_even_decoded() -> None:
 def test_counts_that_are_missing_are_zero() -> None:
     event = {"event_id": "00000000000000ff", "occurred_at": 5, "model": "m", "output": 9}
     (plain,) = parse(key_of(BATCH), orjson.dumps(BATCH | {"events": [event]})).events
-    assert plain == (255, 5, "m", None, None, 0, 0, 0, 0, 9, 0, 0, None, 0)
+    assert plain == (255, 5, "m", None, None, 0, 0, 0, 0, 9, 0, 0, None, 0, False)
 
 
 def test_a_refused_event_is_kept_whole_and_can_be_sent_again() -> None:

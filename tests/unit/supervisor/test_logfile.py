@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,27 @@ def test_the_error_a_component_ended_with_is_found(tmp_path: Path) -> None:
 def test_people_are_shown_what_matters(line: bytes, shown: str | None, shown_quietly: str | None) -> None:
     assert important(line) == shown
     assert important(line, quiet=True) == shown_quietly
+
+
+ESCAPES = "\x1b]0;owned\x07 \x9b31m \x00 \u202e"
+
+
+@pytest.mark.parametrize("shape", ["json", "java", "plain"])
+def test_no_escape_reaches_the_file_nor_who_watches(tmp_path: Path, shape: str) -> None:
+    text = f"model {ESCAPES}"
+    line = {
+        "json": json.dumps({"event": "unpriced", "level": "warning", "model": text}, ensure_ascii=False).encode(),
+        "java": f"12:00 [main] WARN kafka.Log - {text}".encode(),
+        "plain": text.encode(),
+    }[shape] + b"\n"
+    log = LogFile(tmp_path / "a.log")
+    log.write(line)
+    log.write(json.dumps({"event": "unpriced", "level": "error", "model": text}).encode() + b"\n")
+    log.close()
+    kept = (tmp_path / "a.log").read_text()
+    assert kept.count("\n") == 2
+    shown = [important(line) or "", log.last_error()[0], kept.replace("\n", "")]
+    assert all(one.isprintable() for one in shown), shown
+    if shape == "json":
+        assert json.loads(kept.splitlines()[0])["model"] == text
+        assert "\\x1b" in shown[0]

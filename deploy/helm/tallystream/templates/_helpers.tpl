@@ -94,9 +94,12 @@ imagePullSecrets:
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
+  {{- range $name := list "runAsUser" "runAsGroup" "fsGroup" }}
+  {{- $id := index $root.Values.podSecurityContext $name }}
+  {{- if not (kindIs "invalid" $id) }}
+  {{ $name }}: {{ $id | int64 }}
+  {{- end }}
+  {{- end }}
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
@@ -124,9 +127,30 @@ affinity:
 {{- end }}
 {{- end }}
 
+{{- define "tallystream.image" -}}
+{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* Variables of the operator's own. Kubernetes takes texts alone, and numbers of values.yaml are floats to Helm. */}}
+{{- define "tallystream.extraEnv" -}}
+{{- range . }}
+- name: {{ .name }}
+  {{- if hasKey . "value" }}
+  value: {{ include "tallystream.text" .value | quote }}
+  {{- end }}
+  {{- with omit . "name" "value" }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
 {{- define "tallystream.container" -}}
 {{- $root := .root }}
-image: "{{ $root.Values.image.repository }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}"
+image: {{ include "tallystream.image" $root | quote }}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -135,17 +159,18 @@ securityContext:
     drop: [ALL]
 resources:
   {{- toYaml .own.resources | nindent 2 }}
+{{- $ops := .ops | default "ops" }}
 startupProbe:
-  httpGet: {path: /healthz, port: ops}
+  httpGet: {path: /healthz, port: {{ $ops }}}
   periodSeconds: 2
   failureThreshold: 90
 livenessProbe:
-  httpGet: {path: /healthz, port: ops}
+  httpGet: {path: /healthz, port: {{ $ops }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: ops}
+  httpGet: {path: /readyz, port: {{ $ops }}}
   periodSeconds: 5
   timeoutSeconds: 5
 {{- end }}
@@ -160,7 +185,8 @@ readinessProbe:
 
 {{- define "tallystream.volumes" -}}
 - name: tmp
-  emptyDir: {}
+  emptyDir:
+    sizeLimit: {{ .Values.tmp.sizeLimit }}
 {{- if .Values.kafka.tls.existingSecret }}
 - name: kafka-tls
   secret:
@@ -181,4 +207,53 @@ spec:
   resources:
     requests:
       storage: {{ .size }}
+{{- end }}
+
+
+{{/* Where a component may connect to: names, Kafka, and what is its own task to reach. */}}
+{{- define "tallystream.egress" -}}
+{{- $values := .root.Values }}
+{{- $egress := $values.networkPolicy.egress }}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+- ports:
+    {{- range splitList "," $values.kafka.bootstrap }}
+    - {port: {{ regexFind "[0-9]+$" . | int }}, protocol: TCP}
+    {{- end }}
+    {{- range $egress.kafkaPorts }}
+    - {port: {{ . | int }}, protocol: TCP}
+    {{- end }}
+  {{- with $egress.kafka }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- $url := "" }}
+{{- if eq .component "poller" }}{{- $url = $values.integration.config.baseUrl }}{{- end }}
+{{- if eq .component "sink" }}{{- $url = $values.port.baseUrl }}{{- end }}
+{{- if $url }}
+- ports:
+    - {port: 443, protocol: TCP}
+    {{- $host := (urlParse $url).host }}
+    {{- with regexFind ":[0-9]+$" $host }}
+    - {port: {{ trimPrefix ":" . | int }}, protocol: TCP}
+    {{- else }}
+    {{- if hasPrefix "http:" $url }}
+    - {port: 80, protocol: TCP}
+    {{- end }}
+    {{- end }}
+{{- end }}
+{{- if and (eq .component "ledger") $values.ledger.database.existingSecret }}
+- ports:
+    - {port: {{ $values.ledger.database.port | int }}, protocol: TCP}
+{{- end }}
+{{- with $egress.extra }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.ledgerEnv" -}}
+{{- if .Values.ledger.database.existingSecret }}
+{{- include "tallystream.fromSecret" (dict "name" "TALLYSTREAM_LEDGER" "secret" .Values.ledger.database.existingSecret "key" .Values.ledger.database.urlKey) }}
+{{- end }}
 {{- end }}

@@ -1,1 +1,1 @@
-"""The commands, one module a group; each has `register(app)`."""
+"""The commands. Each group of commands is a module with `register(app)`."""

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
 
 HELP = """
-Say which provider account pays for which connection, so that bills can be reconciled account by account.
+Map connections to the provider accounts that pay for them, so that each account's bill is reconciled.
 
-A connection may use several keys and a key may serve several connections: what is connected is reconciled together.
-Until anything of a provider is mapped, all of it is one scope.
+A connection may use several keys, and a key may serve several connections; those linked in this way are reconciled
+together. Until a provider has a mapping, all of its usage is one scope.
 """
-ConnectionId = Annotated[str, typer.Argument(metavar="CONNECTION", help="Its public id, such as codex-7f3a.")]
+ConnectionId = Annotated[
+    str, typer.Argument(metavar="CONNECTION", help="The connection's public id, such as codex-7f3a.")
+]
 
 
 def map_connection(
@@ -30,7 +32,7 @@ def map_connection(
     project: Annotated[
         str | None, typer.Option("--project", metavar="ID", help="OpenAI project or Anthropic workspace: all its keys.")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="A subscription pays: its usage is in no API bill.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Paid by a subscription, so on no API bill.")] = False,
     provider: Annotated[
         str | None, typer.Option("--provider", help="openai or anthropic.", show_default="by the connection's client")
     ] = None,
@@ -45,11 +47,13 @@ def map_connection(
     from tallystream.streams.service.clock import SystemClock, utc
 
     if sum((key is not None, project is not None, plan)) != 1:
-        raise UsageError("a connection is mapped to one of a key, a project or a plan", "--key, --project or --plan")
+        raise UsageError(
+            "name exactly one of a key, a project or a plan to map the connection to", "use --key, --project or --plan"
+        )
     settings = settings_from(data_dir, kafka)
     owner = provider or run(_provider_of(settings, connection))
     if owner not in PROVIDERS:
-        raise UsageError(f"bills of {owner} are not read", f"--provider takes {' or '.join(PROVIDERS)}")
+        raise UsageError(f"bills of {owner} are not supported", f"--provider takes {' or '.join(PROVIDERS)}")
     try:
         link = AccountLink.model_validate(
             {
@@ -63,14 +67,14 @@ def map_connection(
     if json:
         emit_json(link.model_dump(mode="json"))
     else:
-        console.print(f"{connection} is paid by {_said(link.model_dump())} of {owner}.", markup=False)
+        console.print(f"{connection} is now paid by {_said(link.model_dump())} of {owner}.", markup=False)
 
 
 async def _provider_of(settings: Settings, connection: str) -> str:
     """Return the provider whose models a connection's client uses.
 
     Raises:
-        UsageError: there is no such connection.
+        UsageError: the connection does not exist.
 
     """
     from tallystream.streams.connections.registry import Connections
@@ -82,7 +86,7 @@ async def _provider_of(settings: Settings, connection: str) -> str:
 def unmap(
     connection: ConnectionId, json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None
 ) -> None:
-    """Remove all that a connection is mapped to."""
+    """Remove all mappings of a connection."""
     from tallystream.cli.output.progress import run
     from tallystream.streams.connections.accounts import Accounts
 
@@ -91,11 +95,11 @@ def unmap(
     if json:
         emit_json({"removed": [link.model_dump(mode="json") for link in links]})
     else:
-        console.print(f"{connection} is not mapped any more.", markup=False)
+        console.print(f"{connection} is no longer mapped.", markup=False)
 
 
 def list_links(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None) -> None:
-    """Show the map."""
+    """Show the mappings."""
     from rich import box
     from rich.table import Table
 
@@ -109,7 +113,9 @@ def list_links(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaO
         emit_json({"links": [link.model_dump(mode="json") for link in links]})
         return
     if not links:
-        console.print("Nothing is mapped: each provider is one scope, `all`. `tallystream accounts map --help`")
+        console.print(
+            "No mappings: each provider is one scope, `all`. `tallystream accounts map --help` shows how to add one."
+        )
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("Connection", "Provider", "Paid by"):
@@ -120,7 +126,7 @@ def list_links(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaO
 
 
 def suggest(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None) -> None:
-    """Suggest keys for connections: tokens of both by hour, as far as the provider reports hours. Nothing is mapped."""
+    """Suggest keys for connections by comparing their tokens hour by hour. Changes no mapping."""
     from tallystream.cli.output.progress import run
 
     found = run(_suggestions(settings_from(data_dir, kafka)))
@@ -135,7 +141,7 @@ def suggest(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOpti
         emit_json({"suggestions": rows})
         return
     if not found:
-        console.print("No key's hours look like a connection's. Hourly usage by key is polled with an admin key.")
+        console.print("No key's hourly usage matches a connection's. Hourly usage by key is polled with an admin key.")
     for one in found:
         console.print(
             f"tallystream accounts map {one.connection_id} --key {one.api_key_id}"

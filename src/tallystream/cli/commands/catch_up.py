@@ -1,7 +1,7 @@
-"""What `tallystream wait --caught-up` waits for, one component after the other in the order things flow.
+"""Waits for one component after the other, in the order of the pipeline: `tallystream wait --caught-up`.
 
-Each is waited for up to where its source ended when its turn came: what comes later is not waited for, or a busy
-deployment would never be done.
+The goal for each is the end of its source at the moment its turn comes. Records that arrive later are not waited for,
+because a busy deployment would never be done.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ GATEWAY_HOLDS = {
     "spool_files_unopened": "spool files that cannot be opened now",
     "spool_messages": "messages in the spool",
 }
-"""What a gateway must have been seen without, in this order, for each can still feed the next: fields of its status."""
+"""Fields of a gateway's status that must be seen at 0 in this order, because each can still feed the next."""
 SINK_HOLDS = {
-    "sweep_running": "comparison of everything with what Port has",
-    "repetitions_due": "requests of unknown fate to be repeated",
+    "sweep_running": "comparison of all entities with Port",
+    "repetitions_due": "requests with unknown outcome to be repeated",
     "backlog_documents": "changed documents",
     "backlog_entities": "entities on their way to Port",
 }
-"""The same of the sink that writes, once it has read its sources."""
+"""The same for the active sink, once it has read its sources."""
 Note = Callable[[str], None]
 Offsets = dict[tuple[str, int], int]
 
@@ -57,7 +57,7 @@ Find = Callable[[], Places]
 def places_of(
     settings: Settings, gateways: Iterable[str] = (), pollers: Iterable[str] = (), sinks: Iterable[str] = ()
 ) -> Places:
-    """Return the components of this machine, when they use the cluster in question, and those of the URLs."""
+    """Return the components of this machine, if they use this cluster, and those at the given URLs."""
     from tallystream.cli.options import read_run
 
     found = Places(*({url: url.rstrip("/") for url in urls} for urls in (gateways, pollers, sinks)))
@@ -75,16 +75,16 @@ def places_of(
 
 
 async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds: float, show: Note) -> None:
-    """Return when caught up. `find` says where components are, `show` gets what is still behind, in words.
+    """Return when caught up. `find` locates the components; `show` is called with a description of what is behind.
 
     Raises:
-        UnreachableError: not within `seconds`; the message says what was still behind.
-        MismatchError: everything that there is has been counted, and acknowledged messages are missing.
+        UnreachableError: not caught up within `seconds`. The message says what was still behind.
+        MismatchError: everything available has been counted, but acknowledged messages are missing.
 
     """
     from tallystream.supervisor.ops_client import session
 
-    behind = "nothing has been looked at"
+    behind = "nothing has been checked yet"
 
     def note(what: str) -> None:
         nonlocal behind
@@ -100,9 +100,9 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
                 await _sinks(http, kafka, topics, find, note)
             if damaged:
                 raise MismatchError(
-                    f"caught up, but {damaged:,} damaged spool files are set aside: what could not be read of them is"
+                    f"caught up, but {damaged:,} damaged spool files are set aside: messages that could not be read are"
                     " missing from the tables",
-                    "`tallystream spool list` shows them, `tallystream spool recover FILE` settles them",
+                    "`tallystream spool list` shows them, `tallystream spool recover FILE` recovers them",
                 )
     except TimeoutError:
         raise UnreachableError(
@@ -115,9 +115,9 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
 
 async def _gateways(http: ClientSession, find: Find, note: Note) -> int:
-    """Wait until each gateway has nothing left; return how many damaged spool files they have set aside.
+    """Wait until no gateway holds anything; return how many damaged spool files they have set aside.
 
-    One that is restarted meanwhile has another URL, and the same spool.
+    A gateway that is restarted meanwhile has another URL but the same spool.
     """
     urls = find().gateways
     seen: dict[str, set[str]] = {name: set() for name in urls}
@@ -129,7 +129,7 @@ async def _gateways(http: ClientSession, find: Find, note: Note) -> int:
             note(behind)
             await asyncio.sleep(POLL)
             urls = find().gateways
-    # Gateways on one volume see the same files.
+    # Gateways that share a volume report the same files.
     return max([await _damaged(http, url) for url in urls.values()], default=0)
 
 
@@ -144,10 +144,10 @@ async def _damaged(http: ClientSession, ops_url: str) -> int:
 
 
 async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: set[str]) -> str | None:
-    """Ask a gateway once; return what is still there in words, None when nothing is.
+    """Ask a gateway once; return a description of what it still holds, or None.
 
-    What was acknowledged before the first look has left the gateway when each field has been seen at 0 once
-    (`seen_without` remembers).
+    What was acknowledged before the first request has left the gateway when each field has been seen at 0 once
+    (`seen_without` remembers which).
     """
     from tallystream.supervisor.ops_client import read_report
 
@@ -156,7 +156,7 @@ async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: s
     except UnreachableError as exc:
         return f"{name} {exc.message}"
     if not isinstance(detail, GatewayStatus):
-        return f"{name} does not tell yet what it holds"
+        return f"{name} does not report yet what it holds"
     return _left(name, detail, GATEWAY_HOLDS, seen_without)
 
 
@@ -164,9 +164,9 @@ async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: s
 
 
 async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
-    """Wait until the worker has passed the ends its topics have now; then the rows are published.
+    """Wait until the worker has passed the current ends of its topics; the rows are published then.
 
-    Calls come before usage, which they become; the worker's position there does not pass a call that is held.
+    `calls` comes first, because calls become usage. The worker's position there does not pass a call that it holds.
     """
     await _passed(kafka, topics.worker_app, topics.calls.name, note)
     while True:
@@ -174,38 +174,38 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
         try:
             if await _readable(kafka, topics.session_hour_rows.name):
                 return
-            note(f"there is no topic {topics.session_hour_rows.name}")
+            note(f"the topic {topics.session_hour_rows.name} does not exist")
         except UnreachableError as exc:
             note(exc.message)
         await asyncio.sleep(POLL)
 
 
 async def _passed(kafka: KafkaSettings, group: str, topic: str, note: Note) -> None:
-    """Wait until a group's positions have passed the ends that a topic has now."""
+    """Wait until a group's positions have passed the current ends of a topic."""
     from tallystream.streams.kafka.lag import GroupLag
 
-    note(f"Kafka does not tell the end of the topic {topic}")
+    note(f"Kafka does not return the end offsets of the topic {topic}")
     goal: dict[int, int] | None = None
     while True:
         try:
             async with GroupLag(kafka, group, topic) as lag:
                 while now := await lag.read():
                     if lost := words_of_lost(now):
-                        raise MismatchError(lost, "`tallystream doctor` says where, and how to go on")
+                        raise MismatchError(lost, "`tallystream doctor` says where, and how to continue")
                     goal = {one.partition: one.end for one in now} if goal is None else goal
                     behind = still_behind(goal, now)
                     if behind is None:
                         return
                     note(behind)
                     await asyncio.sleep(POLL)
-            note(f"there is no topic {topic}")
+            note(f"the topic {topic} does not exist")
         except UnreachableError as exc:
             note(exc.message)
         await asyncio.sleep(POLL)
 
 
 async def _readable(kafka: KafkaSettings, topic: str) -> bool:
-    """Return whether the topic is there; its leaders have told their offsets then."""
+    """Return whether the topic exists; if it does, its leaders have returned their offsets."""
     from tallystream.streams.kafka.reader import TopicReader
 
     async with TopicReader(kafka, topic) as reader:
@@ -213,17 +213,17 @@ async def _readable(kafka: KafkaSettings, topic: str) -> bool:
 
 
 def words_of_lost(now: list[PartitionLag]) -> str | None:
-    """Return in words what was removed before it was counted, None when nothing was."""
+    """Return a description of what was removed before it was counted, or None."""
     if not (lost := sum(one.lost for one in now)):
         return None
-    return f"{lost:,} messages of the usage topic were removed before they were counted: the tables lack them"
+    return f"{lost:,} messages of the usage topic were removed before they were counted and are missing from the tables"
 
 
 def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
-    """Return in words what is missing up to the goal's offsets, None when nothing is."""
+    """Return a description of what is missing up to the goal's offsets, or None."""
     beyond = [one.partition for one in now if one.beyond]
     if beyond:
-        return f"the worker's position is past the end of partition {beyond[0]}: the topic was made anew"
+        return f"the worker's position is past the end of partition {beyond[0]}: the topic was recreated"
     missing = {
         one.partition: goal[one.partition] - max(one.committed if one.committed is not None else one.begin, one.begin)
         for one in now
@@ -238,7 +238,7 @@ def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
 
 
 async def _days(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
-    """Wait until the days say what OpenAI's records did when this began. Any poller's agent keeps them."""
+    """Wait until the days include all of OpenAI's records that existed at the start. Any poller maintains them."""
     if not find().pollers:
         return
     goal = (await _ends(kafka, [topics.openai_records.name], note)).get((topics.openai_records.name, 0), 0)
@@ -250,7 +250,7 @@ async def _days(http: ClientSession, kafka: KafkaSettings, topics: Topics, find:
         if found:
             note(f"{goal - max(found):,} of OpenAI's records are not in {topics.openai_days.name} yet")
         else:
-            note("no poller tells how far the days are")
+            note("no poller reports the position of the days")
         await asyncio.sleep(POLL)
 
 
@@ -258,7 +258,7 @@ async def _days(http: ClientSession, kafka: KafkaSettings, topics: Topics, find:
 
 
 async def _sinks(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
-    """Wait until the sink that writes has read what its sources held when this began, and Port has all of it."""
+    """Wait until the active sink has read what its sources held at the start, and Port has all of it."""
     from tallystream.agents.port_sink.documents import feeds
 
     if not find().sinks:
@@ -269,16 +269,16 @@ async def _sinks(http: ClientSession, kafka: KafkaSettings, topics: Topics, find
         sinks = find().sinks
         details = zip(sinks, await _details(http, sinks.values()), strict=True)
         writing = [(name, detail) for name, detail in details if isinstance(detail, SinkStatus) and detail.active]
-        seen = {name: seen.get(name, set()) for name, _ in writing}  # another one begins with everything
+        seen = {name: seen.get(name, set()) for name, _ in writing}  # another sink starts with everything
         left = [_sink(name, detail, goal, seen[name]) for name, detail in writing]
         if None in left:
             return
-        note(left[0] if left and left[0] else "no sink writes to Port yet; its /readyz says why")
+        note(left[0] if left and left[0] else "no sink writes to Port yet; the sink's /readyz says why")
         await asyncio.sleep(POLL)
 
 
 def _sink(name: str, status: SinkStatus, goal: Offsets, seen_without: set[str]) -> str | None:
-    """Return what a sink has before it, in words; None when nothing is left up to the goal."""
+    """Return a description of the work a sink has left up to the goal, or None."""
     at = {(one.topic, one.partition): one.offset for one in status.read}
     if unread := sum(max(0, end - at.get(where, 0)) for where, end in goal.items()):
         return f"{name} has {unread:,} rows to read"
@@ -286,7 +286,7 @@ def _sink(name: str, status: SinkStatus, goal: Offsets, seen_without: set[str]) 
 
 
 async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offsets:
-    """Return where topics end; those that do not exist are left out."""
+    """Return the end offsets of topics. Topics that do not exist are left out."""
     from tallystream.streams.kafka.follower import TopicFollower
 
     while True:
@@ -302,7 +302,7 @@ async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offs
 
 
 async def _details(http: ClientSession, ops_urls: Iterable[str]) -> list[Detail | None]:
-    """Return what components tell of themselves; None: one does not answer, or cannot tell yet."""
+    """Return the status of the components. None: one does not answer, or cannot report it yet."""
     from tallystream.supervisor.ops_client import read_report
 
     async def one(url: str) -> Detail | None:
@@ -315,7 +315,7 @@ async def _details(http: ClientSession, ops_urls: Iterable[str]) -> list[Detail 
 
 
 def _left(name: str, status: Detail, fields: Mapping[str, str], seen_without: set[str]) -> str | None:
-    """Return the first field that has not been seen at 0 yet, in words."""
+    """Return a description of the first field that has not been seen at 0 yet."""
     for field_name, words in fields.items():
         if field_name not in seen_without:
             if (value := int(getattr(status, field_name))) > 0:

@@ -1,4 +1,4 @@
-"""`tallystream gateway | worker | exporter | ledger | kafka`: one component each, until it is told to stop."""
+"""`tallystream gateway | worker | exporter | ledger | kafka`: runs one component until it is told to stop."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from tallystream.streams.kafka.settings import KafkaSettings
 
 Embedded = Annotated[
-    str | None, typer.Option("--embedded", hidden=True, help="The embedded broker of `up`, which starts this command.")
+    str | None,
+    typer.Option("--embedded", hidden=True, help="The embedded broker; set by `up`, which starts this command."),
 ]
-Host = Annotated[str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; loopback by default.")]
 OpsPort = Annotated[
     int,
     typer.Option("--ops-port", min=0, max=65535, help="Port of /healthz, /readyz and /metrics; 0 picks a free one."),
@@ -29,19 +30,20 @@ def gateway(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="OTLP/HTTP port.")] = 4318,
     grpc_port: Annotated[
         int | None,
-        typer.Option("--grpc-port", min=0, max=65535, help="OTLP/gRPC port; the one before --port, 0 for none."),
+        typer.Option("--grpc-port", min=0, max=65535, help="OTLP/gRPC port; 0: off.", show_default="--port minus 1"),
     ] = None,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
     embedded: Embedded = None,
     run_file: Annotated[
-        Path | None, typer.Option("--run-file", hidden=True, help="/readyz on --port is red until this file exists.")
+        Path | None, typer.Option("--run-file", hidden=True, help="/readyz on --port fails until this file exists.")
     ] = None,
 ) -> None:
-    """Take telemetry over OTLP/HTTP and OTLP/gRPC and put it on Kafka.
+    """Receive telemetry over OTLP/HTTP and OTLP/gRPC and write it to Kafka.
 
-    Answers 200 only for what Kafka has acknowledged or the local spool has on disk. SIGTERM finishes what is in flight.
+    Answers 200 only when Kafka has acknowledged a request or the local spool has it on disk. On SIGTERM it finishes the
+    requests in flight.
     """
     from tallystream.components import gateway as component
 
@@ -61,20 +63,20 @@ def worker(
     ops_port: OpsPort = 0,
     instance: Annotated[
         str,
-        typer.Option("--instance", help="Name of this worker, stable across restarts and unlike every other's."),
+        typer.Option("--instance", help="Name of this worker: unique, and the same after a restart."),
     ] = "",
     accept_loss: Annotated[
         bool,
         typer.Option(
             "--accept-loss",
-            help="Go on although usage messages are gone that were not counted: they are counted as lost.",
+            help="Continue although usage messages were removed before they were counted; they are reported as lost.",
         ),
     ] = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
     embedded: Embedded = None,
 ) -> None:
-    """Fold usage into cost rows. Run as many as you like: they share the partitions."""
+    """Fold usage into cost rows. You may run several: they share the partitions."""
     from tallystream.components import worker as component
 
     settings = settings_from(data_dir, kafka)
@@ -93,10 +95,10 @@ def exporter(
     kafka: KafkaOption = None,
     embedded: Embedded = None,
 ) -> None:
-    """Show lag, tokens, cost and freshness to Prometheus, on /metrics of --ops-port. Run one a deployment.
+    """Serve lag, tokens, cost and freshness to Prometheus on /metrics of --ops-port. Run one for each deployment.
 
-    It reads Kafka alone, so it is right while every worker is dead. Its counters are kept in DATA_DIR/exporter: with
-    that on a persistent volume they never fall.
+    It reads only Kafka, so its metrics stay correct while no worker runs. Its counters are kept in DATA_DIR/exporter;
+    on a persistent volume they never decrease.
     """
     from tallystream.components import exporter as component
 
@@ -112,8 +114,8 @@ def ledger(
 ) -> None:
     """Keep the rows of all topics in SQL: SQLite in DATA_DIR/ledger, or PostgreSQL with TALLYSTREAM_LEDGER.
 
-    `cost`, `sql`, `export` and the console read it. It is made out of the topics and can be deleted at any time. Of
-    several on one database one writes and the others stand by.
+    `cost`, `sql`, `export` and the console read it. It is built from the topics and can be deleted at any time. Of
+    several ledgers on one database, one writes and the others stand by.
     """
     from tallystream.components import ledger as component
 
@@ -127,12 +129,18 @@ def _cluster(settings: Settings, embedded: str | None) -> KafkaSettings:
 
 def kafka(
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes the last one, else a free one.")
+        int,
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            help="Port on 127.0.0.1; 0 reuses the previous one if possible, or picks a free one.",
+        ),
     ] = 0,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
 ) -> None:
-    """Run the embedded Apache Kafka alone, on loopback, its data in DATA_DIR/kafka.
+    """Run only the embedded Apache Kafka, on loopback, with its data in DATA_DIR/kafka.
 
     For development. The first run downloads it (45 MB); TALLYSTREAM_MAVEN_MIRROR names another Maven repository.
     """

@@ -1,4 +1,4 @@
-"""`tallystream connections create | list | test | rotate | revoke`: who may send, and when they last did."""
+"""`tallystream connections create | list | test | rotate | revoke`: manages who may send telemetry."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from tallystream.streams.connections.registry import Connections, Issued, Listing, Synced
 
 HELP = """
-Who may send telemetry, and when they last did.
+Manage who may send telemetry, and see when they last did.
 
-A connection is one team's, machine's or CI's way in. Its id (codex-7f3a) is public and appears in rows and labels; its
-ingest id is the secret part of its URLs, shown once. Whoever has the URL can send, nobody can read with it.
+A connection lets a team, machine or CI send telemetry. Its id (codex-7f3a) is public and appears in rows and labels.
+Its ingest id is the secret part of its URLs and is shown once. Anyone who has the URL can send, but not read.
 """
 
 ConnectionId = Annotated[
@@ -46,7 +46,7 @@ EndpointUrl = Annotated[
         "--endpoint-url",
         envvar="TALLYSTREAM_ENDPOINT_URL",
         metavar="URL",
-        help="Where clients reach the gateway, when that is not this machine.",
+        help="URL at which clients reach the gateway, if it is not on this machine.",
         show_default="the gateway `tallystream up` runs",
     ),
 ]
@@ -62,22 +62,22 @@ def create(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="For people: laptop, ci, team-a.", show_default="the provider")
+        str | None, typer.Option("--name", help="A name for people: laptop, ci, team-a.", show_default="the provider")
     ] = None,
     ingest_id: Annotated[
         str | None,
-        typer.Option("--id", help="Use this secret instead of a random one, e.g. to keep URLs that are in use."),
+        typer.Option("--id", help="Use this secret instead of a random one, for example to keep URLs that are in use."),
     ] = None,
     bearer: Annotated[
-        bool, typer.Option("--bearer", help="Also require a bearer secret, which is made and shown once.")
+        bool, typer.Option("--bearer", help="Also require a bearer secret, which is generated and shown once.")
     ] = False,
     quota: Annotated[
         str | None,
         typer.Option(
             "--quota",
             metavar="NAME=N,...",
-            help="Limits of its own, beyond which it is answered 429: requests, bytes, dead_letters (a second),"
-            " held_bytes; 0 is no limit.",
+            help="Limits of this connection; requests above them get 429: requests, bytes, dead_letters (per second),"
+            " held_bytes; 0: unlimited.",
             show_default="the gateway's settings",
         ),
     ] = None,
@@ -97,10 +97,10 @@ def create(
 
 
 def _quota(text: str) -> Quota:
-    """Return the quota that `requests=100,bytes=8388608` says.
+    """Parse a quota such as `requests=100,bytes=8388608`.
 
     Raises:
-        UsageError: it names something else, or a number that is none.
+        UsageError: a name is unknown or a value is not a number.
 
     """
     from pydantic import ValidationError
@@ -112,7 +112,9 @@ def _quota(text: str) -> Quota:
         return Quota.model_validate_strings(pairs)
     except ValidationError:
         names = ", ".join(Quota.model_fields)
-        raise UsageError(f"--quota {text!r} is not a quota", f"NAME=NUMBER,... of {names}") from None
+        raise UsageError(
+            f"--quota {text!r} is not a valid quota", f"use NAME=NUMBER,... with the names {names}"
+        ) from None
 
 
 def rotate(
@@ -123,7 +125,7 @@ def rotate(
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Issue a new ingest id; the old one works on for the grace, so that clients can be changed one by one."""
+    """Issue a new ingest id. The old one works during the grace period, so that clients can be changed one by one."""
     from tallystream.cli.output.progress import run
     from tallystream.cli.output.times import parse_duration
 
@@ -136,7 +138,7 @@ def rotate(
 def revoke(
     connection_id: ConnectionId, json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None
 ) -> None:
-    """Refuse a connection from now on. Its cost rows stay."""
+    """Refuse a connection from now on. Its cost rows are kept."""
     from tallystream.cli.output.progress import run
 
     connection = run(_registry(settings_from(data_dir, kafka)).revoke(connection_id))
@@ -146,11 +148,11 @@ def revoke(
         emit_json({"connection_id": connection.connection_id, "state": "revoked", "revoked_at": stamp(at)})
         return
     console.print(f"{connection.connection_id} is revoked since {stamp(at)}: gateways refuse it within seconds.")
-    console.print("Its cost rows stay.", style="dim")
+    console.print("Its cost rows are kept.", style="dim")
 
 
 def list_(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None) -> None:
-    """List the connections with the time each signal last came in. Never shows a secret."""
+    """List the connections with the time each signal was last received. Shows no secrets."""
     from tallystream.cli.output.progress import run
 
     settings = settings_from(data_dir, kafka)
@@ -166,7 +168,7 @@ def list_(json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption
             }
         )
     elif not listing.connections:
-        console.print("No connections yet. Make one: [bold]tallystream connections create codex --name laptop[/]")
+        console.print("No connections yet. Create one: [bold]tallystream connections create codex --name laptop[/]")
     else:
         console.print(listing_table(listing, synced, now))
 
@@ -186,9 +188,10 @@ def check(
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Send an empty request the way a client would and say what came back (exit 4 when it was refused).
+    """Send an empty request as a client would, and report the answer. Exits with 4 if it was refused.
 
-    A connection id alone cannot be tested, for its secret is stored nowhere: you are told when it last sent instead.
+    With only a connection id no request can be sent, because its secret is not stored. The command then reports when
+    the connection last sent.
     """
     from tallystream.cli.output.progress import run
     from tallystream.streams.connections.client_config import Endpoints
@@ -225,7 +228,7 @@ def check(
         raise MismatchError(
             f"the gateway at {at.http} answered {status}: {visible(said) or 'no reason given'}", _why(status, owner)
         )
-    console.print(f"[green]works[/]: the gateway at {at.http} takes logs for {name or 'this ingest id'}.")
+    console.print(f"[green]works[/]: the gateway at {at.http} accepts logs for {name or 'this ingest id'}.")
 
 
 def register(app: typer.Typer) -> None:
@@ -256,7 +259,7 @@ def _now() -> datetime:
 
 
 def _endpoints(settings: Settings, endpoint_url: str | None) -> tuple[str, str | None, bool]:
-    """Return (http, grpc, whether that is known rather than assumed) of the gateway for this cluster."""
+    """Return (http, grpc, known) of the gateway for this cluster. `known` is False if the URLs are assumed."""
     from tallystream.cli.options import read_run
     from tallystream.streams.connections.client_config import DEFAULT_HTTP
 
@@ -274,12 +277,12 @@ def _endpoints(settings: Settings, endpoint_url: str | None) -> tuple[str, str |
 def _gateway(settings: Settings, endpoint_url: str | None) -> str:
     http, _, known = _endpoints(settings, endpoint_url)
     if not known:
-        raise UnreachableError("no gateway runs here", "say where it listens: --endpoint-url http://HOST:4318")
+        raise UnreachableError("no gateway runs here", "name its URL: --endpoint-url http://HOST:4318")
     return http
 
 
 def _show_issued(settings: Settings, issued: Issued, endpoint_url: str | None, *, json: bool) -> None:
-    """Print what was made. This is the only time the secrets are shown."""
+    """Print the created connection. This is the only time that its secrets are shown."""
     from tallystream.streams.connections.client_config import Endpoints
 
     http, grpc, known = _endpoints(settings, endpoint_url)
@@ -293,14 +296,14 @@ def _show_issued(settings: Settings, issued: Issued, endpoint_url: str | None, *
         emit_json(issued_document(connection.connection_id, at))
         return
     console.print(Text(f"{connection.connection_id}  ({visible(connection.name)})", style="bold"))
-    console.print("The ingest id in these URLs is a secret, stored nowhere: this is the only time it is shown.\n")
+    console.print("The ingest id in these URLs is a secret. It is not stored, and is shown only this once.\n")
     for label, url in (("logs", at.url("logs")), ("metrics", at.url("metrics")), ("traces", at.url("traces"))):
         console.print(Text(f"  {label:<8} {url}"), soft_wrap=True)
     console.print(Text(f"  {'base URL':<8} {at.base_url}"), soft_wrap=True)
     console.print(f"\nPaste into {at.paste_into}:\n")
     console.print(Text(at.config), soft_wrap=True)
     if connection.bearer_sha256 and issued.bearer is None:
-        console.print("Keep its bearer secret: rotating changes the ingest id only.\n", style="dim")
+        console.print("Its bearer secret does not change: rotating replaces only the ingest id.\n", style="dim")
     until = max((key.expires_at for key in connection.ingest if key.expires_at), default=None)
     if until is not None:
         console.print(f"The old ingest id works until {stamp(until)}.\n")
@@ -318,7 +321,7 @@ def _show_last(connection: Connection, synced: Mapping[str, Mapping[Signal, Sync
     last = entry["last_synced_at"]
     console.print(f"{connection.connection_id} is {entry['state']}; last synced: {last or 'never'}")
     console.print(
-        "To send a test request its ingest id is needed, and that is stored nowhere:"
+        "A test request needs the ingest id, which is not stored:"
         f" `tallystream connections test {connection.connection_id} --id INGEST_ID`",
         style="dim",
         soft_wrap=True,
@@ -326,7 +329,7 @@ def _show_last(connection: Connection, synced: Mapping[str, Mapping[Signal, Sync
 
 
 def _post_empty(at: Endpoints) -> tuple[int, str]:
-    """Send an empty logs request; return the status and what the gateway said with it."""
+    """Send an empty logs request; return the status and the message of the gateway."""
     import orjson
 
     from tallystream.cli.http_client import request
@@ -341,9 +344,9 @@ def _post_empty(at: Endpoints) -> tuple[int, str]:
 
 def _why(status: int, owner: Connection | None) -> str:
     if owner is not None and owner.revoked_at is not None:
-        return f"{owner.connection_id} was revoked: `tallystream connections create {owner.provider}` makes a new one"
+        return f"{owner.connection_id} was revoked: `tallystream connections create {owner.provider}` creates a new one"
     return {
         401: "the connection needs its bearer secret: --bearer SECRET",
-        404: "no connection has this ingest id (any more): `tallystream connections list`",
-        503: "the gateway cannot take requests now: `tallystream status`",
+        404: "no connection has this ingest id, or it was rotated: see `tallystream connections list`",
+        503: "the gateway cannot accept requests now: see `tallystream status`",
     }.get(status, "`tallystream status` shows whether the gateway is well")

@@ -1,4 +1,4 @@
-"""`tallystream console [link]`: the console as a component, and a link that logs in."""
+"""`tallystream console [link]`: runs the console, and prints links that log in."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ if TYPE_CHECKING:
     from tallystream.streams.kafka.settings import KafkaSettings
 
 HELP = """
-Pages and an API over the ledger: what was spent and why, who sends, what did not count.
+Serve web pages and an API over the ledger: cost and its causes, connections, dead letters.
 
-`up` starts it. It listens on loopback, and a link that `tallystream console link` prints logs in once. Behind a proxy
-that knows people set TALLYSTREAM_CONSOLE_AUTH=proxy.
+`up` starts the console. It listens on loopback. `tallystream console link` prints a link that logs in once. Behind a
+proxy that authenticates users, set TALLYSTREAM_CONSOLE_AUTH=proxy.
 """
 
 
 def serve(
     context: typer.Context,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; loopback unless you say otherwise.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; loopback by default.")] = ("127.0.0.1"),
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the pages.")] = 4319,
     endpoint_url: Annotated[
         str,
@@ -36,7 +34,10 @@ def serve(
         ),
     ] = "http://127.0.0.1:4318",
     ops_port: Annotated[
-        int, typer.Option("--ops-port", min=0, max=65535, help="Port of /healthz, /readyz and /metrics; 0: a free one.")
+        int,
+        typer.Option(
+            "--ops-port", min=0, max=65535, help="Port of /healthz, /readyz and /metrics; 0 picks a free one."
+        ),
     ] = 0,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
@@ -61,7 +62,7 @@ def serve(
 
 
 def link(json: JsonOption = False, data_dir: DataDir = None) -> None:
-    """Print a link that logs in to the console: once, within ten minutes."""
+    """Print a link that logs in to the console. It works once, within ten minutes."""
     from tallystream.cli.options import read_run
     from tallystream.console.links import URL_FILE, new_link
     from tallystream.schemas.errors import UnreachableError
@@ -94,7 +95,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitable[DeploymentHealth]]:
-    """Return what looks at the processes of this machine and makes doctor's checks."""
+    """Return the function that inspects the processes of this machine and runs doctor's checks."""
 
     async def examine() -> DeploymentHealth:
         from tallystream.console.build import stamp
@@ -114,7 +115,7 @@ def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitabl
                 for one in state.components
             ]
         except UnreachableError:
-            pass  # not started by `up`: what is known comes from Kafka
+            pass  # not started by `up`, so only Kafka can be asked
         context = DoctorContext(
             kafka=kafka,
             topics=settings.topics(),

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
 
 HELP = """
-What it cost: tokens and dollars, by session, hour or model.
+Show tokens and cost by session, hour or model.
 
-Times are UTC. A row is final once its last hour ended more than an hour ago; until then, and when late events come in,
-it can still grow. Tables hold all that was there when the command began: they come from the ledger when it has that
-already, else from Kafka itself.
+Times are UTC. A row is final once its last hour ended more than an hour ago. Until then, and when late events arrive,
+it can still grow. Tables include everything that was published when the command began. They are read from the ledger if
+it is up to date, and otherwise from Kafka.
 """
 
 By = Annotated[
@@ -30,20 +30,20 @@ By = Annotated[
         "--by",
         metavar="KEY[,KEY]",
         help="Group by team, user, repo, branch, env, host, cost_center, connection, client, provider, model,"
-        " service_tier, book, hour or session; everything else is added up.",
+        " service_tier, book, hour or session; all other dimensions are added up.",
     ),
 ]
 OnlyConnection = Annotated[str | None, typer.Option("--connection", metavar="ID", help="Only this connection.")]
 OnlySession = Annotated[
     str | None,
-    typer.Option("--session", metavar="ID", help="Only this session; a short id copied from the table will do."),
+    typer.Option("--session", metavar="ID", help="Only this session; a short id copied from the table is enough."),
 ]
 Since = Annotated[
     str | None,
     typer.Option(
         "--since",
         metavar="T",
-        help="Only hours from the one with this time on: 2026-11-21, 2026-11-21T14:00Z, or 24h, 7d (ago).",
+        help="Only the hour that contains this time and later ones: 2026-11-21, 2026-11-21T14:00Z, or 24h, 7d (ago).",
     ),
 ]
 Until = Annotated[
@@ -54,19 +54,19 @@ Json = Annotated[
 ]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV (RFC 4180), safe to open in a spreadsheet.")]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows of the table for people; 0 shows all.")]
-Wide = Annotated[bool, typer.Option("--wide", help="Show whole ids, attribution, tier and book in the table.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show full ids, attribution, tier and book in the table.")]
 FromTopics = Annotated[
-    bool, typer.Option("--from-topics", help="Read Kafka itself, whatever the ledger has. Gives the same rows.")
+    bool, typer.Option("--from-topics", help="Read Kafka even if the ledger is up to date. The rows are the same.")
 ]
 
 HOUR_MS = 3_600_000
 AHEAD_MS = 48 * HOUR_MS
 """How long before an hour begins its first row may have been written."""
 VIEWS = {
-    "sessions": "One row a session and model; the most expensive first.",
-    "session-hours": "One row a session, UTC hour and model; in order of time.",
-    "hours": "One row a UTC hour and model; in order of time.",
-    "models": "One row a model; the most expensive first.",
+    "sessions": "One row for each session and model, the most expensive first.",
+    "session-hours": "One row for each session, UTC hour and model, in order of time.",
+    "hours": "One row for each UTC hour and model, in order of time.",
+    "models": "One row for each model, the most expensive first.",
 }
 
 
@@ -79,7 +79,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _command(view: str) -> Callable[..., None]:
-    """Return a view's command; all take the same options."""
+    """Return a view's command. All views take the same options."""
 
     def command(
         by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
@@ -92,7 +92,7 @@ def _command(view: str) -> Callable[..., None]:
         from tallystream.streams.service.clock import SystemClock
 
         if json and csv:
-            raise UsageError("--json and --csv exclude each other", "take one")
+            raise UsageError("--json and --csv cannot be used together", "take one")
         now = SystemClock().now_ns()
         query = Query(
             view,
@@ -126,7 +126,7 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
             shown, complete = run(collect(settings, query))
         if not complete:
             err_console.print(
-                f"There is no topic {settings.topics().session_hour_rows.name}: has a worker ever run here with"
+                f"The topic {settings.topics().session_hour_rows.name} does not exist. Has a worker ever run with"
                 " this TALLYSTREAM_PREFIX?",
                 style="yellow",
             )
@@ -143,13 +143,13 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
 
 
 async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
-    """Read the rows topic and return the table, and whether it was there to be read to its end.
+    """Read the rows topic and return the table, and whether the topic exists and was read to its end.
 
     Rows of an hour are written from a day before it begins (a client's clock may be that far ahead) until they expire,
     so what is older than the first hour wanted, by that and a day for the clocks of ours, is not read.
 
     Raises:
-        UnreachableError: Kafka did not answer, or the end offsets taken at the start were not reached.
+        UnreachableError: Kafka did not answer, or the end offsets read at the start were not reached.
 
     """
     from tallystream.agents.cost_query import Table, keep_newest
@@ -165,7 +165,7 @@ async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
             async with aclosing(reader.batches(progress)) as batches:
                 async for partition, records in batches:
                     if partition != at:
-                        # A key lives in one partition: what has been read of the one before is settled.
+                        # A key belongs to one partition, so the rows of partitions already read are complete.
                         table.add(value for _, value in newest.values())
                         newest.clear()
                         at = partition

@@ -1,4 +1,4 @@
-"""`tallystream deadletters list | show | replay`: what did not count, and why."""
+"""`tallystream deadletters list | show | replay`: records that were not counted, and why."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tallystream.schemas.errors import Reason, UsageError
 from tallystream.streams.deadletters.reasons import WORDS
 
 HELP = """
-What did not count, and why.
+Show records that were not counted and why, and count them later.
 
-A record that cannot be counted is never dropped in silence: it is kept for 30 days with the reason. Content of prompts
-and tools is not: a record's allow-listed fields are, and of an undecodable body only its size and hash.
+A record that cannot be counted is kept for 30 days with the reason. Only its allow-listed fields are kept, never the
+content of prompts and tools. Of a body that could not be decoded, only size and hash are kept.
 """
 
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="REASON", help="Only this reason, as the list names them.")
+    str | None, typer.Option("--reason", metavar="REASON", help="Only this reason, as shown by `list`.")
 ]
 Since = Annotated[
-    str | None, typer.Option("--since", metavar="T", help="Only from then on: 2026-11-21, or 24h, 7d (ago).")
+    str | None, typer.Option("--since", metavar="T", help="Only from this time on: 2026-11-21, or 24h, 7d (ago).")
 ]
 
 
@@ -46,13 +46,13 @@ def list_(
     since: Since = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, help="Newest ones to list; 0 is all.", show_default="20; all in JSON"),
+        typer.Option("--limit", min=0, help="How many of the newest to list; 0: all.", show_default="20; all in JSON"),
     ] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """List what did not count: a summary by reason, then the newest ones."""
+    """List records that were not counted: a summary by reason, then the newest records."""
     from tallystream.cli.output.times import parse_when
     from tallystream.streams.service.clock import SystemClock, utc
 
@@ -75,26 +75,30 @@ def list_(
         return
     if not letters:
         console.print(
-            "Nothing: every record that came in was counted." if reason is None and since is None else "None."
+            "No dead letters: every record received was counted." if reason is None and since is None else "None."
         )
         return
     console.print(_summary(by_reason))
     console.print(_newest(shown))
     if len(shown) < len(letters):
         console.print(f"… and {count(len(letters) - len(shown))} older ones: --limit 0 shows all.")
-    console.print("One in full: tallystream deadletters show SOURCE", style="dim")
+    console.print("Details: tallystream deadletters show SOURCE", style="dim")
 
 
 def show(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As the list names it.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The source, as shown by `list`.", show_default=False)
+    ],
     json: JsonOption = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Show one in full, with what its reason means and what to do."""
+    """Show one dead letter in full, with the meaning of its reason and what to do."""
     letter = next((letter for letter in _read(data_dir, kafka) if letter["source"] == source), None)
     if letter is None:
-        raise UsageError(f"there is no dead letter {source!r}", "`tallystream deadletters list` shows their sources")
+        raise UsageError(
+            f"no dead letter has the source {source!r}", "`tallystream deadletters list` shows the sources"
+        )
     if json:
         emit_json(letter)
         return
@@ -118,7 +122,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
-    """Return all dead letters, of those with one source the latest: a replayed source repeats itself."""
+    """Return all dead letters. Of those with the same source only the latest, because a replay repeats sources."""
     from tallystream.cli.output.progress import bar, run
     from tallystream.streams.kafka.reader import latest
 
@@ -132,7 +136,7 @@ def _read(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
 
 
 def parse(values: Iterable[bytes]) -> tuple[list[dict[str, Any]], int]:
-    """Return the dead letters as documents (times as `2026-11-21T14:03:22Z`), and how many values were none."""
+    """Return the dead letters as documents (times as `2026-11-21T14:03:22Z`), and how many values were not one."""
     from pydantic import ValidationError
 
     from tallystream.schemas.deadletters import DeadLetter
@@ -156,7 +160,7 @@ def _words(reason: str) -> tuple[str, str]:
     try:
         return WORDS[Reason(reason)]
     except (ValueError, KeyError):
-        return "Written by a newer version.", "Use that version to read it."
+        return "A newer version wrote this reason.", "Use that version to read it."
 
 
 def _grid(*columns: str) -> Any:

@@ -1,4 +1,4 @@
-"""`tallystream deadletters replay`: send what was refused, and would be counted now, back to the usage topic."""
+"""`tallystream deadletters replay`: sends refused events that would now be counted to the usage topic again."""
 
 from __future__ import annotations
 
@@ -29,35 +29,38 @@ if TYPE_CHECKING:
 def replay(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SOURCE]...", help="As `list` names them; none: all.", show_default=False),
+        typer.Argument(
+            metavar="[SOURCE]...", help="Sources, as shown by `list`; all if none is given.", show_default=False
+        ),
     ] = None,
     reason: Annotated[
-        str | None, typer.Option("--reason", metavar="REASON", help="Only this reason, as `list` names them.")
+        str | None, typer.Option("--reason", metavar="REASON", help="Only this reason, as shown by `list`.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="T", help="Only from then on: 2026-11-21, or 24h, 7d (ago).")
+        str | None, typer.Option("--since", metavar="T", help="Only from this time on: 2026-11-21, or 24h, 7d (ago).")
     ] = None,
     into: Annotated[
         str | None,
-        typer.Option("--into", metavar="PREFIX", help="Another deployment on the same cluster; its prefix."),
+        typer.Option("--into", metavar="PREFIX", help="Prefix of another deployment on the same cluster to send to."),
     ] = None,
     connection: Annotated[
         str | None,
-        typer.Option("--connection", metavar="C", help="Whose unknown_connection events are (only their counts are)."),
+        typer.Option("--connection", metavar="C", help="The connection that unknown_connection events belong to."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing, only say what would be sent.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be sent.")] = False,
     json: JsonOption = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Send refused events, where they would be counted now, back to the usage topic.
+    """Send refused events that would now be counted to the usage topic again.
 
-    Run it as often as you like: an event counts once. Nothing is marked, the letters stay for their 30 days. What would
-    only be refused again is left out, and why is said.
+    You can run this as often as you like, because an event is counted only once. The dead letters stay for their 30
+    days. Events that would be refused again are left out, and the reasons are printed.
     """
     from tallystream.cli.output.progress import run
     from tallystream.cli.output.times import parse_when
     from tallystream.streams.deadletters import replay as letters
+    from tallystream.streams.deadletters.kept_messages import restore
     from tallystream.streams.kafka.topics import Topics
     from tallystream.streams.service.clock import SystemClock
 
@@ -69,7 +72,7 @@ def replay(
     found = _read(reach, settings.topics().deadletters.name)
     if unknown := sorted(set(sources or ()) - found.keys()):
         raise UsageError(
-            f"there is no dead letter {unknown[0]!r}", "`tallystream deadletters list` shows their sources"
+            f"no dead letter has the source {unknown[0]!r}", "`tallystream deadletters list` shows the sources"
         )
     chosen = [
         letter
@@ -78,6 +81,7 @@ def replay(
         and (reason is None or letter.reason == reason)
         and (first is None or letter.at.timestamp() * 1e9 >= first)
     ]
+    chosen = run(restore(reach, settings.topics().usage.name, chosen))
     target = letters.Into(own=into in (None, settings.prefix), lateness=settings.lateness, connection=connection)
     rows, skipped = [], Counter[str]()
     for letter in chosen:
@@ -93,13 +97,15 @@ def replay(
         emit_json({"replayed": len(rows), "dry_run": dry_run, "topic": topic, "skipped": dict(skipped)})
         return
     what = "would be sent" if dry_run else "sent"
-    console.print(f"{count(len(rows))} {what} to {visible(topic)}; an event that was counted before is not again.")
+    console.print(
+        f"{count(len(rows))} {what} to {visible(topic)}; events that were already counted are not counted again."
+    )
     for why, number in skipped.most_common():
         console.print(Text(f"{count(number)} left out, {visible(why)}"), soft_wrap=True)
 
 
 def _read(reach: KafkaSettings, topic: str) -> dict[str, DeadLetter]:
-    """Return the letters by source, of those with one source the latest."""
+    """Return the dead letters by source; of several with the same source, the latest."""
     from pydantic import ValidationError
 
     from tallystream.cli.output.progress import bar, run

@@ -1,4 +1,4 @@
-"""`tallystream demo`: the whole product at work, without an agent at hand."""
+"""`tallystream demo`: runs the whole product with a simulated fleet of agents."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ if TYPE_CHECKING:
     from tallystream.simulator import Report, SimulationTarget, Truth
 
 HELP = """
-See it work: starts everything, lets a simulated fleet of coding agents report what they use, prints the cost tables and
-checks them against what the fleet knows it has used, to the token and the picodollar.
+Start everything, let a simulated fleet of coding agents report its usage, print the cost tables, and compare them with
+the fleet's true usage, to the token and the picodollar.
 
-Uses what `tallystream up` runs in the data dir, if it runs; else starts it, beside stand-ins for OpenAI and Port so
-that poller and sink have somebody to talk to, and stops all of it at the end. The fleet has a connection of its own,
-named demo. With --once it plays one round and exits, 4 when a number differs; without, it goes
-on until Ctrl-C.
+Uses what `tallystream up` runs in the data dir, if it runs. Otherwise starts it together with stand-ins for OpenAI and
+Port, which poller and sink use, and stops everything at the end. The fleet uses its own connection, named demo. With
+--once it plays one round and exits with 0, or with 4 if a number differs. Without --once it continues until Ctrl-C.
 """
 START_SECONDS = 600.0
 """The first start downloads Kafka."""
@@ -52,10 +51,12 @@ SESSION_BLUEPRINT = "coding_agent_session"
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="One round, then exit: 0 when exact, 4 when not.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Play one round, then exit: 0 if exact, 4 if not.")] = False,
     agents: Annotated[int, typer.Option("--agents", min=1, max=1000, help="Simulated agents.")] = 12,
-    requests: Annotated[int, typer.Option("--requests", min=1, max=1_000_000, help="Model responses a round.")] = 400,
-    seed: Annotated[int | None, typer.Option("--seed", help="Fixes the fleet.", show_default="the time")] = None,
+    requests: Annotated[
+        int, typer.Option("--requests", min=1, max=1_000_000, help="Model responses in each round.")
+    ] = 400,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the fleet.", show_default="the time")] = None,
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65535, help="OTLP/HTTP port.", show_default="a free one")
     ] = None,
@@ -63,9 +64,9 @@ def demo(
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Show everything at work with a simulated fleet of coding agents."""
+    """Demonstrate everything with a simulated fleet of coding agents."""
     if json and not once:
-        raise UsageError("--json prints one document, a demo without --once never ends", "add --once")
+        raise UsageError("--json prints one document at the end, and a demo without --once never ends", "add --once")
     settings = settings_from(data_dir, kafka)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as Ctrl-C does
     first = int(time.time()) if seed is None else seed
@@ -90,9 +91,9 @@ def register(app: typer.Typer) -> None:
 
 @contextlib.contextmanager
 def _running(settings: Settings, port: int | None) -> Iterator[tuple[Run, str | None]]:
-    """Give what runs in the data dir and the URL of a sandbox; start both for the time of the block when nothing runs.
+    """Provide the running deployment and the URL of a sandbox. If nothing runs, start both for the `with` block.
 
-    There is no sandbox beside what runs already: its OpenAI and its Port are the operator's own.
+    A deployment that already runs gets no sandbox, because it uses the operator's own OpenAI and Port.
     """
     from tallystream.streams.process import tcp_ports
     from tallystream.supervisor.runfile import read_live
@@ -128,7 +129,7 @@ def _running(settings: Settings, port: int | None) -> Iterator[tuple[Run, str | 
 
 @contextlib.contextmanager
 def _child(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command of ours for the time of the block, in a group of its own: Ctrl-C is ours to act on."""
+    """Run one of our commands during the block, in its own process group, so that Ctrl-C reaches only us."""
     from tallystream.streams.process.children import spawn
 
     with log.open("wb") as output:
@@ -161,10 +162,10 @@ def _await_ready(settings: Settings, process: subprocess.Popen[bytes], log: Path
 
 
 def _why(code: int, log: Path) -> TallystreamError:
-    """Return what `up` said before it ended, as our own error."""
+    """Return the last error of `up` as an exception."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     at = max((i for i, line in enumerate(lines) if line.startswith("error:")), default=None)
-    message = lines[at].removeprefix("error:").strip() if at is not None else f"`tallystream up` ended with {code}"
+    message = lines[at].removeprefix("error:").strip() if at is not None else f"`tallystream up` exited with {code}"
     hint = " ".join(lines[at + 1 :]) if at is not None else f"its output is in {log}"
     return error_of_exit(code)(message, hint)
 
@@ -180,7 +181,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Demo:
-    """Rounds of a simulated fleet on one connection."""
+    """Plays rounds of a simulated fleet on one connection."""
 
     def __init__(self, settings: Settings, run: Run, sandbox: str | None, *, agents: int, requests: int) -> None:
         from tallystream.cli.output.progress import run as run_async
@@ -198,11 +199,11 @@ class _Demo:
         self.document: dict[str, Any] = {}
 
     def round(self, seed: int, *, show: bool) -> None:
-        """Play a fleet, print the tables, compare.
+        """Play a fleet, print the tables and compare them with the truth.
 
         Raises:
             MismatchError: a row differs from the fleet's truth.
-            UnreachableError: the worker has not caught up in time.
+            UnreachableError: the worker did not catch up in time.
 
         """
         import uvloop
@@ -291,8 +292,8 @@ class _Demo:
             if not show:
                 emit_json(self.document)
             raise MismatchError(
-                f"{len(differences)} of {len(rows)} rows differ from what the fleet has used: {differences[0]}",
-                "this must never happen: please report it with the files in " + str(self._settings.data_dir / "logs"),
+                f"{len(differences)} of {len(rows)} rows differ from the fleet's true usage: {differences[0]}",
+                "this is a bug: please report it with the files in " + str(self._settings.data_dir / "logs"),
             )
         if show:
             totals = self.document["totals"]
@@ -304,7 +305,7 @@ class _Demo:
             )
 
     def _catalogue(self, *, show: bool) -> None:
-        """Tell what the stand-in for Port holds once it has every session of the fleet with all its tokens."""
+        """Report the content of the stand-in for Port once it has every session of the fleet with all its tokens."""
         began = time.monotonic()
         with err_console.status("waiting for the catalogue"):
             while (behind := self._behind()) and time.monotonic() - began < CATALOGUE_SECONDS:
@@ -326,7 +327,7 @@ class _Demo:
             )
 
     def _behind(self) -> int:
-        """Return how many of the fleet's sessions Port does not hold with the requests and tokens they have used."""
+        """Return how many of the fleet's sessions are missing in Port, or have other requests or tokens there."""
         held = {
             entity["properties"].get("session_id"): (
                 entity["properties"].get("requests"),

@@ -1,4 +1,4 @@
-"""`tallystream doctor`: what is wrong, and what to do."""
+"""`tallystream doctor`: reports what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from tallystream.schemas.errors import UnreachableError
 
 def doctor(
     watch: Annotated[
-        float, typer.Option("--watch", min=2, max=60, help="Seconds between two looks at what moves.")
+        float,
+        typer.Option(
+            "--watch", min=2, max=60, help="Seconds between two measurements of what changes, such as the lag."
+        ),
     ] = 3.0,
     gateway_ops: GatewayOps = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Say what is wrong and what to do about it. Looks at everything, touches nothing.
+    """Report what is wrong and what to do about it. Changes nothing.
 
-    Exits 0 when all is well, 1 when something is not, 3 when nothing runs here and no cluster is named.
+    Exits with 0 if all is well, 1 if not, and 3 if nothing runs here and no cluster is named.
     """
     from tallystream.cli.options import read_run
     from tallystream.cli.output.progress import run
@@ -45,7 +48,7 @@ def doctor(
     except UnreachableError:
         running = None
     if running is not None and settings.kafka is not None and running.kafka != settings.kafka:
-        running = None  # what runs here belongs to another cluster
+        running = None  # what runs here uses another cluster
     context = DoctorContext(
         kafka=reach,
         topics=settings.topics(),
@@ -72,7 +75,7 @@ def doctor(
         if not done.findings:
             console.print(f"All is well: {', '.join(done.made)}.")
         elif done.left_out:
-            console.print(f"Not looked at without Kafka: {', '.join(done.left_out)}.", style="dim")
+            console.print(f"Not checked, because Kafka does not answer: {', '.join(done.left_out)}.", style="dim")
     if done.findings:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""`tallystream sql` and `tallystream export`: the ledger for people and programs."""
+"""`tallystream sql` and `tallystream export`: query the ledger, and write it to files."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
 
 TABLE_ROWS = 1000
-"""Rows of the table for people at most; --json and --csv print all."""
+"""The table for people has at most this many rows; --json and --csv print all."""
 
 
 def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT.", show_default=False)],
-    json: Annotated[bool, typer.Option("--json", help="Print {columns, rows}; exact decimals are text.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print {columns, rows}; exact decimals are strings.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV (RFC 4180), safe to open in a spreadsheet.")] = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Ask the ledger in SQL, read-only.
+    """Query the ledger in SQL, read-only.
 
     The views are sessions, session_hours, hours, models, teams, connections, synced, dead_letters,
-    dead_letter_reasons, openai_billed_days and openai_used_days: docs/ledger.md describes them. In SQLite cost_usd is
-    exact text that compares, sorts and adds up as numbers do here; cost_pico is the same in whole pico-dollars.
+    dead_letter_reasons, openai_billed_days and openai_used_days; docs/ledger.md describes them. In SQLite cost_usd is
+    exact text, which this command compares, sorts and adds up as a number. cost_pico is in whole pico-dollars.
 
         tallystream sql "select team, cost_usd, requests from teams order by cost_usd desc"
     """
     from tallystream.agents.ledger.queries.sql import query as ask
 
     if json and csv:
-        raise UsageError("--json and --csv exclude each other", "take one")
+        raise UsageError("--json and --csv cannot be used together", "take one")
     place = settings_from(data_dir, kafka).ledger_place()
     with ask(place, query) as result:
         if json:
@@ -80,10 +80,11 @@ def export(
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Write the ledger's session-hours to files, one folder a UTC day, dollars as exact decimals.
+    """Write the ledger's session-hours to files, one folder for each UTC day, with exact decimal dollars.
 
-    OUT/day=2026-11-21/session-hours.parquet, or focus.csv and focus.parquet in the same folders. A day is always
-    written whole and takes the place of what was written of it before: run it as often as you like.
+    The files are named like OUT/day=2026-11-21/session-hours.parquet. FOCUS files are focus.csv and focus.parquet in
+    the same folders. A day is always written completely and replaces the earlier files of that day, so you can run
+    this as often as you like.
     """
     from tallystream.agents.ledger.queries.export import export as write
     from tallystream.agents.ledger.queries.export import session_hour_files
@@ -115,7 +116,7 @@ def export(
     if json:
         emit_json({"out": str(out), "days": done.days, "rows": done.rows, "removed": done.removed})
     else:
-        console.print(f"{done.rows:,} rows of {done.days:,} days are in {out}", markup=False, soft_wrap=True)
+        console.print(f"wrote {done.rows:,} rows of {done.days:,} days to {out}", markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: exact decimals and what JSON does not know become text."""
+    """Return a value for JSON. Exact decimals and types that JSON does not have become strings."""
     from datetime import UTC, datetime
     from decimal import Decimal
 
@@ -180,7 +181,7 @@ def _print_csv(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
 
 
 def _is_text(value: Any) -> bool:
-    """Tell whether a cell is text and not a number written as text, which may begin with a minus."""
+    """Return whether a cell is text, and not a number written as text, which may begin with a minus."""
     return isinstance(value, str) and not value.removeprefix("-").replace(".", "", 1).isdecimal()
 
 
@@ -203,4 +204,4 @@ def _print_table(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
         grid.add_row(*(Text("" if one is None else visible(str(one))) for one in row))
     console.print(grid)
     if more:
-        console.print(f"Only the first {TABLE_ROWS:,} rows: --json and --csv print all.", style="dim")
+        console.print(f"Only the first {TABLE_ROWS:,} rows are shown; --json and --csv print all.", style="dim")

@@ -1,4 +1,4 @@
-"""`tallystream up | status | down`: everything on this machine."""
+"""`tallystream up | status | down`: run everything on this machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from tallystream.cli.options import DataDir, JsonOption, KafkaOption, console, emit_json, err_console, settings_from
 from tallystream.schemas.errors import UnreachableError, UsageError
+from tallystream.schemas.legible import visible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,10 +39,10 @@ def up(
         ),
     ] = False,
 ) -> None:
-    """Start everything on this machine and keep it running: Kafka, gateway, worker.
+    """Start everything on this machine and keep it running: Kafka, gateway, worker, exporter, ledger, console.
 
-    The first start downloads Apache Kafka (45 MB). Whatever ends is started again. Ctrl-C or `tallystream down` stops
-    it all, cleanly; a second Ctrl-C hurries. Logs are in DATA_DIR/logs.
+    The first start downloads Apache Kafka (45 MB). A process that exits is restarted. Ctrl-C or `tallystream down`
+    stops everything cleanly; a second Ctrl-C stops it at once. Logs are in DATA_DIR/logs.
     """
     import asyncio
     import logging
@@ -53,7 +54,7 @@ def up(
     from tallystream.supervisor.specs import plan
     from tallystream.supervisor.supervisor import Supervisor
 
-    # It logs each refused connection; what people need to know of it is in our own error.
+    # It logs each refused connection; our own error says what users need to know.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings = settings_from(data_dir, kafka)
     with SupervisorLock(settings.data_dir):
@@ -93,7 +94,7 @@ def up(
 
 
 def _embedded(settings: Settings) -> int:
-    """Download the embedded Kafka where that is still to do, while people can watch, and choose its port."""
+    """Download the embedded Kafka if needed, with a progress bar, and choose its port."""
     from tallystream.streams.embedded import jars, usable_port
 
     jars.java()
@@ -102,7 +103,7 @@ def _embedded(settings: Settings) -> int:
 
 
 class _Screen:
-    """What `up` shows: a spinner until all is ready, then what to do next, then only what matters."""
+    """Output of `up`: a spinner until all is ready, then the next steps, then only warnings and errors."""
 
     def __init__(self, starting: str, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -120,9 +121,9 @@ class _Screen:
         self._status.stop()
 
     def say(self, component: str, text: str) -> None:
-        # Whoever watched may have gone (`| head`, a closed terminal): no reason to stop working.
+        # The reader may have gone (`| head`, a closed terminal), which is not a reason to stop.
         with contextlib.suppress(OSError):
-            console.print(f"[bold]{escape(component)}[/] {escape(text)}", soft_wrap=True)
+            console.print(f"[bold]{escape(component)}[/] {escape(visible(text))}", soft_wrap=True)
 
     def started(self, run: Run) -> None:
         self._status.stop()
@@ -137,18 +138,20 @@ class _Screen:
                 f"  Kafka           {run.kafka}\n"
                 f"  Console         {link}   (logs in once; `tallystream console link` makes another)\n\n"
                 "In another terminal:\n\n"
-                "  [bold]tallystream connections create codex --name laptop[/]   where Codex shall send its telemetry\n"
-                "  [bold]tallystream cost sessions[/]                            what its sessions cost\n\n"
-                "Ctrl-C or [bold]tallystream down[/] stops it; [bold]tallystream status[/] shows how it is.\n",
+                "  [bold]tallystream connections create codex --name laptop[/]   prints a configuration for Codex\n"
+                "  [bold]tallystream cost sessions[/]                            shows what its sessions cost\n\n"
+                "Ctrl-C or [bold]tallystream down[/] stops everything; [bold]tallystream status[/] shows its state.\n",
                 soft_wrap=True,
             )
 
 
 def down(
     data_dir: DataDir = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the end.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.0, help="Seconds to wait until everything has stopped.")
+    ] = 60.0,
 ) -> None:
-    """Stop what `tallystream up` runs: the gateway first, Kafka last. Returns when all of it has ended."""
+    """Stop what `tallystream up` runs: the gateway first, Kafka last. Returns when everything has stopped."""
     from tallystream.supervisor import runfile
 
     settings = settings_from(data_dir)
@@ -159,23 +162,23 @@ def down(
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-        os.kill(pid, signal.SIGCONT)  # one that was stopped with Ctrl-Z learns of it only then
+        os.kill(pid, signal.SIGCONT)  # a process stopped with Ctrl-Z receives the signal only when it is continued
     deadline = time.monotonic() + timeout
     with err_console.status("stopping"):
         while runfile.owner(settings.data_dir) == pid:
             if time.monotonic() > deadline:
                 raise UnreachableError(
                     f"tallystream (pid {pid}) has not stopped within {timeout:g} s",
-                    f"its logs are in {settings.data_dir / 'logs'}; `kill -9 {pid}` ends all of it and loses nothing",
+                    f"its logs are in {settings.data_dir / 'logs'}; `kill -9 {pid}` ends it without losing data",
                 )
             time.sleep(POLL_SECONDS)
     err_console.print("stopped")
 
 
 def status(data_dir: DataDir = None, as_json: JsonOption = False) -> None:
-    """Show what runs in the data dir and how it is.
+    """Show what runs in the data dir, and its state.
 
-    Exits 0 when all is ready, 1 when something is not, 3 when nothing runs.
+    Exits with 0 if everything is ready, 1 if something is not, and 3 if nothing runs.
     """
     import asyncio
 
@@ -199,7 +202,9 @@ def status(data_dir: DataDir = None, as_json: JsonOption = False) -> None:
                     row.name, str(row.pid), row.uptime, f"[{colour}]{escape(row.state)}[/]", row.ops_url or "-"
                 )
             console.print(table)
-            console.print(f"OTLP endpoint {state.run.http}, Kafka {state.run.kafka}; `tallystream down` stops it")
+            console.print(
+                f"OTLP endpoint {state.run.http}, Kafka {state.run.kafka}; `tallystream down` stops everything"
+            )
             if state.run.console:
                 console.print(f"Console {state.run.console}; `tallystream console link` logs in")
     if not state.ready:

@@ -1,4 +1,4 @@
-"""`tallystream openai`: look at OpenAI's endpoints before polling them."""
+"""`tallystream openai`: inspect OpenAI's endpoints before polling them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tallystream.explore.endpoint import Explored
     from tallystream.explore.shapes import Shape
 
-app = typer.Typer(no_args_is_help=True, help="Look at OpenAI's endpoints before polling them.")
+app = typer.Typer(no_args_is_help=True, help="Inspect OpenAI's endpoints before polling them.")
 
 
 @app.command("explore")
@@ -31,21 +31,23 @@ def explore(
         ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Kind of key: api, admin or session.", show_default="what the path needs")
+        str | None, typer.Option(help="Kind of key: api, admin or session.", show_default="the one that the path needs")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="JQ", help="Where the rows are.", show_default="found by itself")
+        str | None, typer.Option(metavar="JQ", help="JQ path of the rows.", show_default="detected")
     ] = None,
     blueprint: Annotated[str | None, typer.Option(metavar="ID", help="Identifier of the blueprint.")] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write the files.")] = Path("explored"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to write the files to.")] = Path("explored"),
     save_sample: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the rows there, as mappings see them: for `port mapping test`."),
+        typer.Option(
+            metavar="FILE", help="Write the rows to this file, as mappings see them, for `port mapping test`."
+        ),
     ] = None,
     data_dir: DataDir = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask an endpoint once; show the shape of its answer, and write blueprint, mapping and resource file for it.
+    """Request an endpoint once, show the shape of its answer, and write a blueprint, mapping and resource file for it.
 
     Parameters may use `now`, and `$from` and `$to` for the last seven days. Nothing is polled or sent to Port yet.
     """
@@ -67,7 +69,9 @@ def explore(
         if save_sample is not None:
             save_sample.write_text(exact.dumps(found.rows) + "\n")
     except OSError as exc:
-        raise UsageError(f"{exc.filename} cannot be written: {exc.strerror}", "name another place with --out") from exc
+        raise UsageError(
+            f"{exc.filename} cannot be written: {exc.strerror}", "name another directory with --out"
+        ) from exc
     install = install_command(out.resolve(), settings.openai_base_url, asked.key)
     if as_json:
         emit_json(
@@ -89,7 +93,7 @@ def explore(
 def _named(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise UsageError(f"{text!r} is not a valid parameter", "write --param name=expression")
+        raise UsageError(f"{text!r} is not a valid parameter", "use --param name=expression")
     return name, value
 
 
@@ -101,20 +105,20 @@ def _show(found: Explored, out: Path, install: str) -> None:
     _grow(tree, found.answer_shape)
     console.print(tree)
     console.print(f"\n{len(found.rows)} rows at [bold]{escape(found.data)}[/]")
-    told = ", ".join(found.draft.identity) or "nothing but the whole row: name fields that do, in mapping.yaml"
-    console.print(f"what tells them apart: {escape(told)}")
+    told = ", ".join(found.draft.identity) or "only the whole row; name better fields in mapping.yaml"
+    console.print(f"identified by: {escape(told)}")
     console.print(f"\nwritten to {escape(str(out))}: blueprint.json, mapping.yaml, resources.toml\n")
     console.print(escape(install), soft_wrap=True)
 
 
 def _grow(tree: Tree, shape: Shape) -> None:
-    """Add what is below a place: fields of objects, and the items of lists."""
+    """Add what is below a node: fields of objects, and the items of lists."""
     from rich.markup import escape
 
     from tallystream.explore.shapes import describe
 
     for name, inner in shape.fields.items():
-        share = "" if shape.always(name) or inner.seen == shape.kinds["object"] else ", not always there"
+        share = "" if shape.always(name) or inner.seen == shape.kinds["object"] else ", sometimes absent"
         branch = tree.add(f"{escape(name)}: [cyan]{describe(inner)}[/][dim]{share}[/]")
         _grow(branch, inner)
     if shape.items is not None and shape.items.seen:

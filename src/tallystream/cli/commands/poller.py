@@ -1,4 +1,4 @@
-"""`tallystream poller`: OpenAI's own usage, costs and models."""
+"""`tallystream poller`: fetches OpenAI's own usage, costs and models."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def poller(
     backfill: Annotated[
         int | None,
-        typer.Option(min=0, max=3650, metavar="DAYS", help="Fetch this many days of history first, once."),
+        typer.Option(min=0, max=3650, metavar="DAYS", help="Fetch this many days of history once, at the start."),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Poll everything once and exit: 1 when a resource failed. For cron.")
+        bool, typer.Option("--once", help="Poll everything once and exit, for cron. Exit code 1: a resource failed.")
     ] = False,
     resource: Annotated[
         list[str] | None,
-        typer.Option("--resource", metavar="R", help="With --once: poll this resource alone. May be given again."),
+        typer.Option("--resource", metavar="R", help="With --once: poll only this resource. May be repeated."),
     ] = None,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
@@ -35,15 +35,15 @@ def poller(
     embedded: Embedded = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Poll what OpenAI reports: usage, costs, models. Run several: one polls, the others stand by.
+    """Poll what OpenAI reports: usage, costs, models. You may run several: one polls, the others stand by.
 
     Needs TALLYSTREAM_OPENAI_API_TOKEN (and TALLYSTREAM_OPENAI_ADMIN_TOKEN for /organization/*). A failed poll changes
-    nothing and is tried again within minutes; a bucket that OpenAI restates replaces the one before.
+    nothing and is repeated within minutes. A bucket that OpenAI restates replaces the earlier one.
     """
     from tallystream.components import poller as component
 
     if resource and not once:
-        raise UsageError("--resource goes with --once", "a poller that runs on polls all resources of its file")
+        raise UsageError("--resource requires --once", "a poller that keeps running polls all resources of its file")
     settings = settings_from(data_dir, kafka)
     if backfill is not None:
         settings = settings.model_copy(update={"openai_backfill": backfill})
@@ -62,7 +62,7 @@ def poller(
 
 
 def _report(result: PollResult, *, as_json: bool) -> None:
-    """Say what came of one round; a failed resource makes the exit code 1."""
+    """Report the result of one round. The exit code is 1 if a resource failed."""
     failures = {
         name: {"reason": failure.why.value, "message": failure.message, "hint": failure.hint}
         for name, failure in sorted(result.failures.items())
@@ -83,7 +83,7 @@ def _report(result: PollResult, *, as_json: bool) -> None:
 
 
 class _Bars:
-    """A progress bar a resource, in queries; shown while there is more than the usual round to do."""
+    """A progress bar for each resource, counting queries, while there is more to do than in a usual round."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -97,7 +97,7 @@ class _Bars:
 
     def planned(self, resource: str, spans: int) -> None:
         if resource in self._tasks:
-            # Later rounds are short: no bar for them.
+            # Later rounds are short and need no progress bar.
             self._progress.remove_task(self._tasks.pop(resource))
             self.stop()
             return

@@ -1,4 +1,4 @@
-"""`tallystream port blueprints | mapping | resync`: Port's catalogue, looked at and set up from here."""
+"""`tallystream port blueprints | mapping | resync`: inspects and sets up Port's catalogue."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
 
 HELP = """
-Port's catalogue: blueprints, mappings, and sending everything again.
+Manage Port's catalogue: blueprints, mappings, and a full resync.
 
 Commands that talk to Port need TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET, and for accounts in the
 US TALLYSTREAM_PORT_BASE_URL=https://api.us.getport.io.
 """
-BLUEPRINTS = "The blueprints of what we write: those of Port's page on Codex and OpenAI, and our own."
-MAPPING = "What becomes which entity: Port's own YAML, with JQ in it."
+BLUEPRINTS = "Manage the blueprints of our entities: those of Port's page on Codex and OpenAI, and our own."
+MAPPING = "Show and test the mapping of records to entities, which is YAML in Port's format, with JQ."
 
 
 def list_(json: JsonOption = False, data_dir: DataDir = None) -> None:
@@ -44,9 +44,9 @@ def list_(json: JsonOption = False, data_dir: DataDir = None) -> None:
 
 
 def diff(json: JsonOption = False, data_dir: DataDir = None) -> None:
-    """Compare our blueprints with Port's; exit 4 when applying them would change something.
+    """Compare our blueprints with Port's. Exits with 4 if applying ours would change something.
 
-    What a blueprint in Port has beside ours is yours, and no difference.
+    Properties that a blueprint has only in Port are your own and are ignored.
     """
     from tallystream.agents.port_sink.blueprints import sync
 
@@ -59,11 +59,11 @@ def diff(json: JsonOption = False, data_dir: DataDir = None) -> None:
 
 
 def apply(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Make Port's blueprints hold what ours do: create what is missing, change what differs, remove nothing."""
+    """Apply our blueprints to Port: creates what is missing, changes what differs, removes nothing."""
     from tallystream.agents.port_sink.blueprints import sync
     from tallystream.agents.port_sink.port.client import PortClient
 
@@ -84,31 +84,33 @@ def apply(
 
 
 def show() -> None:
-    """Print the default mapping; a changed copy is used with TALLYSTREAM_PORT_MAPPING."""
+    """Print the default mapping. To use a changed copy, set TALLYSTREAM_PORT_MAPPING."""
     from tallystream.agents.port_sink.mapping import default_text
 
     typer.echo(default_text(), nl=False)
 
 
 def try_mapping(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The mapping; `-` is the default one.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The mapping file; `-` for the default mapping.")],
     sample: Annotated[
         Path,
         typer.Option(
             "--input",
             "-i",
             metavar="SAMPLE",
-            help="JSON to map: an endpoint's answer, a list of records, or one record; `-` reads it from stdin.",
+            help="JSON to map: an endpoint's answer, a list of records, or one record; `-` reads stdin.",
         ),
     ],
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", help="The kind it is of, where the mapping has several.")
+        str | None,
+        typer.Option("--kind", metavar="KIND", help="Kind of the sample; needed if the mapping has several."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the entities a mapping makes of a sample, and what had to be repaired in it; exit 4 when a record fails.
+    """Show the entities that a mapping makes of a sample, and its repairs. Exits with 4 if a record fails.
 
-    Samples: `tallystream openai explore PATH --save-sample FILE`, or TALLYSTREAM_PORT_SAMPLES=true for the sink's own.
+    Get samples with `tallystream openai explore PATH --save-sample FILE`, or let the sink save its own with
+    TALLYSTREAM_PORT_SAMPLES=true.
     """
     from tallystream.cli.commands.port_test import run, show
 
@@ -129,7 +131,7 @@ def resync(
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Forget what was sent, so that the sink sends everything again: for entities deleted or changed in Port."""
+    """Forget what was sent, so that the sink sends everything again. Use it after changes to entities in Port."""
     from tallystream.agents.port_sink.state.reset import forget
     from tallystream.cli.output.progress import run
 
@@ -138,7 +140,7 @@ def resync(
     if json:
         emit_json({"forgotten": count})
         return
-    console.print(f"{count:,} entities forgotten: the sink sends them again now, or when it is started.")
+    console.print(f"{count:,} entities forgotten. The sink sends them again now, or when it is started.")
 
 
 def register(app: typer.Typer) -> None:
@@ -166,7 +168,7 @@ def _ours(settings: Settings) -> dict[str, Blueprint]:
 
 
 def _with_client(settings: Settings, work: Any) -> Any:
-    """Run `work(client)` with a client of Port's."""
+    """Run `work(client)` with a client for Port's API."""
     from tallystream.agents.port_sink.port.client import PortClient
     from tallystream.cli.output.progress import run
     from tallystream.components.sink import client_config
@@ -196,7 +198,7 @@ def _show(found: Sequence[BlueprintDifference], *, json: bool, applied: bool) ->
         )  # fmt: skip
         return
     if not found:
-        console.print("Port's blueprints hold all that ours do.")
+        console.print("Port's blueprints include everything that ours define.")
         return
     styles = {"missing": "red", "added": "green", "changed": "yellow"}
     table = Table("Blueprint", "", "Where", "In Port", "Ours", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,4 +1,4 @@
-"""What a mapping makes of a sample: the work of `tallystream port mapping test`, and how it is shown."""
+"""Applies a mapping to a sample and shows the result: `tallystream port mapping test`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jq
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.openai import complete
@@ -25,13 +23,14 @@ from tallystream.schemas.errors import InvalidBodyError, TallystreamError, Usage
 from tallystream.schemas.openai import BUCKETED, bucket_name
 from tallystream.schemas.openai import at as openai_at
 from tallystream.streams.poller.params import Moment, Params
+from tallystream.streams.process.jq_programs import Jq
 
 DAY = 86_400
 
 
 @dataclass(frozen=True)
 class MappingTest:
-    """What came out: `records` is how many there were, failures come with the index of theirs."""
+    """The result. `records` counts the records of the sample; each failure comes with the index of its record."""
 
     kind: str
     records: int
@@ -63,7 +62,7 @@ def run(file: Path, sample: Path, kind: str | None) -> MappingTest:
     """Map a sample.
 
     Raises:
-        UsageError: the mapping or the sample cannot be read, or the kind is not said and the mapping has several.
+        UsageError: the mapping or the sample cannot be read, or no kind is given and the mapping has several.
 
     """
     text = default_text() if str(file) == "-" else _read(file, "the mapping")
@@ -86,7 +85,9 @@ def run(file: Path, sample: Path, kind: str | None) -> MappingTest:
     params, wrong = _params(resource)
     repairs = [one for one in mapper.repairs if ": " not in one.where or one.where.startswith(f"{resource.kind}: ")]
     if rows and not found.entities and not found.failures:
-        notes.append(f"the mapping makes nothing of any of the {len(rows)} records: look at its query and itemsToParse")
+        notes.append(
+            f"the mapping made no entity from any of the {len(rows)} records: check its query and itemsToParse"
+        )
     return MappingTest(resource.kind, len(rows), found.entities, found.failures, repairs, params, [*notes, *wrong])
 
 
@@ -124,7 +125,7 @@ def _read(path: Path, what: str) -> str:
         return path.read_text()
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise UsageError(f"{what} {path} cannot be read: {why}", "name a file, or `-`") from exc
+        raise UsageError(f"{what} {path} cannot be read: {why}", "name a readable file, or `-` for stdin") from exc
 
 
 def _sample(path: Path) -> Any:
@@ -141,7 +142,8 @@ def _resource(mapper: Mapper, kind: str | None) -> ResourceMapping:
         raise UsageError(f"the mapping has no kind {kind!r}", f"it has {', '.join(mapper.kinds)}")
     if kind is None and len(mapper.kinds) > 1:
         raise UsageError(
-            "the mapping has several kinds", f"say of which the sample is: --kind {'|'.join(mapper.kinds)}"
+            "the mapping has several kinds, and none was named",
+            f"name the kind of the sample: --kind {'|'.join(mapper.kinds)}",
         )
     return found[0]
 
@@ -156,18 +158,18 @@ def _records(answer: Any, resource: ResourceMapping) -> tuple[list[Any], list[st
             raise UsageError(f"data_path {path!r} fails on the sample: {first_line(exc)}", "") from None
         if isinstance(found, list):
             return found, []
-        return [answer], [f"there is no list at {path}: the sample is taken as one record"]
+        return [answer], [f"found no list at {path}: treating the sample as one record"]
     return (answer, []) if isinstance(answer, list) else ([answer], [])
 
 
 def _rows(bucket: Any) -> list[Any]:
-    """Return the rows of a bucket, which are the records the sink has; what is not a bucket is a row already."""
+    """Return the rows of a bucket, as the sink has them. A record that is not a bucket is itself a row."""
     results = bucket.get("results") if isinstance(bucket, dict) else None
     return results if isinstance(results, list) else [bucket]
 
 
 def _times(bucket: Any) -> dict[str, Any]:
-    """Return what expressions see of a bucket's times in `$record`, as the sink has it."""
+    """Return the times of a bucket that expressions see in `$record`, as the sink has them."""
     if not isinstance(bucket, dict):
         return {}
     start, end = bucket.get("start_time"), bucket.get("end_time")
@@ -182,7 +184,7 @@ def _times(bucket: Any) -> dict[str, Any]:
 
 def _at(path: str, answer: Any) -> Any:
     """Return what is at a data path, its numbers as they were: found by JQ as a place, not as a value."""
-    places = jq.compile(f"path({path})").input_text(exact.dumps(answer)).all()
+    places = Jq(f"path({path})").all(exact.dumps(answer))
     if len(places) != 1:
         return None
     value = answer
@@ -197,7 +199,7 @@ def _at(path: str, answer: Any) -> Any:
 
 
 def _params(resource: ResourceMapping) -> tuple[dict[str, Any], list[str]]:
-    """Return the query parameters as a poll now would have them."""
+    """Return the query parameters that a poll would have now."""
     now = time.time()
     start = int(now) // DAY * DAY
     try:

@@ -1,4 +1,4 @@
-"""`tallystream prices`: what the price book says, and whether the bill agrees."""
+"""`tallystream prices`: shows the price book, and compares it with the bill."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
 
 HELP = """
-Look at the price book, your own prices included, and check it by the bill.
+Show the price book, including your own prices, and compare it with the provider's bill.
 """
 Since = Annotated[
-    str | None, typer.Option("--since", metavar="T", help="Bills of days from this one on: 2026-11-01, or 30d (ago).")
+    str | None, typer.Option("--since", metavar="T", help="Only bills of this day and later: 2026-11-01, or 30d (ago).")
 ]
 
 
 def check(since: Since = "30d", json: JsonOption = False, data_dir: DataDir = None, kafka: KafkaOption = None) -> None:
-    """Compare what is charged a token with the book; print what would mend the book. Exit 4 when they differ.
+    """Compare the charged price per token with the book, and print corrections. Exits with 4 if they differ.
 
-    Where a provider says its list price, the book is compared with that, so a discount is no fault of the book.
+    If a provider reports its list price, the book is compared with that, so a discount is not reported as an error.
     """
     from tallystream.agents.reconciliation.price_check import check_prices, overlay, per_million, words
     from tallystream.cli.commands.reconcile import collect, first_day
@@ -58,7 +58,7 @@ def check(since: Since = "30d", json: JsonOption = False, data_dir: DataDir = No
         ]
         emit_json({"rows": rows, "overlay": mends})
     elif not checks:
-        console.print("No bill with tokens is there to check by: docs/reconciliation.md says how to poll one.")
+        console.print("No bill with tokens has been polled yet: docs/reconciliation.md explains how to poll one.")
     else:
         for one in checks:
             console.print(words(one), markup=False, soft_wrap=True)
@@ -70,17 +70,17 @@ def check(since: Since = "30d", json: JsonOption = False, data_dir: DataDir = No
 
 
 def show(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="As a client writes it.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model, as a client names it.")],
     at: Annotated[
         str | None, typer.Option("--at", metavar="T", help="At this time: 2026-11-21, 30d (ago).", show_default="now")
     ] = None,
     provider: Annotated[
-        str | None, typer.Option("--provider", help="openai, anthropic or google.", show_default="who knows the model")
+        str | None, typer.Option("--provider", help="openai, anthropic or google.", show_default="whose model it is")
     ] = None,
     tier: Annotated[str | None, typer.Option("--tier", help="A service tier, such as priority.")] = None,
     json: JsonOption = False, data_dir: DataDir = None,
 ) -> None:  # fmt: skip
-    """Show what a model costs by the book at a time, in dollars per million tokens."""
+    """Show the price of a model at a time, in dollars per million tokens."""
     from tallystream.cli.output.times import parse_when
     from tallystream.streams.service.clock import SystemClock
 
@@ -91,7 +91,7 @@ def show(
     found = [(owner, card) for owner in owners if (card := book.card(owner, model, tier, moment)) is not None]
     if not found:
         why = book.why_unpriced(provider or "openai", model, tier)
-        raise UsageError(f"{model}: {why}", "docs/pricing.md tells how to add prices")
+        raise UsageError(f"{model}: {why}", "docs/pricing.md explains how to add prices")
     owner, card = found[0]
     rows = _rows(card)
     if json:
@@ -119,14 +119,14 @@ def _rows(card: Card) -> list[dict[str, Any]]:
 
 
 def book_of(settings: Settings) -> Book:
-    """Return the book of this deployment, private prices first."""
+    """Return the price book of this deployment; private prices take precedence."""
     from tallystream.agents.pricing import Book, read_overlay
 
     return Book(read_overlay(settings.prices) if settings.prices else None)
 
 
 class _DayBook:
-    """The book at noon of a day."""
+    """The prices of the book at noon of a day."""
 
     def __init__(self, book: Book) -> None:
         self._book = book

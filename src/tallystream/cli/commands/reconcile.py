@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
 
 By = Annotated[
-    str, typer.Option("--by", metavar="day|model", help="A row a provider, account scope and day; or a model.")
+    str,
+    typer.Option(
+        "--by",
+        metavar="day|model",
+        help="day: a row for each provider, account scope and day. model: a row for each model.",
+    ),
 ]
 Since = Annotated[
-    str | None, typer.Option("--since", metavar="T", help="Only days from this one on: 2026-11-01, or 30d (ago).")
+    str | None, typer.Option("--since", metavar="T", help="Only days from this one: 2026-11-01, or 30d (ago).")
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="T", help="Only days before this one (same forms).")]
 Json = Annotated[
@@ -25,9 +30,9 @@ Json = Annotated[
 ]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV (RFC 4180), safe to open in a spreadsheet.")]
 Explain = Annotated[
-    bool, typer.Option("--explain", help="Say it in sentences: what the difference is, why, and what to do.")
+    bool, typer.Option("--explain", help="Explain each difference in sentences, with its causes and what to do.")
 ]
-Cells = Annotated[bool, typer.Option("--cells", help="With --json and --by day: each model, kind and tier, too.")]
+Cells = Annotated[bool, typer.Option("--cells", help="With --json and --by day: also each model, kind and tier.")]
 
 
 def reconcile(
@@ -41,7 +46,7 @@ def reconcile(
     """Split the difference between what providers bill and what we estimate, by cause, to the last digit.
 
     The parts of a row always add up to exactly its difference. Days are UTC. A day is open until it is over for the
-    provider, provisional while the bill may still change, then settled; a partial one misses something, and says what.
+    provider, provisional while the bill may still change, and then settled. A partial day lacks data, and says which.
     docs/reconciliation.md explains every cause.
     """
     from tallystream.agents.reconciliation import report
@@ -51,9 +56,9 @@ def reconcile(
     from tallystream.streams.service.clock import SystemClock, utc
 
     if by not in ("day", "model"):
-        raise UsageError(f"cannot reconcile by {by!r}", "--by day or --by model")
+        raise UsageError(f"--by {by!r} is not supported", "use --by day or --by model")
     if json + csv + explain > 1:
-        raise UsageError("--json, --csv and --explain exclude each other", "take one")
+        raise UsageError("--json, --csv and --explain cannot be used together", "take one")
     now = SystemClock().now_ns()
     first, last = first_day(since, now, "--since"), first_day(until, now, "--until")
     settings = settings_from(data_dir, kafka)
@@ -68,7 +73,7 @@ def reconcile(
     ]
     if not complete:
         err_console.print(
-            f"There is no topic {settings.topics().reconciliation_days.name}: has a poller ever run here with this"
+            f"The topic {settings.topics().reconciliation_days.name} does not exist. Has a poller ever run with this"
             " TALLYSTREAM_PREFIX?",
             style="yellow",
         )
@@ -93,7 +98,7 @@ NOTHING = (
 
 
 def first_day(given: str | None, now_ns: int, option: str) -> str | None:
-    """Return the UTC day of a time as people write it."""
+    """Return the UTC day of a time given on the command line."""
     from tallystream.cli.output.times import parse_when
     from tallystream.streams.service.clock import utc
 
@@ -101,10 +106,10 @@ def first_day(given: str | None, now_ns: int, option: str) -> str | None:
 
 
 async def collect(settings: Settings) -> tuple[list[dict[str, Any]], bool]:
-    """Read the statements, by day, provider and scope; tell whether the topic was there to be read to its end.
+    """Read the statements by day, provider and scope. Also return whether the topic exists and was read to its end.
 
     Raises:
-        UnreachableError: Kafka did not answer, or the end offsets taken at the start were not reached.
+        UnreachableError: Kafka did not answer, or the end offsets read at the start were not reached.
 
     """
     import orjson

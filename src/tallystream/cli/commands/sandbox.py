@@ -1,4 +1,4 @@
-"""`tallystream sandbox`: OpenAI and Port without an account."""
+"""`tallystream sandbox`: serves stand-ins for OpenAI and Port."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4390,
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless you say otherwise.")] = "127.0.0.1",
-    seed: Annotated[int, typer.Option(help="Of the usage that is made up: one seed, one organisation.")] = 1,
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback by default.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the generated usage; each seed is another organisation.")] = 1,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Usage out of the truth file of `tallystream simulate` instead."),
+        typer.Option(metavar="FILE", help="Serve the usage of this truth file of `tallystream simulate` instead."),
     ] = None,
     client_id: Annotated[
-        str | None, typer.Option(help="Port client id to accept; unset: any.", show_default=False)
+        str | None, typer.Option(help="Port client id to accept; any if not set.", show_default=False)
     ] = None,
     client_secret: Annotated[str | None, typer.Option(help="Its secret.", show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve stand-ins for OpenAI (/openai/v1) and Port (/port/v1), judged by the APIs' own OpenAPI.
+    """Serve stand-ins for OpenAI (/openai/v1) and Port (/port/v1) that check requests by the APIs' OpenAPI.
 
-    Faults can be ordered and state looked at below /sandbox. OpenAI keys begin with sk-sandbox.
+    Paths below /sandbox inject faults and show state. OpenAI keys must begin with sk-sandbox.
     """
     from tallystream.sandbox import SandboxConfig
     from tallystream.schemas.errors import UsageError

@@ -1,4 +1,4 @@
-"""`tallystream schemas`: what the topics hold, for whoever reads them."""
+"""`tallystream schemas`: the schemas of the topics, for their consumers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def schemas(
     write: Annotated[
         Path | None,
-        typer.Option("--write", metavar="DIR", help="Write one JSON Schema file a kind of message into DIR."),
+        typer.Option("--write", metavar="DIR", help="Write a JSON Schema file for each kind of message into DIR."),
     ] = None,
     asyncapi: Annotated[
         Path | None, typer.Option("--asyncapi", metavar="FILE", help="Write the AsyncAPI 3 document of the topics.")
@@ -31,8 +31,8 @@ def schemas(
 ) -> None:
     """List the kinds of messages on the topics, or write their JSON Schemas for your own consumers.
 
-    A message's header `schema` says its kind and version, such as `session-hour-cost/1`. A version stays readable for
-    ever: fields are only added, and what is added is optional.
+    A message's header `schema` names its kind and version, such as `session-hour-cost/1`. A version stays readable
+    forever: fields are only added, and added fields are optional.
 
         tallystream schemas --write ./tallystream-schemas
     """
@@ -71,7 +71,7 @@ def _write(path: Path, content: bytes, named: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as exc:
-        raise UsageError(f"cannot write to {named}: {exc.strerror}", "name a place you may write to") from exc
+        raise UsageError(f"cannot write to {named}: {exc.strerror}", "name a path that you may write to") from exc
 
 
 def _print_table() -> None:

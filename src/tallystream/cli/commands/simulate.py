@@ -1,4 +1,4 @@
-"""`tallystream simulate`: a seeded fleet of coding agents against a real gateway, and the truth about what it cost."""
+"""`tallystream simulate`: plays a seeded fleet of coding agents against a gateway and records its true cost."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from tallystream.simulator import FleetConfig, Load, Report, SimulationTarget, Truth
 
 HELP = """
-Play a fleet of coding agents against a gateway, and write down what it must have cost.
+Play a fleet of coding agents against a gateway, and record its true cost.
 
-The fleet speaks what Codex, Claude Code and Gemini CLI speak, noise and all, over real HTTP: one of them, or with
---client mixed all three. Each record tells whose it is, so any connection takes any fleet. The same --seed and --start
-give the same bodies, byte for byte. Say where to send it with --endpoint, or with --connection when `tallystream up`
-runs here:
+The fleet sends the telemetry of Codex, Claude Code or Gemini CLI over HTTP, including records that are not usage, or of
+all three with --client mixed. Each record names its client, so any connection accepts any fleet. The same --seed and
+--start give the same bodies, byte for byte. Name the target with --endpoint, or with --connection when `tallystream up`
+runs on this machine:
 
     tallystream connections create codex --json > conn.json
     tallystream simulate --connection conn.json --agents 20 --requests 2000 --seed 7 --client mixed --truth truth.json
     tallystream wait --caught-up && tallystream cost models
 
-The truth file holds the rows that `cost session-hours` must show for what was acknowledged (answered 200), and apart
-from them what is unknown: sent without such an answer, it may count once or not at all. Its dollars come from
-genai-prices itself; reported_cost_usd is what Claude Code believes it costs. Ctrl-C stops cleanly, and the truth is
-written all the same.
+The truth file contains the rows that `cost session-hours` must show for what was acknowledged (answered 200). What was
+sent without such an answer is listed separately, because it may count once or not at all. Dollars are computed with
+genai-prices; reported_cost_usd is the cost that Claude Code reports. Ctrl-C stops cleanly and still writes the truth
+file.
 """
 
 Endpoint = Annotated[
@@ -52,32 +52,32 @@ Connection = Annotated[
     ),
 ]
 Agents = Annotated[
-    int, typer.Option("--agents", min=1, max=100_000, help="Agents; each has at most one request in flight.")
+    int, typer.Option("--agents", min=1, max=100_000, help="Number of agents; each has at most one request in flight.")
 ]
 Requests = Annotated[
     int,
     typer.Option(
         "--requests",
         min=1,
-        help="Model responses the whole fleet is billed for: what the column `requests` of the cost tables counts."
+        help="Model responses of the whole fleet, as counted by the column `requests` of the cost tables."
         " One OTLP request reports about two of them.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Fixes everything but the time.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the random choices; the time is set by --start.")]
 Start = Annotated[
     str | None,
     typer.Option(
         "--start", metavar="T", help="When the fleet began: 2026-11-21T14:00Z, or 3h (ago).", show_default="--span ago"
     ),
 ]
-Span = Annotated[str, typer.Option("--span", metavar="D", help="The fleet's time its work is spread over.")]
+Span = Annotated[str, typer.Option("--span", metavar="D", help="The fleet's own time that its work is spread over.")]
 Rate = Annotated[
     float | None,
     typer.Option(
         "--rate",
         min=0.001,
         metavar="R",
-        help="OTLP requests a second, sent when they are due whether or not others were answered.",
+        help="OTLP requests per second, sent on schedule even if earlier ones were not answered.",
         show_default="as fast as they are answered",
     ),
 ]
@@ -86,35 +86,40 @@ Client = Annotated[
     typer.Option(
         "--client",
         metavar="codex|claude|gemini|mixed",
-        help="Who speaks. mixed: of ten agents five are Codex, three Claude Code, two Gemini CLI.",
+        help="Which clients to play. mixed: of ten agents, five Codex, three Claude Code, two Gemini CLI.",
     ),
 ]
 Duplicates = Annotated[
-    float, typer.Option("--duplicates", metavar="P", help="Share of the token records sent again in a later body.")
+    float,
+    typer.Option("--duplicates", metavar="P", help="Share of the token records that are sent again in a later body."),
 ]
 Late = Annotated[
-    float, typer.Option("--late", metavar="P", help="Share of the bodies that report what happened hours before.")
+    float, typer.Option("--late", metavar="P", help="Share of the bodies that report usage from hours before.")
 ]
-LateMax = Annotated[str, typer.Option("--late-by", metavar="D", help="How late at most.")]
+LateMax = Annotated[str, typer.Option("--late-by", metavar="D", help="Maximum lateness.")]
 Resend = Annotated[float, typer.Option("--resend", metavar="P", help="Share of the bodies posted a second time.")]
 Encoding = Annotated[
     str,
     typer.Option(
         "--encoding",
         metavar="protobuf|json|mixed",
-        help="mixed: every fourth agent of a client sends JSON. Gemini CLI has nothing else over HTTP.",
+        help="mixed: every fourth agent of a client sends JSON. Gemini CLI always sends JSON over HTTP.",
     ),
 ]
 Gzip = Annotated[bool, typer.Option("--gzip", help="Compress bodies.")]
 Retry = Annotated[
     int,
     typer.Option(
-        "--retry", min=0, max=20, metavar="N", help="Send again what got no answer or a retryable one; Codex does not."
+        "--retry",
+        min=0,
+        max=20,
+        metavar="N",
+        help="Retry requests without an answer or with a retryable one. Codex itself does not retry.",
     ),
 ]
 TruthFile = Annotated[
     Path | None,
-    typer.Option("--truth", metavar="FILE", dir_okay=False, help="Where to write what the rows must be."),
+    typer.Option("--truth", metavar="FILE", dir_okay=False, help="File to write the expected rows to."),
 ]
 
 
@@ -179,7 +184,7 @@ class _Quiet:
 
 def _one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
     if value not in choices:
-        raise UsageError(f"{option} cannot be {value!r}", f"use {' or '.join(choices)}")
+        raise UsageError(f"{option} {value!r} is not valid", f"use {' or '.join(choices)}")
     return value
 
 
@@ -187,7 +192,7 @@ def _target(endpoint: str | None, connection: str | None, data_dir: Path | None)
     from tallystream.simulator import target
 
     if endpoint is None and connection is None:
-        raise UsageError("where to?", "name --endpoint URL or --connection C, both printed by `connections create`")
+        raise UsageError("where to?", "use --endpoint URL or --connection C; `connections create` prints both")
     base, ingest_id, headers = _connection(connection) if connection is not None else (None, None, {})
     if endpoint is not None:
         to = target(endpoint, ingest_id)
@@ -199,7 +204,7 @@ def _target(endpoint: str | None, connection: str | None, data_dir: Path | None)
 
 
 def _connection(value: str) -> tuple[str | None, str, dict[str, str]]:
-    """Return base URL, if it is known, ingest id and bearer header of what --connection names: secrets, never shown."""
+    """Return the base URL (if known), ingest id and bearer header of --connection: secrets, never to be printed."""
     import orjson
 
     try:
@@ -214,13 +219,13 @@ def _connection(value: str) -> tuple[str | None, str, dict[str, str]]:
         return str(document["base_url"]), str(document["ingest_id"]), bearer
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise UsageError(
-            f"--connection names nothing that `connections create --json` wrote: {type(exc).__name__}",
+            f"--connection is not the output of `connections create --json`: {type(exc).__name__}",
             "save it with `tallystream connections create codex --json > conn.json`",
         ) from None
 
 
 def _writable(path: Path) -> None:
-    """Complain before the load, not after it."""
+    """Check before the load that the truth file can be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f".{path.name}.try").touch()
@@ -232,7 +237,7 @@ def _writable(path: Path) -> None:
 
 
 async def _play(config: FleetConfig, where: SimulationTarget, load: Load, oracle: Truth, truth: Path | None) -> Report:
-    """Run until done or until SIGINT or SIGTERM; a second signal ends it at once."""
+    """Run until done or until SIGINT or SIGTERM. A second signal ends it at once."""
     import asyncio
     import signal
 
@@ -262,7 +267,7 @@ def _stop(loop: asyncio.AbstractEventLoop, number: int, stop: asyncio.Event) -> 
 
 
 async def _answers(where: SimulationTarget) -> None:
-    """Ask for a connection first: a fleet that talks to nobody learns nothing."""
+    """Check that something listens at the target before the load starts."""
     import asyncio
     from urllib.parse import urlsplit
 
@@ -289,7 +294,7 @@ def _bar() -> Progress:
 
 
 def _check(report: Report, where: SimulationTarget) -> None:
-    """Complain when nothing at all was accepted."""
+    """Raise an error when no request was accepted."""
     if not report.bodies or report.answers["200"]:
         return
     refused = [status for status in report.answers if status in ("401", "403", "404")]
@@ -308,7 +313,7 @@ def _show(report: Report, config: FleetConfig, truth: Path | None) -> None:
     latency = report.percentiles()
     answers = ", ".join(f"{count:,} x {status}" for status, count in sorted(report.answers.items()))
     if not report.complete:
-        console.print("[yellow]stopped[/] before all was sent; the truth holds what was")
+        console.print("[yellow]stopped[/] before everything was sent; the truth file has what was sent")
     console.print(
         f"{report.responses:,} token records in {report.bodies:,} OTLP requests, {report.bytes / 1e6:,.1f} MB"
     )

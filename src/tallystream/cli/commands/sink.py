@@ -1,4 +1,4 @@
-"""`tallystream sink`: rows and records into Port's catalogue."""
+"""`tallystream sink`: writes rows and records to Port's catalogue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def sink(
     once: Annotated[
         bool,
-        typer.Option("--once", help="Write everything there is and exit: 1 when something was left out. For cron."),
+        typer.Option("--once", help="Write everything and exit, for cron. Exit code 1: something was left out."),
     ] = False,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
@@ -25,11 +25,11 @@ def sink(
     embedded: Embedded = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep Port's catalogue up to date. Run several: one writes, the others stand by.
+    """Keep Port's catalogue up to date. You may run several: one writes, the others stand by.
 
-    Needs TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET. Creates blueprints that Port does not have;
-    what it writes is decided by the mapping (`tallystream port mapping show`). Deletes nothing unless
-    TALLYSTREAM_PORT_RETENTION says so.
+    Needs TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET. Creates blueprints that are missing in Port.
+    The mapping decides what is written (`tallystream port mapping show`). Nothing is deleted unless
+    TALLYSTREAM_PORT_RETENTION is set.
     """
     from tallystream.components import sink as component
 
@@ -44,7 +44,7 @@ def sink(
 
 
 def _report(result: SinkResult, *, as_json: bool) -> None:
-    """Say what came of one pass over everything; whatever was left out makes the exit code 1."""
+    """Report the result of one full pass. The exit code is 1 if anything was left out."""
     if as_json:
         emit_json(asdict(result))
     else:
@@ -55,10 +55,12 @@ def _report(result: SinkResult, *, as_json: bool) -> None:
         for kind, missing in result.stopped.items():
             err_console.print(f"[bold red]{kind}[/] was not written: Port has no blueprint {', '.join(missing)}")
             err_console.print(
-                "  `tallystream port blueprints apply` creates ours; others are yours to make", style="dim"
+                "  `tallystream port blueprints apply` creates ours; create your own in Port", style="dim"
             )
         for kind in sorted(result.unmatched()):
-            err_console.print(f"[bold yellow]{kind}[/]: the mapping makes nothing of {result.records[kind]} records")
+            err_console.print(
+                f"[bold yellow]{kind}[/]: the mapping made no entity from any of {result.records[kind]} records"
+            )
         if result.refused or result.unmapped:
             err_console.print("  `tallystream deadletters list` shows what was refused, and why", style="dim")
     if not result.whole:

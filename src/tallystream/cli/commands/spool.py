@@ -1,4 +1,4 @@
-"""`tallystream spool list|recover`: what gateways have on their disk, and how to bring back what is left aside."""
+"""`tallystream spool list|recover`: shows the spool files of gateways, and recovers those that were set aside."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ STATES = {
     "damaged": "set aside: SQLite calls it damaged",
     "unreadable": "cannot be opened now",
 }
-app = typer.Typer(no_args_is_help=True, help="The messages that gateways keep on disk while Kafka is away.")
+app = typer.Typer(
+    no_args_is_help=True, help="Show and recover the messages that gateways keep on disk while Kafka is unavailable."
+)
 
 
 @app.command("list")
 def list_(json: JsonOption = False, data_dir: DataDir = None) -> None:
-    """Show the spool files of this data directory: whose they are, what they hold, and what becomes of them."""
+    """Show the spool files of this data directory: their deployment, contents and state."""
     from tallystream.streams.gateway.spool.inventory import inventory
 
     settings = settings_from(data_dir, None)
@@ -36,7 +38,7 @@ def list_(json: JsonOption = False, data_dir: DataDir = None) -> None:
         emit_json({"spools": [_document(one) for one in found]})
         return
     if not found:
-        console.print(f"No spool in {settings.data_dir / 'gateway'}.")
+        console.print(f"No spool files in {settings.data_dir / 'gateway'}.")
         return
     table = Table(box=None, pad_edge=False)
     for name in ("FILE", "STATE", "PREFIX", "CLUSTER", "MESSAGES", "QUARANTINE"):
@@ -57,9 +59,9 @@ def recover(
 ) -> None:
     """Bring the messages of a damaged or foreign spool file into this deployment.
 
-    Whatever can be read goes into a new spool, which a running gateway takes up within 30 s, and the next one that
-    starts otherwise. Sending a message twice is harmless: its events carry ids. The file itself is renamed
-    (`.recovered-TIME`), never deleted. Messages of another prefix go to this prefix's topics.
+    Everything readable is copied to a new spool, which a running gateway opens within 30 s, or else the next one that
+    starts. Sending a message twice is harmless, because its events have ids. The file itself is renamed
+    (`.recovered-TIME`) and never deleted. Messages of another prefix are sent to this prefix's topics.
     """
     from tallystream.streams.gateway.message import partition_counts
     from tallystream.streams.gateway.spool.inventory import recover as bring_back
@@ -76,7 +78,7 @@ def recover(
         return
     console.print(f"{done.messages:,} messages and {done.held:,} requests in quarantine are in the spool again.")
     if not done.complete:
-        console.print("Not all of the file could be read: what is missing cannot be told.", style="yellow")
+        console.print("Parts of the file could not be read, so it is not known what is missing.", style="yellow")
     console.print(Text(f"The file is kept as {done.kept}.", style="dim"), soft_wrap=True)
 
 

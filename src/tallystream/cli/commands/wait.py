@@ -1,4 +1,4 @@
-"""`tallystream wait --caught-up`: block until all that was acknowledged is in the tables, and in Port."""
+"""`tallystream wait --caught-up`: waits until everything acknowledged is in the tables, and in Port."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def wait(
     caught_up: Annotated[
         bool,
-        typer.Option("--caught-up", help="Wait until all that was acknowledged can be read, and is in Port."),
+        typer.Option("--caught-up", help="Wait until everything acknowledged is in the tables, and in Port."),
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")] = 60.0,
     gateway_ops: GatewayOps = None,
@@ -46,34 +46,31 @@ def wait(
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Wait until the tables hold everything that gateways had acknowledged when this began; exit 3 when they do not.
+    """Wait until the tables contain everything that gateways had acknowledged at the start. Exits with 3 on timeout.
 
-    Exit 4: everything that there is has been counted, and some that was acknowledged is missing for good (removed by
-    retention before it was counted, or in a damaged spool).
+    Exits with 4 if everything available has been counted, but acknowledged messages are lost: removed by retention
+    before they were counted, or unreadable in a damaged spool.
 
-    Caught up means: no gateway has anything in its spool, in quarantine or in the middle of an answer; after that, the
-    worker has counted and published all that was on the usage topic, and the rows topic can be read. Where a poller
-    runs, openai.days then says what OpenAI's records do. Where a Port sink runs, it has read all of that, and Port has
-    every entity of it that it does not refuse: nothing is to be mapped, sent or sent again. (What a sink that was
-    replaced in mid-request may yet write is written once more up to three hours later; that is not waited for.)
+    Caught up means that no gateway has anything in its spool, in quarantine or being answered, and that the worker has
+    then counted and published all messages of the usage topic. If a poller runs, openai.days includes all of OpenAI's
+    records. If a Port sink runs, it has read all of these, and Port has every entity that it accepts. One case is not
+    waited for: if a sink is replaced during a request, its successor repeats that request up to three hours later.
     """
     from tallystream.cli.commands.catch_up import catch_up, places_of
     from tallystream.cli.output.progress import run
 
     if not caught_up:
-        raise UsageError("what to wait for?", "`tallystream wait --caught-up`")
+        raise UsageError("nothing to wait for was named", "use `tallystream wait --caught-up`")
     settings = settings_from(data_dir, kafka)
     reach = cluster(settings)
     find = partial(places_of, settings, gateway_ops or (), poller_ops or (), sink_ops or ())
     places = find()
     if not places.gateways:
         err_console.print(
-            "No gateway is known here: spools are not looked at (--gateway-ops URL does that).", style="yellow"
+            "No gateway is known here, so spools are not checked. Name gateways with --gateway-ops URL.", style="yellow"
         )
     if not places.sinks and run(sinks_elsewhere(reach, settings.topics())):
-        err_console.print(
-            "A Port sink runs elsewhere: what it has sent is not looked at (--sink-ops URL does that).", style="yellow"
-        )
+        err_console.print("A Port sink runs elsewhere and is not checked. Name it with --sink-ops URL.", style="yellow")
     began = time.monotonic()
     with err_console.status("catching up") as spinner:
 
@@ -102,7 +99,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def sinks_elsewhere(kafka: KafkaSettings, topics: Topics) -> bool:
-    """Tell whether sinks' group has members; False when Kafka does not say."""
+    """Return whether the sinks' group has members; False if Kafka does not answer."""
     from aiokafka.errors import KafkaError
 
     from tallystream.streams.kafka.admin import administering

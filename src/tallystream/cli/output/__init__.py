@@ -1,1 +1,1 @@
-"""How the commands show things: tables, times, progress and client configuration."""
+"""Output of the commands: tables, times and progress bars."""

@@ -33,7 +33,7 @@ def issued_document(connection_id: str, at: Endpoints) -> dict[str, Any]:
 
 
 def entry_document(one: Connection, synced: Mapping[str, Mapping[Signal, Synced]], now: datetime) -> dict[str, Any]:
-    """Return a connection as `list --json` prints it: never a secret, nor a hash of one."""
+    """Return a connection as `list --json` prints it, without its secrets or their hashes."""
     from tallystream.streams.connections.registry import SIGNALS, old_until, state_of
 
     signals = synced.get(one.connection_id, {})
@@ -56,7 +56,7 @@ def entry_document(one: Connection, synced: Mapping[str, Mapping[Signal, Synced]
 
 
 def listing_table(listing: Listing, synced: Mapping[str, Mapping[Signal, Synced]], now: datetime) -> RenderableType:
-    """Return the connections for people."""
+    """Return the connections as a table for people."""
     from rich import box
     from rich.table import Table
 
@@ -65,7 +65,7 @@ def listing_table(listing: Listing, synced: Mapping[str, Mapping[Signal, Synced]
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        caption="Logs, metrics, traces: how long ago each last came in.",
+        caption="Logs, metrics, traces: time since each was last received.",
         caption_justify="left",
     )
     for column in ("Connection", "Name", "Created", "State", *(name.capitalize() for name in SIGNALS)):

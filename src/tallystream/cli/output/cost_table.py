@@ -22,16 +22,16 @@ from tallystream.streams.service.clock import utc
 
 Row = Mapping[str, Any]
 COARSE = (*ATTRIBUTION_KEYS, "book")
-"""What the table for people adds up unless it is wide."""
+"""Dimensions that the table for people leaves out unless it is wide; their rows are added up."""
 
 
 def people(query: Query) -> Query:
-    """Return the query for the narrow table: the view's dimensions without attribution and book."""
+    """Return the query for the narrow table, which groups by the view's dimensions without attribution and book."""
     return replace(query, coarse=tuple(name for name in VIEWS[query.view] if name not in COARSE))
 
 
 def cost_json(table: Table, now_ns: int, *, complete: bool) -> None:
-    """Print {as_of, complete, rows} on stdout, row by row: a million rows are never text in memory at once."""
+    """Print {as_of, complete, rows} on stdout row by row, so that the text of a million rows is never in memory."""
     out = sys.stdout
     out.write(f'{{"as_of": "{stamp(utc(now_ns))}", "complete": {"true" if complete else "false"}, "rows": [')
     before = "\n"
@@ -44,7 +44,7 @@ def cost_json(table: Table, now_ns: int, *, complete: bool) -> None:
 
 
 def csv_header(query: Query) -> list[str]:
-    """Return the columns: always the same ones of a view, the attribution's keys in place of the attribution."""
+    """Return the columns, which are always the same for a view. The attribution becomes one column for each key."""
     own = [name for name in FIELDS if name != "hour" or "hour" in query.fields]
     at = own.index("attribution")
     columns = [*own[:at], *ATTRIBUTION_KEYS, *own[at + 1 :]]
@@ -52,7 +52,7 @@ def csv_header(query: Query) -> list[str]:
 
 
 def cost_csv(table: Table, now_ns: int) -> None:
-    """Print CSV (RFC 4180) on stdout; absent values are empty, the version is `generation:offset`."""
+    """Print CSV (RFC 4180) on stdout. Absent values are empty; the version is written as `generation:offset`."""
     header = csv_header(table.query)
     writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow(header)
@@ -71,14 +71,14 @@ def _cell(value: Any) -> str | int:
 
 
 class Shown(Protocol):
-    """A table of which people see the first rows: `cost_query.Table`, or what the ledger makes of it."""
+    """A table that is shown by its first rows: a `cost_query.Table`, or its equivalent in the ledger."""
 
     query: Query
     skipped: int
     unpriced: dict[tuple[str, str, str | None], int]
 
     def page(self, now_ns: int, limit: int) -> TablePage:
-        """Return the first rows, and what is known of all."""
+        """Return the first rows, and a summary of all rows."""
         ...
 
     def totals(self, now_ns: int) -> dict[str, Any]:
@@ -87,10 +87,10 @@ class Shown(Protocol):
 
 
 def cost_table(table: Shown, now_ns: int, *, limit: int, wide: bool, console: Console, notes: bool = True) -> None:
-    """Print the table for people: numbers to the right, totals below, and what has no price, with what to do.
+    """Print the table for people, with totals below, and a note on requests without a price.
 
-    A wide table is as wide as it needs to be, whatever the terminal, for `less -S` and the like. `notes=False` leaves
-    out what stands below a table.
+    A wide table ignores the width of the terminal, for use with `less -S` and the like. `notes=False` leaves out the
+    notes below the table.
     """
     page = table.page(now_ns, limit)
     if not page.total:
@@ -118,7 +118,7 @@ def cost_table(table: Shown, now_ns: int, *, limit: int, wide: bool, console: Co
 
 
 def _width(grid: Grid, console: Console) -> int:
-    """Return the width at which nothing is folded."""
+    """Return the width at which no cell is wrapped."""
     return Measurement.get(console, console.options.update(width=10_000), grid).maximum
 
 
@@ -133,12 +133,12 @@ class _Column:
 
 
 _DROP = ("reported", "total_tokens", "tool", "cache_write", "requests", "connection_id", "cached")
-"""Columns that go, in this order, until the table fits the terminal."""
+"""Columns that are dropped, in this order, until the table fits the terminal."""
 _HEADS = {"connection_id": "Connection", "session_id": "Session", "hour": "Hour (UTC)", "service_tier": "Tier"}
 
 
 def _names(query: Query, page: TablePage, *, wide: bool) -> list[_Column]:
-    """Return the columns that say what a row is about."""
+    """Return the columns that identify a row."""
     if query.by:
         names = list(dict.fromkeys((*query.dimensions, *(["sessions"] if "session" not in query.by else []))))
     elif wide:
@@ -162,7 +162,7 @@ def _names(query: Query, page: TablePage, *, wide: bool) -> list[_Column]:
 
 
 def _namer(name: str, query: Query, wide: bool) -> Callable[[Row], str]:
-    """Return what renders one of a row's names."""
+    """Return the function that renders one of a row's names."""
     if name in ATTRIBUTION_KEYS and not query.by:
         return lambda row: visible(row["attribution"].get(name) or "")
     if name == "sessions":
@@ -177,7 +177,7 @@ def _namer(name: str, query: Query, wide: bool) -> Callable[[Row], str]:
 
 
 def _numbers(total: Row) -> list[_Column]:
-    """Return the columns of counts and dollars; those that hold nothing are left out."""
+    """Return the columns of counts and dollars, without the empty ones."""
     columns = [
         _Column("requests", "Requests", lambda row: count(row["requests"]), True),
         _Column("input", "Input", lambda row: count(row["input_uncached"]), True),
@@ -199,7 +199,7 @@ def _numbers(total: Row) -> list[_Column]:
 
 
 def _cost(row: Row) -> str:
-    """Say so when requests are left out."""
+    """Return the cost, marked when some requests are left out of it."""
     if row["cost_usd"] is None:
         return "no price"
     return dollars(row["cost_usd"]) + (" *" if row["unpriced_requests"] else "")
@@ -223,7 +223,7 @@ def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) 
 
 
 def _notes(table: Shown, page: TablePage, now_ns: int) -> list[Text]:
-    """Return what people must know to read the table."""
+    """Return the notes below the table."""
     notes = []
     if len(page.rows) < page.total:
         notes.append(
@@ -236,7 +236,7 @@ def _notes(table: Shown, page: TablePage, now_ns: int) -> list[Text]:
         )
         notes.append(Text(f"* no price is known for {what}", style="yellow"))
         notes.append(
-            Text("  Their tokens are counted, their dollars are not: docs/pricing.md tells how to add prices.")
+            Text("  Their tokens are counted, but not their cost: docs/pricing.md explains how to add prices.")
         )
     moving = f"; {count(page.still)} of the rows can still grow (hour not over for 1 h)" if page.still else ""
     notes.append(
@@ -246,12 +246,12 @@ def _notes(table: Shown, page: TablePage, now_ns: int) -> list[Text]:
 
 
 def _nothing(query: Query) -> RenderableType:
-    """Say why a table may be empty, and what to do."""
+    """Explain why a table may be empty, and what to do."""
     if query.connection or query.session or query.since is not None or query.until is not None:
-        return Text("No rows match these filters. `tallystream cost sessions` without filters shows what there is.")
+        return Text("No rows match these filters. `tallystream cost sessions` without filters shows all sessions.")
     return Group(
         Text("No rows yet: no usage has been counted on this Kafka. Either"),
         Text("  tallystream connections create codex   then run Codex with what it prints, or"),
-        Text("  tallystream demo                       to see it work without an agent."),
-        Text("`tallystream connections list` shows what came in, `tallystream deadletters list` what did not count."),
+        Text("  tallystream demo                       for a demonstration without an agent."),
+        Text("`tallystream connections list` shows what was received, `tallystream deadletters list` what failed."),
     )

@@ -1,4 +1,4 @@
-"""Running a command's coroutine, and a progress bar for what takes longer than a moment."""
+"""Runs a command's coroutine, and shows a progress bar for work that takes longer than a moment."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tallystream.cli.options import err_console
 
 T = TypeVar("T")
 PATIENCE = 0.7
-"""Seconds before a bar appears: what is faster needs none."""
+"""Seconds before a progress bar appears."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end. The Kafka client's own log stays off the terminal: its errors come as ours, in one line."""
+    """Run to the end. The Kafka client's log is kept off the terminal, because we report its errors in one line."""
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     return asyncio.run(work)
 
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Keep the cyclic garbage collector out of a table of many rows: it finds nothing there, for 40% of the time."""
+    """Pause the cyclic garbage collector: on a table of many rows it takes 40% of the time and frees nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -38,16 +38,16 @@ def no_collector() -> Iterator[None]:
 
 
 class ProgressBar(Protocol):
-    """Takes (done, in all)."""
+    """Called with (done, total)."""
 
     def __call__(self, done: int, total: int, /) -> None:
-        """Show how far the work is."""
+        """Show the progress."""
         ...
 
 
 @contextmanager
 def bar(what: str) -> Iterator[ProgressBar]:
-    """Give a progress bar on stderr: on terminals only, once `PATIENCE` has passed, gone when the work is done."""
+    """Show a progress bar on stderr, on terminals only, once `PATIENCE` has passed. It disappears at the end."""
     if not err_console.is_terminal:
         yield lambda _done, _total: None
         return

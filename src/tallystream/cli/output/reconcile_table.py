@@ -73,14 +73,14 @@ def _cell(name: str, value: Any) -> str | int:
 
 
 def show_table(statements: Sequence[Statement], by: Axis, console: Console) -> None:
-    """Print the table for people: causes that hold nothing are left out, the smallest are added up as `Other` where the
-    terminal is too narrow for all, and totals stand below.
+    """Print the table for people. Empty causes are left out. If the terminal is too narrow for all causes, the smallest
+    are added up as `Other`. Totals are printed below.
     """
     sums = report.total(statements)
     causes = [name for name in CAUSES if any(_part(one, name) for one in statements)]
     causes.sort(key=lambda name: (-abs(sums.causes[name]), CAUSES.index(name)))
     for shown in range(len(causes), -1, -1):
-        # One cause alone needs no `Other`.
+        # `Other` must stand for at least two causes.
         if shown == len(causes) - 1:
             continue
         grid = _grid(statements, by, sums, causes[:shown], causes[shown:])
@@ -115,16 +115,14 @@ def _grid(
 
 
 def _told_apart(statements: Sequence[Statement]) -> tuple[str, ...]:
-    """Return the fields that tell statements apart; a provider or scope that all share is left out."""
+    """Return the fields that identify statements. A provider or scope that all of them share is left out."""
     several = [name for name in ("provider", "scope") if len({one[name] for one in statements}) > 1]
     return ("day", *several, "state")
 
 
 def _below(statements: Sequence[Statement], sums: report.ReportTotals) -> list[str]:
     seen = f"{count(sums.seen)} tokens seen, {count(sums.billed)} billed. " if sums.billed else ""
-    lines = [
-        f"{seen}Parts add up to the difference exactly; `--explain` says what they mean. As of {sums.as_of or '-'}."
-    ]
+    lines = [f"{seen}The parts add up to the difference exactly; `--explain` explains them. As of {sums.as_of or '-'}."]
     reasons = {one["reason"] for one in statements if one["reason"] and one["state"] == "partial"}
     return [*lines, *(f"partial: {visible(reason)}" for reason in sorted(reasons)[:3])]
 

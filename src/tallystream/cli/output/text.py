@@ -1,7 +1,7 @@
-"""Text for terminals, CSV files and JSON: other people's strings must not steer what shows them.
+"""Makes text from clients safe for terminals, CSV files and JSON.
 
-Session ids, models and team names come from clients. A terminal escape in one could rewrite the screen, a leading `=`
-could run as a formula in a spreadsheet.
+Session ids, models and team names come from clients. A terminal escape sequence in one could rewrite the screen, and a
+leading `=` could run as a formula in a spreadsheet.
 """
 
 from __future__ import annotations
@@ -10,35 +10,30 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
-_STEERING = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
-"""C0, DEL and C1 controls, line separators, bidirectional overrides, lone surrogates."""
+from tallystream.schemas.legible import visible, visible_lines
+
+__all__ = ["ago", "count", "csv_text", "dollars", "escape_json", "short_id", "stamp", "visible", "visible_lines"]
+
 _JSON_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""The same without C0, which JSON escapes anyway and which stands between its tokens."""
+"""What `legible` writes out without C0, which JSON escapes anyway and which stands between its tokens."""
 _FORMULA = ("=", "+", "-", "@")
 SHORT_ID = 16
-"""Ids up to this long are shown whole."""
-
-
-def visible(text: str) -> str:
-    r"""Return the text with everything that could steer a terminal written out: an escape becomes `\x1b`."""
-    return _STEERING.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+"""Ids up to this length are shown in full."""
 
 
 def escape_json(text: str) -> str:
-    r"""Return JSON text with the same characters as `\uXXXX`. Breaks between tokens, all of them spaces, stay."""
+    r"""Return JSON text with the same characters as `\uXXXX`. White space between tokens is kept."""
     return _JSON_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def csv_text(text: str) -> str:
-    """Return a CSV cell: steering characters written out, and never a formula (a leading quote keeps it text)."""
+    """Return a CSV cell with control characters escaped. A leading quote keeps it from being run as a formula."""
     shown = visible(text)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
 
 
 def short_id(text: str) -> str:
-    """Return a long id as its first eight characters and its last four: ids made in one minute begin alike."""
+    """Return the first eight and last four characters of a long id, as ids made in one minute begin alike."""
     shown = visible(text)
     return shown if len(shown) <= SHORT_ID else f"{shown[:8]}…{shown[-4:]}"
 
@@ -49,7 +44,7 @@ def count(number: int) -> str:
 
 
 def dollars(usd: str | None) -> str:
-    """Return an exact dollar string with sensible digits: cents from $1 up, four more digits below."""
+    """Return exact dollars rounded for display: to cents from $1 up, with more digits below."""
     if usd is None:
         return "-"
     amount = Decimal(usd)

@@ -1,4 +1,4 @@
-"""Times and durations as people write them."""
+"""Parses times and durations from the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parse_duration(text: str, option: str) -> timedelta:
     """Return the duration of `90m`, `24h`, `7d`, `2w`, `1d12h`, or of ISO 8601 `PT24H`, `P7D`.
 
     Raises:
-        UsageError: it is none of these, or too long; `option` is named in the message.
+        UsageError: the text has another form, or the duration is too long. The message names `option`.
 
     """
     found = _SHORT.fullmatch(text.strip().lower()) or _ISO.fullmatch(text.strip().upper())
@@ -30,10 +30,10 @@ def parse_duration(text: str, option: str) -> timedelta:
 
 
 def parse_when(text: str, now_ns: int, option: str) -> int:
-    """Return a time in ns since the epoch: an ISO 8601 date or time (UTC unless it says otherwise), or a duration ago.
+    """Return ns since the epoch for an ISO 8601 date or time (UTC by default), or for a duration before now.
 
     Raises:
-        UsageError: it is neither; `option` is named in the message.
+        UsageError: the text is neither. The message names `option`.
 
     """
     try:

@@ -205,7 +205,7 @@ def _record(wire: Wire, name: str, own: Sequence[Pair | WirePart], *, traced: bo
 
 @cache
 def template(wire: Wire, shape: str, variant: int, kind: ClaudeRecordKind) -> Template:
-    """Return the shape's template; there is no span yet when the client starts."""
+    """Return the shape's template. Records from the client's start have no span yet."""
     return wire.template(
         [
             _record(wire, name, own, traced=kind.traced and shape != "start")

@@ -168,7 +168,7 @@ class CodexAgent(Agent):
         self.exporter.add_response(data, self.bill(conversation.session, conversation.model, counts, tier=tier))
 
     def _warm_up(self, conversation: Conversation) -> None:
-        """Over a websocket Codex warms up with a request that is none: its counts are all 0."""
+        """Send the warm-up record of Codex over a websocket. It is not a request, and its counts are all 0."""
         self.now += self.gap
         self.exporter.add(self._token_record(conversation, ClientCounts(0, 0, 0, 0, 0, 0), []), 1)
 

@@ -1,7 +1,7 @@
 """A Gemini CLI agent: runs of the client one after another, in a script or in the terminal.
 
-Its clock has milliseconds, and there is no request id: two calls side by side may differ in their duration alone. Every
-response is told of twice, in the client's words and in OpenTelemetry's.
+Its clock has milliseconds and requests have no id, so two concurrent calls may differ only in their duration. Every
+response is reported twice, in the client's own format and in OpenTelemetry's.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
         (f"{INGEST_PATH}codex/{INGEST_ID}/v1/logs/v1/logs", {}),
     ],
 )
-async def test_odd_forms_of_the_address(
+async def test_unusual_url_forms_are_accepted(
     gateway: Gateway, deployment: Deployment, path: str, headers: dict[str, str]
 ) -> None:
     session = f"odd-{path}-{len(headers)}"
@@ -100,7 +100,7 @@ async def test_an_expectation_on_a_request_that_is_refused_anyway_is_not_continu
 
 
 @pytest.mark.parametrize("size", [8_300, 20_000, 60_000])
-async def test_a_long_header_is_taken(gateway: Gateway, size: int) -> None:
+async def test_long_header_is_accepted(gateway: Gateway, size: int) -> None:
     async with connected(gateway) as (reader, writer):
         writer.write(head(2, f"Authorization: Bearer {'x' * size}") + b"{}")
         assert (await answer(reader))[0] == 200
@@ -123,9 +123,7 @@ async def test_longer_headers_are_431_with_the_limit_in_the_requests_encoding(
     assert headers["content-type"] == kind
 
 
-async def test_a_client_that_says_all_at_once_and_stops_sending_gets_its_answer(
-    gateway: Gateway, deployment: Deployment
-) -> None:
+async def test_half_closed_connection_gets_its_answer(gateway: Gateway, deployment: Deployment) -> None:
     content = body("half")
     async with connected(gateway) as (reader, writer):
         writer.write(head(len(content)) + content)
@@ -135,7 +133,7 @@ async def test_a_client_that_says_all_at_once_and_stops_sending_gets_its_answer(
     assert len(await usage(deployment, "half")) == 1
 
 
-async def test_a_client_that_stops_sending_in_its_body_is_told(gateway: Gateway) -> None:
+async def test_incomplete_body_gets_an_error_answer(gateway: Gateway) -> None:
     async with connected(gateway) as (reader, writer):
         writer.write(head(100) + b"{")
         await asyncio.sleep(0.05)
@@ -145,7 +143,7 @@ async def test_a_client_that_stops_sending_in_its_body_is_told(gateway: Gateway)
     assert "before it was complete" in json.loads(content)["message"]
 
 
-async def test_a_slow_but_steady_upload_is_taken(deployment: Deployment, tmp_path: Path) -> None:
+async def test_slow_but_steady_upload_is_accepted(deployment: Deployment, tmp_path: Path) -> None:
     content = body("slow")
     config = config_of(deployment.kafka, deployment.prefix, tmp_path, body_timeout=1.0)
     async with running(config) as own, connected(own) as (reader, writer):
@@ -158,7 +156,7 @@ async def test_a_slow_but_steady_upload_is_taken(deployment: Deployment, tmp_pat
     assert len(await usage(deployment, "slow")) == 1
 
 
-async def test_an_upload_that_never_ends_is_given_up(deployment: Deployment, tmp_path: Path) -> None:
+async def test_endless_upload_is_aborted(deployment: Deployment, tmp_path: Path) -> None:
     config = config_of(deployment.kafka, deployment.prefix, tmp_path, body_timeout=5.0, upload_timeout=0.5)
     async with running(config) as own, connected(own) as (reader, writer):
         writer.write(head(1_000_000))
@@ -170,7 +168,7 @@ async def test_an_upload_that_never_ends_is_given_up(deployment: Deployment, tmp
 
 
 @pytest.mark.parametrize("headers", [JSON, PROTOBUF])
-async def test_zstd(
+async def test_zstd_bodies_are_accepted(
     gateway: Gateway, deployment: Deployment, http: aiohttp.ClientSession, headers: dict[str, str]
 ) -> None:
     encoding = Encoding(headers["Content-Type"])
@@ -183,9 +181,7 @@ async def test_zstd(
     assert len(await usage(deployment, session)) == 1
 
 
-async def test_beyond_the_cap_the_silent_make_room_and_those_at_work_stay(
-    deployment: Deployment, tmp_path: Path
-) -> None:
+async def test_idle_connections_are_closed_above_the_connection_limit(deployment: Deployment, tmp_path: Path) -> None:
     content = body("crowd")
     config = config_of(deployment.kafka, deployment.prefix, tmp_path, max_connections=16)
     async with running(config) as own, connected(own) as (reader, writer):
@@ -204,7 +200,7 @@ async def test_beyond_the_cap_the_silent_make_room_and_those_at_work_stay(
         await asyncio.gather(*(silent.wait_closed() for _, silent in crowd), return_exceptions=True)
 
 
-async def test_a_connection_beyond_its_quota_is_429_and_its_neighbour_is_not(
+async def test_connection_over_its_quota_gets_429_and_others_do_not(
     fresh: Deployment, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     limited = connection("codex", LIMITED_ID, connection_id="codex-full", quota=Quota(requests=1))

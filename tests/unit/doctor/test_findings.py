@@ -122,7 +122,7 @@ def test_messages_that_grow_old_are_told_of_before_they_are_removed(
 @pytest.mark.parametrize(
     ("said", "word"),
     [
-        ({"spool_writable": False}, "no spool it can write"),
+        ({"spool_writable": False}, "cannot write a spool"),
         ({"spool_files_unopened": 1}, "cannot open 1 spool files"),
         ({"spool_files_damaged": 2}, "2 damaged spool files"),
         ({"spool_foreign_messages": 5}, "5 messages of another prefix"),

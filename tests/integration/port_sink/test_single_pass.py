@@ -57,7 +57,7 @@ async def test_one_pass_writes_everything_and_ends(kafka: KafkaSettings, prefix:
         assert not one.wrong_sessions()
 
 
-async def test_one_pass_that_cannot_be_made_says_why(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_single_pass_reports_why_it_cannot_be_made(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix, credentials=("client", "a-secret-of-ports")) as one:
         await one.rows(make_row(random.Random(1), "s", HOUR, 1))
         away = await once(one, tmp_path, 3, TALLYSTREAM_PORT_BASE_URL="http://127.0.0.1:1")
@@ -97,9 +97,7 @@ async def test_a_blueprint_that_port_lacks_stops_only_its_own_kind(
             assert "Port has no blueprint" not in await running.page("/readyz")
 
 
-async def test_a_blueprint_of_ours_that_port_refuses_does_not_keep_it_from_the_others(
-    kafka: KafkaSettings, prefix: str, tmp_path: Path
-) -> None:
+async def test_refused_blueprint_does_not_stop_the_others(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         await one.rows(make_row(random.Random(3), "s", HOUR, 1))
         one.sandbox.faults.add(Fault(match="/blueprints$", method="POST", status=422, times=1))
@@ -167,7 +165,7 @@ async def test_a_mapping_is_tested_on_the_records_that_the_sink_sees(
         assert len(one.entities("ourCost")) == 3
 
 
-async def test_a_mapping_that_never_matches_is_said(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_mapping_that_never_matches_is_reported(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text(NEVER)
     async with rig(kafka, prefix) as one:

@@ -89,7 +89,7 @@ async def test_killed_with_a_full_spool_and_started_while_a_backup_holds_it(
         process.end()
 
 
-async def test_another_prefix_on_the_same_directory_sends_its_own_and_keeps_the_rest(
+async def test_spool_of_another_prefix_is_kept_and_not_sent(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     before, after = own, await asyncio.to_thread(deploy, own.kafka)
@@ -107,7 +107,7 @@ async def test_another_prefix_on_the_same_directory_sends_its_own_and_keeps_the_
     assert set(await event_ids(before.kafka, before.topics)) == ids_of(body(1), body(2))
 
 
-async def test_another_cluster_on_the_same_directory_gets_nothing_until_somebody_says_so(
+async def test_spool_of_another_cluster_is_sent_only_after_spool_recover(
     broker: EmbeddedKafka, own: Deployment, kafka: KafkaSettings, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path)
@@ -128,7 +128,7 @@ async def test_another_cluster_on_the_same_directory_gets_nothing_until_somebody
     assert set(await event_ids(elsewhere.kafka, elsewhere.topics)) == ids_of(body(1), body(2), body(3))
 
 
-async def test_a_spool_of_the_first_version_with_rows_of_two_prefixes_ends_nobodys_drain(
+async def test_version_1_spool_with_two_prefixes_does_not_stop_draining(
     own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path)
@@ -178,7 +178,7 @@ async def test_a_partition_count_that_was_raised_is_spooled_and_not_refused(
     assert set(await event_ids(own.kafka, mended.topics)) == ids_of(body(1))
 
 
-async def test_a_quarantined_request_of_another_version_is_a_dead_letter_and_nobody_elses_trouble(
+async def test_quarantined_request_of_another_version_becomes_a_dead_letter(
     own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path)

@@ -68,7 +68,7 @@ async def following(one: Rig) -> AsyncIterator[Following]:
         await cancel(task)
 
 
-async def test_embeddings_alone_say_no_day(kafka: KafkaSettings, prefix: str) -> None:
+async def test_embeddings_alone_do_not_make_a_day(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix) as one, following(one) as seen:
         await one.poll(resources=only(LEGACY))
         before = await seen.days()
@@ -101,7 +101,7 @@ def usd(value: Any, currency: str = "usd") -> dict[str, Any]:
     return {"value": value, "currency": currency}
 
 
-async def test_amounts_of_every_kind_are_exact_or_change_nothing(kafka: KafkaSettings, prefix: str) -> None:
+async def test_amounts_in_every_format_are_exact_or_ignored(kafka: KafkaSettings, prefix: str) -> None:
     answer: list[dict[str, Any]] = []
 
     async def costs(_: web.Request) -> web.Response:
@@ -127,7 +127,7 @@ async def test_amounts_of_every_kind_are_exact_or_change_nothing(kafka: KafkaSet
             assert seen.held == {"invalid": 1, "incomplete": 0}
             (letter,) = await seen.letters()
             assert (letter.reason, letter.record["day"]) == (Reason.INVALID_BILL, day(-2))
-            assert "the day keeps what it had" in letter.detail
+            assert "the day keeps its previous figures" in letter.detail
 
             answer[:] = [bucket(-2, usd("1.5"), usd(2, "eur"))]
             await one.poll()

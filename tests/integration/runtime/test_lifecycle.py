@@ -40,13 +40,13 @@ async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_sigterm_before_it_is_ready(rig: Rig) -> None:
+async def test_sigterm_during_the_start_ends_the_worker(rig: Rig) -> None:
     worker = rig.start()
     await rig.until(lambda: bool(worker.status()), "it is up")
     assert await rig.terminate(worker) == 0
 
 
-async def test_told_to_stop_while_kafka_says_nothing(rig: Rig) -> None:
+async def test_worker_stops_while_kafka_does_not_answer(rig: Rig) -> None:
     """The start hangs on an answer that never comes: stopping does not wait for it."""
     asked = asyncio.Event()
     open_ones: list[asyncio.StreamWriter] = []
@@ -65,7 +65,7 @@ async def test_told_to_stop_while_kafka_says_nothing(rig: Rig) -> None:
     server.close()
 
 
-async def test_a_third_worker_joins_and_leaves(rig: Rig) -> None:
+async def test_third_worker_can_join_and_leave(rig: Rig) -> None:
     async with rig.load():
         workers = [rig.start(name) for name in ("a", "b")]
         await rig.owned(*workers)
@@ -77,7 +77,7 @@ async def test_a_third_worker_joins_and_leaves(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_an_app_inside_our_own_loop_leaves_logging_and_streams_alone(rig: Rig) -> None:
+async def test_app_in_our_loop_does_not_change_logging_or_streams(rig: Rig) -> None:
     """`run` without Faust's command line: in this very process, stopped by an event."""
     config = WorkerConfig(
         bootstrap=rig.kafka.bootstrap,

@@ -1,0 +1,150 @@
+"""JQ under a time limit: a mapping is an operator's own program, and `def f: f; f` is one.
+
+Programs run in a process of their own, one for this whole process, which is ended when a run takes too long; the next
+run starts another. To compile one takes no time, and is done here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import marshal
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import jq
+
+from tallystream.schemas.errors import PermanentError
+from tallystream.streams.process import jq_child
+from tallystream.streams.process.children import spawn
+
+SECONDS = 2.0
+"""How long one run may take."""
+FIRST = 20.0
+"""The same while the process starts."""
+
+
+class TooLongError(PermanentError, ValueError):
+    """A program did not end within its time, or took more memory than it may."""
+
+    code = "too_long"
+
+
+class Jq:
+    """A compiled program.
+
+    Raises:
+        ValueError: it is none; the message is JQ's.
+
+    """
+
+    def __init__(self, program: str) -> None:
+        jq.compile(program)
+        self._program = program
+
+    def first(self, text: str, seconds: float = SECONDS) -> Any:
+        """Return the first result on a JSON text; None when it has none.
+
+        Raises:
+            ValueError: it fails on it; the message is JQ's.
+            TooLongError: it does not end.
+
+        """
+        return _PROCESS.run(self._program, text, everything=False, seconds=seconds)
+
+    def all(self, text: str, seconds: float = SECONDS) -> list[Any]:
+        """Return all results on a JSON text.
+
+        Raises:
+            ValueError: it fails on it; the message is JQ's.
+            TooLongError: it does not end.
+
+        """
+        found: list[Any] = _PROCESS.run(self._program, text, everything=True, seconds=seconds)
+        return found
+
+    def all_of(self, value: Any) -> list[Any]:
+        """Return all results on a value."""
+        return self.all(json.dumps(value))
+
+
+class _Process:
+    """The process, started when it is needed. Safe for threads: one run at a time."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def run(self, program: str, text: str, *, everything: bool, seconds: float) -> Any:
+        with self._lock:
+            if self._child is None or self._child.poll() is not None:
+                self._child = self._started()
+            raw = marshal.dumps((program, text, everything))
+            try:
+                ok, value = self._ask(self._child, jq_child.LENGTH.pack(len(raw)) + raw, seconds)
+            except (OSError, EOFError, ValueError) as exc:
+                self._end()
+                raise TooLongError(f"it does not end within {seconds:g} s, or takes too much memory") from exc
+        if not ok:
+            raise ValueError(value)
+        return value
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-I", str(Path(jq_child.__file__).resolve())]
+        child = spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={})
+        assert child.stdin is not None
+        assert child.stdout is not None
+        os.set_blocking(child.stdin.fileno(), False)
+        raw = marshal.dumps((".", "null", False))
+        self._ask(child, jq_child.LENGTH.pack(len(raw)) + raw, FIRST)
+        return child
+
+    def _ask(self, child: subprocess.Popen[bytes], request: bytes, seconds: float) -> Any:
+        """Write the request and read the answer, both before the deadline."""
+        assert child.stdin is not None
+        assert child.stdout is not None
+        to, back = child.stdin.fileno(), child.stdout.fileno()
+        deadline = time.monotonic() + seconds
+        left, answer, wanted = memoryview(request), bytearray(), jq_child.LENGTH.size
+        while len(answer) < wanted:
+            poll = select.poll()
+            poll.register(back, select.POLLIN)
+            if left:
+                poll.register(to, select.POLLOUT)
+            ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if not ready:
+                raise EOFError
+            if to in ready and left:
+                left = left[os.write(to, left[: 1 << 16]) :]
+            if back in ready:
+                got = os.read(back, 1 << 20)
+                if not got:
+                    raise EOFError
+                answer += got
+                if len(answer) >= jq_child.LENGTH.size:
+                    wanted = jq_child.LENGTH.size + jq_child.LENGTH.unpack_from(answer)[0]
+        return marshal.loads(memoryview(answer)[jq_child.LENGTH.size :])  # noqa: S302 - our own child's
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+_PROCESS = _Process()
+atexit.register(_PROCESS.close)

@@ -1,0 +1,41 @@
+"""JQ ends, whatever the program."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tallystream.streams.process.jq_programs import Jq, TooLongError
+
+ENDLESS = "def f: f; f"
+
+
+def test_it_gives_what_jq_gives() -> None:
+    assert Jq(".a[]").all('{"a": [1, 2.5, "é\\u0000", null, {"b": []}]}') == [1, 2.5, "é\x00", None, {"b": []}]
+    assert Jq(".[0]").first("[7]") == 7
+    assert Jq("empty").first("1") is None
+    assert Jq(". | length").all_of([1, 2]) == [2]
+    with pytest.raises(ValueError, match="Cannot index number"):
+        Jq(".a").first("1")
+    with pytest.raises(ValueError, match="ha"):
+        Jq('error("ha")').first("1")
+
+
+def test_what_is_no_program_is_said_at_once() -> None:
+    with pytest.raises(ValueError, match="syntax error"):
+        Jq("][")
+
+
+@pytest.mark.parametrize("program", [ENDLESS, "[range(1e12)]", "last(repeat(1))"])
+def test_one_that_does_not_end_is_ended_and_the_next_run_works(program: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(TooLongError):
+        Jq(program).first("null", 0.5)
+    assert time.monotonic() - began < 10
+    assert Jq(".").first('"there"') == "there"
+
+
+def test_large_inputs_and_answers_pass() -> None:
+    text = '["' + "x" * 5_000_000 + '"]'
+    assert len(Jq(".[0] + .[0]").first(text, 20)) == 10_000_000
