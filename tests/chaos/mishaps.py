@@ -41,7 +41,7 @@ def power_cut(ring: Ring) -> Blow:
     for part in parts:
         part.wanted = False
     cluster.signal_broker(signal.SIGSTOP)  # at one moment, as far as Kafka is concerned
-    in_flight = ring.fleet.truth.in_flight
+    in_flight = eventually(lambda: ring.fleet.truth.in_flight, "requests are under way")
     for part in parts:
         part.signal(signal.SIGKILL)
     cluster.kill_broker()

@@ -9,7 +9,20 @@ from tests.chaos.campaign import run
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-PLAN = (*["worker"] * 4, *["gateway"] * 2, "workers", "broker", "everything", "zombie", "join", "poison", "sigterm")
+PLAN = (
+    *["worker"] * 4,
+    *["gateway"] * 2,
+    "workers",
+    "broker",
+    "everything",
+    "zombie",
+    "join",
+    "poison",
+    "sigterm",
+    "power-cut",
+    "store-swapped",
+    "spool-held",
+)
 
 
 def test_rows_are_exact_under_constant_kills(tmp_path: Path) -> None:

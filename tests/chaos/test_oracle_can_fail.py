@@ -22,7 +22,7 @@ from tallystream.agents.session_cost.hour_state import State
 from tallystream.agents.session_cost.parse import ParsedBatch
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import InputRecord, Partition
-from tallystream.streams.runtime.changelog import Position
+from tallystream.streams.runtime.changelog import TAIL, Position
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
@@ -137,6 +137,15 @@ class LateRowsStay(SessionCost):
         return True
 
 
+class Trusting(Stepped):
+    """Takes a local store for a part of the changelog without comparing its last record."""
+
+    async def recover(self, partitions: Sequence[int], current: Callable[[], bool]) -> None:
+        for p in partitions:
+            self.store.write(p, [(TAIL, None)], self.store.changelog_offset(p))
+        await super().recover(partitions, current)
+
+
 async def overtaken(here: World, made: Made) -> None:
     """A worker is paused with a group half written; others count on; it wakes, and later owns the partition again."""
     await here.send("s1", "s2")
@@ -248,6 +257,19 @@ async def expiry(here: World, made: Made) -> None:
     await (await here.hand(made)).work()
 
 
+async def swapped(here: World, made: Made) -> None:
+    """A worker finds another deployment's store in its place, as if nothing said whose it is."""
+    await here.send("s1", "s2", "s3")
+    await here.worked()
+    worker = await here.hand(made)
+    async with world(here.kafka, f"{here.topics.prefix}-other", here.folder / "other") as there:
+        await there.send("t1")
+        theirs = (await there.worked()).engine.store
+        worker.engine.store.write(0, list(theirs.items(0)), theirs.changelog_offset(0))
+    await here.send("s1", "s4")
+    await worker.work()
+
+
 SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]] = {
     "no guard, no contiguity check": (overtaken, Made(engine=Unguarded), r"rows: .* counts 2 requests, usage holds 3"),
     "Faust's own offsets": (crash_before_commit, Made(engine=FaustsOffsets), r"rows: .* is missing, 1 requests"),
@@ -255,6 +277,7 @@ SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]]
     "no version checks": (torn_group, Made(fold=NoVersions), r"rows: .* knows 1 copies, usage holds 0"),
     "public rows after the changelog": (crash_between, Made(engine=PublicLast), r"changelog .* is not published"),
     "late rows stay": (hidden, Made(fold=LateRowsStay), r"rows \(last\): .* would be lost to compaction"),
+    "another's store": (swapped, Made(engine=Trusting), r"rows: .* counts 1 requests, usage holds 2"),
     "closed_before ignored": (expiry, Made(fold=NothingIsClosed), r"rows: .* counts 1 requests, usage holds 2"),
 }
 """What happens, without which safeguard, and the problem that this must be: lost, counted again, told too early,
