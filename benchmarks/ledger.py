@@ -28,7 +28,8 @@ from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.process.tcp_ports import pick
 
 MODELS = ("gpt-5.1-codex", "gpt-5.1", "gpt-5-mini", "claude-sonnet-4-5", "gemini-2.5-pro")

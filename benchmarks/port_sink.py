@@ -24,7 +24,8 @@ from aiokafka import AIOKafkaProducer
 
 from tallystream.schemas import keys
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.process.tcp_ports import pick
 
 SESSION = "coding_agent_session"

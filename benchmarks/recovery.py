@@ -36,7 +36,8 @@ from tallystream.schemas.hours import hour_iso
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime.changelog import POSITION, Position
 from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 

@@ -35,7 +35,8 @@ from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.service import build
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import InputRecord, Partition
 from tallystream.streams.runtime.faust_backend import run
 

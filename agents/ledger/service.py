@@ -21,7 +21,7 @@ from tallystream.schemas.status import LedgerStatus, ReadPosition
 from tallystream.streams.identity import Identity, read_identity
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition, TopicFollower
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health

@@ -19,7 +19,8 @@ from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import retry_while_away
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc

@@ -30,7 +30,7 @@ from tallystream.schemas.status import ReadPosition, SinkStatus
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.global_table import Feed, GlobalTable
 from tallystream.streams.kafka.lifecycle import cancel
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock

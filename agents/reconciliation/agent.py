@@ -24,7 +24,7 @@ from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.leader_election import retry_while_away
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc

@@ -15,7 +15,7 @@ from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.metrics import BOOK, FoldMetrics, RuntimeCollector
 from tallystream.schemas.status import PartitionStatus, WorkerStatus
 from tallystream.streams.identity import Identity, claim_directory, read_identity
-from tallystream.streams.kafka import topics as topic_admin
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.runtime.faust_backend import App, FoldTable
 from tallystream.streams.runtime.faust_backend import run as run_app
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -53,7 +53,7 @@ class Worker:
 
         """
         config = self._config
-        await topic_admin.ensure(config.kafka, config.topics.all())
+        await ensure(config.kafka, config.topics.all())
         identity = await claim_store(config)
         self._app = build(config, self._registry, self._clock, identity.topic_ids)
         log.info("worker_started", instance=config.instance, book=config.book.hash)

@@ -161,6 +161,17 @@ def side_count(record: LogRecord, name: str) -> int | None:
         return None
 
 
+def nothing_counted(**parts: int) -> None:
+    """Accept a record in which every total is 0, which is no response and no usage.
+
+    Raises:
+        InvalidRecordError: a part of a total is above 0, so the record contradicts itself and no count in it is sound.
+
+    """
+    if said := ", ".join(f"{name} {value}" for name, value in parts.items() if value):
+        raise InvalidRecordError(Reason.INVALID_COUNTS, f"every total is 0, but not its parts: {said}")
+
+
 def shown(value: Value) -> str:
     """Return a value as an error message shows it."""
     return repr(bounded(value)[:40] if isinstance(value, str) else value)

@@ -18,6 +18,7 @@ from tallystream.schemas.clients.base import (
     Usage,
     count,
     identity,
+    nothing_counted,
     occurred_at,
     session_of,
     side_count,
@@ -48,7 +49,8 @@ def normalise(record: LogRecord) -> Usage | None:
     written = count(record, "cache_write_token_count")
     output = count(record, "output_token_count")
     told = side_count(record, "reasoning_token_count")
-    if not (whole or cached or written or output or told):
+    if not (whole or output):
+        nothing_counted(cached=cached, written=written, reasoning=told or 0)
         return None
     # a part cannot exceed its whole: the whole is billed, so the parts are reduced
     read = min(cached, whole)

@@ -11,7 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, session_of, text
+from tallystream.schemas.clients.base import (
+    Normaliser,
+    Usage,
+    count,
+    identity,
+    nothing_counted,
+    occurred_at,
+    session_of,
+    text,
+)
 from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord
 
@@ -36,7 +45,8 @@ def normalise(record: LogRecord) -> Usage | None:
     output = count(record, "output_token_count")
     thoughts = count(record, "thoughts_token_count")
     tool = count(record, "tool_token_count")
-    if not (whole or cached or output or thoughts or tool):
+    if not (whole or output or thoughts or tool):
+        nothing_counted(cached=cached)
         return None
     if output + thoughts >= 2**53:
         raise InvalidRecordError(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")

@@ -11,7 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, session_of, text
+from tallystream.schemas.clients.base import (
+    Normaliser,
+    Usage,
+    count,
+    identity,
+    nothing_counted,
+    occurred_at,
+    session_of,
+    text,
+)
 from tallystream.schemas.clients.providers import provider_of
 from tallystream.schemas.otlp.records import LogRecord
 
@@ -35,7 +44,8 @@ def normalise(record: LogRecord) -> Usage | None:
     cached = count(record, "cached_content_token_count")
     output = count(record, "output_token_count")
     thoughts = count(record, "thoughts_token_count")
-    if not (whole or cached or output or thoughts):
+    if not (whole or output):
+        nothing_counted(cached=cached, thoughts=thoughts)
         return None
     # a part cannot exceed its whole: the whole is billed, so the part is reduced
     read, reasoning = min(cached, whole), min(thoughts, output)

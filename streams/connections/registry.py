@@ -24,7 +24,8 @@ from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.producer import SINGLE, producing
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, SystemClock, utc
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import PollerStatus
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.poller.agenda import Agenda
 from tallystream.streams.poller.client import OpenAIClient, ProviderClients

@@ -27,7 +27,8 @@ from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import Engine, Partition
 from tallystream.streams.runtime.faust_backend import App, FoldTable
 

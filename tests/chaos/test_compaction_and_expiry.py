@@ -25,7 +25,8 @@ from tests.support.waiting import until
 from tallystream.schemas.errors import Reason, UnfitError
 from tallystream.schemas.hours import HOUR_MS, hour_from_iso
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import TopicSpec, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import TopicSpec
 from tallystream.streams.runtime.changelog import reserved
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]

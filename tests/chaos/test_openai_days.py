@@ -28,7 +28,8 @@ from tallystream.schemas.errors import TallystreamError
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, digest
 from tallystream.streams.kafka.reader import TopicReader
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 SRC = Path(__file__).resolve().parents[2] / "src"

@@ -16,7 +16,8 @@ from tallystream.schemas import keys
 from tallystream.schemas.rows import CostBucket, HourCost, SessionHourCost
 from tallystream.schemas.usage import Attribution
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cost_consumer.py"

@@ -28,7 +28,8 @@ from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.reader import latest, partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys

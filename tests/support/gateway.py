@@ -26,7 +26,8 @@ from tallystream.streams.gateway import Gateway, GatewayConfig
 from tallystream.streams.gateway.pseudonyms import pseudonyms
 from tallystream.streams.kafka.reader import TopicReader
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, TopicSpec, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics, TopicSpec
 
 INGEST_ID = "Zq3vTestIngestId000001"
 BEARER = "s3cret-bearer-of-the-tests"

@@ -24,7 +24,8 @@ from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.schemas import keys
 from tallystream.streams.kafka.reader import TopicReader
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.process.tcp_ports import pick
 
 SRC = Path(__file__).resolve().parents[2] / "src"

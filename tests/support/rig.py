@@ -25,7 +25,7 @@ from tests.support.counting import ROW, Names, WorkerConfig
 from tests.support.waiting import PATIENCE, until
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.runtime.changelog import reserved
 
 ROOT = Path(__file__).resolve().parents[2]

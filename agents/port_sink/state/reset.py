@@ -11,7 +11,8 @@ from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 
 async def forget(kafka: KafkaSettings, topics: Topics, blueprint: str | None) -> int:

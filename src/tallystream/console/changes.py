@@ -30,7 +30,7 @@ from tallystream.streams.connections.registry import Connections, Issued
 from tallystream.streams.deadletters import replay as letters
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.producer import producing
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.clock import Clock, utc
 
 log = structlog.get_logger()

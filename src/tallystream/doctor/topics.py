@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.topic_settings import misfits
-from tallystream.streams.kafka.topics import TopicSpec, settings_of
+from tallystream.streams.kafka.topic_setup import settings_of
+from tallystream.streams.kafka.topics import TopicSpec
 
 WANTED_REPLICAS = 3
 

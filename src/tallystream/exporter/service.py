@@ -20,10 +20,10 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.hours import hour_of
 from tallystream.schemas.status import ExporterStatus
 from tallystream.schemas.versions import find_version
-from tallystream.streams.kafka import topics as topic_admin
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
@@ -63,7 +63,7 @@ class MetricsExporter:
 
         """
         config = self._config
-        await self._again(lambda: topic_admin.ensure(config.kafka, config.topics.all()), once=True)
+        await self._again(lambda: ensure(config.kafka, config.topics.all()), once=True)
         await self._again(self._open_ledger, once=True)
         try:
             async with asyncio.TaskGroup() as tasks:

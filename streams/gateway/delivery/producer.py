@@ -28,7 +28,7 @@ from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import close, start
 from tallystream.streams.kafka.producer import GATEWAY, new_producer
 from tallystream.streams.kafka.task_watch import find_ended_task
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 

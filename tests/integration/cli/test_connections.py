@@ -19,7 +19,8 @@ from tests.support.topics import produce
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 URL = ("--endpoint-url", "https://tally.example")

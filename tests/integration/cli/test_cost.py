@@ -16,7 +16,8 @@ from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.schemas.rows import SessionHourCost
 from tallystream.streams.kafka.producer import producing
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import SystemClock
 
 pytestmark = pytest.mark.kafka

@@ -12,7 +12,8 @@ from tests.support.topics import produce
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 NOW = datetime.now(UTC)

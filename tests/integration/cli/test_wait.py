@@ -18,7 +18,8 @@ from tallystream.components.harness import reporter
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import GatewayStatus
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.ops import Health, OpsServer
 
 pytestmark = pytest.mark.kafka

@@ -21,7 +21,7 @@ from tallystream.components.harness import reporter
 from tallystream.sandbox import Fault
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.service import Poller

@@ -26,7 +26,8 @@ from tests.support.usage import Session, event
 from tests.support.waiting import eventually
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 SMALLEST_SPOOL = 1 << 20

@@ -18,7 +18,8 @@ from tests.support.waiting import eventually
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.embedded import EmbeddedKafka
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import TopicSpec, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import TopicSpec
 
 TOPIC = TopicSpec("kept", 1)
 PARTITION = TopicPartition(TOPIC.name, 0)

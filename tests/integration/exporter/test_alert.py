@@ -17,7 +17,8 @@ from tests.support.waiting import eventually
 from tests.support.worker import producing, worker
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = [pytest.mark.kafka, needs_prometheus]
 

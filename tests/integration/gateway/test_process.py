@@ -21,7 +21,7 @@ from tests.support.otlp_bodies import SECRET
 from tests.support.waiting import until
 
 from tallystream.streams.embedded import EmbeddedKafka
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 
 __all__ = ["own"]
 pytestmark = pytest.mark.kafka

@@ -9,7 +9,8 @@ from tests.support.topics import produce
 
 from tallystream.streams.kafka.follower import TopicFollower
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import TopicSpec, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import TopicSpec
 
 pytestmark = pytest.mark.kafka
 EACH = 4000

@@ -16,7 +16,8 @@ from tallystream.streams.kafka.lag import GroupLag
 from tallystream.streams.kafka.producer import producing
 from tallystream.streams.kafka.reader import TopicReader, latest
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import TopicSpec, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import TopicSpec
 
 pytestmark = pytest.mark.kafka
 

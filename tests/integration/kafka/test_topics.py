@@ -14,7 +14,8 @@ from tallystream.schemas.errors import UnfitError
 from tallystream.streams.embedded.jars import java
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure, settings_of
+from tallystream.streams.kafka.topic_setup import ensure, settings_of
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 

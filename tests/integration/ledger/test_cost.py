@@ -20,7 +20,8 @@ from tests.support.topics import produce
 
 from tallystream.schemas.reconciliation import Causes, ReconciledDay, TierLine
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 HUGE = 7 * 10**18

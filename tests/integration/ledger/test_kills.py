@@ -20,7 +20,8 @@ from tests.support.ledger_rows import HOUR0, bucket, row
 from tests.support.postgres import PostgresServer
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 KILLS = int(os.environ.get("TALLYSTREAM_LEDGER_KILLS", "4"))

@@ -15,7 +15,8 @@ from tests.support.waiting import until
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import Election, Fence, NotLeaderError
 from tallystream.streams.poller.published import PublishedIndex
 from tallystream.streams.poller.publisher import Publisher

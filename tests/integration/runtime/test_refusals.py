@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from tests.support.rig import Rig, Worker
 from tests.support.waiting import until
 
-from tallystream.streams.kafka.topics import ensure
+from tallystream.streams.kafka.topic_setup import ensure
 
 pytestmark = pytest.mark.kafka
 

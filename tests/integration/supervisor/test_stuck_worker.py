@@ -14,7 +14,8 @@ from tests.support.waiting import until
 from tests.support.worker import read
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.supervisor import runfile
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor

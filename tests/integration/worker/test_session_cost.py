@@ -22,7 +22,8 @@ from tallystream.schemas.errors import Reason
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, ensure
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 LAPTOP = Session("codex-7f3a", "one", "platform", "acme/app")

@@ -24,7 +24,7 @@ OURS = Identity("cluster-a", "tally", {"tally.usage": "id-1", "tally.changelog":
         (Identity("cluster-b", "tally", OURS.topic_ids), "Kafka cluster cluster-b"),
         (Identity("cluster-a", "other", OURS.topic_ids), "prefix 'other'"),
         (Identity("cluster-a", "tally", {"tally.usage": "id-9"}), "deleted and created again"),
-        (Identity("cluster-a", "tally", {"tally.gone": "id-3"}), "is gone"),
+        (Identity("cluster-a", "tally", {"tally.gone": "id-3"}), "no longer exists"),
     ],
 )
 def test_state_of_another_deployment_is_recognised_with_a_reason(found: Identity, why: str) -> None:

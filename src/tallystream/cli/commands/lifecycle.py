@@ -48,7 +48,7 @@ def up(
     import logging
 
     from tallystream.components.gateway import wanted_grpc_port
-    from tallystream.streams.kafka import topics
+    from tallystream.streams.kafka.topic_setup import ensure
     from tallystream.streams.process import tcp_ports
     from tallystream.supervisor.runfile import SupervisorLock
     from tallystream.supervisor.specs import plan
@@ -85,7 +85,7 @@ def up(
 
         async def prepare() -> None:
             cluster = settings.kafka_settings(planned.kafka)
-            await topics.ensure(cluster, settings.topics().all(), seconds=30.0)
+            await ensure(cluster, settings.topics().all(), seconds=30.0)
 
         supervisor = Supervisor(planned, prepare=prepare, say=screen.say, started=screen.started)
         with screen:
