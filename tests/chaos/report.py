@@ -22,9 +22,9 @@ against what was published when each process died, and a fresh worker on an empt
 Run it again with `make chaos`. A run of 12 kills and more and a rolling restart are part of `make test`.
 
 A power cut is played by killing everything at one moment and then cutting off what was not on the disk: the ends of
-Kafka's logs, except of topics that are flushed at once, and of the workers' stores. `tests/e2e/test_mishaps.py` plays on
-the whole product what happens to machines and people: another prefix on the same directory, an older store, a power cut
-that takes counted messages, a machine that changes its name.
+Kafka's logs, except of topics that are flushed at once, and of the workers' stores. `tests/e2e/test_mishaps.py` plays
+mishaps on the whole product: another prefix on the same directory, an older store, a power cut that takes counted
+messages, a machine that changes its name.
 """
 
 

@@ -18,7 +18,9 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.follower import TopicFollower
 from tallystream.streams.kafka.producer import producing
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics, TopicSpec, ensure
+from tallystream.streams.kafka.topic_settings import TopicSpec
+from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import Election, election_loop, retry_while_away
 from tallystream.streams.service.ops import Health
 
