@@ -164,7 +164,7 @@ def test_console_link_works_once_and_is_required(running: Product, browser: Brow
     assert first.request.get(f"{base}/api/v1/me").status == 200
     page = second.new_page()
     page.goto(url)
-    expect(page.get_by_text("This link does not work")).to_be_visible()
+    expect(page.get_by_text("This link is not valid")).to_be_visible()
     assert second.request.get(f"{base}/api/v1/sessions").status == 401
     assert second.request.get(f"{base}/", headers={"Host": "evil.example"}).status == 421
     me = first.request.get(f"{base}/api/v1/me").json()

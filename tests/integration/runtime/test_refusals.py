@@ -169,7 +169,7 @@ async def test_foreign_write_to_the_changelog_ends_the_worker(rig: Rig) -> None:
         for p in range(rig.partitions):
             await producer.send_and_wait(rig.names.changelog, b"garbage", key=b"k1|0", partition=p)
         await rig.send(producer, 200)
-        assert "somebody else writes" in await refused(rig, worker)
+        assert "another process writes" in await refused(rig, worker)
         worker = rig.start("1", instance="w")
         await rig.caught_up()
     await rig.until(lambda: worker.status().get("unknown_records") == rig.partitions, "it says so")
