@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import orjson
 
 from tallystream.agents.ledger.queries import console as queries
+from tallystream.agents.ledger.queries import sessions as session_queries
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import models
@@ -121,7 +122,11 @@ def _burn(sight: Sight, sums: queries.LedgerTotals | None) -> str | None:
 
 
 def session_page(
-    sight: Sight, wanted: queries.SessionFilter, sort: queries.Sort, after: str | None, limit: int = PAGE
+    sight: Sight,
+    wanted: session_queries.SessionFilter,
+    sort: session_queries.Sort,
+    after: str | None,
+    limit: int = PAGE,
 ) -> models.SessionPage:
     """Return a page of sessions.
 
@@ -130,20 +135,20 @@ def session_page(
 
     """
     database = sight.database
-    found = queries.sessions(database, wanted, sort, limit + 1, after)
+    found = session_queries.sessions(database, wanted, sort, limit + 1, after)
     shown = found[:limit]
     return models.SessionPage(
         as_of=sight.as_of,
         rows=_session_rows(database, shown),
-        matching=queries.count_sessions(database, wanted, MATCHING),
+        matching=session_queries.count_sessions(database, wanted, MATCHING),
         matching_most=MATCHING,
         next=shown[-1].cursor if len(found) > limit else None,
     )
 
 
-def _session_rows(database: Database, found: list[queries.SessionSummary]) -> list[models.SessionRow]:
+def _session_rows(database: Database, found: list[session_queries.SessionSummary]) -> list[models.SessionRow]:
     keys = [one.key for one in found]
-    names, attributed = queries.models_of(database, keys), queries.attributions(database, keys)
+    names, attributed = session_queries.models_of(database, keys), session_queries.attributions(database, keys)
     return [
         models.SessionRow(
             connection_id=one.connection_id,
@@ -165,10 +170,10 @@ def _session_rows(database: Database, found: list[queries.SessionSummary]) -> li
 def session_detail(sight: Sight, book: Book, connection_id: str, session_id: str) -> models.SessionDetail | None:
     """Return one session with the explanation of its cost, or None if it does not exist."""
     database = sight.database
-    found = queries.session(database, connection_id, session_id)
+    found = session_queries.session(database, connection_id, session_id)
     if found is None:
         return None
-    rows = queries.buckets(database, found.key, MOST_BUCKETS + 1)
+    rows = session_queries.buckets(database, found.key, MOST_BUCKETS + 1)
     letters = queries.dead_letters(database, PAGE, session_id=session_id, connection=connection_id)
     return models.SessionDetail(
         as_of=sight.as_of,
@@ -179,7 +184,7 @@ def session_detail(sight: Sight, book: Book, connection_id: str, session_id: str
     )
 
 
-def _bucket(sight: Sight, book: Book, row: queries.BucketRow) -> models.BucketModel:
+def _bucket(sight: Sight, book: Book, row: session_queries.BucketRow) -> models.BucketModel:
     return models.BucketModel(
         hour=hour_iso(row.hour),
         final=is_final(row.hour, sight.now_ns),
@@ -196,7 +201,7 @@ def _bucket(sight: Sight, book: Book, row: queries.BucketRow) -> models.BucketMo
     )
 
 
-def explain(book: Book, row: queries.BucketRow) -> models.Explanation:
+def explain(book: Book, row: session_queries.BucketRow) -> models.Explanation:
     """Explain the cost of a bucket, as far as its sums and the installed price book allow."""
     unpriced, requests = row.counts["unpriced_requests"], row.counts["requests"]
     rates = book.rates(row.provider, row.model, row.service_tier, row.hour * HOUR_NS, speed=row.speed)

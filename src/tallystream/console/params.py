@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tallystream.agents.ledger.queries.console import SessionFilter
+from tallystream.agents.ledger.queries.sessions import SessionFilter
 from tallystream.console.errors import BadRequestError
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
