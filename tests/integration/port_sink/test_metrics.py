@@ -165,6 +165,8 @@ async def test_every_metric_of_the_poller_moves(kafka: KafkaSettings, prefix: st
         for fault in (
             Fault(match="/openai/v1/models", kind="status", status=403, times=1),
             Fault(match="/openai/v1/usage", kind="status", status=503, times=1),
+            # Until it is seen, every day lacks one of the resources that make it complete.
+            Fault(match="/organization/usage/completions", kind="status", status=403),
         ):
             one.sandbox.faults.add(fault)
         with poller(one, tmp_path) as running:
@@ -174,6 +176,8 @@ async def test_every_metric_of_the_poller_moves(kafka: KafkaSettings, prefix: st
                 nonlocal turn
                 if watch.look(await running.page("/metrics")):
                     return True
+                if "tallystream_poller_held_bills" not in watch.waiting:
+                    one.sandbox.faults.clear()
                 turn += 1
                 if turn % 20 == 0:
                     one.sandbox.source.restate(int(one.sandbox.now()) // 86_400 - 1)  # type: ignore[union-attr]
