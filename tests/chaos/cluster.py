@@ -114,11 +114,13 @@ class Part:
 
     @property
     def partitions(self) -> list[int]:
-        """Return the partitions that it folds."""
-        labels = [
-            line for line in self.get("/metrics").splitlines() if line.startswith("tallystream_worker_lag_messages{")
-        ]
-        return sorted(int(label.split('"')[1]) for label in labels)
+        """Return the partitions that it folds.
+
+        An upgrade begins with a version that names the metric differently; both names are on the page for one release.
+        """
+        names = ("tallystream_worker_lag_messages{", "tallystream_worker_lag{")
+        labels = [line for line in self.get("/metrics").splitlines() if line.startswith(names)]
+        return sorted({int(label.split('"')[1]) for label in labels})
 
     @property
     def ready(self) -> bool:
