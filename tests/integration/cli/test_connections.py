@@ -7,16 +7,19 @@ import json
 import threading
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
 import pytest
+from aiokafka.admin import NewTopic
 from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
 
 from tallystream.schemas.connections import Activity, Connection
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
@@ -217,3 +220,20 @@ def test_a_connection_id_alone_cannot_be_tested(cli: Cli) -> None:
     assert "--id INGEST_ID" in said.out
     other = cli("connections", "test", name, "--id", "a-secret-of-another-one", *URL)
     assert other.code == 4
+
+
+def test_json_on_stdout_is_one_document_although_a_topic_is_mended(
+    kafka: KafkaSettings, topics: Topics, cli: Cli
+) -> None:
+    # A topic as an earlier version created it: `ensure` adds the setting that it lacks, and says so.
+    old = replace(topics.connections, config={"cleanup.policy": "compact"})
+    made = NewTopic(old.name, old.partitions, 1, topic_configs=dict(old.config))
+
+    async def create() -> None:
+        async with administering(kafka) as admin:
+            await admin.create_topics([made])
+
+    asyncio.run(create())
+    said = cli("connections", "create", "codex", "--json")
+    assert json.loads(said.out)["ingest_id"]
+    assert "topic_mended" in said.err

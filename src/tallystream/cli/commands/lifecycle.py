@@ -47,6 +47,7 @@ def up(
     import asyncio
     import logging
 
+    from tallystream.cli.output.progress import log_to_stderr
     from tallystream.components.gateway import wanted_grpc_port
     from tallystream.streams.kafka.topic_setup import ensure
     from tallystream.streams.process import tcp_ports
@@ -89,6 +90,7 @@ def up(
 
         supervisor = Supervisor(planned, prepare=prepare, say=screen.say, started=screen.started)
         with screen:
+            log_to_stderr()
             asyncio.run(supervisor.run())
         screen.say("up", "stopped")
 

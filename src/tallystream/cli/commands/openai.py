@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +50,7 @@ def explore(
 
     Parameters may use `now`, and `$from` and `$to` for the last seven days. Nothing is polled or sent to Port yet.
     """
+    from tallystream.cli.output.progress import run
     from tallystream.components.poller import client_config, tokens
     from tallystream.explore.endpoint import endpoint, files, install_command
     from tallystream.explore.endpoint import explore as ask
@@ -60,7 +60,7 @@ def explore(
         raise UsageError(f"{key!r} is not a valid kind of key", "kinds: api, admin, session")
     settings = settings_from(data_dir)
     asked = endpoint(path, dict(_named(one) for one in param or ()), key, data)
-    found = asyncio.run(ask(client_config(settings), tokens(settings), asked, blueprint))
+    found = run(ask(client_config(settings), tokens(settings), asked, blueprint))
     written = files(found)
     try:
         out.mkdir(parents=True, exist_ok=True)

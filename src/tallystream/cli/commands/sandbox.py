@@ -33,6 +33,7 @@ def sandbox(
 
     Paths below /sandbox inject faults and show state. OpenAI keys must begin with sk-sandbox.
     """
+    from tallystream.cli.output.progress import run
     from tallystream.sandbox import SandboxConfig
     from tallystream.schemas.errors import UsageError
 
@@ -40,7 +41,7 @@ def sandbox(
         raise UsageError("a client id needs its secret", "give both --client-id and --client-secret, or neither")
     credentials = (client_id, client_secret) if client_id is not None and client_secret is not None else None
     config = SandboxConfig(seed=seed, truth=truth, credentials=credentials, host=host, port=port)
-    asyncio.run(_serve(config, as_json=as_json))
+    run(_serve(config, as_json=as_json))
 
 
 async def _serve(config: SandboxConfig, *, as_json: bool) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tallystream.cli.options import err_console
@@ -22,7 +24,17 @@ PATIENCE = 0.7
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end. The Kafka client's log is kept off the terminal, because we report its errors in one line."""
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    log_to_stderr()
     return asyncio.run(work)
+
+
+def log_to_stderr() -> None:
+    """Send our own log to stderr, because a command's stdout may be a document that a program reads."""
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
 
 
 @contextmanager
