@@ -80,12 +80,28 @@ def run(
                         sum(cluster.witness.snapshot().log_ends.values()), int(after - before),
                     )
                 )  # fmt: skip
+            if old is not None:
+                _upgrade(cluster)
             ended = time.time()
         finally:
             fleet.stop()
         done.verdict = judge(Ring(cluster, fleet), [], [fleet], fresh=False)
         done.stops = done.verdict.figures["stops"] = stops(done.verdict.book, began, ended)
     return done
+
+
+def _upgrade(cluster: Cluster) -> None:
+    """Restart what is not a worker as the present version, under load; `wait` asks these for their status."""
+    for part in cluster.parts:
+        if part not in cluster.workers:
+            starts = part.starts
+            part.environment = cluster.environment
+            part.signal(signal.SIGTERM)
+            eventually(partial(_ready_again, part, starts), f"{part.name} is ready", 180)
+
+
+def _ready_again(part: Part, starts: int) -> bool:
+    return part.starts > starts and part.ready
 
 
 def _folds_again(worker: Part, starts: int) -> bool:
