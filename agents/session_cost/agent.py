@@ -28,7 +28,7 @@ from tallystream.agents.session_cost.hour_state import (
 )
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import ParsedBatch, parse
+from tallystream.agents.session_cost.parse import ParsedBatch, parse, price
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -168,7 +168,7 @@ class SessionCost(Fold):
         """Count the events of one message; return how many were counted, copies, and counted late."""
         p, offset, append_ms = partition.number, record.offset, record.timestamp
         version = partition.version(offset)
-        window, price, book = self._window, self._book.price, self._book.hash
+        window, book, book_hash = self._window, self._book, self._book.hash
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
         prefix = (record.key or b"") + b"|"  # `parse` has checked that the key is connection|session
@@ -200,19 +200,8 @@ class SessionCost(Fold):
                 continue
             if state is None:
                 continue  # this message has already been counted in the row
-            cost = price(
-                provider,
-                event[2],
-                event[3],
-                at,
-                event[5] + event[11],  # Gemini bills the prompt tokens of its tools as input
-                event[6],
-                event[7],
-                event[8],
-                event[9],
-                speed=event[4],
-            )
-            outcome = apply(state, event, cost, book, attribution, late)
+            cost = price(book, provider, event)
+            outcome = apply(state, event, cost, book_hash, attribution, late)
             if outcome is COUNTED:
                 counted += 1
                 lates += late

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tallystream.agents.session_cost import leb128
 from tallystream.schemas.usage import TOKEN_COUNTS
 
 UNKNOWN = b"\0"
@@ -74,15 +75,15 @@ def pack(
     for number in counts:
         if number:
             mask |= bit
-            _append(out, number)
+            leb128.append(out, number)
         bit <<= 1
     if place:
         mask |= bit
-        _append(out, place)
+        leb128.append(out, place)
     if cost is not None:
-        _append(out, cost)
+        leb128.append(out, cost)
     if reported is not None:
-        _append(out, reported)
+        leb128.append(out, reported)
     out[0], out[1] = mask & 0xFF, mask >> 8
     return bytes(out)
 
@@ -98,14 +99,14 @@ def unpack(raw: bytes) -> Counted | None:
     for bit in range(_NUMBERS, _NUMBERS + len(TOKEN_COUNTS) + 1):
         number = 0
         if mask >> bit & 1:
-            number, at = _read(raw, at)
+            number, at = leb128.read(raw, at)
         numbers.append(number)
     cost = reported = None
     if mask & _PRICED:
-        cost, at = _read(raw, at)
+        cost, at = leb128.read(raw, at)
         cost *= 10 ** (mask >> _TENS & 7)
     if mask & _REPORTED:
-        number, at = _read(raw, at)
+        number, at = leb128.read(raw, at)
         reported = (cost or 0) + unfolded(number)
     return Counted(numbers[-1], tuple(numbers[:-1]), cost, reported, bool(mask & _LATE), bool(mask & _INCONSISTENT))
 
@@ -131,21 +132,3 @@ def folded(number: int) -> int:
 def unfolded(number: int) -> int:
     """Return the number of `folded`."""
     return -(number + 1) // 2 if number & 1 else number // 2
-
-
-def _append(out: bytearray, number: int) -> None:
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-
-
-def _read(raw: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = raw[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return number, at

@@ -27,7 +27,7 @@ SEAL_BYTES = 80
 MAX_IDS = 4608
 """Ids in full blocks that are remembered."""
 NONE = bytes(8)
-"""In the place of a block's name: there is no block."""
+"""Takes the place of a block's name where no block exists."""
 FORMAT_IDS, FORMAT = 16, 18
 """First byte of a block's row: ids alone, as older versions wrote them, or with what was counted."""
 _ROW = struct.Struct("<Bq8sqq")

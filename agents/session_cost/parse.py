@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from tallystream.agents.pricing.book import Book
 from tallystream.agents.session_cost.errors import InvalidMessageError
 from tallystream.schemas import keys
 from tallystream.schemas.money import reported_pico
@@ -48,6 +49,22 @@ _ZERO = dict.fromkeys(TOKEN_COUNTS, 0)
 _MAIN = itemgetter("event_id", "occurred_at", "model", *TOKEN_COUNTS)
 _MAIN_LENGTH = 3 + len(TOKEN_COUNTS)
 _is_id = re.compile("[0-9a-f]{16}").fullmatch
+
+
+def price(book: Book, provider: str, event: Event) -> int | None:
+    """Return what an event costs by a book, in pico-dollars; None when the book cannot price it."""
+    return book.price(
+        provider,
+        event[2],
+        event[3],
+        event[1],
+        event[5] + event[11],  # Gemini bills the prompt tokens of its tools as input
+        event[6],
+        event[7],
+        event[8],
+        event[9],
+        speed=event[4],
+    )
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from tallystream.agents.pricing.book import Book
 from tallystream.agents.session_cost.counted import disjoint, size_of
 from tallystream.agents.session_cost.errors import InvalidMessageError
 from tallystream.agents.session_cost.hour_state import Window
-from tallystream.agents.session_cost.parse import Event, parse
+from tallystream.agents.session_cost.parse import Event, parse, price
 from tallystream.schemas.hours import HOUR_NS
 
 
@@ -88,7 +88,7 @@ class Repricing:
             if size_of(before.counts) >= size_of(counts):
                 return
             self._apply(before, -1)
-        cost, other_cost = (self._price(book, key.provider, event) for book in self._books)
+        cost, other_cost = (price(book, key.provider, event) for book in self._books)
         found = self._seen[identity] = _Counted(key, counts, cost, other_cost)
         self._apply(found, 1)
 
@@ -100,11 +100,3 @@ class Repricing:
         sums.other_cost += sign * (one.other_cost or 0)
         sums.unpriced += sign * (one.cost is None)
         sums.other_unpriced += sign * (one.other_cost is None)
-
-    @staticmethod
-    def _price(book: Book, provider: str, event: Event) -> int | None:
-        # Gemini bills the prompt tokens of its tools as input.
-        return book.price(
-            provider, event[2], event[3], event[1], event[5] + event[11], event[6], event[7], event[8], event[9],
-            speed=event[4],
-        )  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.session_cost import event_ids
+from tallystream.agents.session_cost import event_ids, leb128
 from tallystream.agents.session_cost import sums as s
 from tallystream.agents.session_cost.counted import folded, unfolded
 from tallystream.agents.session_cost.hour_state import BucketKey, State, size_of, to_row
@@ -101,16 +101,16 @@ def _compact(key: bytes, state: State) -> bytes:
     ids = state.ids
     numbers = bytearray()
     for number in (state.duplicates, max(0, ids.newest - _start_of(key)), len(state.buckets)):
-        _append(numbers, number)
+        leb128.append(numbers, number)
     for bucket, sums in state.buckets.items():
         numbers += state.names[bucket]
         told = list(sums)
         if sums[s.REPORTS]:
             told[s.REPORTED] = folded(sums[s.REPORTED] - sums[s.COST])
-        _append(numbers, sum(1 << index for index, number in enumerate(told) if number))
+        leb128.append(numbers, sum(1 << index for index, number in enumerate(told) if number))
         for number in told:
             if number:
-                _append(numbers, number)
+                leb128.append(numbers, number)
     return _COMPACT.pack(5, state.version, ids.last) + numbers + event_ids.pack(ids.open)
 
 
@@ -119,25 +119,10 @@ def _start_of(key: bytes) -> int:
     return hour_from_iso(key.rpartition(b"|")[2].decode()) * HOUR_NS
 
 
-def _append(numbers: bytearray, number: int) -> None:
-    """Append a number of any size, 0 or more, in groups of seven bits (LEB128)."""
-    while number > 0x7F:
-        numbers.append(number & 0x7F | 0x80)
-        number >>= 7
-    numbers.append(number)
-
-
 def _numbers(raw: bytes, at: int) -> Iterator[tuple[int, int]]:
     """Yield one number after the other, each with where it ends; send a position to go on there."""
     while True:
-        number = shift = 0
-        while True:
-            byte = raw[at]
-            at += 1
-            number |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
+        number, at = leb128.read(raw, at)
         moved = yield number, at
         if moved is not None:
             at = moved

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.session_hours import Shelf
 
-from tallystream.agents.session_cost import counted, event_ids, state_rows
+from tallystream.agents.session_cost import counted, event_ids, leb128
 from tallystream.agents.session_cost import sums as s
 from tallystream.agents.session_cost.event_ids import MAX_IDS, SEAL_BYTES
 from tallystream.agents.session_cost.hour_state import Outcome, State, Window, apply, is_late, to_row
@@ -288,7 +288,7 @@ def test_ids_that_an_older_version_wrote_are_known_and_of_them_nothing_more() ->
     bucket = b"\x11" + bytes(8) + orjson.dumps(("claude", "anthropic", "m", None, None, "b", "{}"))
     shelf, numbers = Shelf(), bytearray()
     for number in (3, START + 1 + 1, 1):
-        state_rows._append(numbers, number)
+        leb128.append(numbers, number)
     numbers += b"bbbbbbbb" + bytes((9, 9, 0, 0, 0, 9, 0, 0, 9, 0, 0, 0, 0))
     prefix, _, hour = KEY.rpartition(b"|")
     shelf.rows = {
