@@ -33,7 +33,8 @@ def log_to_stderr() -> None:
     if not structlog.is_configured():
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            # Looked up for each line: a stream that was replaced meanwhile may be closed.
+            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         )
 
 
