@@ -131,7 +131,7 @@ def worker(ring: Ring) -> Blow:
 
 @kind("workers")
 def workers(ring: Ring) -> Blow:
-    """Kill all workers at once: nothing is folded until one is back."""
+    """Kill all workers at once, so that nothing is folded until one is back."""
     unacked = 0
     victims = list(ring.cluster.workers)
     for victim in victims:
@@ -154,7 +154,7 @@ def workers(ring: Ring) -> Blow:
 
 @kind("store")
 def store(ring: Ring) -> Blow:
-    """Kill a worker and delete its data dir: it recovers from the changelog alone."""
+    """Kill a worker and delete its data dir, so that it has to recover from the changelog alone."""
     victim = ring.victim()
     victim.wanted = False
     unacked = kill_worker(ring, victim)
@@ -188,7 +188,7 @@ def join(ring: Ring) -> Blow:
 
 @kind("zombie")
 def zombie(ring: Ring) -> Blow:
-    """SIGSTOP a worker until others have counted on from where it stood, then SIGCONT."""
+    """SIGSTOP a worker until others have counted beyond its position, then SIGCONT."""
     cluster, witness = ring.cluster, ring.cluster.witness
     victim = ring.victim()
     own = eventually(lambda: victim.partitions, "the worker folds")
@@ -214,7 +214,7 @@ def zombie(ring: Ring) -> Blow:
 
 @kind("gateway")
 def gateway(ring: Ring) -> Blow:
-    """Kill the gateway in mid-request; every other time with Kafka silent, so that nothing sent is acknowledged."""
+    """Kill the gateway during requests; every other time while Kafka is paused and acknowledges nothing."""
     silent = ring.cluster.random.random() < 0.5
     if silent:
         ring.cluster.signal_broker(signal.SIGSTOP)
@@ -230,7 +230,7 @@ def gateway(ring: Ring) -> Blow:
 
 @kind("broker")
 def broker(ring: Ring) -> Blow:
-    """Kill the broker, and start it again after a while."""
+    """Kill the broker and start it again after a while."""
     cluster = ring.cluster
     before = ring.spooled()
     cluster.kill_broker()
@@ -308,7 +308,7 @@ def everything(ring: Ring) -> Blow:
 
 @kind("sigterm")
 def sigterm(ring: Ring) -> Blow:
-    """SIGTERM each part in turn, the broker last: each ends with 0 and is started again."""
+    """SIGTERM each process in turn, the broker last; each must exit with 0 and is started again."""
     cluster = ring.cluster
     for part in (ring.victim(), cluster.gateway, *cluster.companions):
         exits = len(part.exits)

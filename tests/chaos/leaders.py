@@ -93,7 +93,7 @@ def silenced(ring: Ring, victim: EmbeddedKafka) -> int:
 
 @kind("leader")
 def leader_dies(ring: Ring) -> Blow:
-    """Kill the broker that leads most partitions, in mid-request; the other two go on without it."""
+    """Kill the broker that leads most partitions during requests; the other two continue."""
     cluster = ring.cluster
     victim = leader(cluster)
     unacked = silenced(ring, victim)
@@ -110,7 +110,7 @@ def leader_dies(ring: Ring) -> Blow:
 
 @kind("leader-zombie")
 def leader_hangs(ring: Ring) -> Blow:
-    """SIGSTOP the leading broker until others lead and have taken more, then SIGCONT: its own log must give way"""
+    """SIGSTOP the leading broker until others lead and have new records, then SIGCONT: its own log must be truncated"""
     cluster = ring.cluster
     victim = leader(cluster)
     unacked = silenced(ring, victim)
@@ -127,7 +127,7 @@ def leader_hangs(ring: Ring) -> Blow:
 
 @kind("two-leaders")
 def two_die(ring: Ring) -> Blow:
-    """Kill the leader, then its successor: one in-sync replica is too few; the first to die comes back first"""
+    """Kill the leader, then its successor: the one replica left in sync is too few; the first one killed returns first"""
     cluster = ring.cluster
     first = leader(cluster)
     unacked = silenced(ring, first)
@@ -149,7 +149,7 @@ def two_die(ring: Ring) -> Blow:
 
 @kind("broker-rolling")
 def rolling(ring: Ring) -> Blow:
-    """SIGTERM each broker in turn and start it again when the others lead; all replicas in sync before the next"""
+    """SIGTERM each broker in turn, start it again when the others lead, and wait until all replicas are in sync"""
     cluster = ring.cluster
     most = 0
     for victim in cluster.brokers:

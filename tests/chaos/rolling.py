@@ -127,13 +127,13 @@ def render(done: Rolling, command: str, title: str) -> str:
         report.header(command),
         "",
         (
-            f"Three workers with static membership, each ended with SIGTERM and started again under"
-            f" {done.verdict.figures['requests_per_s']} requests/s, one after the other. The longest that any message"
-            f" waited for its row: {longest:.1f} s, {held} the session timeout of {done.session_timeout:.0f} s."
+            f"Three workers with static membership, each stopped with SIGTERM and started again under"
+            f" {done.verdict.figures['requests_per_s']} requests/s, one after the other. The longest time that a"
+            f" message waited for its row: {longest:.1f} s, {held} the session timeout of {done.session_timeout:.0f} s."
             f" Rows: {'**exact**' if done.verdict.exact else str(done.verdict)}."
         ),
         "",
-        "| worker | exit code | folds again after | changelog records read again | of | rebalances of the others |",
+        "| worker | exit code | folds again after | changelog records read again | of | rebalances of others |",
         "|---|---:|---:|---:|---:|---:|",
         *[
             f"| {one.worker} | {one.exit_code} | {one.away:.1f} s | {one.recovered:,} | {one.length:,} |"
