@@ -127,7 +127,7 @@ def leader_hangs(ring: Ring) -> Blow:
 
 @kind("two-leaders")
 def two_die(ring: Ring) -> Blow:
-    """Kill the leader, then its successor: the one replica left in sync is too few; the first one killed returns first"""
+    """Kill the leader, then its successor: one in-sync replica is too few. The first one killed returns first"""
     cluster = ring.cluster
     first = leader(cluster)
     unacked = silenced(ring, first)
