@@ -157,7 +157,7 @@ def spend_is(
     assert value("Without a price") == unpriced
     assert value("Reasoning") == truth.total("reasoning")
     everything = cost + (ever.total("cost_pico") / 1e12 if ever is not None else 0)
-    assert close(value("Cost, ever"), everything)
+    assert close(value("Total cost"), everything)
     assert close(value("Cost per request"), cost / (requests - unpriced))
     inputs = sum(truth.total(kind) for kind in KINDS[:4])
     assert close(value("Input from the cache"), truth.total("cache_read") / inputs)

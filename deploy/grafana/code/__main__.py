@@ -1,4 +1,4 @@
-"""Write the dashboards."""
+"""Writes the dashboards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOARDS = {"spend.json": spend.build, "pipeline.json": pipeline.build, "port-open
 def render(board: dashboard.Dashboard) -> str:
     """Return the dashboard's JSON."""
     built = board.build()
-    for number, panel in enumerate(built.panels or (), start=1):  # the SDK gives all of them 0, or none
+    for number, panel in enumerate(built.panels or (), start=1):  # the SDK sets 0 for all of them, or nothing
         panel.id_val = number
     document = json.loads(JSONEncoder().encode(built))
     _without_what_grafana_does_not_know(document)
@@ -25,7 +25,7 @@ def render(board: dashboard.Dashboard) -> str:
 
 
 def _without_what_grafana_does_not_know(document: dict[str, Any]) -> None:
-    """Mend what the SDK writes against Grafana's own schema: `make dashboards-check` finds it."""
+    """Remove fields that the SDK writes but Grafana's schema does not allow (`make dashboards-check` reports them)."""
     del document["style"]
     for variable in document["templating"]["list"]:
         for key in ("auto", "auto_count", "auto_min", "id"):

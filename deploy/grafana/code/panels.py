@@ -1,4 +1,4 @@
-"""Small words for panels: what every panel of ours has, so that the dashboards below say only what differs."""
+"""Helpers with the options that all our panels share, so that the dashboards contain only what differs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Panel = timeseries.Panel | stat.Panel | table.Panel | bargauge.Panel
 
 
 class Query(NamedTuple):
-    """A query and what its series are called."""
+    """A query and the legend of its series."""
 
     expr: str
     legend: str = ""
@@ -68,7 +68,7 @@ def number(
     title: str, text: str, expr: str, *, unit: str = "short", span: int = SIXTH, decimals: float | None = None,
     limits: Sequence[tuple[float, str]] = (), missing: str = "-",
 ) -> stat.Panel:  # fmt: skip
-    """Return one big number, coloured from `limits` on."""
+    """Return one big number; `limits` are (value, colour of this value and higher ones)."""
     panel = (
         stat.Panel()
         .title(title)
@@ -93,8 +93,8 @@ def lines(
 ) -> timeseries.Panel:  # fmt: skip
     """Return curves over time, or stacked areas.
 
-    `limits` are drawn as lines. `top` is where the axis ends unless a value is higher, so that nothing looks like much.
-    With `log`, minutes do not flatten what takes milliseconds. `beside` puts the legend of long names to the right.
+    `limits` are drawn as lines. The axis reaches at least up to `top`, so that small values look small. `log` is for
+    values from milliseconds to minutes. `beside` puts the legend to the right, for long names.
     """
     panel = (
         timeseries.Panel()
@@ -134,7 +134,7 @@ def lines(
 
 
 def bars(title: str, text: str, query: Query, *, unit: str = "short", span: int = THIRD) -> bargauge.Panel:
-    """Return a bar for each series, longest first as the query sorts them."""
+    """Return a bar for each series, in the order of the query's result."""
     return (
         bargauge.Panel()
         .title(title)
@@ -158,9 +158,8 @@ def grid(
 ) -> table.Panel:
     """Return a table with a row for each value of the label `by` and a column for each query, named by its legend.
 
-    The highest of the column `sort` come first.
-
-    A query without a legend brings its labels as columns, not its value.
+    Rows are sorted by the column `sort`, the highest value first. A query without a legend adds its labels as columns,
+    but not its value.
     """
     panel = table.Panel().title(title).description(text).datasource(SOURCE).unit("locale").span(span).height(9)
     panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
@@ -185,12 +184,12 @@ def grid(
 
 
 def source() -> dashboard.DatasourceVariable:
-    """Return the variable that chooses the Prometheus."""
+    """Return the variable that selects the Prometheus data source."""
     return dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
 
 
 def choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    """Return a variable of which any number of values can be chosen, all by default."""
+    """Return a variable with multiple selection; by default all values are selected."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
