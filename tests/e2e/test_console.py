@@ -111,7 +111,7 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
         (Decimal(one["cost_usd"] or 0) for one in truth if one["session_id"] == dearest["session_id"]), Decimal(0)
     )
     expect(page.locator("#session-cost")).to_have_attribute("data-usd", f"{whole.normalize():f}", timeout=ARRIVES_MS)
-    expect(page.get_by_role("heading", name="How each dollar came about")).to_be_visible()
+    expect(page.get_by_role("heading", name="How the cost was computed")).to_be_visible()
     sums = page.locator(".charges tfoot td").all_inner_texts()
     if len(sums) == page.locator(".bucket").count():
         assert sum(map(Decimal, sums)) == whole
