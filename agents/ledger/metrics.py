@@ -42,7 +42,7 @@ class LedgerMetrics:
         )
         self.set_aside = Counter(
             "tallystream_ledger_set_aside_total",
-            "Times the database belonged to other topics and was rebuilt; the old one was renamed.",
+            "Number of times that the database belonged to other topics and was rebuilt; the old one was renamed.",
             registry=registry,
         )
         self.failures = Counter(

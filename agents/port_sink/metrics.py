@@ -71,7 +71,7 @@ class SinkMetrics:
         )
         self.missing = counter(
             "tallystream_sink_entities_missing_relation_total",
-            "Times an entity had to wait because an entity it relates to is not in Port yet.",
+            "Number of times that an entity had to wait because an entity it relates to is not in Port yet.",
             "blueprint",
         )
         self.mapping_errors = counter(

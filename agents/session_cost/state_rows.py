@@ -220,7 +220,7 @@ def _compact_head(key: bytes, raw: bytes, read: Read) -> tuple[State, int, int]:
         row = read(_part(key, b"b", name))
         if row is None:
             raise UnfitError(
-                f"the table session_hours lacks what the bucket {name.hex()} of {key!r} is",
+                f"the table session_hours lacks the description of the bucket {name.hex()} of {key!r}",
                 "remove the worker's data directory: it is rebuilt from the changelog",
             )
         state.client, state.provider, *bucket = orjson.loads(row[_VERSION.size :])

@@ -169,7 +169,7 @@ def nothing_counted(**parts: int) -> None:
 
     """
     if said := ", ".join(f"{name} {value}" for name, value in parts.items() if value):
-        raise InvalidRecordError(Reason.INVALID_COUNTS, f"every total is 0, but not its parts: {said}")
+        raise InvalidRecordError(Reason.INVALID_COUNTS, f"every total is 0, but its parts are not: {said}")
 
 
 def shown(value: Value) -> str:

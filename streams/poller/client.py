@@ -163,7 +163,7 @@ class OpenAIClient:
                 raise PollError(
                     FailureReason.TOO_LARGE,
                     f"the answer is larger than {self._config.max_bytes} bytes",
-                    "ask for fewer groups",
+                    "request fewer groups",
                 )
             chunks.append(chunk)
         return b"".join(chunks)
@@ -187,7 +187,7 @@ class OpenAIClient:
             return PollError(
                 FailureReason.SERVER_ERROR,
                 text,
-                "OpenAI's status page may know more",
+                "see OpenAI's status page",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )
         return PollError(

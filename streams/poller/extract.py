@@ -121,7 +121,7 @@ class Extractor:
             return ResultPage(items, None)
         if not isinstance(token, str) or not token:
             raise PollError(
-                FailureReason.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT
+                FailureReason.PAGINATION, "the answer has more pages but does not name the next one", _SHAPE_HINT
             )
         return ResultPage(items, token)
 
@@ -151,7 +151,7 @@ def buckets(items: Iterable[PageItem], span: TimeSpan, width: int) -> dict[int, 
         if not span.start <= start < span.end:
             continue
         if start in found:
-            raise PollError(FailureReason.SHAPE, f"two items of one answer are of the bucket at {start}", _SHAPE_HINT)
+            raise PollError(FailureReason.SHAPE, f"two items of an answer belong to the bucket at {start}", _SHAPE_HINT)
         found[start] = item.rows
     return found
 

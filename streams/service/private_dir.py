@@ -37,7 +37,7 @@ def claim(directory: Path) -> None:
             f"the data dir {directory} is a symbolic link", f"name where it leads: --data-dir {directory.resolve()}"
         )
     if not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"the data dir {directory} is no directory", "name another with --data-dir")
+        raise UsageError(f"the data dir {directory} is not a directory", "name another with --data-dir")
     if found.st_uid not in (os.geteuid(), 0):
         raise UsageError(
             f"the data dir {directory} belongs to another user (uid {found.st_uid}; this is uid {os.geteuid()})",

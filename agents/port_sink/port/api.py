@@ -73,7 +73,7 @@ async def upsert(
     unsaid = [index for index, result in enumerate(results) if result is None and index not in done]
     if unsaid:
         raise PortError(
-            PortFailureReason.UNANSWERED, f"Port's answer says nothing of {len(unsaid)} of {len(results)} entities"
+            PortFailureReason.UNANSWERED, f"Port's answer does not mention {len(unsaid)} of {len(results)} entities"
         )
     return answer.headers, results
 

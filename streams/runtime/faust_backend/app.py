@@ -107,7 +107,9 @@ class App(faust.App):
         """Tell whether the worker makes progress: false while work waits without progress for `stuck_after` seconds."""
         silence = self.context.membership.silence()
         if silence > stuck_after + self.conf.broker_rebalance_timeout:
-            return Health(False, f"no heartbeat accepted for {silence:.0f} s: Kafka is away, or the consumer hangs")
+            return Health(
+                False, f"no heartbeat accepted for {silence:.0f} s: Kafka is unavailable, or the consumer hangs"
+            )
         for engine in self.context.engines:
             if (why := engine.progress().stuck(stuck_after)) is not None:
                 return Health(False, f"{engine.name}: {why}")

@@ -179,7 +179,12 @@ def test_a_response_without_a_time_is_set_aside(time_ns: int, observed_ns: int) 
 
 @pytest.mark.parametrize(
     ("session", "says"),
-    [(None, "names no session"), ("", "names no session"), (7, "names no session"), ("é" * 129, "258")],
+    [
+        (None, "does not name a session"),
+        ("", "does not name a session"),
+        (7, "does not name a session"),
+        ("é" * 129, "258"),
+    ],
 )
 def test_a_response_without_a_usable_session_is_set_aside_whole(session: str | int | None, says: str) -> None:
     found = rejected(codex_response().having(conversation__id=session))

@@ -126,7 +126,7 @@ def test_messages_that_grow_old_are_told_of_before_they_are_removed(
         ({"spool_files_unopened": 1}, "cannot open 1 spool files"),
         ({"spool_files_damaged": 2}, "2 damaged spool files"),
         ({"spool_foreign_messages": 5}, "5 messages of another prefix"),
-        ({"topics_unfit": True, "partitions_away": 14}, "topics do not fit"),
+        ({"topics_unfit": True, "partitions_away": 14}, "a topic has wrong settings"),
         ({"partitions_away": 3}, "3 partitions"),
     ],
 )

@@ -107,7 +107,7 @@ def test_the_hash_follows_the_prices_not_the_file(tmp_path: Path) -> None:
         (ENTRY + 'from = "2026-10-01"\n', "`from`: must be a date like 2026-10-01, not in quotes"),
         (ENTRY + "from = 2026-10-01T00:00:00\n", "`from`: must have an offset"),
         (ENTRY + "from = 2026-10-02\nuntil = 2026-10-02\n", "`until` must be later than `from`"),
-        (ENTRY + ENTRY, "entries 1 and 2 (openai/gpt-5-codex) both hold at the same time"),
+        (ENTRY + ENTRY, "entries 1 and 2 (openai/gpt-5-codex) apply at the same time"),
         (ENTRY + 'tier = "default"\n' + ENTRY, "entries 1 and 2"),
         (ENTRY + '[[price.above]]\ninput_tokens = 5\ninput = "1"\noutput = "1"\n' * 2, "`above` must go up"),
         ("prices = 1", "`prices`: is not a field we know"),

@@ -204,8 +204,8 @@ def test_a_deep_message_is_no_way_in() -> None:
         ({"events": []}, "events is not a list of 1 to 512"),
         ({"events": [EVENT] * 513}, "events is not a list of 1 to 512"),
         ({"attribution": {"team": "t" * 15_000}}, "attribution exceeds 14336 bytes"),
-        ({"attribution": {"team": 1}}, "attribution has a value that is not a text"),
-        ({"prompt": "secret"}, "the message has fields that UsageBatch has not"),
+        ({"attribution": {"team": 1}}, "attribution has a value that is not a string"),
+        ({"prompt": "secret"}, "the message has fields that UsageBatch does not have"),
         ({"provider": None}, "provider is not a text"),
     ],
 )

@@ -40,5 +40,5 @@ def test_a_data_dir_has_one_supervisor(tmp_path: Path) -> None:
 
 def test_a_data_dir_that_is_none_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         runfile.SupervisorLock(tmp_path / "file").__enter__()
