@@ -286,7 +286,9 @@ begun anew.
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str) -> None:
+async def test_product_is_exact_with_all_safeguards(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str
+) -> None:
     scenario, _, _ = SCENARIOS[name]
     async with world(kafka, prefix, tmp_path) as here:
         await scenario(here, PRODUCT)
@@ -294,7 +296,7 @@ async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_without_a_safeguard_the_oracle_says_wrong(
+async def test_oracle_reports_errors_without_a_safeguard(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str
 ) -> None:
     scenario, broken, reason = SCENARIOS[name]

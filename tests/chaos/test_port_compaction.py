@@ -24,7 +24,7 @@ async def right(one: Rig) -> None:
     await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}")
 
 
-async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
+async def test_restart_and_takeover_on_compacted_topics_send_nothing_again(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     rng, times, version = random.Random(51), long_ago(), 0

@@ -57,7 +57,7 @@ async def cut(here: World, broker: EmbeddedKafka, folder: Path, spared: frozense
 
 
 @pytest.mark.parametrize("changelog", ["cut", "kept"])
-async def test_the_product_is_exact(tmp_path: Path, prefix: str, changelog: str) -> None:
+async def test_product_is_exact_with_all_safeguards(tmp_path: Path, prefix: str, changelog: str) -> None:
     """Whether the changelog, which is not flushed at once, was on the disk or not."""
     async with alone(tmp_path / "kafka") as broker:
         kafka = KafkaSettings(broker.bootstrap)
@@ -76,7 +76,7 @@ async def test_the_product_is_exact(tmp_path: Path, prefix: str, changelog: str)
         ("cost.hours", r"hours: .* is None, its sessions are"),
     ],
 )
-async def test_without_a_flush_the_oracle_says_wrong(tmp_path: Path, prefix: str, topic: str, reason: str) -> None:
+async def test_oracle_reports_errors_without_flushing(tmp_path: Path, prefix: str, topic: str, reason: str) -> None:
     async with alone(tmp_path / "kafka") as broker:
         kafka = KafkaSettings(broker.bootstrap)
         async with world(kafka, prefix, tmp_path) as here:

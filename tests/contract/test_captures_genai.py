@@ -69,7 +69,7 @@ def counts(call: Call) -> dict[str, int]:
 
 
 @each_folder
-def test_each_call_counts_once_with_what_the_client_told(folder: Path) -> None:
+def test_recorded_calls_count_once_with_the_reported_tokens(folder: Path) -> None:
     """Call by call: every one that was served, none twice, none made up, each count exact or never told."""
     truth = json.loads((folder / "truth.json").read_text())
     calls = normalise(recorded(folder))
@@ -122,7 +122,7 @@ def check_served(name: str, truth: dict[str, Any], calls: list[Call]) -> None:
 
 
 @each_folder
-def test_a_recording_in_any_order_and_twice_is_the_same(folder: Path) -> None:
+def test_order_and_repetition_of_a_recording_do_not_matter(folder: Path) -> None:
     """Neither repeats nor the order of requests change anything."""
     seen = recorded(folder)
     once = [(call.event, call.session_id) for call in normalise(seen)]
@@ -130,7 +130,7 @@ def test_a_recording_in_any_order_and_twice_is_the_same(folder: Path) -> None:
 
 
 @each_folder
-def test_the_book_prices_what_was_recorded(folder: Path) -> None:
+def test_price_book_has_prices_for_recorded_calls(folder: Path) -> None:
     """Providers and models come out under names that the price book knows."""
     book = Book()
     for call in normalise(recorded(folder)):

@@ -98,7 +98,7 @@ def totals(client: str, found: list[LogsResult]) -> Totals:
 
 
 @each_folder
-def test_packs_add_up_to_the_truth_and_nothing_is_set_aside(name: str) -> None:
+def test_recordings_add_up_to_the_served_tokens_without_rejects(name: str) -> None:
     file, wanted = truth(name)
     found = results(name)
     assert totals(file["client"], found) == wanted
@@ -106,7 +106,7 @@ def test_packs_add_up_to_the_truth_and_nothing_is_set_aside(name: str) -> None:
 
 
 @each_folder
-def test_a_plain_reading_by_the_official_classes_finds_the_truth_too(name: str) -> None:
+def test_official_otlp_classes_find_the_same_totals(name: str) -> None:
     """So the reader that judges the simulated fleets (tests/support/oracle.py) is itself held to the real clients."""
     file, wanted = truth(name)
     types = {Encoding.JSON: oracle.JSON, Encoding.PROTOBUF: "application/x-protobuf"}
@@ -125,7 +125,7 @@ def test_a_plain_reading_by_the_official_classes_finds_the_truth_too(name: str) 
 
 
 @pytest.mark.parametrize("name", [name for name in FOLDERS if name.startswith("claude-")])
-def test_our_price_of_each_request_is_what_claude_code_itself_believes(name: str) -> None:
+def test_price_of_each_request_equals_claude_codes_own_estimate(name: str) -> None:
     """Two reckonings that know nothing of each other agree to the pico-dollar: `normal` speed is the standard one."""
     book, priced = Book(), 0
     for result in results(name):
@@ -139,7 +139,7 @@ def test_our_price_of_each_request_is_what_claude_code_itself_believes(name: str
 
 
 @each_folder
-def test_a_replay_changes_nothing(name: str) -> None:
+def test_recording_sent_twice_counts_once(name: str) -> None:
     file, wanted = truth(name)
     once, twice = results(name), results(name)
     assert once == twice
@@ -147,7 +147,7 @@ def test_a_replay_changes_nothing(name: str) -> None:
 
 
 @each_folder
-def test_every_message_is_a_valid_batch(name: str) -> None:
+def test_every_message_is_a_valid_usage_batch(name: str) -> None:
     for result in results(name):
         for pack in result.packs:
             sent = [UsageBatch.model_validate_json(value) for _, value in messages(pack, "lab-0001", lambda _: "u_0")]
@@ -155,7 +155,7 @@ def test_every_message_is_a_valid_batch(name: str) -> None:
 
 
 @each_folder
-def test_every_body_shows_its_signal_and_is_refused_elsewhere(name: str) -> None:
+def test_body_is_refused_at_the_endpoint_of_another_signal(name: str) -> None:
     for signal, body, encoding in bodies(name):
         assert detect_signal(body, encoding) == signal
         assert inspect(body, encoding, signal) > 0
@@ -165,7 +165,7 @@ def test_every_body_shows_its_signal_and_is_refused_elsewhere(name: str) -> None
 
 
 @each_folder
-def test_no_content_leaves_the_body(name: str) -> None:
+def test_messages_contain_no_content(name: str) -> None:
     """The scripted prompts and tools of the recordings say these words; an id or a count never does."""
     words = ("Please", "look around", "echo ", "[REDACTED]", "<REDACTED>", "Process exited", "scripted")
     for signal, body, encoding in bodies(name):

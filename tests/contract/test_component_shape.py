@@ -46,7 +46,7 @@ def service(name: str) -> type[Component]:
     return cast(type[Component], found[0])
 
 
-def test_every_folder_with_a_service_is_known() -> None:
+def test_every_folder_with_a_service_is_checked() -> None:
     with_service = {
         path.parent
         for room in ("streams", "agents", "src/tallystream")

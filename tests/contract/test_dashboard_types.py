@@ -89,7 +89,7 @@ def test_dashboards_use_only_keys_known_to_grafana(board: str) -> None:
     assert not list(unknown(load(board)))
 
 
-def test_a_typing_error_in_a_key_is_found() -> None:
+def test_misspelled_dashboard_key_is_found() -> None:
     document = load("spend")
     document["panels"][1]["fieldConfig"]["defaults"]["decimal"] = 2
     document["refersh"] = "30s"

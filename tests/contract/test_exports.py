@@ -41,7 +41,7 @@ def imported() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_a_package_exports_what_others_import_from_it(package: str) -> None:
+def test_package_exports_exactly_what_others_import(package: str) -> None:
     module = importlib.import_module(package)
     said = list(getattr(module, "__all__", ()))
     assert len(said) == len(set(said)), "each name once"

@@ -82,7 +82,7 @@ def test_modules_have_no_import_cycles() -> None:
     assert found == []
 
 
-def test_import_cycles_are_detected_wherever_the_imports_are() -> None:
+def test_import_cycles_are_detected_in_any_kind_of_import() -> None:
     names = {name: Path() for name in ("x.a", "x.b", "x.c", "x.d")}
     sources = {
         "x.a": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from x.b import B",

@@ -43,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_holds_all_of_tallystream_and_nothing_else(wheel: Path) -> None:
+def test_wheel_contains_all_of_tallystream_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     info = f"tallystream-{tallystream.__version__}.dist-info"
@@ -63,7 +63,7 @@ def test_the_wheel_holds_all_of_tallystream_and_nothing_else(wheel: Path) -> Non
         assert ours <= names, sorted(ours - names)
 
 
-def test_it_installs_beside_a_package_called_agents(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_can_be_installed_together_with_a_package_named_agents(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     python = environment / "bin" / "python"
     uv("venv", "--python", sys.executable, str(environment))

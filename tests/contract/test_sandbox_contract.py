@@ -97,26 +97,26 @@ def judge(case: Any, base: str, token: str) -> None:
 
 @openai.parametrize()
 @BOUNDED
-def test_openai_keeps_its_contract(case: Any, sandbox: Sandbox) -> None:
+def test_sandbox_openai_matches_its_openapi_document(case: Any, sandbox: Sandbox) -> None:
     judge(case, f"{sandbox.url}/openai/v1", "sk-sandbox-contract")
 
 
 @legacy.parametrize()
 @BOUNDED
-def test_openais_legacy_endpoints_keep_theirs(case: Any, sandbox: Sandbox) -> None:
+def test_sandbox_legacy_endpoints_match_their_openapi_document(case: Any, sandbox: Sandbox) -> None:
     judge(case, f"{sandbox.url}/openai/v1", "sk-sandbox-contract")
 
 
 @port.parametrize()
 @BOUNDED
-def test_port_keeps_its_contract(case: Any, sandbox: Sandbox, port_token: str) -> None:
+def test_sandbox_port_matches_its_openapi_document(case: Any, sandbox: Sandbox, port_token: str) -> None:
     for name in ("identifier", "blueprint_identifier"):
         if case.path_parameters and name in case.path_parameters and case.method != "DELETE":
             case.path_parameters[name] = "session"
     judge(case, f"{sandbox.url}/port", port_token)
 
 
-def test_every_declared_operation_is_served() -> None:
+def test_sandbox_serves_every_declared_operation() -> None:
     """What the structure names and the sandbox has no handler for would answer 501."""
     from tallystream.sandbox.openai_api import OpenAIApi
     from tallystream.sandbox.openai_data import Seeded
@@ -136,7 +136,7 @@ def test_every_declared_operation_is_served() -> None:
         ("port", "port-openapi.json", PORT_PATHS, {"get", "post", "put", "patch", "delete"}),
     ],
 )
-def test_the_structures_are_those_of_the_published_documents(
+def test_declared_schemas_match_the_published_documents(
     name: str, published: str, paths: tuple[str, ...], methods: set[str]
 ) -> None:
     document = json.loads((SPECS / published).read_text())
@@ -144,7 +144,7 @@ def test_the_structures_are_those_of_the_published_documents(
     assert json.loads(text) == load(name)
 
 
-def test_a_patched_property_without_a_type_is_refused_and_changes_nothing() -> None:
+def test_patching_a_property_without_a_type_is_refused() -> None:
     from tallystream.sandbox.port_store import ChangeRefusedError, Store
 
     store = Store()

@@ -63,7 +63,7 @@ def by_session(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Totals]:
 @pytest.mark.skipif(not folders(), reason="there are no recordings beside this checkout")
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
-def test_recorded_runs_cost_what_was_served_once(tmp_path: Path) -> None:
+def test_recorded_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
     captures = [Capture(folder) for folder in folders()]
     want = {key: totals for capture in captures for key, totals in expected(capture).items()}
     complete = [capture for capture in captures if capture.name not in NEVER_SENT]

@@ -48,7 +48,7 @@ def got(rows: list[dict[str, Any]]) -> Counter[str]:
 @pytest.mark.skipif(not FOLDERS, reason="there are no recordings beside this checkout")
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
-def test_recorded_agents_cost_what_was_served_once(tmp_path: Path) -> None:
+def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
     """All of them by one connection, one after the other, twice."""
     want: Counter[str] = Counter()
     bodies: list[Body] = []

@@ -100,7 +100,7 @@ def openai(url: str, start: int, end: int) -> tuple[dict[str, Any], dict[str, An
     )
 
 
-def test_sessions_and_all_kinds_of_the_page_are_in_port_entity_for_entity(tmp_path: Path) -> None:
+def test_every_session_and_documented_kind_is_exact_in_port(tmp_path: Path) -> None:
     with sandbox() as environment, product(tmp_path / "data", environment) as running:
         port = environment["TALLYSTREAM_PORT_BASE_URL"].removesuffix("/port")
 

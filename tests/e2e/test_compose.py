@@ -177,7 +177,7 @@ def test_containers_have_no_more_rights_than_they_need(compose: Compose) -> None
             assert uid != "0", f"{service} runs as root"
 
 
-def test_only_the_gateway_and_the_pages_are_published_and_on_loopback(compose: Compose) -> None:
+def test_only_gateway_and_web_pages_are_published_on_loopback(compose: Compose) -> None:
     for service in ("kafka", "worker", "exporter"):
         assert all(not any(one["NetworkSettings"]["Ports"].values()) for one in compose.containers(service)), service
     for service in ("gateway", "prometheus", "alertmanager"):
@@ -186,13 +186,13 @@ def test_only_the_gateway_and_the_pages_are_published_and_on_loopback(compose: C
             assert {each["HostIp"] for each in bound} == {"127.0.0.1"}, service
 
 
-def test_secrets_go_to_the_services_that_need_them(compose: Compose) -> None:
+def test_each_service_gets_only_its_own_secrets(compose: Compose) -> None:
     for service in ("kafka", "worker", "exporter", "prometheus", "alertmanager"):
         for one in compose.containers(service):
             assert USER_KEY not in "".join(one["Config"]["Env"] or []), service
 
 
-def test_logs_are_one_json_document_a_line(compose: Compose) -> None:
+def test_every_log_line_is_a_json_document(compose: Compose) -> None:
     for service in OURS:
         for line in compose("logs", "--no-color", "--no-log-prefix", service).splitlines():
             entry = json.loads(line)

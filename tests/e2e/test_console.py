@@ -142,7 +142,7 @@ def test_console_pages_are_accessible_and_fit_the_screen(
     context.close()
 
 
-def test_pages_work_without_javascript(running: Product, browser: Browser) -> None:
+def test_console_works_without_javascript(running: Product, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     base = open_link(page, link(running))
@@ -176,7 +176,7 @@ def test_console_link_works_once_and_is_required(running: Product, browser: Brow
     assert made.status == 201
 
 
-def test_the_api_keeps_to_its_openapi_document(running: Product, browser: Browser) -> None:
+def test_console_api_matches_its_openapi_document(running: Product, browser: Browser) -> None:
     context = browser.new_context()
     base = open_link(context.new_page(), link(running))
     cookie = "; ".join(f"{one['name']}={one['value']}" for one in context.cookies())

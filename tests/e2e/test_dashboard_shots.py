@@ -44,7 +44,7 @@ def fleet(running: Product, folder: Path, name: str) -> tuple[subprocess.Popen[b
         return subprocess.Popen(argv, env=running.environment, stdout=log, stderr=log), document
 
 
-def test_every_panel_is_drawn(tmp_path: Path) -> None:
+def test_grafana_draws_every_panel(tmp_path: Path) -> None:
     assert NPM is not None
     with sandbox() as environment, product(tmp_path / "data", environment, "--workers", "2") as running:
         targets = {one["name"]: one["ops_url"].removeprefix("http://") for one in running.run_file()["components"]}

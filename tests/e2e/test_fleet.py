@@ -50,7 +50,7 @@ def rows_now(running: Product) -> list[dict[str, Any]]:
     return rows
 
 
-def test_rows_are_exact_though_gateway_worker_and_kafka_are_killed_again_and_again(tmp_path: Path) -> None:
+def test_rows_are_exact_although_processes_are_killed_repeatedly(tmp_path: Path) -> None:
     with product(tmp_path / "data") as running:
         fleet = start_fleet(
             running, tmp_path, "--agents", "50", "--requests", "100000", "--seed", "5", "--rate", "100",

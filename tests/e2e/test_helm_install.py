@@ -45,12 +45,12 @@ def check(kubernetes: Cluster, manifest: str) -> str:
 
 
 @pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS)
-def test_the_server_takes_every_rendering_without_a_warning(kubernetes: Cluster, values: dict[str, str]) -> None:
+def test_api_server_accepts_every_rendering_without_warnings(kubernetes: Cluster, values: dict[str, str]) -> None:
     manifest = kubernetes.must("helm", "template", "release", str(CHART), "--validate", *settings(values))
     assert not check(kubernetes, manifest)
 
 
-def test_the_server_refuses_what_schemas_let_pass(kubernetes: Cluster) -> None:
+def test_api_server_refuses_errors_that_schemas_miss(kubernetes: Cluster) -> None:
     manifest = kubernetes.must("helm", "template", "release", str(CHART), "--validate", *settings(BASE))
     document = next(one for one in yaml.safe_load_all(manifest) if one and one["kind"] == "StatefulSet")
     resources = document["spec"]["template"]["spec"]["containers"][0]["resources"]
@@ -60,7 +60,7 @@ def test_the_server_refuses_what_schemas_let_pass(kubernetes: Cluster) -> None:
     )
 
 
-def test_a_release_is_installed_changed_undone_and_removed(kubernetes: Cluster, tmp_path: Path) -> None:
+def test_release_can_be_installed_upgraded_rolled_back_and_removed(kubernetes: Cluster, tmp_path: Path) -> None:
     watched = RENDERINGS["one of each, watched"]
     wanted = BASE | PAGE | {name: value for name, value in watched.items() if name.endswith("enabled")}
     wanted |= {"networkPolicy.enabled": "true"}

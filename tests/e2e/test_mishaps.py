@@ -74,7 +74,7 @@ def stores(product: Product) -> Path:
     return product.data_dir / "workers"
 
 
-def test_a_local_store_that_comes_back_or_is_anothers_is_never_read_as_its_own(tmp_path: Path) -> None:
+def test_restored_or_foreign_local_stores_are_not_used(tmp_path: Path) -> None:
     """Another prefix on the same directory, the way back, and an older copy of its own."""
     here = Deployed(tmp_path / "data")
     with here.up() as product:
@@ -98,7 +98,7 @@ def test_a_local_store_that_comes_back_or_is_anothers_is_never_read_as_its_own(t
         assert here.counted() == here.sent, "an older store was taken for all there is"
 
 
-def test_a_power_cut_on_one_broker_is_come_back_from_and_what_it_took_is_named(tmp_path: Path) -> None:
+def test_product_recovers_from_a_power_cut_and_reports_the_loss(tmp_path: Path) -> None:
     """All is killed, and the last batch of a partition of `usage` was not on the disk though it was counted."""
     here = Deployed(tmp_path / "here")
     with here.up() as product:
@@ -132,7 +132,7 @@ def may_rename() -> bool:
 
 
 @pytest.mark.skipif(not may_rename(), reason="needs the right to give a process another host name (root)")
-def test_a_machine_that_changes_its_name_starts_at_once(tmp_path: Path) -> None:
+def test_renamed_machine_starts_immediately(tmp_path: Path) -> None:
     here = Deployed(tmp_path / "here")
     for starts, name in enumerate(("at-home", "at-work"), 1):
         with here.up(*renamed(name)):

@@ -98,7 +98,7 @@ def written(*places: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 @pytest.mark.parametrize(("listener", "mechanism"), [("sasl", "SCRAM-SHA-512"), ("sasl", "PLAIN"), ("mutual", "none")])
-def test_exact_through_tls_at_both_ends_and_no_secret_is_written(
+def test_rows_are_exact_over_tls_and_no_secret_is_written(
     broker: SecuredKafka, authority: Authority, tmp_path: Path, listener: str, mechanism: str
 ) -> None:
     environment = settings(broker, authority, listener, mechanism)

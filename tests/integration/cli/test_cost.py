@@ -63,7 +63,7 @@ def rows(kafka: KafkaSettings, topics: Topics) -> None:
     asyncio.run(write())
 
 
-def test_cost_without_a_topic_explains_and_is_not_complete(cli: Cli) -> None:
+def test_cost_without_a_topic_is_explained_and_incomplete(cli: Cli) -> None:
     assert "connections create codex" in cli("cost", "sessions").out
     said = cli("cost", "sessions", "--json")
     assert (said.document["rows"], said.document["complete"]) == ([], False)
@@ -71,7 +71,7 @@ def test_cost_without_a_topic_explains_and_is_not_complete(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("rows")
-def test_sessions_are_the_newest_versions_added_up(cli: Cli) -> None:
+def test_cost_sessions_adds_up_the_newest_versions(cli: Cli) -> None:
     said = cli("cost", "sessions", "--json")
     document = said.document
     assert document["complete"] is True
@@ -88,7 +88,7 @@ def test_sessions_are_the_newest_versions_added_up(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("rows")
-def test_views_groupings_and_filters(cli: Cli) -> None:
+def test_cost_views_groupings_and_filters_agree(cli: Cli) -> None:
     hours = cli("cost", "hours", "--json").document["rows"]
     assert [(one["hour"], one["requests"]) for one in hours] == [(hour_iso(OLD), 12), (hour_iso(OPEN), 2)]
     models = cli("cost", "models", "--json", "--session", "s1").document["rows"]
@@ -105,7 +105,7 @@ def test_views_groupings_and_filters(cli: Cli) -> None:
     assert cli("cost", "sessions", "--json", "--connection", "codex-ffff").document["rows"] == []
 
 
-def test_what_is_older_than_the_time_asked_for_is_not_read(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_cost_since_does_not_read_older_records(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     """Three days old, and junk: whoever reads it says so. What comes a day before its hour counts."""
     day_ms = 24 * 3_600_000
     now_ms = NOW_HOUR * HOUR_NS // 1_000_000
@@ -131,7 +131,7 @@ def test_what_is_older_than_the_time_asked_for_is_not_read(cli: Cli, kafka: Kafk
 
 
 @pytest.mark.usefixtures("rows")
-def test_csv_is_safe_to_open(cli: Cli) -> None:
+def test_cost_csv_is_safe_in_a_spreadsheet(cli: Cli) -> None:
     said = cli("cost", "sessions", "--csv")
     assert said.code == 0
     assert "\x1b" not in said.out
@@ -141,7 +141,7 @@ def test_csv_is_safe_to_open(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("rows")
-def test_the_table_for_people(cli: Cli) -> None:
+def test_cost_table_is_readable(cli: Cli) -> None:
     said = cli("cost", "sessions")
     assert said.code == 0
     assert "\x1b" not in said.out

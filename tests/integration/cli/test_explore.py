@@ -100,7 +100,7 @@ async def upserted(sandbox: Sandbox, blueprint: dict[str, Any], found: list[dict
 
 
 @pytest.mark.parametrize("resource", builtin(), ids=lambda resource: resource.path)
-def test_every_row_of_every_endpoint_becomes_an_entity_port_accepts(
+def test_explored_endpoints_become_entities_that_port_accepts(
     explore: Any, sandbox: Sandbox, tmp_path: Path, resource: Resource
 ) -> None:
     params = ["--param", f"date={YESTERDAY}"] if resource.path == "/usage" else []
@@ -117,7 +117,7 @@ def test_every_row_of_every_endpoint_becomes_an_entity_port_accepts(
     assert len(held) == len(rows) > 0
 
 
-def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
+def test_explore_shows_the_shape_with_its_types(explore: Any) -> None:
     said = explore("/models")
     assert "created: integer (epoch)" in said
     assert "owned_by: string" in said
@@ -125,7 +125,7 @@ def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
     assert "sk-sandbox" not in said
 
 
-def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(explore: Any, tmp_path: Path) -> None:
+def test_explored_endpoint_can_be_polled_with_the_written_file(explore: Any, tmp_path: Path) -> None:
     explore("/models/gpt-5-codex", "--data", "[.]", "--blueprint", "one_model")
     (added,) = [resource for resource in load(tmp_path / "resources.toml") if resource.path == "/models/gpt-5-codex"]
     assert added.extractor.page({"id": "gpt-5-codex"}).items[0].rows == [{"id": "gpt-5-codex"}]
@@ -142,5 +142,5 @@ def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(ex
         (("/nope",), 1, "404"),
     ],
 )
-def test_wrong_options_are_reported_in_one_line(explore: Any, args: tuple[str, ...], code: int, said: str) -> None:
+def test_explore_reports_wrong_options_in_one_line(explore: Any, args: tuple[str, ...], code: int, said: str) -> None:
     assert said in explore(*args, code=code)

@@ -59,6 +59,6 @@ def test_reprice_shows_the_difference_and_changes_nothing(
     assert "Difference" in cli("reprice", "--prices", str(prices)).out
 
 
-def test_reprice_says_when_nothing_is_kept_and_when_the_file_is_wrong(cli: Cli, prices: Path) -> None:
+def test_reprice_explains_missing_usage_and_invalid_files(cli: Cli, prices: Path) -> None:
     assert "keeps no usage" in cli("reprice", "--prices", str(prices)).out
     assert cli("reprice", "--prices", str(prices) + "x").code == 2

@@ -167,7 +167,7 @@ async def test_gateway_without_status_is_not_caught_up(kafka: KafkaSettings, top
         await server.stop()
 
 
-def test_the_command_says_what_is_behind_and_exits_3(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_wait_reports_what_is_behind_and_exits_with_3(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     said = cli("wait", "--caught-up", "--timeout", "0.5", "--json")
     assert said.code == 3
     asyncio.run(usage(kafka, topics))

@@ -89,7 +89,7 @@ async def test_wait_covers_openai_days(kafka: KafkaSettings, prefix: str) -> Non
             await server.stop()
 
 
-async def test_a_sink_that_port_refuses_is_never_caught_up(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_sink_without_access_to_port_is_not_caught_up(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         one.sandbox.faults.add(Fault(match="access_token", kind="status", status=401))
         with sink(one, tmp_path) as running:
@@ -99,9 +99,7 @@ async def test_a_sink_that_port_refuses_is_never_caught_up(kafka: KafkaSettings,
                 await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
 
 
-async def test_the_command_asks_sinks_it_is_told_of(
-    cli: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path
-) -> None:
+async def test_wait_checks_the_named_sinks(cli: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path) as running:
             await until(lambda: running.metric("tallystream_sink_sweeps_total"), "it writes")

@@ -53,7 +53,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_data_and_port_survive_stop_and_kill_and_a_second_start_is_refused(tmp_path: Path) -> None:
+def test_broker_keeps_data_and_port_and_refuses_a_second_start(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path) as broker:
         bootstrap = broker.bootstrap
         append(bootstrap, b"first")
@@ -73,7 +73,7 @@ def test_data_and_port_survive_stop_and_kill_and_a_second_start_is_refused(tmp_p
         broker.stop(600)  # longer than this test may take: a stopped JVM is not waited for
 
 
-def test_a_killed_owner_takes_the_broker_with_it_and_its_data_dir_is_usable_at_once(tmp_path: Path) -> None:
+def test_broker_ends_with_its_killed_owner_and_can_be_restarted(tmp_path: Path) -> None:
     owner = textwrap.dedent("""
         import sys, threading, time
         from pathlib import Path
@@ -104,7 +104,7 @@ def test_a_killed_owner_takes_the_broker_with_it_and_its_data_dir_is_usable_at_o
         assert contents(bootstrap) == [b"kept"]
 
 
-def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_taken_port_is_refused_before_the_start(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

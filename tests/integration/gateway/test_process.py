@@ -104,7 +104,7 @@ async def test_stopped_gateway_finishes_requests_and_drains_its_spool(own: Deplo
     assert [(one["signal"], one["requests"], one["records"]) for one in activity] == [("logs", 1, 11)]
 
 
-async def test_told_to_stop_it_refuses_no_request_for_good(process: GatewayProcess) -> None:
+async def test_stopping_gateway_refuses_no_request_permanently(process: GatewayProcess) -> None:
     """One that comes too late on a kept connection gets no answer, so that its client knows to send it again."""
     await until(process.ready, "the gateway is ready")
     content = b" " * 100_000 + body(1)
@@ -185,7 +185,7 @@ def everything_in(directory: Path) -> list[str]:
     return [path.read_text(errors="replace") for path in directory.rglob("*") if path.is_file()]
 
 
-async def test_metrics_are_explained_and_bounded(process: GatewayProcess, http: aiohttp.ClientSession) -> None:
+async def test_gateway_metrics_are_documented_and_bounded(process: GatewayProcess, http: aiohttp.ClientSession) -> None:
     await until(process.ready, "the gateway is ready")
     before = len(process.metrics().splitlines())
     for number in range(30):

@@ -49,7 +49,7 @@ async def test_aiokafka_itself_loses_a_cancel_during_close(kafka: KafkaSettings)
     assert False in found
 
 
-async def test_a_client_that_does_not_start_is_closed_too(kafka: KafkaSettings) -> None:
+async def test_client_that_fails_to_start_is_closed(kafka: KafkaSettings) -> None:
     class Halfway(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types
         closed = False
 

@@ -32,7 +32,7 @@ async def settings(kafka: KafkaSettings, topic: str) -> dict[str, str]:
         return await settings_of(admin, ConfigResource(ConfigResourceType.TOPIC, topic))
 
 
-async def test_single_broker_flushes_before_a_200_also_with_older_topics(kafka: KafkaSettings, prefix: str) -> None:
+async def test_single_broker_flushes_before_a_200_even_with_older_topics(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, 2)
     await ensure(kafka, topics.all())
     assert (await settings(kafka, topics.usage.name))["flush.messages"] == "1"

@@ -75,7 +75,7 @@ def test_cost_reads_the_topics_while_the_ledger_is_behind(
     assert models == {"m1": 3, "=m2": 1, "m3": 1}
 
 
-def test_cost_reads_the_topics_for_rows_that_the_ledger_cannot_hold(
+def test_cost_reads_the_topics_if_the_ledger_cannot_store_a_row(
     kafka: KafkaSettings,
     topics: Topics,
     ledger: LedgerProcess,
@@ -109,7 +109,7 @@ def test_sql_is_read_only_and_exact(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("ledger")
-def test_export_writes_days_again_without_doubles(cli: Cli, tmp_path: Path) -> None:
+def test_repeated_export_writes_no_duplicates(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "files"
     for _ in range(2):
         said = cli("export", "--format", "parquet", "--out", str(out), "--json").document
@@ -126,7 +126,7 @@ def test_export_writes_days_again_without_doubles(cli: Cli, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("ledger")
-def test_focus_files_hold_the_bill_where_it_is_complete_and_the_estimate_elsewhere(
+def test_focus_files_contain_the_bill_if_complete_else_the_estimate(
     kafka: KafkaSettings, topics: Topics, cli: Cli, tmp_path: Path
 ) -> None:
     def total(*options: str) -> tuple[Decimal, set[str]]:

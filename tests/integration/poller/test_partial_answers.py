@@ -68,7 +68,7 @@ async def following(one: Rig) -> AsyncIterator[Following]:
         await cancel(task)
 
 
-async def test_embeddings_alone_do_not_make_a_day(kafka: KafkaSettings, prefix: str) -> None:
+async def test_day_with_only_embeddings_is_not_published(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix) as one, following(one) as seen:
         await one.poll(resources=only(LEGACY))
         before = await seen.days()
@@ -101,7 +101,7 @@ def usd(value: Any, currency: str = "usd") -> dict[str, Any]:
     return {"value": value, "currency": currency}
 
 
-async def test_amounts_in_every_format_are_exact_or_ignored(kafka: KafkaSettings, prefix: str) -> None:
+async def test_amounts_in_any_format_are_exact_or_ignored(kafka: KafkaSettings, prefix: str) -> None:
     answer: list[dict[str, Any]] = []
 
     async def costs(_: web.Request) -> web.Response:

@@ -88,7 +88,7 @@ async def test_restart_polls_only_what_may_still_change(openai: Rig) -> None:
     assert len(await openai.messages(openai.topics.openai_records.name)) == first.published
 
 
-async def test_a_restated_day_is_published_again_and_wins(openai: Rig) -> None:
+async def test_restated_day_replaces_the_earlier_one(openai: Rig) -> None:
     await openai.poll(resources=only(COSTS, USAGE))
     before = await openai.rows()
     openai.sandbox.source.restate(TODAY - 1)  # type: ignore[union-attr]
@@ -104,7 +104,7 @@ async def test_a_restated_day_is_published_again_and_wins(openai: Rig) -> None:
     assert spent > sum(row["amount"]["value"] for row in before[COSTS, day(-1)])
 
 
-async def test_a_poller_whose_clock_is_behind_still_wins(openai: Rig) -> None:
+async def test_poller_with_a_slow_clock_can_replace_records(openai: Rig) -> None:
     await openai.poll(resources=only(COSTS))
     openai.sandbox.source.restate(TODAY - 1)  # type: ignore[union-attr]
     openai.clock.seconds -= 30
@@ -130,7 +130,7 @@ async def test_query_failing_on_a_later_page_publishes_nothing(openai: Rig, kind
     assert set(await openai.rows()) >= {(COSTS, day(-n)) for n in range(71)}
 
 
-async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None:
+async def test_failed_polls_do_not_change_known_days(openai: Rig) -> None:
     await openai.poll()
     before = await openai.messages(openai.topics.openai_records.name)
     openai.order(match="/usage", kind="status", status=500)
@@ -156,7 +156,7 @@ async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None
     assert (COSTS, day(1)) in rows
 
 
-async def test_backfill_reaches_back_once(openai: Rig) -> None:
+async def test_backfill_fetches_history_once(openai: Rig) -> None:
     await openai.poll(resources=only(COSTS, USAGE))
     result = await openai.poll(resources=only(COSTS, USAGE), backfill=90.0 * DAY)
     assert result.published == 60 + 60
@@ -176,7 +176,7 @@ async def test_interrupted_backfill_resumes_where_it_stopped(openai: Rig) -> Non
     assert asked == [f"date={day(offset)}" for offset in (-2, -1, 0, *range(-40, -61, -1))]
 
 
-async def test_a_users_resource_is_polled_like_the_others(openai: Rig) -> None:
+async def test_custom_resource_is_polled_like_built_in_ones(openai: Rig) -> None:
     mine = Resource.model_validate(
         {"path": COSTS, "name": "costs by key", "key": "admin", "rows": ".results", "bucket": "1d", "pages": {},
          "lookback": timedelta(days=9),

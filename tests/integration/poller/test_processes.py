@@ -179,7 +179,7 @@ def test_poller_without_a_key_names_the_setting(tmp_path: Path, kafka: KafkaSett
     assert "TALLYSTREAM_OPENAI_API_TOKEN" in done.stderr
 
 
-async def test_once_reports_its_result_and_fails_with_a_failed_resource(openai: Rig, tmp_path: Path) -> None:
+async def test_poll_once_prints_its_result_and_fails_if_a_resource_fails(openai: Rig, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")} | {
         "TALLYSTREAM_PREFIX": openai.topics.prefix,
         "TALLYSTREAM_OPENAI_BASE_URL": openai.sandbox.url + "/openai/v1",

@@ -120,7 +120,7 @@ def mapping(directory: Path) -> Path:
     return path
 
 
-async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_every_sink_metric_changes_on_its_event(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng = random.Random(31)
     async with rig(kafka, prefix) as one:
         watch = Watch("sink")
@@ -159,7 +159,7 @@ async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str,
             assert 5 < rate <= 35_000 / 300, "the pace is planned from the headers, not the cautious one of the start"
 
 
-async def test_every_metric_of_the_poller_moves(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_every_poller_metric_changes_on_its_event(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         watch = Watch("poller")
         for fault in (

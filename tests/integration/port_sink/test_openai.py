@@ -123,7 +123,7 @@ def printed(one: Rig) -> tuple[dict[str, Any], dict[str, Any]]:
     return daily, usage
 
 
-async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one(
+async def test_openai_data_reaches_port_with_the_default_and_documented_mappings(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with rig(kafka, prefix, now=time.time()) as one:

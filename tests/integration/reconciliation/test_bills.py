@@ -123,7 +123,9 @@ def rig(kafka: KafkaSettings, prefix: str, bill: Bill, tmp_path: Path) -> Any:
     return bill_rig(kafka, prefix, bill, book(tmp_path, PRICES), NOW)
 
 
-async def test_a_contract_with_unsaid_tiers(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_contract_discount_and_unreported_tiers_are_separated(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     async with rig(kafka, prefix, Bill(openai=contract()), tmp_path) as one:
         await one.see(contract_rows())
         result = await one.poll()
@@ -186,7 +188,7 @@ def analytics_rows() -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def test_analytics_with_list_amounts(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_discount_is_derived_from_list_amounts(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix, Bill(anthropic=analytics()), tmp_path) as one:
         await one.see(analytics_rows())
         assert (await one.poll()).failures == {}
@@ -199,7 +201,7 @@ async def test_analytics_with_list_amounts(kafka: KafkaSettings, prefix: str, tm
         assert statement["difference_usd"] == "10.4550000022"
 
 
-async def test_legacy_reports_stand_in_for_the_analytics(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_legacy_reports_replace_unavailable_analytics(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     bill = analytics().model_copy(update={"analytics": False})
     async with rig(kafka, prefix, Bill(anthropic=bill), tmp_path) as one:
         await one.see(analytics_rows())
@@ -233,7 +235,7 @@ def midnight() -> OpenAIBill:
     )
 
 
-async def test_midnight_free_tokens_and_costs_behind_usage(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_timing_free_tokens_and_lag_are_separated(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     mini, luna = "gpt-5.4-mini", "gpt-5.6-luna"
     rows = [
         row("codex-1", f"{DAY}T09:00:00Z", mini, "3.96", session="a", output=880_000),
@@ -269,7 +271,7 @@ async def test_midnight_free_tokens_and_costs_behind_usage(kafka: KafkaSettings,
         assert (await one.statements())["openai", "all", NEXT]["state"] == "settled"
 
 
-async def test_scopes_follow_the_map(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_scopes_follow_the_account_mappings(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     mini = "gpt-5.4-mini, output"
 
     def cost(project: str, key: str, value: str, quantity: int) -> OpenAICost:
@@ -313,7 +315,7 @@ def link(connection: str, **place: Any) -> AccountLink:
     )
 
 
-async def test_a_failed_page_leaves_what_is_known(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_failed_page_keeps_known_statements(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix, Bill(openai=contract()), tmp_path) as one:
         await one.see(contract_rows())
         await one.poll()

@@ -201,7 +201,7 @@ def truth(sent: list[Request], model: str) -> dict[str, Fraction]:
     return dict(out)
 
 
-async def test_each_cause_is_found_at_its_true_size(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_each_cause_is_found_with_its_true_amount(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     sent = list(requests())
     async with bill_rig(kafka, prefix, bill(sent, short=True), book(tmp_path, PRICES), NOW) as one:
         await one.see(telemetry(sent))

@@ -106,7 +106,7 @@ async def test_groups_of_many_record_batches_are_exact(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_a_damaged_store_is_rebuilt(rig: Rig) -> None:
+async def test_damaged_store_is_rebuilt(rig: Rig) -> None:
     worker = rig.start()
     async with rig.producer() as producer:
         await rig.send(producer, 500)

@@ -138,7 +138,7 @@ async def changelog_state(rig: Rig) -> tuple[dict[bytes, bytes | None], dict[int
     return last, closed
 
 
-async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> None:
+async def test_closed_buckets_are_removed_and_not_reopened(rig: Rig) -> None:
     """Append times are the test's own: bucket 1000 closes once a record is appended 500 ms after it."""
     worker = rig.start(lateness=500)
     async with rig.producer() as producer:

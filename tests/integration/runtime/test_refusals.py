@@ -115,7 +115,7 @@ async def test_records_deleted_after_counting_are_accepted(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_a_new_table_starts_where_the_log_does(rig: Rig) -> None:
+async def test_new_table_starts_at_the_beginning_of_the_log(rig: Rig) -> None:
     async with rig.producer() as producer:
         await rig.send(producer, 400)
         await delete_before(rig, 50)

@@ -54,7 +54,7 @@ async def test_four_endpoints_report_the_same_usage(sandbox: Sandbox) -> None:
     assert used["1d"] == used["1h"] == used["1m"] == legacy > 0
 
 
-async def test_each_seed_is_another_organisation(sandbox: Sandbox) -> None:
+async def test_each_seed_generates_another_organisation(sandbox: Sandbox) -> None:
     texts = []
     for seed in (5, 5, 6):
         other = Sandbox(SandboxConfig(seed=seed), WallHandClock(NOON))
@@ -66,7 +66,7 @@ async def test_each_seed_is_another_organisation(sandbox: Sandbox) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
-async def test_rows_of_two_keys_share_model_and_time(sandbox: Sandbox) -> None:
+async def test_rows_of_two_keys_can_share_model_and_time(sandbox: Sandbox) -> None:
     """The trap a mapping falls into that takes model and time for an identity: it must be there to be seen."""
     seen = [
         (row["snapshot_id"], row["aggregation_timestamp"])
@@ -76,7 +76,7 @@ async def test_rows_of_two_keys_share_model_and_time(sandbox: Sandbox) -> None:
     assert len(set(seen)) < len(seen)
 
 
-async def test_today_grows_and_yesterday_does_not() -> None:
+async def test_usage_of_today_grows_and_yesterdays_is_fixed() -> None:
     clock = WallHandClock(NOON)
     sandbox = Sandbox(SandboxConfig(seed=5), clock)
     await sandbox.start()

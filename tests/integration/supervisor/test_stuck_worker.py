@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kafka
 QUICK = Timing(poll=0.1, health=0.3, answer=1.0, red=2.0, start=90.0, stop=600.0)
 
 
-async def test_a_worker_that_hangs_is_replaced(
+async def test_hanging_worker_is_replaced(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = Topics(prefix, 2)

@@ -93,7 +93,7 @@ def cli(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_starts_and_stops_in_order_and_restarts_what_is_killed(supervised: Supervised) -> None:
+def test_components_start_and_stop_in_order_and_are_restarted(supervised: Supervised) -> None:
     first = supervised.up()
     events = supervised.events()
     assert [c.name for c in first.components] == ["kafka", "gateway", "worker"]
@@ -132,7 +132,7 @@ def test_starts_and_stops_in_order_and_restarts_what_is_killed(supervised: Super
     assert json.loads(gone.stderr)["code"] == "unreachable"
 
 
-def test_a_component_that_stays_red_is_replaced(supervised: Supervised) -> None:
+def test_component_that_stays_unhealthy_is_replaced(supervised: Supervised) -> None:
     old = of(supervised.up(), "worker")
     red = supervised.touch("worker.red")
     state = eventually(
@@ -189,7 +189,7 @@ def test_killed_supervisor_leaves_no_processes_and_a_stale_run_file(supervised: 
     assert not (supervised.state / "run.json").exists(), "a start removes what another one left"
 
 
-def test_a_second_supervisor_is_refused(supervised: Supervised) -> None:
+def test_second_supervisor_is_refused(supervised: Supervised) -> None:
     supervised.up()
     assert supervised.process is not None
     with (

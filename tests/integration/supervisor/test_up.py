@@ -94,7 +94,7 @@ def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
             product.process.wait()
 
 
-def test_up_is_ready_although_port_and_openai_cannot_be_reached_and_says_why(tmp_path: Path) -> None:
+def test_up_is_ready_without_port_and_openai_and_reports_why(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{tcp_ports.pick()}"
     product = Product(
         tmp_path / "data",

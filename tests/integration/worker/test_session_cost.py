@@ -141,7 +141,7 @@ async def test_rows_equal_the_truth_despite_kills_and_replays(
         assert running.stop() == 0
 
 
-async def test_two_workers_hand_over_without_losing_or_doubling(
+async def test_handover_between_workers_loses_and_doubles_nothing(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     topics, rng, now = Topics(prefix, 4), random.Random(12), datetime.now(UTC)
@@ -217,7 +217,7 @@ async def test_uncountable_records_become_dead_letters_without_stopping_the_work
         assert "secret" not in running.said()
 
 
-async def test_unpriced_requests_are_counted_listed_and_never_guessed(
+async def test_unpriced_requests_are_counted_and_listed_without_a_price(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     topics, rng, now = Topics(prefix, 1), random.Random(4), datetime.now(UTC)
@@ -292,7 +292,7 @@ async def test_second_worker_with_the_same_name_is_refused(kafka: KafkaSettings,
         assert running.stop() == 0
 
 
-def test_the_generator_makes_what_the_schema_allows() -> None:
+def test_generated_events_match_the_schema() -> None:
     now = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
     for session, events in fleet(random.Random(1), 30, now):
         batch = UsageBatch.model_validate_json(session.message(events), strict=True)

@@ -139,7 +139,7 @@ def test_each_call_is_in_usage_once_despite_crashes(fleet: Fleet, random: Random
     asyncio.run(run())
 
 
-async def test_held_calls_stay_unfinished_until_a_tick_releases_them() -> None:
+async def test_held_calls_keep_the_group_behind_until_a_tick_releases_them() -> None:
     """The group's position, by which `wait` and the lag know, stays before a call that waits for partners."""
     deployment = Deployment()
     worker = deployment.worker
@@ -176,7 +176,7 @@ async def test_invalid_message_becomes_a_dead_letter_without_its_values() -> Non
 
 
 @given(st.text(max_size=300), st.sampled_from(["user", "team"]))
-def test_names_are_replaced_before_anything_is_written(name: str, field: str) -> None:
+def test_user_names_are_replaced_before_anything_is_written(name: str, field: str) -> None:
     """A user's name never reaches the topic, whether the resource says it or the span."""
     seen = Sighting("0" * 32, "1" * 16, user=name)
     pack = SightingPack({field: name}, [seen])
@@ -199,14 +199,14 @@ async def conflict(between: float, order: tuple[int, int]) -> tuple[int, DeadLet
 
 
 @pytest.mark.parametrize("order", [(1, 500), (500, 1)])
-async def test_of_a_span_that_is_told_twice_the_larger_counts_while_it_is_held(order: tuple[int, int]) -> None:
+async def test_larger_of_two_records_of_a_held_span_counts(order: tuple[int, int]) -> None:
     tokens, letter = await conflict(1, order)
     assert tokens == 600
     assert letter.reason is Reason.CONFLICTING_COUNTS
     assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (500, 1)
 
 
-async def test_of_a_span_that_is_told_again_once_its_call_is_counted_a_letter_shows_both() -> None:
+async def test_conflicting_record_of_a_counted_span_becomes_a_dead_letter() -> None:
     tokens, letter = await conflict(17, (1, 500))
     assert tokens == 101
     assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (1, 500)

@@ -114,7 +114,7 @@ def test_spans_within_the_hold_are_joined_in_any_order(fleet: Fleet, random: Ran
 
 @examples(150, deadline=None)
 @given(fleets(sums=False), SEEDS)
-def test_partners_that_come_late_change_no_total(fleet: Fleet, random: Random) -> None:
+def test_late_sightings_change_no_total(fleet: Fleet, random: Random) -> None:
     """Minutes after a call has been released, what else saw it is absorbed.
 
     Only a sum must not come before its calls by more than the hold: it counts when nothing below it has come by then.
@@ -124,7 +124,7 @@ def test_partners_that_come_late_change_no_total(fleet: Fleet, random: Random) -
 
 @examples(150, deadline=None)
 @given(fleets(sums=False), SEEDS, st.integers(0, 20_000))
-def test_a_restart_anywhere_changes_nothing(fleet: Fleet, random: Random, spread: int) -> None:
+def test_restart_at_any_point_changes_nothing(fleet: Fleet, random: Random, spread: int) -> None:
     """State comes back from the rows; messages whose group was torn are folded again."""
     messages = log(fleet, random, spread)
     stage, offset = Stage(), 0
@@ -138,7 +138,7 @@ def test_a_restart_anywhere_changes_nothing(fleet: Fleet, random: Random, spread
     assert totals(stage) == totals(run(messages)) == fleet.truth
 
 
-def test_a_call_is_released_when_its_partners_have_had_their_time() -> None:
+def test_call_is_released_after_the_hold() -> None:
     """Not before, and with what its partner knew."""
     stage = Stage()
     rich: dict[str, Any] = {
@@ -158,7 +158,7 @@ def test_a_call_is_released_when_its_partners_have_had_their_time() -> None:
     assert stage.state.late == 1
 
 
-def test_an_id_is_remembered_for_days() -> None:
+def test_response_id_is_remembered_for_days() -> None:
     """A gateway's cache hit shows the usage of a call of last week."""
     again = {"gen_ai.response.id": ID(1)}
     week = 7 * rows.DAY_MS
@@ -169,20 +169,20 @@ def test_an_id_is_remembered_for_days() -> None:
     assert totals(run(messages)) == [(100, 10)]
 
 
-def test_a_span_sent_again_after_hours_counts_once() -> None:
+def test_span_sent_again_after_hours_counts_once() -> None:
     """A spool that was full of old requests is drained."""
     spans = sightings([chat("c"), twin("w")])
     assert totals(run([(T0, spans), (T0 + 5 * 3_600_000, spans[:1]), (T0 + 9 * 3_600_000, spans)])) == [(100, 10)]
 
 
-def test_the_end_of_a_long_run_does_not_count_its_calls_again() -> None:
+def test_root_span_of_a_long_run_does_not_count_its_calls_again() -> None:
     """Its calls have been counted and forgotten long before its sum comes."""
     run_span = agent("run", (100, 10), end=7200.0)
     early, late = sightings([chat("c", parent="run")]), sightings([run_span])
     assert totals(run([(T0, early), (T0 + 7_200_000, late)])) == [(100, 10)]
 
 
-def test_a_sum_waits_for_the_root_of_its_trace() -> None:
+def test_aggregate_span_waits_for_the_root_of_its_trace() -> None:
     """Until then a call below it may come; when it is closed, it counts."""
     stage = Stage()
     stage.fold(0, T0, sightings([agent("helper", (100, 10), parent="run")]))
@@ -196,7 +196,7 @@ def test_a_sum_waits_for_the_root_of_its_trace() -> None:
     assert totals(stage) == [(300, 30)], "the sum has it already"
 
 
-def test_parallel_equal_calls_with_late_twins() -> None:
+def test_equal_parallel_calls_are_counted_despite_late_duplicates() -> None:
     """Each instrumentation sees each call once, so a later equal call is one of its own."""
     one = sightings([chat("c0"), twin("w0")])
     two = sightings([chat("c1", trace="c1"), twin("w1", resource=OTHER)])

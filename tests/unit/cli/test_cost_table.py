@@ -67,7 +67,7 @@ def test_the_csv_header_does_not_depend_on_the_rows(capfd: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("values", [(), (value(),), (value("a"), value("b"))])
-def test_json_is_one_document(values: tuple[bytes, ...], capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_one_document(values: tuple[bytes, ...], capfd: pytest.CaptureFixture[str]) -> None:
     cost_json(filled(Query("sessions"), *values), NOW, complete=True)
     document = json.loads(capfd.readouterr().out)
     assert document["complete"] is True
@@ -84,7 +84,7 @@ def test_json_escapes_control_characters_in_hostile_text(capfd: pytest.CaptureFi
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 @pytest.mark.parametrize("view", ["sessions", "session-hours", "hours", "models"])
-def test_the_table_fits_the_terminal(view: str, width: int) -> None:
+def test_table_fits_the_terminal(view: str, width: int) -> None:
     text = shown(Query(view), value(), value("other"), width=width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert "gpt-5-codex" in text
@@ -92,20 +92,20 @@ def test_the_table_fits_the_terminal(view: str, width: int) -> None:
     assert "$2,469.14" in text
 
 
-def test_the_table_shortens_ids_and_the_wide_one_does_not() -> None:
+def test_table_shortens_ids_unless_wide() -> None:
     assert "0199a213…beef" in shown(Query("sessions"), value())
     wide = shown(Query("sessions"), value(), wide=True, width=80)
     assert "0199a213-81c0-7800-8aa1-00000000beef" in wide
     assert "payments" in wide
 
 
-def test_the_table_says_what_it_leaves_out() -> None:
+def test_table_names_hidden_columns_and_rows() -> None:
     text = shown(Query("sessions"), value("a"), value("b"), value("c"), limit=1)
     assert "2 more rows" in text
     assert "3 rows" in text
 
 
-def test_unpriced_models_are_listed_with_what_to_do() -> None:
+def test_unpriced_models_are_listed_with_a_next_step() -> None:
     text = shown(
         Query("sessions"), value("a", cost_usd=None, unpriced_requests=1_234, model="house-9"), value("b"), width=120
     )
@@ -115,13 +115,13 @@ def test_unpriced_models_are_listed_with_what_to_do() -> None:
     assert "$1,234.57 *" in text
 
 
-def test_hostile_names_cannot_steer_the_terminal() -> None:
+def test_hostile_names_cannot_control_the_terminal() -> None:
     text = shown(Query("models"), value(model=HOSTILE, cost_usd=None, unpriced_requests=1))
     assert "\x1b" not in text
     assert r"\x1b[2J=boom" in text
 
 
-def test_markup_in_names_is_text() -> None:
+def test_markup_in_names_is_shown_as_text() -> None:
     assert "[bold]x[/bold]" in shown(Query("models"), value(model="[bold]x[/bold]"))
 
 

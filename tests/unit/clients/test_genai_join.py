@@ -40,7 +40,7 @@ def agent(name: str, usage: tuple[int, int] | None = None, **more: Any) -> MadeS
     return MadeSpan(name, {"gen_ai.operation.name": "invoke_agent", **counts, **more.pop("attributes", {})}, **more)
 
 
-def test_parents_that_repeat_their_childrens_tokens_do_not_count() -> None:
+def test_parent_spans_repeating_their_childrens_tokens_do_not_count() -> None:
     """The run, and the run of the agent it asked, are sums of the calls below them."""
     found = calls(
         agent("run", (330, 33)),
@@ -52,19 +52,19 @@ def test_parents_that_repeat_their_childrens_tokens_do_not_count() -> None:
     assert tokens(found) == [(100, 10), (110, 11), (120, 12)]
 
 
-def test_a_sum_whose_calls_never_came_counts_once_and_says_so() -> None:
+def test_aggregate_without_calls_counts_once_as_aggregate() -> None:
     """Of two sums on one line, the outer one holds the inner one."""
     found = calls(agent("run", (330, 33)), agent("helper", (230, 23), parent="run"))
     assert tokens(found) == [(330, 33)]
     assert found[0].event["basis"] == "aggregate"
 
 
-def test_a_sum_does_not_count_while_a_call_of_its_trace_may_be_below_it() -> None:
+def test_aggregate_does_not_count_while_a_call_may_be_below_it() -> None:
     """The way from the call to the root leads through a span that never came."""
     assert tokens(calls(agent("run", (100, 10)), chat("c", (100, 10), parent="lost"))) == [(100, 10)]
 
 
-def test_a_response_id_joins_across_traces_and_processes_and_the_innermost_wins() -> None:
+def test_response_id_joins_spans_across_traces_and_the_innermost_counts() -> None:
     """An agent and its gateway saw the same call: its session and its real model both stay."""
     outer = chat(
         "outer",
@@ -99,7 +99,7 @@ def test_a_response_id_joins_across_traces_and_processes_and_the_innermost_wins(
     assert call.event["seen_by"] == ["litellm", "pydantic-ai"]
 
 
-def test_a_gateways_cache_hit_costs_nothing_more() -> None:
+def test_cache_hit_of_a_gateway_adds_no_cost() -> None:
     """It shows the whole usage again, later, under the id of the call that it remembers."""
     again = [
         chat(f"c{n}", (100, 10), trace=f"t{n}", start=n, end=n + 0.5, attributes={"gen_ai.response.id": ID(1)})
@@ -116,7 +116,7 @@ def test_generic_response_id_joins_no_spans() -> None:
     assert unique_id("msg_0123456789abcdef") is not None
 
 
-def test_a_call_below_a_call_is_the_same_call_when_both_count_the_same() -> None:
+def test_nested_calls_with_equal_counts_are_one_call() -> None:
     """The provider's library below a framework: the inner one wins, the outer one fills its gaps."""
     outer = chat("outer", (100, 11), attributes={"gen_ai.usage.reasoning.output_tokens": 4})
     inner = chat("inner", (100, 10), parent="outer", start=0.1, end=0.9, scope="com.anthropic.sdk.python")
@@ -124,7 +124,7 @@ def test_a_call_below_a_call_is_the_same_call_when_both_count_the_same() -> None
     assert (call.event["output"], call.event["reasoning"]) == (10, 4)
 
 
-def test_a_call_above_several_calls_is_their_sum() -> None:
+def test_call_span_above_several_calls_is_their_aggregate() -> None:
     """Embedding many texts is one span above one for each request, under the same name."""
     outer = chat("outer", (50, 0), attributes={"gen_ai.operation.name": "embeddings"})
     inner = [
@@ -134,7 +134,7 @@ def test_a_call_above_several_calls_is_their_sum() -> None:
     assert tokens(calls(outer, *inner)) == [(20, 0), (30, 0)]
 
 
-def test_a_call_that_a_tool_of_another_call_made_counts_beside_it() -> None:
+def test_call_made_by_a_tool_of_another_call_counts_separately() -> None:
     """Two ids are two calls, whatever stands above what."""
     outer = chat("outer", (100, 10), attributes={"gen_ai.response.id": ID(1)})
     inner = chat("inner", (30, 3), parent="outer", attributes={"gen_ai.response.id": ID(2)})
@@ -146,7 +146,7 @@ def twin(name: str, tokens: tuple[int, int] = (100, 10), at: float = 0.0, **more
     return chat(name, tokens, trace=name, start=at + 0.1, end=at + 0.9, scope="other.instrumentation", **more)
 
 
-def test_two_instrumentations_of_one_process_saw_one_call() -> None:
+def test_call_seen_by_two_instrumentations_counts_once() -> None:
     """Same tokens, one within the other in time; each sees a call once."""
     assert len(calls(chat("c", attributes={"gen_ai.response.id": ID(1)}), twin("w"))) == 1
     assert len(calls(chat("c"), twin("w"))) == 1
@@ -156,7 +156,7 @@ def test_two_instrumentations_of_one_process_saw_one_call() -> None:
     assert len(calls(chat("c"), chat("d", trace="d", start=0.1, end=0.9))) == 2, "the same instrumentation"
 
 
-def test_equal_calls_at_one_time_are_told_apart_by_how_often_each_instrumentation_saw_them() -> None:
+def test_simultaneous_equal_calls_are_counted_per_instrumentation() -> None:
     """Three parallel requests with equal counts, seen twice each, are three calls."""
     spans = [chat(f"c{n}", trace=f"c{n}") for n in range(3)] + [twin(f"w{n}") for n in range(3)]
     assert tokens(calls(*spans)) == [(100, 10)] * 3
@@ -168,13 +168,13 @@ def test_failed_attempt_counts_only_with_usage() -> None:
     assert tokens(calls(chat("b", (70, 7), failed=True))) == [(70, 7)]
 
 
-def test_a_stream_given_up_counts_what_was_told() -> None:
+def test_aborted_stream_counts_its_reported_tokens() -> None:
     """Anthropic tells the input at the start of a stream: it is billed, whatever became of the rest."""
     given_up = MadeSpan("c", {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 575})
     assert tokens(calls(given_up)) == [(575, 0)]
 
 
-def test_the_outermost_session_is_whose_cost_it_is() -> None:
+def test_cost_belongs_to_the_outermost_session() -> None:
     """A delegated agent names a conversation of its own; the agent itself is the nearest."""
     spans = [
         agent("boss", attributes={"gen_ai.conversation.id": "mine", "gen_ai.agent.name": "boss"}),
@@ -185,7 +185,7 @@ def test_the_outermost_session_is_whose_cost_it_is() -> None:
     assert (call.session_id, call.agent) == ("mine", "helper")
 
 
-def test_without_any_session_the_trace_is_one() -> None:
+def test_trace_is_the_session_if_none_is_named() -> None:
     """A run of an agent that names none."""
     (call,) = calls(chat("c"))
     assert call.session_id == f"trace-{call.owner.trace_id}"
@@ -210,7 +210,7 @@ def test_without_any_session_the_trace_is_one() -> None:
         (None, "house-model", ("unknown", "house-model")),
     ],
 )
-def test_provider_and_model(named: str | None, model: str, expected: tuple[str, str]) -> None:
+def test_provider_and_model_are_read_from_the_spans(named: str | None, model: str, expected: tuple[str, str]) -> None:
     """Names of the price book, whatever a producer calls them; what nobody knows stays as it is."""
     assert provider_of(named, model) == expected
 
@@ -287,7 +287,7 @@ def test_order_splitting_and_repeats_change_no_total(fleet: Fleet, random: Rando
 
 @examples(60, deadline=None)
 @given(fleets())
-def test_every_call_is_a_usage_event(fleet: Fleet) -> None:
+def test_every_call_becomes_a_usage_event(fleet: Fleet) -> None:
     """What the law gives is what the topic takes, and no two calls share an identity."""
     found = normalise(sightings(fleet.spans))
     for call in found:

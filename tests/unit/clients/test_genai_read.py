@@ -22,7 +22,7 @@ def one(span: MadeSpan, encoding: Encoding = Encoding.PROTOBUF) -> Sighting:
 
 
 @both_encodings
-def test_a_span_reads_alike_in_both_encodings(encoding: Encoding) -> None:
+def test_span_is_read_alike_in_both_encodings(encoding: Encoding) -> None:
     """Ids, times, counts, names and attribution come out of protobuf as out of JSON."""
     span = chat(
         "c",
@@ -84,7 +84,7 @@ def test_response_id_is_not_used_as_session() -> None:
         ({"llm.request.type": "chat"}, "call"),
     ],
 )
-def test_only_spans_of_one_request_are_calls(attributes: dict[str, str], kind: str) -> None:
+def test_only_spans_of_a_single_request_are_calls(attributes: dict[str, str], kind: str) -> None:
     """A span with usage that is not known to be one request may be the sum of several."""
     assert one(MadeSpan("c", {**attributes, "gen_ai.usage.input_tokens": 5})).kind == kind
 
@@ -102,13 +102,13 @@ def test_only_spans_of_one_request_are_calls(attributes: dict[str, str], kind: s
         (Counts(0, 0, 60, 0, 0), None, Counts(60, 0, 60, 0, 0)),
     ],
 )
-def test_what_includes_what_is_told_by_arithmetic(counts: Counts, total: int | None, settled: Counts) -> None:
+def test_arithmetic_shows_which_counts_include_others(counts: Counts, total: int | None, settled: Counts) -> None:
     """No part is larger than its whole, and a producer's own total says what it added up."""
     assert settle(counts, total=total) == settled
 
 
 @given(*(st.integers(0, 10**6) for _ in range(4)))
-def test_parts_lie_within_their_wholes_whichever_way_they_came(fresh: int, read: int, write: int, output: int) -> None:
+def test_parts_never_exceed_their_totals(fresh: int, read: int, write: int, output: int) -> None:
     """Inside or beside, with a total that says so: the counts come out the same."""
     whole = fresh + read + write
     inside = settle(Counts(whole, output, read, write, None), total=whole + output)
@@ -124,7 +124,7 @@ def test_adk_over_litellm_counts_reasoning_once() -> None:
     assert (one(through).output, one(direct).output) == (75, 95)
 
 
-def test_litellms_first_exporter_hides_details_in_a_text() -> None:
+def test_details_in_litellms_json_attribute_are_read() -> None:
     """Cached and reasoning tokens and the session are read out of how Python shows a dict; nothing is evaluated."""
     span = chat(
         "c",
@@ -146,7 +146,7 @@ def test_litellms_first_exporter_hides_details_in_a_text() -> None:
     assert (call.provider, call.event["model"], call.event["reported_cost_usd"]) == ("openai", "gpt-5", "0.00025")
 
 
-def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
+def test_cache_tokens_in_the_ai_sdk_5_metadata_are_read() -> None:
     """Its input is the uncached part; what Anthropic said stands in a JSON text."""
     metadata = (
         '{"anthropic":{"usage":{"input_tokens":12,"cache_creation_input_tokens":30,"cache_read_input_tokens":58,'
@@ -171,7 +171,7 @@ def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
         ("no id", None),
     ],
 )
-def test_openinference_shows_the_response_id_in_the_output(shown: str, response_id: str | None) -> None:
+def test_response_id_in_openinferences_output_is_read(shown: str, response_id: str | None) -> None:
     """It has no attribute for it."""
     attributes: dict[str, Attribute] = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 5}
     assert one(MadeSpan("c", attributes | {"output.value": shown})).response_id == response_id
@@ -187,7 +187,7 @@ def test_spans_of_clients_priced_by_logs_are_ignored(scope: str, service: str) -
 
 
 @pytest.mark.parametrize("value", [-1, 2**53, 1.5, "many", True])
-def test_a_count_that_is_none_makes_a_dead_letter_and_costs_its_neighbours_nothing(value: float | str) -> None:
+def test_invalid_count_becomes_a_dead_letter_without_affecting_others(value: float | str) -> None:
     """What cannot be counted is kept with its reason; the other spans count."""
     result = read([chat("bad", attributes={"gen_ai.usage.input_tokens": value}), chat("good")])
     (refused,) = result.rejected
@@ -196,12 +196,12 @@ def test_a_count_that_is_none_makes_a_dead_letter_and_costs_its_neighbours_nothi
     assert [seen.span_id for pack in result.packs for seen in pack.sightings] == [chat("good").ids[1].hex()]
 
 
-def test_whole_floats_are_counts() -> None:
+def test_whole_floats_are_accepted_as_counts() -> None:
     """Some exporters know no other numbers."""
     assert one(chat("c", attributes={"gen_ai.usage.input_tokens": 12.0})).input == 12
 
 
-def test_spans_that_are_not_ours_only_pass_on_what_is_above_them() -> None:
+def test_unrelated_spans_only_connect_others_in_the_tree() -> None:
     """A call below a web server's span stands directly under the agent above that, as far as this request knows."""
     web = MadeSpan("web", {"http.route": "/chat"}, parent="agent", scope="fastapi")
     agent = MadeSpan("agent", {"gen_ai.operation.name": "invoke_agent", "session.id": "s"})
@@ -209,7 +209,7 @@ def test_spans_that_are_not_ours_only_pass_on_what_is_above_them() -> None:
     assert [(one.kind, one.parent_id) for one in seen] == [("call", agent.ids[1].hex()), ("node", "")]
 
 
-def test_content_never_leaves() -> None:
+def test_spans_keep_no_content() -> None:
     """Prompts, answers and tools are in the spans; no sighting has any of it."""
     canary = "canary-of-content"
     attributes = dict.fromkeys(
@@ -228,14 +228,14 @@ def test_content_never_leaves() -> None:
 
 
 @both_encodings
-def test_another_signals_body_is_refused(encoding: Encoding) -> None:
+def test_body_of_another_signal_is_refused(encoding: Encoding) -> None:
     """A body that is no traces request is an error, not nothing."""
     with pytest.raises(InvalidBodyError):
         read_body(b'{"resourceLogs":[]}' if encoding is Encoding.JSON else b"\xff\xff", encoding)
 
 
 @given(st.data())
-def test_a_sighting_survives_the_wire(data: st.DataObject) -> None:
+def test_sighting_survives_encoding(data: st.DataObject) -> None:
     """What is written to the topic is read back equal."""
     counts = st.none() | st.integers(0, 2**53 - 1)
     texts = st.none() | st.text(max_size=20)
@@ -253,7 +253,7 @@ def test_a_sighting_survives_the_wire(data: st.DataObject) -> None:
     assert Sighting.from_wire(seen.to_wire()) == seen
 
 
-def test_encoding_a_request_of_nothing_gives_nothing() -> None:
+def test_request_without_sightings_gives_no_message() -> None:
     """An empty request succeeds."""
     for encoding in Encoding:
         body = b"{}" if encoding is Encoding.JSON else encode([], encoding)

@@ -70,14 +70,14 @@ groups = st.lists(group(), max_size=3)
 
 
 @given(groups)
-def test_both_encodings_give_the_same(found: list[Group]) -> None:
+def test_both_encodings_give_the_same_events(found: list[Group]) -> None:
     first, second = (normalise_logs(encode(found, encoding), encoding) for encoding in Encoding)
     assert orjson.dumps(first) == orjson.dumps(second)
     assert first.records == sum(len(group.records) for group in found)
 
 
 @given(groups)
-def test_only_valid_events_leave_and_never_content(found: list[Group]) -> None:
+def test_events_are_valid_and_contain_no_content(found: list[Group]) -> None:
     result = normalise_logs(encode(found, Encoding.PROTOBUF), Encoding.PROTOBUF)
     for pack in result.packs:
         assert 0 < len(pack.session_id.encode()) <= MAX_SESSION_BYTES
@@ -93,13 +93,15 @@ def test_only_valid_events_leave_and_never_content(found: list[Group]) -> None:
 
 
 @given(groups)
-def test_the_same_body_gives_the_same_ids_again(found: list[Group]) -> None:
+def test_same_body_gives_the_same_ids(found: list[Group]) -> None:
     once, twice = (normalise_logs(encode(found, Encoding.JSON), Encoding.JSON) for _ in range(2))
     assert once == twice or orjson.dumps(once) == orjson.dumps(twice)
 
 
 @given(st.lists(st.tuples(names, odd), max_size=6), st.sampled_from(Encoding), st.sampled_from(SCOPES))
-def test_any_record_at_all(attributes: list[tuple[str, Attribute]], encoding: Encoding, scope: str) -> None:
+def test_any_record_is_handled_without_an_error(
+    attributes: list[tuple[str, Attribute]], encoding: Encoding, scope: str
+) -> None:
     for event in EVENTS:
         record = Record([("event.name", event), ("input_token_count", 5), *attributes])
         assert normalise_logs(encode([Group([record], {}, scope)], encoding), encoding).records == 1

@@ -33,7 +33,7 @@ def normalised(*records: dict[str, Any], scope: str = "qwen-code") -> LogsResult
     return first
 
 
-def test_a_response_becomes_one_event() -> None:
+def test_response_becomes_one_event() -> None:
     """Cached is inside of input and thoughts are inside of output; the model says whose prices apply."""
     (pack,) = normalised(ATTRIBUTES).packs
     assert (pack.client, pack.provider, pack.session_id) == ("qwen", "openai", "s-1")
@@ -42,7 +42,7 @@ def test_a_response_becomes_one_event() -> None:
     assert event["turn_id"] == "s-1########0"
 
 
-def test_the_response_id_is_the_identity() -> None:
+def test_response_id_is_the_identity() -> None:
     """A batch that is sent again, and other times, change nothing; without an id everything counts."""
     ids = {pack.events[0]["event_id"] for pack in normalised(ATTRIBUTES).packs}
     again = normalised({**ATTRIBUTES, "duration_ms": 999}).packs[0].events[0]["event_id"]
@@ -52,27 +52,27 @@ def test_the_response_id_is_the_identity() -> None:
     assert one["event_id"] != other["event_id"]
 
 
-def test_models_of_several_providers_in_one_session_are_packs_of_their_own() -> None:
+def test_providers_in_one_session_give_separate_messages() -> None:
     """Prices go by the pack's provider."""
     result = normalised(ATTRIBUTES, {**ATTRIBUTES, "response_id": "msg_0123456789abcdef", "model": "claude-haiku-4-5"})
     assert [(pack.provider, len(pack.events)) for pack in result.packs] == [("openai", 1), ("anthropic", 1)]
 
 
-def test_a_record_without_any_mark_is_told_from_gemini_clis_by_its_response_id() -> None:
+def test_response_id_distinguishes_qwen_code_from_gemini_cli() -> None:
     """Pipelines drop names and scopes; adding thoughts to this output would count them twice."""
     bare = {name: value for name, value in ATTRIBUTES.items() if name != "event.name"}
     (pack,) = normalised(bare, scope="collector").packs
     assert (pack.client, pack.events[0]["output"]) == ("qwen", 95)
 
 
-def test_the_subagent_is_who_did_it() -> None:
+def test_subagent_is_kept_as_the_agent() -> None:
     """Its calls are in the session of the one that asked."""
     (pack,) = normalised({**ATTRIBUTES, "subagent_name": "researcher"}).packs
     assert pack.attribution["agent"] == "researcher"
 
 
 @pytest.mark.parametrize("name", ["gen_ai.client.inference.operation.details", "copilot_chat.agent.turn"])
-def test_events_that_repeat_what_spans_say_are_neither_usage_nor_lost(name: str) -> None:
+def test_events_repeated_by_spans_are_ignored_without_dead_letters(name: str) -> None:
     """OpenTelemetry's own instrumentations write them beside their spans."""
     attributes = {"event.name": name, "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 10}
     result = normalised(attributes, scope="opentelemetry.util.genai.handler")

@@ -154,7 +154,7 @@ SHAPES: dict[str, tuple[Encoding, Any]] = {
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_a_body_costs_a_bounded_multiple_of_its_bytes(shape: str) -> None:
+def test_memory_of_a_body_is_a_bounded_multiple_of_its_size(shape: str) -> None:
     encoding, build = SHAPES[shape]
     plain = build()
     measured = measure(encoding, gzip.compress(plain, 1))
@@ -175,7 +175,7 @@ def measure(encoding: Encoding, packed: bytes) -> dict[str, Any]:
     return found
 
 
-def test_a_measurement_can_fail() -> None:
+def test_memory_measurement_detects_amplification() -> None:
     """A body that is kept twelve times over is measured as that."""
     plain = b"x" * (4 * MIB)
     script = MEASURE.replace(

@@ -8,7 +8,7 @@ from tests.support.clock import HandClock
 from tallystream.streams.service.log_throttle import EVERY, LogThrottle
 
 
-def test_the_first_is_logged_the_rest_is_counted() -> None:
+def test_first_event_is_logged_and_the_rest_counted() -> None:
     clock = HandClock()
     seldom = LogThrottle(clock, "not_http")
     with capture_logs() as lines:

@@ -55,7 +55,7 @@ async def walk(consumer: Standing, stall: float) -> list[tuple[int, list[Any]]]:
     return [found async for found in reader._partition(consumer, AT, 9)]
 
 
-async def test_an_answered_fetch_without_records_ends_the_partition() -> None:
+async def test_answered_fetch_without_records_ends_the_partition() -> None:
     consumer = Standing(answers=True)
     assert await walk(consumer, stall=30.0) == [(9, [])]
     assert consumer.fetches >= 2, "the answer must be older than the fetch that found nothing in it"

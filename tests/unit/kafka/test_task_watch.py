@@ -35,7 +35,7 @@ async def producer() -> AsyncIterator[Any]:
     made._closed = True
 
 
-async def test_nothing_is_said_of_a_client_that_works_or_is_closed(producer: Any) -> None:
+async def test_working_and_closed_clients_are_not_reported(producer: Any) -> None:
     assert find_ended_task(None) is None
     assert find_ended_task(producer) is None
     producer._closed = True
@@ -45,7 +45,7 @@ async def test_nothing_is_said_of_a_client_that_works_or_is_closed(producer: Any
 
 
 @pytest.mark.parametrize(("task", "said"), [(fails(), "someone's URL"), (ends(), "None"), (None, "cancelled")])
-async def test_a_sender_that_has_ended(producer: Any, task: Awaitable[None] | None, said: str) -> None:
+async def test_ended_sender_task_is_reported(producer: Any, task: Awaitable[None] | None, said: str) -> None:
     watching = asyncio.create_task(watch_tasks(lambda: [None, producer], every=0.001))
     await asyncio.sleep(0)
     assert not watching.done()
@@ -59,7 +59,7 @@ async def test_a_sender_that_has_ended(producer: Any, task: Awaitable[None] | No
     assert said == "None" or said in why
 
 
-async def test_a_client_that_its_owner_closes_in_time_is_no_matter(producer: Any) -> None:
+async def test_client_closed_in_time_is_not_reported(producer: Any) -> None:
     """The owner has opened another one."""
     clients, looks = [producer], asyncio.Event()
 
@@ -80,7 +80,7 @@ async def test_a_client_that_its_owner_closes_in_time_is_no_matter(producer: Any
     assert "sender task" in await asyncio.wait_for(watching, 10)
 
 
-def test_aiokafka_still_keeps_its_tasks_where_they_are_looked_for() -> None:
+def test_aiokafka_keeps_its_tasks_in_the_watched_attributes() -> None:
     """A version that moves one fails here first."""
     import inspect
 

@@ -168,7 +168,7 @@ def test_rows_of_a_recreated_topic_get_the_next_generation() -> None:
     assert [row["version"] for row in read(topics.days).values()] == [[1, 1]]
 
 
-def test_all_agents_come_to_the_same_generation() -> None:
+def test_all_agents_choose_the_same_generation() -> None:
     topics = Topics()
     topics.records = [record(0, n, {"m": n, "o": 1}) for n in range(5)]
     settle(topics, [Agent(topics)])
@@ -181,7 +181,7 @@ def test_all_agents_come_to_the_same_generation() -> None:
     assert {tuple(orjson.loads(value)["version"]) for _, value in said[0]} == {(1, 0)}
 
 
-def test_an_agent_that_is_behind_raises_no_generation() -> None:
+def test_agent_that_is_behind_starts_no_generation() -> None:
     """It sees a row made of a record that it has not read yet: that is no topic made anew."""
     topics = Topics()
     topics.records = [record(0, n, {"m": n}) for n in range(3)]
@@ -197,7 +197,7 @@ def test_an_agent_that_is_behind_raises_no_generation() -> None:
     assert (row["version"], row["billed"][0]["usd"]) == ([0, 3], "99")
 
 
-def test_one_that_has_just_begun_reads_up_to_what_the_rows_are_of_before_it_judges_them() -> None:
+def test_new_agent_reads_all_records_before_it_judges_rows() -> None:
     topics = Topics()
     topics.records = [record(0, n, {"m": n}) for n in range(3)]
     ahead = Agent(topics)
@@ -211,7 +211,7 @@ def test_one_that_has_just_begun_reads_up_to_what_the_rows_are_of_before_it_judg
     assert [(row["version"], row["billed"][0]["usd"]) for row in read(topics.days).values()] == [([0, 3], "99")]
 
 
-def test_compaction_ahead_of_one_that_has_just_begun_is_no_topic_made_anew() -> None:
+def test_compaction_during_the_start_is_not_taken_for_a_recreated_topic() -> None:
     """The record that a row is of is removed before the agent comes to it, for one beyond the end that it was told."""
     topics = Topics()
     topics.records = [record(0, 0, {"m": 1}), record(0, 1, {"m": 2})]
@@ -260,7 +260,7 @@ def test_unreadable_records_do_not_indicate_a_recreated_topic() -> None:
 @examples(300)
 @given(st.integers(0, 2**32), st.booleans())
 @example(1703, False)  # compaction ahead of a reader
-def test_whatever_agents_do_the_newest_records_win(seed: int, anew: bool) -> None:
+def test_newest_records_win_in_any_interleaving_of_agents(seed: int, anew: bool) -> None:
     rng = random.Random(seed)
     topics = Topics()
     agents = [Agent(topics) for _ in range(3)]

@@ -11,7 +11,7 @@ from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_takes_its_seeds_and_changes_of_them(name: str) -> None:
+def test_fuzz_target_accepts_its_seeds_and_mutations(name: str) -> None:
     rng, begun = random.Random(10), list(seeds(name))
     assert begun
     for seed in begun:

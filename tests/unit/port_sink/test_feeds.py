@@ -61,7 +61,7 @@ PLAN = {
         (TOPICS.port_sent.name, SWEEP, {"blueprint": None}),
     ],
 )
-def test_what_belongs_there_is_kept_and_only_under_its_key(topic: str, key: bytes, value: dict[str, Any]) -> None:
+def test_valid_records_are_kept_under_their_own_key(topic: str, key: bytes, value: dict[str, Any]) -> None:
     raw = orjson.dumps(value)
     (row,) = FEEDS[topic].rows(record(key, raw))
     assert row.key.endswith(key)

@@ -28,7 +28,7 @@ PLANTED_EXAMPLES = 300
 QUIET = tuple(HealthCheck)
 
 
-def test_readers_see_what_a_plain_sequential_model_says() -> None:
+def test_readers_see_the_result_of_a_sequential_model() -> None:
     run_state_machine_as_test(
         Exactness,
         settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=QUIET),
@@ -229,7 +229,7 @@ STORIES = [
 
 
 @pytest.mark.parametrize(("machine", "story"), STORIES, ids=lambda value: value.__name__)
-def test_an_interleaving_made_by_hand(machine: type[Exactness], story: Callable[[Exactness], None]) -> None:
+def test_handwritten_interleaving_is_exact(machine: type[Exactness], story: Callable[[Exactness], None]) -> None:
     told(Exactness, story)
     with pytest.raises(AssertionError):
         told(machine, story)
@@ -239,7 +239,7 @@ PLANTED = [NoVersions, PublicLast, NothingDropped, NoDedupe, HalfAGroup]
 
 
 @pytest.mark.parametrize("machine", PLANTED, ids=lambda machine: machine.__name__)
-def test_without_a_safeguard_the_proof_fails(machine: type[Exactness]) -> None:
+def test_removing_a_safeguard_is_detected(machine: type[Exactness]) -> None:
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             machine,

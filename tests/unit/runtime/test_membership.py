@@ -17,7 +17,7 @@ class Hand:
         return self.now
 
 
-def test_the_guard_counts_from_when_a_heartbeat_was_sent() -> None:
+def test_membership_age_counts_from_the_sending_of_a_heartbeat() -> None:
     clock = Hand()
     membership = Membership(10.0, clock)
     assert membership.lost()
@@ -36,7 +36,7 @@ def test_the_guard_counts_from_when_a_heartbeat_was_sent() -> None:
     assert membership.silence() == 90.0
 
 
-async def test_no_write_without_membership(table: CountsTable) -> None:
+async def test_writing_without_membership_is_refused(table: CountsTable) -> None:
     with pytest.raises(EndedError):
         table.app.must_be_member()
     table.app.context.membership.confirmed(table.app.context.membership.now())

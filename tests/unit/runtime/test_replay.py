@@ -207,7 +207,7 @@ def truth(source: list[tuple[bytes, int]]) -> dict[bytes, int]:
     steps=operations,
     chunk=st.integers(1, 50),
 )
-def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(
+def test_new_worker_recovers_the_truth_after_torn_and_late_groups(
     data: list[tuple[int, int, int]], steps: list[tuple[int, int, int, int | None, int]], chunk: int
 ) -> None:
     """Nothing is lost, nothing is doubled, no expired total starts again, for groups torn and landing in any order."""
@@ -248,7 +248,7 @@ def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(
     ),
     cut=st.integers(0, 30),
 )
-def test_replaying_in_steps_is_replaying_at_once(records: list[Changelog], cut: int) -> None:
+def test_recovery_in_steps_equals_recovery_at_once(records: list[Changelog], cut: int) -> None:
     """Where a recovery step ends changes nothing."""
 
     def run(parts: list[list[Changelog]]) -> tuple[dict[bytes, bytes | None], set[bytes], list[int]]:
@@ -268,7 +268,7 @@ def test_replaying_in_steps_is_replaying_at_once(records: list[Changelog], cut: 
     assert run([records]) == run([records[:cut], records[cut:]])
 
 
-def test_the_highest_version_wins_and_an_hidden_row_is_written_again() -> None:
+def test_highest_version_wins_and_a_hidden_row_is_written_again() -> None:
     hidden: set[bytes] = set()
     replayed = replay([(b"a", encode(5, 50)), (b"a", encode(3, 30))], empty, version, hidden)
     assert replayed.rows == {b"a": encode(5, 50)}
@@ -277,12 +277,12 @@ def test_the_highest_version_wins_and_an_hidden_row_is_written_again() -> None:
     assert not hidden
 
 
-def test_of_equal_versions_the_later_is_kept() -> None:
+def test_later_row_of_equal_version_is_kept() -> None:
     replayed = replay([(b"a", encode(5, 50)), (b"a", encode(5, 51))], empty, version, set())
     assert replayed.rows == {b"a": encode(5, 51)}
 
 
-def test_positions_go_back_markers_do_not() -> None:
+def test_positions_can_go_back_but_watermarks_cannot() -> None:
     records = [
         (POSITION, Position(9, 90).encode()),
         (WATERMARK, Watermark(b"000900", 9).encode()),
@@ -293,17 +293,17 @@ def test_positions_go_back_markers_do_not() -> None:
 
 
 @pytest.mark.parametrize("position", [Position(0), Position(7, 0), Position(2**62, 1_900_000_000_000)])
-def test_position_survives_its_row(position: Position) -> None:
+def test_position_is_decoded_as_encoded(position: Position) -> None:
     assert Position.decode(position.encode()) == position
 
 
 @pytest.mark.parametrize("raw", [b"", b"7", b"x 1", b"1 2 3 4"])
-def test_what_is_not_a_position_says_so(raw: bytes) -> None:
+def test_invalid_position_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError):
         Position.decode(raw)
 
 
-def test_records_that_are_not_the_tables_are_counted_and_leave_no_trace() -> None:
+def test_foreign_changelog_records_are_counted_and_ignored() -> None:
     store = {b"a": encode(5, 50), POSITION: b"6 60"}
     hidden: set[bytes] = set()
     replayed = replay(

@@ -140,7 +140,7 @@ def totals(rows: dict[bytes, dict[str, Any]]) -> dict[str, int]:
 
 @examples(25)
 @given(st.integers(0, 10**6), st.data())
-def test_any_split_crash_and_torn_group_gives_the_truth(seed: int, data: st.DataObject) -> None:
+def test_any_split_crash_or_torn_group_gives_exact_rows(seed: int, data: st.DataObject) -> None:
     messages, truth = messages_of(seed, 6)
     fold_of = session_cost()
     partition = Stepped(0, fold_of)
@@ -177,7 +177,7 @@ def test_any_split_crash_and_torn_group_gives_the_truth(seed: int, data: st.Data
         HourCost.model_validate(row, strict=True)
 
 
-def test_hours_are_the_sum_of_session_hours_over_partitions() -> None:
+def test_hour_rows_equal_the_sum_of_session_hours() -> None:
     messages, truth = messages_of(5, 40)
     one = session_cost()
     partitions = [Stepped(p, one) for p in range(3)]
@@ -198,7 +198,7 @@ def test_hours_are_the_sum_of_session_hours_over_partitions() -> None:
     assert by_hour == {key: line.counts for key, line in truth.hours.items()}
 
 
-def test_a_trimmed_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trimming_the_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "MAX_CACHE_IDS", 200)
     messages, truth = messages_of(8, 30)
     partition = Stepped(0, session_cost())
@@ -209,7 +209,7 @@ def test_a_trimmed_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert totals(partition.rows)["output"] == sum(line.counts["output"] for line in truth.lines.values())
 
 
-def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
+def test_closing_hour_is_published_once_more_and_not_again() -> None:
     partition = Stepped(0, session_cost())
     rng = random.Random(1)
     old, new = event(rng, NOW - 2 * HOUR, "o3", "default"), event(rng, NOW, "o3", "default")
@@ -248,7 +248,7 @@ def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
     ids=repr,
 )
 @pytest.mark.parametrize("closing", [False, True])
-def test_a_row_whose_key_is_none_of_ours_hides_nothing(key: bytes, closing: bool) -> None:
+def test_row_with_a_foreign_key_hides_nothing(key: bytes, closing: bool) -> None:
     """Anybody may write to a topic: an owner that looks at what others wrote must not end of it."""
     fold_of = session_cost()
     one = Stepped(0, fold_of)
@@ -262,7 +262,7 @@ def test_a_row_whose_key_is_none_of_ours_hides_nothing(key: bytes, closing: bool
     one.commit()
 
 
-def test_a_row_of_ours_that_is_another_is_written_again() -> None:
+def test_changed_public_row_is_written_again() -> None:
     fold_of = session_cost()
     one = Stepped(0, fold_of)
     one.fold(messages_of(5, 3)[0])
@@ -280,7 +280,7 @@ def test_a_row_of_ours_that_is_another_is_written_again() -> None:
         assert all(fold_of.is_current(one.partition, topic, key, orjson.dumps(row)) for key, row in rows.items())
 
 
-def test_of_two_owners_with_one_partial_in_two_versions_the_higher_one_stays() -> None:
+def test_higher_version_of_a_partial_sum_wins() -> None:
     """One has folded a duplicate, by which no sum changed; the other has recovered the row that came of it."""
     message = messages_of(5, 1)[0][0]
     folded, recovered = Stepped(0, session_cost()), Stepped(0, session_cost())
@@ -305,7 +305,7 @@ def test_of_two_owners_with_one_partial_in_two_versions_the_higher_one_stays() -
         assert not is_current(folded, wrong)
 
 
-def test_metrics_name_what_happened_and_stay_bounded() -> None:
+def test_worker_metrics_count_events_and_stay_bounded() -> None:
     registry = CollectorRegistry()
     one = session_cost(registry=registry)
     engine = Engine(one, MemoryHost(MemoryBroker()), MemoryStore(), source=TOPICS.usage.name, changelog="changelog")
@@ -340,9 +340,7 @@ def told(offset: int, request: int, output: int, model: str = "claude-sonnet-4-5
 
 @pytest.mark.parametrize("order", [(1, 500), (500, 1)])
 @pytest.mark.parametrize("between", [0, 100])
-def test_of_two_records_of_one_request_in_two_messages_the_larger_counts_and_a_letter_shows_both(
-    order: tuple[int, int], between: int
-) -> None:
+def test_larger_of_two_records_in_two_messages_counts_with_a_dead_letter(order: tuple[int, int], between: int) -> None:
     """However many requests lie between them, and whether or not the state was put away meanwhile."""
     partition = Stepped(0, session_cost())
     first, second = (told(0, 1, order[0]), told(between + 1, 1, order[1], second=1))
@@ -371,7 +369,7 @@ def test_of_two_records_of_one_request_in_two_messages_the_larger_counts_and_a_l
     assert len(partition.letters) == 2
 
 
-def test_a_request_told_again_with_another_model_leaves_no_empty_line() -> None:
+def test_record_repeated_with_another_model_leaves_no_empty_bucket() -> None:
     partition = Stepped(0, session_cost())
     partition.fold([told(0, 1, 1, "claude-haiku-4-5-20251001")])
     partition.commit()

@@ -66,7 +66,7 @@ def last(broker: MemoryBroker, topic: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["while-it-owns", "before-it-takes-over"])
-async def test_an_equal_version_with_another_price_is_replaced(dearer: Book, before: bool) -> None:
+async def test_row_of_equal_version_with_another_price_is_replaced(dearer: Book, before: bool) -> None:
     """Versions cannot tell the two rows apart: only their bytes can."""
     broker = broker_of([message(MemoryBroker().clock.now_ms(), 1, 2)])
     zombie, owner = worker(broker, "zombie", dearer), worker(broker, "owner", Book())
@@ -100,7 +100,7 @@ async def test_an_equal_version_with_another_price_is_replaced(dearer: Book, bef
     owner.crash()
 
 
-async def test_a_takeover_writes_nothing_again_that_did_not_change() -> None:
+async def test_takeover_does_not_rewrite_unchanged_rows() -> None:
     """Neither session-hours nor partials of hours: an idle partition that moves costs nothing."""
     now = MemoryBroker().clock.now_ms()
     broker = broker_of([message(now, 1), message(now - 3_600_000, 2), message(now, 3, 3)])

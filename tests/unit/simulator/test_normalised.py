@@ -71,7 +71,7 @@ def test_normalised_events_are_the_fleets_responses(client: ClientName, seed: in
 
 
 @pytest.mark.parametrize("client", get_args(ClientName))
-def test_the_books_price_is_what_genai_prices_says_of_each_response(client: ClientName) -> None:
+def test_price_of_each_response_equals_genai_prices(client: ClientName) -> None:
     book, priced = Book(), 0
     config = FleetConfig(agents=6, requests=600, seed=3, start_ns=START, client=client, metrics=0, traces=0)
     for request in Fleet(config):

@@ -49,7 +49,7 @@ EVENT: tuple[Pair | WirePart, ...] = (("event.timestamp", Hole(ISO, 24)), hole(M
     traced=st.booleans(),
     body=TEXT | st.just(Hole(EXTRA, 15)) | st.none(),
 )
-def test_records_decode_to_what_was_put_in(
+def test_encoded_records_decode_to_their_input(
     wire: Wire, own: dict[str, Value], listed: list[str], common: dict[str, Value], late: dict[str, Value],
     times: list[int], trace: bytes, traced: bool, body: str | Hole | None,
 ) -> None:  # fmt: skip

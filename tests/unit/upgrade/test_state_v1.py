@@ -34,7 +34,7 @@ def folder(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
+def test_older_state_is_read_and_written_back_unchanged(folder: str) -> None:
     expected = json.loads((FIXTURES / folder / "expected.json").read_text())["states"]
     seen = set()
     for key, value in changelog(folder):
@@ -59,7 +59,7 @@ def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
     assert seen == expected.keys()
 
 
-def test_the_changelog_recovers_to_the_same_positions_and_markers(folder: str) -> None:
+def test_older_changelog_recovers_the_same_positions_and_watermarks(folder: str) -> None:
     expected = json.loads((FIXTURES / folder / "expected.json").read_text())
     replayed = replay(changelog(folder), nothing_else, state_rows.version_of, set())
     assert (replayed.zombies, replayed.unknown) == (0, 0)
