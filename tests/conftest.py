@@ -1,4 +1,4 @@
-"""Fixtures every test may use. One Kafka broker a test run; unique names a test."""
+"""Fixtures for all tests: one Kafka broker for each test run, and unique names for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One embedded broker, or a cluster of them: combined KRaft nodes, replication 3 and min.insync.replicas 2."""
+"""One embedded broker, or a cluster of combined KRaft nodes with replication 3 and min.insync.replicas 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run: a cluster under load, faults in random order, the verdict."""
+"""One chaos run: a cluster under load, faults in random order, and the verdict."""
 
 from __future__ import annotations
 

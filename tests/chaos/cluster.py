@@ -1,4 +1,6 @@
-"""A deployment to be hurt: embedded Kafka, one gateway, some workers, each a process that is started again at once."""
+"""A deployment to inject faults into: embedded Kafka, one gateway and some workers. Each process is restarted when it
+ends.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The faults, one function a kind. Each hurts a running cluster and says what had not been acknowledged then.
+"""The faults, one function for each kind. Each injects a fault into a running cluster and returns what was
+unacknowledged.
 
-A blow lands only once there is such work: the victim is stopped (SIGSTOP, at a random moment) until some waits, and
-then killed; a kill that would land on an idle process proves nothing.
+A process is killed only when it has unacknowledged work: it is stopped (SIGSTOP, at a random moment) until work waits
+for it, and then killed. Killing an idle process would not test anything.
 """
 
 from __future__ import annotations

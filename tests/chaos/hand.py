@@ -1,7 +1,7 @@
-"""Workers moved by hand: the real app, table, producer, recovery and commit on real Kafka, one step at a time.
+"""Workers that a test moves step by step: the real app, table, producer, recovery and commit on real Kafka.
 
-Without Faust's consumer nothing happens by itself, so that an interleaving which chaos meets once in a thousand kills
-can be made at will, in a second.
+Faust's consumer is not used, so nothing happens by itself. An interleaving that chaos meets once in a thousand kills
+can therefore be produced within a second.
 """
 
 from __future__ import annotations

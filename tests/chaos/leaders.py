@@ -1,4 +1,4 @@
-"""Faults of a cluster of three brokers: leaders that die, hang, lead on without knowing better, or leave in order."""
+"""Faults of a cluster of three brokers: leaders that are killed, that hang, and that restart in turn."""
 
 from __future__ import annotations
 

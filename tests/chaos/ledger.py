@@ -1,7 +1,7 @@
-"""An account of the topics alone: what `usage` holds must be what rows, changelog, hours and dead letters say.
+"""Checks the topics against each other: rows, changelog, hours and dead letters must agree with the content of `usage`.
 
-Independent of the fold: an event is a dict entry, a session-hour a dict of them. Nothing here knows a price; dollars
-are judged by the fleet's truth, and by the hours adding up.
+Independent of the fold: a session-hour is a dict of events. Prices are not used here; dollars are checked against the
+fleet's truth, and by adding up the hours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fleets of the simulator, each in a thread of its own, with the truth about what was acknowledged."""
+"""Fleets of the simulator, each in its own thread, which know what was acknowledged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to machines: the power goes, volumes come back with older contents, disks are full when all starts."""
+"""Mishaps of machines: power cuts, volumes restored with older contents, disks that are full at the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on a run: the fleets' truth, the ledger of the topics, and a worker that starts from nothing."""
+"""The verdict on a run, from the fleets' truth, a check of the topics, and a worker that recovers from nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/chaos.md: sections between markers, each written by the run that measured it."""
+"""Writes docs/chaos.md: each run writes its own section, between markers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A rolling restart under load: `python -m tests.chaos.rolling [--report docs/chaos.md]`.
 
-With `--from REVISION` it is an upgrade: everything starts as that revision, each worker comes back as what is here.
+With `--from REVISION` it tests an upgrade: all processes start as that revision, and each is restarted as this version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Faults of what the parts stand on: disks, the network, the changelog, what others write to the topics."""
+"""Faults of the surroundings: disks, the network, a changelog that refuses rows, unreadable records from other
+programs.
+"""
 
 from __future__ import annotations
 

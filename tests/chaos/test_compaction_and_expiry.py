@@ -1,6 +1,6 @@
-"""What time does to the topics: compaction, expired hours, clocks that jump, settings that change, topics made anew.
+"""Compaction, expired hours, clocks that jump, changed settings and recreated topics.
 
-Whatever comes: readers and recovery see the highest version, and no total starts again.
+In all cases readers and recovery must see the highest version, and totals must not start again.
 """
 
 from __future__ import annotations

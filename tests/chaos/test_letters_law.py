@@ -1,4 +1,4 @@
-"""The law of dead letters: what must be kept is told apart response by response, and nothing else may be there."""
+"""The oracle's check of dead letters: each expected one must exist, response by response, and no others."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`openai.days` on real Kafka: agents killed, stopped and woken while days are restated, both topics compacted under
-them, and the records' topic made anew. The days are what the newest records say, and nobody reads anything twice.
+"""`openai.days` on real Kafka: agents are killed, stopped and resumed while days are restated, both topics are
+compacted, and the records' topic is recreated. The days must equal the newest records.
 """
 
 from __future__ import annotations

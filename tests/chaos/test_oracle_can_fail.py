@@ -1,7 +1,7 @@
-"""An oracle that cannot fail proves nothing: with each safeguard taken away it must say WRONG.
+"""Tests that the oracle detects errors: it must report them when a safeguard is removed.
 
-Each scenario is an interleaving that chaos meets now and then, made by hand. It is played twice: with the product's
-worker the ledger must be exact, with the broken one it must not.
+Each scenario is an interleaving that chaos meets now and then, produced by hand. It runs twice: with the product's
+worker the topics must be exact, and with the broken worker they must not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sink's topics compacted under it: what a restart and a takeover then find is still everything."""
+"""The sink after compaction of its topics: a restart and a takeover must still find everything that was sent."""
 
 from __future__ import annotations
 

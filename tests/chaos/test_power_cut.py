@@ -1,4 +1,6 @@
-"""A power cut on one broker, by hand: what others rely on was on the disk; without that the oracle says WRONG."""
+"""A simulated power cut on one broker: with flushing everything that was acknowledged survives, without it the oracle
+fails.
+"""
 
 from __future__ import annotations
 

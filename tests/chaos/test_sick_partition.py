@@ -1,4 +1,4 @@
-"""A partition without a leader: its sessions wait in the spool, and nobody else notices."""
+"""A partition without a leader: its sessions wait in the spool, and other sessions are not affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""toxiproxy between the parts: latency and resets, ordered over its HTTP API.
+"""toxiproxy between the processes adds latency and resets connections; it is controlled over its HTTP API.
 
 TALLYSTREAM_TOXIPROXY names its server's executable (`go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0`);
 without one these kinds are left out.

@@ -1,4 +1,4 @@
-"""What the topics said at a moment: taken while a part lies dead, judged when the run is over."""
+"""Snapshots of the topics' offsets, taken while a process is dead and judged at the end of the run."""
 
 from __future__ import annotations
 

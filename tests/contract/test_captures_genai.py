@@ -1,8 +1,8 @@
-"""Recorded runs of agent SDKs and CLIs: their spans give exactly the calls that the model API served.
+"""Recorded runs of agent SDKs and CLIs: their spans must give exactly the calls that the model API served.
 
-The recordings are not part of the repository (folders `shared/captures-genai*` beside the checkout). Without them the
-same laws are held on made-up spans by tests/unit/clients/test_genai_*.py. There are two kinds of truth: `served`, with
-what the API answered, and `calls` with `told`, which is what the client's telemetry can tell of it.
+The recordings are not part of the repository (folders `shared/captures-genai*` beside the checkout). Without them, the
+same rules are tested on generated spans by tests/unit/clients/test_genai_*.py. There are two kinds of truth: `served`,
+what the API answered, and `calls` with `told`, what the client's telemetry can report of it.
 """
 
 from __future__ import annotations

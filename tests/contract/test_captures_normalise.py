@@ -1,7 +1,7 @@
-"""Recorded runs of real clients: normalising their bodies gives exactly what the model API served.
+"""Recorded runs of real clients: normalising their bodies must give exactly what the model API served.
 
-The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Without them the same
-laws are held on generated bodies by tests/unit/clients.
+The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Without them, the same
+rules are tested on generated bodies by tests/unit/clients.
 """
 
 from __future__ import annotations

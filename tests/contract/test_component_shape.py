@@ -1,4 +1,4 @@
-"""Every component has the same shape, so that who knows one knows all: see "To add a component" in CONTRIBUTING.md."""
+"""Every component must have the shape described in CONTRIBUTING.md, "To add a component"."""
 
 from __future__ import annotations
 

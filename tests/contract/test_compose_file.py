@@ -1,4 +1,4 @@
-"""docker-compose.yml as a text: what it tells our containers are settings and options that there are."""
+"""docker-compose.yml as a text: the variables and arguments in it must be settings and options that exist."""
 
 from __future__ import annotations
 

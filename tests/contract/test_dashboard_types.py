@@ -1,4 +1,4 @@
-"""The dashboards beside what Grafana knows: its TypeScript types, and the keys that those let pass.
+"""The dashboards must match Grafana's TypeScript types and use only known keys, which the types do not check.
 
 `make dashboards-check` fetches the types (npm) and runs all of it; without them, the keys alone are checked.
 """

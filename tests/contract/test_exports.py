@@ -1,4 +1,4 @@
-"""What packages give to others: `__all__` names what is imported from them, and nothing besides."""
+"""The `__all__` of a package must name exactly what other packages import from it."""
 
 from __future__ import annotations
 

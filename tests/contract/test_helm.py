@@ -1,7 +1,7 @@
-"""The Helm chart: what it renders is valid Kubernetes, means what our settings mean, and keeps secrets in Secrets.
+"""The Helm chart: its renderings must be valid for Kubernetes, use existing settings, and keep secrets in Secrets.
 
-Needs `helm`; with helm-unittest the chart's own tests run. What is missing is skipped; docs/operations/kubernetes.md
-says where to get it.
+Needs `helm`; with helm-unittest the chart's own tests run, too. Tests whose tool is missing are skipped;
+docs/operations/kubernetes.md says where to get the tools.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""No file imports another one in a circle, also not for types only and not inside a function.
+"""No module may import another one in a circle, not even for types only or inside a function.
 
-A circle cannot be read from the bottom up, and neither of its files can be tested without the other.
+Modules in a circle cannot be read in order, and cannot be tested without each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The JSON Schemas that consumers read our topics by: committed, true, and readable for ever."""
+"""The JSON Schemas of our topics for consumers: committed, equal to the models, and compatible with all released
+versions.
+"""
 
 from __future__ import annotations
 

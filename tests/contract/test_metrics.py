@@ -1,4 +1,4 @@
-"""Metrics: all explained, all bounded, all named as Prometheus wants, and nothing asks for one that is not there."""
+"""Metrics must be documented, bounded and regularly named; rules and dashboards must use existing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OTLP as others write it: the specification's JSON examples, its official JSON classes, and a real exporter."""
+"""OTLP as others write it: the specification's JSON examples, the official JSON classes, and a real exporter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The wheel: only `tallystream`, all of it, and at peace with a neighbour that owns the name `agents`."""
+"""The wheel contains all of `tallystream` and nothing else, and can be installed together with a package named
+`agents`.
+"""
 
 from __future__ import annotations
 

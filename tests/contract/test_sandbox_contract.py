@@ -1,7 +1,7 @@
-"""The sandbox keeps the contracts of OpenAI and Port: thrown at by schemathesis, with what their OpenAPI allows.
+"""Schemathesis tests the sandbox against the OpenAPI documents of OpenAI and Port.
 
-Schemathesis checks every answer against the structure the APIs publish; the sandbox checks itself as well and calls it
-a violation when it would answer anything else.
+It checks every answer against the structures that the APIs publish. The sandbox also checks its own answers and reports
+a violation if one differs.
 """
 
 from __future__ import annotations

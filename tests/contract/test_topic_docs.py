@@ -1,4 +1,4 @@
-"""asyncapi.yaml and docs/topics.md: what is committed is what the models say, whole, and true to AsyncAPI 3."""
+"""asyncapi.yaml and docs/topics.md must match the models, be complete, and be valid AsyncAPI 3."""
 
 from __future__ import annotations
 

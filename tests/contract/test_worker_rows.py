@@ -1,4 +1,4 @@
-"""What the worker writes fits the JSON Schemas that are published for it, and the models."""
+"""The rows that the worker writes must match their published JSON Schemas and the models."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Recorded runs of real coding agents through the whole product: exactly what the model API served, once.
+"""Recorded runs of real coding agents through the whole product: each token that the model API served counts once.
 
-The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Where they are missing
-the same laws are held on generated bodies by `test_fleet.py`.
+The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Without them, the same
+rules are tested on generated bodies by `test_fleet.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Recorded runs of agent SDKs and CLIs through the whole product, twice: each call the model API served counts once.
+"""Recorded runs of agent SDKs and CLIs through the whole product, twice: each call that the model API served counts
+once.
 
 The recordings are not part of the repository (folders `shared/captures-genai*` beside the checkout).
 """

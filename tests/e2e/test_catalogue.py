@@ -1,6 +1,6 @@
-"""OpenAI and telemetry -> Kafka -> Faust -> Port, through the product's processes; Port entity for entity as computed.
+"""OpenAI's data and telemetry through all processes into Port: every entity must equal an independent computation.
 
-What must be in Port is computed from the fleet's truth and from OpenAI's own answers, by none of the product's code.
+The expected entities are computed from the fleet's truth and from OpenAI's own answers, without the product's code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""docker-compose.yml as it is, on a real Docker engine: built, brought up, loaded, a worker killed, and exact.
+"""docker-compose.yml on a real Docker engine: built, started, under load, with a killed worker, and exact.
 
-`make compose-test` runs it. It needs root's rights over a Docker engine and some minutes, so a plain test run leaves it
-out. Images that no registry can be asked for are made by deploy/compose/standins/make.sh.
+`make compose-test` runs it. It needs access to a Docker engine and takes some minutes, so a plain test run leaves it
+out. Where images cannot be pulled, deploy/compose/standins/make.sh builds stand-ins.
 """
 
 from __future__ import annotations

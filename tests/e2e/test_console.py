@@ -1,4 +1,6 @@
-"""A stranger with a browser: opens the link, adds a provider, sends a recording, watches it arrive, and reads why."""
+"""A new user with a browser opens the login link, adds a provider, sends a recording, and reads the cost and its
+causes.
+"""
 
 from __future__ import annotations
 

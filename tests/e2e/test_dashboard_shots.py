@@ -1,4 +1,4 @@
-"""Every dashboard drawn by Grafana's own components from a running pipeline, and photographed.
+"""Grafana's own components draw every dashboard from a running pipeline, and a browser takes pictures.
 
 `make dashboards-shots` fetches the components (npm) and runs it; the pictures are for people to look at.
 """

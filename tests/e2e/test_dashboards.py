@@ -1,6 +1,6 @@
-"""Every panel's query against a real Prometheus that scrapes the whole product under load.
+"""Runs every panel's query on a real Prometheus that scrapes the whole product under load.
 
-Each must give a result; those of Spend the very tokens and dollars of the fleet's truth.
+Each query must give a result, and those of Spend must equal the tokens and dollars of the fleet's truth.
 """
 
 from __future__ import annotations

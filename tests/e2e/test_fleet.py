@@ -1,4 +1,4 @@
-"""A simulated fleet through the whole product, whose processes are killed meanwhile: rows equal the fleet's truth."""
+"""A simulated fleet through the whole product while its processes are killed: the rows must equal the fleet's truth."""
 
 from __future__ import annotations
 

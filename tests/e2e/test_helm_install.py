@@ -1,6 +1,7 @@
-"""The chart installed into a real API server: what it refuses, and whether a release can be changed and undone.
+"""The chart on a real API server: whether every rendering is accepted, and whether a release can be upgraded and rolled
+back.
 
-`make helm-install-test` builds the API server once and runs it. There is no kubelet: nothing of it is started.
+`make helm-install-test` builds the API server once and runs the test. There is no kubelet, so pods do not run.
 """
 
 from __future__ import annotations

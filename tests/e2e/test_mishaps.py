@@ -1,4 +1,4 @@
-"""What happens to machines and people, played on the whole product: every event that was answered 200 counts once."""
+"""Mishaps of machines and users on the whole product: every event that was answered 200 must count once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A guarded cluster, an HTTPS gateway, a bearer: from a client's request to the cost table, and what nobody may read.
+"""A secured cluster, an HTTPS gateway and a bearer secret: exact rows, and no secret in anything that is written.
 
-Kafka is the real broker with SASL_SSL and mutual TLS. Everything that the run wrote is searched for each secret it was
-given and for the content that its clients sent.
+Kafka is a real broker with SASL_SSL and mutual TLS. All files that the run wrote are searched for each secret and for
+the content that clients sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bodies to begin with: what clients really send, and what our tests make of them."""
+"""Bodies to start with: those of real clients, and those that our tests generate."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is fuzzed: each decoder, and the whole way of a body into rows. A target takes bytes and returns nothing.
+"""The fuzz targets: each decoder, and the whole path from a body to rows. A target takes bytes and returns nothing.
 
-What a target lets out is a finding: any exception that the decoder does not promise, or a law that does not hold.
+An exception that the decoder does not document is a finding, and so is a rule that does not hold.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""examples/cost_consumer.py as its readers run it, on real Kafka: stale versions, repetitions, tombstones, partials."""
+"""examples/cost_consumer.py on real Kafka: old versions, repetitions, tombstones, partial sums."""
 
 from __future__ import annotations
 

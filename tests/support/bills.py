@@ -1,4 +1,4 @@
-"""Bills and telemetry for tests, as the topics have them."""
+"""Bills and telemetry for tests, in the form of the topics."""
 
 from __future__ import annotations
 

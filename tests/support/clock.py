@@ -1,4 +1,4 @@
-"""The clocks of the tests: time that only a test moves."""
+"""Clocks that only a test moves."""
 
 from __future__ import annotations
 

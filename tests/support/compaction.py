@@ -1,4 +1,4 @@
-"""Compaction forced upon topics within a test's patience, and what it leaves."""
+"""Forces compaction of topics within a test, and reads what it leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a JSON Schema still reads everything an earlier one allowed, and lost nothing readers may rely on."""
+"""Checks whether a JSON Schema still accepts everything that an earlier version accepted and promises as much."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A tiny fold as the subject of runtime tests, and the process that runs it: `python -m tests.support.counting CONFIG`.
+"""A small fold for runtime tests, and the process that runs it: `python -m tests.support.counting CONFIG`.
 
-A source record is `KEY AMOUNT`, KEY being `name|bucket` with a decimal bucket; anything else is a dead letter. The
-state counts records and adds amounts; a public row shows it, `sums` adds the amounts of a bucket within a partition,
-and a bucket closes `lateness` ms after the append time in it. CONFIG is the JSON of a WorkerConfig.
+A source record is `KEY AMOUNT`, where KEY is `name|bucket` with a decimal bucket; any other record becomes a dead
+letter. The state counts records and adds amounts, and a public row shows it. `sums` adds the amounts of a bucket within
+a partition. A bucket closes `lateness` ms after the append time in it. CONFIG is the JSON of a WorkerConfig.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many examples a property is tried with: all of them in `make test`, a tenth in `make check`."""
+"""The number of examples for each property test: all in `make test`, a tenth in `make check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway under test, in this process or as a process of its own, with connections written straight to the topic."""
+"""A gateway under test, in this process or as a separate one, with connections written directly to the topic."""
 
 from __future__ import annotations
 

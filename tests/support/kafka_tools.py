@@ -1,4 +1,4 @@
-"""Kafka's own ConsumerGroupCommand: the judge of our lag."""
+"""Kafka's own ConsumerGroupCommand, with which our lag is compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real API server with its etcd on loopback, for the time of a test: it keeps objects, and runs nothing."""
+"""A real API server with its etcd on loopback for the duration of a test. It stores objects but runs no pods."""
 
 from __future__ import annotations
 

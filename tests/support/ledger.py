@@ -1,4 +1,4 @@
-"""The ledger as its users run it, as a process."""
+"""The ledger as a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histories of `cost.session-hours` for the ledger's tests, and what the cost tables make of them."""
+"""Histories of `cost.session-hours` for the ledger's tests, and the cost tables of them."""
 
 from __future__ import annotations
 

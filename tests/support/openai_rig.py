@@ -1,4 +1,4 @@
-"""A poller, the sandbox and Kafka, put together as the product does it; and what the topic must then hold."""
+"""A poller, the sandbox and Kafka, connected as in the product, and the expected content of the topic."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""A plain reading of OTLP logs by the official classes, and of what they say was used: independent of our decoders.
+"""Reads OTLP logs with the official classes and computes the usage in them, independently of our decoders.
 
-Rules as recorded from the real clients. A record whose counts are all 0 is no response.
+The rules were derived from recordings of the real clients. A record whose counts are all 0 is not a response.
 
-- Codex: an `sse_event` of kind `response.completed` with `input_token_count` is a response; input holds what was cached
-  and written to the cache, output the reasoning.
-- Claude Code: an `api_request` is one, known by its request id; all its counts are apart.
-- Gemini CLI: an `api_response` is one; input holds what was cached, output does not hold the thoughts.
+- Codex: an `sse_event` of kind `response.completed` with `input_token_count` is a response. Input includes cached
+  tokens and cache writes; output includes reasoning.
+- Claude Code: an `api_request` is a response, identified by its request id; its counts do not overlap.
+- Gemini CLI: an `api_response` is a response. Input includes cached tokens; output does not include thoughts.
 """
 
 from __future__ import annotations

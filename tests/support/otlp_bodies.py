@@ -1,6 +1,7 @@
-"""Builds OTLP logs requests, the same one in both encodings: protobuf by the official classes, JSON as Codex writes it.
+"""Builds OTLP logs requests, the same one in both encodings: protobuf with the official classes, JSON as Codex writes
+it.
 
-`codex_response` and `codex_noise` give records of Codex's shape; a test changes what it is about.
+`codex_response` and `codex_noise` return records in Codex's form; each test changes the fields that it is about.
 """
 
 from __future__ import annotations

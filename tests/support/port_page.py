@@ -1,4 +1,4 @@
-"""The three mappings that Port's page prints, as its reader pastes them: YAML and null traps included."""
+"""The three mappings of Port's documentation page as users paste them, including the traps of YAML and null."""
 
 DAILY = """\
 resources:

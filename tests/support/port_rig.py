@@ -1,4 +1,4 @@
-"""The sink as its users run it, a sandbox of Port beside it, and what must be in Port, computed on its own."""
+"""The sink as a process, the sandbox's Port, and the expected entities, computed independently."""
 
 from __future__ import annotations
 

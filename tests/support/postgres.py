@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: in a folder, on a port of loopback, ended by its process id."""
+"""A PostgreSQL server for the tests, in its own folder and on a loopback port, stopped by its process id."""
 
 from __future__ import annotations
 

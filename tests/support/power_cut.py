@@ -1,4 +1,4 @@
-"""What a power cut leaves of a log: the batches of a segment of Kafka's, and which of them were on the disk."""
+"""Simulates what a power cut leaves of a log: which batches of a Kafka segment were on the disk."""
 
 from __future__ import annotations
 

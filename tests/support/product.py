@@ -1,4 +1,4 @@
-"""The whole product as its users run it: `tallystream up` and the command line, as processes."""
+"""The whole product: `tallystream up` and the command line, as processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and a webhook, real ones, for the time of a test."""
+"""Real Prometheus, Alertmanager and a webhook for the duration of a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP server that remembers what a simulated fleet sent it, and answers as a test says."""
+"""An HTTP server that records what a simulated fleet sends, with answers chosen by the test."""
 
 from __future__ import annotations
 

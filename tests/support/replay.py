@@ -1,4 +1,4 @@
-"""Recorded client runs: their request bodies in order, and what the model API really served."""
+"""Recorded client runs: their request bodies in order, and what the model API served."""
 
 from __future__ import annotations
 

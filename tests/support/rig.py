@@ -1,4 +1,4 @@
-"""Drives workers of `tests.support.counting` on real Kafka: topics, a producer that knows the truth, an oracle."""
+"""Runs workers of `tests.support.counting` on real Kafka: topics, a producer that knows the truth, and an oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One embedded broker for all processes of a test run: who needs it first starts it, and ends last."""
+"""One embedded broker for all processes of a test run: the first process that needs it starts it, and stops last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A supervisor of stand-ins: `python -m tests.support.supervise DATA_DIR`, its events in DATA_DIR/events."""
+"""A supervisor of stand-ins: `python -m tests.support.supervise DATA_DIR` writes its events to DATA_DIR/events."""
 
 from __future__ import annotations
 

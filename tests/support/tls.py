@@ -1,4 +1,4 @@
-"""Certificates for tests, made by the openssl program as they are needed."""
+"""Certificates for tests, created with the openssl program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up usage with a truth of its own: plain dicts and Decimal, none of the product's folds or prices.
+"""Generated usage with an independent truth: plain dicts and Decimal, without the product's folds or prices.
 
 `fleet` writes what agents would have sent; `Truth` adds it up event by event, priced by genai-prices' `calc_price`.
 """

@@ -1,4 +1,4 @@
-"""Waiting for what must become true: asked again and again, never slept for."""
+"""Waits for conditions by checking them repeatedly, without fixed sleeps."""
 
 from __future__ import annotations
 

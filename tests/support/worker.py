@@ -1,4 +1,4 @@
-"""The worker as its users run it, as a process; and its topics as a reader sees them."""
+"""The worker as a process, and its topics as a reader sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a component writes: one JSON document an event for machines, legible lines for people."""
+"""Logs of components: JSON documents for programs, readable lines for people."""
 
 from __future__ import annotations
 

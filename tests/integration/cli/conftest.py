@@ -1,4 +1,4 @@
-"""The command line on real Kafka, in a world of its own: no run file, a prefix nobody else uses."""
+"""The command line on real Kafka, isolated from other tests: no run file, and a unique prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tallystream connections`, from creation to revocation, on real Kafka, against a gateway's side of HTTP."""
+"""`tallystream connections`, from creation to revocation, on real Kafka and against a gateway's HTTP answers."""
 
 from __future__ import annotations
 

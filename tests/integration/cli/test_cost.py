@@ -1,4 +1,4 @@
-"""`tallystream cost` over rows as the worker leaves them: overtaken versions, zombies' late rows, tombstones, junk."""
+"""`tallystream cost` over realistic topics: superseded versions, late rows of zombies, tombstones, invalid records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tallystream openai explore` against the sandbox: what it writes is accepted by Port and keeps every row."""
+"""`tallystream openai explore` against the sandbox: Port accepts what it writes, and no row is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`tallystream deadletters replay`: what was refused counts once, however often it is replayed, where it may count."""
+"""`tallystream deadletters replay`: refused events that may now count are counted once, however often they are
+replayed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tallystream wait --caught-up` on real Kafka: never says so while something is on its way."""
+"""`tallystream wait --caught-up` on real Kafka must not succeed while anything is in progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tallystream wait --caught-up` with a Port sink and a poller: what it has said is caught up is in Port."""
+"""`tallystream wait --caught-up` with a Port sink and a poller: when it succeeds, everything is in Port."""
 
 from __future__ import annotations
 

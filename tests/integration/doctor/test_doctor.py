@@ -1,4 +1,4 @@
-"""`tallystream doctor` names each fault while it is there, and is content again when it is gone."""
+"""`tallystream doctor` reports each fault while it exists, and no longer when it is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded broker as its users meet it: restarted, killed, started twice, orphaned."""
+"""The embedded broker is restarted, killed, started twice, and loses its parent process."""
 
 from __future__ import annotations
 

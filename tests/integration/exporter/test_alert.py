@@ -1,4 +1,4 @@
-"""One alert end to end, for real: a worker dies, Prometheus sees it, Alertmanager tells a webhook; and it ends."""
+"""One alert end to end: a worker dies, Prometheus notices, Alertmanager notifies a webhook; then it is resolved."""
 
 from __future__ import annotations
 

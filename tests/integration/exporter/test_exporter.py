@@ -1,4 +1,4 @@
-"""The exporter as a process on real Kafka: lag beside Kafka's own tool, counters that never fall."""
+"""The exporter as a process on real Kafka: its lag equals that of Kafka's own tool, and its counters never decrease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A deployment with one connection of each kind, a gateway on it, and a broker that may be stopped."""
+"""A deployment with one connection of each kind, a gateway, and a broker that tests may stop."""
 
 from __future__ import annotations
 

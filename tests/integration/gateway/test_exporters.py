@@ -1,4 +1,4 @@
-"""OpenTelemetry's own exporters against the gateway, as any Python service would use them."""
+"""OpenTelemetry's own exporters against the gateway, used as in any Python service."""
 
 from __future__ import annotations
 

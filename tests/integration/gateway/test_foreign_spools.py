@@ -1,4 +1,4 @@
-"""What happens to machines and people: prefixes and clusters change, volumes are shared, files are held."""
+"""Spool files when prefixes or clusters change, volumes are shared, or files are locked."""
 
 from __future__ import annotations
 

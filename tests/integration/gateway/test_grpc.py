@@ -1,4 +1,4 @@
-"""OTLP over gRPC as real clients speak it, on real Kafka."""
+"""OTLP over gRPC with real clients, on real Kafka."""
 
 from __future__ import annotations
 

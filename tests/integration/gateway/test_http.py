@@ -1,4 +1,4 @@
-"""OTLP over HTTP as real clients speak it: every answer the specification asks for, on real Kafka."""
+"""OTLP over HTTP with real clients, on real Kafka: every answer that the specification requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edges of HTTP: what users, proxies and libraries really do to a gateway."""
+"""Unusual HTTP requests that users, proxies and libraries really send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Kafka stops answering, or is away from the start: every request is answered 200, and nothing is lost or made up."""
+"""Kafka stops answering or is unavailable from the start: every request is answered 200, and nothing is lost or
+duplicated.
+"""
 
 from __future__ import annotations
 

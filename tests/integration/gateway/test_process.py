@@ -1,4 +1,4 @@
-"""`tallystream gateway` as a process: killed, told to stop, restarted; its log, its metrics, its exit codes."""
+"""`tallystream gateway` as a process that is killed, stopped and restarted: its log, metrics and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS on the gateway's own port: real handshakes, a renewed certificate, and what is no certificate."""
+"""TLS on the gateway's own port: real handshakes, a renewed certificate, and invalid certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cluster says who it is, and a topic made anew under its name is another one."""
+"""The cluster's id is read from Kafka, and a recreated topic has another id."""
 
 from __future__ import annotations
 

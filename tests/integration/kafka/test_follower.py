@@ -1,4 +1,4 @@
-"""Positions of a reader that follows topics: what they say has been read has been given out."""
+"""Positions of a reader that follows topics: they never exceed the records that it has returned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local copy of compacted topics, on real Kafka: newest rows, holes, restarts, topics made anew."""
+"""The local copy of compacted topics, on real Kafka: newest rows, holes, restarts, recreated topics."""
 
 from __future__ import annotations
 

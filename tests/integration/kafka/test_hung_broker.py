@@ -1,4 +1,4 @@
-"""How aiokafka meets a broker that takes connections and says nothing: docs/adr/0007-brokers-that-hang.md."""
+"""How aiokafka treats a broker that accepts connections but never answers: docs/adr/0007-brokers-that-hang.md."""
 
 from __future__ import annotations
 

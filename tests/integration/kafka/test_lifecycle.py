@@ -1,4 +1,4 @@
-"""A cancel that arrives while a client of Kafka says goodbye is heard."""
+"""A cancellation that arrives while a Kafka client closes takes effect."""
 
 from __future__ import annotations
 

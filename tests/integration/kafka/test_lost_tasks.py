@@ -1,4 +1,4 @@
-"""A Kafka client that has lost one of its own tasks looks alive: whoever owns it opens it anew, or the process ends."""
+"""A Kafka client that has lost one of its tasks still looks alive; its owner replaces it, or the process ends."""
 
 from __future__ import annotations
 

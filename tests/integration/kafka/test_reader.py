@@ -1,4 +1,4 @@
-"""Reading topics as they stand, on real Kafka: empty, cut off at the front, with holes, and while they grow."""
+"""Reading topics up to their current end, on real Kafka: empty, truncated at the front, with holes, and growing."""
 
 from __future__ import annotations
 

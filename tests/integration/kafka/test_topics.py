@@ -1,4 +1,4 @@
-"""Topics are checked for what the promise rests on, and the command that is shown mends what is wrong."""
+"""Topic settings that the promises depend on are checked, and the suggested command corrects them."""
 
 from __future__ import annotations
 

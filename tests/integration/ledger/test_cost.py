@@ -1,4 +1,4 @@
-"""`cost`, `sql` and `export` out of the ledger: when it is asked, when it is not, and that both say the same."""
+"""`cost`, `sql` and `export` with the ledger: when it is used and when not, and that the results are equal."""
 
 from __future__ import annotations
 

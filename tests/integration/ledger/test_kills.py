@@ -1,4 +1,4 @@
-"""Killed again and again under load, on SQLite and on PostgreSQL, the ledger gives in the end what the topics give.
+"""A ledger on SQLite and on PostgreSQL that is killed repeatedly under load must finally equal the topics.
 
 TALLYSTREAM_LEDGER_KILLS=50 makes the run longer.
 """

@@ -1,4 +1,4 @@
-"""One request over real HTTP: what is retried, what is not, and what is said."""
+"""One request over real HTTP: what is retried, what is not, and which errors are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that speak for a part only, or of no usable amount: the days keep what they had, and say why."""
+"""Incomplete or unusable answers: the days keep their figures, and the reason is reported."""
 
 from __future__ import annotations
 

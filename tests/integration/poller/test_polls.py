@@ -1,4 +1,4 @@
-"""Sandbox OpenAI over HTTP, through the poller, to real Kafka: the topic says what OpenAI says, whatever goes wrong."""
+"""The sandbox's OpenAI, the poller and real Kafka: the topic must equal OpenAI's data, whatever fails in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tallystream poller` as its users run it: processes, killed and stopped; keys that leak nowhere."""
+"""`tallystream poller` as processes that are killed and stopped; keys must not leak anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tallystream port ...` as its users run it."""
+"""`tallystream port ...` commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sink on real Kafka against a Port over real HTTP: what it writes, and what Port's refusals come to."""
+"""The sink on real Kafka against the sandbox's Port over HTTP: what it writes, and how it handles refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every metric that poller and sink declare moves when what it tells of happens: a bad day, scraped."""
+"""Every metric that the poller and the sink declare must change when the event that it describes happens."""
 
 from __future__ import annotations
 

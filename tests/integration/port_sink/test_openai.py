@@ -1,4 +1,4 @@
-"""OpenAI polled into Kafka, put together per day, and written to Port: equal to what the sandbox's cells add up to."""
+"""OpenAI's data from the poller to Port: the entities must equal the sums of the sandbox's data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pass over everything, as a CronJob runs it; and a blueprint that Port lacks, which stops its own kind alone."""
+"""A single pass over everything, as in a CronJob; a missing blueprint stops only its own kind."""
 
 from __future__ import annotations
 

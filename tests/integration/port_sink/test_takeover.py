@@ -1,4 +1,4 @@
-"""Sinks killed, paused and woken: every entity ends at its newest version, whoever wrote last."""
+"""Sinks are killed, paused and resumed: every entity must end at its newest version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sandbox's bill through poller, Kafka and agent: worked examples, to the last digit."""
+"""Bills of the sandbox through poller, Kafka and agent: worked examples, exact to the last digit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A month of requests of which everything is known: each cause of the difference is found at its true size.
+"""A month of generated requests: each known cause of the difference must be found with its true amount.
 
 Telemetry of every 20th request is lost, one model costs 10% more than the book says, another provider gives a discount
 of 5%, a model's priority requests do not say their tier, requests end after midnight, and a bill is restated.

@@ -1,4 +1,4 @@
-"""A rig a test: topics of its own, workers that end with it."""
+"""A rig for each test, with its own topics and workers, which end with the test."""
 
 from __future__ import annotations
 

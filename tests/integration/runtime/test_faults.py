@@ -1,4 +1,4 @@
-"""Exact under kill -9, zombies, lost batches and lost disks: real workers, real Kafka."""
+"""Exact rows despite kill -9, zombies, lost batches and lost disks: real workers, real Kafka."""
 
 from __future__ import annotations
 

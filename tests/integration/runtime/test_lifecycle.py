@@ -1,4 +1,4 @@
-"""Starting, stopping, expiring, and what a worker tells about itself."""
+"""Starting and stopping workers, expiring rows, and what a worker reports."""
 
 from __future__ import annotations
 

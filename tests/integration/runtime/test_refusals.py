@@ -1,4 +1,4 @@
-"""When going on would lose or double records the worker ends with code 70, says why in one line, and writes no more."""
+"""If continuing would lose or double records, the worker exits with code 70 and a one-line reason and stops writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox's OpenAI over HTTP: endpoints that agree with each other, keys, pages, and a truth file's usage."""
+"""The sandbox's OpenAI over HTTP: endpoints that agree with each other, keys, pages, and usage from a truth file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox's Port over HTTP: what a client that writes entities relies on, as the package's docstring tells it."""
+"""The sandbox's Port over HTTP: the behaviour that writing clients rely on, as the package's docstring describes it."""
 
 from __future__ import annotations
 

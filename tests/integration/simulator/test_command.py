@@ -1,4 +1,4 @@
-"""`tallystream simulate` as users run it."""
+"""The command `tallystream simulate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that hangs: its health page turns red, and the supervisor puts a new one in its place."""
+"""A worker that hangs: its health check fails, and the supervisor replaces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tallystream up` itself: real Kafka, gateway and worker, one of them killed, a second `up` and a taken port."""
+"""`tallystream up` with real Kafka, gateway and worker: a killed process, a second `up` and a taken port."""
 
 from __future__ import annotations
 

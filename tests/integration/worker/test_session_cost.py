@@ -1,4 +1,4 @@
-"""The worker process on real Kafka: what comes out equals what was sent, to the token and the picodollar."""
+"""The worker process on real Kafka: the rows must equal what was sent, to the token and the picodollar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost tables: the laws that hold for every view and grouping, and each rule by example."""
+"""Cost tables: rules that hold for every view and grouping, and an example of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent on the exact engine: whatever crashes, tears or comes late, each call is in `usage` under one session."""
+"""The GenAI agent on the engine: despite crashes, torn groups and late spans, each call is in `usage` once."""
 
 from __future__ import annotations
 

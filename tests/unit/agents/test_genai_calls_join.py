@@ -1,4 +1,4 @@
-"""Joining a stream of sightings: order, splitting, repeats, late partners, restarts and torn groups change no total."""
+"""Joining a stream of sightings: order, splits, repeats, late spans, restarts and torn groups change no total."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each client is told to paste."""
+"""The configuration that is printed for each client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line's frame, as a process: quick help, errors in one line, exit codes."""
+"""The command line as a process: fast help, one-line errors, exit codes."""
 
 from __future__ import annotations
 

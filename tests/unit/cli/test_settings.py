@@ -1,4 +1,4 @@
-"""Settings as people write them: a file that is not there, a broker's listener in full."""
+"""Settings as users write them: a missing file, a Kafka listener with its protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other people's strings may do to a terminal or a spreadsheet: nothing."""
+"""Text from other people must not control a terminal or become a formula in a spreadsheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `wait --caught-up` takes for caught up."""
+"""When `wait --caught-up` considers a group caught up."""
 
 from __future__ import annotations
 

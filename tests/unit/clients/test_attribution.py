@@ -1,4 +1,4 @@
-"""Attribution: an allow-list, bounded, and free of what may be a secret."""
+"""Attribution is an allow-list with bounded values and without possible secrets."""
 
 from __future__ import annotations
 

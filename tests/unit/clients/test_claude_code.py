@@ -1,4 +1,4 @@
-"""Claude Code: disjoint counts, cache lifetimes, request ids, its own estimate."""
+"""Claude Code: disjoint counts, cache lifetimes, request ids, and its own cost estimate."""
 
 from __future__ import annotations
 

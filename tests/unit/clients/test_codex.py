@@ -1,4 +1,4 @@
-"""Codex: which record costs, what it costs, and what is set aside."""
+"""Codex: which records count, their token counts, and which become dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemini CLI: cached inside input, thoughts outside output, tool tokens of their own."""
+"""Gemini CLI: input includes cached tokens, output excludes thoughts, and tool tokens are separate."""
 
 from __future__ import annotations
 

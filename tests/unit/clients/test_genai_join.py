@@ -1,4 +1,4 @@
-"""Which spans are of one call. The laws: order, splitting into requests and repeats change no total."""
+"""Which spans belong to one call. Order, splitting into requests and repeats must not change any total."""
 
 from __future__ import annotations
 

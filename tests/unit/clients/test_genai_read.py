@@ -1,4 +1,4 @@
-"""One span as evidence of a call: every spelling, what includes what, and what is no call at all."""
+"""Reading a span: all names of counts, which counts include others, and which spans are not calls."""
 
 from __future__ import annotations
 

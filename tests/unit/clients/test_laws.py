@@ -1,4 +1,4 @@
-"""Laws every normaliser obeys, over any record: no surprise, one result for both encodings, only valid events."""
+"""Rules for every normaliser: no unexpected errors, equal results for both encodings, only valid events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs as messages: every one valid by itself, none too large, no event lost or doubled."""
+"""Packs become messages that are valid and small enough, without losing or doubling an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen Code: a relative of Gemini CLI whose output has its thoughts in it."""
+"""Qwen Code: similar to Gemini CLI, but its output includes thoughts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A client and its event are known by more than one mark: what a pipeline drops or renames still counts."""
+"""A client and its event are recognised by several marks, so that usage still counts if a pipeline drops or renames
+one.
+"""
 
 from __future__ import annotations
 

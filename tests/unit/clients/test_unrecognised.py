@@ -1,4 +1,4 @@
-"""Usage nobody counts must scream; what merely looks a little like it must not."""
+"""Usage that no normaliser recognises must be reported, but not records that only look similar."""
 
 from __future__ import annotations
 

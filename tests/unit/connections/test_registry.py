@@ -1,4 +1,4 @@
-"""Connections: ids, states, and when they last sent."""
+"""Connections: ids, states, and when they last sent data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in: links that work once, signed logins that end, trusted proxies alone, and forms of ours alone."""
+"""Access to the console: one-time links, signed logins that expire, trusted proxies, and protected forms."""
 
 from __future__ import annotations
 

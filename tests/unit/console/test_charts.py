@@ -1,4 +1,4 @@
-"""Charts: no bar is higher than the axis, and what a chart shows is also said."""
+"""Charts: no bar exceeds the axis, and the content is also given as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor concludes from numbers."""
+"""The doctor's findings from given numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the broker is told, and that Java reads it as we meant it."""
+"""The broker's configuration, and that Java reads it as intended."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Jars are the ones of the lock, or there are none: downloads from a Maven repository on loopback."""
+"""Only jars that match the lock are used: downloads from a Maven repository on loopback."""
 
 import hashlib
 import threading

@@ -1,4 +1,4 @@
-"""Drafts: identifiers that keep rows apart, properties of types Port has."""
+"""Drafts of mappings: identifiers that distinguish rows, and property types that Port has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes: what an undocumented answer is made of."""
+"""The shape of an undocumented answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the exporter's counters: equal to the newest rows, never falling, whatever order, restart or retention."""
+"""The exporter's counters equal the newest rows and never decrease, in any order and despite restarts and retention."""
 
 from __future__ import annotations
 

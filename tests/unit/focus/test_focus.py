@@ -1,4 +1,4 @@
-"""FOCUS rows: prices times quantities are costs, and sums are those of our tables or of the bill."""
+"""FOCUS rows: price times quantity is the cost, and sums equal those of our tables or of the bill."""
 
 from __future__ import annotations
 

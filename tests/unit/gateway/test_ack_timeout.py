@@ -1,4 +1,4 @@
-"""The timeout follows what acks take, within its bounds."""
+"""The timeout for acknowledgements adapts to their duration, within its bounds."""
 
 from __future__ import annotations
 

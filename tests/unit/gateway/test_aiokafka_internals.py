@@ -1,4 +1,4 @@
-"""What the link relies on inside aiokafka: a new version that moves it must fail here first."""
+"""The internals of aiokafka that the producer uses; this test fails if a new version moves them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What bytes become: bodies of many shapes, far longer than a fuzzer makes them, against the memory they cost.
+"""The memory that bodies of many shapes need; they are far longer than those of a fuzzer.
 
-Measured in a process of its own as the growth of its peak resident memory, from the compressed body to the messages
-that would go to Kafka: bytes in against bytes in memory, and never seconds. docs/threat-model.md tells the bounds.
+Measured in a separate process as the growth of its peak resident memory, from the compressed body to the messages for
+Kafka. Bytes of input are compared with bytes of memory, never with seconds. docs/threat-model.md states the bounds.
 """
 
 from __future__ import annotations

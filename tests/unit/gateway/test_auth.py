@@ -1,4 +1,4 @@
-"""Who gets in: ids, rotation, revocation, providers, bearer secrets."""
+"""Authentication of requests: ids, rotation, revocation, providers, bearer secrets."""
 
 from __future__ import annotations
 

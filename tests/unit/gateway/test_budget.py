@@ -1,4 +1,4 @@
-"""What all requests hold together, against one limit."""
+"""The memory limit for all requests together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decompressing bodies: whole or refused, bounded in what comes out and in how many parts it came."""
+"""Decompression: complete bodies or refusals, with limits on the size and the number of members."""
 
 from __future__ import annotations
 

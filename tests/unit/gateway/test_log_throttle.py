@@ -1,4 +1,4 @@
-"""A flood of bad requests must not become a flood of log lines, nor vanish."""
+"""Many invalid requests must not flood the log, but must still be reported."""
 
 from __future__ import annotations
 

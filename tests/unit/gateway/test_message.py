@@ -1,4 +1,4 @@
-"""Where a message goes must not depend on who sends it."""
+"""The partition of a message must not depend on the Kafka client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User names are replaced: always by the same, never by anything that can be turned back without the key."""
+"""User names are replaced by stable pseudonyms that cannot be reversed without the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one connection may take: turns, which nobody is refused for, and quotas, beyond which it is 429."""
+"""Limits of a connection: turns, which only delay requests, and quotas, above which they get 429."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway set aside can be replayed once this version, or a setting, counts it."""
+"""Dead letters of the gateway can be replayed once this version or a changed setting can count them."""
 
 from __future__ import annotations
 

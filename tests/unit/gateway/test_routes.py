@@ -1,4 +1,4 @@
-"""Which paths are ours, and what is said about those that almost are."""
+"""Which paths the gateway accepts, and the errors for similar ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry on disk: whole or absent, never in the way."""
+"""The registry's snapshot on disk: complete or ignored, and never an obstacle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spool file keeps what it was given, in order, through anything, until its own ack; or says that it cannot."""
+"""The spool file keeps its messages in order until Kafka has acknowledged them, or reports that it cannot."""
 
 from __future__ import annotations
 

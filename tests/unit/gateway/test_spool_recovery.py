@@ -1,4 +1,4 @@
-"""`spool list` and `spool recover`: what is left aside comes back, and nothing is deleted."""
+"""`spool list` and `spool recover`: set-aside messages are recovered, and no file is deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One spool, one owner: locks that end with their process, and spools that outlive whoever wrote them."""
+"""Each spool has one owner: locks end with their process, and spools outlive it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the same deployment, and what becomes of another's state."""
+"""Which state belongs to the same deployment, and what happens to that of another one."""
 
 from __future__ import annotations
 

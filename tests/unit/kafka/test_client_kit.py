@@ -1,4 +1,4 @@
-"""The client kit: every Kafka client of the product is made in it, and every producer keeps the promise."""
+"""Every Kafka client of the product is created by the client kit, and every producer is idempotent."""
 
 from __future__ import annotations
 

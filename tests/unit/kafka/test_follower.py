@@ -1,6 +1,7 @@
-"""The end of a partition may be a hole: nothing left before the end offset, and the position stands still.
+"""The end of a partition may be a hole: no record is left before the end offset, and the position does not move.
 
-Compaction keeps the newest segment, so no broker makes such a hole on request: a stand-in for aiokafka's consumer does.
+Compaction keeps the newest segment, so a broker cannot produce such a hole on request. A stand-in for aiokafka's
+consumer does.
 """
 
 from __future__ import annotations

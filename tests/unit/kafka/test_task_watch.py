@@ -1,4 +1,4 @@
-"""A task that a Kafka client has lost is noticed; those it renews, and those of closed clients, are no news."""
+"""A lost task of a Kafka client is reported, but not tasks that the client renews or those of closed clients."""
 
 from __future__ import annotations
 

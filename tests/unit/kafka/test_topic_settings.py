@@ -1,4 +1,4 @@
-"""What a topic's settings must be, by its replicas, and the command that mends each."""
+"""The required settings of topics, depending on their replicas, and the commands that correct them."""
 
 from __future__ import annotations
 

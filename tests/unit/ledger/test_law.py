@@ -1,4 +1,4 @@
-"""The law of the ledger: whatever came in whatever order, in whatever batches, it gives what the topic gives."""
+"""In any order and any batches of records, the ledger must give the same rows as the topic."""
 
 from __future__ import annotations
 

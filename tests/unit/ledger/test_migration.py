@@ -1,4 +1,4 @@
-"""An older ledger becomes this release's, and keeps what it holds."""
+"""An older ledger is migrated to this release without losing data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Days out of records: a pure function of the newest ones, whatever order and however often they come."""
+"""Days are a pure function of the newest records, in any order and with any repetitions."""
 
 from __future__ import annotations
 

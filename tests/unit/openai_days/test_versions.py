@@ -1,7 +1,7 @@
-"""Who wins in `openai.days`: agents at different places, paused, late, on a topic that was made anew.
+"""Which rows win in `openai.days`: agents that are behind, paused or late, and a recreated topic.
 
-The model below has the two topics as lists and agents that read and publish in any order. Whatever they do, readers
-(who keep the highest version, of equal ones the later) end with what the newest records say.
+The model has the two topics as lists, and agents that read and publish in any order. In the end readers (who keep the
+highest version, and the later of two equal ones) must see what the newest records say.
 """
 
 from __future__ import annotations

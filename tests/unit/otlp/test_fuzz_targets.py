@@ -1,4 +1,4 @@
-"""The fuzz programs work: each takes its seeds, and thousands of blind changes of them."""
+"""The fuzz targets accept their seeds and thousands of random mutations of them."""
 
 from __future__ import annotations
 

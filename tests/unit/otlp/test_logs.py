@@ -1,4 +1,4 @@
-"""Reading logs requests: the same records, whatever the encoding."""
+"""Reading logs requests: both encodings give the same records."""
 
 from __future__ import annotations
 

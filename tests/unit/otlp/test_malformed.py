@@ -1,4 +1,4 @@
-"""Whatever bytes arrive: an answer or InvalidBodyError, never anything else."""
+"""Arbitrary bytes give a result or InvalidBodyError, and no other exception."""
 
 from __future__ import annotations
 

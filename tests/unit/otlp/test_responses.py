@@ -1,4 +1,4 @@
-"""The bodies of answers, read back by the official classes."""
+"""The bodies of answers, decoded with the official classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which signal a body is, and how much it holds, judged on bodies of the official classes."""
+"""The signal and the size of a body, checked with bodies of the official classes."""
 
 from __future__ import annotations
 

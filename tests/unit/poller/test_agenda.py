@@ -1,4 +1,4 @@
-"""When resources are polled: all once an interval, one that failed within minutes, and never later than the others."""
+"""When resources are polled: once per interval, failed ones within minutes, and none later than the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: the right one for each endpoint, rotated in place, never shown."""
+"""API keys: the right one for each endpoint, rotated in place, never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A response becomes buckets, to the last digit, or nothing."""
+"""A response becomes exact buckets, or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters as JQ: rolling dates roll, literals stay, mistakes are named."""
+"""Parameters as JQ expressions: moving dates, literals, and errors that name the mistake."""
 
 from __future__ import annotations
 

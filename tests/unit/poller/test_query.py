@@ -1,4 +1,4 @@
-"""All pages of a query, or nothing."""
+"""A query returns all pages or fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resources: the built-in ones are whole, a user's file adds to them without code, mistakes are named."""
+"""Resources: the built-in ones are complete, a user's file can add to them, and mistakes are reported."""
 
 from __future__ import annotations
 

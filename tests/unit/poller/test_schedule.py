@@ -1,4 +1,4 @@
-"""The law of windows: whatever fails and whenever one starts again, nothing is skipped and nothing settled repeats."""
+"""The schedule of windows: despite failures and restarts nothing is skipped and no settled bucket is polled again."""
 
 from __future__ import annotations
 

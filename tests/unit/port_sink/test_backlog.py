@@ -1,4 +1,4 @@
-"""The backlog: news go before sweeps."""
+"""The backlog: changes are sent before sweeps."""
 
 from __future__ import annotations
 

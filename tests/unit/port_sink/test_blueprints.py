@@ -1,4 +1,4 @@
-"""Our blueprints beside Port's."""
+"""Our blueprints and Port's schema."""
 
 from __future__ import annotations
 

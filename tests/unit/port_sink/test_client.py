@@ -1,4 +1,4 @@
-"""Port's client: its base URL, and tokens that are renewed in time."""
+"""Port's client: its base URL, and renewal of tokens."""
 
 from __future__ import annotations
 

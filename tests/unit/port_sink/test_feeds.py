@@ -1,4 +1,4 @@
-"""What the sink keeps of its topics: rows that it can rely on, and nothing else."""
+"""Which records the sink keeps of its topics."""
 
 from __future__ import annotations
 

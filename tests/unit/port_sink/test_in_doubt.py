@@ -1,4 +1,4 @@
-"""Requests of unknown fate are repeated until they cannot land any more."""
+"""Requests with unknown outcome are repeated until they can no longer take effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mappings: the page's as they are pasted, what is repaired in them, and what a record can do to an expression."""
+"""Mappings: those of Port's page as pasted, the repairs made to them, and records on which an expression fails."""
 
 from __future__ import annotations
 

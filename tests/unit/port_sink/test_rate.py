@@ -1,4 +1,4 @@
-"""The rate of requests is planned so that Port's limit is never met."""
+"""The rate of requests is planned so that Port's limit is never exceeded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the outbox, by a machine that does what delivery does, in any order."""
+"""Rules of the send queue, tested with deliveries in any order."""
 
 from __future__ import annotations
 

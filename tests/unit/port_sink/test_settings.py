@@ -1,4 +1,4 @@
-"""Settings of the sink: the names of Port's own page, and what starts it."""
+"""Settings of the sink: the names on Port's own page, and when it is started."""
 
 from __future__ import annotations
 

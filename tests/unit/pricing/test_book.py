@@ -1,4 +1,4 @@
-"""The book against genai-prices itself: every model we may meet, every tier, thousands of random requests."""
+"""The price book compared with genai-prices: every model, every tier, thousands of random requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Private prices: what they override and when, and that every mistake is named with its place and its remedy."""
+"""Your own prices: what they override and when, and errors that name the place and the remedy."""
 
 from __future__ import annotations
 

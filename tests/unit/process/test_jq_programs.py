@@ -1,4 +1,4 @@
-"""JQ ends, whatever the program."""
+"""Every JQ program ends."""
 
 from __future__ import annotations
 

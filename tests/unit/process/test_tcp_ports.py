@@ -1,4 +1,4 @@
-"""Ports that several processes pick at the same time."""
+"""Ports that several processes choose concurrently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records and rows in, statements out: the worked examples, states, scopes, restatements, late telemetry."""
+"""Statements from records and rows: worked examples, states, scopes, restatements, late telemetry."""
 
 from __future__ import annotations
 

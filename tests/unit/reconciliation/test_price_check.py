@@ -1,4 +1,4 @@
-"""The price book checked by the bill."""
+"""The price book compared with the bill."""
 
 from __future__ import annotations
 

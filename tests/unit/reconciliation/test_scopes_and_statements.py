@@ -1,4 +1,4 @@
-"""The smaller laws: scopes, suggestions, midnight, decimals, people, words."""
+"""Scopes, suggestions, midnight shifts, decimals, personal data and explanations."""
 
 from __future__ import annotations
 

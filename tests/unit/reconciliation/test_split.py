@@ -1,4 +1,4 @@
-"""The split of a difference: the worked examples, and that it always adds up."""
+"""The split of a difference: worked examples, and that the parts always add up."""
 
 from collections.abc import Mapping
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The counting fold on each host: on a broker in memory, and as a Faust table that has not been started."""
+"""The counting fold on each host: a broker in memory, and a Faust table that has not been started."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The product's fold on a broker in memory, against a plain sequential model, whatever happens in between.
+"""The product's fold on a broker in memory, compared with a plain sequential model.
 
-A Hypothesis state machine: workers fold, crash, come back with their disk, an older one or none, are paused and go on
-as zombies; what they sent lands batch by batch, in part, late or never; partitions move; records are sent twice; topics
-are compacted; hours expire. Whenever everything has come to rest, what readers see must be exactly what the model says,
-and every public row ever written must be the model's at its version.
+A Hypothesis state machine: workers fold, crash, and return with their disk, an older one or none; they are paused and
+continue as zombies. Their batches land completely, in part, late or never; partitions move; records are sent twice;
+topics are compacted; hours expire. Whenever nothing is in progress, readers must see exactly the model's result, and
+every public row ever written must equal the model's at its version.
 """
 
 from __future__ import annotations

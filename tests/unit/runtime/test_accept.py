@@ -1,4 +1,4 @@
-"""What the engine does with a batch: fold it exactly where the state ends, and nowhere else."""
+"""What the engine does with a batch: it folds records only at the expected offset."""
 
 from __future__ import annotations
 

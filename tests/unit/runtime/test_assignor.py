@@ -1,4 +1,4 @@
-"""A static member is given the assignment it had under another name of its machine."""
+"""A static member gets the assignment that it had under another host name."""
 
 from __future__ import annotations
 

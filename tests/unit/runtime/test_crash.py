@@ -1,4 +1,4 @@
-"""How a worker ends, and what it says."""
+"""How a worker exits, and its message."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Exact whatever happens, in whatever order; and the proof fails when a safeguard is taken away.
+"""The runtime is exact in any interleaving, and the test fails when a safeguard is removed.
 
-TALLYSTREAM_EXACTNESS_EXAMPLES=20000 makes it a long run (`make test` plays a few dozen).
+TALLYSTREAM_EXACTNESS_EXAMPLES=20000 makes a long run (`make test` runs a few dozen examples).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every private name of faust and aiokafka that the runtime touches: a version that moves one fails here first."""
+"""Every private name of faust and aiokafka that the runtime uses; these tests fail if a new version moves one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Faust app that has not been started: batches, health, credentials."""
+"""The Faust app before its start: batches, health, credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which stretches of a topic an owner looks at: what others wrote between, behind and shortly before its own rows."""
+"""Which ranges of a topic an owner checks: foreign rows between, behind and shortly before its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine knows no Faust, and no file of the runtime imports one that imports it."""
+"""The engine does not import Faust, and no module of the runtime imports one that does."""
 
 from __future__ import annotations
 

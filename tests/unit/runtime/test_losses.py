@@ -1,4 +1,4 @@
-"""What Kafka has lost is named, counted and gone on from; nothing that comes after it is missed or counted twice."""
+"""Losses in Kafka are reported, and the worker continues; later records are neither missed nor counted twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heartbeat guard."""
+"""The guard that checks heartbeats before each write."""
 
 from __future__ import annotations
 

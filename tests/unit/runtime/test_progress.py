@@ -1,4 +1,4 @@
-"""When a worker is stuck."""
+"""When a worker counts as stuck."""
 
 from __future__ import annotations
 

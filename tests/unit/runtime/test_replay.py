@@ -1,8 +1,8 @@
-"""The law of the changelog: whatever lands in it, a worker that reads it goes on without losing or doubling a record.
+"""Recovery from the changelog: whatever is in it, a worker continues without losing or doubling a record.
 
-The model has the rules of the runtime (groups that open and end with positions, the watermark in the last batch, a
-worker that ends when its rows land behind somebody else's, versions, absolute public rows) and none of its machinery;
-it replays with the real `replay`.
+The model has the rules of the runtime (groups that begin and end with positions, the watermark in the last batch, a
+worker that ends when its rows land behind another one's, versions, absolute public rows) but not its code. It recovers
+with the real `replay`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The source must be the one that was counted."""
+"""The source must be the topic that was counted."""
 
 from __future__ import annotations
 

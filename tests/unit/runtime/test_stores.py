@@ -1,4 +1,4 @@
-"""Both stores obey the same laws."""
+"""Rules that both stores must obey."""
 
 from __future__ import annotations
 

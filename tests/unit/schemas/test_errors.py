@@ -1,4 +1,4 @@
-"""The error tree: drawn as it is, each error retryable or permanent, and a hint wherever a person reads one."""
+"""The error tree: equal to its drawing, each error retryable or permanent, and hints for user-facing errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of exact JSON: what OpenAI wrote is what is kept, to the last digit."""
+"""Exact JSON: OpenAI's numbers are kept to the last digit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, money and hours: what every part builds on."""
+"""Keys, money and hours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What other programs rely on stands in one place: topics, headers, versions, count names, hashes, dead letters."""
+"""Topics, headers, versions, count names, hashes and dead letters, on which other programs rely, are defined in one
+place.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delays between attempts: doubled to a limit, drawn when many wait, short again after a while that went well."""
+"""Delays between attempts: doubled up to a limit, with jitter, and reset after a successful period."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks between processes: one holder, whose process id others are told; a kill lets go of it."""
+"""Locks between processes: one holder, whose process id is known; a killed process releases its lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ops port: what clients named does not steer the terminal of who looks at the metrics."""
+"""The ops port: names from clients must not control the terminal of whoever reads the metrics."""
 
 from __future__ import annotations
 

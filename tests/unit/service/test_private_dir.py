@@ -1,4 +1,4 @@
-"""The data dir is this user's alone."""
+"""The data dir is accessible only to its user."""
 
 from __future__ import annotations
 

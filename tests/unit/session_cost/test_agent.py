@@ -1,4 +1,4 @@
-"""The fold with its real table on a store in memory, without Kafka: crashes at any moment, splits of any kind."""
+"""The fold with its real table on a store in memory, without Kafka: crashes at any moment, any split into messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of a session-hour."""
+"""Rules of a session-hour's state."""
 
 from __future__ import annotations
 

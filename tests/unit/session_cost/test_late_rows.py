@@ -1,4 +1,4 @@
-"""Public rows of a replaced worker that come last are written again by the owner, whatever its settings were."""
+"""Late public rows of a replaced worker are overwritten by the owner, whatever that worker's settings were."""
 
 from __future__ import annotations
 

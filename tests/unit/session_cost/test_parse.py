@@ -1,4 +1,4 @@
-"""`parse` against the models it stands for, and against everything a message must not be able to do."""
+"""`parse` compared with the models, and with hostile messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repricing: what it counts is what the fold counts, and both books are applied to each request."""
+"""Repricing counts what the fold counts, and applies both books to each request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each client's bodies hold: its own words, all its noise, content that must never be stored."""
+"""The bodies of each simulated client: its vocabulary, its other records, and content that must never be stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fleet of any client sends what its config says, the same every time."""
+"""A fleet of any client sends what its configuration says, reproducibly."""
 
 from __future__ import annotations
 

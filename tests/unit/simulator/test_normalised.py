@@ -1,4 +1,4 @@
-"""What the gateway makes of a fleet's bodies is what the fleet says it was billed: both know nothing of each other."""
+"""Normalising a fleet's bodies gives what the fleet reports as billed; both use separate code."""
 
 from __future__ import annotations
 

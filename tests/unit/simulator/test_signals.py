@@ -1,4 +1,4 @@
-"""Metrics and traces are shaped like the real clients', and repeat usage that must add nothing."""
+"""Simulated metrics and traces have the form of the real ones, and repeat usage that must not add anything."""
 
 from __future__ import annotations
 

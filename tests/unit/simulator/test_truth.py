@@ -1,4 +1,4 @@
-"""The truth equals what an independent reader finds in the bodies, and its comparison misses nothing."""
+"""The truth equals an independent reading of the bodies, and its comparison finds every difference."""
 
 from __future__ import annotations
 

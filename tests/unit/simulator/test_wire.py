@@ -1,4 +1,4 @@
-"""What is spliced together from templates decodes, by the official classes, to what was put in."""
+"""Bodies built from templates decode to their input with the official classes."""
 
 from __future__ import annotations
 

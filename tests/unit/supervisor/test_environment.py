@@ -1,4 +1,4 @@
-"""Each process under `up` gets its own secrets and nobody else's."""
+"""Each process under `up` gets only its own secrets."""
 
 from __future__ import annotations
 

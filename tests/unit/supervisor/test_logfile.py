@@ -1,4 +1,4 @@
-"""Logs of components: bounded, and what people are shown of them."""
+"""Logs of components: their size is bounded, and only important lines are shown."""
 
 from __future__ import annotations
 

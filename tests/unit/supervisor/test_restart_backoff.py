@@ -1,4 +1,4 @@
-"""How long the supervisor waits before it starts a component again."""
+"""How long the supervisor waits before it restarts a component."""
 
 from __future__ import annotations
 

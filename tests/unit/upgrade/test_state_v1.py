@@ -1,7 +1,7 @@
-"""State written by an older version is read by this one, to the last event id: nothing recovers from scratch.
+"""State of an older version is read completely by this one, without recovery from scratch.
 
-`tests/fixtures/state-v1` was written once, by the version that first had this format, and is never written again; a
-new format gets a folder of its own beside it.
+`tests/fixtures/state-v1` was written once, by the first version with this format, and is never written again. A new
+format gets a folder of its own.
 """
 
 from __future__ import annotations
