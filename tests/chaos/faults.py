@@ -24,7 +24,7 @@ SPOOLED = "tallystream_gateway_spool_messages"
 
 @dataclass
 class Blow:
-    """One fault that happened. `unacked` is work that had to be done again, `kills` the processes ended by SIGKILL."""
+    """One injected fault. `unacked` is work that had to be repeated, `kills` the number of SIGKILLs."""
 
     kind: str
     kills: int
@@ -32,7 +32,7 @@ class Blow:
     unit: str
     note: str = ""
     at: float = field(default_factory=time.time)
-    """Seconds since the epoch; for a worker's kill the moment it died."""
+    """Seconds since the epoch; for a killed worker the time of its death."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Ring:
     cluster: Cluster
     fleet: Fleet
     poisoned: list[str] = field(default_factory=list)
-    """The sources that dead letters name of messages on `usage` and `calls` that cannot be counted."""
+    """The sources of the dead letters that are expected for unreadable messages on `usage` and `calls`."""
 
     def pause(self, least: float, most: float) -> None:
         time.sleep(self.cluster.random.uniform(least, most))
@@ -72,7 +72,7 @@ def kind(name: str) -> Callable[[Fault], Fault]:
 
 @contextlib.contextmanager
 def stopped(part: Part) -> Iterator[None]:
-    """SIGSTOP for the time of the block; SIGCONT unless it was killed in it."""
+    """SIGSTOP for the duration of the block, then SIGCONT unless it was killed meanwhile."""
     part.signal(signal.SIGSTOP)
     try:
         yield
@@ -82,7 +82,7 @@ def stopped(part: Part) -> Iterator[None]:
 
 
 def kill_worker(ring: Ring, worker: Part) -> int:
-    """Kill a worker that has work; return how many messages it had not acknowledged."""
+    """Kill a worker that has work; return the number of messages that it had not acknowledged."""
     witness = ring.cluster.witness
     worker.signal(signal.SIGSTOP)
     own = worker_partitions(ring, worker)
@@ -101,13 +101,13 @@ def kill_worker(ring: Ring, worker: Part) -> int:
 
 
 def worker_partitions(ring: Ring, worker: Part) -> list[int]:
-    """Return what a stopped worker owns: what no other one folds."""
+    """Return the partitions of a stopped worker, which are those that no other worker folds."""
     others = {p for w in ring.cluster.workers if w is not worker and w.alive for p in w.partitions}
     return [p for p in range(ring.cluster.topics.partitions) if p not in others]
 
 
 def kill_gateway(ring: Ring) -> int:
-    """Kill the gateway while requests wait for it; return how many did."""
+    """Kill the gateway while requests wait for it; return their number."""
     gateway = ring.cluster.gateway
     gateway.signal(signal.SIGSTOP)
     eventually(lambda: ring.fleet.truth.in_flight > 0, "requests are under way", 180)

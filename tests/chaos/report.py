@@ -31,7 +31,7 @@ power cut that loses counted messages, a machine whose name changes.
 
 
 def write(path: Path, name: str, text: str) -> None:
-    """Put a section into the report, in place of the one of that name."""
+    """Write a section into the report, replacing the one with that name."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     old = path.read_text() if path.exists() else INTRO
     section = f"{begin}\n{text.strip()}\n{end}"

@@ -45,7 +45,7 @@ def of_gateway(n: int) -> DeadLetter:
 
 
 def truth(*answers: int | None) -> Watched:
-    """A fleet each of whose requests had one response in it."""
+    """A fleet whose requests contain one response each."""
     found = Watched(FleetConfig(agents=1, requests=100, seed=1, start_ns=int(NOW.timestamp()) * 10**9))
     for n, status in enumerate(answers):
         request = Request(0, 0, "logs", b"", "", OtlpTransport("", chunked=False), False, 1, (response(n),))
@@ -55,7 +55,7 @@ def truth(*answers: int | None) -> Watched:
 
 
 def judged(*letters: DeadLetter) -> list[str]:
-    """Two responses of each fleet were acknowledged, of a third nobody knows."""
+    """Two responses of each fleet were acknowledged; the fate of a third is unknown."""
     never = {Reason.FROM_THE_FUTURE: truth(200, 200, None), Reason.NO_TIME: truth(200, 200, None)}
     poisoned = letter("usage|0|7|0", Reason.INVALID_MESSAGE, {}, None)
     return letters_law({one.source: one for one in (poisoned, *letters)}, POISON, never)

@@ -28,7 +28,7 @@ def executable() -> str | None:
 
 
 class Toxiproxy:
-    """Runs the server; `proxy` puts one in front of a port, `poison` and `cure` do the rest."""
+    """Runs the server. `proxy` adds a proxy for a port; `poison` adds a toxic, and `cure` removes all."""
 
     def __init__(self, log: Path) -> None:
         self._api = tcp_ports.pick()

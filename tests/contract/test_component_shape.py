@@ -24,7 +24,7 @@ PACKAGES = {
     "ledger": "tallystream.agents.ledger",
     "console": "tallystream.console",
 }
-"""Subcommand and package. Whatever else has a `service.py` is a component too, and must be here."""
+"""Subcommand and package. Every package with a `service.py` is a component and must be listed here."""
 MODULES = ("config", "errors", "metrics", "service")
 each = pytest.mark.parametrize("name", PACKAGES)
 

@@ -21,7 +21,7 @@ TYPES = os.environ.get("TALLYSTREAM_GRAFANA_TYPES")
 TSC = ("--noEmit", "--strict", "--skipLibCheck", "--module", "esnext", "--moduleResolution", "bundler")
 needs_types = pytest.mark.skipif(TYPES is None, reason="needs Grafana's types: make dashboards-check")
 
-# By place, list items without their number; what stands below OPEN are names of columns.
+# By path, with list items unnumbered; keys below OPEN are names of columns.
 OPEN = ("panels.transformations.options.excludeByName", "panels.transformations.options.renameByName")
 SOURCE = "type uid"
 STAT = "colorMode graphMode justifyMode orientation reduceOptions textMode"
@@ -72,7 +72,7 @@ def load(board: str) -> dict[str, Any]:
 
 
 def unknown(node: object, place: str = "") -> Iterator[str]:
-    """Yield the places of keys that no list above has."""
+    """Yield the paths of keys that are not in the lists above."""
     if isinstance(node, list):
         for one in node:
             yield from unknown(one, place)
@@ -97,7 +97,7 @@ def test_misspelled_dashboard_key_is_found() -> None:
 
 
 def complaints(document: dict[str, Any], name: str) -> str:
-    """Return what the TypeScript compiler has against a dashboard."""
+    """Return the TypeScript compiler's errors for a dashboard."""
     assert TYPES is not None
     folder = Path(TYPES)
     text = json.dumps(document, indent=1)

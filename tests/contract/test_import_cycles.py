@@ -25,7 +25,7 @@ def modules() -> dict[str, Path]:
         for path in folder.rglob("*.py"):
             inside = path.relative_to(folder)
             if package == "tallystream" and inside.parts[0] in ("schemas", "streams", "agents"):
-                continue  # the links to the three other rooms
+                continue  # the links to the three other top-level folders
             parts = (package, *inside.with_suffix("").parts)
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found

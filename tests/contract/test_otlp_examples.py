@@ -37,7 +37,7 @@ def test_examples_of_the_specification_are_decoded(file: str, signal: Signal, si
 
 
 def test_official_json_classes_agree_with_our_decoder() -> None:
-    """Our builder's JSON is OTLP for them, and what they make of it gives us the same usage."""
+    """The official classes read our builder's JSON, and their encoding of it gives the same usage."""
     body = as_json([Group([*codex_noise(), codex_response()], {"team": "payments", "n": 5})])
     official = ExportLogsServiceRequest.from_json(body.decode())
     again = official.to_json().encode()

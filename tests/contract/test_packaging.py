@@ -32,7 +32,7 @@ def uv(*args: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Built from a copy: setuptools leaves a build folder behind, whose stale files the next wheel would pick up.
+    # Built from a copy, because setuptools leaves a build folder whose stale files the next wheel would include.
     source = tmp_path_factory.mktemp("source")
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=NOT_SOURCE)

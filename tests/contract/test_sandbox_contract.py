@@ -30,12 +30,12 @@ from tallystream.sandbox.trim import OPENAI_PATHS, PORT_PATHS, render, trim
 SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
 BOUNDED = settings(max_examples=12, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
-"""Statuses Port answers but does not declare (400, 409, 429) are not judged; everything it declares is."""
+"""Statuses that Port uses without declaring them (400, 409, 429) are not checked; all others are."""
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """Run a sandbox in a thread of its own, with things in it to be found."""
+    """Run a sandbox with some data in a separate thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -53,7 +53,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def port_token(sandbox: Sandbox) -> str:
-    """Give a token, once there are two blueprints and an entity that relate."""
+    """Create two blueprints and a related entity, and return a token."""
     base = f"{sandbox.url}/port/v1"
     token: str = post(f"{base}/auth/access_token", {"clientId": "a", "clientSecret": "b"}, 200)["accessToken"]
     for definition in BLUEPRINTS:
@@ -87,7 +87,7 @@ BLUEPRINTS: list[dict[str, Any]] = [
 openai = schemathesis.openapi.from_dict(load("openai"))
 legacy = schemathesis.openapi.from_dict(load("openai-legacy"))
 port = schemathesis.openapi.from_dict(load("port"))
-# The systematic edge cases of Port's blueprints alone would take a minute.
+# The systematic edge cases of Port's blueprints would take a minute by themselves.
 port.config.phases.coverage.enabled = False
 
 
@@ -117,7 +117,7 @@ def test_sandbox_port_matches_its_openapi_document(case: Any, sandbox: Sandbox, 
 
 
 def test_sandbox_serves_every_declared_operation() -> None:
-    """What the structure names and the sandbox has no handler for would answer 501."""
+    """An operation that the document declares but the sandbox does not implement answers 501."""
     from tallystream.sandbox.openai_api import OpenAIApi
     from tallystream.sandbox.openai_data import Seeded
     from tallystream.sandbox.port_api import PortApi

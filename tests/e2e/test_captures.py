@@ -17,7 +17,7 @@ from tests.support.replay import Capture, Totals, post
 
 TOKENS = ("requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 
-# The client itself never sent these responses' counts: (requests, uncached, cached, output, reasoning) to take off.
+# Counts that the client itself never sent, to subtract: (requests, uncached, cached, output, reasoning).
 NEVER_SENT = {
     "codex-binary-incomplete": (1, 308, 1792, 4096, 4000),
     "codex-json-failexit": (1, 208, 1792, 72, 32),
@@ -33,7 +33,7 @@ def folders() -> list[Path]:
 
 
 def expected(capture: Capture) -> dict[tuple[str, str], Totals]:
-    """Return the truth less what the client never sent."""
+    """Return the truth without the usage that the client never sent."""
     want = capture.expected()
     if capture.name in NEVER_SENT:
         assert capture.truth["expect_diff"]

@@ -19,7 +19,7 @@ from tallystream.schemas.clients.genai import normalise
 
 
 def wanted(folder: Path) -> Counter[str]:
-    """Return totals by model: what the law gives, which tests/contract holds against the truth call by call."""
+    """Return totals by model as computed from the spans, which tests/contract checks call by call."""
     total: Counter[str] = Counter()
     for call in normalise(recorded(folder)):
         for field, count in counts(call).items():
@@ -50,7 +50,7 @@ def got(rows: list[dict[str, Any]]) -> Counter[str]:
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
-    """All of them by one connection, one after the other, twice."""
+    """All recordings over one connection, one after the other, twice."""
     want: Counter[str] = Counter()
     bodies: list[Body] = []
     for folder in FOLDERS:

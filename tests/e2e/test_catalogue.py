@@ -35,7 +35,7 @@ COUNTS = {
 
 
 def sessions(truth: dict[str, Any], connection: str) -> dict[str, Any]:
-    """Say what each session's entity must be."""
+    """Return the expected entity of each session."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in truth["acknowledged"]["rows"]:
         found.setdefault(row["session_id"], []).append(row)
@@ -74,7 +74,7 @@ def pages(url: str, path: str, **params: Any) -> Iterator[dict[str, Any]]:
 
 
 def openai(url: str, start: int, end: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Say what the daily entities and those of models and days must be, of whole days."""
+    """Return the expected daily entities and those of models and days, for complete days."""
     days: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
     of = {"start_time": start, "end_time": end, "bucket_width": "1d"}
@@ -119,7 +119,7 @@ def test_every_session_and_documented_kind_is_exact_in_port(tmp_path: Path) -> N
             "--seed", "7", "--duplicates", "0.1", "--client", "codex",
         )  # fmt: skip
         running.cli("wait", "--caught-up", "--timeout", "60")
-        held = entities()  # asked for once: what the wait has said is caught up is there
+        held = entities()  # read once, because everything is there after `wait --caught-up`
         must = sessions(Truth.load(truth).document(), json.loads(connection.read_text())["connection_id"])
         assert must
         found = {name: _like(must[name], one) for name, one in held["coding_agent_session"].items() if name in must}
@@ -154,7 +154,7 @@ def wrong(must: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _like(must: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of an entity that are told of what it must be."""
+    """Return the parts of an entity for which there are expected values."""
     return {
         part: {name: one[part].get(name) for name in value} if isinstance(value, dict) else one[part]
         for part, value in must.items()

@@ -35,12 +35,12 @@ OURS = ("gateway", "worker", "exporter")
 
 
 class Compose:
-    """One project of its own name, so that nothing of a real one is touched."""
+    """A project with its own name, so that a real one is not affected."""
 
     def __init__(self, folder: Path) -> None:
         self.gateway, self.prometheus = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self._files = ["-f", str(ROOT / "docker-compose.yml")]
-        # The build may need the host's own way to the package index; containers never get it.
+        # The build may need the host's proxy for the package index; containers do not get it.
         override = folder / "network.yml"
         override.write_text(f"services: {{gateway: {{build: {{context: {ROOT}, network: host}}}}}}\n")
         self._files += ["-f", str(override)]
@@ -71,7 +71,7 @@ class Compose:
         return found
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        """Ask the Prometheus of the project."""
+        """Query the project's Prometheus."""
         url = f"http://{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
         with urllib.request.urlopen(url, timeout=10) as response:
             result: list[dict[str, Any]] = json.load(response)["data"]["result"]

@@ -24,7 +24,7 @@ SHOTS = Path(__file__).resolve().parents[2] / "build" / "console"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 """Schemathesis' checks of what is answered."""
 ARRIVES_MS = 60_000
-"""How late a failure is told; nothing that passes waits for it."""
+"""Timeout for failures; passing tests do not wait for it."""
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
         env=running.environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert fleet.returncode == 0, fleet.stderr
-    # Nobody loads the page again: the row itself must change.
+    # The page is not reloaded; the row itself must change.
     expect(row).not_to_contain_text("waiting", timeout=ARRIVES_MS)
 
     page.get_by_role("link", name="Sessions").click()
@@ -122,7 +122,7 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
 
 
 def _is_complaint(said: ConsoleMessage) -> bool:
-    """Tell whether the browser refused something: the policy of the pages allows no foreign or inline code."""
+    """Tell whether the browser refused something, because the pages' policy forbids foreign and inline code."""
     return said.type == "error"
 
 

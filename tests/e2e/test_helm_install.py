@@ -37,7 +37,7 @@ def settings(values: dict[str, str]) -> list[str]:
 
 
 def check(kubernetes: Cluster, manifest: str) -> str:
-    """Let the API server judge objects without keeping them; return what it says against them."""
+    """Let the API server validate objects without storing them; return its errors."""
     done = kubernetes.run(
         "kubectl", "apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "--filename", "-",
         stdin=manifest,
@@ -82,7 +82,7 @@ def test_release_can_be_installed_upgraded_rolled_back_and_removed(kubernetes: C
     for one in sets.values():
         assert one["spec"]["serviceName"] in kubernetes.objects("services"), "a pod's name is found by its service"
 
-    # A newer chart and other settings: nothing that cannot be changed in place may have changed.
+    # A newer chart with other settings must not change fields that cannot be changed in place.
     newer = tmp_path / "tallystream"
     shutil.copytree(CHART, newer)
     about = yaml.safe_load((newer / "Chart.yaml").read_text()) | {"version": "0.2.0", "appVersion": "0.2.0"}

@@ -48,7 +48,7 @@ def settings(
         "TALLYSTREAM_USER_KEY": USER_KEY,
         "TALLYSTREAM_TLS_CERT": str(server.cert),
         "TALLYSTREAM_TLS_KEY": str(server.key),
-        # What the fleet trusts, as an operator's machine trusts the company's authority.
+        # The CA that the fleet trusts, like a company's own CA.
         "SSL_CERT_FILE": str(authority.ca),
     }
 

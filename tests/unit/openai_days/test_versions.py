@@ -42,7 +42,7 @@ def record(day: int, polled: int, amounts: dict[str, int]) -> OpenAIRecord:
 
 
 def read(messages: list[Message]) -> dict[bytes, dict[str, Any]]:
-    """What readers keep."""
+    """The rows that readers keep."""
     kept: dict[bytes, dict[str, Any]] = {}
     for key, value in messages:
         row = orjson.loads(value)

@@ -64,7 +64,7 @@ class NoGapCheck(Exactness):
 
 
 class Versionless(SessionCost):
-    """A state does not know which messages are in it."""
+    """A state without a record of which messages it includes."""
 
     def _state(self, *args: Any) -> State:
         state = super()._state(*args)
