@@ -86,7 +86,7 @@ class Part:
         process.wait(60)
 
     def stop(self) -> int | None:
-        """Stop it with SIGCONT and SIGTERM, after a minute with SIGKILL. Return the exit code, None if it did not run."""
+        """Stop it with SIGCONT and SIGTERM, then SIGKILL. Return the exit code, None if it did not run."""
         self.wanted = False
         process = self._process  # `keep` releases it as soon as it has ended
         if process is None or process.poll() is not None:

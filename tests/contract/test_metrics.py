@@ -241,7 +241,7 @@ def test_alertmanager_notifies_nobody_by_default() -> None:
 def with_samples(page: str) -> Iterator[str]:
     """Yield the lines of a page, adding a sample for each labelled family that has none yet.
 
-promtool ignores families without samples.
+    promtool ignores families without samples.
     """
     lines = page.splitlines(keepends=True)
     for line, following in zip_longest(lines, lines[1:], fillvalue="# "):

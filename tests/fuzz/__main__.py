@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def guided(name: str, seconds: float) -> int:
-    """Let atheris choose the mutations."""
+    """Let atheris guide the mutations."""
     import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     with atheris.instrument_imports(include=["tallystream"]):

@@ -34,7 +34,7 @@ def bodies(encoding: Encoding) -> list[bytes]:
 
 
 def seeds(target: str) -> Iterator[bytes]:
-    """Yield what a target begins with."""
+    """Yield the seeds of a target."""
     binary, texts = bodies(Encoding.PROTOBUF), bodies(Encoding.JSON)
     match target:
         case "protobuf":

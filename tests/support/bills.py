@@ -82,7 +82,7 @@ def row(
 
 
 def take(view: Reconciliation, positions: int = 100) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Return what changed, by provider, scope and day; every statement must add up."""
+    """Return the changed statements by provider, scope and day; every one must add up."""
     out = {}
     for key, value in view.take(positions):
         statement = orjson.loads(value)

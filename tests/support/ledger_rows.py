@@ -100,11 +100,11 @@ histories = st.lists(
     ),
     max_size=25,
 )
-"""Lists of (key, value): rows of few keys, in any order of versions, tombstones and junk among them."""
+"""Lists of (key, value): rows of a few keys with versions in any order, tombstones and invalid records."""
 
 
 def batches(topic: str, history: Iterable[tuple[bytes, bytes | None]], sizes: Sequence[int]) -> list[Batch]:
-    """Cut a history into batches of these sizes, over and over."""
+    """Cut a history into batches of these sizes, repeatedly."""
     records = [Record(key, value, offset) for offset, (key, value) in enumerate(history)]
     found, at, turn = [], 0, 0
     while at < len(records):
@@ -115,7 +115,7 @@ def batches(topic: str, history: Iterable[tuple[bytes, bytes | None]], sizes: Se
 
 
 def expected(history: Iterable[tuple[bytes, bytes | None]], query: Query) -> Table:
-    """The table as it is made out of the topic."""
+    """The table as computed from the topic."""
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
     keep_newest(newest, [Record(key, value, at) for at, (key, value) in enumerate(history)])
     table = Table(query)

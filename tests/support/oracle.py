@@ -44,7 +44,7 @@ class Logged:
     trace_id: bytes
 
     def get(self, key: str) -> Any:
-        """Return an attribute's value, None when it is not there."""
+        """Return an attribute's value, None if it is missing."""
         return next((value for name, _, value in self.attributes if name == key), None)
 
     @property
@@ -104,7 +104,7 @@ def count_items(body: bytes, content_type: str, signal: str) -> int:
 
 @dataclass(frozen=True)
 class Used:
-    """One response as its token record says it; the counts are apart, but for `reasoning`, a part of `output`."""
+    """One response according to its token record; counts do not overlap, except `reasoning`, a part of `output`."""
 
     client: Literal["codex", "claude", "gemini"]
     session_id: str
@@ -121,9 +121,9 @@ class Used:
     service_tier: str | None = None
     speed: str | None = None
     reported: Decimal | None = None
-    """Dollars, by the client itself."""
+    """Dollars, as estimated by the client itself."""
     known_by: tuple[Any, ...] = ()
-    """What else tells it from another response."""
+    """Further values that distinguish it from other responses."""
 
     @property
     def hour(self) -> str:
@@ -132,7 +132,7 @@ class Used:
 
     @property
     def total_tokens(self) -> int:
-        """Return the sum of what is apart."""
+        """Return the sum of the disjoint counts."""
         written = self.cache_write_5m + self.cache_write_1h
         return self.input_uncached + self.cache_read + written + self.output + self.tool
 

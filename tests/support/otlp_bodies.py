@@ -26,7 +26,7 @@ SECRET = "canary-of-prompt-content"
 
 @dataclass(frozen=True)
 class Record:
-    """A log record. `attributes` is a list of pairs because the wire can repeat a key."""
+    """A log record. `attributes` is a list of pairs, because a key may be repeated."""
 
     attributes: Sequence[tuple[str, Attribute]]
     time_ns: int = 0
@@ -222,7 +222,7 @@ def codex_response(
 
 
 def codex_noise(session: str = "s-1", model: str = "gpt-5.1-codex", at_ns: int = AT_NS) -> list[Record]:
-    """Return the events around a response that cost nothing, prompt and tool content included."""
+    """Return the events around a response that are not usage, including prompt and tool content."""
 
     def event(name: str, **attributes: Attribute) -> Record:
         return codex_record(name, session, model, at_ns, **attributes)

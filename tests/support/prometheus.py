@@ -30,7 +30,7 @@ needs_prometheus = pytest.mark.skipif(
 
 
 class Prometheus:
-    """Asks a Prometheus."""
+    """Queries a Prometheus."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -47,7 +47,7 @@ class Prometheus:
         return found
 
     def value(self, expr: str) -> float | None:
-        """Return the one value of a query, None when there is none."""
+        """Return the single value of a query, None if there is none."""
         found = self.query(expr)
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
@@ -85,7 +85,7 @@ def prometheus(
 
 @contextlib.contextmanager
 def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Run an Alertmanager with our example's routes, all receivers a webhook; give its port and what came to it."""
+    """Run an Alertmanager with our example's routes and a webhook for all receivers; provide its port and messages."""
     folder.mkdir()
     got: list[dict[str, Any]] = []
 
@@ -122,7 +122,7 @@ def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 @contextlib.contextmanager
 def running(program: str, log: Path, *argv: str) -> Iterator[None]:
-    """Run a program for the time of the block; what it says goes to `log`."""
+    """Run a program for the duration of the block, with its output in `log`."""
     with log.open("wb") as out:
         process = subprocess.Popen([program, *argv], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
@@ -148,5 +148,5 @@ def _ready(port: int, path: str) -> None:
 
 
 def close(found: float | None, wanted: float) -> bool:
-    """Tell whether two values are equal but for the digits a float has."""
+    """Tell whether two values are equal within a float's precision."""
     return found is not None and math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9)

@@ -12,7 +12,7 @@ from tallystream.streams.embedded import EmbeddedKafka
 
 @contextlib.contextmanager
 def shared_broker(folder: Path) -> Iterator[str]:
-    """Give the address of the run's broker; `folder` is common to the processes of the run.
+    """Provide the address of the run's broker; the processes of the run share `folder`.
 
     Who uses the broker holds `users` in common with the others. Who started it stops it once it has that lock alone;
     whoever comes after that starts another one.

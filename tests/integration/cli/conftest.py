@@ -15,7 +15,7 @@ from tallystream.streams.kafka.topics import Topics
 
 
 class Said(NamedTuple):
-    """What a command said."""
+    """The result of a command."""
 
     code: int
     out: str

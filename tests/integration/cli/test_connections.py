@@ -161,7 +161,7 @@ def test_last_synced_is_the_newest_time_of_all_gateways(cli: Cli, kafka: KafkaSe
 
 
 class GatewaySide(BaseHTTPRequestHandler):
-    """Answers as the gateway does: 200 for the id it knows, else a google.rpc.Status."""
+    """Answers like the gateway: 200 for the known id, otherwise a google.rpc.Status."""
 
     asked: ClassVar[list[tuple[str, bytes]]] = []
 
@@ -225,7 +225,7 @@ def test_connection_test_needs_the_ingest_id(cli: Cli) -> None:
 def test_json_output_is_one_document_even_if_a_topic_is_corrected(
     kafka: KafkaSettings, topics: Topics, cli: Cli
 ) -> None:
-    # A topic as an earlier version created it: `ensure` adds the setting that it lacks, and says so.
+    # A topic as an earlier version created it; `ensure` adds the missing setting and reports that.
     old = replace(topics.connections, config={"cleanup.policy": "compact"})
     made = NewTopic(old.name, old.partitions, 1, topic_configs=dict(old.config))
 

@@ -43,14 +43,14 @@ def message(session: str, hour: int, version: int, requests: int, **over: Any) -
 
 @pytest.fixture
 def rows(kafka: KafkaSettings, topics: Topics) -> None:
-    """Two sessions of three hours; every way in which a topic holds more than the truth."""
+    """Two sessions of three hours, with everything that a topic may contain besides the newest rows."""
     found = [
         message("s1", OLD, 3, 1),
         message("s1", OLD, 9, 4),
         message("s1", OLD, 5, 2),  # a zombie's
         message("s1", OPEN, 10, 2, model="house-9", cost_usd=None, unpriced_requests=2),
         message("longer", OLD, 7, 1),
-        message("longer", OLD, 7, 8, attribution={"team": "=data\x1b[2J"}),  # of equal versions the later
+        message("longer", OLD, 7, 8, attribution={"team": "=data\x1b[2J"}),  # the later of two equal versions
         message("removed", OLD, 1, 99),
         (message("removed", OLD, 1, 99)[0], None, 1),
         (b"junk", b"not a row", 2),
@@ -106,7 +106,7 @@ def test_cost_views_groupings_and_filters_agree(cli: Cli) -> None:
 
 
 def test_cost_since_does_not_read_older_records(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
-    """Three days old, and junk: whoever reads it says so. What comes a day before its hour counts."""
+    """The old record is invalid, so reading it would be reported. A row written a day before its hour counts."""
     day_ms = 24 * 3_600_000
     now_ms = NOW_HOUR * HOUR_NS // 1_000_000
 

@@ -30,12 +30,12 @@ YESTERDAY = '((now | floor) - 86400) | strftime("%Y-%m-%d")'
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """Run a sandbox in a thread of its own: the command line runs an event loop itself."""
+    """Run a sandbox in a separate thread, because the command line runs its own event loop."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     served = Sandbox(SandboxConfig(seed=3))
-    # Each test signs in anew, more often than Port allows.
+    # The tests request tokens more often than Port allows.
     served.limits.configure("unauthenticated", 10_000, 1_000)
     asyncio.run_coroutine_threadsafe(served.start(), loop).result(10)
     yield served
@@ -64,7 +64,7 @@ def explore(
 
 
 async def polled(sandbox: Sandbox, resource: Resource) -> list[tuple[dict[str, Any], dict[str, str]]]:
-    """What the sink's mapping sees of the last seven days: each row, and of which bucket the poller says it is."""
+    """The input of the sink's mapping for the last seven days: each row, with its bucket according to the poller."""
     now = time.time()
     end = int(now) // DAY * DAY + DAY
     config = OpenAIClientConfig(f"{sandbox.url}/openai/v1")
@@ -83,7 +83,7 @@ async def polled(sandbox: Sandbox, resource: Resource) -> list[tuple[dict[str, A
 
 
 async def upserted(sandbox: Sandbox, blueprint: dict[str, Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Create the blueprint and send the entities; return what Port then holds."""
+    """Create the blueprint and send the entities; return the entities in Port."""
     async with aiohttp.ClientSession(sandbox.url + "/port/v1/") as session:
         async with session.post("auth/access_token", json={"clientId": "a", "clientSecret": "b"}) as answer:
             session.headers["Authorization"] = f"Bearer {(await answer.json())['accessToken']}"

@@ -42,7 +42,7 @@ def test_reprice_shows_the_difference_and_changes_nothing(
 
     asyncio.run(publish())
     document = cli("reprice", "--prices", str(prices), "--json").document
-    # Tiers other than the standard one have prices of their own, which the file leaves as they are.
+    # Other tiers than the standard one have separate prices, which the file does not change.
     freed = [key for key in truth.lines if key[2] == "o3" and key[3] is None]
     standard = sum((truth.lines[key].cost for key in freed), Decimal(0))
     total = document["total"]

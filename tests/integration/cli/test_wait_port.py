@@ -38,7 +38,7 @@ async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix
         await one.rows(*(make_row(rng, f"s{number}", HOUR, 1) for number in range(300)))
         with sink(one, tmp_path) as running:
             find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
-            # from the very start: nothing has been read, nobody writes yet
+            # at the very start: nothing has been read, and no sink is active yet
             await wait(find)
             assert not one.wrong_sessions()
             assert any("no sink writes to Port yet" in said for said in watch.said)
@@ -49,14 +49,14 @@ async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix
             waiting = asyncio.create_task(wait(find))
             await watch.until("entities on their way to Port")
             one.sandbox.faults.clear()
-            # a request without an answer: it may land until its timeout is over, and is repeated then
+            # a request without an answer may take effect until its timeout, and is repeated then
             one.sandbox.faults.add(Fault(match="entities/bulk", kind="reset", after=True, times=1))
             await watch.until("requests with unknown outcome")
             assert not waiting.done()
             await waiting
             assert not one.wrong_sessions()
 
-            # a standby that is looked at too changes nothing
+            # a standby that is checked as well does not change the result
             with sink(one, tmp_path) as standby:
                 await until(standby.role, "it answers")
                 await one.rows(*(make_row(rng, f"s{number}", HOUR, 3) for number in range(300)))

@@ -46,7 +46,7 @@ def contents(bootstrap: str) -> list[bytes]:
 
 
 def gone(pid: int) -> bool:
-    """Tell whether the process has ended; one that nobody has waited for yet has."""
+    """Tell whether the process has ended, including one that has not been waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -70,7 +70,7 @@ def test_broker_keeps_data_and_port_and_refuses_a_second_start(tmp_path: Path) -
         assert broker.bootstrap == bootstrap
         assert contents(bootstrap) == [b"first", b"second"]
         os.kill(broker.pid, signal.SIGSTOP)
-        broker.stop(600)  # longer than this test may take: a stopped JVM is not waited for
+        broker.stop(600)  # longer than the test's timeout: a stopped JVM must not be waited for
 
 
 def test_broker_ends_with_its_killed_owner_and_can_be_restarted(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.kafka, needs_prometheus]
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> Path:
-    """Give our rules as they are, but for the time a condition must hold: a test cannot wait minutes."""
+    """Provide our rules with a shorter `for`, because a test cannot wait for minutes."""
     folder = tmp_path / "rules"
     folder.mkdir()
     for path in (RULES / "rules").glob("*.yml"):

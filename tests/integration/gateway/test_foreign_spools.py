@@ -53,7 +53,7 @@ async def spooled(broker: EmbeddedKafka, config: GatewayConfig, http: aiohttp.Cl
 
 
 async def met(config: GatewayConfig) -> None:
-    """Have a gateway know its connections."""
+    """Let a gateway learn its connections."""
     async with running(config):
         pass
 
@@ -113,7 +113,7 @@ async def test_spool_of_another_cluster_is_sent_only_after_spool_recover(
     config = config_of(own.kafka, own.prefix, tmp_path)
     await met(config)
     await spooled(broker, config, http, body(1), body(2))
-    # The cluster of the test run is another one than `own`; the prefix is the same.
+    # The test run's cluster differs from `own`; the prefix is the same.
     elsewhere = Deployment(kafka, own.prefix)
     await write(elsewhere.kafka, elsewhere.topics, connection())
     there = replace(config, kafka=elsewhere.kafka)

@@ -185,7 +185,7 @@ async def test_grpc_call_in_progress_is_answered_during_shutdown(fresh: Deployme
         try:
             answered = await call == b""
         except grpc.aio.AioRpcError as refused:
-            # It came too late to be taken: nothing of it may be there, and OTLP lets a client send it again.
+            # It came too late to be accepted, so no part of it may be stored; OTLP allows the client to send it again.
             assert refused.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # noqa: PT017
             answered = False
     assert len(await usage(fresh, "grpc-last")) == (200 if answered else 0)

@@ -281,7 +281,7 @@ async def test_too_many_bytes_in_progress_get_503_with_retry_after(
         first = asyncio.create_task(http.post(own.url + logs_path(), data=slow(), headers=JSON))
         await held.wait()
         status = 200
-        while status == 200:  # until the server has read what the first has sent
+        while status == 200:  # until the server has read the first request
             async with http.post(own.url + logs_path(), data=b" " * 59_998 + b"{}", headers=JSON) as response:
                 status = response.status
                 retry = response.headers.get("Retry-After")

@@ -149,7 +149,7 @@ async def test_slow_but_steady_upload_is_accepted(deployment: Deployment, tmp_pa
         step = len(content) // 12
         for start in range(0, len(content), step):
             writer.write(content[start : start + step])
-            await asyncio.sleep(0.2)  # longer in all than a pause may be
+            await asyncio.sleep(0.2)  # longer in total than the allowed pause
         assert (await answer(reader))[0] == 200
     assert len(await usage(deployment, "slow")) == 1
 

@@ -105,7 +105,7 @@ async def test_stopped_gateway_finishes_requests_and_drains_its_spool(own: Deplo
 
 
 async def test_stopping_gateway_refuses_no_request_permanently(process: GatewayProcess) -> None:
-    """One that comes too late on a kept connection gets no answer, so that its client knows to send it again."""
+    """A request that arrives too late on a kept connection gets no answer, so that its client sends it again."""
     await until(process.ready, "the gateway is ready")
     content = b" " * 100_000 + body(1)
     head = f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
@@ -217,7 +217,7 @@ def test_gateway_reports_start_errors_in_one_line(own: Deployment, tmp_path: Pat
     named = {"TALLYSTREAM_USER_NAMES": "true", "TALLYSTREAM_PREFIX": own.prefix}
     wrong = run(*where, "--port", "0", TALLYSTREAM_PARTITIONS="3", **named)
     assert (wrong.returncode, "has 12 partitions, we need 3" in wrong.stderr) == (1, True)
-    # What was refused has created nothing: with the right setting the same topics are fine.
+    # The refused start has not created anything; with the right setting the same topics work.
     taken = run(*where, "--port", own.kafka.bootstrap.rpartition(":")[2], **named)
     assert (taken.returncode, "cannot listen" in taken.stderr) == (2, True)
     for failed in (without_key, wrong, taken):

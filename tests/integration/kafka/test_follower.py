@@ -14,7 +14,7 @@ from tallystream.streams.kafka.topics import TopicSpec
 
 pytestmark = pytest.mark.kafka
 EACH = 4000
-"""More than one answer of `poll` holds, so that what was fetched of other partitions waits for its turn."""
+"""More records than one `poll` returns, so that fetched records of other partitions have to wait."""
 
 
 async def filled(kafka: KafkaSettings, topic: str, partitions: Sequence[int]) -> None:

@@ -41,7 +41,7 @@ async def test_cancel_during_close_is_not_lost(kafka: KafkaSettings, kind: Calla
 
 
 async def test_aiokafka_itself_loses_a_cancel_during_close(kafka: KafkaSettings) -> None:
-    """What `close` is for. When this fails, aiokafka hears it: `streams/kafka/lifecycle.py` has nothing left to do."""
+    """The reason for `close`. If this fails, aiokafka handles the cancel, and `streams/kafka/lifecycle.py` can go."""
     found = [
         await cancelled_after(steps, AIOKafkaAdminClient(**kafka.client()), AIOKafkaAdminClient.close)
         for steps in range(1, 12)

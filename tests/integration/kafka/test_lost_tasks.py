@@ -93,7 +93,7 @@ async def test_gateway_replaces_clients_with_lost_tasks(kafka: KafkaSettings, pr
 
 
 class Careless:
-    """A component that does not look after its producer."""
+    """A component that does not check its producer."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka

@@ -80,7 +80,7 @@ async def test_empty_topic_is_read_without_waiting(kafka: KafkaSettings, prefix:
 
 async def test_partitions_are_read_completely_one_by_one(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.many", 4)
-    # Partition 2 stays empty; values are big enough for several fetches a partition.
+    # Partition 2 stays empty; the values are large enough for several fetches per partition.
     await produce(kafka, topic, ((b"k", b"%d" % i + b"x" * 100_000, (0, 1, 3)[i % 3]) for i in range(600)))
     passed: list[tuple[int, int]] = []
     async with TopicReader(kafka, topic) as reader:

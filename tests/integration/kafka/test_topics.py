@@ -21,7 +21,7 @@ pytestmark = pytest.mark.kafka
 
 
 async def alter(kafka: KafkaSettings, topic: str, **configs: str) -> None:
-    """Give a topic these settings and no others."""
+    """Give a topic exactly these settings."""
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         named = {name.replace("_", "."): value for name, value in configs.items()}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=named)])

@@ -25,7 +25,7 @@ from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 HUGE = 7 * 10**18
-"""Pico-dollars: two of them are more than 64 bits hold."""
+"""Pico-dollars; the sum of two of them exceeds 64 bits."""
 
 
 def write(kafka: KafkaSettings, topics: Topics, found: list[tuple[bytes, bytes | None]]) -> None:
@@ -64,7 +64,7 @@ def test_cost_reads_the_topics_while_the_ledger_is_behind(
     assert ledger.stop() == 0
     truth = cli("cost", "models", "--json", "--from-topics").document["rows"]
     assert cli("cost", "models", "--json").document["rows"] == truth
-    # A mark that no topic holds tells who was asked.
+    # A value that is not in the topics shows that the ledger was read.
     with sqlite3.connect(tmp_path / "ledger" / f"{topics.prefix}.db") as database:
         database.execute("UPDATE hour_total SET requests = requests + 1000")
     database.close()

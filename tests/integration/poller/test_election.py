@@ -54,7 +54,7 @@ async def test_joining_standby_does_not_disturb_the_active_poller(kafka: KafkaSe
 
 
 async def test_leaving_poller_hands_over_immediately(kafka: KafkaSettings, topics: Topics) -> None:
-    """The session timeout is far beyond the test's patience: only a member that leaves is replaced so soon."""
+    """The session timeout is much longer than the test, so only a member that leaves is replaced in time."""
     async with AsyncExitStack() as stack:
         first = member(kafka, topics, 90.0)
         await first.__aenter__()
@@ -109,7 +109,7 @@ async def test_poll_interrupted_by_a_rebalance_is_discarded_and_repeated(kafka: 
 
 
 async def test_member_removed_from_the_group_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
-    """As after a pause: the member believes in its term, the coordinator does not."""
+    """As after a pause: the member considers its term valid, the coordinator does not."""
     async with member(kafka, topics, 6.0) as election:
         term = await until(lambda: election.term, "active")
         coordinator = election._consumer._coordinator

@@ -27,14 +27,14 @@ COMPLETIONS, EMBEDDINGS = "/organization/usage/completions", "/organization/usag
 
 @dataclass
 class Following:
-    """The agent of the days at work: up to where they are true, and how many keep what they had."""
+    """A running agent of the days: its position, and how many days keep their earlier figures."""
 
     one: Rig
     offset: int = 0
     held: dict[str, int] = field(default_factory=dict)
 
     async def days(self) -> dict[str, dict[str, Any]]:
-        """Return, by day, what is published of it now, once the agent has seen every record."""
+        """Return the published row of each day once the agent has seen every record."""
         end = len(await self.one.messages(self.one.topics.openai_records.name))
         await until(lambda: self.offset >= end, lambda: f"read up to {self.offset} of {end}")
         found: dict[str, dict[str, Any]] = {}

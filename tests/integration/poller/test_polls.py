@@ -28,7 +28,7 @@ async def openai(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
 
 
 def cells(one: Rig, offset: int) -> list[UsageCell]:
-    """What happened on a day, from the source itself and not through any endpoint."""
+    """The usage of a day, from the source itself and not through an endpoint."""
     return [cell for cell in one.sandbox.source.day(TODAY + offset) if cell.at < NOON]
 
 
@@ -40,7 +40,7 @@ async def test_full_poll_equals_openais_data(openai: Rig) -> None:
     assert set(rows) == {(MODELS, CURRENT)} | {
         (resource.name, one) for resource in builtin() if resource.bucket for one in days
     }
-    # Entry by entry, as another client reads it in one piece.
+    # Compared entry by entry with another client, which reads everything in one request.
     for resource in builtin():
         if resource.path.startswith("/organization/"):
             start, groups = (TODAY - 30) * DAY, resource.params["group_by"]
@@ -50,7 +50,7 @@ async def test_full_poll_equals_openais_data(openai: Rig) -> None:
     assert rows[MODELS, CURRENT] == (await ask(openai.sandbox, MODELS, []))["data"]
     for one in days:
         assert rows[USAGE, one] == (await ask(openai.sandbox, USAGE, [("date", one)]))["data"]
-    # And by sums over what happened, through no endpoint at all.
+    # And compared with sums from the source, without an endpoint.
     for offset in range(-30, 1):
         happened = cells(openai, offset)
         spent = sum((dollars for cell in happened for dollars in cell.costs.values()), Decimal(0))
@@ -191,18 +191,18 @@ async def test_custom_resource_is_polled_like_built_in_ones(openai: Rig) -> None
 
 
 async def test_bucket_too_large_for_kafka_is_reported_and_others_are_published(openai: Rig) -> None:
-    # Digits that look random, so that three megabytes of them do not compress below Kafka's limit of one.
+    # Pseudo-random digits, so that 3 MB of them do not compress below Kafka's limit of 1 MB.
     digits = '[range(12)] | map(($i * 12 + .) * 2654435761 % 4294967291 | tostring) | join("")'
     rows = f"[range(26000) as $i | {{n: ({digits})}}]"
     noise = Resource.model_validate({"path": MODELS, "name": "noise", "data": ".data[:1]", "rows": rows})
-    # That JQ takes a second or two, in which the group hears nothing.
+    # This JQ program takes a second or two, during which there are no heartbeats.
     result = await openai.poll(resources=(noise, *only(MODELS)), session_timeout=10.0)
     assert {name: failure.why for name, failure in result.failures.items()} == {"noise": FailureReason.TOO_LARGE}
     assert (MODELS, CURRENT) in await openai.rows()
 
 
 async def test_record_of_a_late_writer_is_overwritten(openai: Rig) -> None:
-    """A poller that was stopped before its write, and woke up after its successor's: compaction would keep that."""
+    """A poller was stopped before its write and resumes after its successor's; compaction would keep its record."""
     await openai.poll(resources=only(COSTS))
     newest = await openai.records()
     right = next(one for one in newest.values() if one.bucket == day(-20))

@@ -32,7 +32,7 @@ OWN = """
 
 
 async def once(one: Rig, directory: Path, code: int, **environment: str) -> dict[str, Any]:
-    """Run `sink --once --json`; return its document, of one that fails the error."""
+    """Run `sink --once --json`; return its document, or the error if it fails."""
     process = SinkProcess(one, directory, **environment)
     done = await asyncio.to_thread(
         subprocess.run, [*process._argv, "--once", "--json"], env=process._environment,

@@ -13,7 +13,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 @pytest.fixture
 async def rig(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Give a rig of two partitions whose topics exist."""
+    """Provide a rig of two partitions whose topics exist."""
     made = Rig(kafka, prefix, tmp_path)
     await made.create()
     try:

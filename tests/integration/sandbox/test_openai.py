@@ -67,7 +67,7 @@ async def test_each_seed_generates_another_organisation(sandbox: Sandbox) -> Non
 
 
 async def test_rows_of_two_keys_can_share_model_and_time(sandbox: Sandbox) -> None:
-    """The trap a mapping falls into that takes model and time for an identity: it must be there to be seen."""
+    """Such rows break mappings that identify a row by model and time, so the sandbox must have them."""
     seen = [
         (row["snapshot_id"], row["aggregation_timestamp"])
         for offset in range(-30, 0)

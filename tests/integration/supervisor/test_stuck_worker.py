@@ -21,7 +21,7 @@ from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.kafka
-# `stop` is longer than the test may take: a worker that does not answer is not waited for.
+# `stop` exceeds the test's timeout: the supervisor must not wait for a worker that does not answer.
 QUICK = Timing(poll=0.1, health=0.3, answer=1.0, red=2.0, start=90.0, stop=600.0)
 
 

@@ -145,7 +145,7 @@ def test_component_that_stays_unhealthy_is_replaced(supervised: Supervised) -> N
 
 
 def test_unresponsive_component_is_killed_early(supervised: Supervised) -> None:
-    """It ignores SIGTERM as well, as a blocked event loop does: only SIGKILL ends it."""
+    """It also ignores SIGTERM, as a blocked event loop does, so only SIGKILL ends it."""
     old = of(supervised.up(), "worker")
     stubborn = supervised.touch("worker.stubborn")
     deaf = supervised.touch("worker.deaf")
@@ -156,7 +156,7 @@ def test_unresponsive_component_is_killed_early(supervised: Supervised) -> None:
 
 
 def test_sigstopped_components_receive_sigterm_and_exit(supervised: Supervised) -> None:
-    """SIGSTOP, as a debugger or Ctrl-Z does: the one that is to be replaced, and all of them at `down`."""
+    """SIGSTOP, as by a debugger or Ctrl-Z: for a component to be replaced, and for all of them at `down`."""
     first = supervised.up()
     old = of(first, "worker")
     os.kill(old.pid, signal.SIGSTOP)

@@ -66,7 +66,7 @@ def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
         ]  # fmt: skip
         assert run["http"] == f"http://127.0.0.1:{product.port}"
         assert Path(f"/proc/{product.pid('kafka')}/exe").resolve().name == "java"
-        # The file comes first, then the answer: only the gateway looks, and it looks when it is asked.
+        # The file is written before the answer changes, because the gateway reads the file when it is asked.
         assert readyz(product.port) == 200
 
         assert "already runs" in refused(product, "--port", str(product.port))
