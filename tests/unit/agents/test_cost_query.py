@@ -98,7 +98,7 @@ queries = st.builds(
 
 
 def by_hand(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Add up buckets or rows as someone with a pocket calculator would."""
+    """Add up buckets or rows without the product's code."""
     parts = list(parts)
     costs = {
         name: [Decimal(part[name]) for part in parts if part[name] is not None]

@@ -31,7 +31,7 @@ HOME = 0
 
 
 class Deployment:
-    """One partition of the topic calls, and the workers that have owned it; times are the broker's."""
+    """One partition of the topic calls, and the workers that have owned it; times are the broker's clock."""
 
     def __init__(self, random: Random | None = None) -> None:
         self.broker = MemoryBroker()
@@ -59,21 +59,21 @@ class Deployment:
         self.broker.append(TOPICS.calls.name, HOME, rows)
 
     async def go_on(self) -> None:
-        """Hand over what there is, and commit it."""
+        """Fold the available messages and commit them."""
         self.worker.host.hold = False
         self.worker.host.land_all()
         await self.worker.deliver(HOME)
         await self.worker.settle()
 
     async def tick(self, seconds: float) -> None:
-        """Let time pass, and the worker notice."""
+        """Let time pass, and let the worker react to it."""
         self.broker.clock.seconds += seconds
         await self.go_on()
         await self.worker.engine.watch()
         await self.go_on()
 
     async def crash(self) -> None:
-        """End the worker with batches in flight; some of them may land before another one takes over."""
+        """Kill the worker with batches in flight, some of which may land before another worker takes over."""
         former = self.worker
         former.crash()
         for _ in range(self.random.randint(0, 4)):
@@ -98,7 +98,7 @@ class Deployment:
 @examples(60, deadline=None)
 @given(fleets(sums=False), SEEDS)
 def test_each_call_is_in_usage_once_despite_crashes(fleet: Fleet, random: Random) -> None:
-    """Groups are torn, zombies write late, disks are lost; the sum over distinct events is the truth."""
+    """Groups are torn, zombies write late and disks are lost; the sum over distinct events must be exact."""
 
     async def run() -> None:
         deployment = Deployment(random)
@@ -140,7 +140,7 @@ def test_each_call_is_in_usage_once_despite_crashes(fleet: Fleet, random: Random
 
 
 async def test_held_calls_keep_the_group_behind_until_a_tick_releases_them() -> None:
-    """The group's position, by which `wait` and the lag know, stays before a call that waits for partners."""
+    """The group's position, which `wait` and the lag use, stays before a call that is held."""
     deployment = Deployment()
     worker = deployment.worker
     await worker.assign([HOME])
@@ -160,7 +160,7 @@ async def test_held_calls_keep_the_group_behind_until_a_tick_releases_them() -> 
 
 
 async def test_invalid_message_becomes_a_dead_letter_without_its_values() -> None:
-    """What a topic holds is not trusted; its neighbours count."""
+    """Messages on the topic are not trusted, and the valid ones still count."""
     deployment = Deployment()
     await deployment.worker.assign([HOME])
     bad = orjson.dumps({"connection_id": "c", "sightings": [{"trace_id": "canary", "input": "many"}]})
@@ -177,7 +177,7 @@ async def test_invalid_message_becomes_a_dead_letter_without_its_values() -> Non
 
 @given(st.text(max_size=300), st.sampled_from(["user", "team"]))
 def test_user_names_are_replaced_before_anything_is_written(name: str, field: str) -> None:
-    """A user's name never reaches the topic, whether the resource says it or the span."""
+    """A user's name never reaches the topic, whether it is on the resource or the span."""
     seen = Sighting("0" * 32, "1" * 16, user=name)
     pack = SightingPack({field: name}, [seen])
     wire = calls.to_wire(pack, lambda _: "u_hash")

@@ -70,7 +70,7 @@ def test_response_becomes_one_event() -> None:
 
 
 def test_codex_event_identity_is_stable() -> None:
-    """A changed identity would count every event that is sent again across an upgrade twice."""
+    """With a changed identity, events that are sent again across an upgrade would count twice."""
     assert event(codex_response())["event_id"] == "b8710feeeae04881"
     assert event(codex_response().having(service_tier="priority"))["event_id"] == "b8710feeeae04881"
 
@@ -149,7 +149,7 @@ def test_model_name_is_kept_as_sent(model: str | None, slug: str | None, found: 
         (0, "yesterday", AT_NS + 5, AT_NS + 5),
         (0, 17, AT_NS + 5, AT_NS + 5),
         (0, None, AT_NS + 5, AT_NS + 5),
-        # not in nanoseconds: milliseconds, microseconds, seconds, .NET's ticks, NTP's epoch
+        # other units than nanoseconds: milliseconds, microseconds, seconds, .NET's ticks, NTP's epoch
         (AT_NS // 10**6, iso(AT_NS), AT_NS + 5, AT_NS),
         (AT_NS // 10**3, None, AT_NS + 5, AT_NS + 5),
         (AT_NS // 10**6, None, AT_NS // 10**6, AT_NS),
@@ -225,7 +225,7 @@ def test_longest_allowed_session_id_is_accepted() -> None:
 def test_impossible_counts_become_dead_letters_with_the_record(
     changes: dict[str, int | str | float | list[int]],
 ) -> None:
-    # NaN equals nothing, not even itself in the other encoding
+    # NaN is not equal to itself, so the two encodings cannot be compared
     record = codex_response().having(**changes)
     found = next(iter(normalise_logs(encode([Group([record])], Encoding.PROTOBUF), Encoding.PROTOBUF).rejected))
     assert (found.reason, found.client, found.session_id) == (Reason.INVALID_COUNTS, "codex", "s-1")

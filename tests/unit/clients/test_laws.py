@@ -20,7 +20,7 @@ CONTENT = ("prompt", "arguments", "output", "response", "tool_input", "error.mes
 CANARY = "canary-7c1d"
 
 WHOLES = ("input_token_count", "output_token_count", "cache_creation_tokens")
-"""Counts that others are a part of."""
+"""Counts that include others."""
 
 often = st.sampled_from([True] * 7 + [False])
 counts = st.integers(0, 500) | st.integers(0, 500).map(str)
@@ -40,7 +40,7 @@ names = st.sampled_from(FIELDS) | st.text(max_size=12) | st.sampled_from(["x_tok
 
 @st.composite
 def plausible(draw: st.DrawFn, event: str) -> Record:
-    """Draw a record such as a client might send, most often one that costs, with a little odd about it at times."""
+    """Draw a record such as a client might send, usually a priced one, sometimes with odd values."""
     attributes: list[tuple[str, Attribute]] = [("event.name", event if draw(often) else draw(st.text(max_size=8)))]
     for name in FIELDS:
         if name.endswith(("_count", "_tokens")) and draw(often):
@@ -56,7 +56,7 @@ def plausible(draw: st.DrawFn, event: str) -> Record:
 
 @st.composite
 def group(draw: st.DrawFn) -> Group:
-    """Draw records of one client, in its own scope most often."""
+    """Draw records of one client, usually in its own scope."""
     client = draw(st.integers(0, len(EVENTS) - 1))
     records = draw(st.lists(plausible(EVENTS[client]), min_size=1, max_size=4))
     scope = SCOPES[client] if draw(often) else draw(st.sampled_from(SCOPES) | st.text(max_size=5))

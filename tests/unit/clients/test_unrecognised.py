@@ -104,7 +104,7 @@ def test_byte_search_finds_the_counts_of_every_client() -> None:
 
 @BOTH
 def test_body_of_one_word_is_treated_as_content(encoding: Encoding) -> None:
-    """Unless it is a name that a client writes there."""
+    """Except if it is an event name that a client writes there."""
     record = Record([("input_tokens", 5)], observed_ns=AT_NS)
     for word, kept in (("hunter2", False), ("claude_code.model_request", True)):
         body = encode([Group([record], {}, "x")], encoding)

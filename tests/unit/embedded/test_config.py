@@ -7,7 +7,7 @@ from tallystream.streams.embedded.config import BrokerConfig, Listener, render
 
 
 def parse(text: str) -> dict[str, str]:
-    """Read a properties file by Java's rules (java.util.Properties.load), as far as they matter for one line each."""
+    """Read a properties file by Java's rules (java.util.Properties.load), with one property for each line."""
     properties = {}
     for line in text.split("\n"):
         parts, target, index = ["", ""], 0, 0

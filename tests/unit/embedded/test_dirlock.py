@@ -15,7 +15,7 @@ from tallystream.streams.embedded.dirlock import DirLock
 
 
 def test_lock_waits_for_a_child_that_is_being_forked(tmp_path: Path) -> None:
-    """Between fork and exec it holds all that we hold; a restart at that moment must not be refused."""
+    """Between fork and exec a child holds our file descriptors; a restart at that moment must not be refused."""
     lock = DirLock(tmp_path / ".lock")
     lock.acquire()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(lock.fd,)) as forked:

@@ -18,7 +18,7 @@ CONTENTS = {f"org.example:thing-{n}:1.{n}": bytes([n]) * (1000 + n) for n in ran
 
 
 class Repository:
-    """A Maven repository that counts what is asked of it; `broken` paths get another content, `absent` ones a 404."""
+    """A Maven repository that counts requests. `broken` paths have wrong content, `absent` ones get a 404."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

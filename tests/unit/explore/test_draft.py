@@ -36,7 +36,7 @@ def test_id_field_becomes_the_identifier() -> None:
 
 
 def test_identifier_of_rows_without_id_uses_all_naming_fields() -> None:
-    """Although the time alone would do in this sample: tomorrow two models may share it."""
+    """In this sample the time alone would be unique, but later two models may share it."""
     rows: list[dict[str, Any]] = [
         {"timestamp": 1_700_000_000, "model": "x", "n": 1},
         {"timestamp": 1_700_000_300, "model": "x", "n": 1},

@@ -45,7 +45,7 @@ def document(model: str, usd: str | None, **counts: Any) -> dict[str, Any]:
 
 
 def check(rows: list[Row], version: Version = "1.4") -> list[Row]:
-    """What holds of every row."""
+    """Check the rules that every row must obey."""
     for one in rows:
         assert tuple(one) == columns(version) or set(one) == set(columns(version))
         assert all(one[name] is not None for name in MANDATORY)

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.thorough
 
 MIB = 1 << 20
 RATIO = 8
-"""Times a body's bytes, decompressed, that it may cost."""
+"""Maximum memory of a body, as a multiple of its decompressed size."""
 FLOOR = 24 * MIB
-"""And what any body may cost, however small: pieces that are decompressed, a small body parsed whole, Python itself."""
+"""Additional memory for any body: buffers for decompression, small bodies that are parsed whole, Python itself."""
 
 MEASURE = """
 import gzip, json, resource, sys
@@ -64,7 +64,7 @@ print(json.dumps({"grew": peak() - before, "size": size, "outcome": outcome, "ev
 
 
 def nested(inner: bytes, *fields: int) -> bytes:
-    """Return protobuf: `inner` in these fields, from the innermost outwards."""
+    """Return protobuf with `inner` nested in these fields, from the innermost outwards."""
     for field in fields:
         length, size = len(inner), b""
         while length > 0x7F:
@@ -75,7 +75,7 @@ def nested(inner: bytes, *fields: int) -> bytes:
 
 
 def around(records: bytes) -> bytes:
-    """Return a JSON request around what stands in its list of records."""
+    """Return a JSON request around the text of its list of records."""
     return b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + records + b"]}]}]}"
 
 
@@ -158,7 +158,7 @@ def test_memory_of_a_body_is_a_bounded_multiple_of_its_size(shape: str) -> None:
     encoding, build = SHAPES[shape]
     plain = build()
     measured = measure(encoding, gzip.compress(plain, 1))
-    # a body that is refused while it is unpacked has no size of its own
+    # a body that is refused during decompression has no decompressed size
     assert measured["grew"] <= RATIO * len(plain) + FLOOR, measured
     assert measured["letters"] <= 1000
     if shape.startswith(("what Codex", "nothing but")):
@@ -176,7 +176,7 @@ def measure(encoding: Encoding, packed: bytes) -> dict[str, Any]:
 
 
 def test_memory_measurement_detects_amplification() -> None:
-    """A body that is kept twelve times over is measured as that."""
+    """A body of which twelve copies are kept must be measured as such."""
     plain = b"x" * (4 * MIB)
     script = MEASURE.replace(
         "    size = len(plain)\n", "    size = len(plain); kept = [plain + b'x' for _ in range(20)]\n"

@@ -19,7 +19,7 @@ from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableE
 
 LIMIT = 8 << 20
 PLAIN = random.Random(1).randbytes(150_000) + b"a" * 3_000_000
-"""Some of it does not compress, most of it a thousandfold."""
+"""Some of it is incompressible, and most of it compresses a thousandfold."""
 
 
 def raw_deflate(plain: bytes) -> bytes:

@@ -123,7 +123,7 @@ async def test_flood_of_one_connection_delays_only_itself() -> None:
     assert most == AT_WORK // 2
     assert at_work["other"] == 2, "the other does not wait behind the flood"
     for number in range(102):
-        # half of them give up while they wait
+        # half of them are cancelled while they wait
         if number < 40:
             flood.pop().cancel()
         else:

@@ -26,7 +26,7 @@ RENAMED = codex_response().having(event__name="codex.sse_event_v2", user__email=
 
 
 def letters(*records: Record, connection: str | None = "codex-7f3a") -> list[DeadLetter]:
-    """Return the dead letters the gateway writes of records."""
+    """Return the dead letters that the gateway writes for records."""
     built = Messages(Topics("t"), lambda user: f"u_{len(user)}", SystemClock())
     rejected = normalise_logs(encode([Group(records)], Encoding.PROTOBUF), Encoding.PROTOBUF).rejected
     return [
@@ -75,7 +75,7 @@ def test_old_record_needs_a_longer_lateness() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_is_replayable_or_explained(reason: Reason) -> None:
-    """What holds an event goes out, or why it does not is said: nothing is passed over."""
+    """Every letter is either replayed or reported with the reason."""
     batch = {
         "connection_id": "codex-7f3a", "client": "codex", "provider": "openai", "session_id": "s",
         "events": [{"event_id": "0" * 16, "occurred_at": AT_NS, "model": "m", "output": 5}],

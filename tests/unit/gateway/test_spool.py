@@ -43,7 +43,7 @@ def spool(tmp_path: Path) -> Iterator[SpoolFile]:
 
 
 class SpoolModel(RuleBasedStateMachine):
-    """Against a dict: put, delete, read in pieces, reopen in any order."""
+    """Compared with a dict: put, delete, read in pieces and reopen in any order."""
 
     @initialize()
     def start(self) -> None:

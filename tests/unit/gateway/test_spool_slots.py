@@ -52,7 +52,7 @@ async def opened(directory: Path, owner: Owner = OWNER, salvaged: Callable[[int]
 
 
 async def rows_of(spool: Spool) -> list[Message]:
-    """Return all that may be drained."""
+    """Return all messages that may be drained."""
     found = []
     for lane in spool.lanes():
         found += [row.message for row in await spool.read(lane, max_bytes=1 << 24, limit=10_000)]
@@ -66,7 +66,7 @@ async def drain(spool: Spool) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a file as a backup tool does."""
+    """Lock a file as a backup tool does."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
         try:
@@ -76,7 +76,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def made(path: Path, count: int, *, prefix: str = PREFIX, cluster: str = "", topic: str = "t.usage") -> None:
-    """Leave a spool behind, as a gateway that was killed does."""
+    """Leave a spool behind, as a killed gateway does."""
     path.parent.mkdir(exist_ok=True)
     file = SpoolFile(path, max_bytes=1 << 24, quarantine_max_bytes=1 << 20)
     if prefix:

@@ -21,7 +21,7 @@ AT = TopicPartition("t", 0)
 
 
 class Standing:
-    """A consumer whose position never moves. `answers`: whether fetches are answered, with nothing in them."""
+    """A consumer whose position never moves. `answers` tells whether its fetches get (empty) answers."""
 
     def __init__(self, *, answers: bool) -> None:
         self._answers = answers

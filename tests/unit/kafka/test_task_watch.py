@@ -27,7 +27,7 @@ async def ends() -> None:
 
 @pytest.fixture
 async def producer() -> AsyncIterator[Any]:
-    """Give aiokafka's own producer, which has not been started; its sender is the test's."""
+    """Provide aiokafka's producer, not started, with a sender of the test."""
     made: Any = aiokafka.AIOKafkaProducer(bootstrap_servers="127.0.0.1:1")
     made._sender._sender_task = asyncio.create_task(forever())
     yield made
@@ -60,7 +60,7 @@ async def test_ended_sender_task_is_reported(producer: Any, task: Awaitable[None
 
 
 async def test_client_closed_in_time_is_not_reported(producer: Any) -> None:
-    """The owner has opened another one."""
+    """The owner has opened another client."""
     clients, looks = [producer], asyncio.Event()
 
     def look() -> list[Any]:
@@ -81,7 +81,7 @@ async def test_client_closed_in_time_is_not_reported(producer: Any) -> None:
 
 
 def test_aiokafka_keeps_its_tasks_in_the_watched_attributes() -> None:
-    """A version that moves one fails here first."""
+    """This test fails if a new version moves one of them."""
     import inspect
 
     from aiokafka import client

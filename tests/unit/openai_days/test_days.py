@@ -138,7 +138,7 @@ def test_unusable_answer_keeps_the_days_figures(case: str, restarted: bool) -> N
     before = days.take()
     assert days.problems == []
     if restarted:
-        # Compaction has left the unusable record alone: only what was published still says what was known.
+        # Compaction has kept only the unusable record; the earlier figures are known only from the published row.
         days = Days()
         days.record(other.key, 1, other)
         for key, value in before:
@@ -188,7 +188,7 @@ def usage(name: str, requests: int, *, polled: int = 0, start: datetime = DAY) -
 
 
 def used(published: list[tuple[bytes, bytes]]) -> dict[str, dict[str, int]]:
-    """Return what the published rows of a day say was requested, by resource."""
+    """Return the number of requests in a day's published rows, by resource."""
     rows = [BilledDay.model_validate_json(value) for _, value in published]
     return {
         row.day: {
@@ -241,7 +241,7 @@ def test_day_waits_for_known_resources_until_they_are_silent_for_long() -> None:
 
 
 def test_partly_restated_day_keeps_its_published_figures() -> None:
-    """A restart finds completions of the day gone (compacted away with a topic that was cut, say)."""
+    """A restart finds the day's completions missing, for example because the topic was cut."""
     whole = Days()
     for offset, one in enumerate((usage("completions", 39), usage("embeddings", 1))):
         whole.record(one.key, offset, one)
@@ -276,7 +276,7 @@ def test_invalid_row_is_refused_without_changes(poison: bytes) -> None:
             days.published(name, said)
     days.removed(b"x")
     assert days.take() == []
-    days.removed(key)  # readers do not have it any more
+    days.removed(key)  # readers no longer have it
     assert days.take() == [(key, value)]
 
 
@@ -330,7 +330,7 @@ batches = st.lists(
 
 @given(batches, st.randoms(use_true_random=False))
 def test_order_and_repetition_of_records_do_not_matter(batches: Any, rng: Any) -> None:
-    """Equal polls of one bucket are the same poll, as the poller sees to."""
+    """Equal polls of a bucket count as one, which the poller ensures."""
     polls = {(name, polled): amounts for name, polled, amounts in batches}
     records = [
         record(COSTS, [cost(str(amount), f"{name}, input", name) for amount in amounts], polled=polled, query=name * 16)

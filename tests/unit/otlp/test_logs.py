@@ -41,7 +41,7 @@ def test_only_records_with_possible_usage_are_decoded(encoding: Encoding) -> Non
     assert logs.records == 3 * len(noise) + 2
     assert (2 * len(noise), "s-1") in found
     assert (3 * len(noise) + 1, "s-2") in found
-    # the events around a response hold no name like a token count; one mentions it in its output
+    # the other events have no names of token counts, except one that mentions such a name in its output
     assert len(found) <= 2 + 3 * 3
 
 

@@ -26,7 +26,7 @@ GOOD = {
 
 
 def survives(body: bytes, encoding: Encoding) -> None:
-    """Every reader answers or refuses."""
+    """Every reader must return a result or refuse the body."""
     readers: list[Callable[[], Any]] = [
         lambda: normalise_logs(body, encoding),
         lambda: detect_signal(body, encoding),
@@ -105,7 +105,7 @@ def test_complete_records_of_a_truncated_body_count(encoding: Encoding, cut: int
     result = normalise_logs(FIVE[encoding][:-cut], encoding)
     lost = result.rejected[-1]
     assert len(result.rejected) == 1
-    # the last brackets are no record: without them all five are whole
+    # the last brackets do not belong to a record: without them all five are complete
     assert sessions(result) in (["s-0", "s-1", "s-2", "s-3"], ["s-0", "s-1", "s-2", "s-3", "s-4"])
     assert lost.reason is Reason.UNDECODABLE
 
@@ -142,7 +142,7 @@ def test_invalid_utf8_becomes_the_replacement_character(encoding: Encoding) -> N
 @pytest.mark.parametrize(
     ("old", "new", "counted"),
     [
-        # text nobody keeps, numbers nobody counts
+        # text and numbers that are not used
         ('"codex_exec"', '"\\ud83d"', 5),
         ('{"stringValue": "lab"}', '{"doubleValue": NaN}', 5),
         ('{"stringValue": "lab"}', '{"doubleValue": -Infinity}', 5),
@@ -154,7 +154,7 @@ def test_invalid_utf8_becomes_the_replacement_character(encoding: Encoding) -> N
         ('{"stringValue": "lab"}', '{"intValue": "9999999999999999999999"}', 5),
         ('"severityNumber": 9', '"severityNumber": "SEVERITY_NUMBER_INFO"', 5),
         ('"severityNumber": 9', '"severityNumber": undefined', 5),
-        # one record's own count, or what makes it a record
+        # a record's own count, or its structure
         ('{"stringValue": "s-2"}', '{"stringValue": 2}', 4),
         ('"s-2"', '"s-2', 0),
     ],
@@ -167,7 +167,7 @@ def test_invalid_json_record_does_not_affect_others(old: str, new: str, counted:
         result = normalise_logs(changed, Encoding.JSON)
         assert (len(sessions(result)), len(result.rejected)) == (counted, 5 - counted)
     else:
-        # a quote that never ends takes what follows with it, and nothing before it
+        # an unterminated quote swallows what follows, but nothing before it
         assert sessions(normalise_logs(changed, Encoding.JSON)) == ["s-0", "s-1"]
 
 

@@ -17,7 +17,7 @@ WEEK = TimeSpan(0, 7 * DAY)
 
 
 class Script:
-    """Answers with what it is given, in order, and remembers what it was asked."""
+    """Returns the given answers in order, and records the requests."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)

@@ -17,7 +17,7 @@ def window(restated: int = 3, reach: int = 30, chunk: int = 30) -> BucketWindow:
 
 
 def days(spans: list[TimeSpan]) -> list[int]:
-    """The days of the spans, in the order they are asked for, relative to today."""
+    """The days of the spans, in the order in which they are requested, relative to today."""
     return [(start - TODAY) // DAY for span in spans for start in range(span.start, span.end, DAY)]
 
 
@@ -59,7 +59,7 @@ def test_backfill_extends_history_once() -> None:
     st.lists(st.tuples(st.floats(0, 9), st.integers(0, 12), st.integers(0, 40)), min_size=1, max_size=12),
 )  # fmt: skip
 def test_coverage_has_no_gaps(restated: int, reach: int, chunk: int, polls: list[tuple[float, int, int]]) -> None:
-    """Each poll comes some days later, gets through some of its queries, then fails; or wants more history."""
+    """Each poll happens some days later and fails after some of its queries, or requests more history."""
     rule = window(restated, reach, chunk)
     settled_when: dict[int, float] = {}
     now, coverage = NOON, rule.begin(NOON)

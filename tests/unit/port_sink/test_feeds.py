@@ -17,7 +17,7 @@ TOPICS = Topics("t")
 FEEDS = {feed.topic: feed for feed in (*feeds(TOPICS), SentIndex.feed(TOPICS.port_sent.name))}
 POISON = (b"\xffgarbage", b"{not json", b"", b"[]", b"null", b"7", b'"text"', b"{}", b'{"connection_id":"x"}')
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
-"""What the table takes for an unreadable record; anything else ends the sink."""
+"""The error for an unreadable record; any other exception ends the sink."""
 
 
 def record(key: bytes | None, value: bytes | None) -> Any:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tallystream.agents.port_sink.mapping.identifiers import LONGEST, decode, encode
 
-# Port's own pattern, with Python's way to say \p{L}
+# Port's own pattern, with Python's equivalent of \p{L}
 PATTERN = re.compile(r"^(?!\.{1,2}$)(?:[^\W\d_]|[0-9@_.+:\\/=-])+$")
 texts = st.text(min_size=1, max_size=40) | st.text(alphabet="=0123ABCDEF3D. ~", min_size=1, max_size=12)
 

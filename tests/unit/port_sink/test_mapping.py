@@ -39,7 +39,7 @@ def run(mapper: Mapper, kind: str, *rows: Any) -> Mapped:
 
 
 def one(expression: str, row: Any, *, field: str = "title") -> Any:
-    """Return what an expression gives for a field of a session."""
+    """Return the result of an expression for a field of a session."""
     mapper = Mapper(HEAD + f"          {field}: {expression}\n")
     found = run(mapper, "session", {"id": "s", **row})
     return found.entities[0][1].body.get(field) if found.entities else found.failures[0][1]
@@ -138,7 +138,7 @@ def test_failing_record_names_its_expression_and_affects_no_others() -> None:
 
 
 def test_endless_expression_affects_only_its_records() -> None:
-    """The first few are tried, each for seconds; then it is known."""
+    """It is tried on the first few records, for seconds each, and not on the others."""
     mapper = Mapper(HEAD + "          title: 'def f: f; f'\n")
     found = run(mapper, "session", *({"id": str(number)} for number in range(6)))
     assert not found.entities

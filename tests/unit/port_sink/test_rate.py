@@ -16,7 +16,7 @@ def said(clock: HandClock, limit: int, remaining: int, left: float = 300.0) -> d
 
 class TestPace:
     async def test_rate_limit_is_never_exceeded(self) -> None:
-        """A bucket as Port has one: a burst of 20, filled at the limit's rate; each call is counted in it."""
+        """A token bucket like Port's: a burst of 20, refilled at the limit's rate; each call takes a token."""
         clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         limit, burst = 3_000, 20

@@ -22,7 +22,7 @@ def entity(blueprint: str, name: str, version: int, size: int = 0) -> Entity:
 
 
 class Machine(RuleBasedStateMachine):
-    """`newest` is what was put in last, `there` what landed last: in the end they are equal."""
+    """`newest` is the last enqueued version, `there` the last one that landed; in the end they must be equal."""
 
     def __init__(self) -> None:
         super().__init__()

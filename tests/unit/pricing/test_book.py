@@ -60,7 +60,7 @@ def reference(
 
 
 def tiers_of(model: ModelInfo, at_ns: int, name: str = "service_tier") -> set[str]:
-    """Return the tiers genai-prices has for a model at a time, by its data alone."""
+    """Return the tiers that genai-prices has for a model at a time, from its data."""
     at = datetime.fromtimestamp(at_ns // NS, UTC)
     return {
         v.when[name]
@@ -70,7 +70,7 @@ def tiers_of(model: ModelInfo, at_ns: int, name: str = "service_tier") -> set[st
 
 
 def name_of(model: ModelInfo, provider: str) -> str | None:
-    """Return a reference that finds exactly this model, where its id does."""
+    """Return a reference that finds exactly this model, if its id does."""
     found = OURS[provider].find_model(model.id, all_providers=providers)
     return model.id if found is model else None
 
@@ -80,7 +80,7 @@ def random_counts(rng: random.Random) -> Counts:
     near = max(0, edge + rng.randint(-1, 1))
     size = rng.choice((10, 3_000, 400_000))
     plain, read, write_5m, write_1h, output = (rng.randrange(size) if rng.random() < 0.7 else 0 for _ in range(5))
-    if rng.random() < 0.5:  # put the sum of the inputs right at the edge of a context tier
+    if rng.random() < 0.5:  # put the sum of the inputs at the edge of a context tier
         plain = max(0, near - read - write_5m - write_1h)
     return plain, read, write_5m, write_1h, output
 
@@ -101,7 +101,7 @@ def test_prices_equal_genai_prices_for_every_model_and_tier() -> None:
             if tier and tier not in STANDARD_TIERS and tier not in tiers_of(model, at):
                 assert ours is None, f"{provider}/{name} has no price for {tier}, and must not take another"
                 continue
-            if ours is None:  # only where the book has no price for a kind of token that the request has
+            if ours is None:  # only if the book has no price for one of the request's kinds of token
                 prices = model.get_prices(datetime.fromtimestamp(at // NS, UTC))
                 assert (prices.input_mtok is None and any(counts[:4])) or (
                     prices.output_mtok is None and (counts[4] or prices.input_mtok is None)
@@ -134,7 +134,7 @@ def test_every_price_is_a_whole_number_of_pico_dollars(provider: str) -> None:
         if provider in OURS:
             from tallystream.agents.pricing.compile import compile_model
 
-            compile_model(model, {})  # InexactPriceError would say which one
+            compile_model(model, {})  # InexactPriceError would name it
         book.price(provider, model.id, None, LAST_DAY, 1, 1, 1, 1, 1)
 
 

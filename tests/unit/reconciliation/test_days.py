@@ -189,7 +189,7 @@ NEXT = "2026-11-22"
 
 
 def midnight(view: Reconciliation) -> None:
-    """Costs of two days, usage by hour, and telemetry that has 40,000 tokens on the other side of midnight."""
+    """Costs of two days, usage by hour, and telemetry with 40,000 tokens on the other side of midnight."""
     mini, luna = "gpt-5.4-mini, output", "gpt-5.6-luna, output"
     view.record(record(COSTS, DAY, [cost(mini, "4.50", 1_000_000), cost(luna, "0E-6176", 500_000)]))
     view.record(record(COSTS, NEXT, [cost(mini, "3.60", 800_000)]))
@@ -329,7 +329,7 @@ def test_scopes_follow_mappings_and_add_up_to_the_organisation(prices: Book) -> 
     assert causes(statements["unmapped"]) == {"overseen": Decimal("-0.45")}
     assert causes(statements["outside"]) == {"unseen": Decimal("6.3"), "no_token_line": Decimal("0.25")}
     assert statements["plan"]["state"] == "provisional" or statements["plan"]["cells"] == []
-    # A key of a project that is mapped as a whole cannot be told apart from it.
+    # A key of a project that is mapped as a whole cannot be separated from it.
     joined = link("b", project="p2")
     view.link(joined.key, joined)
     view.record(record(HOURLY, DAY, [{"model": "m", "project_id": "p2", "api_key_id": "k2"}], hour=3))

@@ -27,7 +27,7 @@ TIERS = ["standard", "priority", "flex", "batch"]
 
 
 def price(dollars: str) -> Fraction:
-    """Return dollars a million tokens as dollars a token."""
+    """Convert dollars per million tokens to dollars per token."""
     return Fraction(dollars) / MILLION
 
 
@@ -55,7 +55,7 @@ def cell(billed: dict[str, tuple[str, int]], seen: dict[str | None, int], book: 
 
 
 def contract_day() -> dict[str, Split]:
-    """Return a day of one model under a contract of 10% off, with part of the tiers unsaid."""
+    """Return a day of one model with a contract discount of 10%, for which some tiers are not reported."""
     return {
         "input": split(
             cell(
@@ -241,7 +241,7 @@ def test_netting_and_discounts_preserve_the_sums(drawn: list[DayCell]) -> None:
 
 @given(any_cell())
 def test_bill_equal_to_the_estimate_has_no_causes(drawn: DayCell) -> None:
-    """Whoever sees exactly what is billed, at the charged price, has nothing to explain."""
+    """If telemetry equals the bill at the charged price, there is no difference to explain."""
     billed = {tier: BilledUsage(line.amount, line.quantity) for tier, line in drawn.billed.items() if line.quantity}
     seen: dict[str | None, SeenUsage] = {
         tier: SeenUsage(line.quantity, line.amount / line.quantity) for tier, line in billed.items()

@@ -32,7 +32,7 @@ START = Position(0)
 
 
 def own(bench: Bench, position: Position = START, watermark: Watermark | None = None) -> Partition:
-    """Give the engine a recovered partition that commits nothing."""
+    """Give the engine a recovered partition that does not commit."""
     partition = Partition(0, bench.worker.store, position, watermark)
     bench.fold.recovered(partition)
     bench.engine._owned[0] = partition
@@ -81,7 +81,7 @@ async def test_source_with_holes_is_refused(bench: Bench) -> None:
 
 
 async def test_other_source_topic_is_refused(bench: Bench) -> None:
-    """The consumer was thrown back to the start of a topic that was created again under the running worker."""
+    """The consumer was reset to the start of a topic that was recreated while the worker ran."""
     own(bench, Position(3, 1002))
     await bench.engine.accept(0, records(0, 1, 2))
     with pytest.raises(UnfitError, match="created again"):
@@ -122,7 +122,7 @@ async def test_records_waiting_for_a_lost_partition_are_dropped(bench: Bench) ->
 
 
 async def test_records_of_closed_keys_become_dead_letters(bench: Bench) -> None:
-    """Below the offset where the marker came into force they have been judged; above it they are refused."""
+    """Records below the offset at which the watermark took effect were already judged; later ones are refused."""
     partition = own(bench, Position(3), Watermark(b"%020d" % 100, 5))
     await bench.engine.accept(0, records(3, 4, 5, 6, value=b"k|99 1"))
     assert counted(partition) == 0

@@ -18,7 +18,7 @@ async def test_watermark_never_decreases(bench: Bench) -> None:
 
 
 async def test_broker_clock_jumping_ahead_closes_no_rows(bench: Bench) -> None:
-    """Both clocks have to say that a key is past: a jump of the broker's alone would close it for good."""
+    """Both clocks must agree that a key is past: a jump of the broker's alone would close it permanently."""
     now = bench.broker.clock.now_ms()
     partition = Partition(0, bench.worker.store, Position(0))
     day = 86_400_000

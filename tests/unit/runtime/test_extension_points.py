@@ -83,7 +83,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("function", "says"), CALLS, ids=lambda value: getattr(value, "__qualname__", value))
 def test_library_behaves_as_documented_here(function: Any, says: str) -> None:
-    """The line is the reason for an override: when it is gone, read the new version and think again."""
+    """This line is the reason for an override. If it is gone, read the new version and reconsider the override."""
     assert says in source(function)
 
 
@@ -138,13 +138,13 @@ async def test_faust_app_uses_our_subclasses(table: CountsTable) -> None:
 
 
 async def test_records_after_a_seek_back_are_delivered(table: CountsTable) -> None:
-    """Faust would drop what lies below the last offset it read."""
+    """Faust would drop records below the last offset that it read."""
     consumer: Any = table.app.consumer
     tp = TP("t", 0)
     consumer._read_offset[tp] = 7
     consumer._read_offset.update({tp: 8})
     assert consumer._read_offset[tp] is None
-    consumer._thread.thread_loop.close()  # the thread would have, had it run
+    consumer._thread.thread_loop.close()  # the thread would have done it, had it run
 
 
 async def test_no_produce_request_is_sent_without_membership(table: CountsTable) -> None:

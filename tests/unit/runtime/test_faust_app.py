@@ -53,7 +53,7 @@ async def test_rows_change_only_through_fold(table: CountsTable) -> None:
 
 
 async def test_every_kafka_client_uses_the_same_credentials(tmp_path: Path) -> None:
-    """Faust's consumer and producer, by its settings; recovery's reader, by ours."""
+    """Faust's consumer and producer use its settings, recovery's reader uses ours."""
     kafka = KafkaSettings("h:1,i:2", "SASL_SSL", "SCRAM-SHA-256", "user", "password")
     app = App("unit", kafka, datadir=tmp_path, partitions=2)
     ours = kafka.client()

@@ -36,7 +36,7 @@ def broker() -> MemoryBroker:
 
 @pytest.fixture
 async def start(broker: MemoryBroker) -> AsyncIterator[Start]:
-    """Give a function that starts a worker, on an empty disk unless it is given a store."""
+    """Provide a function that starts a worker, with an empty disk unless a store is given."""
     workers: list[MemoryWorker] = []
 
     def made(store: MemoryStore | None = None, ids: dict[str, str] = IDS, accept_loss: bool = False) -> MemoryWorker:
@@ -71,7 +71,7 @@ async def work(worker: MemoryWorker) -> MemoryWorker:
 
 
 def counted(broker: MemoryBroker, topic: str = ROWS) -> int:
-    """Return the requests a reader sees: the highest version of each key, of equal ones the later."""
+    """Return the requests that a reader sees: the highest version of each key, the later of two equal ones."""
     rows: dict[bytes | None, dict[str, Any]] = {}
     for record in broker.records(topic):
         row = orjson.loads(record.value or b"")
@@ -116,7 +116,7 @@ async def test_counted_messages_lost_in_a_power_cut_are_reported(
 
 
 async def test_zombie_from_before_the_power_cut_changes_nothing(broker: MemoryBroker, start: Start) -> None:
-    """Its group, of offsets that have been given out again, lands after the new generation's."""
+    """Its group, whose offsets have been assigned again, lands after the new generation's."""
     send(broker, *range(4))
     (await work(start())).crash()
     zombie = start()
@@ -173,7 +173,7 @@ async def test_uncounted_messages_removed_by_retention_need_accept_loss(broker: 
 
 
 async def test_changelog_shortened_by_a_power_cut_is_accepted(broker: MemoryBroker, start: Start) -> None:
-    """The local store is ahead of it: the store is made again from the changelog, and the messages are folded again."""
+    """The local store is ahead of it, so it is rebuilt from the changelog, and the messages are folded again."""
     send(broker, *range(8))
     before = await work(start())
     before.crash()
@@ -190,7 +190,7 @@ async def test_changelog_shortened_by_a_power_cut_is_accepted(broker: MemoryBrok
 async def test_changelog_regrown_past_the_store_is_detected(
     broker: MemoryBroker, start: Start, compacted: bool
 ) -> None:
-    """Another worker folds again what was cut, in other groups; the store then lacks the rows that took its offsets."""
+    """Another worker folds the cut messages again in other groups, so the store lacks the rows at these offsets."""
     sessions = [Session("codex-7f3a", f"session-{number}", "platform", "acme/app") for number in range(40)]
 
     def send_each(some: list[Session]) -> None:
@@ -232,7 +232,7 @@ async def test_store_at_the_end_of_a_compacted_changelog_is_kept(broker: MemoryB
 
 
 async def test_removed_changelog_starts_a_new_generation(broker: MemoryBroker, start: Start) -> None:
-    """Public rows have higher offsets than what is counted anew: the generation makes the new rows win."""
+    """Public rows have higher offsets than the newly counted ones; the generation lets the new rows win."""
     send(broker, *range(8))
     (await work(start())).crash()
     broker.create(LOG, 1)

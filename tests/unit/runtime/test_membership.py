@@ -22,7 +22,7 @@ def test_membership_age_counts_from_the_sending_of_a_heartbeat() -> None:
     membership = Membership(10.0, clock)
     assert membership.lost()
     sent = membership.now()
-    clock.now = 105.0  # the answer took its time
+    clock.now = 105.0  # the answer was slow
     membership.confirmed(sent)
     clock.now = 110.0
     assert membership.lost() is None

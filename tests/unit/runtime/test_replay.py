@@ -53,7 +53,7 @@ def closing(append_ms: int, since: int) -> bytes:
 
 @dataclass
 class World:
-    """A source, a changelog and what has been published."""
+    """A source, a changelog and the published rows."""
 
     source: list[tuple[bytes, int]]
     log: list[Changelog] = field(default_factory=list)
@@ -67,7 +67,7 @@ class World:
 
 @dataclass
 class Worker:
-    """A process that owns the partition, or thinks so."""
+    """A process that owns the partition, or assumes so."""
 
     world: World
     chunk: int = 1000
@@ -149,7 +149,7 @@ operations = st.lists(
         st.integers(0, 2),  # which worker acts
         st.integers(0, 6),  # how many records it folds
         st.integers(1, 3),  # rows in a batch
-        st.one_of(st.none(), st.integers(0, 4)),  # batches that land before it is killed; None: all, and it lives
+        st.one_of(st.none(), st.integers(0, 4)),  # batches that land before it is killed; None: all, and it continues
         st.integers(0, 2),  # operations that happen before the rest of its group lands
     ),
     max_size=25,
@@ -168,7 +168,7 @@ def play(source: list[tuple[bytes, int]], steps: list[tuple[int, int, int, int |
         if alone and batches:
             worker.end = len(world.log)
             worker.acknowledged()
-        else:  # somebody else has written: this process ends, its rows stay
+        else:  # another process has written: this one ends, its rows stay
             for name in [name for name, other in workers.items() if other is worker]:
                 del workers[name]
 
@@ -176,7 +176,7 @@ def play(source: list[tuple[bytes, int]], steps: list[tuple[int, int, int, int |
         worker = workers.setdefault(name, Worker(world, chunk)) if name in workers else Worker(world, chunk)
         workers[name] = worker
         if any(other is worker for _, other, _ in late):
-            continue  # its group is still on its way
+            continue  # its group is still in flight
         batches = worker.group(count, per_batch)
         if torn is not None:
             world.log.extend(row for batch in batches[:torn] for row in batch)
@@ -210,7 +210,7 @@ def truth(source: list[tuple[bytes, int]]) -> dict[bytes, int]:
 def test_new_worker_recovers_the_truth_after_torn_and_late_groups(
     data: list[tuple[int, int, int]], steps: list[tuple[int, int, int, int | None, int]], chunk: int
 ) -> None:
-    """Nothing is lost, nothing is doubled, no expired total starts again, for groups torn and landing in any order."""
+    """With torn groups landing in any order, nothing is lost or doubled, and no expired total starts again."""
     source = [
         (b"k%d|%d" % (name, max(0, offset * STEP - age) // 20 * 20 + 20), amount)
         for offset, (name, age, amount) in enumerate(data)
@@ -249,7 +249,7 @@ def test_new_worker_recovers_the_truth_after_torn_and_late_groups(
     cut=st.integers(0, 30),
 )
 def test_recovery_in_steps_equals_recovery_at_once(records: list[Changelog], cut: int) -> None:
-    """Where a recovery step ends changes nothing."""
+    """The result does not depend on where recovery steps end."""
 
     def run(parts: list[list[Changelog]]) -> tuple[dict[bytes, bytes | None], set[bytes], list[int]]:
         store: dict[bytes, bytes | None] = {}

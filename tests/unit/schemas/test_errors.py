@@ -32,7 +32,7 @@ from tallystream.supervisor.child import FirstStartError
 
 ROOT = Path(__file__).parents[3]
 BY_REASON = {RequestRefusedError, FirstStartError, PollError, PortError}
-"""Whether these are retryable depends on what they hold, and so is said by each of them, not by the class."""
+"""Errors whose instances, and not their class, say whether they are retryable."""
 FOR_PEOPLE = {"UsageError", "UnreachableError", "MismatchError", "UnfitError"}
 
 
@@ -42,7 +42,7 @@ def exceptions() -> list[type[BaseException]]:
         if module.name.endswith("__main__"):
             continue
         for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            private = member.__name__.startswith("_")  # never leaves its module, so it decides nothing elsewhere
+            private = member.__name__.startswith("_")  # never leaves its module, so other code does not depend on it
             if issubclass(member, BaseException) and member.__module__.startswith("tallystream.") and not private:
                 found.add(member)
     return sorted(found, key=lambda kind: kind.__name__)

@@ -24,7 +24,7 @@ VALUES = st.recursive(
 
 
 def normal(value: Any) -> Any:
-    """What a value is once `6.0` and `6` are the same number."""
+    """Normalise a value so that `6.0` and `6` are equal."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else value
     if isinstance(value, dict):

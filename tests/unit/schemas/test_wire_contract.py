@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[3]
 AT = datetime(2026, 11, 21, 14, 0, 0, 123456, UTC)
 NAMES = {value for name, value in vars(topic_names).items() if name.isupper()}
 DOTTED = {name for name in NAMES if "." in name}
-"""Names that mean nothing but a topic, so that a literal of one is a second place where it is written."""
+"""Names that can only mean a topic, so that a literal of one is a duplicate of its definition."""
 
 
 @cache
@@ -89,7 +89,7 @@ def test_ingest_path_and_header_are_defined_in_one_place() -> None:
 
 @pytest.mark.thorough
 def test_count_names_are_defined_in_one_place() -> None:
-    """Any tuple, list or set that names three or more counts in a row is a list of them."""
+    """A tuple, list or set with three or more consecutive count names is treated as a list of counts."""
     found = set()
     for folder in ("schemas", "streams", "agents", "src"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -100,8 +100,8 @@ def test_count_names_are_defined_in_one_place() -> None:
                     ]
                     if len(named) > 2:
                         found.add(str(path.relative_to(ROOT)))
-    # The simulator's Response has them as attributes of its own; it is what the counts are checked against.
-    # Prices and bills have a kind of token each that is charged apart: they are named in the order they are shown.
+    # The simulator's Response defines them separately, because the counts are checked against it.
+    # Prices and bills name each kind of token that is charged separately, in the order in which they are shown.
     charged = {"agents/reconciliation/seen.py", "src/tallystream/console/build.py"}
     assert found == {"schemas/usage.py", "src/tallystream/simulator/agent.py", *charged}
 

@@ -49,7 +49,7 @@ def test_lock_of_another_process_is_refused_with_its_pid(tmp_path: Path) -> None
         assert holder(path) == other.pid
         with pytest.raises(UsageError, match=f"process {other.pid}"), held(path, refused):
             pass
-        # Being refused changes nothing for the one who has it.
+        # A refused attempt does not affect the holder.
         assert not ProcessLock(path).acquire()
         assert holder(path) == other.pid
 

@@ -60,7 +60,7 @@ def session_cost(lateness_ms: int = 7 * 24 * 3_600_000, registry: CollectorRegis
 
 @dataclass
 class Stepped:
-    """What the runtime does with a partition, one step at a time; `published` is what readers see."""
+    """Performs the runtime's steps for a partition one at a time; `published` is what readers see."""
 
     p: int
     fold_of: SessionCost
@@ -73,7 +73,7 @@ class Stepped:
         self.recover()
 
     def recover(self, watermark: Watermark | None = None) -> None:
-        """Lose what is in memory, and read the store again."""
+        """Drop the memory and read the store again."""
         self.fold_of.lost(self.p)
         self.partition = Partition(self.p, self.store, Position(0), watermark)
         self.fold_of.recovered(self.partition)
@@ -95,7 +95,7 @@ class Stepped:
         self.store.write(self.p, [*torn, *self.derived(torn)], self.changelog)
 
     def derived(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """What recovery makes of the rows."""
+        """Return the rows after recovery."""
         replaced = [(key, self.store.read(self.p, key), row) for key, row in rows]
         return self.fold_of.derive(self.p, replaced, lambda key: self.store.read(self.p, key))
 
@@ -214,7 +214,7 @@ def test_closing_hour_is_published_once_more_and_not_again() -> None:
     rng = random.Random(1)
     old, new = event(rng, NOW - 2 * HOUR, "o3", "default"), event(rng, NOW, "o3", "default")
     partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])
-    partition.partition.watermark = b"2026-11-21T13:00:00Z"  # in force from the moment the group is serialised
+    partition.partition.watermark = b"2026-11-21T13:00:00Z"  # it takes effect when the group is serialised
     partition.commit()
     assert len(partition.hours) == len(partition.rows) == 2
     before = dict(partition.hours)
@@ -225,7 +225,7 @@ def test_closing_hour_is_published_once_more_and_not_again() -> None:
     assert [letter.reason for letter in partition.letters] == [Reason.CLOSED]
     seen = len(partition.letters)
     partition.recover(Watermark(b"2026-11-21T13:00:00Z", 2))
-    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])  # below where the watermark came in
+    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])  # below the watermark's offset
     assert not partition.fold_of._derived[0].letters
     partition.fold([Message(2, LAPTOP.message([old]), LAPTOP.key)])
     partition.commit()
@@ -249,7 +249,7 @@ def test_closing_hour_is_published_once_more_and_not_again() -> None:
 )
 @pytest.mark.parametrize("closing", [False, True])
 def test_row_with_a_foreign_key_hides_nothing(key: bytes, closing: bool) -> None:
-    """Anybody may write to a topic: an owner that looks at what others wrote must not end of it."""
+    """Other programs may write to the topic, and an owner that checks such records must not fail."""
     fold_of = session_cost()
     one = Stepped(0, fold_of)
     one.fold(messages_of(5, 3)[0])
@@ -281,7 +281,7 @@ def test_changed_public_row_is_written_again() -> None:
 
 
 def test_higher_version_of_a_partial_sum_wins() -> None:
-    """One has folded a duplicate, by which no sum changed; the other has recovered the row that came of it."""
+    """One has folded a duplicate, which changed no sum; the other has recovered the resulting row."""
     message = messages_of(5, 1)[0][0]
     folded, recovered = Stepped(0, session_cost()), Stepped(0, session_cost())
     for offset in (0, 1):
@@ -333,7 +333,7 @@ CLAUDE = {"connection_id": "claude-7f3a", "client": "claude", "provider": "anthr
 
 
 def told(offset: int, request: int, output: int, model: str = "claude-sonnet-4-5-20250929", second: int = 0) -> Message:
-    """A message of one record of a request of Claude Code's."""
+    """Return a message with one record of a Claude Code request."""
     one = {"event_id": f"{request:016x}", "occurred_at": ns(NOW) + second * 10**9, "model": model, "output": output}
     return Message(offset, orjson.dumps({**CLAUDE, "events": [one | {"reported_cost_usd": "0.5"}]}), b"claude-7f3a|s")
 
@@ -341,7 +341,7 @@ def told(offset: int, request: int, output: int, model: str = "claude-sonnet-4-5
 @pytest.mark.parametrize("order", [(1, 500), (500, 1)])
 @pytest.mark.parametrize("between", [0, 100])
 def test_larger_of_two_records_in_two_messages_counts_with_a_dead_letter(order: tuple[int, int], between: int) -> None:
-    """However many requests lie between them, and whether or not the state was put away meanwhile."""
+    """This holds for any number of requests between them, and if the state was stored meanwhile."""
     partition = Stepped(0, session_cost())
     first, second = (told(0, 1, order[0]), told(between + 1, 1, order[1], second=1))
     partition.fold([first, *(told(n, 1 + n, 7) for n in range(1, between + 1))])
@@ -349,7 +349,7 @@ def test_larger_of_two_records_in_two_messages_counts_with_a_dead_letter(order: 
     partition.recover()
     partition.fold([second])
     partition.commit()
-    for again in (first, second):  # copies: one is what counts, of the other there is a letter already
+    for again in (first, second):  # copies: one is the counted record, and the other already has a dead letter
         copy = Message(between + 2 + (again is second), again.value, again.key)
         partition.fold([copy])
         partition.commit()

@@ -143,7 +143,7 @@ def test_reloaded_state_continues_unchanged(events: list[Made], stops: set[int])
 
 @contextmanager
 def blocks_of(size: int, number: int) -> Iterator[None]:
-    """Let blocks be of `size` ids of which nothing more is known, and `number` of them be remembered."""
+    """Set the number of ids in a block and of remembered blocks, without counts for the ids."""
     with mock.patch.object(event_ids, "SEAL_BYTES", 9 * size), mock.patch.object(event_ids, "MAX_IDS", size * number):
         yield
 
@@ -193,7 +193,7 @@ def test_at_least_4096_ids_are_remembered_and_memory_is_bounded() -> None:
 
 
 def test_long_session_hour_uses_less_than_a_megabyte() -> None:
-    """4,096 events, each in a group of its own: what is written grows with what changes, not with what was."""
+    """4,096 events in separate groups: the written bytes grow with the changes and not with the existing state."""
     state, shelf = State("codex", "openai"), Shelf()
     rng = random.Random(3)
     key = f"codex-7f3a|{rng.getrandbits(128):032x}|{hour_iso(HOUR)}".encode()
@@ -213,7 +213,7 @@ def test_long_session_hour_uses_less_than_a_megabyte() -> None:
 
 
 def test_long_session_hour_with_request_ids_uses_less_than_a_megabyte() -> None:
-    """The same where each request can be told again with other counts, so that what was counted is kept too."""
+    """The same for requests that may be repeated with other counts, so that the counted values are kept, too."""
     state, shelf = State("claude", "anthropic"), Shelf()
     rng = random.Random(3)
     key = f"claude-7f3a|{rng.getrandbits(128):032x}|{hour_iso(HOUR)}".encode()
@@ -245,7 +245,7 @@ def test_larger_of_two_records_of_a_request_counts_in_any_order(events: list[Mad
     with blocks_of(2, 1000):
         for n, offer in enumerate(offers):
             fold(state, [offer])
-            if n % 3 == 0:  # it is put away and read again
+            if n % 3 == 0:  # it is stored and read again
                 shelf.put(KEY, state)
                 state = shelf.get(KEY)
     best: dict[int, Made] = {}
@@ -279,7 +279,7 @@ def test_counted_records_are_read_as_written(
 
 
 def test_ids_of_an_older_version_are_recognised_without_counts() -> None:
-    """A block of ids alone, and a head of format 3: copies are copies whatever they say."""
+    """A block of ids only, and a head of format 3: copies are recognised by their id, whatever their counts."""
     older = list(range(100, 108))
     block = b"\x10" + bytes(8) + event_ids.NONE + (-1).to_bytes(8, "little", signed=True) + START.to_bytes(8, "little")
     block += b"".join(ident.to_bytes(8, "little") for ident in older)
@@ -309,7 +309,7 @@ def test_ids_of_an_older_version_are_recognised_without_counts() -> None:
 
 
 def test_broken_block_chain_forgets_ids_and_doubles_nothing() -> None:
-    """A block that is missing makes older events too old to be judged; it never makes them count again."""
+    """A missing block makes older events too old to be judged, but never counts them again."""
     state, shelf = fresh(), Shelf()
     events: list[Event] = [
         (n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0, False) for n in range(2 * SEAL_BYTES)

@@ -72,7 +72,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def events(draw: st.DrawFn) -> Any:
-    """Draw an event that is right but for a few things, often none."""
+    """Draw an event with no or few invalid fields."""
     event: dict[str, Any] = dict(EVENT)
     for name in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4)):
         event[name] = draw(FIELDS[name])
@@ -102,7 +102,7 @@ def key_of(batch: Any) -> bytes:
 
 
 def accepted(batch: Any) -> ParsedBatch | None:
-    """Return what `parse` makes of it when nothing in it is wrong."""
+    """Return the result of `parse` for a valid message."""
     try:
         parsed = parse(key_of(batch), orjson.dumps(batch, option=orjson.OPT_PASSTHROUGH_DATETIME))
     except InvalidMessageError:
@@ -115,14 +115,14 @@ def accepted(batch: Any) -> ParsedBatch | None:
 def test_parser_accepts_exactly_what_the_models_accept(batch: Any) -> None:
     try:
         value = orjson.dumps(batch)
-    except TypeError:  # a number that no writer of ours can write
+    except TypeError:  # a number that our writers cannot write
         return
     try:
         model: UsageBatch | None = UsageBatch.model_validate_json(value, strict=True)
     except ValidationError:
         model = None
     if model is not None and any(event.total_tokens >= MAX_EVENT_TOKENS for event in model.events):
-        model = None  # a bound of the worker's own
+        model = None  # an additional limit of the worker
     parsed = accepted(batch)
     assert (parsed is None) == (model is None)
     if parsed is None or model is None:

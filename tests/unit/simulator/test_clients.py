@@ -47,7 +47,7 @@ CONTENT = {
         ("gen_ai.client.inference.operation.details", "gen_ai.output.messages"),
     },
 }  # fmt: skip
-"""Where prompts, answers and tools are: all of it goes out when the user lets it, and some of it always."""
+"""Attributes with prompts, answers and tool content. Some are always sent, all of them if the user allows it."""
 
 
 @each_client
@@ -164,7 +164,7 @@ LOGIN = {
     "claude": {"user.account_id", "user.account_uuid", "user.email", "organization.id"},
     "gemini": {"user.email"},
 }
-"""A login adds these to every event; not every event was recorded with one."""
+"""A login adds these to every event; not all recordings were made with a login."""
 TOLD = {
     "codex": set(),
     "claude": {"vcs.repository.name", "vcs.ref.head.name", "deployment.environment.name", "enduser.id", "team",

@@ -29,7 +29,7 @@ def encoding_of(request: Request) -> Encoding:
 
 
 def wanted(response: Response) -> tuple[Any, ...]:
-    """Return what the gateway should know of a response. Codex writes ns, but what counts is its `event.timestamp`."""
+    """Return the gateway's expected event of a response. Codex writes ns, but its `event.timestamp` is used."""
     session, reported = response.session, response.reported_pico
     return (
         session.client, session.provider, session.session_id, response.at_ns // MS * MS, response.model,

@@ -25,7 +25,7 @@ CONFIG = FleetConfig(
 )
 REQUESTS = list(Fleet(CONFIG))
 USED = [usage(read_logs(q.body, q.content_type)) if q.signal == "logs" else [] for q in REQUESTS]
-"""What a plain reader finds in each of them."""
+"""The responses that a plain reader finds in each of them."""
 Row = dict[str, Any]
 
 
@@ -39,7 +39,7 @@ def play(answer: Callable[[int, Request], int | None], config: FleetConfig = CON
 
 
 def read(requests: list[Request]) -> list[Row]:
-    """Return the rows that a plain reader makes of the requests' bodies."""
+    """Return the rows that a plain reader computes from the requests' bodies."""
     used = {u: u for q in requests if q.signal == "logs" for u in usage(read_logs(q.body, q.content_type))}
     return rows(used)
 
@@ -142,7 +142,7 @@ def test_attribution_is_compared_unless_left_out(exact: list[Row]) -> None:
 
 
 def test_response_is_acknowledged_if_any_of_its_bodies_is() -> None:
-    """Copies and resent bodies: one 200 is enough, before or after a refusal."""
+    """For copies and resent bodies, a single 200 is enough, before or after a refusal."""
     config = replace(CONFIG, resend=1.0)
     first_lost = play(lambda _, request: 200 if request.resent else None, config)
     second_lost = play(lambda _, request: 503 if request.resent else 200, config)
@@ -216,7 +216,7 @@ def test_truth_file_is_read_back(tmp_path: Path, final: bool) -> None:
     assert loaded.sent == truth.sent
     known = truth.document()["unknown"]["totals"]["requests"]
     rest = 240 - truth.document()["acknowledged"]["totals"]["requests"]
-    # Until it is final, what it does not speak of may have been sent since.
+    # Until the file is final, further responses may have been sent.
     assert loaded.document()["unknown"]["totals"]["requests"] == (known if final else rest)
     truth.write(file)
     assert Truth.load(file).document() == truth.document() or not final

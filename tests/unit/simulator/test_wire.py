@@ -71,7 +71,7 @@ def test_encoded_records_decode_to_their_input(
     values = [wire.time(times[0]), iso, wire.head(template.sizes[0] + len(shared[0]) + len(marks[0])), marks[0]]
     values += [wire.time(times[1]), b"", wire.head(template.sizes[1]), b""]
     run = template.render([*values, *shared, call.encode()])
-    # A record whose own attributes come as a whole, as the one with tokens does.
+    # A record whose own attributes are encoded as a whole, like the one with tokens.
     last = wire.template([WireRecord(wire.attributes([hole(EXTRA), *EVENT]), False, "third")])
     given = wire.between.join(wire.attribute(k, v) for k, v in late.items())
     head = wire.head(last.sizes[0] + len(shared[0]) + len(marks[1]) + len(given))

@@ -44,7 +44,7 @@ def test_older_state_is_read_and_written_back_unchanged(folder: str) -> None:
         state = state_rows.load(key, value, nothing_else)
         want = expected[key.decode()]
         for bucket in want["row"]["buckets"]:
-            bucket.setdefault("inconsistent", 0)  # a sum that this version had not
+            bucket.setdefault("inconsistent", 0)  # a sum that the older version did not have
         assert json.loads(hour_state.to_row(key, state)) == want["row"]
         assert [f"{ident:016x}" for ident in state.ids] == want["ids"]
         newest = max(want["newest"])
