@@ -115,7 +115,7 @@ async def bare(port: int) -> None:
 
 @contextmanager
 def bare_process() -> Iterator[tuple[int, int]]:
-    """Run `bare` in a process of its own; give its port and pid."""
+    """Run `bare` in a separate process; provide its port and pid."""
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.gateway", "--bare", str(port)])
     try:

@@ -131,7 +131,7 @@ async def has(session: aiohttp.ClientSession, url: str, number: int) -> bool:
 
 
 async def get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """Return a JSON document, an empty one while nobody answers."""
+    """Return a JSON document, an empty one if there is no answer."""
     try:
         async with session.get(url) as answer:
             found: dict[str, Any] = json.loads(await answer.text())
@@ -141,7 +141,7 @@ async def get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 
 
 async def metric(session: aiohttp.ClientSession, ops: str, name: str) -> float:
-    """Return a metric, 0 while nobody answers."""
+    """Return a metric, 0 if there is no answer."""
     try:
         async with session.get(f"{ops}/metrics") as answer:
             lines = (await answer.text()).splitlines()

@@ -35,7 +35,7 @@ class Rows:
     def take(self, key: bytes, value: bytes | None) -> str | None:
         """Take in one record, in the order of its partition; return the connection whose totals it may have changed."""
         had = self._rows.get(key)
-        if value is None:  # a tombstone: this key is no more
+        if value is None:  # a tombstone: this key was removed
             self._rows.pop(key, None)
             return had["connection_id"] if had else None
         row = json.loads(value)
@@ -106,7 +106,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
     consumer.unsubscribe()
     numbers: set[int] | None = consumer.partitions_for_topic(topic)
     if not numbers:
-        sys.exit(f"there is no topic {topic} here: is --prefix right?")
+        sys.exit(f"the topic {topic} does not exist: is --prefix right?")
     return numbers
 
 
@@ -115,6 +115,6 @@ if __name__ == "__main__":
     parser.add_argument("--kafka", required=True, metavar="HOST:PORT")
     parser.add_argument("--prefix", default="tallystream")
     parser.add_argument("--topic", choices=sorted(TOPICS), default="session-hours")
-    parser.add_argument("--follow", action="store_true", help="go on and print what changes")
+    parser.add_argument("--follow", action="store_true", help="keep running and print changes")
     said = parser.parse_args()
     asyncio.run(main(said.kafka, f"{said.prefix}.{TOPICS[said.topic]}", follow=said.follow))

@@ -130,7 +130,7 @@ class SinkMetrics:
         self.remaining.set(-1 if remaining is None else remaining)
 
     def watch(self, shown: Mapping[str, Callable[[], float]], read: Callable[[], Positions]) -> None:
-        """Show what is asked for when it is scraped: each of `_SHOWN`, and up to where each source was read."""
+        """Compute these gauges when they are scraped: those in `_SHOWN`, and each source's position."""
         for name, text in _SHOWN.items():
             Gauge(name, text, registry=self.registry).set_function(shown[name])
         self.registry.register(_Read(read))

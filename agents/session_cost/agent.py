@@ -285,7 +285,7 @@ class SessionCost(Fold):
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         """Tell whether a public row is the one in the store; for a closed hour, any row is.
 
-        So is any row whose key is none that this worker would write: there is nothing to write again.
+        So is any row whose key this worker would never write, because there is nothing to write again.
         """
         if topic == self._topics.hour_rows.name:
             hour_key = hours.hour_key_of(partition.number, key)

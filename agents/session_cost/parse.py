@@ -131,7 +131,7 @@ def _long(text: str, limit: int = MAX_TEXT_BYTES) -> bool:
 
 
 def _attribution(value: object) -> tuple[str, str | None]:
-    """Return the canonical JSON and the team; an empty value is none."""
+    """Return the canonical JSON and the team; empty values are treated as missing."""
     if type(value) is not dict or not value.keys() <= _ATTRIBUTION_KEYS:
         raise InvalidMessageError("attribution is not an object with the fields of Attribution")
     for text in value.values():
@@ -200,7 +200,7 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
 
 
 def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
-    """Return tier, speed and reported cost; an empty tier or speed is none."""
+    """Return tier, speed and reported cost; an empty tier or speed is treated as missing."""
     if not event.keys() <= _EVENT_KEYS:
         raise InvalidMessageError("the event has fields that UsageEvent does not have")
     get = event.get

@@ -120,7 +120,7 @@ def _start_of(key: bytes) -> int:
 
 
 def _numbers(raw: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Yield one number after the other, each with where it ends; send a position to go on there."""
+    """Yield the numbers one by one, each with its end position; send a position to continue there."""
     while True:
         number, at = leb128.read(raw, at)
         moved = yield number, at

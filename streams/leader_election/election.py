@@ -72,7 +72,7 @@ class Election:
         """Return when `term` has changed, or after `seconds`.
 
         Raises:
-            KafkaError: the member has lost a task of its own, and is to be made anew.
+            KafkaError: the member has lost one of its tasks, and must be created again.
 
         """
         if self._loop.done():

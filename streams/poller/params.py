@@ -39,7 +39,7 @@ class Moment:
 
 
 _PROBES = (Moment(0.5, 0, 86_400), Moment(1_000_000_123.5, 1_000_000_000, 1_000_086_400))
-"""Two moments that share no second, minute, hour, day, month or year."""
+"""Two moments that differ in second, minute, hour, day, month and year."""
 
 
 class Params:

@@ -2,10 +2,10 @@
 
     python -m tallystream.sandbox.trim OPENAI.json PORT.json [DIRECTORY]
 
-Only structure is kept: names, types, limits, references. Prose, examples and operations the sandbox does not serve are
-left out; a schema that repeats is kept once; no spaces, for nobody reads or edits these files. The results,
-`openai.json` and `port.json`, are committed; `openai-legacy.json` beside them is written by hand, for nobody publishes
-those endpoints any more.
+Only structure is kept: names, types, limits, references. Prose, examples and operations that the sandbox does not serve
+are left out, and repeated schemas are kept once. The files have no spaces, because people do not read or edit them. The
+results, `openai.json` and `port.json`, are committed. `openai-legacy.json` beside them is written by hand, because those
+endpoints are no longer documented.
 """
 
 from __future__ import annotations

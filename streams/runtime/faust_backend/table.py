@@ -67,7 +67,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         async for event in stream.noack().events():
             try:
                 await self.engine.accept(event.message.partition, event.value)
-            except Exception as exc:  # noqa: BLE001 - Faust would acknowledge the batch and go on
+            except Exception as exc:  # noqa: BLE001 - Faust would acknowledge the batch and continue
                 self.app.die(exc)
 
     @Service.task
