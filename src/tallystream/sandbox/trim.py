@@ -4,8 +4,8 @@
 
 Only structure is kept: names, types, limits, references. Prose, examples and operations that the sandbox does not serve
 are left out, and repeated schemas are kept once. The files have no spaces, because people do not read or edit them. The
-results, `openai.json` and `port.json`, are committed. `openai-legacy.json` beside them is written by hand, because those
-endpoints are no longer documented.
+results, `openai.json` and `port.json`, are committed. `openai-legacy.json` is written by hand, because those endpoints
+are no longer documented.
 """
 
 from __future__ import annotations
