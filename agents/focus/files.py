@@ -31,8 +31,9 @@ def write_csv(rows: Iterable[Row], out: IO[str], version: Version = "1.4") -> in
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(names)
     count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last count is the number of rows
+    for row in rows:
         writer.writerow([_text(row[name]) for name in names])
+        count += 1
     return count
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -206,7 +206,7 @@ def _changelog(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
 # -- the checks
 
 
-def judge(ledger: Ledger, snapshots: list[Snapshot] = []) -> list[str]:  # noqa: B006 - never changed
+def judge(ledger: Ledger, snapshots: Sequence[Snapshot] = ()) -> list[str]:
     """Return the problems, one for each line; empty if every check passes."""
     return [
         *ledger.problems,
@@ -313,7 +313,7 @@ def _letters_law(ledger: Ledger) -> list[str]:
     return wrong
 
 
-def _positions_law(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
+def _positions_law(ledger: Ledger, snapshots: Sequence[Snapshot]) -> list[str]:
     """A position must never be ahead of the changelog's or the public rows, nor the group's offsets ahead of it."""
     wrong = []
     logged, published = _First(ledger.changelog_log), _First(ledger.row_log)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.waiting import eventually
+from typing_extensions import override
 
 from tallystream.streams.process.tcp_ports import pick
 
@@ -95,7 +96,8 @@ def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        @override
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)

@@ -52,9 +52,9 @@ class Mapper:
             raise UsageError(
                 f"the mapping does not fit: {where}: {error['msg']}", "docs/port.md shows the shape"
             ) from None
-        self.create_missing = file.createMissingRelatedEntities
-        self.merge = file.enableMergeEntity
-        self.delete_dependents = file.deleteDependentEntities
+        self.create_missing = file.create_missing_related_entities
+        self.merge = file.enable_merge_entity
+        self.delete_dependents = file.delete_dependent_entities
         self.resources = [self._repaired(one) for one in file.resources if one.kind not in without]
         self._programs = [Program(resource) for resource in self.resources]
 

@@ -57,7 +57,7 @@ class Program:
     def __init__(self, resource: ResourceMapping) -> None:
         given = resource.port.entity.mappings
         self._mappings = given if isinstance(given, list) else [given]
-        self.items = resource.port.itemsToParse
+        self.items = resource.port.items_to_parse
         """`itemsToParse`."""
         self._query = resource.selector.query
         self.kind = resource.kind

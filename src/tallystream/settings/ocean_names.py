@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from typing_extensions import override
 
 from tallystream.schemas.errors import UsageError
 
@@ -77,7 +78,8 @@ class PageNames(PydanticBaseSettingsSource):
         self._environment = environment
         self._file = file
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - pydantic's
+    @override
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return nothing, because names are not looked up one by one."""
         return None, field_name, False
 

@@ -17,6 +17,7 @@ import pytest
 from aiokafka.admin import NewTopic
 from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
+from typing_extensions import override
 
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.streams.kafka.admin import administering
@@ -176,7 +177,8 @@ class GatewaySide(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+    @override
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

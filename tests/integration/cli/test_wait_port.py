@@ -37,7 +37,7 @@ async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix
         wait = partial(catch_up, kafka, one.topics, seconds=60, show=watch.note)
         await one.rows(*(make_row(rng, f"s{number}", HOUR, 1) for number in range(300)))
         with sink(one, tmp_path) as running:
-            find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
+            find = partial(Places, sinks={"sink": f"http://127.0.0.1:{running.port}"})
             # at the very start: nothing has been read, and no sink is active yet
             await wait(find)
             assert not one.wrong_sessions()
@@ -76,7 +76,7 @@ async def test_wait_covers_openai_days(kafka: KafkaSettings, prefix: str) -> Non
         poller = Poller(PollerConfig(kafka, here.topics, (), tokens), CollectorRegistry())
         server = OpsServer(poller.healthy, poller.ready, status=reporter("poller", poller))
         await server.start()
-        find = lambda: Places(pollers={"poller": server.url})  # noqa: E731 - as the others
+        find = partial(Places, pollers={"poller": server.url})
         waiting = asyncio.create_task(catch_up(kafka, here.topics, find, seconds=60, show=watch.note))
         await watch.until("10 of OpenAI's records are not in")
         agent = asyncio.create_task(OpenAIDays(kafka, here.topics, poller.days_done).run())
@@ -93,7 +93,7 @@ async def test_sink_without_access_to_port_is_not_caught_up(kafka: KafkaSettings
     async with rig(kafka, prefix) as one:
         one.sandbox.faults.add(Fault(match="access_token", kind="status", status=401))
         with sink(one, tmp_path) as running:
-            find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
+            find = partial(Places, sinks={"sink": f"http://127.0.0.1:{running.port}"})
             await until(running.role, "it answers")
             with pytest.raises(UnreachableError, match="no sink writes to Port yet; the sink's /readyz says why"):
                 await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
