@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +37,7 @@ def write_csv(rows: Iterable[Row], out: IO[str], version: Version = "1.4") -> in
     return count
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, Decimal):
@@ -59,7 +59,7 @@ def parquet_schema(version: Version = "1.4") -> pa.Schema:
     return pa.schema(list(types.items()))
 
 
-def write_parquet(rows: Iterable[Row], path: Any, version: Version = "1.4") -> int:
+def write_parquet(rows: Iterable[Row], path: object, version: Version = "1.4") -> int:
     """Write rows and return how many.
 
     Raises:

@@ -60,7 +60,7 @@ class Expression:
         self._program = compile_jq(source, what, source)
         self._source = source
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: object) -> Any:
         """Return the first result, None when there is none.
 
         Raises:
@@ -102,7 +102,7 @@ class Extractor:
         self._next = Expression(next_page, "pages.next") if next_page is not None else None
         self._more = Expression(more, "pages.more") if more is not None else None
 
-    def page(self, response: Any) -> ResultPage:
+    def page(self, response: object) -> ResultPage:
         """Return what a response (exact JSON) holds.
 
         Raises:
@@ -125,7 +125,7 @@ class Extractor:
             )
         return ResultPage(items, token)
 
-    def _item(self, item: Any) -> PageItem:
+    def _item(self, item: object) -> PageItem:
         rows = self._rows(item) if self._rows else [item]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise PollError(FailureReason.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
@@ -156,7 +156,7 @@ def buckets(items: Iterable[PageItem], span: TimeSpan, width: int) -> dict[int, 
     return found
 
 
-def bucket_start(value: Any) -> int:
+def bucket_start(value: object) -> int:
     """Return seconds since the epoch out of a number, a date or an RFC 3339 time.
 
     Raises:
@@ -175,7 +175,7 @@ def bucket_start(value: Any) -> int:
     raise PollError(FailureReason.SHAPE, f"an item's time is {str(value)[:40]!r}, not a number or a date", _SHAPE_HINT)
 
 
-def _mark(value: Any) -> Any:
+def _mark(value: object) -> Any:
     match value:
         case bool():
             return value
@@ -190,7 +190,7 @@ def _mark(value: Any) -> Any:
     return value
 
 
-def _unmark(value: Any) -> Any:
+def _unmark(value: object) -> Any:
     match value:
         case str() if value.startswith(MARK):
             number = Decimal(value[len(MARK) :])

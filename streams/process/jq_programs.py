@@ -69,7 +69,7 @@ class Jq:
         found: list[Any] = _PROCESS.run(self._program, text, everything=True, seconds=seconds)
         return found
 
-    def all_of(self, value: Any) -> list[Any]:
+    def all_of(self, value: object) -> list[Any]:
         """Return all results on a value."""
         return self.all(json.dumps(value))
 

@@ -116,7 +116,7 @@ class Hand:
         """Let `write(real, rows, expect)` replace the producer's; `expect` is None for public rows."""
         real = self.producer.write
 
-        async def intercepted(rows: Any, expect: int | None = None) -> int:
+        async def intercepted(rows: object, expect: int | None = None) -> int:
             return await write(real, rows, expect)
 
         self.producer.write = intercepted
@@ -224,7 +224,7 @@ async def late_rows(here: World, sessions: list[str], others: Callable[[], Await
     await zombie.fold()
     held, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold(real: Callable[..., Awaitable[int]], rows: Any, expect: int | None) -> int:
+    async def hold(real: Callable[..., Awaitable[int]], rows: object, expect: int | None) -> int:
         if expect is not None:
             raise CrashError  # as the heartbeat guard does
         held.set()

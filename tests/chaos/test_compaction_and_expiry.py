@@ -64,7 +64,7 @@ async def test_readers_and_recovery_see_the_highest_version_through_compaction(
         await zombie.fold(2)
         held, go_on = asyncio.Event(), asyncio.Event()
 
-        async def hold(real: Callable[..., Awaitable[int]], rows: Any, expect: int | None) -> int:
+        async def hold(real: Callable[..., Awaitable[int]], rows: object, expect: int | None) -> int:
             held.set()
             await go_on.wait()  # before its public rows, which therefore arrive late
             return await real(rows, expect)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import pytest
 
@@ -91,7 +91,7 @@ def test_component_errors_end_in_error(name: str) -> None:
     assert errors
 
 
-def _is_error(one: Any, module: str) -> bool:
+def _is_error(one: object, module: str) -> bool:
     return inspect.isclass(one) and issubclass(one, Exception) and one.__module__ == module
 
 

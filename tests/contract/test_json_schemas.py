@@ -90,7 +90,7 @@ def change(schema: dict[str, Any], path: str, edit: Any) -> dict[str, Any]:
         ("$defs.Attribution.properties.team.anyOf", lambda node: node.pop(1), "type null became string"),
     ],
 )
-def test_incompatible_schema_change_is_found(path: str, edit: Any, says: str) -> None:
+def test_incompatible_schema_change_is_found(path: str, edit: object, says: str) -> None:
     before = CATALOGUE["usage-batch"].json_schema()
     (found,) = problems(before, change(before, path, edit))
     assert says in found
@@ -118,7 +118,7 @@ def test_closing_an_open_object_is_incompatible() -> None:
         ("$defs.UsageEvent.properties.event_id", lambda node: node.pop("pattern")),
     ],
 )
-def test_compatible_schema_change_passes(path: str, edit: Any) -> None:
+def test_compatible_schema_change_passes(path: str, edit: object) -> None:
     before = CATALOGUE["usage-batch"].json_schema()
     changed = change(before, path, edit)
     assert changed != before

@@ -44,7 +44,7 @@ def test_asyncapi_document_is_valid(document: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(json.loads(SPECIFICATION.read_text())).validate(document)
 
 
-def references(node: Any) -> Iterator[str]:
+def references(node: object) -> Iterator[str]:
     """Yield every $ref below a node."""
     if isinstance(node, dict):
         if isinstance(node.get("$ref"), str):

@@ -59,7 +59,7 @@ def cost(rows: list[dict[str, Any]]) -> str | None:
     return f"{sum(priced, Decimal(0)).normalize():f}" if priced else None
 
 
-def pages(url: str, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+def pages(url: str, path: str, **params: object) -> Iterator[dict[str, Any]]:
     """Yield the buckets of an endpoint."""
     page: str | None = None
     while True:

@@ -69,7 +69,7 @@ def cost(
 
 def row(
     connection: str, hour: str, model: str, cost_usd: str | None, *, provider: str = "openai",
-    tier: str | None = "default", session: str = "s", version: int = 1, **counts: Any,
+    tier: str | None = "default", session: str = "s", version: int = 1, **counts: object,
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """Return a row of `cost.session-hours` with one bucket."""
     bucket: dict[str, Any] = dict.fromkeys(TOKEN_COUNTS, 0) | counts

@@ -42,7 +42,7 @@ class Batch:
         return FollowerPosition(self.records[-1].offset + 1, self.records[-1].timestamp)
 
 
-def bucket(model: str = "m1", cost: int | None = 10**12, **over: Any) -> dict[str, Any]:
+def bucket(model: str = "m1", cost: int | None = 10**12, **over: object) -> dict[str, Any]:
     """A bucket; `cost` in pico-dollars."""
     part: dict[str, Any] = dict.fromkeys(SUM_COUNTS, 1)
     part |= {
@@ -53,7 +53,7 @@ def bucket(model: str = "m1", cost: int | None = 10**12, **over: Any) -> dict[st
 
 
 def row(
-    session: str, hour: int, version: Sequence[int], buckets: Sequence[dict[str, Any]], **over: Any
+    session: str, hour: int, version: Sequence[int], buckets: Sequence[dict[str, Any]], **over: object
 ) -> tuple[bytes, bytes]:
     """Key and value of a row."""
     whole: dict[str, Any] = {

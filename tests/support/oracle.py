@@ -53,7 +53,7 @@ class Logged:
         return self.get("event.name"), self.get("event.kind"), self.get("input_token_count") is not None
 
 
-def value_of(value: Any) -> tuple[str, Any]:
+def value_of(value: object) -> tuple[str, Any]:
     """Return the kind and the value of an AnyValue of either library."""
     if hasattr(value, "WhichOneof"):
         kind = (value.WhichOneof("value") or "empty").removesuffix("_value")

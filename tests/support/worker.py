@@ -166,6 +166,6 @@ async def newest(kafka: KafkaSettings, topic: str) -> dict[bytes, dict[str, Any]
     return rows
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value for the message of an assertion."""
     return json.dumps(value, indent=1, default=str)[:4000]

@@ -124,7 +124,7 @@ class Mapper:
             self.repairs.extend(repair._replace(where=head + repair.where) for repair in done)
             return changed
 
-        def every(field: str, value: Any) -> Any:
+        def every(field: str, value: object) -> Any:
             if isinstance(value, str):
                 return one(field, value)
             if isinstance(value, dict):

@@ -174,7 +174,7 @@ class PortClient:
             )
         return PortAnswer(status, answer, given)
 
-    def _refusal(self, status: int, answer: Any, headers: Mapping[str, str]) -> PortAnswerError:
+    def _refusal(self, status: int, answer: object, headers: Mapping[str, str]) -> PortAnswerError:
         said = answer.get("message") or answer.get("error") if isinstance(answer, dict) else None
         text = f"Port answered {status}" + (f": {self._scrubbed(said)}" if isinstance(said, str) else "")
         why = _STATUS.get(status, PortFailureReason.SERVER if status >= 500 else PortFailureReason.REJECTED)

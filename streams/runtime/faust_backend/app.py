@@ -52,7 +52,7 @@ class App(faust.App):
         rebalance_timeout: float = 30.0,
         heartbeat_interval: float = 2.0,
         exit: Callable[[int], NoReturn] = os._exit,  # noqa: A002 - the documented name
-        **settings: Any,
+        **settings: object,
     ) -> None:
         register()
         self.context = RuntimeContext(kafka, FailFast(exit), Membership(session_timeout))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from typing import Any
 
 import pytest
 from tests.integration.cli.conftest import Cli
@@ -25,7 +24,7 @@ NOW_HOUR = SystemClock().now_ns() // HOUR_NS
 OLD, OPEN = NOW_HOUR - 24, NOW_HOUR
 
 
-def message(session: str, hour: int, version: int, requests: int, **over: Any) -> Message:
+def message(session: str, hour: int, version: int, requests: int, **over: object) -> Message:
     """A row of `requests` requests of 10 + 5 tokens at $0.25; sessions live in partitions, as the worker's do."""
     part = {
         "requests": requests, "input_uncached": 10 * requests, "cache_read": 0, "cache_write_5m": 0,

@@ -48,7 +48,7 @@ async def served(deployment: Deployment, tmp_path: Path) -> AsyncIterator[Gatewa
 
 
 @asynccontextmanager
-async def export(gateway: Gateway, signal: str = "logs", **options: Any) -> AsyncIterator[Callable[..., Any]]:
+async def export(gateway: Gateway, signal: str = "logs", **options: object) -> AsyncIterator[Callable[..., Any]]:
     assert gateway.grpc is not None
     async with grpc.aio.insecure_channel(gateway.grpc, **options) as channel:
         yield channel.unary_unary(EXPORT[signal])
@@ -98,7 +98,7 @@ async def test_grpc_metrics_and_traces_are_accepted(served: Gateway) -> None:
     ],
 )
 async def test_refused_grpc_calls_name_the_reason(
-    served: Gateway, metadata: Any, code: grpc.StatusCode, says: str
+    served: Gateway, metadata: object, code: grpc.StatusCode, says: str
 ) -> None:
     async with export(served) as send:
         refused = await refusal(send(b"", metadata=metadata))

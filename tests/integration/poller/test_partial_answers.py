@@ -88,7 +88,7 @@ async def test_day_with_only_embeddings_is_not_published(kafka: KafkaSettings, p
         assert all(COMPLETIONS in said for said in after.values())
 
 
-def bucket(offset: int, *amounts: Any) -> dict[str, Any]:
+def bucket(offset: int, *amounts: object) -> dict[str, Any]:
     start = (TODAY + offset) * DAY
     results = [
         {"object": "organization.costs.result", "amount": amount, "line_item": "gpt-5-2025-08-07, input"}
@@ -97,7 +97,7 @@ def bucket(offset: int, *amounts: Any) -> dict[str, Any]:
     return {"object": "bucket", "start_time": start, "end_time": start + DAY, "results": results}
 
 
-def usd(value: Any, currency: str = "usd") -> dict[str, Any]:
+def usd(value: object, currency: str = "usd") -> dict[str, Any]:
     return {"value": value, "currency": currency}
 
 

@@ -71,7 +71,7 @@ async def test_money_in_the_topic_is_exact_text(openai: Rig) -> None:
         assert float not in {type(leaf) for leaf in leaves(OpenAIRecord.model_validate_json(value).rows)}
 
 
-def leaves(value: Any) -> list[Any]:
+def leaves(value: object) -> list[Any]:
     if isinstance(value, dict):
         return [leaf for item in value.values() for leaf in leaves(item)]
     return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]

@@ -133,7 +133,7 @@ async def test_too_many_requests_get_429_with_retry_after(sandbox: Sandbox) -> N
     assert all(int(after or 0) >= 1 for status, after in statuses if status == 429)
 
 
-def row(**changes: Any) -> dict[str, Any]:
+def row(**changes: object) -> dict[str, Any]:
     return {
         "client": "codex", "session_id": "s-1", "hour": "2026-11-20T14:00:00Z", "model": "gpt-5", "requests": 3,
         "service_tier": None, "attribution": {"team": "search"}, "input_uncached": 100, "cache_read": 50,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,7 +18,7 @@ NOW = 500_000 * HOUR_NS
 HOSTILE = "\x1b[2J=boom"
 
 
-def value(session: str = "0199a213-81c0-7800-8aa1-00000000beef", **over: Any) -> bytes:
+def value(session: str = "0199a213-81c0-7800-8aa1-00000000beef", **over: object) -> bytes:
     part = dict.fromkeys(SUM_COUNTS, 0) | {
         "requests": 1_234, "input_uncached": 12_345_678, "cache_read": 98_765_432, "output": 1_234_567, "reasoning": 7,
         "total_tokens": 112_345_677, "cost_usd": "1234.567890123456", "reported_cost_usd": None, "model": "gpt-5-codex",

@@ -115,7 +115,7 @@ def test_escaped_json_names_are_recognised() -> None:
 RECORD = ("resourceLogs", 0, "scopeLogs", 0, "logRecords", 0)
 
 
-def changed(path: tuple[str | int, ...], value: Any) -> bytes:
+def changed(path: tuple[str | int, ...], value: object) -> bytes:
     whole = document([Group([codex_response()])])
     target: Any = whole
     for step in path[:-1]:
@@ -160,7 +160,7 @@ def test_unreadable_json_is_refused_with_the_reason(body: bytes, says: str) -> N
         (("attributes", 0, "key"), [], "key is an array"),
     ],
 )
-def test_record_with_invalid_attributes_is_broken(place: tuple[str | int, ...], value: Any, says: str) -> None:
+def test_record_with_invalid_attributes_is_broken(place: tuple[str | int, ...], value: object, says: str) -> None:
     (found,) = read_logs(changed((*RECORD, *place), value), Encoding.JSON).candidates
     assert isinstance(found, BrokenRecord)
     assert says in found.why
@@ -182,7 +182,7 @@ def test_record_with_invalid_attributes_is_broken(place: tuple[str | int, ...], 
         ({"doubleValue": "much"}, "doubleValue"),
     ],
 )
-def test_value_of_another_type_than_declared_is_broken(value: Any, says: str) -> None:
+def test_value_of_another_type_than_declared_is_broken(value: object, says: str) -> None:
     record = only(changed((*RECORD, "attributes", 0, "value"), value), Encoding.JSON)
     name = next(iter(record.attributes.names()))
     found = record.attributes.get(name)
@@ -212,7 +212,7 @@ def test_every_legal_form_of_an_integer_is_read(whole: float | str, name: str) -
         ("not an id", "not an id"),
     ],
 )
-def test_ids_are_hex_or_base64(written: Any, read: str) -> None:
+def test_ids_are_hex_or_base64(written: object, read: str) -> None:
     assert only(changed((*RECORD, "traceId"), written), Encoding.JSON).trace_id == read
 
 
@@ -227,7 +227,7 @@ def test_ids_are_hex_or_base64(written: Any, read: str) -> None:
         (("resourceLogs", 0, "scopeLogs", 0, "scope"), 5),
     ],
 )
-def test_broken_fields_besides_attributes_are_ignored(path: tuple[str | int, ...], value: Any) -> None:
+def test_broken_fields_besides_attributes_are_ignored(path: tuple[str | int, ...], value: object) -> None:
     assert only(changed(path, value), Encoding.JSON).attributes.get("input_token_count") == "1000"
 
 

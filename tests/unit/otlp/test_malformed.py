@@ -60,13 +60,13 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 
 
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5)))
-def test_any_json_with_otlp_names_never_crashes_the_decoder(found: Any) -> None:
+def test_any_json_with_otlp_names_never_crashes_the_decoder(found: object) -> None:
     survives(json.dumps(found).encode(), Encoding.JSON)
 
 
 @given(st.sampled_from(["resourceLogs", "scopeLogs", "logRecords", "attributes", "value"]), SCALARS | st.lists(SCALARS))
-def test_any_json_at_any_position_never_crashes_the_decoder(key: str, found: Any) -> None:
-    def replaced(node: Any) -> Any:
+def test_any_json_at_any_position_never_crashes_the_decoder(key: str, found: object) -> None:
+    def replaced(node: object) -> Any:
         if isinstance(node, dict):
             return {name: found if name == key else replaced(inner) for name, inner in node.items()}
         return [replaced(inner) for inner in node] if isinstance(node, list) else node

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -53,14 +52,14 @@ def test_dashboard_day_is_a_single_row() -> None:
         {"data": [{"results": [], "start_time": True}]},
     ],
 )  # fmt: skip
-def test_unexpected_answer_shape_is_a_failure(answer: Any) -> None:
+def test_unexpected_answer_shape_is_a_failure(answer: object) -> None:
     with pytest.raises(PollError) as caught:
         organisation().page(answer)
     assert caught.value.why == FailureReason.SHAPE
 
 
 @pytest.mark.parametrize("token", [None, "", 7])
-def test_missing_next_page_is_a_failure(token: Any) -> None:
+def test_missing_next_page_is_a_failure(token: object) -> None:
     with pytest.raises(PollError) as caught:
         organisation().page({"data": [], "has_more": True, "next_page": token})
     assert caught.value.why == FailureReason.PAGINATION
@@ -82,5 +81,5 @@ def test_two_items_for_one_bucket_are_a_failure() -> None:
     [(86400, DAY), (Decimal("86400.5"), DAY), ("1970-01-02", DAY), ("1970-01-02T00:00:00Z", DAY),
      ("1970-01-02T01:00:00+01:00", DAY)],
 )  # fmt: skip
-def test_times_are_read_in_every_form(value: Any, start: int) -> None:
+def test_times_are_read_in_every_form(value: object, start: int) -> None:
     assert bucket_start(value) == start

@@ -19,7 +19,7 @@ WEEK = TimeSpan(0, 7 * DAY)
 class Script:
     """Returns the given answers in order, and records the requests."""
 
-    def __init__(self, *answers: Any) -> None:
+    def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
         self.asked: list[Pairs] = []
 
@@ -31,7 +31,7 @@ class Script:
         return answer
 
 
-def resource(**changes: Any) -> Resource:
+def resource(**changes: object) -> Resource:
     raw = {
         "path": "/costs",
         "bucket": "1d",

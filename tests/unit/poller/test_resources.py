@@ -98,7 +98,7 @@ def test_missing_file_is_reported(tmp_path: Path) -> None:
         load(tmp_path / "nope.toml")
 
 
-def costs(**changes: Any) -> Resource:
+def costs(**changes: object) -> Resource:
     raw = {"path": "/organization/costs", "bucket": "1d", "rows": ".results", "pages": {"size": 7},
            "params": {"start_time": "$from", "group_by": ["project_id"]}}  # fmt: skip
     return Resource.model_validate(raw | changes)

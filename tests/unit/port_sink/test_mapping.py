@@ -33,7 +33,7 @@ resources:
 """
 
 
-def run(mapper: Mapper, kind: str, *rows: Any) -> Mapped:
+def run(mapper: Mapper, kind: str, *rows: object) -> Mapped:
     found = mapper.run(kind, [(row, {"resource": kind}) for row in complete(kind, rows)], KNOWN)
     return collisions(found.entities, found.failures)
 

@@ -82,7 +82,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("function", "says"), CALLS, ids=lambda value: getattr(value, "__qualname__", value))
-def test_library_behaves_as_documented_here(function: Any, says: str) -> None:
+def test_library_behaves_as_documented_here(function: object, says: str) -> None:
     """This line is the reason for an override. If it is gone, read the new version and reconsider the override."""
     assert says in source(function)
 
@@ -112,7 +112,7 @@ def test_library_behaves_as_documented_here(function: Any, says: str) -> None:
         (Sender, "start"),
     ],
 )
-def test_private_library_name_exists(owner: Any, name: str) -> None:
+def test_private_library_name_exists(owner: object, name: str) -> None:
     assert hasattr(owner, name)
 
 

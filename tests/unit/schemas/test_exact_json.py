@@ -23,7 +23,7 @@ VALUES = st.recursive(
 )
 
 
-def normal(value: Any) -> Any:
+def normal(value: object) -> Any:
     """Normalise a value so that `6.0` and `6` are equal."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else value
@@ -33,12 +33,12 @@ def normal(value: Any) -> Any:
 
 
 @given(VALUES)
-def test_exact_json_is_read_back(value: Any) -> None:
+def test_exact_json_is_read_back(value: object) -> None:
     assert exact.loads(exact.dumps(value)) == normal(value)
 
 
 @given(VALUES)
-def test_packed_numbers_are_restored_and_contain_no_fractions(value: Any) -> None:
+def test_packed_numbers_are_restored_and_contain_no_fractions(value: object) -> None:
     value = normal(value)
     try:
         packed, paths = exact.pack(value)
@@ -47,7 +47,7 @@ def test_packed_numbers_are_restored_and_contain_no_fractions(value: Any) -> Non
     assert exact.unpack(json.loads(json.dumps(packed, default=_fail)), paths) == value
 
 
-def _fail(value: Any) -> Any:
+def _fail(value: object) -> Any:
     raise AssertionError(f"{value!r} is not plain JSON")
 
 
