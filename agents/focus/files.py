@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
@@ -59,7 +60,7 @@ def parquet_schema(version: Version = "1.4") -> pa.Schema:
     return pa.schema(list(types.items()))
 
 
-def write_parquet(rows: Iterable[Row], path: object, version: Version = "1.4") -> int:
+def write_parquet(rows: Iterable[Row], path: Path, version: Version = "1.4") -> int:
     """Write rows and return how many.
 
     Raises:
