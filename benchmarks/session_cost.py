@@ -1,4 +1,4 @@
-"""What the session-cost fold costs, beside bare aiokafka reading the same messages in the same run.
+"""The cost of the session-cost fold, compared with plain aiokafka reading the same messages in the same run.
 
     python -m benchmarks.session_cost HOST:PORT [--events N] [--profile]
 

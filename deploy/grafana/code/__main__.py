@@ -35,7 +35,7 @@ def _without_what_grafana_does_not_know(document: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all dashboards."""
     FOLDER.mkdir(exist_ok=True)
     for name, build in BOARDS.items():
         (FOLDER / name).write_text(render(build()))
