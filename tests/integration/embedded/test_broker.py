@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.kafka.topics import TopicSpec
@@ -77,7 +77,7 @@ def test_broker_ends_with_its_killed_owner_and_can_be_restarted(tmp_path: Path) 
     owner = textwrap.dedent("""
         import sys, threading, time
         from pathlib import Path
-        from tallystream.streams.embedded import EmbeddedKafka
+        from tallystream.streams.embedded.broker import EmbeddedKafka
 
         broker = EmbeddedKafka(Path(sys.argv[1]))
         starter = threading.Thread(target=broker.start)
