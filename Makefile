@@ -8,6 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= 2
+# Tests that start processes wait for most of their time, so that three fit on two cores.
+WAITING_JOBS ?= 3
 PYTEST ?=
 TESTS ?=
 LOCKED := requirements/bootstrap.lock pyproject.toml
@@ -28,13 +30,13 @@ up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install wha
 check: lint ## Style, types, layers and the unit tests, with fewer examples; what pre-commit runs before a push.
 	TALLYSTREAM_TEST_PROFILE=quick $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not thorough" tests/unit tests/contract/test_import_cycles.py $(PYTEST)
 
-# Most tests wait for processes, so two run at a time, the tests of a file in one process and the long files first. The
+# Most tests wait for processes, so some run in parallel, the tests of a file in one process and the long files first. The
 # coverage of tests without Kafka is measured, and lines and branches must not fall below the floor in pyproject.toml.
 test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).
 ifeq ($(strip $(PYTEST)),)
 	$(MAKE) coverage TESTS='-m "not thorough" tests/unit tests/contract'
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m thorough tests/unit tests/contract
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/chaos tests/e2e tests/integration
+	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 tests/chaos tests/e2e tests/integration
 else
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 endif

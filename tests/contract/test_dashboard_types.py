@@ -17,6 +17,7 @@ import pytest
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "dashboards"
 BOARDS = sorted(path.stem for path in DASHBOARDS.glob("*.json"))
+LEDGER = DASHBOARDS.parent / "postgresql" / "ledger.json"
 TYPES = os.environ.get("TALLYSTREAM_GRAFANA_TYPES")
 TSC = ("--noEmit", "--strict", "--skipLibCheck", "--module", "esnext", "--moduleResolution", "bundler")
 needs_types = pytest.mark.skipif(TYPES is None, reason="needs Grafana's types: make dashboards-check")
@@ -59,7 +60,7 @@ KEYS = {
     "panels.options.sortBy": "desc displayName",
     "panels.options.text": "titleSize valueSize",
     "panels.options.tooltip": "mode sort",
-    "panels.targets": "datasource expr format instant legendFormat range refId",
+    "panels.targets": "datasource editorMode expr format instant legendFormat range rawQuery rawSql refId",
     "panels.targets.datasource": SOURCE,
     "panels.transformations": "id options",
     "panels.transformations.options": "byField excludeByName indexByName mode renameByName",
@@ -87,6 +88,10 @@ def unknown(node: object, place: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("board", BOARDS)
 def test_dashboards_use_only_keys_known_to_grafana(board: str) -> None:
     assert not list(unknown(load(board)))
+
+
+def test_ledger_dashboard_uses_only_keys_known_to_grafana() -> None:
+    assert not list(unknown(json.loads(LEDGER.read_text())))
 
 
 def test_misspelled_dashboard_key_is_found() -> None:

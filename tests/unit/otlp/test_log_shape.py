@@ -1,4 +1,4 @@
-"""The quick test for a log record agrees with the examination field by field."""
+"""The quick test for a log record agrees with the examination of each field."""
 
 from __future__ import annotations
 
