@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tallystream.streams.kafka.global_table import StoredRow
 
@@ -21,6 +21,15 @@ class DocumentRows(Protocol):
         ...
 
 
+class UnusableRecord(NamedTuple):
+    """A record that is not mapped: what it says in `field` cannot be used, for this reason. `index` is its place."""
+
+    index: int
+    record: Any
+    field: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Document:
     """The input of a mapping: one record, or several that are valid at the same time.
@@ -33,6 +42,8 @@ class Document:
     at_ms: int | None = None
     order: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
+    unusable: Sequence[UnusableRecord] = ()
+    """Records that are left out. Their entities stay in Port as they are."""
 
 
 class DocumentKind(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tallystream.agents.port_sink import blueprints
-from tallystream.agents.port_sink.documents.openai import complete
+from tallystream.agents.port_sink.documents.amounts import usable
 from tallystream.agents.port_sink.mapping import Failure, Mapper, MappingRepair, default_text
 from tallystream.agents.port_sink.mapping.entities import Entity, rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
@@ -75,20 +75,30 @@ def run(file: Path, sample: Path, kind: str | None) -> MappingTest:
     if resource.kind.startswith(BUCKETED) and not mapper.reads_buckets(resource.kind):
         found_rows = [(one, about) for row, about in zip(rows, metas, strict=True) for one in _rows(row)]
         rows, metas = [row for row, _ in found_rows], [about for _, about in found_rows]
-    rows = complete(resource.kind, rows)
+    places = list(range(len(rows)))
+    rows, unusable = usable(resource.kind, rows)
+    if unusable:
+        left_out = {one.index for one in unusable}
+        places = [place for place in places if place not in left_out]
+        metas = [metas[place] for place in places]
     known = blueprints.load(session_hours=True)
     for name in sorted(mapper.blueprints() - known.keys()):
         known[name] = {"identifier": name, "schema": {"properties": {}}}
         notes.append(f"{name} is not one of our blueprints: required properties and dates are not checked here")
     mapped = mapper.run(resource.kind, list(zip(rows, metas, strict=True)), rules(known))
-    found = collisions(mapped.entities, mapped.failures)
+    entities = [(places[index], entity) for index, entity in mapped.entities]
+    failures = [(places[index], failure) for index, failure in mapped.failures]
+    refused = [(one.index, Failure(one.field, "", one.reason)) for one in unusable]
+    found = collisions(entities, [*failures, *refused])
     params, wrong = _params(resource)
     repairs = [one for one in mapper.repairs if ": " not in one.where or one.where.startswith(f"{resource.kind}: ")]
     if rows and not found.entities and not found.failures:
         notes.append(
             f"the mapping made no entity from any of the {len(rows)} records: check its query and itemsToParse"
         )
-    return MappingTest(resource.kind, len(rows), found.entities, found.failures, repairs, params, [*notes, *wrong])
+    return MappingTest(
+        resource.kind, len(rows) + len(unusable), found.entities, found.failures, repairs, params, [*notes, *wrong]
+    )
 
 
 def show(outcome: MappingTest) -> None:
