@@ -53,7 +53,8 @@ class Sink:
         self._clock = clock or SystemClock()
         self.writer = uuid.uuid4().hex[:12]
         mapper = config.mapper
-        self._kinds = kinds(mapper.kinds, {kind for kind in mapper.kinds if mapper.reads_buckets(kind)})
+        buckets = {kind for kind in mapper.kinds if mapper.reads_buckets(kind)}
+        self._kinds = kinds(mapper.kinds, buckets, mapper.endpoints)
         self._sources: list[Feed] = feeds(topics)
         self._prefixes: dict[bytes, list[str]] = {}
         for name, kind in self._kinds.items():

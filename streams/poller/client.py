@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from yarl import URL
 
 from tallystream import __version__
 from tallystream.schemas import exact
@@ -18,6 +19,7 @@ from tallystream.schemas.errors import InvalidBodyError
 from tallystream.streams.poller.credentials import NEEDS, ApiKeys
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Pairs
+from tallystream.streams.poller.request import PageAnswer, PageRequest
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.http import retry_after, trust
@@ -106,13 +108,24 @@ class OpenAIClient:
             self._session = None
 
     async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
-        """Return the response's JSON, exactly (see `schemas.exact`).
+        """Return the response's JSON to a GET, exactly (see `schemas.exact`).
 
         Raises:
-            PollError: OpenAI did not answer with 200 and JSON after all retries.
+            PollError: as `fetch`.
 
         """
-        token = self._tokens.get(key)
+        return (await self.fetch(PageRequest(path, params, key))).body
+
+    async def fetch(self, request: PageRequest) -> PageAnswer:
+        """Return the response's JSON, exactly, and the URL of the next page if its headers name one.
+
+        Raises:
+            PollError: the provider did not answer with 200 and JSON after all retries, or the URL of the next page is
+                another host's.
+
+        """
+        url = self._url(request.path)
+        token = self._tokens.get(request.key)
         retrying = AsyncRetrying(
             retry=retry_if_exception(self._again),
             wait=self._wait,
@@ -120,23 +133,43 @@ class OpenAIClient:
             sleep=self._pause,
             reraise=True,
         )
-        return await retrying(self._once, path, params, key, token)
+        return await retrying(self._once, request, url, token)
 
-    async def _once(self, path: str, params: Pairs, key: str, token: str) -> Any:
+    def _url(self, path: str) -> URL:
+        """Return the URL of a path. The key goes nowhere but to the configured host, whatever an answer names."""
+        base = self._config.base_url.rstrip("/")
+        if path.startswith("/") and not path.startswith("//"):
+            return URL(base + path)
+        url = URL(base).join(URL(path))
+        if url.origin() != URL(base).origin():
+            raise PollError(
+                FailureReason.PAGINATION,
+                f"the next page is said to be at {url.host}, which is not the host that is polled",
+                "the key is not sent there; declare another pagination",
+            )
+        return url
+
+    async def _once(self, request: PageRequest, url: URL, token: str) -> PageAnswer:
         assert self._session is not None, "used outside of its context"
         self._expect(self._config.timeout)
         header = self._config.key_header
+        key_header = {header: f"Bearer {token}" if header == "Authorization" else token}
+        next_url: str | None = None
         try:
-            async with self._session.get(
-                self._config.base_url.rstrip("/") + path,
-                params=params,
-                headers={header: f"Bearer {token}" if header == "Authorization" else token},
+            async with self._session.request(
+                request.method,
+                url,
+                params=request.params,
+                json=request.body,
+                headers={**request.headers, **key_header},
                 proxy=self._config.proxy,
                 allow_redirects=False,
             ) as response:
                 body = await self._body(response)
                 if response.status != 200:
-                    raise self._refused(response, body, path, key)
+                    raise self._refused(response, body, request.path, request.key)
+                if (link := response.links.get("next")) is not None:
+                    next_url = str(link.get("url"))
         # The messages of these errors are not repeated, because some contain the request with its headers.
         except TimeoutError:
             raise PollError(
@@ -151,7 +184,7 @@ class OpenAIClient:
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise PollError(FailureReason.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
         try:
-            return await asyncio.to_thread(exact.loads, body)
+            return PageAnswer(await asyncio.to_thread(exact.loads, body), next_url)
         except InvalidBodyError as exc:
             raise PollError(FailureReason.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
 
@@ -235,11 +268,11 @@ class ProviderClients:
         self._default = default
         self._by_key = dict(by_key)
 
-    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
+    async def fetch(self, request: PageRequest) -> PageAnswer:
         """Return the response's JSON, exactly.
 
         Raises:
-            PollError: as `OpenAIClient.get`.
+            PollError: as `OpenAIClient.fetch`.
 
         """
-        return await self._by_key.get(key, self._default).get(path, params, key)
+        return await self._by_key.get(request.key, self._default).fetch(request)

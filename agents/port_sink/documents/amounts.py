@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal, Inexact
 from typing import Any
 
-from tallystream.agents.port_sink.documents.base import UnusableRecord
+from tallystream.agents.port_sink.documents.base import LeftOutRecord
 from tallystream.schemas.billing.amounts import read_decimal
 
 DASHBOARD, COSTS = "/dashboard/billing/usage", "/organization/costs"
@@ -18,19 +18,19 @@ _EXACT = Context(prec=7000, traps=[Inexact])
 """Holds the sum of any two amounts that `read_decimal` accepts."""
 
 
-def usable(kind: str, rows: Iterable[Any]) -> tuple[list[Any], list[UnusableRecord]]:
+def usable(kind: str, rows: Iterable[Any]) -> tuple[list[Any], list[LeftOutRecord]]:
     """Return the rows of an answer as documents have them, and those that cannot be used.
 
     Rows of the dashboard get `total_usage`, the sum of their line items in cents. A bucket of costs is usable if all of
     its rows are.
     """
     found: list[Any] = []
-    refused: list[UnusableRecord] = []
+    refused: list[LeftOutRecord] = []
     for index, row in enumerate(rows):
         try:
             found.append(_checked(kind, row))
         except _AmountError as exc:
-            refused.append(UnusableRecord(index, row, exc.field, str(exc)))
+            refused.append(LeftOutRecord(index, row, exc.field, str(exc)))
     return found, refused
 
 

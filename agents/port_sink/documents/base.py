@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from tallystream.streams.kafka.global_table import StoredRow
 
@@ -21,10 +21,11 @@ class DocumentRows(Protocol):
         ...
 
 
-class UnusableRecord(NamedTuple):
-    """A record that is not mapped: what it says in `field` cannot be used, for this reason. `index` is its place."""
+@dataclass(frozen=True)
+class LeftOutRecord:
+    """A record that is not mapped: what it says in `field` cannot be used, for this reason. `place` is its index."""
 
-    index: int
+    place: int
     record: Any
     field: str
     reason: str
@@ -42,7 +43,7 @@ class Document:
     at_ms: int | None = None
     order: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
-    unusable: Sequence[UnusableRecord] = ()
+    unusable: Sequence[LeftOutRecord] = ()
     """Records that are left out. Their entities stay in Port as they are."""
 
 

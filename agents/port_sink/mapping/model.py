@@ -4,18 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class PathParameter(BaseModel):
+    """Where the values of a placeholder in an endpoint's path come from: the items of another endpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: str
+    method: str = "GET"
+    query_params: dict[str, Any] | None = None
+    headers: dict[str, str] | None = None
+    data_path: str | None = None
+    field: str
+    """JQ on an item."""
+    filter: str | None = None
+    """JQ on an item; only `true` takes it."""
 
 
 class Selector(BaseModel):
-    """Which records of a kind, and where a response keeps them."""
+    """Which records of a kind, and how its endpoint is asked. `polled` makes a resource of the latter."""
 
     model_config = ConfigDict(extra="allow")
 
     query: str = "true"
     """JQ on a record; only `true` takes it."""
+    endpoint: str | None = None
+    """Path below the base URL; by default the kind."""
+    method: str = "GET"
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: Any = None
+    path_parameters: dict[str, PathParameter] = Field(default_factory=dict)
     query_params: dict[str, Any] = Field(default_factory=dict)
-    """JQ, evaluated at each poll; for the poller, shown by `tallystream port mapping test`."""
+    """JQ, evaluated at each poll, or literal texts; shown by `tallystream port mapping test`."""
+    pagination: str | dict[str, Any] | None = None
     data_path: str | None = None
     """JQ on a response: its records. The poller's resources have their own; used for samples."""
 
@@ -33,6 +56,16 @@ class EntityMapping(BaseModel):
     properties: dict[str, Any] = Field(default_factory=dict)
     relations: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("identifier", mode="before")
+    @classmethod
+    def _no_search(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            raise ValueError(  # noqa: TRY004 - pydantic's validators raise ValueError
+                "a search for the entity (combinator, rules) is not supported: write JQ that gives its identifier, or"
+                " make the searched property a relation"
+            )
+        return given
+
 
 class Mappings(BaseModel):
     """One mapping or several for each record."""
@@ -48,7 +81,11 @@ class PortMapping(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     entity: Mappings
-    itemsToParse: str | None = None  # noqa: N815 - Port's name
+    itemsToParse: str | None = None  # noqa: N815 - Port's names
+    itemsToParseName: str = Field(default="item", pattern=r"^[A-Za-z_]\w*$")  # noqa: N815
+    """The item's name in expressions, instead of `.item`."""
+    itemsToParseTopLevelTransform: bool = True  # noqa: N815
+    """Whether Port leaves the list itself out of the record, which saves it memory. Here the list is always there."""
 
 
 class ResourceMapping(BaseModel):
@@ -73,3 +110,5 @@ class MappingFile(BaseModel):
     """Leave properties that the mapping does not name as they are in Port."""
     deleteDependentEntities: bool = False  # noqa: N815
     """When the retention rule deletes an entity, delete those that relate to it too."""
+    entityDeletionThreshold: float | None = None  # noqa: N815
+    """Accepted, without effect: entities that are missing from an answer are never deleted."""

@@ -88,7 +88,7 @@ class Transform:
                 await self._refuse(
                     kind,
                     key,
-                    [(one.index, Failure(one.field, "", one.reason), one.record) for one in document.unusable],
+                    [(one.place, Failure(one.field, "", one.reason), one.record) for one in document.unusable],
                 )
         self.samples.keep(kind, [record for record, _ in rows])
         found = self.mapper.run(kind, rows, self.rules)

@@ -9,17 +9,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+import structlog
 import uvloop
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.openai_days import OpenAIDays
+from tallystream.agents.port_sink.mapping.polled import resource_of
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.reconciliation.agent import ReconciliationAgent
 from tallystream.agents.reconciliation.config import ReconciliationConfig
 from tallystream.components import harness, logs
 from tallystream.components.gateway import user_names
+from tallystream.components.sink import read_mapper
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.status import PollerStatus
+from tallystream.settings.ocean_ignored import ignored_settings
+from tallystream.settings.places import named_files
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -27,11 +32,12 @@ from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.poll_run import PollProgress, PollResult
-from tallystream.streams.poller.resources import load, select
+from tallystream.streams.poller.resources import BUILTIN, Resource, builtin, load, select
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.ops import Health
 
+log = structlog.get_logger()
 DAY = 86_400
 ANTHROPIC_HEADERS = (
     ("anthropic-version", "2023-06-01"),
@@ -50,6 +56,8 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
 
     """
     logs.configure()
+    for ignored in ignored_settings():
+        log.warning("setting_ignored", name=ignored.name, hint=ignored.hint)
     book = Book(read_overlay(settings.prices) if settings.prices else None)
     service = partial(PollerWithDays, book=book, progress=progress)
     harness.run("poller", service, poller_config(settings, kafka), ops=(settings.ops_host, ops_port))
@@ -82,7 +90,7 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     config = PollerConfig(
         kafka=kafka,
         topics=settings.topics(),
-        resources=tuple(one for one in load(settings.openai_resources) if _asked(settings, one.key)),
+        resources=tuple(one for one in read_resources(settings) if _asked(settings, one.key)),
         tokens=tokens(settings),
         client=client_config(settings),
         anthropic=anthropic_config(settings) if settings.polls_anthropic else None,
@@ -93,6 +101,60 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     )
     config.client.ssl_context()
     return config
+
+
+def read_resources(settings: Settings) -> tuple[Resource, ...]:
+    """Return everything that can be polled: the built-in resources, changed by the user's files, and the endpoints that
+    the user's mapping names and no resource has. What cannot be polled is logged.
+
+    Raises:
+        UsageError: a resource file cannot be used.
+
+    """
+    declared = declared_resources(settings)
+    if settings.port_mapping is None:
+        return declared
+    try:
+        mapped, problems = mapped_resources(settings, declared)
+    except UsageError as exc:
+        # The sink reports it too, and what the mapping does not name is polled anyway.
+        log.warning("mapping_not_read", why=exc.message, hint=exc.hint)
+        return declared
+    for problem in problems:
+        log.warning("kind_not_polled", why=problem.message, hint=problem.hint)
+    return (*declared, *mapped)
+
+
+def declared_resources(settings: Settings) -> tuple[Resource, ...]:
+    """Return the built-in resources, changed by the user's files.
+
+    Raises:
+        UsageError: a file cannot be used.
+
+    """
+    places = named_files(settings.openai_resources, "TALLYSTREAM_OPENAI_RESOURCES", (".toml", ".yaml", ".yml"))
+    return load(*(path for path in places if path is not None))
+
+
+def mapped_resources(settings: Settings, declared: Sequence[Resource]) -> tuple[list[Resource], list[UsageError]]:
+    """Return the resources that the mapping adds to those that are declared, and why others cannot be polled.
+
+    A built-in resource that the user has disabled is not added again.
+
+    Raises:
+        UsageError: the mapping cannot be used.
+
+    """
+    names = {one.name for one in (*builtin(*BUILTIN), *declared)}
+    found, problems = list[Resource](), list[UsageError]()
+    for kind, mapping in read_mapper(settings).endpoints.items():
+        if kind in names:
+            continue
+        try:
+            found.append(resource_of(mapping))
+        except UsageError as exc:
+            problems.append(exc)
+    return found, problems
 
 
 def tokens(settings: Settings) -> ApiKeys:

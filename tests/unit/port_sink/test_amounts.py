@@ -35,9 +35,9 @@ def test_an_amount_that_cannot_be_read_refuses_its_row_only(kind: str, row: Any,
     good = GOOD_DAY if kind == DASHBOARD else GOOD_COST
     found, refused = usable(kind, [good, row, good])
     assert len(found) == 2
-    ((index, record, at, reason),) = refused
-    assert (index, record, at) == (1, row, field)
-    assert reason
+    (left_out,) = refused
+    assert (left_out.place, left_out.record, left_out.field) == (1, row, field)
+    assert left_out.reason
 
 
 def test_sums_are_exact() -> None:

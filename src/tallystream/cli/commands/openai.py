@@ -52,8 +52,9 @@ def explore(
     """
     from tallystream.cli.output.progress import run
     from tallystream.components.poller import client_config, tokens
-    from tallystream.explore.endpoint import endpoint, files, install_command
+    from tallystream.explore.endpoint import endpoint, files
     from tallystream.explore.endpoint import explore as ask
+    from tallystream.explore.install import install_lines
     from tallystream.schemas import exact
 
     if key not in (None, "api", "admin", "session"):
@@ -72,7 +73,7 @@ def explore(
         raise UsageError(
             f"{exc.filename} cannot be written: {exc.strerror}", "name another directory with --out"
         ) from exc
-    install = install_command(out.resolve(), settings.openai_base_url, asked.key)
+    install = "\n".join(install_lines(found, out.resolve(), settings, data_dir))
     if as_json:
         emit_json(
             {
