@@ -12,6 +12,7 @@ extract      a response becomes complete buckets
 published    what the topic already contains
 publisher    buckets and cursors to Kafka, behind the fence
 poll_run     one run over the resources: each fetched whole, compared, published
+history      when each resource was last polled, and why it failed
 agenda       when each resource is polled next: pure
 service      the poller: elected (streams.leader_election), polling, standing by
 """

@@ -22,7 +22,7 @@ from tallystream.streams.poller.params import Pairs
 from tallystream.streams.poller.request import PageAnswer, PageRequest
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
-from tallystream.streams.service.http import retry_after, trust
+from tallystream.streams.service.http import PAGE, is_page, retry_after, trust
 
 BEYOND_RETRY_AFTER = Backoff(first=0.1, jitter=True)
 """Additional wait after a Retry-After, because clocks differ."""
@@ -183,6 +183,8 @@ class OpenAIClient:
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise PollError(FailureReason.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
+        if is_page(body):
+            raise PollError(FailureReason.UNDECODABLE, PAGE, _REACH)
         try:
             return PageAnswer(await asyncio.to_thread(exact.loads, body), next_url)
         except InvalidBodyError as exc:
@@ -203,7 +205,7 @@ class OpenAIClient:
 
     def _refused(self, response: aiohttp.ClientResponse, body: bytes, path: str, key: str) -> PollError:
         status = response.status
-        said = self._tokens.scrub(_message(body))
+        said = PAGE if is_page(body) else self._tokens.scrub(_message(body))
         text = f"{self._config.name} answered {status}" + (f": {said}" if said else "")
         if status == 401:
             return PollError(FailureReason.UNAUTHORISED, text, NEEDS[key])
@@ -223,6 +225,8 @@ class OpenAIClient:
                 "OpenAI's status page may know more",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )
+        if 300 <= status < 400:
+            text += ", a redirect"
         return PollError(
             FailureReason.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?"
         )

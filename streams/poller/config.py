@@ -34,6 +34,8 @@ class PollerConfig:
     """How far back history is fetched, unless a resource's own `lookback` is longer."""
     session_timeout: float = 10.0
     """A standby takes over this long after the active poller's last heartbeat; Kafka's own minimum is 6 s."""
+    not_polled: tuple[str, ...] = ()
+    """Why kinds of the mapping cannot be polled, for the status."""
     concurrency: int = 4
     """Resources polled at the same time."""
 

@@ -71,6 +71,11 @@ class ApiKeys:
         self._tokens = dict(tokens)
         self._seen: set[str] = set()
 
+    @property
+    def kinds(self) -> list[str]:
+        """Return the kinds for which a key or a key file is set."""
+        return sorted(self._tokens)
+
     def get(self, kind: str) -> str:
         """Return the key for resources of a kind.
 

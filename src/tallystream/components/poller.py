@@ -35,6 +35,7 @@ from tallystream.streams.poller.poll_run import PollProgress, PollResult
 from tallystream.streams.poller.resources import BUILTIN, Resource, builtin, load, select
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.clock import Clock
+from tallystream.streams.service.http import environment_proxy
 from tallystream.streams.service.ops import Health
 
 log = structlog.get_logger()
@@ -87,10 +88,12 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
         UsageError: no key is set, or the resource file or the CA file cannot be used.
 
     """
+    resources, not_polled = read_resources(settings)
     config = PollerConfig(
         kafka=kafka,
         topics=settings.topics(),
-        resources=tuple(one for one in read_resources(settings) if _asked(settings, one.key)),
+        resources=tuple(one for one in resources if _asked(settings, one.key)),
+        not_polled=not_polled,
         tokens=tokens(settings),
         client=client_config(settings),
         anthropic=anthropic_config(settings) if settings.polls_anthropic else None,
@@ -103,9 +106,9 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     return config
 
 
-def read_resources(settings: Settings) -> tuple[Resource, ...]:
+def read_resources(settings: Settings) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
     """Return everything that can be polled: the built-in resources, changed by the user's files, and the endpoints that
-    the user's mapping names and no resource has. What cannot be polled is logged.
+    the user's mapping names and no resource has. Also return, and log, what of the mapping cannot be polled.
 
     Raises:
         UsageError: a resource file cannot be used.
@@ -113,16 +116,15 @@ def read_resources(settings: Settings) -> tuple[Resource, ...]:
     """
     declared = declared_resources(settings)
     if settings.port_mapping is None:
-        return declared
+        return declared, ()
     try:
         mapped, problems = mapped_resources(settings, declared)
     except UsageError as exc:
         # The sink reports it too, and what the mapping does not name is polled anyway.
-        log.warning("mapping_not_read", why=exc.message, hint=exc.hint)
-        return declared
+        mapped, problems = [], [exc]
     for problem in problems:
         log.warning("kind_not_polled", why=problem.message, hint=problem.hint)
-    return (*declared, *mapped)
+    return (*declared, *mapped), tuple(problem.message for problem in problems)
 
 
 def declared_resources(settings: Settings) -> tuple[Resource, ...]:
@@ -187,7 +189,7 @@ def client_config(settings: Settings) -> OpenAIClientConfig:
         base_url=settings.openai_base_url,
         organization=settings.openai_organization,
         project=settings.openai_project,
-        proxy=proxy.get_secret_value() if proxy else None,
+        proxy=proxy.get_secret_value() if proxy else environment_proxy(settings.openai_base_url),
         ca=settings.openai_ca,
         timeout=settings.openai_timeout.total_seconds(),
     )
@@ -195,8 +197,10 @@ def client_config(settings: Settings) -> OpenAIClientConfig:
 
 def anthropic_config(settings: Settings) -> OpenAIClientConfig:
     """Return the configuration of the client for Anthropic."""
+    proxy = settings.openai_proxy
     return replace(
         client_config(settings),
+        proxy=proxy.get_secret_value() if proxy else environment_proxy(settings.anthropic_base_url),
         base_url=settings.anthropic_base_url,
         organization=None,
         project=None,
@@ -234,7 +238,7 @@ class PollerWithDays:
         reconciliation = ReconciliationConfig(config.kafka, config.topics, book or Book())
         self._reconciliation = ReconciliationAgent(reconciliation, registry, clock)
         self._poller = Poller(config, registry, clock, progress=progress)
-        self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.metrics.note_held)
+        self._days = OpenAIDays(config.kafka, config.topics, self._poller.days_done, self._poller.days_held)
 
     async def run(self) -> None:
         """Run all of them until cancelled. An error in one ends all.

@@ -22,6 +22,7 @@ from tallystream.settings.ocean_ignored import ignored_settings
 from tallystream.settings.places import named_files
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service.http import environment_proxy
 
 log = structlog.get_logger()
 PLACES = 16
@@ -97,7 +98,7 @@ def client_config(settings: Settings) -> PortClientConfig:
         client_secret=secret,
         base_url=settings.port_base_url,
         identifier=settings.port_identifier,
-        proxy=proxy.get_secret_value() if proxy else None,
+        proxy=proxy.get_secret_value() if proxy else environment_proxy(settings.port_base_url),
         ca=settings.port_ca,
         timeout=settings.port_timeout.total_seconds(),
     )

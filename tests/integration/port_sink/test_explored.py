@@ -42,7 +42,7 @@ resources:
 HOUR = "2026-11-21T13:00:00Z"
 
 
-async def shell(one: Rig, tmp_path: Path, script: str, code: int = 0, **environment: str) -> str:
+async def shell(one: Rig, tmp_path: Path, script: str, **environment: str) -> str:
     """Run a script as a user's terminal does; return its stdout."""
     commands = tmp_path / "bin"
     commands.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ async def shell(one: Rig, tmp_path: Path, script: str, code: int = 0, **environm
             **environment,
         },
     )  # fmt: skip
-    assert done.returncode == code, f"{script}\nexited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, f"{script}\nexited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return str(done.stdout)
 
 
