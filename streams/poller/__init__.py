@@ -1,6 +1,7 @@
 """Polls the reports of OpenAI and other providers: usage, costs, models. One poller is active; the others stand by.
 
 resources    declarations of what to poll: the built-in ones and a user's own file, in one format
+providers    APIs of a user's own
 pages        how an answer continues on further pages
 params       query parameters as JQ, evaluated at each poll
 schedule     which buckets to fetch now: pure

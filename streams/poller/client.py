@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -16,7 +17,7 @@ from yarl import URL
 from tallystream import __version__
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError
-from tallystream.streams.poller.credentials import NEEDS, ApiKeys
+from tallystream.streams.poller.credentials import ApiKeys, needs
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Pairs
 from tallystream.streams.poller.request import PageAnswer, PageRequest
@@ -48,8 +49,11 @@ class OpenAIClientConfig:
     max_bytes: int = 64 << 20
     name: str = "OpenAI"
     """The provider's name for messages."""
+    auth: Literal["bearer", "basic", "api_key", "none"] = "bearer"
+    """How the key is sent: as a bearer token, as the password of `username`, in `key_header`, or not at all."""
     key_header: str = "Authorization"
-    """The header that carries the key; `Authorization` takes it as a bearer token."""
+    """With `api_key`, the header that carries the key."""
+    username: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with every request."""
 
@@ -125,7 +129,7 @@ class OpenAIClient:
 
         """
         url = self._url(request.path)
-        token = self._tokens.get(request.key)
+        token = "" if self._config.auth == "none" else self._tokens.get(request.key)
         retrying = AsyncRetrying(
             retry=retry_if_exception(self._again),
             wait=self._wait,
@@ -152,8 +156,6 @@ class OpenAIClient:
     async def _once(self, request: PageRequest, url: URL, token: str) -> PageAnswer:
         assert self._session is not None, "used outside of its context"
         self._expect(self._config.timeout)
-        header = self._config.key_header
-        key_header = {header: f"Bearer {token}" if header == "Authorization" else token}
         next_url: str | None = None
         try:
             async with self._session.request(
@@ -161,7 +163,7 @@ class OpenAIClient:
                 url,
                 params=request.params,
                 json=request.body,
-                headers={**request.headers, **key_header},
+                headers={**request.headers, **self._key(token)},
                 proxy=self._config.proxy,
                 allow_redirects=False,
             ) as response:
@@ -190,6 +192,18 @@ class OpenAIClient:
         except InvalidBodyError as exc:
             raise PollError(FailureReason.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
 
+    def _key(self, token: str) -> dict[str, str]:
+        """Return the headers that carry the key."""
+        config = self._config
+        match config.auth:
+            case "bearer":
+                return {"Authorization": f"Bearer {token}"}
+            case "basic":
+                return {"Authorization": f"Basic {b64encode(f'{config.username}:{token}'.encode()).decode()}"}
+            case "api_key":
+                return {config.key_header: token}
+        return {}
+
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
         async for chunk in response.content.iter_any():
@@ -208,9 +222,9 @@ class OpenAIClient:
         said = PAGE if is_page(body) else self._tokens.scrub(_message(body))
         text = f"{self._config.name} answered {status}" + (f": {said}" if said else "")
         if status == 401:
-            return PollError(FailureReason.UNAUTHORISED, text, NEEDS[key])
+            return PollError(FailureReason.UNAUTHORISED, text, needs(key))
         if status == 403:
-            return PollError(FailureReason.FORBIDDEN, text, NEEDS[key])
+            return PollError(FailureReason.FORBIDDEN, text, needs(key))
         if status == 404:
             return PollError(FailureReason.NOT_FOUND, text, f"is there a {path} at {self._config.base_url}?")
         if status == 429:

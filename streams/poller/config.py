@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -23,6 +23,8 @@ class PollerConfig:
     client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)
     anthropic: OpenAIClientConfig | None = None
     """How to reach Anthropic; None: its resources are not polled."""
+    providers: Mapping[str, OpenAIClientConfig] = field(default_factory=dict)
+    """How to reach the user's own providers, by name."""
     pseudonym: Callable[[str], str] | None = None
     """Replaces people's names and addresses in rows; None: they are removed."""
     interval: float = 7200.0

@@ -14,7 +14,7 @@ class PollHistory:
     """Of one poller since it started."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
-        self._resources = {one.name: ResourceStatus(name=one.name, key=one.key) for one in resources}
+        self._resources = {one.name: ResourceStatus(name=one.name, key=one.asks_with) for one in resources}
 
     def succeeded(self, name: str, at: datetime) -> None:
         """Note a poll without a failure."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -24,12 +25,11 @@ from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.extract import Expression, Extractor
 from tallystream.streams.poller.pages import Pages, Parents
 from tallystream.streams.poller.params import Params
+from tallystream.streams.poller.providers import KEY_HEADERS, Provider
 from tallystream.streams.poller.schedule import BucketWindow
 
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86_400}
 _PLACE = re.compile(r"\{(\w*)\}")
-KEY_HEADERS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
-"""Headers that hold secrets, which resource files must not."""
 KeyKind = Literal["api", "admin", "session", "anthropic"]
 BUILTIN = ("resources.toml", "billing.toml")
 """Files of built-in resources: OpenAI's reports, and those needed to reconcile bills."""
@@ -46,6 +46,8 @@ class Resource(BaseModel):
     """Name in records and metrics; by default the path. Two queries of one path need different names."""
     key: KeyKind = "api"
     """The kind of API key that the endpoint needs."""
+    provider: str | None = None
+    """The provider of the file that is asked; by default OpenAI, or Anthropic if `key` says so."""
     method: Literal["GET", "POST"] = "GET"
     """POST is for queries that an API takes as a body; nothing is changed by a poll."""
     headers: dict[str, str] = Field(default_factory=dict)
@@ -97,6 +99,11 @@ class Resource(BaseModel):
             raise ValueError(exc.message) from None
         return self
 
+    @property
+    def asks_with(self) -> str:
+        """The key that its requests carry: a kind of key, or a provider's name."""
+        return self.provider or self.key
+
     @cached_property
     def compiled(self) -> Params:
         """The parameters, compiled."""
@@ -123,6 +130,7 @@ class Resource(BaseModel):
         return Resource(
             path=parents.path,
             key=self.key,
+            provider=self.provider,
             data=parents.data or self.data,
             params=self.params if parents.params is None else parents.params,
             headers=self.headers,
@@ -174,6 +182,8 @@ class Resource(BaseModel):
         ]
         if self.method != "GET" or self.headers or self.body is not None:
             parts.append([self.method, self.headers, self.body])
+        if self.provider is not None:
+            parts.append(self.provider)
         return sha256(exact.canonical(exact.loads(_json(parts))).encode()).hexdigest()[:16]
 
 
@@ -183,6 +193,7 @@ class ResourceFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     resources: list[Resource] = Field(default_factory=list)
+    providers: list[Provider] = Field(default_factory=list)
     disable: list[str] = Field(default_factory=list)
     """Names of built-in resources not to poll."""
 
@@ -194,7 +205,15 @@ def builtin(*names: str) -> tuple[Resource, ...]:
     return tuple(found for text in texts for found in ResourceFile.model_validate(tomllib.loads(text)).resources)
 
 
-def load(*paths: Path) -> tuple[Resource, ...]:
+@dataclass(frozen=True)
+class Declared:
+    """The resources to poll, and the providers of the user's own that some of them ask."""
+
+    resources: tuple[Resource, ...]
+    providers: tuple[Provider, ...] = ()
+
+
+def load(*paths: Path) -> Declared:
     """Return all resources to poll: the built-in ones, changed by the user's files.
 
     Raises:
@@ -202,19 +221,35 @@ def load(*paths: Path) -> tuple[Resource, ...]:
 
     """
     resources = {resource.name: resource for resource in builtin(*BUILTIN)}
+    ours = set(resources)
     names: set[str] = set()
+    providers: dict[str, Provider] = {}
     for path in paths:
         file = _read(path)
+        for provider in file.providers:
+            if provider.name in providers:
+                raise UsageError(f"the provider {provider.name} is declared twice, here in {path}", "declare it once")
+            providers[provider.name] = provider
         for resource in file.resources:
             if resource.name in names:
                 raise UsageError(f"{resource.name} is declared twice, here in {path}", "give each its own `name`")
+            if resource.provider is not None and resource.name in ours:
+                raise UsageError(
+                    f"{path}: {resource.name} of {resource.provider} has the name of a built-in resource",
+                    "give it a `name` of its own, such as /PROVIDER/PATH",
+                )
             names.add(resource.name)
         if unknown := set(file.disable) - resources.keys():
             raise UsageError(f"{path} disables {min(unknown)}, which is not a built-in resource", ", ".join(resources))
         for name in file.disable:
             del resources[name]
         resources |= {resource.name: resource for resource in file.resources}
-    return tuple(resources.values())
+    for resource in resources.values():
+        if resource.provider is not None and resource.provider not in providers:
+            raise UsageError(
+                f"{resource.name} asks {resource.provider}, which no file declares", "declare it under [[providers]]"
+            )
+    return Declared(tuple(resources.values()), tuple(providers.values()))
 
 
 def _read(path: Path) -> ResourceFile:

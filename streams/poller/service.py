@@ -163,13 +163,17 @@ class Poller:
     async def _others(self, stack: AsyncExitStack) -> dict[str, OpenAIClient]:
         """Return the clients of other providers, by their kind of key."""
         config = self._config
-        if config.anthropic is None:
-            return {}
-        client = OpenAIClient(
-            config.anthropic, config.tokens, clock=self._clock, expect=self._expect,
-            retried=lambda why: self.metrics.retries.labels(why.value).inc(),
-        )  # fmt: skip
-        return {"anthropic": await stack.enter_async_context(client)}
+        others = dict(config.providers)
+        if config.anthropic is not None:
+            others["anthropic"] = config.anthropic
+        clients: dict[str, OpenAIClient] = {}
+        for name, reached in others.items():
+            client = OpenAIClient(
+                reached, config.tokens, clock=self._clock, expect=self._expect,
+                retried=lambda why: self.metrics.retries.labels(why.value).inc(),
+            )  # fmt: skip
+            clients[name] = await stack.enter_async_context(client)
+        return clients
 
     def _stand_by(self, election: Election, *, once: bool) -> None:
         """Note that another poller is the active one; with `once`, fail after a while."""

@@ -7,7 +7,7 @@ import ssl
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.service.clock import Clock
@@ -48,7 +48,7 @@ def environment_proxy(url: str) -> str | None:
     if host in ("localhost", "::1") or host.startswith("127."):
         return None
     proxies = getproxies_environment()
-    if proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     found = proxies.get(parts.scheme)
     return found if found is None or "://" in found else f"http://{found}"

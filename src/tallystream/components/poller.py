@@ -32,7 +32,8 @@ from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.poll_run import PollProgress, PollResult
-from tallystream.streams.poller.resources import BUILTIN, Resource, builtin, load, select
+from tallystream.streams.poller.providers import Provider
+from tallystream.streams.poller.resources import BUILTIN, Declared, Resource, builtin, load, select
 from tallystream.streams.poller.service import Poller
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.http import environment_proxy
@@ -88,13 +89,14 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
         UsageError: no key is set, or the resource file or the CA file cannot be used.
 
     """
-    resources, not_polled = read_resources(settings)
+    declared, not_polled = read_resources(settings)
     config = PollerConfig(
         kafka=kafka,
         topics=settings.topics(),
-        resources=tuple(one for one in resources if _asked(settings, one.key)),
+        resources=tuple(one for one in declared.resources if one.provider or _asked(settings, one.key)),
         not_polled=not_polled,
-        tokens=tokens(settings),
+        tokens=tokens(settings, declared.providers),
+        providers={one.name: provider_config(settings, one) for one in declared.providers},
         client=client_config(settings),
         anthropic=anthropic_config(settings) if settings.polls_anthropic else None,
         pseudonym=_pseudonym(settings),
@@ -106,7 +108,7 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
     return config
 
 
-def read_resources(settings: Settings) -> tuple[tuple[Resource, ...], tuple[str, ...]]:
+def read_resources(settings: Settings) -> tuple[Declared, tuple[str, ...]]:
     """Return everything that can be polled: the built-in resources, changed by the user's files, and the endpoints that
     the user's mapping names and no resource has. Also return, and log, what of the mapping cannot be polled.
 
@@ -118,17 +120,17 @@ def read_resources(settings: Settings) -> tuple[tuple[Resource, ...], tuple[str,
     if settings.port_mapping is None:
         return declared, ()
     try:
-        mapped, problems = mapped_resources(settings, declared)
+        mapped, problems = mapped_resources(settings, declared.resources)
     except UsageError as exc:
         # The sink reports it too, and what the mapping does not name is polled anyway.
         mapped, problems = [], [exc]
     for problem in problems:
         log.warning("kind_not_polled", why=problem.message, hint=problem.hint)
-    return (*declared, *mapped), tuple(problem.message for problem in problems)
+    return replace(declared, resources=(*declared.resources, *mapped)), tuple(one.message for one in problems)
 
 
-def declared_resources(settings: Settings) -> tuple[Resource, ...]:
-    """Return the built-in resources, changed by the user's files.
+def declared_resources(settings: Settings) -> Declared:
+    """Return the built-in resources, changed by the user's files, and the user's own providers.
 
     Raises:
         UsageError: a file cannot be used.
@@ -159,14 +161,14 @@ def mapped_resources(settings: Settings, declared: Sequence[Resource]) -> tuple[
     return found, problems
 
 
-def tokens(settings: Settings) -> ApiKeys:
-    """Return the keys.
+def tokens(settings: Settings, providers: Sequence[Provider] = ()) -> ApiKeys:
+    """Return the keys, also those of the user's own providers.
 
     Raises:
         UsageError: no key is set.
 
     """
-    found: dict[str, ApiKey] = {}
+    found: dict[str, ApiKey] = {one.name: one.key for one in providers}
     for kind in ("api", "admin", "session"):
         secret, file = getattr(settings, f"openai_{kind}_token"), getattr(settings, f"openai_{kind}_token_file")
         if secret is not None or file is not None:
@@ -205,8 +207,26 @@ def anthropic_config(settings: Settings) -> OpenAIClientConfig:
         organization=None,
         project=None,
         name="Anthropic",
+        auth="api_key",
         key_header="x-api-key",
         headers=ANTHROPIC_HEADERS,
+    )
+
+
+def provider_config(settings: Settings, provider: Provider) -> OpenAIClientConfig:
+    """Return the configuration of the client for a provider of the user's own."""
+    proxy = environment_proxy(provider.base_url) if provider.proxy_from_environment else None
+    return replace(
+        client_config(settings),
+        base_url=provider.base_url,
+        organization=None,
+        project=None,
+        proxy=proxy,
+        name=provider.name,
+        auth=provider.auth,
+        key_header=provider.header,
+        username=provider.username or "",
+        headers=tuple(provider.headers.items()),
     )
 
 

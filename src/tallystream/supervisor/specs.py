@@ -127,7 +127,7 @@ def plan(
     if console_port is not None:
         console = command("console", "--port", str(console_port), "--endpoint-url", http, *where)
         specs.append(ComponentSpec("console", console, stop_rank=0, needs_kafka=False, gates=False))
-    if settings.polls_openai or settings.polls_anthropic:
+    if settings.polls_openai or settings.polls_anthropic or settings.openai_resources is not None:
         specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5, gates=False))
     if settings.writes_to_port:
         specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6, gates=False))

@@ -127,7 +127,9 @@ def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
 
 def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(explore: Any, tmp_path: Path) -> None:
     explore("/models/gpt-5-codex", "--data", "[.]", "--blueprint", "one_model")
-    (added,) = [resource for resource in load(tmp_path / "resources.toml") if resource.path == "/models/gpt-5-codex"]
+    (added,) = [
+        resource for resource in load(tmp_path / "resources.toml").resources if resource.path == "/models/gpt-5-codex"
+    ]
     assert added.extractor.page({"id": "gpt-5-codex"}).items[0].rows == [{"id": "gpt-5-codex"}]
 
 

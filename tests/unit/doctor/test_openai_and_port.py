@@ -12,7 +12,7 @@ from tallystream.schemas.status import PollerStatus, ResourceStatus, SinkStatus
 
 AT = datetime(2026, 11, 21, 14, 0, tzinfo=UTC)
 ANSWERED = ResourceStatus(name="/models", key="api", last_success_at=AT)
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "reason": "forbidden",
     "message": "OpenAI answered 403",
     "next_step": "set the admin key",

@@ -150,11 +150,13 @@ def test_the_poller_polls_what_a_mapping_names_and_nothing_else_has(
     (tmp_path / "less.toml").write_text('disable = ["/usage"]')
     monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", f"default,{tmp_path / 'own.yaml'}")
     monkeypatch.setenv("TALLYSTREAM_OPENAI_RESOURCES", str(tmp_path / "less.toml"))
-    names = [one.name for one in read_resources(settings_from(tmp_path))[0]]
+    names = [one.name for one in read_resources(settings_from(tmp_path))[0].resources]
     assert names.count("/own") == 1
     assert "/usage" not in names, "it is disabled, and a mapping does not bring it back"
     monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", str(tmp_path / "no-such.yaml"))
-    assert "/own" not in [one.name for one in read_resources(settings_from(tmp_path))[0]], "the sink reports it"
+    assert "/own" not in [one.name for one in read_resources(settings_from(tmp_path))[0].resources], (
+        "the sink reports it"
+    )
 
 
 def test_up_starts_a_sink_when_there_are_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def explore(
     save_sample: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the rows to this file, as mappings see them, for `port mapping test`."
+            metavar="FILE", help="Write the rows to this file, masked, as mappings see them, for `port mapping test`."
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -50,12 +50,12 @@ def explore(
 
     Parameters may use `now`, and `$from` and `$to` for the last seven days. Nothing is polled or sent to Port yet.
     """
+    from tallystream.agents.port_sink.pipeline.samples import write_sample
     from tallystream.cli.output.progress import run
     from tallystream.components.poller import client_config, tokens
     from tallystream.explore.endpoint import endpoint, files
     from tallystream.explore.endpoint import explore as ask
     from tallystream.explore.install import install_lines
-    from tallystream.schemas import exact
 
     if key not in (None, "api", "admin", "session"):
         raise UsageError(f"{key!r} is not a valid kind of key", "kinds: api, admin, session")
@@ -68,7 +68,7 @@ def explore(
         for name, text in written.items():
             (out / name).write_text(text)
         if save_sample is not None:
-            save_sample.write_text(exact.dumps(found.rows) + "\n")
+            write_sample(save_sample, found.rows)
     except OSError as exc:
         raise UsageError(
             f"{exc.filename} cannot be written: {exc.strerror}", "name another directory with --out"

@@ -70,7 +70,7 @@ def try_mapping(
     from tallystream.cli.commands.port_test import run, show
     from tallystream.components.poller import declared_resources
 
-    outcome = run(file, sample, kind, declared_resources(settings_from(data_dir)))
+    outcome = run(file, sample, kind, declared_resources(settings_from(data_dir)).resources)
     if json:
         emit_json(outcome.document())
     else:
