@@ -121,7 +121,8 @@ def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
     said = explore("/models")
     assert "created: integer (epoch)" in said
     assert "owned_by: string" in said
-    assert "TALLYSTREAM_OPENAI_API_TOKEN=YOUR_OPENAI_KEY" in said
+    assert "TALLYSTREAM_OPENAI_API_TOKEN" not in said, "it is set, and a placeholder would replace it"
+    assert "TALLYSTREAM_PORT_CLIENT_SECRET=YOUR_PORT_CLIENT_SECRET" in said
     assert "sk-sandbox" not in said
 
 
