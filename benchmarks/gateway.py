@@ -156,7 +156,7 @@ def main() -> None:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if args.kafka is None:
-            from tallystream.streams.embedded import EmbeddedKafka
+            from tallystream.streams.embedded.broker import EmbeddedKafka
 
             args.kafka = stack.enter_context(EmbeddedKafka(directory / "kafka")).bootstrap
         kafka = KafkaSettings(args.kafka)
