@@ -106,6 +106,7 @@ def test_up_is_ready_although_port_and_openai_cannot_be_reached_and_says_why(tmp
             "TALLYSTREAM_PORT_CLIENT_SECRET": "not-the-secret",
             "TALLYSTREAM_OPENAI_BASE_URL": nobody,
             "TALLYSTREAM_OPENAI_API_TOKEN": "sk-nobody",
+            "OCEAN__INTEGRATION__CONFIG__PAGE_SIZE": "100",
         },
     )
     said = tmp_path / "data-up.log"
@@ -114,6 +115,8 @@ def test_up_is_ready_although_port_and_openai_cannot_be_reached_and_says_why(tmp
         assert product.json("connections", "create", "codex")["connection_id"]
         eventually(lambda: re.search(r"sink port_away .*hint=is Port .*reachable", said.read_text()), "up says why not")
         assert "not-the-secret" not in said.read_text()
+        # logged once, while other components were starting
+        assert "setting_ignored name=OCEAN__INTEGRATION__CONFIG__PAGE_SIZE" in said.read_text()
 
         def examined() -> dict[str, Any]:
             found: dict[str, Any] = json.loads(product.cli("doctor", "--json", "--watch", "2", code=1))
