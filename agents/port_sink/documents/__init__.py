@@ -30,8 +30,11 @@ OURS: dict[str, type[DocumentKind]] = {
 """Kinds that are tables of our own; every kind that begins with a slash is an endpoint of OpenAI's."""
 
 
-def kinds(names: Iterable[str], buckets: Container[str] = ()) -> dict[str, DocumentKind]:
-    """Return kinds by name; the records of those in `buckets` are whole buckets.
+def kinds(
+    names: Iterable[str], buckets: Container[str] = (), endpoints: Container[str] = ()
+) -> dict[str, DocumentKind]:
+    """Return kinds by name; the records of those in `buckets` are whole buckets, those in `endpoints` are endpoints
+    whatever their names.
 
     Raises:
         UsageError: a name is not a kind.
@@ -41,7 +44,7 @@ def kinds(names: Iterable[str], buckets: Container[str] = ()) -> dict[str, Docum
     for name in names:
         if name in OURS:
             found[name] = OURS[name]()
-        elif name.startswith("/"):
+        elif name.startswith("/") or name in endpoints:
             found[name] = EndpointDocuments(name, buckets=name in buckets)
         else:
             raise UsageError(

@@ -68,7 +68,9 @@ async def test_blueprints_are_compared_created_and_extended_but_never_reduced() 
         assert {(one["what"], one["path"]) for one in found["differences"]} == {
             ("changed", "title"), ("added", "schema.properties.ownedBy"),
         }  # fmt: skip
-        await run("port", "blueprints", "apply", "--json", **here)
+        assert "--yes" in await run("port", "blueprints", "apply", "--json", code=2, **here)
+        assert sandbox.store.blueprint("openai_model")["title"] == "Models"
+        await run("port", "blueprints", "apply", "--json", "--yes", **here)
         properties = sandbox.store.blueprint("openai_model")["schema"]["properties"]
         assert {"own", "ownedBy"} <= properties.keys()
         assert json.loads(await run("port", "blueprints", "diff", "--json", **here))["differences"] == []
