@@ -169,11 +169,11 @@ def _notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
             out.append(f"{provider} charges every line at one ratio to the price book: {off:f}% off.")
     if waiting := {one["reason"] for one in statements if one["state"] == "partial"}:
         out.append(
-            f"{sums.states['partial']} statements have no split, with {dollars(sums.left_out)} of estimates:"
+            f"{_statements(sums.states['partial'], 'has', 'have')} no split, with {dollars(sums.left_out)} of estimates:"
             f" {'; '.join(sorted(waiting))[:300]}."
         )
     if moving := sums.states.get("open", 0) + sums.states.get("provisional", 0):
-        out.append(f"{moving} statements may still change. As of {sums.as_of}.")
+        out.append(f"{_statements(moving, 'may', 'may')} still change. As of {sums.as_of}.")
     for one in statements:
         if one["restated"] is not None:
             out.append(
@@ -192,13 +192,19 @@ def _notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
     return out
 
 
+def _statements(count: int, one: str, several: str) -> str:
+    return f"1 statement {one}" if count == 1 else f"{count} statements {several}"
+
+
 def _share(difference: Fraction, estimate: Fraction) -> str:
     return f" ({float(100 * difference / estimate):+.1f}%)" if estimate else ""
 
 
 def dollars(value: Fraction) -> str:
-    """Return dollars for people: cents, and more digits below one."""
-    if value and abs(value) < Fraction(1, 100):
+    """Return dollars for people: cents, and more digits below one cent, at least two of which are not 0."""
+    if 0 < abs(value) < Fraction(1, 10**6):
+        return f"${Decimal(f'{float(value):.1e}'):f}"
+    if 0 < abs(value) < Fraction(1, 100):
         return f"${float(value):.6f}".rstrip("0")
     return f"${float(round(value, 2)):,.2f}"
 

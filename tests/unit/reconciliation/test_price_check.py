@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,28 @@ def test_discount_is_not_reported_as_a_price_error(tmp_path: Path) -> None:
     assert all(one.right for one in found)
     assert {one.paid for one in found} == {Fraction("4.5") / 10**6, Fraction(27) / 10**6}
     assert overlay(found, prices) == ""
+
+
+def test_a_rounded_amount_is_no_price_error() -> None:
+    """0.125 dollars a million: three tokens cost 0.000000375, which a provider with 8 decimals writes as 0.00000038."""
+    line_ = PriceLine("openai", "gpt-9", "standard", "short", "cache_read")
+
+    def book_of(price: str) -> Callable[[PriceLine, str], Fraction | None]:
+        return lambda line, day: Fraction(price) / 10**6 if line == line_ and day else None
+
+    rows = [cost("gpt-9, cached input", "0.00000038", 3)]
+    few = ("2026-11-19", [cost("gpt-9, cached input", "0.00000013", 1)])
+    said = statements(few, (DAY, rows))
+    (one,) = check_prices(said, book_of("0.125"))
+    assert (one.right, one.since, overlay([one], book_of("0.125"))) == (True, "2026-11-19", "")
+    (one,) = check_prices(said, book_of("0.12"))
+    assert not one.right, "a difference that the last digit does not explain stays an error"
+    # A statement of an earlier release does not say how its amounts are rounded.
+    for statement in said:
+        for tier in statement["cells"][0]["tiers"]:
+            del tier["rounding_usd"]
+    (one,) = check_prices(said, book_of("0.125"))
+    assert not one.right
 
 
 def test_free_tokens_and_products_say_nothing_of_prices() -> None:
