@@ -6,17 +6,18 @@ so that a file never holds the same money twice. `x_CostBasis` says of each row 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from tallystream.agents.focus.columns import Version
 from tallystream.agents.focus.files import write_csv, write_parquet
-from tallystream.agents.focus.rows import Row, bill_rows, estimate_rows
+from tallystream.agents.focus.rows import UNKNOWN, PayingAccount, Row, bill_rows, estimate_rows
 from tallystream.agents.ledger.queries.export import FIELDS, DayWriter, day_name, day_rows
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
+from tallystream.schemas.billing.accounts import AccountLink
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.rows import SUM_COUNTS
@@ -31,8 +32,8 @@ DAY_SECONDS = 86_400
 class FocusExport:
     """The rows of a deployment's days.
 
-    `statements` are the newest of `reconciliation.days`; with the basis `estimate` they are passed over. `plans` are
-    the connections that a subscription pays for.
+    `statements` are the newest of `reconciliation.days`; with the basis `estimate` they are passed over. `links` is
+    the operator's map of connections to accounts.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class FocusExport:
         statements: Iterable[Mapping[str, Any]],
         book: Book,
         *,
-        plans: Collection[str] = (),
+        links: Iterable[AccountLink] = (),
         basis: Basis = "reconciled",
         version: Version = "1.4",
     ) -> None:
-        self._database, self._book, self._plans, self._version = database, book, plans, version
+        self._database, self._book, self._version = database, book, version
+        self._accounts = accounts_of(links)
         self._bills: dict[str, list[Mapping[str, Any]]] = {}
         for statement in statements:
             complete = statement["state"] in COMPLETE and statement["bill_usd"] is not None
@@ -64,7 +66,8 @@ class FocusExport:
         for row in day_rows(self._database, day):
             document = _document(row)
             if (document["provider"], document["connection_id"]) not in billed:
-                yield from estimate_rows(document, self._book, plans=self._plans, version=self._version)
+                account = self._accounts.get((document["provider"], document["connection_id"]), UNKNOWN)
+                yield from estimate_rows(document, self._book, account, self._version)
         for bill in sorted(bills, key=lambda one: (one["provider"], one["scope"])):
             yield from bill_rows(bill, self._version)
 
@@ -84,6 +87,23 @@ class FocusExport:
 
     def _parquet(self, path: Path, day: int) -> int:
         return write_parquet(self.rows(day), path, self._version)
+
+
+def accounts_of(links: Iterable[AccountLink]) -> dict[tuple[str, str], PayingAccount]:
+    """Return the account of each (provider, connection). A plan pays only where no account of the API is mapped, as in
+    the reconciliation.
+    """
+    found: dict[tuple[str, str], list[AccountLink]] = {}
+    for link in links:
+        found.setdefault((link.provider, link.connection_id), []).append(link)
+    return {
+        place: PayingAccount.only(
+            sorted({link.project_id for link in mine if link.project_id is not None}),
+            sorted({link.api_key_id for link in mine if link.api_key_id is not None}),
+            plan=all(link.billing == "plan" for link in mine),
+        )
+        for place, mine in found.items()
+    }
 
 
 def _document(row: Iterable[Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ reconciled rows to the bill; both describe the same money and must not be added 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -27,6 +28,7 @@ from tallystream.schemas.usage import DISJOINT_COUNTS
 
 Row = dict[str, Any]
 """By column: text, Decimal, datetime or None."""
+SUB_ACCOUNTS = {"openai": "Project", "anthropic": "Workspace"}
 COMPANIES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
 SERVICES = {"openai": "OpenAI API", "anthropic": "Claude API", "google": "Gemini API"}
 METERS = {
@@ -42,20 +44,47 @@ PICO_DIGITS = 12
 MTOK = 10**6
 
 
+@dataclass(frozen=True)
+class PayingAccount:
+    """The provider's account that pays for rows, as far as the operator's map says it."""
+
+    plan: bool = False
+    """A subscription pays."""
+    project_id: str | None = None
+    """OpenAI's project or Anthropic's workspace."""
+    api_key_id: str | None = None
+    """The key's id, which is not a secret."""
+
+    @classmethod
+    def only(cls, projects: Sequence[str], api_keys: Sequence[str], *, plan: bool = False) -> PayingAccount:
+        """Return the account if there is only one, else one without names: it cannot be told which of them pays."""
+        if len(projects) + len(api_keys) != 1:
+            return cls(plan)
+        return cls(plan, next(iter(projects), None), next(iter(api_keys), None))
+
+    def columns(self, provider: str) -> Row:
+        """Return the columns that name it."""
+        kind = SUB_ACCOUNTS.get(provider) if self.project_id is not None else None
+        named = {"SubAccountId": self.project_id, "SubAccountName": self.project_id, "SubAccountType": kind}
+        return named | {"x_CredentialId": self.api_key_id}
+
+
+UNKNOWN = PayingAccount()
+
+
 def estimate_rows(
-    document: Mapping[str, Any], book: Book, *, plans: Collection[str] = (), version: Version = "1.4"
+    document: Mapping[str, Any], book: Book, account: PayingAccount = UNKNOWN, version: Version = "1.4"
 ) -> Iterator[Row]:
-    """Yield the FOCUS rows of one SessionHourCost; `plans` are the connections paid by a subscription."""
+    """Yield the FOCUS rows of one SessionHourCost, which `account` pays for."""
     start = datetime.fromisoformat(document["hour"])
-    provider = document["provider"]
-    plan = document["connection_id"] in plans
+    provider, plan = document["provider"], account.plan
     for bucket in document["buckets"]:
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}
         tier, cost = bucket.get("service_tier"), bucket.get("cost_usd")
         at_ns = hour_from_iso(document["hour"]) * HOUR_NS
         card = book.card(provider, bucket["model"], tier, at_ns, speed=bucket.get("speed"))
         attribution = {name: value for name, value in (bucket.get("attribution") or {}).items() if value is not None}
-        head = _head(version, provider, document["connection_id"], start, timedelta(hours=1), plan=plan) | {
+        head = _head(version, provider, document["connection_id"], start, timedelta(hours=1), account) | {
             "Tags": _json({name: value for name, value in attribution.items() if name != "user"}),
             "x_SessionId": document["session_id"],
             "x_Client": document.get("client"),
@@ -78,7 +107,8 @@ def bill_rows(statement: Mapping[str, Any], version: Version = "1.4") -> Iterato
     if statement["bill_usd"] is None:
         return
     start = datetime.fromisoformat(statement["day"]).replace(tzinfo=UTC)
-    head = _head(version, statement["provider"], statement["scope"], start, timedelta(days=1)) | {
+    account = PayingAccount.only(statement["projects"], statement["api_keys"])
+    head = _head(version, statement["provider"], statement["scope"], start, timedelta(days=1), account) | {
         "x_AsOf": datetime.fromisoformat(statement["as_of"]) if statement["as_of"] else None,
         "x_TierKnown": "true",
     }
@@ -114,14 +144,14 @@ def unit_prices(cost: Fraction, tokens: int) -> Iterator[tuple[int, Fraction]]:
 
 
 def _head(
-    version: Version, provider: str, account: str, start: datetime, length: timedelta, *, plan: bool = False
+    version: Version, provider: str, name: str, start: datetime, length: timedelta, account: PayingAccount
 ) -> Row:
     month = start.replace(day=1, hour=0)
     company = COMPANIES.get(provider, provider)
     service = SERVICES.get(provider, provider)
     return dict.fromkeys(columns(version)) | dict.fromkeys(provider_columns(version), company) | {
-        "BillingAccountId": account,
-        "BillingAccountName": account,
+        "BillingAccountId": name,
+        "BillingAccountName": name,
         "BillingAccountType": "Organization",
         "BillingCurrency": "USD",
         "BillingPeriodStart": month,
@@ -132,10 +162,10 @@ def _head(
         "ChargeFrequency": "Usage-Based",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceSubcategory": "Generative AI",
-        "ServiceName": f"{service} (plan)" if plan else service,
+        "ServiceName": f"{service} (plan)" if account.plan else service,
         "InvoiceIssuerName": company,
         "PricingCurrency": "USD",
-    }  # fmt: skip
+    } | account.columns(provider)  # fmt: skip
 
 
 def _sku(provider: str, model: str, kind: str, tier: str, window: str) -> Row:
@@ -160,7 +190,9 @@ def _money(tokens: int, price: Fraction | None, basis: str) -> Row:
     consumed: Row = {"ConsumedQuantity": Decimal(tokens), "ConsumedUnit": "Tokens", "x_CostBasis": basis}
     if price is None:
         nothing = dict.fromkeys(("ListCost", "ContractedCost", "EffectiveCost", "BilledCost"), Decimal(0))
-        return consumed | nothing | {"SkuPriceId": None, "PricingCurrencyEffectiveCost": Decimal(0)}
+        # A price that does not exist has neither an id nor details; x_Model and x_TokenKind still say what it is.
+        without = {"SkuPriceId": None, "SkuPriceDetails": None, "PricingCurrencyEffectiveCost": Decimal(0)}
+        return consumed | nothing | without
     list_price, cost = _decimal(price * MTOK), _decimal(price * tokens)
     paid = basis != "plan-equivalent"
     own_price, own_cost = (list_price, cost) if paid else (Decimal(0), Decimal(0))

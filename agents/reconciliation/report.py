@@ -169,8 +169,8 @@ def _notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
             out.append(f"{provider} charges every line at one ratio to the price book: {off:f}% off.")
     if waiting := {one["reason"] for one in statements if one["state"] == "partial"}:
         out.append(
-            f"{_statements(sums.states['partial'], 'has', 'have')} no split, with {dollars(sums.left_out)} of estimates:"
-            f" {'; '.join(sorted(waiting))[:300]}."
+            f"{_statements(sums.states['partial'], 'has', 'have')} no split, with {dollars(sums.left_out)} of"
+            f" estimates: {'; '.join(sorted(waiting))[:300]}."
         )
     if moving := sums.states.get("open", 0) + sums.states.get("provisional", 0):
         out.append(f"{_statements(moving, 'may', 'may')} still change. As of {sums.as_of}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -19,10 +20,12 @@ from hypothesis import strategies as st
 from tests.support.bills import DAY, cost, record, row, take
 
 from tallystream.agents.focus.columns import ALWAYS_NULL, COSTS, DECIMALS, VERSIONS, Version, columns
+from tallystream.agents.focus.export import accounts_of
 from tallystream.agents.focus.files import InexactAmountError, parquet_schema, write_csv, write_parquet
-from tallystream.agents.focus.rows import Row, bill_rows, estimate_rows, total, unit_prices
+from tallystream.agents.focus.rows import PayingAccount, Row, bill_rows, estimate_rows, total, unit_prices
 from tallystream.agents.pricing import Book
 from tallystream.agents.reconciliation.days import Reconciliation
+from tallystream.schemas.billing.accounts import AccountLink
 
 BOOK = Book()
 HOUR = f"{DAY}T09:00:00Z"
@@ -87,13 +90,45 @@ def test_what_has_no_price_costs_nothing_and_says_so() -> None:
     (one,) = check(list(estimate_rows(document("in-house", None, output=7), BOOK)))
     assert one["x_CostBasis"] == "unpriced"
     assert (one["BilledCost"], one["ConsumedQuantity"], one["PricingQuantity"]) == (0, 7, None)
+    assert (one["SkuPriceId"], one["SkuPriceDetails"]) == (None, None), (
+        "details of no price are refused by the validator"
+    )
+    assert (one["x_Model"], one["x_TokenKind"]) == ("in-house", "output")
 
 
 def test_a_plan_has_only_a_list_cost() -> None:
-    (one,) = check(list(estimate_rows(priced(output=1_000_000), BOOK, plans={"codex-1"})))
+    (one,) = check(list(estimate_rows(priced(output=1_000_000), BOOK, PayingAccount(plan=True))))
     assert (one["x_CostBasis"], one["ServiceName"]) == ("plan-equivalent", "OpenAI API (plan)")
     assert one["ListCost"] == 10
     assert one["BilledCost"] == one["EffectiveCost"] == one["ContractedCost"] == 0
+
+
+def test_the_map_names_the_account_that_pays() -> None:
+    def link(connection: str, **place: Any) -> AccountLink:
+        return AccountLink(
+            connection_id=connection, provider="openai", mapped_at=datetime(2026, 11, 20, tzinfo=UTC), **place
+        )
+
+    found = accounts_of(
+        [
+            link("codex-1", project_id="proj_a"), link("codex-2", api_key_id="key_b"), link("codex-3", billing="plan"),
+            link("codex-4", project_id="proj_a"), link("codex-4", api_key_id="key_b"), link("codex-5", billing="plan"),
+            link("codex-5", api_key_id="key_c"),
+        ]
+    )  # fmt: skip
+
+    def columns_of(connection: str) -> tuple[Any, ...]:
+        one = next(iter(check(list(estimate_rows(priced(output=1), BOOK, found["openai", connection])))))
+        named = ("SubAccountId", "SubAccountName", "SubAccountType", "x_CredentialId", "ServiceName")
+        return tuple(one[name] for name in named)
+
+    assert columns_of("codex-1") == ("proj_a", "proj_a", "Project", None, "OpenAI API")
+    assert columns_of("codex-2") == (None, None, None, "key_b", "OpenAI API")
+    assert columns_of("codex-3") == (None, None, None, None, "OpenAI API (plan)")
+    assert columns_of("codex-4") == (None, None, None, None, "OpenAI API"), "two accounts cannot be told apart"
+    assert columns_of("codex-5") == (None, None, None, "key_c", "OpenAI API"), "reconciled with the key's bill"
+    statement = bill() | {"projects": ["proj_a"], "api_keys": []}
+    assert {one["SubAccountId"] for one in bill_rows(statement)} == {"proj_a"}
 
 
 def bill() -> dict[str, Any]:

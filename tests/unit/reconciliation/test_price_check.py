@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tests.support.bills import book as private_book
 
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.reconciliation.days import Reconciliation
-from tallystream.agents.reconciliation.price_check import PriceLine, check_prices, overlay, words
+from tallystream.agents.reconciliation.price_check import ChargedPrices, PriceLine, check_prices, overlay, words
 from tallystream.agents.reconciliation.seen import book_price
 
 COSTS = "/organization/costs"
@@ -79,10 +78,12 @@ def test_discount_is_not_reported_as_a_price_error(tmp_path: Path) -> None:
 
 def test_a_rounded_amount_is_no_price_error() -> None:
     """0.125 dollars a million: three tokens cost 0.000000375, which a provider with 8 decimals writes as 0.00000038."""
-    line_ = PriceLine("openai", "gpt-9", "standard", "short", "cache_read")
 
-    def book_of(price: str) -> Callable[[PriceLine, str], Fraction | None]:
-        return lambda line, day: Fraction(price) / 10**6 if line == line_ and day else None
+    def book_of(dollars: str) -> ChargedPrices:
+        def found(line: PriceLine, day: str) -> Fraction | None:
+            return Fraction(dollars) / 10**6 if line.kind == "cache_read" and day else None
+
+        return found
 
     rows = [cost("gpt-9, cached input", "0.00000038", 3)]
     few = ("2026-11-19", [cost("gpt-9, cached input", "0.00000013", 1)])

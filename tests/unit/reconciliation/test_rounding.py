@@ -12,7 +12,7 @@ from tests.support.bills import DAY, record, row, take
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.reconciliation.days import Reconciliation
-from tallystream.agents.reconciliation.price_check import check_prices
+from tallystream.agents.reconciliation.price_check import PriceLine, check_prices
 from tallystream.agents.reconciliation.report import explain
 from tallystream.agents.reconciliation.seen import book_price
 
@@ -27,6 +27,10 @@ def cents(tokens: int, price: Fraction) -> str:
     """Return an amount with six decimals of a cent, as the analytics have it."""
     units = round(tokens * price * 10**8)
     return f"{units // 10**6}.{units % 10**6:06}"
+
+
+def by_the_book(line: PriceLine, day: str) -> Fraction | None:
+    return READ if line.kind == "cache_read" and day == DAY else None
 
 
 def hours_of(counts: list[int], price: Fraction) -> dict[str, Any]:
@@ -58,9 +62,9 @@ def test_what_is_rounded_hour_by_hour_is_rounding_over_the_day(counts: list[int]
     others = {name: value for name, value in statement["causes"].items() if name != "rounding" and value != "0"}
     assert others == {}
     assert statement["causes"]["rounding"] == statement["difference_usd"]
-    assert [one.right for one in check_prices([statement], lambda line, day: READ if line and day else None)] == [
-        True for amount in [statement["bill_usd"]] if amount != "0"
-    ]
+    checks = check_prices([statement], by_the_book)
+    assert len(checks) == (statement["bill_usd"] != "0")
+    assert all(one.right for one in checks)
 
 
 def test_a_wrong_price_is_never_rounding() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tallystream.agents.focus.columns import Version
     from tallystream.agents.focus.export import Basis, FocusExport
     from tallystream.agents.ledger.store.database import Database
+    from tallystream.schemas.billing.accounts import AccountLink
     from tallystream.settings.settings import Settings
 
 TABLE_ROWS = 1000
@@ -121,10 +122,10 @@ def export(
 
 @dataclass(frozen=True)
 class _Bills:
-    """What Kafka knows of bills and plans."""
+    """What Kafka knows of bills and of who pays them."""
 
     statements: list[dict[str, Any]]
-    plans: frozenset[str]
+    links: list[AccountLink]
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
@@ -134,15 +135,14 @@ class _Bills:
         from tallystream.streams.connections.accounts import Accounts
 
         statements, _ = run(collect(settings))
-        links = run(Accounts(cluster(settings), settings.topics()).all())
-        return cls(statements, frozenset(link.connection_id for link in links if link.billing == "plan"))
+        return cls(statements, list(run(Accounts(cluster(settings), settings.topics()).all())))
 
     def export_of(self, settings: Settings, database: Database, basis: Basis, version: Version) -> FocusExport:
         from tallystream.agents.focus.export import FocusExport
         from tallystream.cli.commands.prices import book_of
 
         book = book_of(settings)
-        return FocusExport(database, self.statements, book, plans=self.plans, basis=basis, version=version)
+        return FocusExport(database, self.statements, book, links=self.links, basis=basis, version=version)
 
 
 def register(app: typer.Typer) -> None:
