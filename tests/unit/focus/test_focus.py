@@ -11,40 +11,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.bills import DAY, cost, record, row, take
+from tests.support.focus_rows import BOOK, bill, document, priced
 
 from tallystream.agents.focus.columns import ALWAYS_NULL, COSTS, DECIMALS, VERSIONS, Version, columns
 from tallystream.agents.focus.export import accounts_of
 from tallystream.agents.focus.files import InexactAmountError, parquet_schema, write_csv, write_parquet
 from tallystream.agents.focus.rows import PayingAccount, Row, bill_rows, estimate_rows, total, unit_prices
-from tallystream.agents.pricing import Book
-from tallystream.agents.reconciliation.days import Reconciliation
 from tallystream.schemas.billing.accounts import AccountLink
 
-BOOK = Book()
-HOUR = f"{DAY}T09:00:00Z"
 MANDATORY = ("BillingAccountId", "BillingCurrency", "BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart",
              "ChargePeriodEnd", "ChargeCategory", "ServiceCategory", "ServiceName", *COSTS)  # fmt: skip
-
-
-def priced(**counts: int) -> dict[str, Any]:
-    kinds = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output")
-    at_ns = 1_795_255_200 * 10**9
-    pico = BOOK.price("openai", "gpt-5-codex", None, at_ns, *(counts.get(kind, 0) for kind in kinds))
-    assert pico is not None
-    return document("gpt-5-codex", str(Decimal(pico).scaleb(-12)), **counts)
-
-
-def document(model: str, usd: str | None, **counts: Any) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(row("codex-1", HOUR, model, usd, **counts)[1])
-    found["buckets"][0]["attribution"] = {"team": "payments", "repo": "=HYPERLINK()", "user": "u_1"}
-    return found
 
 
 def check(rows: list[Row], version: Version = "1.4") -> list[Row]:
@@ -129,24 +110,6 @@ def test_the_map_names_the_account_that_pays() -> None:
     assert columns_of("codex-5") == (None, None, None, "key_c", "OpenAI API"), "reconciled with the key's bill"
     statement = bill() | {"projects": ["proj_a"], "api_keys": []}
     assert {one["SubAccountId"] for one in bill_rows(statement)} == {"proj_a"}
-
-
-def bill() -> dict[str, Any]:
-    view = Reconciliation(BOOK)
-    view.record(
-        record(
-            "/organization/costs",
-            DAY,
-            [
-                cost("gpt-5-codex, input", "10.000001", 3_000_000),
-                cost("priority | gpt-5-codex, output", "7", 3),
-                cost("gpt-5-codex, output", "0E-6176", 500),
-                cost("web search tool calls", "1.25"),
-            ],
-        )
-    )
-    view.row(*row("codex-1", HOUR, "gpt-5-codex", "1.25", input_uncached=1_000_000), 0)
-    return take(view)["openai", "all", DAY]
 
 
 def test_rows_of_the_bill_add_up_to_the_bill() -> None:
