@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deploy.grafana.code import pipeline, port_openai, spend
+from deploy.grafana.code import bills, pipeline, port_openai, spend
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
-BOARDS = {"spend.json": spend.build, "pipeline.json": pipeline.build, "port-openai.json": port_openai.build}
+BOARDS = {
+    "spend.json": spend.build,
+    "bills.json": bills.build,
+    "pipeline.json": pipeline.build,
+    "port-openai.json": port_openai.build,
+}
 
 
 def render(board: dashboard.Dashboard) -> str:

@@ -90,11 +90,13 @@ def number(
 def lines(
     title: str, text: str, *queries: Query, unit: str = "short", span: int = HALF, stacked: bool = False,
     limits: Sequence[tuple[float, str]] = (), top: float | None = None, log: bool = False, beside: bool = False,
+    signed: bool = False,
 ) -> timeseries.Panel:  # fmt: skip
     """Return curves over time, or stacked areas.
 
     `limits` are drawn as lines. `top` is where the axis ends unless a value is higher, so that nothing looks like much.
     With `log`, minutes do not flatten what takes milliseconds. `beside` puts the legend of long names to the right.
+    The axis begins at 0, unless values may be negative (`signed`).
     """
     panel = (
         timeseries.Panel()
@@ -120,7 +122,7 @@ def lines(
     )
     if log:
         panel = panel.scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
-    else:
+    elif not signed:
         panel = panel.min(0)
     if top is not None:
         panel = panel.axis_soft_max(top)
