@@ -71,6 +71,26 @@ def statements(running: Product) -> dict[tuple[str, str], dict[str, Any]]:
     return {(one["provider"], one["day"]): one for one in rows}
 
 
+def bills_of(running: Product) -> dict[str, Any]:
+    """Return the console's page of bills, as its API has it, once the ledger holds the newest statements."""
+    link = running.json("console", "link")["url"]
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    base = link.partition("/login")[0]
+    opener.open(link, timeout=20).close()
+
+    def read(path: str) -> str:
+        with opener.open(base + path, timeout=20) as response:
+            return str(response.read().decode())
+
+    eventually(lambda: "restated by +$0.1350" in read("/bills"), "the console shows the restatement", 30)
+    table = list(csv.DictReader(read("/api/v1/bills?format=csv").splitlines()))
+    document: dict[str, Any] = json.loads(read("/api/v1/bills"))
+    assert [one["causes.discount"] for one in table if one["causes.discount"]] == [
+        one["causes"]["discount"] for one in document["days"] if "discount" in one["causes"]
+    ]
+    return document
+
+
 def test_three_worked_examples_to_the_last_digit(tmp_path: Path) -> None:
     today = datetime.now(UTC)
     first, second, third = (f"{today - timedelta(days=ago):%Y-%m-%d}" for ago in (4, 3, 1))
@@ -124,6 +144,17 @@ def test_three_worked_examples_to_the_last_digit(tmp_path: Path) -> None:
         restated = statements(running)["openai", second]
         assert (restated["restated"]["change_usd"], restated["restated"]["causes"]["lag"]) == ("0.135", "0.135")
         assert causes(restated) == {name: value for name, value in worked.AFTER.items() if name != "lag"}
+
+        # The console says the same, from the ledger; its CSV holds numbers, negative ones too.
+        page = bills_of(running)
+        assert (page["bill_usd"], page["difference_usd"]) == ("211.63623457", "18.4640000022")
+        assert sum(Decimal(one["usd"]) for one in page["causes"]) == Decimal(page["difference_usd"])
+        assert page["headline"].endswith("the bill is $18.46 more (+9.6%).")
+        assert {(one["provider"], one["day"]): one["restated_usd"] for one in page["days"] if one["restated_usd"]} == {
+            ("openai", second): "0.135"
+        }
+        adding = "select sum(usd) as usd from reconciled_causes"
+        assert running.json("sql", adding)["rows"] == [{"usd": "18.4640000022"}]
 
         # What finance gets adds up to the bill, and to the tables without one.
         for basis, total in (("reconciled", "211.63623457"), ("estimate", "193.1722345678")):

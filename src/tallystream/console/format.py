@@ -20,6 +20,13 @@ def dollars(usd: str | None) -> str:
     return f"${amount:.4f}" if abs(amount) >= Decimal("0.0001") else "<$0.0001"
 
 
+def signed(usd: str | None) -> str:
+    """Return dollars with their sign, a dash without a value."""
+    if usd is None or Decimal(usd) == 0:
+        return dollars(usd)
+    return ("-" if usd.startswith("-") else "+") + dollars(usd.removeprefix("-"))
+
+
 def short_dollars(amount: Decimal) -> str:
     """Return the label of a value on an axis."""
     if amount == 0:

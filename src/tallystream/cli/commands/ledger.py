@@ -33,8 +33,9 @@ def sql(
     """Query the ledger in SQL, read-only.
 
     The views are sessions, session_hours, hours, models, teams, connections, synced, dead_letters,
-    dead_letter_reasons, openai_billed_days and openai_used_days; docs/ledger.md describes them. In SQLite cost_usd is
-    exact text, which this command compares, sorts and adds up as a number. cost_pico is in whole pico-dollars.
+    dead_letter_reasons, openai_billed_days, openai_used_days, reconciled_days and reconciled_causes; docs/ledger.md
+    describes them. In SQLite cost_usd is exact text, which this command compares, sorts and adds up as a number.
+    cost_pico is in whole pico-dollars.
 
         tallystream sql "select team, cost_usd, requests from teams order by cost_usd desc"
     """
