@@ -57,7 +57,7 @@ async def test_blueprints_are_compared_created_and_extended_but_never_reduced() 
         await run("port", "blueprints", "apply", code=130, stdin="n\n", **here)
         assert not sandbox.store.blueprints()
         await run("port", "blueprints", "apply", "--yes", **here)
-        assert len(sandbox.store.blueprints()) == 6
+        assert len(sandbox.store.blueprints()) == 7
         assert "include everything" in await run("port", "blueprints", "diff", **here)
 
         mine = {**sandbox.store.blueprint("openai_model"), "title": "Models"}

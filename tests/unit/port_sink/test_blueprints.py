@@ -20,7 +20,7 @@ class TestBlueprints:
             assert found[0].body_problems(blueprint) == []
             assert blueprints.targets(blueprint) <= made
             made.add(name)
-        assert len(made) == 7
+        assert len(made) == 8
         assert blueprints.SESSION_HOUR not in blueprints.load()
 
     def test_as_printed_ports_own_schema_refuses_the_dates(self) -> None:
