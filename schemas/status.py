@@ -79,6 +79,15 @@ class WorkerStatus(BaseModel):
     """Assigned partitions whose state has been recovered."""
 
 
+class ReadPosition(BaseModel):
+    """How far a topic has been read."""
+
+    topic: str
+    partition: int
+    offset: int
+    """Offset of the next record."""
+
+
 class PollerStatus(BaseModel):
     """A poller's state."""
 
@@ -87,15 +96,9 @@ class PollerStatus(BaseModel):
     """Whether it polls; a standby waits."""
     days_offset: int
     """Offset in openai.records up to which openai.days is complete; 0 while both are read from the beginning."""
-
-
-class ReadPosition(BaseModel):
-    """How far a topic has been read."""
-
-    topic: str
-    partition: int
-    offset: int
-    """Offset of the next record."""
+    reconciled: list[ReadPosition] | None = None
+    """Positions up to which the statements of reconciliation.days are complete; empty while their sources are read from
+    the beginning. None: a release before these were reported."""
 
 
 class SinkStatus(BaseModel):

@@ -1,7 +1,7 @@
 """The worked examples through the product's own processes: agents' telemetry and providers' bills, to the last digit.
 
 OTLP -> gateway -> worker -> Kafka -+
-                                    +-> reconciliation.days -> `reconcile`, `prices check`, `export`
+                                    +-> reconciliation.days -> `reconcile`, `prices check`, `export`, the console, Port
 sandbox -> poller ---------> Kafka -+
 """
 
@@ -49,6 +49,9 @@ def sandbox(bill: Bill, prices: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 "TALLYSTREAM_ANTHROPIC_BASE_URL": urls["anthropic"],
                 "TALLYSTREAM_ANTHROPIC_ADMIN_TOKEN": "sk-sandbox",
                 "TALLYSTREAM_PRICES": str(prices),
+                "TALLYSTREAM_PORT_BASE_URL": urls["port"],
+                "TALLYSTREAM_PORT_CLIENT_ID": "sandbox",
+                "TALLYSTREAM_PORT_CLIENT_SECRET": "sandbox",
             },
         )
     finally:
@@ -89,6 +92,12 @@ def bills_of(running: Product) -> dict[str, Any]:
         one["causes"]["discount"] for one in document["days"] if "discount" in one["causes"]
     ]
     return document
+
+
+def port_bills(stand_in: str) -> dict[str, dict[str, Any]]:
+    with urllib.request.urlopen(f"{stand_in}/sandbox/port/entities", timeout=20) as response:
+        found = json.load(response, parse_float=Decimal)
+    return {one["identifier"]: one["properties"] for one in found if one["blueprint"] == "coding_agent_bill_day"}
 
 
 def test_three_worked_examples_to_the_last_digit(tmp_path: Path) -> None:
@@ -155,6 +164,18 @@ def test_three_worked_examples_to_the_last_digit(tmp_path: Path) -> None:
         }
         adding = "select sum(usd) as usd from reconciled_causes"
         assert running.json("sql", adding)["rows"] == [{"usd": "18.4640000022"}]
+
+        # Once all is caught up, Port has the same of each provider's days.
+        running.cli("wait", "--caught-up", "--timeout", "90")
+        held = port_bills(stand_in)
+        wanted = {f"{provider}-{day}": one for (provider, day), one in statements(running).items() if one["causes"]}
+        assert held.keys() == wanted.keys()
+        for name, properties in held.items():
+            assert properties["bill_exact"] == wanted[name]["bill_usd"]
+            assert properties["difference_exact"] == wanted[name]["difference_usd"]
+            parts = {cause: Decimal(str(properties[f"{cause}_usd"])) for cause in wanted[name]["causes"]}
+            assert parts == {cause: Decimal(usd) for cause, usd in wanted[name]["causes"].items()}
+        assert "10% off" in held[f"openai-{third}"]["explanation"]
 
         # What finance gets adds up to the bill, and to the tables without one.
         for basis, total in (("reconciled", "211.63623457"), ("estimate", "193.1722345678")):
