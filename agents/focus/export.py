@@ -1,7 +1,8 @@
 """FOCUS files out of the ledger: a folder a UTC day with `focus.csv` and `focus.parquet` in it.
 
-Where a provider's bill of a day is complete, its lines take the place of the estimates of the connections it is about,
-so that a file never holds the same money twice. `x_CostBasis` says of each row which of the two it is.
+Where a provider's bill of a day is complete, it is shared among the usage of the connections it is about and takes the
+place of their estimates, so that a file never holds the same money twice. `x_CostBasis` says of each row
+which of the two it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Literal
 
 from tallystream.agents.focus.columns import Version
 from tallystream.agents.focus.files import write_csv, write_parquet
-from tallystream.agents.focus.rows import UNKNOWN, PayingAccount, Row, bill_rows, estimate_rows
+from tallystream.agents.focus.rows import UNKNOWN, PayingAccount, Row, estimate_rows
+from tallystream.agents.focus.shared import shared_rows
 from tallystream.agents.ledger.queries.export import FIELDS, DayWriter, day_name, day_rows
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
@@ -60,16 +62,19 @@ class FocusExport:
         return {int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) // DAY_SECONDS for day in self._bills}
 
     def rows(self, day: int) -> Iterator[Row]:
-        """Yield the rows of a day since the epoch: estimates by hour, then the lines of bills."""
-        bills = self._bills.get(day_name(day), [])
-        billed = {(bill["provider"], connection) for bill in bills for connection in bill["connections"]}
+        """Yield the rows of a day since the epoch: estimates by hour, then bills, shared among those who used them."""
+        bills = sorted(self._bills.get(day_name(day), []), key=lambda one: (one["provider"], one["scope"]))
+        place = {(bill["provider"], name): number for number, bill in enumerate(bills) for name in bill["connections"]}
+        used: list[list[dict[str, Any]]] = [[] for _ in bills]
         for row in day_rows(self._database, day):
             document = _document(row)
-            if (document["provider"], document["connection_id"]) not in billed:
-                account = self._accounts.get((document["provider"], document["connection_id"]), UNKNOWN)
-                yield from estimate_rows(document, self._book, account, self._version)
-        for bill in sorted(bills, key=lambda one: (one["provider"], one["scope"])):
-            yield from bill_rows(bill, self._version)
+            at = document["provider"], document["connection_id"]
+            if at in place:
+                used[place[at]].append(document)
+            else:
+                yield from estimate_rows(document, self._book, self._accounts.get(at, UNKNOWN), self._version)
+        for bill, documents in zip(bills, used, strict=True):
+            yield from shared_rows(bill, documents, self._book, self._version)
 
     def files(self, *, csv_alone: bool = False) -> dict[str, DayWriter]:
         """Return the writers of a day's files, by name.

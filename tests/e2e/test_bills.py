@@ -185,3 +185,8 @@ def test_three_worked_examples_to_the_last_digit(tmp_path: Path) -> None:
                 one for path in out.glob("day=*/focus.csv") for one in csv.DictReader(path.read_text().splitlines())
             ]
             assert sum(Decimal(one["BilledCost"]) for one in rows) == Decimal(total)
+            # What telemetry has is charged to its session; the rest of the bill to nobody.
+            charged = [
+                Decimal(one["BilledCost"]) for one in rows if one["x_Model"] == worked.HAIKU and one["x_SessionId"]
+            ]
+            assert sum(charged) == Decimal("0.00123457" if basis == "reconciled" else "0.0012345678")

@@ -10,7 +10,8 @@ import orjson
 from tests.support.bills import DAY, cost, record, row, take
 
 from tallystream.agents.focus.columns import Version
-from tallystream.agents.focus.rows import PayingAccount, Row, bill_rows, estimate_rows
+from tallystream.agents.focus.rows import PayingAccount, Row, estimate_rows
+from tallystream.agents.focus.shared import shared_rows
 from tallystream.agents.pricing import Book
 from tallystream.agents.reconciliation.days import Reconciliation
 
@@ -60,9 +61,11 @@ def every_kind(version: Version) -> Iterator[Row]:
     claude = document("claude-sonnet-4-5", "4.05", provider="anthropic", tier=None, cache_write_5m=10**6, output=20_000)
     yield from estimate_rows(claude, BOOK, version=version)
     statement = bill()
-    yield from bill_rows(statement, version)
-    yield from bill_rows(statement | {"projects": ["proj_a"], "api_keys": []}, version)
+    yield from shared_rows(statement, [], BOOK, version)
+    yield from shared_rows(statement | {"projects": ["proj_a"], "api_keys": []}, [], BOOK, version)
+    used = [priced(input_uncached=1_000_001, output=333), document("gpt-5-codex", "0.5", tier="priority", output=2)]
+    yield from shared_rows(statement, used, BOOK, version)
     for cell in statement["cells"]:
         for line in cell["tiers"]:
             line["list_amount_usd"] = line["amount_usd"]
-    yield from bill_rows(statement, version)
+    yield from shared_rows(statement, [], BOOK, version)

@@ -11,17 +11,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.focus_rows import BOOK, bill, document, priced
+from tests.support.bills import DAY, cost, record, row, take
+from tests.support.focus_rows import BOOK, HOUR, bill, document, priced
 
 from tallystream.agents.focus.columns import ALWAYS_NULL, COSTS, DECIMALS, VERSIONS, Version, columns
 from tallystream.agents.focus.export import accounts_of
 from tallystream.agents.focus.files import InexactAmountError, parquet_schema, write_csv, write_parquet
-from tallystream.agents.focus.rows import PayingAccount, Row, bill_rows, estimate_rows, total, unit_prices
+from tallystream.agents.focus.rows import PayingAccount, Row, estimate_rows, total, unit_prices
+from tallystream.agents.focus.shared import shared_rows
+from tallystream.agents.reconciliation.days import Reconciliation
 from tallystream.schemas.billing.accounts import AccountLink
 
 MANDATORY = ("BillingAccountId", "BillingCurrency", "BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart",
@@ -109,22 +113,22 @@ def test_the_map_names_the_account_that_pays() -> None:
     assert columns_of("codex-4") == (None, None, None, None, "OpenAI API"), "two accounts cannot be told apart"
     assert columns_of("codex-5") == (None, None, None, "key_c", "OpenAI API"), "reconciled with the key's bill"
     statement = bill() | {"projects": ["proj_a"], "api_keys": []}
-    assert {one["SubAccountId"] for one in bill_rows(statement)} == {"proj_a"}
+    assert {one["SubAccountId"] for one in shared_rows(statement, [], BOOK)} == {"proj_a"}
 
 
 def test_rows_of_the_bill_add_up_to_the_bill() -> None:
     statement = bill()
-    rows = check(list(bill_rows(statement)))
+    rows = check(list(shared_rows(statement, [], BOOK)))
     assert total(rows) == Decimal(statement["bill_usd"]) == Decimal("18.250001")
     assert {one["x_CostBasis"] for one in rows} == {"reconciled"}
     assert [one["ChargeDescription"] for one in rows if one["SkuId"] is None] == ["web search tool calls"]
-    assert list(bill_rows({"bill_usd": None})) == []
+    assert list(shared_rows({"bill_usd": None}, [], BOOK)) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_both_files_hold_the_same_exact_rows(version: Version, tmp_path: Path) -> None:
     rows = [*estimate_rows(priced(input_uncached=412_345, output=18_231), BOOK, version=version)]
-    rows += bill_rows(bill(), version)
+    rows += shared_rows(bill(), [], BOOK, version)
     check(rows, version)
     out = io.StringIO()
     assert write_csv(rows, out, version) == len(rows)
@@ -147,8 +151,64 @@ def test_both_files_hold_the_same_exact_rows(version: Version, tmp_path: Path) -
 
 
 def test_more_decimals_than_parquet_holds_are_refused(tmp_path: Path) -> None:
-    rows = list(bill_rows(bill()))
+    rows = list(shared_rows(bill(), [], BOOK))
     rows[0]["BilledCost"] = Decimal("1E-19")
     with pytest.raises(InexactAmountError, match="BilledCost"):
         write_parquet(rows, tmp_path / "focus.parquet")
     assert write_csv(rows, io.StringIO()) == len(rows)
+
+
+TIERS = st.sampled_from([None, "default", "priority"])
+KINDS = ("input_uncached", "cache_read", "output")
+bill_lines = st.dictionaries(
+    st.tuples(st.sampled_from(["gpt-5-codex", "gpt-9"]), st.sampled_from(["", "priority | "]),
+              st.sampled_from(["input", "cached input", "output"])),
+    st.tuples(st.decimals(0, 10**4, places=15, allow_nan=False), st.integers(1, 10**6)), max_size=6,
+)  # fmt: skip
+usage = st.lists(
+    st.tuples(st.sampled_from(["gpt-5-codex-2026-01-01", "gpt-5-codex", "gpt-7"]), TIERS, st.sampled_from(KINDS),
+              st.integers(1, 10**6), st.sampled_from(["payments", "search"])), max_size=6,
+)  # fmt: skip
+
+
+@given(bill_lines, usage)
+def test_a_bill_is_shared_to_its_last_digit_among_those_who_used_it(
+    lines: dict[tuple[str, str, str], tuple[Decimal, int]], seen: list[tuple[Any, ...]]
+) -> None:
+    view = Reconciliation(BOOK)
+    rows = [
+        cost(f"{tier}{model}, {kind}", f"{amount:f}", tokens) for (model, tier, kind), (amount, tokens) in lines.items()
+    ]
+    view.record(record("/organization/costs", DAY, [*rows, cost("web search tool calls", "1.25")]))
+    documents = []
+    for number, (model, tier, kind, tokens, team) in enumerate(seen):
+        key, value = row("codex-1", HOUR, model, None, tier=tier, session=str(number), **{kind: tokens})
+        view.row(key, value, 0)
+        documents.append(orjson.loads(value))
+        documents[-1]["buckets"][0]["attribution"] = {"team": team}
+    statement = take(view)["openai", "all", DAY]
+    shared = check(list(shared_rows(statement, documents, BOOK)))
+    assert total(shared) == Decimal(statement["bill_usd"])
+    assert {one["x_CostBasis"] for one in shared} == {"reconciled"}
+    # Every token that telemetry has is there once, with its team; the rest of the bill's has none.
+    by_team: dict[str, int] = {}
+    for one in shared:
+        if one["x_SessionId"] is not None:
+            team = json.loads(one["Tags"])["team"]
+            by_team[team] = by_team.get(team, 0) + int(one["ConsumedQuantity"])
+    wanted: dict[str, int] = {}
+    for _, _, _, tokens, team in seen:
+        wanted[team] = wanted.get(team, 0) + tokens
+    assert by_team == wanted
+
+
+def test_who_used_more_than_was_billed_shares_the_line() -> None:
+    view = Reconciliation(BOOK)
+    view.record(record("/organization/costs", DAY, [cost("gpt-5-codex, output", "9", 900_000)]))
+    documents = []
+    for session, tokens in (("a", 250_000), ("b", 750_000)):
+        key, value = row("codex-1", HOUR, "gpt-5-codex", None, session=session, output=tokens)
+        view.row(key, value, 0)
+        documents.append(orjson.loads(value))
+    shared = check(list(shared_rows(take(view)["openai", "all", DAY], documents, BOOK)))
+    assert {one["x_SessionId"]: one["BilledCost"] for one in shared} == {"a": Decimal("2.25"), "b": Decimal("6.75")}
