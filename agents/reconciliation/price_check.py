@@ -139,6 +139,8 @@ def words(check: PriceCheck) -> str:
     what += f", {line.tier}" if line.tier != STANDARD else ""
     what += ", long context" if line.window == LONG else ""
     price = f"${per_million(check.charged)} a million tokens since {check.since}"
+    if per_million(check.paid) != per_million(check.charged):
+        price += f", ${per_million(check.paid)} after the discount"
     if check.book is None:
         return f"{what}: the book has no price, {price} is charged"
     if check.right:

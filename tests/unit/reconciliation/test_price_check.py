@@ -73,6 +73,9 @@ def test_discount_is_not_reported_as_a_price_error(tmp_path: Path) -> None:
     found = check_prices(statements((DAY, rows), book=private_book(tmp_path, entry)), prices)
     assert all(one.right for one in found)
     assert {one.paid for one in found} == {Fraction("4.5") / 10**6, Fraction(27) / 10**6}
+    assert words(min(found, key=lambda one: one.paid)) == (
+        f"gpt-9 input uncached: the book is right, $5 a million tokens since {DAY}, $4.5 after the discount"
+    )
     assert overlay(found, prices) == ""
 
 
