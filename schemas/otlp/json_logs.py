@@ -61,6 +61,7 @@ def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
 
 def _candidates(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
     marks = _Marks(body)
+    marked: bool | None = None
     owner: dict[str, Any] | None = None
     shown: dict[str, Value] = {}
     for resource, scope, record in walk(body, "logs", tally):
@@ -78,8 +79,11 @@ def _candidates(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | Brok
                 yield BrokenRecord(index, f"it is not JSON, or too large to be a record: {size} bytes")
                 continue
             record = found
-        elif not marks.any:
-            continue
+        else:
+            if marked is None:
+                marked = marks.any
+            if not marked:
+                continue
         try:
             if whole and not NAMES_HINT.search(attribute_names(record)):
                 continue
@@ -131,17 +135,22 @@ def _sound_attributes(record: dict[str, Any]) -> dict[str, Any]:
 class _Marks:
     """Where in a body there may be the name of a token count; asked from its beginning to its end."""
 
-    __slots__ = ("_body", "_next", "any")
+    __slots__ = ("_body", "_next")
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._next = {mark: body.find(mark) for mark in (MARK, _ESCAPE)}
-        self.any = max(self._next.values()) >= 0
+        self._next = {MARK: 0, _ESCAPE: 0}
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one anywhere."""
+        body = self._body
+        return MARK in body or (b"\\" in body and _ESCAPE in body)
 
     def within(self, part: Part) -> bool:
         """Whether there is one in the part."""
         for mark, place in self._next.items():
-            if 0 <= place < part.start:
+            if 0 <= place <= part.start:
                 place = self._next[mark] = self._body.find(mark, part.start)
             if 0 <= place < part.stop:
                 return True
