@@ -20,7 +20,7 @@ FINALITY = ("partial", "open", "provisional", "settled")
 """States, the least final first: a day has the least final one of its scopes."""
 
 
-class BillDays:
+class BillDayDocuments:
     """`bill-day`: day, provider, state, reason, bill, estimate, difference and their exact texts (`bill_usd`, ...),
     causes (dollars by cause, those that are not 0), seen_tokens, billed_tokens, coverage, plan_usd, explanation.
 

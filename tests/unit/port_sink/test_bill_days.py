@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.bills import DAY, cost, record, row, take
 
 from tallystream.agents.port_sink import blueprints
-from tallystream.agents.port_sink.documents.bills import BillDays
+from tallystream.agents.port_sink.documents.bills import BillDayDocuments
 from tallystream.agents.port_sink.documents.feeds import StatementFeed
 from tallystream.agents.port_sink.mapping import Mapper, default_text
 from tallystream.agents.port_sink.mapping.entities import rules
@@ -51,7 +51,7 @@ class Kept:
 
 
 def documents(statements: list[dict[str, Any]]) -> dict[tuple[str, ...], Any]:
-    kind, kept = BillDays(), Kept(statements)
+    kind, kept = BillDayDocuments(), Kept(statements)
     found: dict[tuple[str, ...], Any] = {}
     for key in kind.keys(kept):
         document = kind.build(kept, key)
