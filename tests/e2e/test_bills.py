@@ -85,7 +85,7 @@ def bills_of(running: Product) -> dict[str, Any]:
         with opener.open(base + path, timeout=20) as response:
             return str(response.read().decode())
 
-    eventually(lambda: "restated by +$0.1350" in read("/bills"), "the console shows the restatement", 30)
+    eventually(lambda: "restated by +$0.14" in read("/bills"), "the console shows the restatement", 30)
     table = list(csv.DictReader(read("/api/v1/bills?format=csv").splitlines()))
     document: dict[str, Any] = json.loads(read("/api/v1/bills"))
     assert [one["causes.discount"] for one in table if one["causes.discount"]] == [

@@ -21,10 +21,12 @@ def dollars(usd: str | None) -> str:
 
 
 def signed(usd: str | None) -> str:
-    """Return dollars with their sign, a dash without a value."""
-    if usd is None or Decimal(usd) == 0:
-        return dollars(usd)
-    return ("-" if usd.startswith("-") else "+") + dollars(usd.removeprefix("-"))
+    """Return a difference with its sign: cents, below one cent its first two digits, a dash without a value."""
+    if usd is None:
+        return "–"
+    amount = abs(Decimal(usd))
+    shown = f"{amount:,.2f}" if amount == 0 or amount >= Decimal("0.01") else f"{Decimal(f'{amount:.1e}'):f}"
+    return f"{'' if amount == 0 else '-' if usd.startswith('-') else '+'}${shown}"
 
 
 def short_dollars(amount: Decimal) -> str:
