@@ -32,13 +32,20 @@ class RecordBatch(Protocol):
     """Records of one partition in offset order, and the position after them."""
 
     @property
-    def topic(self) -> str: ...  # noqa: D102
+    def topic(self) -> str:
+        """The topic's full name."""
+
     @property
-    def partition(self) -> int: ...  # noqa: D102
+    def partition(self) -> int:
+        """The partition's number."""
+
     @property
-    def records(self) -> Sequence[TopicRecord]: ...  # noqa: D102
+    def records(self) -> Sequence[TopicRecord]:
+        """The records."""
+
     @property
-    def after(self) -> FollowerPosition: ...  # noqa: D102
+    def after(self) -> FollowerPosition:
+        """The position after the last record."""
 
 
 @dataclass

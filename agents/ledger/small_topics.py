@@ -26,13 +26,20 @@ class TopicRecord(Protocol):
     """A Kafka record."""
 
     @property
-    def key(self) -> bytes | None: ...  # noqa: D102
+    def key(self) -> bytes | None:
+        """The key; None if the record has none."""
+
     @property
-    def value(self) -> bytes | None: ...  # noqa: D102
+    def value(self) -> bytes | None:
+        """The value; None in a tombstone."""
+
     @property
-    def offset(self) -> int: ...  # noqa: D102
+    def offset(self) -> int:
+        """The offset in its partition."""
+
     @property
-    def timestamp(self) -> int: ...  # noqa: D102
+    def timestamp(self) -> int:
+        """The append time in ms."""
 
 
 Apply = Callable[[Database, Sequence[tuple[int, TopicRecord]]], int]
@@ -79,8 +86,7 @@ def _keyed(
             try:
                 key = keys.split(record.key or b"")
                 row = None if record.value is None else row_of(record.value)
-                if len(key) != width or (row is not None and row[:width] != key) or _unfit(key):
-                    raise ValueError("its key is another's")  # noqa: TRY301
+                _check_key(key, width, key if row is None else row[:width])
             except ValueError:
                 unreadable += 1
                 continue
@@ -100,8 +106,7 @@ def _dead_letters(database: Database, records: Sequence[tuple[int, TopicRecord]]
                 rows[((record.key or b"").decode(),)] = None
                 continue
             row = decode.dead_letter_row(record.value)
-            if _unfit(row[:1]):
-                raise ValueError("its source is too long")  # noqa: TRY301
+            _check_key(row[:1], 1, row[:1])
         except ValueError:
             unreadable += 1
             continue
@@ -125,8 +130,7 @@ def _versioned(
         try:
             key = keys.split(record.key or b"")
             row = None if record.value is None else row_of(record.value)
-            if len(key) != 3 or (row is not None and row.key != key) or _unfit(key):
-                raise ValueError("its key is another's")  # noqa: TRY301
+            _check_key(key, 3, key if row is None else row.key)
         except ValueError:
             unreadable += 1
             continue
@@ -174,6 +178,12 @@ def _statements(database: Database, records: Sequence[tuple[int, TopicRecord]]) 
         [(*key, cause, usd) for key, row in kept for cause, usd in row.causes],
     )  # fmt: skip
     return unreadable
+
+
+def _check_key(key: Sequence[str], width: int, own: Sequence[str]) -> None:
+    """Raise ValueError for a key of another form, of another row than its value, or unfit for an index."""
+    if len(key) != width or tuple(own) != tuple(key) or _unfit(key):
+        raise ValueError("its key does not fit")
 
 
 def _unfit(key: Iterable[str]) -> bool:
