@@ -48,6 +48,11 @@ class Attribution(BaseModel):
     cost_center: str | None = None
     agent: str | None = None
     """The agent of the session: a subagent, the name that an agent framework gives it, or else the program."""
+    billing: Literal["plan", "api"] | None = None
+    """How the usage is paid. `plan`: by a subscription, so that its cost is what the API would have charged and is part
+    of no bill. None: the client does not tell."""
+    account: str | None = None
+    """The provider's account or organisation that the client was logged in to, as a hash."""
 
 
 ATTRIBUTION_KEYS = tuple(Attribution.model_fields)

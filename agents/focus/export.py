@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tallystream.agents.focus.columns import Version
 from tallystream.agents.focus.files import write_csv, write_parquet
-from tallystream.agents.focus.rows import Row, bill_rows, estimate_rows
+from tallystream.agents.focus.rows import Row, bill_rows, estimate_rows, is_plan
 from tallystream.agents.ledger.queries.export import FIELDS, DayWriter, day_name, day_rows
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
@@ -63,7 +63,7 @@ class FocusExport:
         billed = {(bill["provider"], connection) for bill in bills for connection in bill["connections"]}
         for row in day_rows(self._database, day):
             document = _document(row)
-            if (document["provider"], document["connection_id"]) not in billed:
+            if (document["provider"], document["connection_id"]) not in billed or is_plan(document["buckets"][0]):
                 yield from estimate_rows(document, self._book, plans=self._plans, version=self._version)
         for bill in sorted(bills, key=lambda one: (one["provider"], one["scope"])):
             yield from bill_rows(bill, self._version)

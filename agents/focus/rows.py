@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from tallystream.agents.cost_query import PLAN
 from tallystream.agents.focus.columns import Version, columns, provider_columns
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.reconciliation import decimals
@@ -45,13 +46,15 @@ MTOK = 10**6
 def estimate_rows(
     document: Mapping[str, Any], book: Book, *, plans: Collection[str] = (), version: Version = "1.4"
 ) -> Iterator[Row]:
-    """Yield the FOCUS rows of one SessionHourCost; `plans` are the connections paid by a subscription."""
+    """Yield the FOCUS rows of one SessionHourCost; `plans` are the connections paid by a subscription; so
+    is usage whose attribution says it.
+    """
     start = datetime.fromisoformat(document["hour"])
     provider = document["provider"]
-    plan = document["connection_id"] in plans
     for bucket in document["buckets"]:
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}
         tier, cost = bucket.get("service_tier"), bucket.get("cost_usd")
+        plan = document["connection_id"] in plans or is_plan(bucket)
         at_ns = hour_from_iso(document["hour"]) * HOUR_NS
         card = book.card(provider, bucket["model"], tier, at_ns, speed=bucket.get("speed"))
         attribution = {name: value for name, value in (bucket.get("attribution") or {}).items() if value is not None}
@@ -69,6 +72,11 @@ def estimate_rows(
             what = _sku(provider, bucket["model"], kind, tier_of(tier) or STANDARD, window)
             for part, price in unit_prices(Fraction(pico or 0, 10**PICO_DIGITS), tokens):
                 yield head | what | _money(part, None if pico is None else price, basis)
+
+
+def is_plan(bucket: Mapping[str, Any]) -> bool:
+    """Tell whether a bucket's usage says that a plan pays for it."""
+    return (bucket.get("attribution") or {}).get("billing") == PLAN
 
 
 def bill_rows(statement: Mapping[str, Any], version: Version = "1.4") -> Iterator[Row]:

@@ -86,6 +86,7 @@ class Writer:
         self._names = Names(database)
         self._tables: Mapping[str, Callable[[Database, Sequence[tuple[int, TopicRecord]]], int]] = {
             topics.connections.name: _keyed("connection", _CONNECTION, 1, decode.connection_row),
+            topics.session_links.name: _keyed("session_link", _LINK, 2, decode.link_row),
             topics.activity.name: _keyed("activity", _ACTIVITY, 3, decode.activity_row),
             topics.deadletters.name: _dead_letters,
             topics.openai_days.name: _days,
@@ -296,6 +297,7 @@ def _short(key: bytes) -> bytes:
 
 _CONNECTION = ("connection_id", "provider", "name", "created_at", "revoked_at", "old_until", "bearer")
 _ACTIVITY = ("connection_id", "signal", "gateway", "last_synced_at", "requests", "records")
+_LINK = ("connection_id", "session_id", "parent_session_id")
 _LETTER = (
     "source", "reason", "detail", "at", "connection_id", "client", "session_id", "document", "partition",
     "record_offset",

@@ -22,11 +22,11 @@ from tallystream.schemas.otlp.json_values import (
 )
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.records import (
-    MARK,
-    NAMES_HINT,
+    TOKENS,
     BrokenRecord,
     LogRecord,
     LogsBody,
+    RecordHint,
     Value,
     event_names,
 )
@@ -53,14 +53,14 @@ class DictAttributes:
         return self._values
 
 
-def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
+def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
     """Decode an ExportLogsServiceRequest. Walking the candidates may raise InvalidBodyError."""
     tally = DecodingBudget(limits)
-    return LogsBody(tally, _candidates(utf8(body), tally))
+    return LogsBody(tally, _candidates(utf8(body), tally, hint))
 
 
-def _candidates(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
-    marks = _Marks(body)
+def _candidates(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
+    marks = _Marks(body, hint.mark)
     owner: dict[str, Any] | None = None
     shown: dict[str, Value] = {}
     for resource, scope, record in walk(body, "logs", tally):
@@ -81,7 +81,7 @@ def _candidates(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | Brok
         elif not marks.any:
             continue
         try:
-            if whole and not NAMES_HINT.search(attribute_names(record)):
+            if whole and not hint.names.search(attribute_names(record)):
                 continue
         except InvalidBodyError:
             pass
@@ -129,13 +129,13 @@ def _sound_attributes(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Marks:
-    """Where in a body there may be the name of a token count; asked from its beginning to its end."""
+    """Where in a body there may be what a hint marks; asked from its beginning to its end."""
 
     __slots__ = ("_body", "_next", "any")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, mark: bytes) -> None:
         self._body = body
-        self._next = {mark: body.find(mark) for mark in (MARK, _ESCAPE)}
+        self._next = {one: body.find(one) for one in (mark, _ESCAPE)}
         self.any = max(self._next.values()) >= 0
 
     def within(self, part: Part) -> bool:

@@ -73,12 +73,13 @@ class ConnectionDestination:
         self.quota = connection.quota
 
     def build(self, decoded: Decoded, digest: str) -> Sequence[Message]:
-        """Return the messages: usage, sightings of calls, and dead letters."""
+        """Return the messages: usage, sightings of calls, links between sessions, and dead letters."""
         if decoded.logs is None or decoded.is_empty:
             return ()
         connection_id = self._connection.connection_id
         usage = self._messages.usage(decoded.logs.packs, connection_id)
         usage += self._messages.calls(decoded.sightings, connection_id)
+        usage += self._messages.links(decoded.links, connection_id)
         return usage + self._messages.rejected(decoded.logs.rejected, digest, connection_id)
 
     async def accept(self, decoded: Decoded, built: Sequence[Message] | bytes) -> None:

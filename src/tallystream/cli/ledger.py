@@ -103,6 +103,7 @@ async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
     names = [
         topic.name,
         topics.connections.name,
+        topics.session_links.name,
         topics.activity.name,
         topics.deadletters.name,
         topics.openai_days.name,

@@ -180,6 +180,19 @@ class DeadLetterModel(BaseModel):
     sha256: str | None = None
 
 
+class ChildSession(BaseModel):
+    """A session that another one started."""
+
+    session_id: str
+    parent_session_id: str
+    depth: int
+    """1: started by the session that is shown."""
+    requests: int
+    total_tokens: int
+    unpriced_requests: int
+    cost_usd: str | None
+
+
 class SessionDetail(BaseModel):
     """One session with the explanation of its cost."""
 
@@ -189,6 +202,12 @@ class SessionDetail(BaseModel):
     more_buckets: bool
     """Whether the session has more buckets than are shown."""
     dead_letters: list[DeadLetterModel]
+    parents: list[str] = Field(default_factory=list)
+    """The sessions that started it, the nearest first."""
+    children: list[ChildSession] = Field(default_factory=list)
+    """The sessions that it started, parents before their children."""
+    with_children: Totals | None = None
+    """Its sums together with those of its children; null when it has none."""
 
 
 class SignalModel(BaseModel):

@@ -96,6 +96,13 @@ def test_a_plan_has_only_a_list_cost() -> None:
     assert one["BilledCost"] == one["EffectiveCost"] == one["ContractedCost"] == 0
 
 
+def test_usage_that_says_a_plan_pays_has_only_a_list_cost() -> None:
+    found = priced(output=1_000_000)
+    found["buckets"][0]["attribution"]["billing"] = "plan"
+    (one,) = check(list(estimate_rows(found, BOOK)))
+    assert (one["x_CostBasis"], one["ListCost"], one["BilledCost"]) == ("plan-equivalent", 10, 0)
+
+
 def bill() -> dict[str, Any]:
     view = Reconciliation(BOOK)
     view.record(
