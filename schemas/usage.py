@@ -14,9 +14,9 @@ from tallystream.schemas.money import reported_pico
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Client = str
-"""Who reported a response. Open: new clients need no new schema. Known: codex, claude, gemini and qwen from their logs;
-copilot, vscode, opencode, cline, goose, litellm and the names of frameworks (docs/agents.md) from their spans; `genai`
-is a span of an unknown program."""
+"""Who reported a response. Open: new clients need no new schema. Known: codex, claude, gemini, qwen and cline from
+their logs; copilot, vscode, opencode, goose, litellm and the names of frameworks (docs/agents.md) from their spans;
+`genai` is a span of an unknown program."""
 
 DISJOINT_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
 """Token counts of an event that can be added up: each token is in exactly one of them."""

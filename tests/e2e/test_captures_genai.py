@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.contract.test_captures_genai import FOLDERS, LOGS_COST, counts, recorded
 from tests.support.product import product
-from tests.support.replay import Body, Capture, post
+from tests.support.replay import Body, Capture, export, post
 
 from tallystream.schemas.clients.genai import normalise
 
@@ -49,7 +49,7 @@ def got(rows: list[dict[str, Any]]) -> Counter[str]:
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_recorded_agents_cost_what_was_served_once(tmp_path: Path) -> None:
-    """All of them by one connection, one after the other, twice."""
+    """All of them by one connection, one after the other, twice; what was sent by gRPC is sent so again."""
     want: Counter[str] = Counter()
     bodies: list[Body] = []
     for folder in FOLDERS:
@@ -61,7 +61,10 @@ def test_recorded_agents_cost_what_was_served_once(tmp_path: Path) -> None:
         connection = running.json("connections", "create", "codex", "--name", "recordings")
         for _ in range(2):
             for body in bodies:
-                assert post(connection["traces_url"], body) == 200
+                if body.grpc:
+                    export(connection["grpc"].rpartition("/")[2], tuple(connection["headers"].items()), body)
+                else:
+                    assert post(connection["traces_url"], body) == 200
             running.cli("wait", "--caught-up", "--timeout", "90")
             table = running.json("cost", "sessions")
             assert table["complete"]
