@@ -9,9 +9,11 @@ from typing import Any, Literal, cast
 
 import orjson
 
+from tallystream.agents.cost_query import Query
 from tallystream.agents.ledger.queries import console as queries
 from tallystream.agents.ledger.queries import family
 from tallystream.agents.ledger.queries import sessions as session_queries
+from tallystream.agents.ledger.queries.cost import plan_cost
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import models
@@ -101,6 +103,7 @@ def overview(sight: Sight, chosen: str) -> models.Overview:
         range=cast(Literal["today", "7d", "30d"], chosen),
         periods=periods,
         burn_usd_per_hour=_burn(sight, now.get(hour)),
+        plan_usd=usd(plan_cost(database, Query("models", since=first, until=hour + 1)) or None),
         hours=hours,
         **{
             f"{name}s": [

@@ -60,6 +60,8 @@ class Overview(BaseModel):
     periods: list[Period]
     burn_usd_per_hour: str | None
     """Cost of this hour if it continues like its first minutes; null until a few minutes have passed."""
+    plan_usd: str | None = None
+    """The part of the range's cost that a plan pays for: what the API would have charged, part of no bill."""
     hours: list[HourPoint]
     models: list[Share]
     teams: list[Share]
