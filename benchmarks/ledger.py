@@ -24,7 +24,7 @@ import orjson
 from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.rows import SUM_COUNTS
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings

@@ -45,9 +45,9 @@ SESSIONS = 2000
 MODELS = ("gpt-5-codex", "gpt-5.4", "gpt-6.1-sol")
 
 
-def messages(events: int, pack: int) -> Iterator[tuple[bytes, bytes]]:
+def messages(events: int, pack: int, seed: int = 1, now: datetime | None = None) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and value; 2,000 sessions over three hours, 5% copies."""
-    rng, now = random.Random(1), datetime.now(UTC)
+    rng, now = random.Random(seed), now or datetime.now(UTC)
     past: list[dict[str, Any]] = []
     for _ in range(events // pack):
         n = rng.randrange(SESSIONS)

@@ -28,20 +28,22 @@ SOURCES: Final[dict[str, tuple[str, ...]]] = {
     "account": ("account.id", "organization.id"),
 }
 
+_RANKS: Final = {name: (field, rank) for field, names in SOURCES.items() for rank, name in enumerate(names)}
 _SCHEME: Final = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _USERINFO: Final = re.compile(r"^[^/]*@")
 
 
 def attribution(resource: Mapping[str, Value]) -> dict[str, str]:
     """Return the attribution that a resource gives its records; the records themselves may add to it."""
-    found = {}
-    for field, names in SOURCES.items():
-        for name in names:
-            value = resource.get(name)
-            if value is not None and (kept := _kept(field, value)):
-                found[field] = kept
-                break
-    return found
+    ranked: dict[str, tuple[int, str]] = {}
+    for name, value in resource.items():
+        place = _RANKS.get(name)
+        if place is None:
+            continue
+        field, rank = place
+        if (field not in ranked or rank < ranked[field][0]) and (kept := _kept(field, value)):
+            ranked[field] = rank, kept
+    return {field: ranked[field][1] for field in SOURCES if field in ranked}
 
 
 def _kept(field: str, value: Value) -> str | None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -41,9 +42,15 @@ _EARLIEST: Final = 1_577_836_800
 _LATEST: Final = 3_471_292_800
 """2020-01-01 and 2080-01-01 in seconds: all agents we know are newer, and a clock that shows a later time is wrong.
 Nanoseconds that are really seconds, milliseconds or microseconds, or count from another epoch, lie far outside."""
+_SAFE_DIGITS: Final = 16
+"""A number with fewer digits is below 2**53."""
 _NS: Final = 1_000_000_000
 _UNITS: Final = (1, 1_000, 1_000_000, _NS)
 """Nanoseconds in each unit that a client may have used by mistake."""
+_EARLIEST_NS: Final = _EARLIEST * _NS
+_LATEST_NS: Final = _LATEST * _NS
+_UTC: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]{1,9})Z", re.ASCII)
+"""The form in which all known clients write a time."""
 _FRACTION: Final = re.compile(r"\.([0-9]{1,9})[0-9]*", re.ASCII)
 
 
@@ -118,11 +125,9 @@ def known(value: Value) -> str | None:
 
 def text(value: Value) -> str | None:
     """Return a value as bounded text; None when it is absent, blank or not a text."""
-    if type(value) is int:
-        return str(value)
-    if not isinstance(value, str):
-        return None
-    return bounded(value.strip()) or None
+    if type(value) is str:
+        return bounded(value.strip()) or None
+    return str(value) if type(value) is int else None
 
 
 def bounded(value: str) -> str:
@@ -144,6 +149,8 @@ def count(record: LogRecord, name: str) -> int:
     value = record.attributes.get(name)
     if value is None:
         return 0
+    if type(value) is str and len(value) < _SAFE_DIGITS and value.isascii() and value.isdigit():
+        return int(value)
     if (type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20) or (
         type(value) is float and value.is_integer()
     ):
@@ -191,6 +198,8 @@ def occurred_at(record: LogRecord) -> int:
         InvalidRecordError: it has no time; our own clock is never used instead.
 
     """
+    if _possible(record.time_ns):
+        return record.time_ns
     told = (record.time_ns, _timestamp(first(record, "event.timestamp", "event_timestamp")), record.observed_ns)
     for at in told:
         if _possible(at):
@@ -209,7 +218,18 @@ def occurred_at(record: LogRecord) -> int:
 
 
 def _possible(at_ns: int) -> bool:
-    return _EARLIEST * _NS <= at_ns < _LATEST * _NS
+    return _EARLIEST_NS <= at_ns < _LATEST_NS
+
+
+@lru_cache(maxsize=1_024)
+def _second(text: str) -> int:
+    """Return `2026-07-01T12:00:00` (UTC) in seconds since the epoch; the events of a second share one reading.
+
+    Raises:
+        ValueError: it is not a time.
+
+    """
+    return (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
 
 
 def _timestamp(value: Value) -> int:
@@ -217,6 +237,11 @@ def _timestamp(value: Value) -> int:
 
     Some pipelines write a number: it is read in the unit that gives a plausible time.
     """
+    if isinstance(value, str) and (usual := _UTC.fullmatch(value)) is not None:
+        try:
+            return max(0, _second(usual[1]) * _NS + int(usual[2].ljust(9, "0")))
+        except ValueError:
+            return 0
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value) if "." in value else int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

@@ -8,6 +8,7 @@ Claude Code does not tell which, so only the operator can say it (docs/attributi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
 
@@ -46,6 +47,7 @@ def payer(mode: Value, *accounts: Value) -> Payer:
     return Payer(billing, next((hashed for value in accounts if (hashed := account_hash(value))), None))
 
 
+@lru_cache(maxsize=4096)
 def account_hash(value: Value) -> str | None:
     """Return `a_` and 16 hex digits for an account's or organisation's id, None when there is none.
 

@@ -82,7 +82,14 @@ def _short(names: tuple[str, ...], normaliser: Normaliser) -> list[str]:
 
 
 def _named(record: LogRecord, normaliser: Normaliser) -> bool:
-    return any(name.startswith(normaliser.prefix) for name in (*record.names, *record.hints))
+    prefix = normaliser.prefix
+    for name in record.names:
+        if name.startswith(prefix):
+            return True
+    for name in record.hints:  # noqa: SIM110 - a generator costs more than the search
+        if name.startswith(prefix):
+            return True
+    return False
 
 
 def _scoped(record: LogRecord, normaliser: Normaliser) -> bool:

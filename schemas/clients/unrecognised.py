@@ -33,7 +33,7 @@ def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, 
     if repeats(record, normaliser):
         return None
     # a map is unordered, and a dead letter must be the same each time
-    names = sorted(name for name in record.attributes.names() if is_token_name(name))
+    names = sorted([name for name in record.attributes.names() if "oken" in name and is_token_name(name)])
     counts = {bounded(name): plain(value) for name in names[:_MOST] if _positive(value := record.attributes.get(name))}
     return (kept(record, ALL_FIELDS) | counts) if counts else None
 

@@ -61,6 +61,7 @@ def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -
 
 def _candidates(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
     marks = _Marks(body, hint.mark)
+    marked: bool | None = None
     owner: dict[str, Any] | None = None
     shown: dict[str, Value] = {}
     for resource, scope, record in walk(body, "logs", tally):
@@ -78,8 +79,11 @@ def _candidates(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterato
                 yield BrokenRecord(index, f"it is not JSON, or too large to be a record: {size} bytes")
                 continue
             record = found
-        elif not marks.any:
-            continue
+        else:
+            if marked is None:
+                marked = marks.any
+            if not marked:
+                continue
         try:
             if whole and not hint.names.search(attribute_names(record)):
                 continue
@@ -131,17 +135,23 @@ def _sound_attributes(record: dict[str, Any]) -> dict[str, Any]:
 class _Marks:
     """Where in a body there may be what a hint marks; asked from its beginning to its end."""
 
-    __slots__ = ("_body", "_next", "any")
+    __slots__ = ("_body", "_mark", "_next")
 
     def __init__(self, body: bytes, mark: bytes) -> None:
         self._body = body
-        self._next = {one: body.find(one) for one in (mark, _ESCAPE)}
-        self.any = max(self._next.values()) >= 0
+        self._mark = mark
+        self._next = {mark: 0, _ESCAPE: 0}
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one anywhere."""
+        body = self._body
+        return self._mark in body or (b"\\" in body and _ESCAPE in body)
 
     def within(self, part: Part) -> bool:
         """Whether there is one in the part."""
         for mark, place in self._next.items():
-            if 0 <= place < part.start:
+            if 0 <= place <= part.start:
                 place = self._next[mark] = self._body.find(mark, part.start)
             if 0 <= place < part.stop:
                 return True

@@ -28,6 +28,10 @@ _UPPER: Final = re.compile(r"(?<=[a-z])([A-Z])")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_NANOSECONDS: Final = 19
+"""Digits of a time between 2001 and 2286."""
+_SHORT: Final = 19
+"""A number with fewer digits fits into 64 bits."""
 _LONGEST_INTEGER: Final = 40
 """Maximum digits of an integer that is parsed; longer ones do not fit into any field and are slow to parse."""
 _DEEPEST: Final = 24
@@ -188,6 +192,8 @@ def clean(found: str) -> str:
 def nanoseconds(parent: dict[str, Any], key: str) -> int:
     """Return the fixed64 under `key`, 0 when it is absent or not such a number."""
     found = get(parent, key)
+    if type(found) is str and len(found) == _NANOSECONDS and found.isascii() and found.isdigit():
+        return int(found)
     number = 0 if found is None else _integer(found, key, 0, 2**64)
     return number if isinstance(number, int) else 0
 
@@ -255,6 +261,9 @@ def any_value(value: Any) -> Value:
         return None
     if type(value) is not dict:
         return Broken(f"it is {kind_of(value)}, not an object such as {{'stringValue': ...}}")
+    text = value.get("stringValue")
+    if type(text) is str and len(value) == 1:
+        return text if text.isascii() else clean(text)
     for name, held in value.items():
         kind = _KINDS.get(name)
         if held is None or kind is None:
@@ -262,6 +271,8 @@ def any_value(value: Any) -> Value:
         if kind == "stringValue":
             return clean(held) if type(held) is str else Broken(f"stringValue is {kind_of(held)}")
         if kind == "intValue":
+            if type(held) is str and len(held) < _SHORT and held.isascii() and held.isdigit():
+                return int(held)
             return _integer(held, kind, -(2**63), 2**63)
         if kind == "boolValue":
             return held if type(held) is bool else Broken(f"boolValue is {kind_of(held)}")

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
-from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
+from tallystream.schemas.otlp.protobuf_frames import Frames, is_log_record, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
 from tallystream.schemas.otlp.protobuf_records import attributes, message_value, record
 from tallystream.schemas.otlp.records import TOKENS, BrokenRecord, LogRecord, LogsBody, RecordHint, Value
@@ -31,15 +31,28 @@ def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -
 
     """
     tally = DecodingBudget(limits)
-    refuse_other_shapes(body, "logs", limits)
-    if len(body) <= PARSED_WHOLE:
-        try:
-            request = LogsRequest.FromString(body)
-        except DecodeError:
-            pass
-        else:
-            return LogsBody(tally, _parsed(request, body.count(hint.mark), tally, hint))
-    return LogsBody(tally, _walked(body, tally, hint))
+    request = _request(body) if len(body) <= PARSED_WHOLE else None
+    if request is None or not _plainly_logs(request):
+        refuse_other_shapes(body, "logs", limits)
+    if request is None:
+        return LogsBody(tally, _walked(body, tally, hint))
+    return LogsBody(tally, _parsed(request, body.count(hint.mark), tally, hint))
+
+
+def _request(body: bytes) -> Any:
+    try:
+        return LogsRequest.FromString(body)
+    except DecodeError:
+        return None
+
+
+def _plainly_logs(request: Any) -> bool:
+    """Whether the first record can only be a log record, so that no other signal needs to be considered."""
+    for resource in request.resources:
+        for scope in resource.scopes:
+            for raw in scope.records:
+                return is_log_record(raw)
+    return False
 
 
 def _parsed(request: Any, marks: int, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:

@@ -18,6 +18,8 @@ _PACKAGE = "tallystream.otlp"
 _TYPES = {
     "string": FieldDescriptorProto.TYPE_STRING,
     "bytes": FieldDescriptorProto.TYPE_BYTES,
+    "uint32": FieldDescriptorProto.TYPE_UINT32,
+    "fixed32": FieldDescriptorProto.TYPE_FIXED32,
     "bool": FieldDescriptorProto.TYPE_BOOL,
     "int32": FieldDescriptorProto.TYPE_INT32,
     "int64": FieldDescriptorProto.TYPE_INT64,
@@ -44,6 +46,19 @@ _MESSAGES: dict[str, dict[int, str]] = {
         9: "bytes trace_id",
         11: "fixed64 observed_time_unix_nano",
         12: "string event_name",
+    },
+    "LogRecordFields": {
+        1: "fixed64 time_unix_nano",
+        2: "int32 severity_number",
+        3: "bytes severity_text",
+        5: "bytes body",
+        6: "bytes attributes",
+        7: "uint32 dropped_attributes_count",
+        8: "fixed32 flags",
+        9: "bytes trace_id",
+        10: "bytes span_id",
+        11: "fixed64 observed_time_unix_nano",
+        12: "bytes event_name",
     },
     "ScopeLogs": {1: "Scope scope", 2: "repeated bytes records"},
     "ResourceLogs": {1: "Resource resource", 2: "repeated ScopeLogs scopes"},
@@ -121,6 +136,8 @@ def _build() -> dict[str, Any]:
 
 _classes = _build()
 LogRecordMessage: Any = _classes["LogRecord"]
+LogRecordFields: Any = _classes["LogRecordFields"]
+"""All fields of a log record, none of them decoded: what it does not know is not a log record's."""
 LogsRequest: Any = _classes["LogsRequest"]
 SpansRequest: Any = _classes["SpansRequest"]
 SpanIdsMessage: Any = _classes["SpanIds"]

@@ -27,7 +27,10 @@ class MapAttributes:
         """Return the value, or None when it is absent or empty."""
         # the map's [] would add a missing key
         value = self._map.get(name)
-        return None if value is None else message_value(value)
+        if value is None:
+            return None
+        # nearly all values are texts, and this is the shortest way to one
+        return value.string_value or message_value(value)
 
     def names(self) -> Iterable[str]:
         """Return the keys."""

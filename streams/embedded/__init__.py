@@ -2,8 +2,3 @@
 
 Its jars come from Maven and are verified against a committed lock, its Java runtime from PyPI (extra `embedded`).
 """
-
-from tallystream.streams.embedded.broker import EmbeddedKafka, usable_port
-from tallystream.streams.embedded.jars import default_cache_dir
-
-__all__ = ["EmbeddedKafka", "default_cache_dir", "usable_port"]

@@ -175,14 +175,14 @@ class Acceptance:
             plain = self._light(body, limit)
             if plain is not None:
                 with lease.more(PARSED_COST * len(plain)):
-                    return _decode(plain, encoding, signal, destination, digest_of(raw))
+                    return _decode(plain, encoding, signal, destination, raw)
         loop = asyncio.get_running_loop()
         if body.coding:
             plain = await loop.run_in_executor(self._workers, decompress, raw, body.coding, limit)
             lease.take(len(plain))
         else:
             plain = raw
-        work = partial(_decode, plain, encoding, signal, destination, "", raw)
+        work = partial(_decode, plain, encoding, signal, destination, raw)
         with lease.more(min(PARSED_COST * len(plain), PARSED_MOST + 2 * len(plain))):
             return await loop.run_in_executor(self._workers, work)
 
@@ -217,10 +217,10 @@ class Acceptance:
 
 
 def _decode(
-    plain: bytes, encoding: Encoding, signal: Signal | None, destination: Destination, digest: str, raw: bytes = b""
+    plain: bytes, encoding: Encoding, signal: Signal | None, destination: Destination, raw: bytes
 ) -> _Processed:
     decoded = decode(plain, encoding, signal, destination.limits)
-    return _Processed(len(plain), decoded, destination.build(decoded, digest or digest_of(raw)))
+    return _Processed(len(plain), decoded, destination.build(decoded, raw))
 
 
 def _why(lost: int, first: Rejected) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from tallystream.streams.gateway.errors import RequestRefusedError
 
@@ -16,14 +16,9 @@ class Budget:
         self._retry_after = retry_after
         self.bytes = 0
 
-    @contextmanager
-    def lease(self) -> Iterator[Lease]:
-        """Yield a lease that returns its bytes at the end."""
-        lease = Lease(self)
-        try:
-            yield lease
-        finally:
-            self.bytes -= lease.bytes
+    def lease(self) -> Lease:
+        """Return a context manager that returns its bytes at the end."""
+        return Lease(self)
 
     def take(self, size: int) -> None:
         """Count bytes in.
@@ -52,16 +47,22 @@ class Lease:
         self._budget = budget
         self.bytes = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.give_back(self.bytes)
+        self.bytes = 0
+
     def take(self, size: int) -> None:
         """Count bytes in; raises what `Budget.take` raises."""
         self._budget.take(size)
         self.bytes += size
 
-    @contextmanager
-    def more(self, size: int) -> Iterator[None]:
-        """Count bytes in temporarily; raises what `Budget.take` raises."""
-        self._budget.take(size)
-        try:
-            yield
-        finally:
-            self._budget.give_back(size)
+    def more(self, size: int) -> Lease:
+        """Return a lease of that many bytes more, to be held for a while; raises what `Budget.take` raises."""
+        lease = Lease(self._budget)
+        lease.take(size)
+        return lease

@@ -10,7 +10,7 @@ from tallystream.schemas.connections import Connection, Quota
 from tallystream.schemas.otlp import LIMITS, Limits
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.ingest import Decoded, Messages
+from tallystream.streams.gateway.ingest import Decoded, Messages, digest_of
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
 
@@ -31,8 +31,10 @@ class Destination(Protocol):
     share: int
     """Factor by which the limits are smaller than those of a known connection."""
 
-    def build(self, decoded: Decoded, digest: str) -> Sequence[Message] | bytes:
-        """Return the input of `accept`. It must not access state that another thread may change."""
+    def build(self, decoded: Decoded, raw: bytes) -> Sequence[Message] | bytes:
+        """Return the input of `accept` for a body that was sent as `raw`. It must not access state that another thread
+        may change.
+        """
         ...
 
     async def accept(self, decoded: Decoded, built: Sequence[Message] | bytes) -> None:
@@ -72,15 +74,19 @@ class ConnectionDestination:
         self.key = connection.connection_id
         self.quota = connection.quota
 
-    def build(self, decoded: Decoded, digest: str) -> Sequence[Message]:
+    def build(self, decoded: Decoded, raw: bytes) -> Sequence[Message]:
         """Return the messages: usage, sightings of calls, links between sessions, and dead letters."""
         if decoded.logs is None or decoded.is_empty:
             return ()
         connection_id = self._connection.connection_id
         usage = self._messages.usage(decoded.logs.packs, connection_id)
-        usage += self._messages.calls(decoded.sightings, connection_id)
-        usage += self._messages.links(decoded.links, connection_id)
-        return usage + self._messages.rejected(decoded.logs.rejected, digest, connection_id)
+        if decoded.sightings:
+            usage += self._messages.calls(decoded.sightings, connection_id)
+        if decoded.links:
+            usage += self._messages.links(decoded.links, connection_id)
+        if decoded.logs.rejected:
+            usage += self._messages.rejected(decoded.logs.rejected, digest_of(raw), connection_id)
+        return usage
 
     async def accept(self, decoded: Decoded, built: Sequence[Message] | bytes) -> None:
         """Store the messages; returns once Kafka or the spool has them."""
@@ -88,9 +94,9 @@ class ConnectionDestination:
         await self._delivery.deliver(built)
         if decoded.logs is not None and decoded.logs.packs:
             packs = decoded.logs.packs
-            self._metrics.events.labels(self.provider).inc(sum(len(pack.events) for pack in packs))
-            newest = max(pack.events[-1]["occurred_at"] for pack in packs)
-            self._metrics.event_to_durable.observe(max(0.0, (time.time_ns() - newest) / 1e9))
+            newest = max([pack.events[-1]["occurred_at"] for pack in packs])
+            seconds = max(0.0, (time.time_ns() - newest) / 1e9)
+            self._metrics.durable(self.provider, sum([len(pack.events) for pack in packs]), seconds)
         self._activity.note(self._connection.connection_id, decoded.signal, decoded.records)
 
     async def undecodable(self, detail: str, size: int, digest: str) -> None:

@@ -173,6 +173,7 @@ class Metrics:
         self._delivered = cache(lambda topic: self.delivered.labels(topic.rpartition(".")[2]))
         self._bodies = cache(lambda signal: self.body.labels(signal))
         self._records = cache(lambda labels: self.records.labels(*labels))
+        self._events = cache(lambda provider: self.events.labels(provider))
 
     def answered(self, labels: Labels, seconds: float) -> None:
         """Count one answer: (provider, signal, code, encoding)."""
@@ -183,6 +184,11 @@ class Metrics:
         """Count one decoded body."""
         self._bodies(signal).observe(size)
         self._records((provider, signal)).inc(records)
+
+    def durable(self, provider: str, events: int, seconds: float) -> None:
+        """Count the events of one request, and how many seconds after the newest of them they were durable."""
+        self._events(provider).inc(events)
+        self.event_to_durable.observe(seconds)
 
     def acked(self, topic: str, messages: int, seconds: float) -> None:
         """Count one acknowledged record batch."""

@@ -62,14 +62,14 @@ class QuarantineDestination:
         self._shown = shown
         self._messages = messages
 
-    def build(self, decoded: Decoded, digest: str) -> bytes:
+    def build(self, decoded: Decoded, raw: bytes) -> bytes:
         """Return the document to store, with users' names replaced; empty when there is nothing to store."""
         logs = decoded.logs
         if logs is None or decoded.is_empty:
             return b""
         document = {
             "version": VERSION,
-            "digest": digest,
+            "digest": digest_of(raw),
             "records": decoded.records,
             "signal": decoded.signal,
             "sightings": [calls.to_wire(pack, self._messages.user) for pack in decoded.sightings],

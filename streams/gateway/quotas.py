@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Final
 
 from tallystream.schemas.connections import Quota
@@ -32,6 +32,9 @@ _FORGET: Final = 4_096
 """Maximum number of connections remembered; beyond it those that have been quiet longest are forgotten."""
 
 
+_UNLIMITED: Final = nullcontext()
+
+
 @dataclass(slots=True)
 class _Line:
     """One connection's requests."""
@@ -39,6 +42,27 @@ class _Line:
     at_work: int
     waiting: deque[asyncio.Future[None]]
     seen: float
+
+
+class _Turn:
+    """One request's place in the line of its connection."""
+
+    __slots__ = ("_line", "_turns")
+
+    def __init__(self, turns: Turns, line: _Line) -> None:
+        self._turns = turns
+        self._line = line
+
+    async def __aenter__(self) -> None:
+        if self._turns.must_wait(self._line):
+            await self._turns.wait(self._line)
+        else:
+            self._line.at_work += 1
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._turns.done(self._line)
 
 
 class Turns:
@@ -50,32 +74,33 @@ class Turns:
         self._most: float = math.inf
         self._looked = -math.inf
 
-    @asynccontextmanager
-    async def of(self, connection: str) -> AsyncIterator[None]:
-        """Wait for the connection's turn."""
+    def of(self, connection: str) -> _Turn:
+        """Return a context manager that waits for the connection's turn; enter it at once."""
         now = self._clock.monotonic()
         line = self._lines.get(connection)
         if line is None:
             line = self._lines[connection] = _Line(0, deque(), now)
         line.seen = now
         self._look(now)
-        if line.at_work >= self._most or line.waiting:
-            turn = asyncio.get_running_loop().create_future()
-            line.waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._done(line)
-                raise
-        else:
-            line.at_work += 1
-        try:
-            yield
-        finally:
-            self._done(line)
+        return _Turn(self, line)
 
-    def _done(self, line: _Line) -> None:
+    def must_wait(self, line: _Line) -> bool:
+        """Return whether a connection has as many requests in progress as it may have now."""
+        return line.at_work >= self._most or bool(line.waiting)
+
+    async def wait(self, line: _Line) -> None:
+        """Wait until an earlier request of the connection is done."""
+        turn = asyncio.get_running_loop().create_future()
+        line.waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.done(line)
+            raise
+
+    def done(self, line: _Line) -> None:
+        """Give the place of a request that is done to the next one."""
         line.at_work -= 1
         self._look(self._clock.monotonic())
         while line.waiting and line.at_work < self._most:
@@ -121,6 +146,29 @@ class _Bucket:
         return 0.0
 
 
+class _Holding:
+    """Adds a request's bytes to those that its connection holds."""
+
+    __slots__ = ("_connection", "_held", "_size")
+
+    def __init__(self, held: dict[str, int], connection: str, size: int) -> None:
+        self._held = held
+        self._connection = connection
+        self._size = size
+
+    def __enter__(self) -> None:
+        self._held[self._connection] = self._held.get(self._connection, 0) + self._size
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        left = self._held[self._connection] - self._size
+        if left:
+            self._held[self._connection] = left
+        else:
+            del self._held[self._connection]
+
+
 class Quotas:
     """Tracks each connection's use of its quotas; `default` applies to those without their own."""
 
@@ -142,22 +190,20 @@ class Quotas:
         """Count dead letters; raises RequestRefusedError (429) when there were too many before these."""
         self._take(connection, "dead letters", self._limit(quota, "dead_letters"), number)
 
-    @contextmanager
-    def holding(self, connection: str, quota: Quota | None, size: int) -> Iterator[None]:
-        """Count bytes held while a request is in progress; raises RequestRefusedError (429) when they are too many."""
+    def holding(self, connection: str, quota: Quota | None, size: int) -> AbstractContextManager[None]:
+        """Return a context manager that counts the bytes of a request in progress.
+
+        Raises:
+            RequestRefusedError: 429, the connection's requests in progress hold too many.
+
+        """
         limit = self._limit(quota, "held_bytes")
+        if limit is None:
+            return _UNLIMITED
         held = self._held.get(connection, 0)
-        if limit is not None and held and held + size > limit:
+        if held and held + size > limit:
             raise _refused("bytes held at one time", limit, 1)
-        self._held[connection] = held + size
-        try:
-            yield
-        finally:
-            left = self._held[connection] - size
-            if left:
-                self._held[connection] = left
-            else:
-                del self._held[connection]
+        return _Holding(self._held, connection, size)
 
     def _limit(self, quota: Quota | None, name: str) -> int | None:
         own: int | None = getattr(quota, name, None)

@@ -11,6 +11,7 @@ a base URL. So extra or missing slashes are ignored, and of `/v1/logs/v1/traces`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, get_args
 
 from tallystream.schemas.connections import Provider
@@ -22,6 +23,7 @@ SIGNALS: Final = ("logs", "metrics", "traces")
 MAX_ID: Final = 128
 """Maximum length of an ingest id; generated ones have 22 characters."""
 _BASE_PARTS: Final = INGEST_PATH.strip("/").split("/")
+_CACHED_PATH: Final = 160
 _MEANT: Final = {"log": "logs", "metric": "metrics", "trac": "traces", "span": "traces", "event": "logs"}
 
 
@@ -42,10 +44,18 @@ def parse(path: str) -> RouteTarget:
             ingest id.
 
     """
+    # The paths of known connections come again and again; a long path must not be kept.
+    return _cached(path) if len(path) <= _CACHED_PATH else _parsed(path)
+
+
+def _parsed(path: str) -> RouteTarget:
     parts = [part for part in path.split("/") if part]
     if parts[: len(_BASE_PARTS)] == _BASE_PARTS:
         return _ingest(parts[len(_BASE_PARTS) :])
     return RouteTarget(None, None, _signal(parts, ""))
+
+
+_cached = lru_cache(maxsize=4_096)(_parsed)
 
 
 def _ingest(parts: list[str]) -> RouteTarget:

@@ -24,7 +24,7 @@ from tests.chaos.toxiproxy import Toxiproxy
 from tests.chaos.witness import Witness
 from tests.support.waiting import eventually
 
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.process import tcp_ports

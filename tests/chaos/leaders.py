@@ -16,7 +16,7 @@ from tests.chaos.faults import Blow, Ring, flowing, kind
 from tests.chaos.witness import behind
 from tests.support.waiting import eventually
 
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 
 
 def described(cluster: Cluster) -> list[dict[str, Any]]:

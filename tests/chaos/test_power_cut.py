@@ -19,7 +19,7 @@ from tests.chaos.mishaps import flushed_at_once
 from tests.support.power_cut import Unsynced
 from tests.support.waiting import until
 
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.tls import Authority, Pair
 
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener
 from tallystream.streams.process import tcp_ports
 

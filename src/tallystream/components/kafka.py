@@ -14,7 +14,7 @@ from tallystream.components import harness, logs
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import KafkaStatus
 from tallystream.settings.settings import Settings
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
 from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import cancel, close, start

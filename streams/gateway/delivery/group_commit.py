@@ -115,6 +115,9 @@ class Delivery:
 
     async def _settle(self, current: dict[Place, _Share]) -> None:
         direct = {place: share for place, share in current.items() if self._link.takes(place)}
+        if len(direct) == len(current):
+            await self._to_kafka(direct)
+            return
         await asyncio.gather(
             self._to_kafka(direct),
             self._to_spool({place: share for place, share in current.items() if place not in direct}),

@@ -180,9 +180,10 @@ class HttpServer:
         self._replies = replies
         self._server = _Server(handler, replies, LogThrottle(clock, "not_http"))
         self._certificate = Certificate(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
-        self._acceptor = Acceptor(self._connection, connection_limit(config.max_connections), metrics, clock, self._tls)
+        self._acceptor = Acceptor(self.connection, connection_limit(config.max_connections), metrics, clock, self._tls)
 
-    def _connection(self) -> _Connection:
+    def connection(self) -> _Connection:
+        """Return the protocol of a new connection."""
         connection = self._server()
         connection.busy = lambda: self._acceptor.busy(connection)
         return connection

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.kafka.topics import TopicSpec
@@ -77,7 +77,7 @@ def test_a_killed_owner_takes_the_broker_with_it_and_its_data_dir_is_usable_at_o
     owner = textwrap.dedent("""
         import sys, threading, time
         from pathlib import Path
-        from tallystream.streams.embedded import EmbeddedKafka
+        from tallystream.streams.embedded.broker import EmbeddedKafka
 
         broker = EmbeddedKafka(Path(sys.argv[1]))
         starter = threading.Thread(target=broker.start)

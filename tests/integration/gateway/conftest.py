@@ -13,7 +13,7 @@ import pytest
 from tests.support.gateway import BEARER, NOW, config_of, connection, running, write
 
 from tallystream.schemas.connections import hash_secret
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway import Gateway
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics

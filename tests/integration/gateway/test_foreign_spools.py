@@ -29,7 +29,7 @@ from tests.support.waiting import until
 from tests.unit.gateway.test_spool_slots import MESSAGE
 
 from tallystream.schemas.connections import hash_secret
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway import GatewayConfig
 from tallystream.streams.gateway.spool.file import Held, SpoolFile
 from tallystream.streams.gateway.spool.inventory import inventory, recover

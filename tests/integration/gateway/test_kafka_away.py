@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.otlp import Encoding
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway import Gateway, GatewayConfig
 from tallystream.streams.kafka.settings import KafkaSettings
 

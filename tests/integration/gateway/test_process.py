@@ -20,7 +20,7 @@ from tests.support.gateway import INGEST_ID, GatewayProcess, event_ids, logs_pat
 from tests.support.otlp_bodies import SECRET
 from tests.support.waiting import until
 
-from tallystream.streams.embedded import EmbeddedKafka
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.topic_setup import ensure
 
 __all__ = ["own"]

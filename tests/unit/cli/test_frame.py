@@ -43,20 +43,23 @@ def test_help_names_the_first_three_steps() -> None:
             assert step in done.stdout
 
 
-def test_help_imports_nothing_slow() -> None:
+def imported(*args: str) -> set[str]:
+    """Return the top-level packages that a command imports."""
     program = (
-        "import sys, tallystream.cli as cli\n"
-        "try:\n    cli.main(['--help'])\n"
+        f"import sys, tallystream.cli as cli\ntry:\n    cli.main({list(args)})\n"
         "except SystemExit:\n    print('\\n'.join(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert SLOW_TO_IMPORT & {name.partition(".")[0] for name in done.stderr.split()} == set()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def test_help_imports_nothing_slow() -> None:
+    assert SLOW_TO_IMPORT & imported("--help") == set()
+
+
+def test_status_needs_no_kafka_client(tmp_path: Path) -> None:
+    assert {"aiokafka", "faust", "opentelemetry"} & imported("status", "--data-dir", str(tmp_path)) == set()
 
 
 @pytest.mark.parametrize(

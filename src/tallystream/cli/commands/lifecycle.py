@@ -97,7 +97,8 @@ def up(
 
 def _embedded(settings: Settings) -> int:
     """Download the embedded Kafka if needed, with a progress bar, and choose its port."""
-    from tallystream.streams.embedded import jars, usable_port
+    from tallystream.streams.embedded import jars
+    from tallystream.streams.embedded.broker import usable_port
 
     jars.java()
     jars.resolve(settings.cache_dir, mirror=settings.maven_mirror)
