@@ -237,7 +237,8 @@ class ActiveWriter:
                 stopped[kind] = missing
                 log.warning(
                     "kind_stopped", kind=kind, why=f"Port has no blueprint {', '.join(missing)}",
-                    hint="`tallystream port blueprints apply` creates ours; others are yours to make, or map less",
+                    hint="`tallystream port blueprints apply` creates ours; create others in Port, or remove them from"
+                    " the mapping",
                 )  # fmt: skip
         self._context.send_queue.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
 

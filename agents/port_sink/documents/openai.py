@@ -71,7 +71,7 @@ class EndpointDocuments:
         )
 
 
-def complete(kind: str, rows: Iterable[Any]) -> list[Any]:
+def complete(kind: str, rows: Iterable[object]) -> list[Any]:
     """Return the rows of an answer as documents have them."""
     if kind != DASHBOARD:
         return list(rows)

@@ -52,9 +52,9 @@ class Mapper:
             raise UsageError(
                 f"the mapping does not fit: {where}: {error['msg']}", "docs/port.md shows the shape"
             ) from None
-        self.create_missing = file.createMissingRelatedEntities
-        self.merge = file.enableMergeEntity
-        self.delete_dependents = file.deleteDependentEntities
+        self.create_missing = file.create_missing_related_entities
+        self.merge = file.enable_merge_entity
+        self.delete_dependents = file.delete_dependent_entities
         self.resources = [self._repaired(one) for one in file.resources if one.kind not in without]
         self._programs = [Program(resource) for resource in self.resources]
 
@@ -124,7 +124,7 @@ class Mapper:
             self.repairs.extend(repair._replace(where=head + repair.where) for repair in done)
             return changed
 
-        def every(field: str, value: Any) -> Any:
+        def every(field: str, value: object) -> Any:
             if isinstance(value, str):
                 return one(field, value)
             if isinstance(value, dict):

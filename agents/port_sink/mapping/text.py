@@ -125,7 +125,10 @@ def _one_list(lines: list[str], repairs: list[MappingRepair]) -> list[str]:
         return lines
     repairs.append(
         MappingRepair(
-            "resources", "", "", f"`resources` is there {len(heads)} times and YAML keeps one: they are one list now"
+            "resources",
+            "",
+            "",
+            f"`resources` occurs {len(heads)} times, and YAML keeps one: they are now one list",
         )
     )
     return [line for number, line in enumerate(lines) if number not in heads[1:]]

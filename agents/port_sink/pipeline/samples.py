@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -22,7 +21,7 @@ class Samples:
         self._directory = directory
         self._seen: set[str] = set()
 
-    def keep(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
+    def keep(self, kind: str, records: Sequence[Mapping[str, object]]) -> None:
         """Store records of a kind, once; a failure is only logged."""
         if self._directory is None or kind in self._seen or not records:
             return

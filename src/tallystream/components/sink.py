@@ -106,7 +106,7 @@ def read_mapper(settings: Settings) -> Mapper:
         UsageError: the file cannot be read, or is not a valid mapping.
 
     """
-    # A mapping of the user's own decides by itself what is written.
+    # The user's own mapping alone decides what is written.
     whole = settings.port_session_hours or settings.port_mapping is not None
     return Mapper(mapping_text(settings.port_mapping), without=() if whole else (SESSION_HOUR,))
 

@@ -211,7 +211,7 @@ def _show(found: Sequence[BlueprintDifference], *, json: bool, applied: bool) ->
         console.print("[green]applied[/]")
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     import json
 
     return json.dumps(value, ensure_ascii=False)

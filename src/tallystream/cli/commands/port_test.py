@@ -148,7 +148,7 @@ def _resource(mapper: Mapper, kind: str | None) -> ResourceMapping:
     return found[0]
 
 
-def _records(answer: Any, resource: ResourceMapping) -> tuple[list[Any], list[str]]:
+def _records(answer: object, resource: ResourceMapping) -> tuple[list[Any], list[str]]:
     """Return the records of a sample: those at the data path, or the sample itself."""
     path = resource.selector.data_path
     if path is not None and isinstance(answer, dict):
@@ -162,13 +162,13 @@ def _records(answer: Any, resource: ResourceMapping) -> tuple[list[Any], list[st
     return (answer, []) if isinstance(answer, list) else ([answer], [])
 
 
-def _rows(bucket: Any) -> list[Any]:
+def _rows(bucket: object) -> list[Any]:
     """Return the rows of a bucket, as the sink has them. A record that is not a bucket is itself a row."""
     results = bucket.get("results") if isinstance(bucket, dict) else None
     return results if isinstance(results, list) else [bucket]
 
 
-def _times(bucket: Any) -> dict[str, Any]:
+def _times(bucket: object) -> dict[str, Any]:
     """Return the times of a bucket that expressions see in `$record`, as the sink has them."""
     if not isinstance(bucket, dict):
         return {}
@@ -182,7 +182,7 @@ def _times(bucket: Any) -> dict[str, Any]:
     }
 
 
-def _at(path: str, answer: Any) -> Any:
+def _at(path: str, answer: object) -> Any:
     """Return what is at a data path, its numbers as they were: found by JQ as a place, not as a value."""
     places = Jq(f"path({path})").all(exact.dumps(answer))
     if len(places) != 1:
