@@ -50,7 +50,7 @@ def got(rows: list[dict[str, Any]]) -> Counter[str]:
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
-    """All recordings over one connection, one after the other, twice; those sent over gRPC are sent over gRPC again."""
+    """All recordings over one connection, one after the other, twice; gRPC calls are repeated as gRPC calls."""
     want: Counter[str] = Counter()
     bodies: list[Body] = []
     for folder in FOLDERS:

@@ -63,10 +63,10 @@ LABELS = {
     "signal": "logs, metrics, traces or unknown",
     "state": "open, provisional, settled or partial",
     "status": "active or revoked",
-    "team": f"a team as the client's attributes name it, or `none`; at most {MAX_TEAMS}, then `other`",
-    "tier": "a service tier or speed; bounded together with `model`",
     "agent": f"an agent as the attribution names it, `none` without; at most {MAX_AGENTS}, then `other`",
     "billing": "how usage is paid: plan, api, or none if the client does not tell",
+    "team": f"a team as the client's attributes name it, or `none`; at most {MAX_TEAMS}, then `other`",
+    "tier": "a service tier or speed; bounded together with `model`",
     "topic": "one of our topics",
 }
 

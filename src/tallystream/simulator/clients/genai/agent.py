@@ -14,7 +14,7 @@ from typing import Any
 from tallystream.simulator.agent import Agent, AgentContext, ClientCounts, uuid4
 from tallystream.simulator.clients.genai import spans
 from tallystream.simulator.clients.genai.models import ANTHROPIC, OPENAI
-from tallystream.simulator.clients.genai.spans import MS, Call, Group, Ids
+from tallystream.simulator.clients.genai.spans import MS, Ids, PlayedCall, SpanGroup
 from tallystream.simulator.model import OtlpTransport, Request, Response, Signal, SimulatedSession
 from tallystream.simulator.options import HOUR_NS
 from tallystream.simulator.population import Mix
@@ -52,11 +52,11 @@ class GenaiAgent(Agent):
             self.exporter.shift_ns = HOUR_NS + int(rng.random() * (options.late_max_ns - HOUR_NS))
         self._start()
         model = (ANTHROPIC if self._framework == "langchain" else OPENAI).pick(rng)
-        context, calls = AgentContext(rng), list[Call]()
-        again: list[tuple[Callable[[], Sequence[Group]], Response]] = []
+        context, calls = AgentContext(rng), list[PlayedCall]()
+        again: list[tuple[Callable[[], Sequence[SpanGroup]], Response]] = []
         wanted = 1 + int(rng.random() ** 2 * 12)
         while self.left and wanted:
-            groups, told, copies, beside = list[Group](), list[Response](), 0, list[Group]()
+            groups, told, copies, beside = list[SpanGroup](), list[Response](), 0, list[SpanGroup]()
             for _ in range(min(self.left, wanted, self.BODY_RESPONSES.pick(rng))):
                 wanted -= 1
                 call = self._call(model, context)
@@ -99,7 +99,7 @@ class GenaiAgent(Agent):
         self._resource = (*service, *said, *user)
         self._trace, self._root = self._id(128), self._id(64)
 
-    def _call(self, model: str, context: AgentContext) -> Call:
+    def _call(self, model: str, context: AgentContext) -> PlayedCall:
         """Let the next call happen; its end is the event's time."""
         rng = self.rng
         self.advance(rng.random() * 0.5)
@@ -111,16 +111,16 @@ class GenaiAgent(Agent):
         counts = ClientCounts(fresh - written, cached, written, 0, output, reasoning)
         took = (200 + int(rng.random() * 9000)) * MS
         unique = "msg_" if self._framework == "langchain" else "chatcmpl-"
-        return Call(model, f"{unique}{self._id(96)}", counts, self.at_ns - took, self.at_ns)
+        return PlayedCall(model, f"{unique}{self._id(96)}", counts, self.at_ns - took, self.at_ns)
 
-    def _spans(self, call: Call) -> list[Group]:
+    def _spans(self, call: PlayedCall) -> list[SpanGroup]:
         """Return what the program itself tells of a call."""
         session = self._session.session_id
         ids = Ids(self._trace, self._id(64), self._root)
         if self._framework == "langchain":
             return [
-                Group(self._resource, SDK, [spans.sdk(call, Ids(self._id(128), self._id(64)))]),
-                Group(self._resource, SCOPES["langchain"], [spans.openinference(call, ids, session)]),
+                SpanGroup(self._resource, SDK, [spans.sdk(call, Ids(self._id(128), self._id(64)))]),
+                SpanGroup(self._resource, SCOPES["langchain"], [spans.openinference(call, ids, session)]),
             ]
         provider, written = (
             ("github", "gen_ai.usage.cache_write.input_tokens")
@@ -131,13 +131,13 @@ class GenaiAgent(Agent):
         if self._framework == "copilot" and self.rng.random() < 0.05:
             failed = Ids(self._trace, self._id(64), self._root)
             found.insert(0, spans.failed_chat(call.model, failed, session, call.start_ns - 2 * MS))
-        return [Group(self._resource, SCOPES[self._framework], found)]
+        return [SpanGroup(self._resource, SCOPES[self._framework], found)]
 
-    def _gateway(self, call: Call) -> Group:
+    def _gateway(self, call: PlayedCall) -> SpanGroup:
         resource = (("service.name", "litellm"), ("service.instance.id", f"proxy-{self.options.number % 3}"))
-        return Group(resource, GATEWAY, [spans.gateway(call, Ids(self._id(128), self._id(64)))])
+        return SpanGroup(resource, GATEWAY, [spans.gateway(call, Ids(self._id(128), self._id(64)))])
 
-    def _run(self, calls: Sequence[Call]) -> Group:
+    def _run(self, calls: Sequence[PlayedCall]) -> SpanGroup:
         """Return the run's own span."""
         ids, session = Ids(self._trace, self._root), self._session.session_id
         if self._framework == "langchain":
@@ -145,9 +145,9 @@ class GenaiAgent(Agent):
         else:
             prefix = "gen_ai.usage" if self._framework == "copilot" else "gen_ai.aggregated_usage"
             whole = spans.run(calls, ids, session, "helper", prefix=prefix)
-        return Group(self._resource, SCOPES[self._framework], [whole])
+        return SpanGroup(self._resource, SCOPES[self._framework], [whole])
 
-    def _request(self, groups: Sequence[Group], responses: Sequence[Response], copies: int) -> Request:
+    def _request(self, groups: Sequence[SpanGroup], responses: Sequence[Response], copies: int) -> Request:
         options = self.options
         document, records = spans.body(groups)
         return Request(

@@ -27,7 +27,7 @@ class Ids(NamedTuple):
     parent: str = ""
 
 
-class Call(NamedTuple):
+class PlayedCall(NamedTuple):
     """One call of a model. Input as spans tell it includes what was cached and written."""
 
     model: str
@@ -44,7 +44,7 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Group:
+class SpanGroup:
     """Spans of one program and scope."""
 
     resource: tuple[tuple[str, str], ...]
@@ -52,7 +52,7 @@ class Group:
     spans: Sequence[dict[str, Any]]
 
 
-def body(groups: Sequence[Group]) -> tuple[dict[str, Any], int]:
+def body(groups: Sequence[SpanGroup]) -> tuple[dict[str, Any], int]:
     """Return a traces request as OTLP/JSON has it, and its number of spans."""
     resources = [
         {
@@ -81,7 +81,7 @@ def span(
     return made | {"parentSpanId": ids.parent} if ids.parent else made
 
 
-def chat(call: Call, ids: Ids, session: str, agent: str, *, provider: str, written: str) -> dict[str, Any]:
+def chat(call: PlayedCall, ids: Ids, session: str, agent: str, *, provider: str, written: str) -> dict[str, Any]:
     """Return a `chat` span as the conventions have it; `written` is the producer's name for cache-written tokens."""
     counts = call.counts
     told = {
@@ -112,7 +112,7 @@ def failed_chat(model: str, ids: Ids, session: str, at_ns: int) -> dict[str, Any
     return span(f"chat {model}", ids, at_ns, at_ns + MS, told, failed=True)
 
 
-def run(calls: Sequence[Call], ids: Ids, session: str, agent: str, *, prefix: str) -> dict[str, Any]:
+def run(calls: Sequence[PlayedCall], ids: Ids, session: str, agent: str, *, prefix: str) -> dict[str, Any]:
     """Return the span of a run, which repeats the sum of its calls under names that begin with `prefix`."""
     told = {
         "gen_ai.operation.name": "invoke_agent",
@@ -125,7 +125,7 @@ def run(calls: Sequence[Call], ids: Ids, session: str, agent: str, *, prefix: st
     return span(f"invoke_agent {agent}", ids, calls[0].start_ns - MS, calls[-1].end_ns + MS, told)
 
 
-def gateway(call: Call, ids: Ids) -> dict[str, Any]:
+def gateway(call: PlayedCall, ids: Ids) -> dict[str, Any]:
     """Return what a LiteLLM proxy tells of a call: the alias that it was asked for, and the model that it asked."""
     told = {
         "gen_ai.operation.name": "chat",
@@ -144,7 +144,7 @@ def gateway(call: Call, ids: Ids) -> dict[str, Any]:
     return span("chat house-model", ids, call.start_ns, call.end_ns, told)
 
 
-def openinference(call: Call, ids: Ids, session: str) -> dict[str, Any]:
+def openinference(call: PlayedCall, ids: Ids, session: str) -> dict[str, Any]:
     """Return a span of OpenInference's LangChain instrumentation, which names no response id."""
     counts = call.counts
     told = {
@@ -168,7 +168,7 @@ def chain(ids: Ids, session: str, start_ns: int, end_ns: int) -> dict[str, Any]:
     return span("LangGraph", ids, start_ns, end_ns, {"openinference.span.kind": "CHAIN", "session.id": session})
 
 
-def sdk(call: Call, ids: Ids) -> dict[str, Any]:
+def sdk(call: PlayedCall, ids: Ids) -> dict[str, Any]:
     """Return what the Anthropic SDK itself tells of a call."""
     counts = call.counts
     told = {
