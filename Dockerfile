@@ -1,4 +1,4 @@
-# One image, every component: `docker run tallystream gateway ...`. Each package's hash is checked (requirements/).
+# One image for all components: `docker run tallystream gateway ...`. The hash of each package is checked (requirements/).
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY requirements/runtime.lock requirements/
@@ -9,7 +9,7 @@ COPY schemas/ schemas/
 COPY streams/ streams/
 COPY agents/ agents/
 COPY src/ src/
-# The container's file system is read-only: what Python would compile at run time is compiled here.
+# The container's file system is read-only, so Python's bytecode is compiled here and not at run time.
 RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --no-index . \
     && /venv/bin/python -m compileall -q /venv/lib/python3.12/site-packages/tallystream
 
@@ -19,7 +19,7 @@ RUN groupadd --gid 10001 tallystream \
     && install -d -o tallystream -g tallystream /data
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 TALLYSTREAM_DATA_DIR=/data
-# By number, so that Kubernetes can tell that it is not root.
+# A number, so that Kubernetes can verify that it is not root.
 USER 10001:10001
 VOLUME /data
 ENTRYPOINT ["tallystream"]

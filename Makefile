@@ -8,6 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= 2
+# Tests that start processes wait for most of their time, so that three fit on two cores.
+WAITING_JOBS ?= 3
 PYTEST ?=
 TESTS ?=
 LOCKED := requirements/bootstrap.lock pyproject.toml
@@ -28,13 +30,13 @@ up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install wha
 check: lint ## Style, types, layers and the unit tests, with fewer examples; what pre-commit runs before a push.
 	TALLYSTREAM_TEST_PROFILE=quick $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not thorough" tests/unit tests/contract/test_import_cycles.py $(PYTEST)
 
-# Most tests wait for processes: two run at a time, a file's tests in one process, the long files first. What runs
-# without Kafka is measured, and the share of lines and branches must not fall below the floor in pyproject.toml.
+# Most tests wait for processes, so some run in parallel, the tests of a file in one process and the long files first. The
+# coverage of tests without Kafka is measured, and lines and branches must not fall below the floor in pyproject.toml.
 test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).
 ifeq ($(strip $(PYTEST)),)
 	$(MAKE) coverage TESTS='-m "not thorough" tests/unit tests/contract'
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m thorough tests/unit tests/contract
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/chaos tests/e2e tests/integration
+	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 tests/chaos tests/e2e tests/integration
 else
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 endif
@@ -58,10 +60,10 @@ chaos: $(VENV)/.dev ## Run the long chaos tests, with 100 kills and more under l
 	$(BIN)/python -m tests.chaos --brokers 3 --report docs/chaos.md $(ARGS)
 	$(BIN)/python -m tests.chaos.rolling --report docs/chaos.md
 
-# Each target in a process of its own; findings are in build/fuzz.
+# Each target runs in its own process; findings are in build/fuzz.
 fuzz: $(VENV)/.dev ## Fuzz each decoder and the whole way of a body into rows, 10 minutes each (ARGS="whole --seconds 60").
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0 \
-		|| echo "atheris is not to be had: mutations are blind"
+		|| echo "atheris cannot be installed: mutations are not guided by coverage"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 conformance: $(VENV)/.dev ## The page of rules, and real exporters of OpenTelemetry's SDK over HTTP and gRPC against the gateway.

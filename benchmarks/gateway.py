@@ -1,18 +1,22 @@
-"""What a gateway process can take, and what a request costs it, beside what aiohttp costs by itself.
+"""What a request costs the gateway, beside the OpenTelemetry Collector on the same Kafka and the same bodies.
 
-    python -m benchmarks.gateway [--seconds 5] [--clients 32] [--rate 400] [--kafka HOST:PORT]
+    python -m benchmarks.gateway [--collector PATH] [--repeats 5] [--seconds 4] [--report docs/benchmarks.md]
 
-Two servers get the same bodies from the same generator: ours, which answers after Kafka's ack, and one that only reads
-the body and answers 200. Each is saturated, then offered `--rate` requests a second. CPU time is the server process's
-own, from /proc, so it holds on a busy machine where requests a second do not. Without --kafka an embedded broker is
-started. Bodies are of Codex's shape, 24 records of which 2 cost.
+Both answer when all in-sync replicas have the records. The Collector writes every record, the gateway the usage it
+finds, after authentication, limits and attribution. For each kind of body and load the servers take turns, each in a
+fresh process that has a CPU of its own; the load and Kafka share the other one. The figures are medians over the turns.
+CPU time is the server process's own, from /proc, so it means something on a busy machine, where seconds do not.
+Without --collector only the gateway is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import os
+import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,38 +24,70 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
-from aiohttp import web
 from benchmarks.normalise import bodies
+from benchmarks.report import replace_section
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
 from tests.support.product import free_port
 from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
+from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
-RECORDS, RESPONSES = 24, 2
 TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+CLIENTS = 32
+WARM_UP = 1.0
+PEERS = Path(__file__).with_name("peers")
 
 
-@dataclass
-class Result:
-    """One phase: latencies in seconds, CPU seconds of the server."""
+@dataclass(frozen=True)
+class Load:
+    """One kind of body and how fast it comes; `rate` is requests a second, None as fast as they are answered."""
 
-    seconds: float
-    latencies: list[float]
-    cpu: float
+    name: str
+    encoding: Encoding = Encoding.PROTOBUF
+    records: int = 24
+    usage: int = 2
+    packed: bool = False
+    rate: float | None = None
+    clients: int = CLIENTS
 
-    def line(self, name: str) -> str:
-        """Return the table's row."""
-        count = len(self.latencies)
-        p50, p99 = (1e3 * percentile(self.latencies, share) for share in (0.5, 0.99))
-        per_request = 1e6 * self.cpu / count
-        rate = count / self.seconds
-        return f"{name:34} {rate:8.0f} {p50:8.2f} {p99:8.2f} {per_request:9.0f} {per_request / RECORDS:9.2f}"
+
+LOADS = (
+    Load("protobuf, 24 records"),
+    Load("gzip, 24 records", packed=True),
+    Load("JSON, 24 records", Encoding.JSON),
+    Load("protobuf, 512 records", records=512, usage=40, clients=8),
+    Load("protobuf, 400 requests/s", rate=400.0),
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One turn of one server."""
+
+    cpu_us: float
+    """CPU microseconds a record."""
+    requests: float
+    """Requests a second."""
+    p50_ms: float
+    p99_ms: float
+    rss_mib: float
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is ready."""
+
+    pid: int
+    port: int
+    path: str
 
 
 def cpu_of(pid: int) -> float:
@@ -60,16 +96,22 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def requests_of(path: str, encoding: Encoding) -> list[bytes]:
+def rss_of(pid: int) -> float:
+    """Return the memory of a process in MiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def requests_of(load: Load, path: str) -> list[bytes]:
     """Return whole HTTP requests, ready to be written."""
-    head = f"POST {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {encoding.value}\r\nContent-Length: "
-    return [head.encode() + b"%d\r\n\r\n%b" % (len(body), body) for body in bodies(encoding, RECORDS, RESPONSES)]
+    head = f"POST {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {load.encoding.value}\r\n"
+    head += "Content-Encoding: gzip\r\n" if load.packed else ""
+    made = bodies(load.encoding, load.records, load.usage)
+    sent = [gzip.compress(body, 6) if load.packed else body for body in made]
+    return [head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(body), body) for body in sent]
 
 
-async def drive(
-    port: int, requests: Sequence[bytes], clients: int, seconds: float, rate: float | None, pid: int
-) -> Result:
-    """Send requests over `clients` connections, as fast as answers come or `rate` a second in all."""
+async def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float, rate: float | None) -> list[float]:
+    """Send requests over `clients` connections, as fast as answers come or `rate` a second in all; return latencies."""
     latencies: list[float] = []
     started = time.perf_counter()
     end = started + seconds
@@ -95,35 +137,53 @@ async def drive(
         writer.close()
         await writer.wait_closed()
 
-    before = cpu_of(pid)
     await asyncio.gather(*map(client, range(clients)))
-    return Result(time.perf_counter() - started, latencies, cpu_of(pid) - before)
+    return latencies
 
 
-async def bare(port: int) -> None:
-    """Serve a handler that reads the body and answers."""
-
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        await request.content.read()
-        return web.Response(body=b"{}", content_type="application/json")
-
-    runner = web.ServerRunner(web.Server(handler, access_log=None))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    await asyncio.Event().wait()
+def sample(server: Server, load: Load, seconds: float) -> Sample:
+    """Warm a server up, and measure it."""
+    requests = requests_of(load, server.path)
+    uvloop.run(drive(server.port, requests, load.clients, WARM_UP, load.rate))
+    before, started = cpu_of(server.pid), time.perf_counter()
+    latencies = uvloop.run(drive(server.port, requests, load.clients, seconds, load.rate))
+    passed = time.perf_counter() - started
+    cpu = cpu_of(server.pid) - before
+    p50, p99 = (1e3 * percentile(latencies, share) for share in (0.5, 0.99))
+    per_record = 1e6 * cpu / (len(latencies) * load.records)
+    return Sample(per_record, len(latencies) / passed, p50, p99, rss_of(server.pid))
 
 
 @contextmanager
-def bare_process() -> Iterator[tuple[int, int]]:
-    """Run `bare` in a process of its own; give its port and pid."""
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.gateway", "--bare", str(port)])
+def gateway(kafka: KafkaSettings, prefix: str, directory: Path) -> Iterator[Server]:
+    """Run our gateway in its default configuration."""
+    process = GatewayProcess(kafka, prefix, directory / "gateway")
+    process.start()
     try:
-        eventually(lambda: listens(port), "the bare server listens")
-        yield port, process.pid
+        os.sched_setaffinity(process.pid, {0})
+        eventually(process.ready, "the gateway is ready")
+        yield Server(process.pid, process.port, logs_path())
     finally:
-        process.kill()
-        process.wait()
+        process.end()
+
+
+@contextmanager
+def collector(binary: Path, kafka: KafkaSettings, directory: Path) -> Iterator[Server]:
+    """Run the Collector."""
+    port = free_port()
+    config = directory / "collector.yaml"
+    text = (PEERS / "collector.yaml").read_text()
+    config.write_text(text.replace("ENDPOINT", f"127.0.0.1:{port}").replace("BROKER", kafka.bootstrap))
+    log = (directory / "collector.log").open("wb")
+    process = subprocess.Popen([str(binary), "--config", str(config)], stdout=log, stderr=log)
+    try:
+        os.sched_setaffinity(process.pid, {0})
+        eventually(lambda: listens(port), "the Collector listens")
+        yield Server(process.pid, port, "/v1/logs")
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
 
 
 def listens(port: int) -> bool:
@@ -141,41 +201,67 @@ async def _connect(port: int) -> None:
     await writer.wait_closed()
 
 
+def median(samples: Sequence[Sample]) -> Sample:
+    """Return the median of each figure."""
+    columns = [
+        statistics.median(column)
+        for column in zip(*((s.cpu_us, s.requests, s.p50_ms, s.p99_ms, s.rss_mib) for s in samples), strict=True)
+    ]
+    return Sample(*columns)
+
+
+def row(name: str, ours: Sample, theirs: Sample | None) -> str:
+    """Return a row of the table: each figure of ours, and its ratio to the Collector's."""
+
+    def cell(figure: str, digits: int) -> str:
+        own = getattr(ours, figure)
+        return f"{own:,.{digits}f}" + (f" ({own / getattr(theirs, figure):.2f}x)" if theirs else "")
+
+    cells = (cell("cpu_us", 2), cell("requests", 0), cell("p50_ms", 2), cell("p99_ms", 1), cell("rss_mib", 0))
+    return f"| {name} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=400.0)
-    parser.add_argument("--kafka")
-    parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--collector", type=Path)
+    parser.add_argument("--report", type=Path)
     args = parser.parse_args()
-    if args.bare:
-        uvloop.run(bare(args.bare))
-        return
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if args.kafka is None:
-            from tallystream.streams.embedded.broker import EmbeddedKafka
-
-            args.kafka = stack.enter_context(EmbeddedKafka(directory / "kafka")).bootstrap
-        kafka = KafkaSettings(args.kafka)
+        os.sched_setaffinity(0, {1} if (os.cpu_count() or 1) > 1 else {0})
+        kafka = KafkaSettings(stack.enter_context(EmbeddedKafka(directory / "kafka")).bootstrap)
         prefix = f"bench{os.getpid()}"
         asyncio.run(write(kafka, Topics(prefix), connection()))
-        gateway = GatewayProcess(kafka, prefix, directory / "data")
-        gateway.start()
-        stack.callback(gateway.end)
-        eventually(gateway.ready, "the gateway is ready")
-        bare_port, bare_pid = stack.enter_context(bare_process())
-        print(f"{'':34} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'us/req':>9} {'us/record':>9}")
-        for encoding in (Encoding.PROTOBUF, Encoding.JSON):
-            requests = requests_of(logs_path(), encoding)
-            for name, port, pid in (("bare aiohttp", bare_port, bare_pid), ("gateway", gateway.port, gateway.pid)):
-                uvloop.run(drive(port, requests, args.clients, 1.0, None, pid))
-                for rate in (None, args.rate):
-                    result = uvloop.run(drive(port, requests, args.clients, args.seconds, rate, pid))
-                    offered = "saturated" if rate is None else f"{rate:.0f} req/s"
-                    print(result.line(f"{name}, {encoding.name.lower()}, {offered}"), flush=True)
+        found: dict[tuple[str, str], list[Sample]] = {}
+        for turn in range(args.repeats):
+            for load in LOADS:
+                with gateway(kafka, prefix, directory) as server:
+                    found.setdefault((load.name, "ours"), []).append(sample(server, load, args.seconds))
+                if args.collector:
+                    with collector(args.collector, kafka, directory) as server:
+                        found.setdefault((load.name, "theirs"), []).append(sample(server, load, args.seconds))
+                print(f"turn {turn + 1} of {args.repeats}: {load.name}", file=sys.stderr, flush=True)
+    lines = ["| load | CPU us a record | requests/s | p50 ms | p99 ms | RSS MiB |", "|---|---|---|---|---|---|"]
+    for load in LOADS:
+        theirs = found.get((load.name, "theirs"))
+        lines.append(row(load.name, median(found[load.name, "ours"]), median(theirs) if theirs else None))
+    text = "\n".join(lines)
+    print(text)
+    if args.report:
+        replace_section(args.report, "gateway", f"{conditions(args.repeats, args.seconds)}\n\n{text}\n")
+
+
+def conditions(repeats: int, seconds: float) -> str:
+    """Return a line that says when and where this was measured."""
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
+        f" ({model.partition(': ')[2] or platform.machine()}); median of {repeats} turns of {seconds:.0f} s each."
+        " In brackets: our figure divided by the Collector's (0.155.0)."
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A million session-hours: how long the ledger takes to hold them, and how long each view of `cost` takes in all.
+"""A million session-hours: how long the ledger takes to load them, and how long each view of `cost` takes.
 
     python benchmarks/ledger.py [--rows 1000000] [--hours-a-session 4] [--data-dir DIR]
 
-Starts the embedded Kafka and the ledger as their users do, writes the rows, waits, and runs the command line anew for
-each view, start of Python included. `--data-dir` keeps everything, and a second run with it measures only.
+Starts the embedded Kafka and the ledger as processes, writes the rows, waits, and runs the command line once for
+each view, including the start of Python. `--data-dir` keeps everything, and a second run with it only measures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast logs requests are normalised, on one core, beside what bounds it.
+"""How fast logs requests are normalised on one core, compared with upper bounds.
 
     python -m benchmarks.normalise [--seconds 1.0] [--records 24] [--responses 2]
 

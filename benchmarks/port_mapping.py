@@ -1,9 +1,9 @@
-"""Mapping records into Port entities: one compiled JQ run over a list, beside one JQ run for each property.
+"""Mapping records to Port entities: one compiled JQ program for a list, compared with one JQ run for each property.
 
     python benchmarks/port_mapping.py [RECORDS]
 
 Both map the same session records with the same default mapping, in the same process, and must give the same entities.
-The second is what Port Ocean does (it spreads the runs over processes; here both have one).
+The second is what Port Ocean does (it distributes the runs over processes; here both use one).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHUNK = 200
 
 
 def record(number: int) -> dict[str, Any]:
-    """Make up a session."""
+    """Return a generated session."""
     return {
         "connection_id": "codex-7f3a", "session_id": f"0199{number:032x}", "client": "codex", "provider": "openai",
         "started_at": "2026-11-21T13:00:00Z", "last_hour_at": "2026-11-21T16:00:00Z", "models": ["gpt-5-codex"],
@@ -49,7 +49,7 @@ def compiled_over_a_list(mapper: Mapper, records: list[dict[str, Any]], known: A
 
 
 def a_run_a_property(mapper: Mapper, records: list[dict[str, Any]], known: Any) -> list[bytes]:
-    """Map as is usual: each expression compiled once, and run for each record."""
+    """Map in the usual way: each expression compiled once and run for each record."""
     (resource,) = (one for one in mapper.resources if one.kind == KIND)
     mapping = resource.port.entity.mappings
     assert not isinstance(mapping, list)

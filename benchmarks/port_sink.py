@@ -2,8 +2,8 @@
 
     python benchmarks/port_sink.py HOST:PORT [ROWS]
 
-HOST:PORT is a Kafka broker. Sink and sandbox are processes of their own. Port's documented limits hold: 35,000 bulk
-requests in five minutes, so 2,333 entities a second at the very most.
+HOST:PORT is a Kafka broker. Sink and sandbox are separate processes. Port's documented limits apply: 35,000 bulk
+requests in five minutes, so at most 2,333 entities a second.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEWS_EVERY = 0.5
 
 
 def row(number: int, version: int) -> dict[str, Any]:
-    """Make up a session-hour row."""
+    """Return a generated session-hour row."""
     attribution = {"team": f"team-{number % 20}"}
     counts = {"requests": 3, "input_uncached": 1000 + version, "cache_read": 9000, "cache_write_5m": 0,
               "cache_write_1h": 0, "output": 200, "reasoning": 50, "tool": 0, "total_tokens": 10_200 + version,
@@ -131,7 +131,7 @@ async def has(session: aiohttp.ClientSession, url: str, number: int) -> bool:
 
 
 async def get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """Return a JSON document, an empty one while nobody answers."""
+    """Return a JSON document, an empty one if there is no answer."""
     try:
         async with session.get(url) as answer:
             found: dict[str, Any] = json.loads(await answer.text())
@@ -141,7 +141,7 @@ async def get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 
 
 async def metric(session: aiohttp.ClientSession, ops: str, name: str) -> float:
-    """Return a metric, 0 while nobody answers."""
+    """Return a metric, 0 if there is no answer."""
     try:
         async with session.get(f"{ops}/metrics") as answer:
             lines = (await answer.text()).splitlines()

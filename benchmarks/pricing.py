@@ -1,6 +1,6 @@
-"""What pricing one request costs, beside `genai_prices.calc_price`. Run: `python benchmarks/pricing.py`.
+"""The time to price one request, compared with `genai_prices.calc_price`. Run: `python benchmarks/pricing.py`.
 
-Only the ratio of one run is worth quoting: both sides saw the same machine.
+Quote only the ratio of a run, because both sides ran on the same machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Request = tuple[str, int, int, int]
 
 
 def requests(number: int) -> list[Request]:
-    """Return made-up requests, the same every run."""
+    """Return generated requests, the same in every run."""
     rng = random.Random(7)
     return [
         (rng.choice(MODELS), rng.randrange(30_000), rng.randrange(300_000), rng.randrange(5_000)) for _ in range(number)
@@ -28,7 +28,7 @@ def requests(number: int) -> list[Request]:
 
 
 def ours(book: Book, work: list[Request]) -> float:
-    """Return microseconds a request."""
+    """Return microseconds per request."""
     start = time.perf_counter()
     for model, plain, read, output in work:
         book.price("openai", model, None, AT_NS, plain, read, 0, 0, output)
@@ -36,7 +36,7 @@ def ours(book: Book, work: list[Request]) -> float:
 
 
 def theirs(work: list[Request]) -> float:
-    """Return microseconds a request."""
+    """Return microseconds per request."""
     start = time.perf_counter()
     for model, plain, read, output in work:
         usage = Usage(input_tokens=plain + read, cache_read_tokens=read, output_tokens=output)
@@ -45,7 +45,7 @@ def theirs(work: list[Request]) -> float:
 
 
 def main() -> None:
-    """Print one line a side, and the ratio."""
+    """Print a line for each side, and the ratio."""
     started = time.perf_counter()
     book = Book()
     built = time.perf_counter() - started

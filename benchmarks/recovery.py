@@ -1,9 +1,9 @@
-"""Recovery of a million session-hours from the changelog alone: seconds, and how large everything is.
+"""Recovery of a million session-hours from the changelog alone: the time, and the sizes.
 
     python benchmarks/recovery.py [--rows 1000000] [--report docs/chaos.md]
 
 Writes a changelog as a worker would (rows of one model and three events each), then starts the product's worker on an
-empty data dir, in a process of its own, and waits until it folds all partitions.
+empty data dir, in a separate process, and waits until it folds all partitions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 ROOT = Path(__file__).resolve().parents[1]
 PARTITIONS = 12
 SOURCE = 0
-"""Offset up to which `usage` is counted: the topic is empty, only the state is large."""
+"""Offset up to which `usage` is counted; the topic is empty, and only the state is large."""
 
 
 def state(rng: random.Random, session: str, hour: int) -> hour_state.State:
@@ -105,7 +105,7 @@ async def fill(kafka: KafkaSettings, topics: Topics, rows: int) -> int:
 
 
 async def recover(bootstrap: str, directory: Path) -> None:
-    """Be the worker: print seconds, CPU seconds, rows and peak memory."""
+    """Run as the worker: print seconds, CPU seconds, rows and peak memory."""
     topics = Topics("bench", PARTITIONS)
     app = App(topics.worker_app, KafkaSettings(bootstrap), datadir=directory, partitions=PARTITIONS)
     fold = SessionCost(topics, Book(), hour_state.Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))
@@ -124,7 +124,7 @@ async def recover(bootstrap: str, directory: Path) -> None:
 
 
 def tree(path: Path) -> int:
-    """Return the MB a directory takes."""
+    """Return the size of a directory in MB."""
     return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file()) >> 20
 
 

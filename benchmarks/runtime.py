@@ -1,4 +1,4 @@
-"""What the exact runtime costs, beside bare aiokafka on the same records in the same run.
+"""The cost of the exact runtime, compared with plain aiokafka on the same records in the same run.
 
     python -m benchmarks.runtime [HOST:PORT] [--records N] [--rate R] [--seconds S]
 

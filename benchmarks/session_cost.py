@@ -1,4 +1,4 @@
-"""What the session-cost fold costs, beside bare aiokafka reading the same messages in the same run.
+"""The cost of the session-cost fold, compared with plain aiokafka reading the same messages in the same run.
 
     python -m benchmarks.session_cost HOST:PORT [--events N] [--profile]
 
@@ -147,7 +147,7 @@ async def folded(kafka: KafkaSettings, topics: Topics, count: int, directory: Pa
 
 
 def child(kind: str, kafka: KafkaSettings, prefix: str, count: int, profiling: bool) -> float:
-    """Run one side in a process of its own; return CPU seconds."""
+    """Run one side in a separate process; return CPU seconds."""
     argv = [sys.executable, "-m", "benchmarks.session_cost", kafka.bootstrap, "--child", kind]
     argv += ["--prefix", prefix, "--count", str(count), *(["--profile"] if profiling else [])]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, timeout=300)

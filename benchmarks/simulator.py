@@ -1,8 +1,8 @@
-"""How fast the simulator is: generating bodies, keeping the truth, sending to a server that only reads.
+"""The speed of the simulator: generating bodies, computing the truth, sending to a server that only reads.
 
     python benchmarks/simulator.py [REQUESTS]
 
-CPU seconds of this process, so that a busy machine changes little; the server is a process of its own. What the
+CPU seconds of this process, so that a busy machine matters little; the server is a separate process. What the
 simulator needs for a token event must stay well below what a gateway needs for it.
 """
 
@@ -35,7 +35,7 @@ def line(what: str, cpu_s: float, responses: int, records: int, size: int, bodie
 
 
 def config(requests: int, encoding: Encoding, client: ClientName | Literal["mixed"] = "codex") -> FleetConfig:
-    """Return a fleet as the acceptance run plays it."""
+    """Return a fleet like that of the acceptance run."""
     return FleetConfig(200, requests, 7, START_NS, client=client, encoding=encoding, duplicates=0.1, late=0.05)
 
 
@@ -52,7 +52,7 @@ def generate(requests: int, encoding: Encoding, client: ClientName | Literal["mi
 
 
 def account(requests: int) -> None:
-    """Keep the truth of bodies generated before, then price it."""
+    """Compute the truth of bodies generated before, then price it."""
     fleet = list(Fleet(config(requests, "protobuf", "mixed")))
     truth = Truth(config(requests, "protobuf", "mixed"))
     before = time.process_time()
@@ -95,7 +95,7 @@ def serve(port: Connection) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Run the server for the time of the block."""
+    """Run the server for the duration of the block."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     process.start()
@@ -107,7 +107,7 @@ def server() -> Iterator[str]:
 
 
 def send(requests: int, client: ClientName | Literal["mixed"]) -> None:
-    """Send everything, keeping the truth."""
+    """Send everything and compute the truth."""
     with server() as url:
         before = time.process_time()
         report = asyncio.run(run(config(requests, "protobuf", client), target(url), Load(concurrency=32)))

@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 TOPICS = {"session-hours": "cost.session-hours", "hours": "cost.hours"}
 EXACT = Context(prec=60)
-"""Dollars are added exactly, however many there are."""
+"""Adds dollars exactly, whatever their size."""
 
 
 class Rows:
@@ -33,9 +33,9 @@ class Rows:
         self._rows: dict[bytes, dict[str, Any]] = {}
 
     def take(self, key: bytes, value: bytes | None) -> str | None:
-        """Take in one record, in the order of its partition; return the connection whose totals it may have changed."""
+        """Apply one record, in the order of its partition; return the connection whose totals it may have changed."""
         had = self._rows.get(key)
-        if value is None:  # a tombstone: this key is no more
+        if value is None:  # a tombstone: this key was removed
             self._rows.pop(key, None)
             return had["connection_id"] if had else None
         row = json.loads(value)
@@ -72,7 +72,7 @@ def _text(dollars: Decimal | None) -> str | None:
 
 
 async def main(kafka: str, topic: str, *, follow: bool) -> None:
-    """Read the topic from its beginning: it is compacted, so that is everything there is."""
+    """Read the topic from its beginning; it is compacted, so this gives every current row."""
     rows = Rows()
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False)
     await consumer.start()
@@ -82,7 +82,7 @@ async def main(kafka: str, topic: str, *, follow: bool) -> None:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
-        # By position, not by what was received: compaction leaves holes, at the end of a partition too.
+        # By position and not by received records, because compaction leaves holes, even at the end of a partition.
         while any([await consumer.position(at) < end for at, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:
@@ -106,7 +106,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
     consumer.unsubscribe()
     numbers: set[int] | None = consumer.partitions_for_topic(topic)
     if not numbers:
-        sys.exit(f"there is no topic {topic} here: is --prefix right?")
+        sys.exit(f"the topic {topic} does not exist: is --prefix right?")
     return numbers
 
 
@@ -115,6 +115,6 @@ if __name__ == "__main__":
     parser.add_argument("--kafka", required=True, metavar="HOST:PORT")
     parser.add_argument("--prefix", default="tallystream")
     parser.add_argument("--topic", choices=sorted(TOPICS), default="session-hours")
-    parser.add_argument("--follow", action="store_true", help="go on and print what changes")
+    parser.add_argument("--follow", action="store_true", help="keep running and print changes")
     said = parser.parse_args()
     asyncio.run(main(said.kafka, f"{said.prefix}.{TOPICS[said.topic]}", follow=said.follow))

@@ -1,6 +1,6 @@
 """Topic `calls`: model calls as the spans of one OTLP request saw them, before spans of the same call are joined.
 
-All messages of a deployment have one key, so that all sightings of a call reach one partition (docs/adr/0008): two
+All messages of a deployment have one key, so that all sightings of a call reach one partition (docs/adr/0010): two
 sightings of one call may share only tokens and time, or a response id, and may come from different traces, processes
 and connections.
 """

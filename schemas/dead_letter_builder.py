@@ -70,7 +70,7 @@ def dead_letter(
         return key, orjson.dumps(letter, option=orjson.OPT_UTC_Z)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a value that every JSON reader accepts, as close to `value` as possible."""
     match value:
         case str():

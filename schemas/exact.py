@@ -39,7 +39,7 @@ def loads(text: str | bytes) -> Any:
         raise InvalidBodyError(f"not JSON: {exc}"[:200]) from exc
 
 
-def dumps(value: Any) -> str:
+def dumps(value: object) -> str:
     """Write JSON with each Decimal as a number literal; keys keep their order, no spaces.
 
     Raises:
@@ -67,12 +67,12 @@ def plain(number: Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """Return the same text for every spelling of a value: object keys sorted, everything else as in `dumps`."""
     return dumps(_sorted(value))
 
 
-def pack(value: Any) -> tuple[Any, list[str]]:
+def pack(value: object) -> tuple[Any, list[str]]:
     """Return the value with each Decimal as a string, and the sorted paths of those strings.
 
     A path that holds both Decimals and strings of digits is listed position by position, to distinguish them.
@@ -83,7 +83,7 @@ def pack(value: Any) -> tuple[Any, list[str]]:
     return packed, sorted(one for path, found in places.items() for one in (found if path in texts else [path]))
 
 
-def unpack(value: Any, paths: Collection[str]) -> Any:
+def unpack(value: object, paths: Collection[str]) -> Any:
     """Return the value with the strings at `paths` as Decimals again."""
     return _unpack(value, "", "", frozenset(paths)) if paths else value
 
@@ -113,19 +113,19 @@ def _constant(text: str) -> Any:
     raise ValueError(f"{text} is not a JSON number")
 
 
-def _string(value: Any) -> str:
+def _string(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} has no exact JSON form")
     return json.dumps(value, ensure_ascii=False)
 
 
-def _sorted(value: Any) -> Any:
+def _sorted(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
-def _pack(value: Any, path: str, place: str, places: dict[str, list[str]], texts: set[str]) -> Any:
+def _pack(value: object, path: str, place: str, places: dict[str, list[str]], texts: set[str]) -> Any:
     match value:
         case Decimal():
             places.setdefault(path, []).append(place)
@@ -141,7 +141,7 @@ def _pack(value: Any, path: str, place: str, places: dict[str, list[str]], texts
     return value
 
 
-def _unpack(value: Any, path: str, place: str, paths: frozenset[str]) -> Any:
+def _unpack(value: object, path: str, place: str, paths: frozenset[str]) -> Any:
     if isinstance(value, str) and (path in paths or place in paths) and _PLAIN.fullmatch(value):
         return Decimal(value)
     if isinstance(value, dict):

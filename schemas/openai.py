@@ -149,7 +149,7 @@ def bucket_of(start: int, end: int, rows: list[Any]) -> dict[str, Any]:
     return {"object": "bucket", "start_time": start, "end_time": end, "results": rows}
 
 
-def digest(rows: Iterable[Mapping[str, Any]]) -> str:
+def digest(rows: Iterable[Mapping[str, object]]) -> str:
     """Return 64 bits of SHA-256 over the exact rows as a set: their order, the order of keys and the spelling of
     amounts do not matter (`"4.50"`, `4.5`).
     """

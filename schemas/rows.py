@@ -54,7 +54,7 @@ _counts = itemgetter(*SUM_COUNTS)
 _ADDED_LATER = {"inconsistent": 0}
 
 
-def counts_of(sums: Mapping[str, Any]) -> tuple[Any, ...]:
+def counts_of(sums: Mapping[str, object]) -> tuple[Any, ...]:
     """Return a row's whole numbers in the order of SUM_COUNTS; an older version's row has fewer.
 
     Raises:

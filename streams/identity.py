@@ -200,7 +200,9 @@ def claim_directory(state: Path, identity: Identity, *, counted: Callable[[], No
     found = Identity.load(state / FILE)
     usable = identity.matches(found)
     if not usable and state.is_dir() and any(state.iterdir()):
-        set_aside(state, identity.difference(found) if found else "it does not say whose it is", counted=counted)
+        set_aside(
+            state, identity.difference(found) if found else "it does not name its cluster and prefix", counted=counted
+        )
     if found != identity or not usable:
         identity.save(state / FILE)
     return usable

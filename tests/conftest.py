@@ -1,4 +1,4 @@
-"""Fixtures every test may use. One Kafka broker a test run; unique names a test."""
+"""Fixtures for all tests: one Kafka broker for each test run, and unique names for each test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.postgres import PostgresServer, postgres_server
 
 from tallystream.streams.kafka.settings import KafkaSettings
 
-# How long an example takes is the machine's affair.
+# The duration of an example depends on the machine.
 settings.register_profile("tallystream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("tallystream"), max_examples=20)
 settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
@@ -23,7 +23,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
-    """Give the test run's broker: the one TALLYSTREAM_TEST_KAFKA names, else an embedded one started once."""
+    """Provide the test run's broker: the one of TALLYSTREAM_TEST_KAFKA, or an embedded one that is started once."""
     if bootstrap := os.environ.get("TALLYSTREAM_TEST_KAFKA"):
         yield KafkaSettings(bootstrap)
         return
@@ -36,7 +36,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
 
 @pytest.fixture
 def prefix() -> str:
-    """Give a topic prefix nobody else uses."""
+    """Provide a unique topic prefix."""
     return f"t{uuid.uuid4().hex[:10]}"
 
 

@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import IO, Any
+from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,12 +32,13 @@ def write_csv(rows: Iterable[Row], out: IO[str], version: Version = "1.4") -> in
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(names)
     count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 - the last count is the number of rows
+    for row in rows:
         writer.writerow([_text(row[name]) for name in names])
+        count += 1
     return count
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, Decimal):
@@ -58,7 +60,7 @@ def parquet_schema(version: Version = "1.4") -> pa.Schema:
     return pa.schema(list(types.items()))
 
 
-def write_parquet(rows: Iterable[Row], path: Any, version: Version = "1.4") -> int:
+def write_parquet(rows: Iterable[Row], path: Path, version: Version = "1.4") -> int:
     """Write rows and return how many.
 
     Raises:

@@ -21,6 +21,7 @@ from operator import itemgetter
 from typing import Any
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from tallystream.agents.genai_calls import rows
 from tallystream.agents.genai_calls.join_state import COUNTS, Conflict, JoinState, Origin, Release
@@ -127,7 +128,8 @@ class GenaiCalls(Fold):
         """Forget the held sightings; the partition's next owner restores them from the rows."""
         self._derived.pop(number, None)
 
-    def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:  # noqa: ARG002 - our own
+    @override
+    def rewrite(self, partition: Partition, topic: str, keys: Collection[bytes]) -> None:
         """Write rows again as they are."""
         for key in keys:
             row = partition.cache.get(key) or partition.stored(key)
@@ -176,7 +178,8 @@ class GenaiCalls(Fold):
         derived.late = state.late
         self._metrics.held.set(sum(one.state.waiting for one in self._derived.values()))
 
-    def group(self, partition: Partition, states: Mapping[bytes, Any], version: int) -> Group:  # noqa: ARG002
+    @override
+    def group(self, partition: Partition, states: Mapping[bytes, Any], version: int) -> Group:
         """Return the new rows, the calls released since the last group as usage, and the dead letters."""
         derived = self._derived[partition.number]
         released, derived.released = derived.released, []

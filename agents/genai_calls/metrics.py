@@ -16,15 +16,15 @@ class CallMetrics:
         )
         self.released = Counter(
             "tallystream_worker_calls_released",
-            "Calls sent on to usage, by what they rest on: call, or aggregate where no call was reported one by one."
-            " After a crash some are sent again, and count once.",
+            "Calls written to the usage topic, by the source of their counts: call, or aggregate if the single"
+            " calls were not reported. After a crash some are written again; each counts once.",
             ["basis"],
             registry=registry,
         )
         self.late = Counter(
             "tallystream_worker_call_sightings_late",
-            "Spans that came after the call they saw had been released: absorbed, they change no total."
-            " Many of them: raise TALLYSTREAM_CALLS_HOLD, so that calls get the details that partners know.",
+            "Spans that arrived after their call had been released; they do not change any total. If there are"
+            " many, raise TALLYSTREAM_CALLS_HOLD, so that calls include the details of all their spans.",
             registry=registry,
         )
         self.held = Gauge(

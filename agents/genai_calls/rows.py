@@ -73,7 +73,7 @@ def watermark(append_ms: int, keep_ms: int) -> bytes:
 
 
 def is_closed(key: bytes, marker: bytes, mark_days: int) -> bool:
-    """Tell whether a watermark closes a row: a message before it, a mark of a day that nobody asks for any more."""
+    """Tell whether a watermark closes a row: a message before it, or a mark of a day that is no longer looked up."""
     if key.startswith(_BATCH):
         return key[2:17] < marker
     return key.startswith(_MARK) and int(key[2:8]) + mark_days + 1 < int(marker) // DAY_MS

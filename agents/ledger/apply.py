@@ -34,26 +34,40 @@ class TopicRecord(Protocol):
     """A Kafka record."""
 
     @property
-    def key(self) -> bytes | None: ...  # noqa: D102
+    def key(self) -> bytes | None:
+        """The key; None if the record has none."""
+
     @property
-    def value(self) -> bytes | None: ...  # noqa: D102
+    def value(self) -> bytes | None:
+        """The value; None in a tombstone."""
+
     @property
-    def offset(self) -> int: ...  # noqa: D102
+    def offset(self) -> int:
+        """The offset in its partition."""
+
     @property
-    def timestamp(self) -> int: ...  # noqa: D102
+    def timestamp(self) -> int:
+        """The append time in ms."""
 
 
 class RecordBatch(Protocol):
     """Records of one partition in offset order, and the position after them."""
 
     @property
-    def topic(self) -> str: ...  # noqa: D102
+    def topic(self) -> str:
+        """The topic's full name."""
+
     @property
-    def partition(self) -> int: ...  # noqa: D102
+    def partition(self) -> int:
+        """The partition's number."""
+
     @property
-    def records(self) -> Sequence[TopicRecord]: ...  # noqa: D102
+    def records(self) -> Sequence[TopicRecord]:
+        """The records."""
+
     @property
-    def after(self) -> FollowerPosition: ...  # noqa: D102
+    def after(self) -> FollowerPosition:
+        """The position after the last record."""
 
 
 @dataclass
@@ -323,8 +337,7 @@ def _keyed(
             try:
                 key = keys.split(record.key or b"")
                 row = None if record.value is None else row_of(record.value)
-                if len(key) != width or (row is not None and row[:width] != key) or _unfit(key):
-                    raise ValueError("its key is another's")  # noqa: TRY301
+                _check_key(key, width, key if row is None else row[:width])
             except ValueError:
                 unreadable += 1
                 continue
@@ -344,8 +357,7 @@ def _dead_letters(database: Database, records: Sequence[tuple[int, TopicRecord]]
                 rows[((record.key or b"").decode(),)] = None
                 continue
             row = decode.dead_letter_row(record.value)
-            if _unfit(row[:1]):
-                raise ValueError("its source is too long")  # noqa: TRY301
+            _check_key(row[:1], 1, row[:1])
         except ValueError:
             unreadable += 1
             continue
@@ -362,8 +374,7 @@ def _days(database: Database, records: Sequence[tuple[int, TopicRecord]]) -> int
         try:
             key = keys.split(record.key or b"")
             row = None if record.value is None else decode.day_row(record.value)
-            if len(key) != 3 or (row is not None and row.key != key) or _unfit(key):
-                raise ValueError("its key is another's")  # noqa: TRY301
+            _check_key(key, 3, key if row is None else row.key)
         except ValueError:
             unreadable += 1
             continue
@@ -391,6 +402,12 @@ def _days(database: Database, records: Sequence[tuple[int, TopicRecord]]) -> int
         ],
     )  # fmt: skip
     return unreadable
+
+
+def _check_key(key: Sequence[str], width: int, own: Sequence[str]) -> None:
+    """Raise ValueError for a key of another form, of another row than its value, or unfit for an index."""
+    if len(key) != width or tuple(own) != tuple(key) or _unfit(key):
+        raise ValueError("its key does not fit")
 
 
 def _unfit(key: Iterable[str]) -> bool:

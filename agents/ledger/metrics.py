@@ -27,12 +27,12 @@ class LedgerMetrics:
         )
         self.unreadable = Counter(
             "tallystream_ledger_unreadable_records_total",
-            "Records that are not valid for their topic: `tallystream doctor` names them.",
+            "Records that are not valid for their topic. `tallystream doctor` names them.",
             registry=registry,
         )
         self.behind = Gauge(
             "tallystream_ledger_behind_records",
-            "Offsets between the ledger's positions and the ends of its topics when they were last asked for.",
+            "Offsets between the ledger's positions and the ends of its topics, as of the last check.",
             registry=registry,
         )
         self.expired = Counter(
@@ -42,12 +42,13 @@ class LedgerMetrics:
         )
         self.set_aside = Counter(
             "tallystream_ledger_set_aside_total",
-            "Times the database belonged to other topics and was rebuilt; the old one was renamed.",
+            "Number of times that the database belonged to other topics and was rebuilt; the old one was renamed.",
             registry=registry,
         )
         self.failures = Counter(
             "tallystream_ledger_failures_total",
-            "Times Kafka or the database did not answer: the ledger retries, and does not progress meanwhile.",
+            "Number of times that Kafka or the database did not answer. The ledger retries, and makes no progress"
+            " meanwhile.",
             registry=registry,
         )
         self.seconds = Histogram(

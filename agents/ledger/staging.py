@@ -92,7 +92,7 @@ class Names:
             if rows := self._new.pop(table, None):
                 self._database.load(table, ("id", *names, "key"), rows)
 
-    def _id(self, table: str, values: tuple[Any, ...], *others: int) -> int:
+    def _id(self, table: str, values: tuple[object, ...], *others: int) -> int:
         ids = self._ids.get(table)
         if ids is None:
             ids = self._ids[table] = {str(k): int(i) for i, k in self._database.rows(f"SELECT id, key FROM {table}")}

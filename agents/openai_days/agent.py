@@ -127,6 +127,13 @@ class OpenAIDays:
         reported.intersection_update(problems)
 
 
+def _record(key: bytes, value: bytes) -> OpenAIRecord:
+    record = OpenAIRecord.model_validate_json(value)
+    if record.key != key:
+        raise ValueError("not the key of this record")
+    return record
+
+
 def _apply(days: Days, message: ConsumerRecord, *, own: bool) -> None:
     if not message.key:
         return
@@ -137,10 +144,7 @@ def _apply(days: Days, message: ConsumerRecord, *, own: bool) -> None:
             days.published(message.key, message.value)
         elif message.value is not None:
             days.passed(message.key, message.offset)
-            record = OpenAIRecord.model_validate_json(message.value)
-            if record.key != message.key:
-                raise ValueError("not the key of this record")  # noqa: TRY301 - what follows is the same for all
-            days.record(message.key, message.offset, record)
+            days.record(message.key, message.offset, _record(message.key, message.value))
     except (ValueError, OverflowError) as exc:  # a time may lie outside of what UTC can say
         log.warning("unreadable_record", topic=message.topic, offset=message.offset, why=str(exc)[:200])
         if not own:

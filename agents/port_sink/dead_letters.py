@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import orjson
 
@@ -41,7 +41,7 @@ class DeadLetterWriter:
     async def __aexit__(self, *_: object) -> None:
         await close(self._producer, within=None)
 
-    async def unmapped(self, kind: str, key: bytes, failures: Sequence[tuple[int, Failure, Any]]) -> None:
+    async def unmapped(self, kind: str, key: bytes, failures: Sequence[tuple[int, Failure, object]]) -> None:
         """Write dead letters for records of a document (index, failure, record) that could not be mapped."""
         for index, failure, record in failures:
             source = ("port", kind, key.decode(), str(index))
@@ -64,7 +64,7 @@ class DeadLetterWriter:
             {"kind": item.kind, "key": item.key.decode(), "blueprint": blueprint, "entity": dict(item.entity.body)},
         )
 
-    async def _send(self, source: tuple[str, ...], reason: Reason, detail: str, record: Mapping[str, Any]) -> None:
+    async def _send(self, source: tuple[str, ...], reason: Reason, detail: str, record: Mapping[str, object]) -> None:
         body = orjson.dumps(record, default=str)
         if len(body) > MAX_RECORD:
             body = orjson.dumps({name: record[name] for name in record if name not in ("record", "entity")})

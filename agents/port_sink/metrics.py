@@ -21,9 +21,9 @@ _SHOWN = {
     BEHIND: "Age of the oldest change not in Port yet, from its append (or from the sweep that found it).",
     DOCUMENTS: "Changed documents not mapped yet.",
     ENTITIES: "Entities waiting to be sent to Port, or in flight.",
-    PARKED: "Entities of these that wait for another attempt, mostly for entities they relate to.",
-    REPETITIONS: "Requests of unknown fate whose entities are sent again soon. The last repetition of what a replaced"
-    " sink may yet write, up to three hours on, is not counted.",
+    PARKED: "Of these, entities that wait for another attempt, mostly because an entity they relate to is missing.",
+    REPETITIONS: "Requests with unknown outcome whose entities are sent again soon. The last repetition for a"
+    " replaced sink, up to three hours later, is not counted.",
 }
 Positions = Mapping[tuple[str, int], int]
 
@@ -56,12 +56,13 @@ class SinkMetrics:
         )
         self.stopped = gauge(
             "tallystream_sink_stopped_kinds",
-            "1 for a kind that is not written because Port lacks a blueprint its mapping names; 0 once it has it.",
+            "1 for a kind that is not written because its mapping names a blueprint that does not exist in Port; 0"
+            " once it exists.",
             "kind",
         )
         self.unmatched = gauge(
             "tallystream_sink_unmatched_kinds",
-            "1 for a kind that has records of which its mapping has made nothing at all: its query or itemsToParse"
+            "1 for a kind whose mapping has not made an entity from any of its records; its query or itemsToParse"
             " may be wrong.",
             "kind",
         )
@@ -70,7 +71,7 @@ class SinkMetrics:
         )
         self.missing = counter(
             "tallystream_sink_entities_missing_relation_total",
-            "Times an entity had to wait because an entity it relates to is not in Port yet.",
+            "Number of times that an entity had to wait because an entity it relates to is not in Port yet.",
             "blueprint",
         )
         self.mapping_errors = counter(
@@ -85,7 +86,7 @@ class SinkMetrics:
         )
         self.throttled = counter(
             "tallystream_sink_throttled_requests_total",
-            "429 answers. The pace is planned to avoid them: something else uses up the organisation's limit.",
+            "429 answers. The sink keeps to Port's rate limit, so another client uses up the organisation's limit.",
         )
         self.resent = counter(
             "tallystream_sink_entities_resent_total",
@@ -101,12 +102,14 @@ class SinkMetrics:
         self.sweep_running = False
         self.sweeping = gauge(
             SWEEPING,
-            "1 while everything is compared with what was sent: when a sink begins to write, and now and then.",
+            "1 while everything is compared with what was sent. This happens when a sink becomes active, and then"
+            " periodically.",
         )
         self.row_to_port = Histogram(
             "tallystream_sink_row_to_port_seconds",
-            "From the append of a row (or of what OpenAI said, or of a connection) to Port's acknowledgement of its"
-            " entity; one observation an entity, of the oldest change it stands for. What a sweep found is not in it.",
+            "Time from the append of a row (or of an OpenAI record, or of a connection) to Port's acknowledgement"
+            " of its entity: one observation for each entity, for the oldest change that it contains. Changes found"
+            " by a sweep are not included.",
             buckets=_SECONDS,
             registry=registry,
         )
@@ -129,7 +132,7 @@ class SinkMetrics:
         self.remaining.set(-1 if remaining is None else remaining)
 
     def watch(self, shown: Mapping[str, Callable[[], float]], read: Callable[[], Positions]) -> None:
-        """Show what is asked for when it is scraped: each of `_SHOWN`, and up to where each source was read."""
+        """Compute these gauges when they are scraped: those in `_SHOWN`, and each source's position."""
         for name, text in _SHOWN.items():
             Gauge(name, text, registry=self.registry).set_function(shown[name])
         self.registry.register(_Read(read))

@@ -219,7 +219,7 @@ class Sink:
         self._stood_since = self._stood_since or time.monotonic()
         if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
             raise UnreachableError(
-                "another sink is the active one", "it writes already; use `--once` only when no sink is running"
+                "another sink is the active one", "it already writes; use `--once` only when no sink is running"
             )
 
     async def _lead(

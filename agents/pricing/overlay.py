@@ -94,7 +94,7 @@ class _Entry(_Rates):
     @model_validator(mode="after")
     def _ordered(self) -> _Entry:
         if self.from_ >= self.until:
-            raise ValueError("`until` must be later than `from`: it is the first moment the price no longer holds")
+            raise ValueError("`until` must be later than `from`: from `until` on, the price no longer applies")
         starts = [step.input_tokens for step in self.above]
         if starts != sorted(set(starts)):
             raise ValueError("`above` must go up: each `input_tokens` larger than the one before")
@@ -167,7 +167,7 @@ def read_overlay(path: Path) -> Overlay:
         for other, before in seen.setdefault(entry.key(), []):
             if entry.from_ < before.until and before.from_ < entry.until:
                 raise UsageError(
-                    f"{path}: entries {other} and {number} ({entry.provider}/{entry.model}) both hold at the same time",
+                    f"{path}: entries {other} and {number} ({entry.provider}/{entry.model}) apply at the same time",
                     "end the earlier one with `until` where the later one has its `from`",
                 )
         seen[entry.key()].append((number, entry))

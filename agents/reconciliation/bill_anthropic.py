@@ -123,7 +123,7 @@ def _share_by_key(out: DayBill) -> None:
     out.lines = shared
 
 
-def _hour(row: Mapping[str, Any], record: OpenAIRecord) -> int | None:
+def _hour(row: Mapping[str, object], record: OpenAIRecord) -> int | None:
     text = row.get("starting_at")
     if isinstance(text, str):
         try:
@@ -144,6 +144,6 @@ def _window(group: Group) -> str:
     return LONG if group.get("context_window") == LONG_WINDOW else SHORT
 
 
-def _cents(raw: Any) -> Amount:
+def _cents(raw: object) -> Amount:
     amount = read_amount(raw)
     return Amount(amount.value / 100, amount.ulp / 100)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 from tallystream.agents.reconciliation.bill import HOURS, Account, BillUsage, DayBill, Line, LineKey, Lines
 from tallystream.schemas.billing.amounts import read_amount
@@ -62,7 +61,7 @@ def _lines(record: OpenAIRecord, out: DayBill) -> Lines:
     return lines
 
 
-def _key(row: Mapping[str, Any], text: str) -> tuple[LineKey, int | None, str]:
+def _key(row: Mapping[str, object], text: str) -> tuple[LineKey, int | None, str]:
     item = parse_line_item(text)
     tier = item.tier or item.route or STANDARD
     if item.kind is None or item.name is None:
@@ -71,7 +70,7 @@ def _key(row: Mapping[str, Any], text: str) -> tuple[LineKey, int | None, str]:
     return LineKey(tier, item.name, kind, item.window), _quantity(row), item.model or ""
 
 
-def _quantity(row: Mapping[str, Any]) -> int | None:
+def _quantity(row: Mapping[str, object]) -> int | None:
     """Return whole tokens; None when the quantity is missing or not a whole number."""
     unit = UNITS.get(str(row.get("quantity_unit")))
     raw = row.get("quantity")
@@ -96,7 +95,7 @@ def _usage(record: OpenAIRecord, *, by_hour: bool) -> Iterable[BillUsage]:
                 yield BillUsage(account, undated(model), kind, _tier(row), hour, tokens)
 
 
-def token_kinds(row: Mapping[str, Any]) -> dict[str, int]:
+def token_kinds(row: Mapping[str, object]) -> dict[str, int]:
     """Return the disjoint token counts of a completions row.
 
     `input_tokens` includes reads and writes. Writes are computed as the rest, neither read nor uncached, because the
@@ -119,19 +118,19 @@ def token_kinds(row: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _tier(row: Mapping[str, Any]) -> str | None:
+def _tier(row: Mapping[str, object]) -> str | None:
     if row.get("batch") is True:
         return "batch"
     tier = _text(row.get("service_tier"))
     return STANDARD if tier in ("default", "standard") else tier
 
 
-def _count(row: Mapping[str, Any], name: str) -> int:
+def _count(row: Mapping[str, object], name: str) -> int:
     value = row.get(name)
     if isinstance(value, Decimal):
         value = int(value)
     return value if type(value) is int and value > 0 else 0
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None

@@ -36,7 +36,7 @@ class ReconciliationMetrics:
         self._causes = gauge("cause_usd", "Part of that difference, by cause.", "provider", "scope", "cause")
         self._residual = gauge(
             "residual_ratio",
-            "Share of that day's bill that is unseen or overseen: money without telemetry, or the reverse.",
+            "Share of that day's bill that is unseen (billed without telemetry) or overseen (the reverse).",
             "provider",
             "scope",
         )
@@ -44,7 +44,10 @@ class ReconciliationMetrics:
             "coverage_ratio", "Seen tokens divided by billed tokens of that day.", "provider", "scope"
         )
         self._book = gauge(
-            "book_price_ratio", "Share of that day's bill that the price book is off by.", "provider", "scope"
+            "book_price_ratio",
+            "Share of that day's bill by which the price book differs from the prices charged.",
+            "provider",
+            "scope",
         )
 
     def show(self, statements: Iterable[Mapping[str, Any]]) -> None:

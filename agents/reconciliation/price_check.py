@@ -161,6 +161,6 @@ def overlay(checks: Iterable[PriceCheck], prices: ChargedPrices) -> str:
             if price is not None:
                 lines.append(f'{name} = "{per_million(price)}"')
             elif name in ("input", "output"):
-                lines.append(f'# {name} = ""   # no bill says it and the book does not know it: fill it in')
+                lines.append(f'# {name} = ""   # neither the bills nor the book contain it: fill it in')
         out.append("\n".join(lines))
     return "\n\n".join(out) + ("\n" if out else "")

@@ -136,7 +136,7 @@ def explain(statements: Sequence[Statement]) -> str:
     ]
     ranked = sorted(((abs(value), name) for name, value in sums.causes.items() if value), reverse=True)
     if len(ranked) > 1:
-        lines.append(f"That is made of {len(ranked)} parts, which add up to it exactly:")
+        lines.append(f"The difference has {len(ranked)} parts, which add up to it exactly:")
     for _, name in ranked:
         what, to_do = WORDS[name]
         value = sums.causes[name]

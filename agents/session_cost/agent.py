@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
+from typing_extensions import override
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
@@ -121,7 +122,8 @@ class SessionCost(Fold):
         letter = dead_letters.records_lost(partition.number, loss)
         self._refuse(self._derived[partition.number], Reason.RECORDS_LOST, letter)
 
-    def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - both have it alike
+    @override
+    def generation_of(self, topic: str, row: bytes | None) -> int:
         """Return the generation of a public row."""
         version = find_version(row)
         return -1 if version is None else version[0]
@@ -252,7 +254,8 @@ class SessionCost(Fold):
 
     # -- what leaves
 
-    def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:  # noqa: ARG002
+    @override
+    def group(self, partition: Partition, states: Mapping[bytes, State], version: int) -> Group:
         """Return the changed session-hours, for the changelog and for readers, the partials of their hours, and dead
         letters.
         """
@@ -285,7 +288,7 @@ class SessionCost(Fold):
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         """Tell whether a public row is the one in the store; for a closed hour, any row is.
 
-        So is any row whose key is none that this worker would write: there is nothing to write again.
+        So is any row whose key this worker would never write, because there is nothing to write again.
         """
         if topic == self._topics.hour_rows.name:
             hour_key = hours.hour_key_of(partition.number, key)

@@ -4,7 +4,7 @@
     mask, numbers    two bytes, then each number that is not 0 (LEB128)
 
 The first byte of a mask is never 0. Two records of one request differ when their token counts do: `reasoning`, which is
-a part of `output`, and everything that is no count of the client's may differ between copies.
+a part of `output`, and all fields except the client's counts may differ between copies.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
 
 
 def stored_row(p: int, key: HourKey, read: Read) -> bytes | None:
-    """Return the public row of a partial as the store has it; None when it has none."""
+    """Return the public row of a partial sum from the store, None if it is missing."""
     raw = read(store_key(key))
     return None if raw is None else to_row(p, key, Partial.load(raw))
 

@@ -26,18 +26,19 @@ class FoldMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = Counter(
             "tallystream_worker_usage_events",
-            "Usage events counted into a session-hour. After a crash some are counted here again, never in the rows.",
+            "Usage events counted into a session-hour. After a crash some are counted again here, but never in the"
+            " rows.",
             registry=registry,
         )
         self.duplicates = Counter(
             "tallystream_worker_duplicate_events",
-            "Copies of events that were counted already: clients that resend. Harmless.",
+            "Copies of events that were already counted, because clients send them again. This is harmless.",
             registry=registry,
         )
         self.late = Counter(
             "tallystream_worker_late_events",
-            "Events counted after their hour was final (its end and 1 h): a final row changed."
-            " A client's clock is wrong, or a spool was away for long.",
+            "Events counted after their hour was final (1 h after its end), so that a final row changed. Either a"
+            " client's clock is wrong, or a gateway's spool could not be drained for long.",
             registry=registry,
         )
         self.dead_letters = Counter(
@@ -48,33 +49,35 @@ class FoldMetrics:
         )
         self.unpriced = Counter(
             "tallystream_worker_unpriced_requests",
-            "Requests counted without a price: the book does not know this model, tier or speed."
-            " Give it a price of your own (TALLYSTREAM_PRICES) or upgrade.",
+            "Requests counted without a price, because the price book does not contain this model, tier or speed."
+            " Add your own price (TALLYSTREAM_PRICES) or upgrade.",
             ["provider", "model", "tier"],
             registry=registry,
         )
         self.rows = Counter(
             "tallystream_worker_public_rows",
-            "Rows sent to the topics of rows, by kind: session_hours, hours.",
+            "Rows written to cost.session-hours and cost.hours, by kind: session_hours, hours.",
             ["kind"],
             registry=registry,
         )
         self.append_to_row = Histogram(
             "tallystream_worker_append_to_row_seconds",
-            "From a usage message's append to its row being acknowledged, of the newest message of each group.",
+            "Time from the append of a usage message to the acknowledgement of its row, for the newest message of"
+            " each group.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.event_to_row = Histogram(
             "tallystream_worker_event_to_row_seconds",
-            "From an event (client's clock) to its row being acknowledged, of the newest message of each group:"
-            " what a user waits for, the client's own batching included.",
+            "Time from an event (client's clock) to the acknowledgement of its row, for the newest message of each"
+            " group. This is how long a user waits, including the client's batching.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.commit = Histogram(
             "tallystream_worker_group_commit_seconds",
-            "From a group being serialised to its being acknowledged and stored. Rises with a slow Kafka or disk.",
+            "Time to serialise a group of rows, have it acknowledged and store it. It rises if Kafka or the disk is"
+            " slow.",
             buckets=_SECONDS,
             registry=registry,
         )
@@ -102,7 +105,7 @@ class RuntimeCollector(Collector):
         (
             "skipped_messages",
             "skipped",
-            "Messages delivered again after they had been counted: after a rebalance or a seek back.",
+            "Messages that were delivered again after they had been counted, because of a rebalance or a seek back.",
         ),
         ("gaps", "gaps", "Batches dropped because messages before them were missing; each is followed by a seek back."),
         (
@@ -110,22 +113,35 @@ class RuntimeCollector(Collector):
             "tail_stalls",
             "Stalled fetches although the topic had more messages; each is followed by a seek back.",
         ),
-        ("repairs", "repairs", "Seeks back to the expected position. Some at rebalances; many: look at the network."),
+        (
+            "repairs",
+            "repairs",
+            (
+                "Seeks back to the expected position. A few are normal at rebalances; if there are"
+                " many, check the network."
+            ),
+        ),
         ("groups", "groups", "Groups of rows acknowledged and stored."),
         (
             "public_wait_seconds",
             "public_seconds",
-            "Seconds groups waited for their public rows' acknowledgement; divide by the groups.",
+            (
+                "Total time that groups waited for the acknowledgement of their public rows; divide by the number of"
+                " groups."
+            ),
         ),
         (
             "changelog_wait_seconds",
             "changelog_seconds",
-            "Seconds groups waited for the changelog's acknowledgement; divide by the groups.",
+            "Total time that groups waited for the changelog's acknowledgement; divide by the number of groups.",
         ),
         (
             "lost_records",
             "lost_records",
-            "Usage messages that Kafka no longer has: lost by a broker, or deleted uncounted. Dead letters name them.",
+            (
+                "Usage messages that Kafka no longer has, because a broker lost them or they were deleted before they"
+                " were counted. Dead letters name them."
+            ),
         ),
         ("changelog_rows", "rows", "Rows and tombstones written to the changelog."),
         ("expired_rows", "expired", "Tombstones of hours past their lateness."),
@@ -139,7 +155,7 @@ class RuntimeCollector(Collector):
         (
             "unknown_records",
             "unknown_records",
-            "Ignored changelog records that do not belong to the table: another program writes to the topic.",
+            "Ignored changelog records that do not belong to the table, so another program writes to the topic.",
         ),
     )
     """What the metric is called, the attribute of `Counters`, and what it means."""
@@ -162,7 +178,7 @@ class RuntimeCollector(Collector):
         )
         yield GaugeMetricFamily(
             "tallystream_worker_recovering_partitions",
-            "Partitions assigned, not recovered yet.",
+            "Partitions that are assigned but not recovered yet.",
             value=progress.pending,
         )
         lag = GaugeMetricFamily(

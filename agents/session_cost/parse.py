@@ -101,7 +101,7 @@ def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
     if type(message) is not dict:
         raise InvalidMessageError("the message is not an object")
     if not message.keys() <= _BATCH_KEYS:
-        raise InvalidMessageError("the message has fields that UsageBatch has not")
+        raise InvalidMessageError("the message has fields that UsageBatch does not have")
     connection, session = _text(message, "connection_id"), _text(message, "session_id", MAX_SESSION_BYTES)
     if not session:
         raise InvalidMessageError("session_id is empty")
@@ -131,12 +131,12 @@ def _long(text: str, limit: int = MAX_TEXT_BYTES) -> bool:
 
 
 def _attribution(value: object) -> tuple[str, str | None]:
-    """Return the canonical JSON and the team; an empty value is none."""
+    """Return the canonical JSON and the team; empty values are treated as missing."""
     if type(value) is not dict or not value.keys() <= _ATTRIBUTION_KEYS:
-        raise InvalidMessageError("attribution is not an object of the fields that Attribution has")
+        raise InvalidMessageError("attribution is not an object with the fields of Attribution")
     for text in value.values():
         if type(text) is not str and text is not None:
-            raise InvalidMessageError("attribution has a value that is not a text")
+            raise InvalidMessageError("attribution has a value that is not a string")
     if not all(value.values()):
         value = {name: text for name, text in value.items() if text}
     canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
@@ -200,9 +200,9 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
 
 
 def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
-    """Return tier, speed and reported cost; an empty tier or speed is none."""
+    """Return tier, speed and reported cost; an empty tier or speed is treated as missing."""
     if not event.keys() <= _EVENT_KEYS:
-        raise InvalidMessageError("the event has fields that UsageEvent has not")
+        raise InvalidMessageError("the event has fields that UsageEvent does not have")
     get = event.get
     tier, speed, turn, usd = get("service_tier"), get("speed"), get("turn_id"), get("reported_cost_usd")
     for name, text in (("service_tier", tier), ("speed", speed), ("turn_id", turn), ("reported_cost_usd", usd)):
@@ -221,7 +221,7 @@ def _extras(event: dict[str, Any]) -> tuple[str | None, str | None, int | None]:
 def _evidence(basis: object, seen_by: object) -> None:
     """Check the fields that describe how an event was found, which do not affect sums."""
     if basis not in (None, "aggregate"):
-        raise InvalidMessageError("basis is none that we know")
+        raise InvalidMessageError("basis has an unknown value")
     if seen_by is not None and (
         type(seen_by) is not list
         or len(seen_by) > MAX_SEEN_BY

@@ -20,7 +20,7 @@ from tallystream.schemas.hours import HOUR_NS
 
 
 class RepriceKey(NamedTuple):
-    """What rows are told apart by."""
+    """The fields that distinguish rows."""
 
     provider: str
     model: str

@@ -120,7 +120,7 @@ def _start_of(key: bytes) -> int:
 
 
 def _numbers(raw: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Yield one number after the other, each with where it ends; send a position to go on there."""
+    """Yield the numbers one by one, each with its end position; send a position to continue there."""
     while True:
         number, at = leb128.read(raw, at)
         moved = yield number, at
@@ -220,7 +220,7 @@ def _compact_head(key: bytes, raw: bytes, read: Read) -> tuple[State, int, int]:
         row = read(_part(key, b"b", name))
         if row is None:
             raise UnfitError(
-                f"the table session_hours lacks what the bucket {name.hex()} of {key!r} is",
+                f"the table session_hours lacks the description of the bucket {name.hex()} of {key!r}",
                 "remove the worker's data directory: it is rebuilt from the changelog",
             )
         state.client, state.provider, *bucket = orjson.loads(row[_VERSION.size :])

@@ -35,7 +35,7 @@ class Amount:
     ulp: Fraction
 
 
-def read_amount(raw: Any) -> Amount:
+def read_amount(raw: object) -> Amount:
     """Return the amount in a JSON value (`schemas.exact`: int, Decimal or str).
 
     Raises:
@@ -51,7 +51,7 @@ def read_amount(raw: Any) -> Amount:
     return Amount(Fraction(number), min(Fraction(10) ** exponent, coarsest))
 
 
-def normalised(row: Any) -> Any:
+def normalised(row: object) -> Any:
     """Return the row with each amount in one canonical form, however it was written.
 
     Two polls that differ only in trailing zeros, in an exponent, or in string versus number then have the same digest,
@@ -62,7 +62,7 @@ def normalised(row: Any) -> Any:
     return [normalised(item) for item in row] if isinstance(row, list) else row
 
 
-def _worth(value: Any) -> Any:
+def _worth(value: object) -> Any:
     if isinstance(value, dict | list):
         return normalised(value)
     try:
@@ -71,7 +71,7 @@ def _worth(value: Any) -> Any:
         return value
 
 
-def read_decimal(raw: Any) -> Decimal:
+def read_decimal(raw: object) -> Decimal:
     """Return the amount in a JSON value as a Decimal, with the digits as transmitted.
 
     Raises:
@@ -96,6 +96,6 @@ def read_decimal(raw: Any) -> Decimal:
     return number
 
 
-def _shown(raw: Any) -> str:
+def _shown(raw: object) -> str:
     text = repr(str(raw)) if isinstance(raw, str) else str(raw)
     return text if len(text) <= 40 else f"{text[:37]}..."

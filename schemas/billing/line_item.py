@@ -44,7 +44,7 @@ class LineItem(NamedTuple):
     model: str | None = None
     """As written, with its date."""
     modality: str | None = None
-    """`audio` or `image`; plain text has none."""
+    """`audio` or `image`; None for plain text."""
     kind: str | None = None
     window: str = SHORT
     """Context window: `short` or `long`."""

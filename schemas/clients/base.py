@@ -169,14 +169,14 @@ def side_count(record: LogRecord, name: str) -> int | None:
 
 
 def nothing_counted(**parts: int) -> None:
-    """Accept a record in which every total is 0, which is no response and no usage.
+    """Accept a record in which every total is 0, which is neither a response nor usage.
 
     Raises:
         InvalidRecordError: a part of a total is above 0, so the record contradicts itself and no count in it is sound.
 
     """
     if said := ", ".join(f"{name} {value}" for name, value in parts.items() if value):
-        raise InvalidRecordError(Reason.INVALID_COUNTS, f"every total is 0, but not its parts: {said}")
+        raise InvalidRecordError(Reason.INVALID_COUNTS, f"every total is 0, but its parts are not: {said}")
 
 
 def shown(value: Value) -> str:

@@ -149,7 +149,7 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
     """Return the pack that an event belongs to."""
     session = usage.session_id
     if not session:
-        raise InvalidRecordError(Reason.NO_SESSION, "the record names no session")
+        raise InvalidRecordError(Reason.NO_SESSION, "the record does not name a session")
     if len(session) * 4 > MAX_SESSION_BYTES and (size := len(session.encode())) > MAX_SESSION_BYTES:
         raise InvalidRecordError(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"

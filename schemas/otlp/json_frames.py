@@ -144,7 +144,7 @@ def refuse_other_signals(document: dict[str, Any], signal: Signal) -> None:
 def misplaced(found: Signal, wanted: Signal) -> InvalidBodyError:
     """Return the error for a request of another signal."""
     return InvalidBodyError(
-        f"the body holds {found}, but came to the endpoint for {wanted}",
+        f"the body holds {found}, but was sent to the endpoint for {wanted}",
         f"set the client's endpoint for {found} to the URL that ends in /v1/{found}",
     )
 

@@ -140,7 +140,7 @@ class Scanner:
     def _step(self) -> None:
         self._steps += 1
         if self._steps > _MOST_STEPS:
-            raise TooManyElementsError("the body is made of more values than any client sends")
+            raise TooManyElementsError("the body has more values than any client sends")
 
     def _skip_deep(self, position: int, end: int) -> int:
         text, depth = self.text, 0

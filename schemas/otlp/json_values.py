@@ -255,7 +255,7 @@ def attribute_names(parent: dict[str, Any]) -> str:
     return "\n".join(attributes(parent))
 
 
-def any_value(value: Any) -> Value:
+def any_value(value: object) -> Value:
     """Return the content of an AnyValue, `Broken` when it is not valid."""
     if value is None:
         return None
@@ -282,7 +282,7 @@ def any_value(value: Any) -> Value:
     return None
 
 
-def _integer(found: Any, key: str, low: int, high: int) -> int | Broken:
+def _integer(found: object, key: str, low: int, high: int) -> int | Broken:
     """Return a 64-bit integer. By protobuf's JSON mapping 100, 1e2, 100.0, "100" and "1e2" are all the same."""
     number: Any = found
     if type(found) is str and _WHOLE.fullmatch(found):
@@ -304,7 +304,7 @@ def _double(found: Any) -> float | Broken:
     return Broken("doubleValue is not a number")
 
 
-def kind_of(found: Any) -> str:
+def kind_of(found: object) -> str:
     """Return a JSON value's type for a message."""
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return "not JSON" if isinstance(found, Broken) else names.get(type(found), "a number")

@@ -131,7 +131,7 @@ def shape(body: bytes, preferred: Signal, limits: Limits) -> Signal:
         for signal, strange in found.items():
             total[signal] += strange
     if not sampled and (frames.odd or frames.damaged or (body and not any(f.number == 1 for f in _top(body)))):
-        raise not_otlp("its fields are not those of a request, or do not end")
+        raise not_otlp("its fields are not those of a request, or it is truncated")
     if sampled and not readable:
         raise not_otlp("its records are not logs, metrics or spans")
     return min(total, key=lambda signal: (total[signal], signal != preferred))

@@ -129,7 +129,7 @@ def _salvaged(
         named.names,
         named.hints,
     )
-    return made if whole else BrokenRecord(index, "it is not a log record in protobuf to its end", made)
+    return made if whole else BrokenRecord(index, "it is not a complete log record in protobuf", made)
 
 
 def attributes(raw: bytes, found: wire.Field, number: int, limits: Limits) -> dict[str, Value]:

@@ -65,7 +65,7 @@ class LogRecord:
     time_ns: int
     """timeUnixNano, 0 when the client set none."""
     observed_ns: int
-    """observedTimeUnixNano, 0 when nobody set it."""
+    """observedTimeUnixNano, 0 if it is not set."""
     trace_id: str
     """Lowercase hex, or empty."""
     event_name: str

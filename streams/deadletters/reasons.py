@@ -10,7 +10,7 @@ WORDS: dict[Reason, tuple[str, str]] = {
         'Check the exporter: the codex block needs protocol = "binary" or "json", and proxies must not rewrite bodies.',
     ),
     Reason.UNRECOGNISED_USAGE: (
-        "A record carries token counts, but in an unknown form: a client may have renamed something.",
+        "A record carries token counts, but in an unknown form. The client may have renamed its attributes.",
         "It was not counted. Compare the client's version with the README's list and report it.",
     ),
     Reason.INVALID_COUNTS: (
@@ -31,7 +31,7 @@ WORDS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.TOO_LATE: (
         "The event's hour ended longer ago than the lateness when it arrived.",
-        "For old recordings start with a longer TALLYSTREAM_LATENESS (P365D, say) in a deployment of its own.",
+        "For old recordings, start a separate deployment with a longer TALLYSTREAM_LATENESS, such as P365D.",
     ),
     Reason.FROM_THE_FUTURE: (
         "The event lies a day or more ahead of the time it arrived.",
@@ -39,11 +39,11 @@ WORDS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.BEYOND_DEDUPE: (
         "Too old for the ids that its session-hour remembers: it may be counted already, so it was not counted again.",
-        "A client resent very old requests; if it is not in the table, report it with the session.",
+        "A client sent very old requests again. If the event is not in the table, report it with the session.",
     ),
     Reason.CLOSED: (
         "The event's hour has been removed from the state permanently.",
-        "It came later than the lateness allows; the row of that hour is unchanged.",
+        "It arrived later than the lateness allows; the row of that hour is unchanged.",
     ),
     Reason.ROW_FULL: (
         "Its session-hour has as many models, tiers and attributions as one row can hold.",
@@ -58,7 +58,7 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "Their number is in the detail. Keep workers running, and see docs/operations/recovery.md.",
     ),
     Reason.UNKNOWN_CONNECTION: (
-        "The request came while Kafka was unavailable, and its ingest id does not belong to any connection.",
+        "The request arrived while Kafka was unavailable, and its ingest id does not belong to any connection.",
         "Choose a connection from `tallystream connections list` and give the client its URLs.",
     ),
     Reason.MAPPING_FAILED: (

@@ -105,7 +105,7 @@ def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
             "events": [record],
         }
     if letter.reason is Reason.INVALID_MESSAGE and not record:
-        return "its message is no longer in the usage topic, or is still none that this version reads"
+        return "its message is no longer in the usage topic, or this version still cannot read it"
     try:
         return UsageBatch.model_validate(record)
     except ValidationError:

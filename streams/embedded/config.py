@@ -82,7 +82,7 @@ SMALL = {
 KEPT = {
     # A laptop may be off for weeks: committed offsets must survive that.
     "offsets.retention.minutes": str(YEAR_MINUTES),
-    # A topic that nobody created on purpose would have the wrong retention.
+    # A topic that was created implicitly would have the wrong retention.
     "auto.create.topics.enable": "false",
     # Without a second replica a power failure could lose data, so at most one second of it stays unsynced.
     "log.flush.interval.ms": "1000",

@@ -60,7 +60,7 @@ class DirLock:
                     continue
                 os.close(fd)
                 raise UsageError(
-                    f"a Kafka broker runs in {self._path.parent} already (process {owner or 'unknown'})",
+                    f"a Kafka broker already runs in {self._path.parent} (process {owner or 'unknown'})",
                     "use that one, stop it, or choose another --data-dir",
                 ) from None
         os.ftruncate(fd, 0)

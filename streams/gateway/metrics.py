@@ -28,13 +28,14 @@ GAUGES = {
     "spool_writable": "1 while a spool file can be written; at 0, requests that Kafka does not accept get a 503.",
     "spool_files_unopened": "Spool files of this deployment that cannot be opened now; retried every 30 s.",
     "spool_files_damaged": "Spool files set aside as damaged and not recovered yet (tallystream spool list).",
-    "spool_foreign_messages": "Messages of other deployments in the spool directory: kept, never sent.",
+    "spool_foreign_messages": "Messages of other deployments in the spool directory. They are kept but not sent.",
     "quarantine_requests": "Requests in quarantine, because Kafka is unavailable and their ingest id is not known yet.",
     "quarantine_bytes": "Bytes in quarantine.",
     "http_connections": "Client connections, including those in the TLS handshake.",
     "requests_in_progress": "Requests being answered.",
     "kafka_live": "1 while Kafka acknowledges in time, 0 while messages are spooled.",
-    "partitions_away": "Partitions whose messages are spooled: without a leader, or without acknowledgements in time.",
+    "partitions_away": "Partitions whose messages are spooled because they have no leader or do not acknowledge in"
+    " time.",
     "topics_unfit": "1 while the cluster's topics are unsuitable and everything is spooled for that reason.",
     "ack_timeout_seconds": "How long a request currently waits for Kafka's acknowledgement before it is spooled.",
     "connections": "Connections in the registry's cache.",
@@ -57,7 +58,7 @@ class Metrics:
         )
         self.duration = Histogram(
             "tallystream_gateway_request_duration_seconds",
-            "From a request's headers to its answer: for logs, until the usage in it is durable.",
+            "Time from a request's headers to its answer. For logs it includes storing the usage durably.",
             ("signal",),
             buckets=DURATIONS,
             registry=registry,
@@ -81,8 +82,8 @@ class Metrics:
         )
         self.event_to_durable = Histogram(
             "tallystream_gateway_event_to_durable_seconds",
-            "From an event (client's clock) to the answer that promises it is kept, of the newest event of a request:"
-            " the client's own batching, the way here, and us.",
+            "Time from the newest event of a request (client's clock) to the answer that acknowledges it, including"
+            " the client's batching and the network.",
             buckets=AGES,
             registry=registry,
         )
@@ -93,19 +94,19 @@ class Metrics:
         )
         self.unrecognised = counter(
             "tallystream_gateway_unrecognised_usage_records_total",
-            "Records that carry token counts and that no normaliser knows: a client has probably renamed something,"
-            " and its usage is missing from the tables until we know the new name.",
+            "Records with token counts that no normaliser recognises. A client has probably renamed its attributes;"
+            " its usage is missing from the tables until tallystream knows the new names.",
             ("provider",),
         )
         self.inconsistent = counter(
             "tallystream_gateway_inconsistent_events_total",
-            "Usage events whose record contradicts itself in what breaks a count down (a cache larger than the input,"
-            " reasoning larger than the output): the whole counts, the parts were made to fit.",
+            "Usage events with inconsistent counts (cached tokens above the input, or reasoning tokens above the"
+            " output). The totals are kept, and the parts are reduced to fit.",
             ("provider",),
         )
         self.ack = Histogram(
             "tallystream_gateway_kafka_ack_seconds",
-            "From sending a record batch to its acknowledgement by all in-sync replicas.",
+            "Time from sending a record batch to its acknowledgement by all in-sync replicas.",
             buckets=DURATIONS,
             registry=registry,
         )
@@ -140,7 +141,7 @@ class Metrics:
         )
         self.refreshes = counter(
             "tallystream_gateway_registry_refreshes_total",
-            "Times an unknown ingest id made the registry catch up with its topic, by outcome.",
+            "Number of times that the registry was brought up to date because of an unknown ingest id, by outcome.",
             ("outcome",),
         )
         self.quarantined = counter(
@@ -149,7 +150,8 @@ class Metrics:
         )
         self.accepts_refused = counter(
             "tallystream_gateway_accepts_refused_total",
-            "Connections that the system did not let us accept, mostly for lack of file descriptors.",
+            "Connections that the operating system did not let the gateway accept, mostly for lack of file"
+            " descriptors.",
         )
         self.connections_refused = counter(
             "tallystream_gateway_connections_refused_total",

@@ -6,7 +6,7 @@ revoked.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from aiokafka import AIOKafkaConsumer
 
@@ -52,7 +52,7 @@ def new_consumer(
     )
 
 
-def new_member(kafka: KafkaSettings, group: str, session_timeout: float, assignor: Any) -> AIOKafkaConsumer:
+def new_member(kafka: KafkaSettings, group: str, session_timeout: float, assignor: object) -> AIOKafkaConsumer:
     """Return a consumer that is a member of an election group, not started; `session_timeout` in seconds."""
     return AIOKafkaConsumer(
         **kafka.client(),

@@ -128,7 +128,7 @@ class GlobalTable:
         difference = identity.difference(_identity_of(found)) if found else ""
         if found is None or difference:
             fresh = next(iter(self._db.items()), None) is None
-            self._wipe(difference or ("" if fresh else "it does not say whose it is"))
+            self._wipe(difference or ("" if fresh else "it does not name its cluster and prefix"))
         self._db[_IDENTITY] = _packed(identity)
 
     async def run(self, on_rows: OnRows) -> None:

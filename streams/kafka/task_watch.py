@@ -34,7 +34,7 @@ GRACE = 10.0
 """Seconds that the owner of a client has to reopen it before the process ends."""
 
 
-def find_ended_task(client: Any) -> str | None:
+def find_ended_task(client: object) -> str | None:
     """Return which task of a started consumer or producer has ended, and why; None while all run.
 
     A client that is closed or not started always gives None. Cheap; may be called from another thread.
@@ -56,7 +56,7 @@ def find_ended_task(client: Any) -> str | None:
     return None
 
 
-def check_tasks(client: Any) -> None:
+def check_tasks(client: object) -> None:
     """Check that a client has all its tasks. An owner that reads or writes in a loop calls this in every round.
 
     Raises:

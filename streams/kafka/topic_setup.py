@@ -108,8 +108,8 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
     meant = await _meant_for(admin, brokers)
     if meant >= REPLICAS:
         raise UnreachableError(
-            f"the cluster is made for {meant} brokers, and {len(brokers)} run: topics that were created now could"
-            " never be as safe as they should be",
+            f"the cluster is set up for {meant} brokers, but {len(brokers)} run: topics created now"
+            " would have too few replicas",
             "start the other brokers; TALLYSTREAM_REPLICATION says how many replicas are enough",
         )
     return 1

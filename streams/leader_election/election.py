@@ -17,6 +17,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
+from typing_extensions import override
 
 from tallystream.streams.kafka.consumer import new_member
 from tallystream.streams.kafka.lifecycle import cancel, close, start
@@ -72,7 +73,7 @@ class Election:
         """Return when `term` has changed, or after `seconds`.
 
         Raises:
-            KafkaError: the member has lost a task of its own, and is to be made anew.
+            KafkaError: the member has lost one of its tasks, and must be created again.
 
         """
         if self._loop.done():
@@ -137,7 +138,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
     def __init__(self, election: Election) -> None:
         self._election = election
 
-    def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002
+    @override
+    def on_partitions_revoked(self, revoked: Any) -> None:
         self._election.revoked()
 
     def on_partitions_assigned(self, assigned: Any) -> None:

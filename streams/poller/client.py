@@ -67,6 +67,10 @@ class OpenAIClientConfig:
         return trust(self.ca, "TALLYSTREAM_OPENAI_CA")
 
 
+def _ignore(_: object) -> None:
+    """Do nothing: the default of a callback."""
+
+
 class OpenAIClient:
     """An HTTP client, as an async context manager. `expect(seconds)` is called before each wait with its maximum
     duration.
@@ -79,8 +83,8 @@ class OpenAIClient:
         *,
         clock: Clock | None = None,
         sleep: Sleep = asyncio.sleep,
-        expect: Callable[[float], None] = lambda seconds: None,  # noqa: ARG005
-        retried: Callable[[FailureReason], None] = lambda why: None,  # noqa: ARG005
+        expect: Callable[[float], None] = _ignore,
+        retried: Callable[[FailureReason], None] = _ignore,
     ) -> None:
         self._config = config
         self._tokens = tokens
@@ -212,7 +216,7 @@ class OpenAIClient:
                 raise PollError(
                     FailureReason.TOO_LARGE,
                     f"the answer is larger than {self._config.max_bytes} bytes",
-                    "ask for fewer groups",
+                    "request fewer groups",
                 )
             chunks.append(chunk)
         return b"".join(chunks)
@@ -236,7 +240,7 @@ class OpenAIClient:
             return PollError(
                 FailureReason.SERVER_ERROR,
                 text,
-                "OpenAI's status page may know more",
+                "see OpenAI's status page",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )
         if 300 <= status < 400:

@@ -64,7 +64,7 @@ class Expression:
         self._program = compile_jq(source, what, source)
         self._source = source
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: object) -> Any:
         """Return the first result, None when there is none.
 
         Raises:
@@ -106,7 +106,7 @@ class Extractor:
         self._next = Expression(next_page, "pages.next") if next_page is not None else None
         self._more = Expression(more, "pages.more") if more is not None else None
 
-    def page(self, response: Any) -> ResultPage:
+    def page(self, response: object) -> ResultPage:
         """Return what a response (exact JSON) holds.
 
         Raises:
@@ -127,11 +127,11 @@ class Extractor:
             return ResultPage(items, None)
         if not isinstance(token, str) or not token:
             raise PollError(
-                FailureReason.PAGINATION, "the answer says there are more pages but not which is next", _SHAPE_HINT
+                FailureReason.PAGINATION, "the answer has more pages but does not name the next one", _SHAPE_HINT
             )
         return ResultPage(items, token)
 
-    def items(self, response: Any) -> list[Any] | None:
+    def items(self, response: object) -> list[Any] | None:
         """Return the items of a response as they are; None: it has no list of them.
 
         Raises:
@@ -141,12 +141,12 @@ class Extractor:
         data = self._data(response)
         return data if isinstance(data, list) else None
 
-    def rows(self, item: Any) -> list[Any]:
+    def rows(self, item: object) -> list[Any]:
         """Return the rows of an item; an item that has none of its own is one itself."""
         found = self._rows(item) if self._rows and isinstance(item, dict) else None
         return found if isinstance(found, list) else [item]
 
-    def _item(self, item: Any) -> PageItem:
+    def _item(self, item: object) -> PageItem:
         rows = self._rows(item) if self._rows else [item]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise PollError(FailureReason.SHAPE, "the rows of an item are not a list of objects", _SHAPE_HINT)
@@ -172,12 +172,12 @@ def buckets(items: Iterable[PageItem], span: TimeSpan, width: int) -> dict[int, 
         if not span.start <= start < span.end:
             continue
         if start in found:
-            raise PollError(FailureReason.SHAPE, f"two items of one answer are of the bucket at {start}", _SHAPE_HINT)
+            raise PollError(FailureReason.SHAPE, f"two items of an answer belong to the bucket at {start}", _SHAPE_HINT)
         found[start] = item.rows
     return found
 
 
-def bucket_start(value: Any) -> int:
+def bucket_start(value: object) -> int:
     """Return seconds since the epoch out of a number, a date or an RFC 3339 time.
 
     Raises:
@@ -196,7 +196,7 @@ def bucket_start(value: Any) -> int:
     raise PollError(FailureReason.SHAPE, f"an item's time is {str(value)[:40]!r}, not a number or a date", _SHAPE_HINT)
 
 
-def _mark(value: Any) -> Any:
+def _mark(value: object) -> Any:
     match value:
         case bool():
             return value
@@ -211,7 +211,7 @@ def _mark(value: Any) -> Any:
     return value
 
 
-def _unmark(value: Any) -> Any:
+def _unmark(value: object) -> Any:
     match value:
         case str() if value.startswith(MARK):
             number = Decimal(value[len(MARK) :])

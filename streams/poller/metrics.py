@@ -79,8 +79,8 @@ class PollerMetrics:
         )
         self.days_held = gauge(
             "tallystream_poller_held_bills",
-            "Days that keep what they had: `invalid`, an answer has an amount that cannot be added up, see the dead"
-            " letters; `incomplete`, not all usage resources that say the day have answered.",
+            "Days whose values are not updated. `invalid`: an answer has an amount that cannot be added up, see the"
+            " dead letters. `incomplete`: not all usage resources of the day have answered.",
             "reason",
         )
         self.duration = Histogram(

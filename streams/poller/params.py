@@ -39,7 +39,7 @@ class Moment:
 
 
 _PROBES = (Moment(0.5, 0, 86_400), Moment(1_000_000_123.5, 1_000_000_000, 1_000_086_400))
-"""Two moments that share no second, minute, hour, day, month or year."""
+"""Two moments that differ in second, minute, hour, day, month and year."""
 
 
 class Params:
@@ -50,7 +50,7 @@ class Params:
 
     """
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
+    def __init__(self, params: Mapping[str, object]) -> None:
         self._programs: dict[str, Jq] = {}
         self._sources: dict[str, str] = {}
         self._literals: dict[str, Any] = {}
@@ -107,7 +107,7 @@ class Params:
         return items
 
 
-def pairs(values: Mapping[str, Any]) -> Pairs:
+def pairs(values: Mapping[str, object]) -> Pairs:
     """Return the parameters as they are written in a URL; a list repeats its name (`group_by=model&group_by=batch`)."""
     return [(name, _text(item)) for name, value in values.items() for item in _list(value)]
 
@@ -133,7 +133,7 @@ def first_line(exc: BaseException) -> str:
     return str(exc).partition("\n")[0].partition(" at <top-level>")[0][:200]
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 

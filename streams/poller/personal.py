@@ -23,13 +23,13 @@ def _object(value: dict[str, Any], pseudonym: Callable[[str], str] | None) -> di
     }
 
 
-def _value(value: Any, pseudonym: Callable[[str], str] | None) -> Any:
+def _value(value: object, pseudonym: Callable[[str], str] | None) -> Any:
     if isinstance(value, dict):
         return _object(value, pseudonym)
     return [_value(item, pseudonym) for item in value] if isinstance(value, list) else value
 
 
-def _person(value: Any, pseudonym: Callable[[str], str] | None) -> str | None:
+def _person(value: object, pseudonym: Callable[[str], str] | None) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     return pseudonym(value) if pseudonym is not None else None

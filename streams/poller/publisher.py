@@ -75,8 +75,9 @@ class Publisher:
             async with asyncio.timeout(2 * self._timeout):
                 acks = []
                 for key, value in messages:
-                    acks.append(await self._producer.send(topic, value, key=key, headers=headers))
-                for (key, _), ack in zip(messages, acks, strict=True):  # noqa: B007 - named in an error
+                    acks.append((key, await self._producer.send(topic, value, key=key, headers=headers)))
+                for sent, ack in acks:
+                    key = sent
                     await ack
         except MessageSizeTooLargeError:
             raise PollError(

@@ -282,7 +282,7 @@ def select(resources: Sequence[Resource], names: Iterable[str]) -> tuple[Resourc
     return tuple(resource for resource in resources if not wanted or resource.name in wanted)
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     """Write JSON for values from JQ and TOML, whose floats are as written and not results of arithmetic."""
     import json
 

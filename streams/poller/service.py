@@ -181,7 +181,7 @@ class Poller:
         self._stood_since = self._stood_since or time.monotonic()
         if once and election.joined and time.monotonic() - self._stood_since > 2 * self._config.session_timeout:
             raise UnreachableError(
-                "another poller is the active one", "it polls already; use `--once` only when no poller is running"
+                "another poller is the active one", "it already polls; use `--once` only when no poller is running"
             )
 
     async def _lead(self, election: Election, poll_run: PollRun, number: int, *, once: bool) -> PollResult | None:

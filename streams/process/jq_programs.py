@@ -40,7 +40,7 @@ class Jq:
     """A compiled program.
 
     Raises:
-        ValueError: it is none; the message is JQ's.
+        ValueError: it is not a valid program; the message is JQ's.
 
     """
 
@@ -49,7 +49,7 @@ class Jq:
         self._program = program
 
     def first(self, text: str, seconds: float = SECONDS) -> Any:
-        """Return the first result on a JSON text; None when it has none.
+        """Return the first result on a JSON text, None if there is none.
 
         Raises:
             ValueError: it fails on it; the message is JQ's.
@@ -69,7 +69,7 @@ class Jq:
         found: list[Any] = _PROCESS.run(self._program, text, everything=True, seconds=seconds)
         return found
 
-    def all_of(self, value: Any) -> list[Any]:
+    def all_of(self, value: object) -> list[Any]:
         """Return all results on a value."""
         return self.all(json.dumps(value))
 

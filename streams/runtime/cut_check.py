@@ -58,5 +58,5 @@ async def find_cut(
                     found.append(log)
                     del wanted[log]
             if wanted and host.monotonic() > deadline:
-                raise TimeoutError(f"nothing came from {', '.join(f'{at.topic}-{at.partition}' for at in wanted)}")
+                raise TimeoutError(f"no records from {', '.join(f'{at.topic}-{at.partition}' for at in wanted)}")
     return found

@@ -227,7 +227,7 @@ class Engine:
                 ).run(partitions, current, self._install, self.late_writes.taken)
         except (KafkaError, TimeoutError) as exc:
             self.host.fail_fast(f"recovering {self.changelog}: {exc!r}")
-        except Exception as exc:  # noqa: BLE001 - a host may log it and go on
+        except Exception as exc:  # noqa: BLE001 - a host may log it and continue
             self.host.fail_fast(exc)
 
     def _install(self, recovered: RecoveredState) -> None:
@@ -238,7 +238,7 @@ class Engine:
         fold.recovered(partition)
         self._owned[p] = partition
         if (loss := recovered.loss) is not None:
-            log.error("%s-%d: %s; it goes on at %d", self.source, p, loss, recovered.position.offset)
+            log.error("%s-%d: %s; continuing at %d", self.source, p, loss, recovered.position.offset)
             self.counters.lost_records += loss.last - loss.first + 1
             fold.records_lost(partition, loss)
             partition.flush()

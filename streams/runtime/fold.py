@@ -134,7 +134,7 @@ class Fold(Protocol):
         """Schedule the newest rows of these keys, in the changelog or in one of `owned_topics`, to be written again."""
         ...
 
-    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:  # noqa: ARG002
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         """Tell whether `row`, the last one of its key in one of `owned_topics`, is the row that this worker would
         write.
 
@@ -146,9 +146,9 @@ class Fold(Protocol):
 
     def derive(
         self,
-        number: int,  # noqa: ARG002 - for the subclass
-        replaced: Sequence[Replacement],  # noqa: ARG002
-        read: Callable[[bytes], bytes | None],  # noqa: ARG002
+        number: int,
+        replaced: Sequence[Replacement],
+        read: Callable[[bytes], bytes | None],
     ) -> Sequence[Row]:
         """Return the derived rows of partition `number` that these replacements change; `read` returns their previous
         values.
@@ -159,23 +159,23 @@ class Fold(Protocol):
         """
         return ()
 
-    def recovered(self, partition: Partition) -> None:  # noqa: ARG002 - for the subclass
+    def recovered(self, partition: Partition) -> None:
         """Build the in-memory state of a partition that is about to be folded."""
         return
 
-    def records_lost(self, partition: Partition, loss: Loss) -> None:  # noqa: ARG002 - for the subclass
+    def records_lost(self, partition: Partition, loss: Loss) -> None:
         """Record lost source records, for example as a dead letter in the next group."""
         return
 
-    def generation_of(self, topic: str, row: bytes | None) -> int:  # noqa: ARG002 - for the subclass
+    def generation_of(self, topic: str, row: bytes | None) -> int:
         """Return the generation of a row of `owned_topics`, -1 when it is unknown."""
         return -1
 
-    def lost(self, number: int) -> None:  # noqa: ARG002
+    def lost(self, number: int) -> None:
         """Forget all state derived from a partition, which has been revoked with everything unacknowledged."""
         return
 
-    def acknowledged(self, partition: Partition) -> None:  # noqa: ARG002
+    def acknowledged(self, partition: Partition) -> None:
         """Note that a group is acknowledged and stored, up to `partition.applied`."""
         return
 
@@ -185,17 +185,17 @@ class Fold(Protocol):
         """
         return partition.applied.offset
 
-    def nudges(self, partition: Partition) -> Sequence[Row]:  # noqa: ARG002 - for the subclass
+    def nudges(self, partition: Partition) -> Sequence[Row]:
         """Return rows to append to the source; called once a second, for a fold whose only clock is the source."""
         return ()
 
-    def watermark(self, append_ms: int) -> bytes:  # noqa: ARG002 - for the subclass
+    def watermark(self, append_ms: int) -> bytes:
         """Return the watermark below which keys may be removed once a record appended at `append_ms` is applied.
 
         Pure. Watermarks compare bytewise; an empty one never removes anything.
         """
         return b""
 
-    def is_closed(self, key: bytes, watermark: bytes) -> bool:  # noqa: ARG002 - for the subclass
+    def is_closed(self, key: bytes, watermark: bytes) -> bool:
         """Tell whether `watermark` closes `key`. Pure; a closed key must be closed by every higher watermark."""
         return False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 
 from tallystream.streams.service.clock import Clock
@@ -21,7 +19,7 @@ class LogThrottle:
         self._next = float("-inf")
         self._suppressed = 0
 
-    def warning(self, **fields: Any) -> None:
+    def warning(self, **fields: object) -> None:
         """Log the event, unless it has just been logged."""
         now = self._clock.monotonic()
         if now < self._next:

@@ -1,4 +1,4 @@
-"""A directory that nobody else on this machine can look into or has prepared for us.
+"""A directory that other users of this machine can neither read nor have prepared.
 
 What is kept in it (sessions, hashes of secrets, Kafka's segments) is this user's. A directory that another user made
 could be read or replaced by them at any time, and a link could lead anywhere.
@@ -17,7 +17,7 @@ OPEN_TO_OTHERS = 0o077
 
 
 def claim(directory: Path) -> None:
-    """Create the directory, or take what is there, for this user alone.
+    """Create the directory for this user alone, or accept an existing one.
 
     What this process and its children create from now on is private too.
     A volume that a container is given belongs to root, who may do anything anyway: its mode is left alone.
@@ -37,7 +37,7 @@ def claim(directory: Path) -> None:
             f"the data dir {directory} is a symbolic link", f"name where it leads: --data-dir {directory.resolve()}"
         )
     if not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"the data dir {directory} is no directory", "name another with --data-dir")
+        raise UsageError(f"the data dir {directory} is not a directory", "name another with --data-dir")
     if found.st_uid not in (os.geteuid(), 0):
         raise UsageError(
             f"the data dir {directory} belongs to another user (uid {found.st_uid}; this is uid {os.geteuid()})",

@@ -24,7 +24,7 @@ LONG = {
     "poison": 2, "power-cut": 4, "store-swapped": 4, "spool-held": 2, "disk-start": 2,
 }  # fmt: skip
 SHAPING = {"brokers", "kinds", "workers", "rate", "agents", "requests", "seed"}
-"""Options that make a run another one; the others say where to put what came of it."""
+"""Options that change what a run does; the others only say where to write the results."""
 
 REPLICATED = {
     "leader": 6, "leader-zombie": 2, "two-leaders": 2, "broker-rolling": 2, "worker": 4, "gateway": 4, "zombie": 2,
@@ -34,7 +34,7 @@ SECTIONS = {1: ("kills", "The long run"), 3: ("brokers", "Three brokers, replica
 
 
 def plan_of(text: str | None, brokers: int) -> dict[str, int]:
-    """Return how often each kind strikes."""
+    """Return how often each kind of fault happens."""
     if not text:
         return LONG if brokers == 1 else REPLICATED
     plan = {}

@@ -1,4 +1,4 @@
-"""One embedded broker, or a cluster of them: combined KRaft nodes, replication 3 and min.insync.replicas 2."""
+"""One embedded broker, or a cluster of combined KRaft nodes with replication 3 and min.insync.replicas 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPLICATED = {
     "transaction.state.log.min.isr": "2",
     "share.coordinator.state.topic.replication.factor": "3",
     "share.coordinator.state.topic.min.isr": "2",
-    # Three JVMs on a small machine are not always prompt: one that is slow is not one that is dead.
+    # Three JVMs on a small machine may be slow, and a slow broker must not be taken for a dead one.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
@@ -53,7 +53,7 @@ def brokers(folder: Path, count: int, overrides: dict[str, str], port: int = 0) 
 
 
 def beside_each_other(actions: Sequence[Callable[[], object]]) -> None:
-    """Do all of them at once: a node of a cluster is ready only when others are."""
+    """Run all of them in parallel, because a node of a cluster is ready only when others are."""
     with ThreadPoolExecutor(max(1, len(actions))) as pool:
         for one in [pool.submit(action) for action in actions]:
             one.result()

@@ -1,4 +1,4 @@
-"""One run: a cluster under load, faults in random order, the verdict."""
+"""One chaos run: a cluster under load, faults in random order, and the verdict."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NEEDS_ALL_PARTS = {"sigterm", "poison"}
 NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}
 DISK_MB = 160
 ABSURD_NS = {Reason.FROM_THE_FUTURE: 3_439_756_800_000_000_000, Reason.NO_TIME: 7_258_118_400_000_000_000}
-"""When fleets live of which nothing may count, by what is said of it: in 2079, in 2200 (which the gateway takes for no
-time at all)."""
+"""The clocks of fleets of which nothing may count, by the expected reason: in 2079, and in 2200 (which the gateway
+does not accept as a time)."""
 
 
 @dataclass
@@ -54,12 +54,12 @@ def run(
     agents: int = 50,
     requests: int | None = None,
 ) -> Outcome:
-    """Strike with each kind of `plan`, in a random order, while the load goes on; then judge.
+    """Inject the faults of `plan` in a random order under load, then judge the result.
 
     `clocks` adds fleets whose clocks are hours off, and two that live in other ages (`ABSURD_NS`). With `requests` the
     fleet does its whole work, and the faults must fall into it; else it works for as long as there are faults.
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # unavailable brokers are expected
     outcome = Outcome(workers=workers, seed=seed, brokers=brokers)
     disk = DISK_MB if NEEDS_SMALL_DISK & set(plan) else 0
     proxied = bool(NEEDS_PROXY & set(plan))

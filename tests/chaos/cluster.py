@@ -1,4 +1,6 @@
-"""A deployment to be hurt: embedded Kafka, one gateway, some workers, each a process that is started again at once."""
+"""A deployment to inject faults into: embedded Kafka, one gateway and some workers. Each process is restarted when it
+ends.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ PREFIX = "chaos"
 
 
 class Part:
-    """One component. `keep` starts it again when it has ended; `wanted` False leaves it ended."""
+    """One component. `keep` restarts it when it has ended, unless `wanted` is False."""
 
     def __init__(self, name: str, argv: list[str], log: Path, ops_port: int, environment: dict[str, str]) -> None:
         self.name = name
@@ -78,15 +80,15 @@ class Part:
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, also of a stopped process; `keep` starts it again."""
+        """Send SIGKILL, which also ends a stopped process; `keep` restarts it."""
         process = self.process
         process.kill()
         process.wait(60)
 
     def stop(self) -> int | None:
-        """End it for good: SIGCONT, SIGTERM, SIGKILL after a minute. Return its exit code, None: it was not running."""
+        """Stop it with SIGCONT and SIGTERM, then SIGKILL. Return the exit code, None if it did not run."""
         self.wanted = False
-        process = self._process  # `keep` lets go of it as soon as it has ended
+        process = self._process  # `keep` releases it as soon as it has ended
         if process is None or process.poll() is not None:
             return None
         self.signal(signal.SIGCONT)
@@ -98,7 +100,7 @@ class Part:
             return process.wait()
 
     def get(self, path: str) -> str:
-        """Ask the ops port; empty when nobody answers or the answer is not 200."""
+        """Return the ops port's answer, empty if there is none or it is not 200."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}{path}", timeout=2) as response:
                 return str(response.read().decode())
@@ -106,7 +108,7 @@ class Part:
             return ""
 
     def metric(self, name: str) -> float:
-        """Return a metric, 0 when it is not there."""
+        """Return a metric, 0 if it is missing."""
         for line in self.get("/metrics").splitlines():
             if line.rpartition(" ")[0] == name:
                 return float(line.rpartition(" ")[2])
@@ -160,7 +162,7 @@ class Cluster:
         }
         overrides = dict(kafka_overrides or {})
         self.front = tcp_ports.pick() if proxied else 0
-        """The port at which everybody meets Kafka when there is a proxy, else 0."""
+        """The port of the proxy in front of Kafka, 0 without one."""
         if proxied:
             overrides["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{self.front}"
         self.brokers = build(folder / "kafka", brokers, overrides, tcp_ports.pick() if proxied else 0)
@@ -178,12 +180,12 @@ class Cluster:
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.port = 0
-        """Where the load goes."""
+        """The gateway's port for the load."""
         self._started: set[EmbeddedKafka] = set()
 
     @property
     def addresses(self) -> str:
-        """Where the brokers themselves are."""
+        """The addresses of the brokers themselves, without the proxy."""
         return ",".join(broker.bootstrap for broker in self.brokers)
 
     @property
@@ -192,11 +194,11 @@ class Cluster:
 
     @property
     def bootstrap(self) -> str:
-        """What gateway and workers are told."""
+        """The Kafka settings of gateway and workers."""
         return f"127.0.0.1:{self.front}" if self.front else self.addresses
 
     def data(self, name: str) -> Path:
-        """Return the data dir of a part."""
+        """Return the data dir of a component."""
         return self.folder / name
 
     def __enter__(self) -> Self:
@@ -287,18 +289,18 @@ class Cluster:
         return self._part("gateway", "gateway", "--port", str(port))
 
     def worker(self, name: str, *, static: bool = True) -> Part:
-        """Return another worker, kept running from now on."""
+        """Start another worker, which is kept running."""
         membership = {"TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic"}
         return self._part(name, "worker", "--instance", name, environment=membership)
 
     def dismiss(self, part: Part) -> None:
-        """Forget a worker that has ended."""
+        """Remove a worker that has ended."""
         self.parts.remove(part)
 
-    # -- the brokers, all of them unless some are named
+    # -- the brokers; all of them if none is named
 
     def start_broker(self, *some: EmbeddedKafka) -> None:
-        """Start them, or start them again on their ports after a kill."""
+        """Start the brokers, after a kill on the same ports."""
 
         def start(broker: EmbeddedKafka) -> None:
             if broker in self._started:
@@ -318,7 +320,7 @@ class Cluster:
         for broker in some or self.brokers:
             eventually(lambda broker=broker: broker.poll() is not None, "the broker has ended")  # type: ignore[misc]
 
-    # -- its state
+    # -- state
 
     def settled(self, seconds: float = 240.0) -> None:
         """Wait until the workers fold all partitions."""
@@ -330,7 +332,7 @@ class Cluster:
         eventually(all_owned, f"all partitions are folded; see {self.folder}", seconds)
 
     def all_ready(self, seconds: float = 240.0) -> None:
-        """Wait until every part says that it is ready."""
+        """Wait until every component is ready."""
         for part in self.parts:
             eventually(lambda part=part: part.ready, f"{part.name} is ready; see {part.log}", seconds)  # type: ignore[misc]
 
@@ -348,7 +350,7 @@ class Cluster:
         return str(json.loads(self.cli("connections", "create", "codex", "--json"))["ingest_id"])
 
     def caught_up(self, seconds: int = 120) -> None:
-        """Wait until all that was acknowledged is counted and can be read."""
+        """Wait until everything acknowledged is counted and can be read."""
         gateway = f"http://127.0.0.1:{self.gateway.ops_port}"
         self.cli("wait", "--caught-up", "--timeout", str(seconds), "--gateway-ops", gateway)
 
@@ -366,7 +368,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Fill the disk that `disk` is on, for the time of the block."""
+    """Fill the file system of `disk` for the duration of the block."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as out, contextlib.suppress(OSError):
         for size in (1 << 20, 1 << 12, 1):
@@ -380,5 +382,5 @@ def filled(disk: Path) -> Iterator[None]:
 
 
 def free_space(disk: Path) -> int:
-    """Return the free bytes of the disk that `disk` is on."""
+    """Return the free bytes of the file system of `disk`."""
     return shutil.disk_usage(disk).free

@@ -1,7 +1,8 @@
-"""The faults, one function a kind. Each hurts a running cluster and says what had not been acknowledged then.
+"""The faults, one function for each kind. Each injects a fault into a running cluster and returns what was
+unacknowledged.
 
-A blow lands only once there is such work: the victim is stopped (SIGSTOP, at a random moment) until some waits, and
-then killed; a kill that would land on an idle process proves nothing.
+A process is killed only when it has unacknowledged work: it is stopped (SIGSTOP, at a random moment) until work waits
+for it, and then killed. Killing an idle process would not test anything.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SPOOLED = "tallystream_gateway_spool_messages"
 
 @dataclass
 class Blow:
-    """One fault that happened. `unacked` is work that had to be done again, `kills` the processes ended by SIGKILL."""
+    """One injected fault. `unacked` is work that had to be repeated, `kills` the number of SIGKILLs."""
 
     kind: str
     kills: int
@@ -31,7 +32,7 @@ class Blow:
     unit: str
     note: str = ""
     at: float = field(default_factory=time.time)
-    """Seconds since the epoch; for a worker's kill the moment it died."""
+    """Seconds since the epoch; for a killed worker the time of its death."""
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Ring:
     cluster: Cluster
     fleet: Fleet
     poisoned: list[str] = field(default_factory=list)
-    """The sources that dead letters name of messages on `usage` and `calls` that cannot be counted."""
+    """The sources of the dead letters that are expected for unreadable messages on `usage` and `calls`."""
 
     def pause(self, least: float, most: float) -> None:
         time.sleep(self.cluster.random.uniform(least, most))
@@ -71,7 +72,7 @@ def kind(name: str) -> Callable[[Fault], Fault]:
 
 @contextlib.contextmanager
 def stopped(part: Part) -> Iterator[None]:
-    """SIGSTOP for the time of the block; SIGCONT unless it was killed in it."""
+    """SIGSTOP for the duration of the block, then SIGCONT unless it was killed meanwhile."""
     part.signal(signal.SIGSTOP)
     try:
         yield
@@ -81,7 +82,7 @@ def stopped(part: Part) -> Iterator[None]:
 
 
 def kill_worker(ring: Ring, worker: Part) -> int:
-    """Kill a worker that has work; return how many messages it had not acknowledged."""
+    """Kill a worker that has work; return the number of messages that it had not acknowledged."""
     witness = ring.cluster.witness
     worker.signal(signal.SIGSTOP)
     own = worker_partitions(ring, worker)
@@ -100,13 +101,13 @@ def kill_worker(ring: Ring, worker: Part) -> int:
 
 
 def worker_partitions(ring: Ring, worker: Part) -> list[int]:
-    """Return what a stopped worker owns: what no other one folds."""
+    """Return the partitions of a stopped worker, which are those that no other worker folds."""
     others = {p for w in ring.cluster.workers if w is not worker and w.alive for p in w.partitions}
     return [p for p in range(ring.cluster.topics.partitions) if p not in others]
 
 
 def kill_gateway(ring: Ring) -> int:
-    """Kill the gateway while requests wait for it; return how many did."""
+    """Kill the gateway while requests wait for it; return their number."""
     gateway = ring.cluster.gateway
     gateway.signal(signal.SIGSTOP)
     eventually(lambda: ring.fleet.truth.in_flight > 0, "requests are under way", 180)
@@ -131,7 +132,7 @@ def worker(ring: Ring) -> Blow:
 
 @kind("workers")
 def workers(ring: Ring) -> Blow:
-    """Kill all workers at once: nothing is folded until one is back."""
+    """Kill all workers at once, so that nothing is folded until one is back."""
     unacked = 0
     victims = list(ring.cluster.workers)
     for victim in victims:
@@ -154,7 +155,7 @@ def workers(ring: Ring) -> Blow:
 
 @kind("store")
 def store(ring: Ring) -> Blow:
-    """Kill a worker and delete its data dir: it recovers from the changelog alone."""
+    """Kill a worker and delete its data dir, so that it has to recover from the changelog alone."""
     victim = ring.victim()
     victim.wanted = False
     unacked = kill_worker(ring, victim)
@@ -188,7 +189,7 @@ def join(ring: Ring) -> Blow:
 
 @kind("zombie")
 def zombie(ring: Ring) -> Blow:
-    """SIGSTOP a worker until others have counted on from where it stood, then SIGCONT."""
+    """SIGSTOP a worker until others have counted beyond its position, then SIGCONT."""
     cluster, witness = ring.cluster, ring.cluster.witness
     victim = ring.victim()
     own = eventually(lambda: victim.partitions, "the worker folds")
@@ -214,7 +215,7 @@ def zombie(ring: Ring) -> Blow:
 
 @kind("gateway")
 def gateway(ring: Ring) -> Blow:
-    """Kill the gateway in mid-request; every other time with Kafka silent, so that nothing sent is acknowledged."""
+    """Kill the gateway during requests; every other time while Kafka is paused and acknowledges nothing."""
     silent = ring.cluster.random.random() < 0.5
     if silent:
         ring.cluster.signal_broker(signal.SIGSTOP)
@@ -230,7 +231,7 @@ def gateway(ring: Ring) -> Blow:
 
 @kind("broker")
 def broker(ring: Ring) -> Blow:
-    """Kill the broker, and start it again after a while."""
+    """Kill the broker and start it again after a while."""
     cluster = ring.cluster
     before = ring.spooled()
     cluster.kill_broker()
@@ -308,7 +309,7 @@ def everything(ring: Ring) -> Blow:
 
 @kind("sigterm")
 def sigterm(ring: Ring) -> Blow:
-    """SIGTERM each part in turn, the broker last: each ends with 0 and is started again."""
+    """SIGTERM each process in turn, the broker last; each must exit with 0 and is started again."""
     cluster = ring.cluster
     for part in (ring.victim(), cluster.gateway, *cluster.companions):
         exits = len(part.exits)

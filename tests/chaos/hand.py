@@ -1,7 +1,7 @@
-"""Workers moved by hand: the real app, table, producer, recovery and commit on real Kafka, one step at a time.
+"""Workers that a test moves step by step: the real app, table, producer, recovery and commit on real Kafka.
 
-Without Faust's consumer nothing happens by itself, so that an interleaving which chaos meets once in a thousand kills
-can be made at will, in a second.
+Faust's consumer is not used, so nothing happens by itself. An interleaving that chaos meets once in a thousand kills
+can therefore be produced within a second.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Stepped(Engine):
     """The product's engine; its groups are committed by hand."""
 
     def begin(self, partition: Partition) -> None:
-        """Commit nothing by itself."""
+        """Do not commit automatically."""
 
     async def accepted(self, position: int) -> None:
-        """A place for what Faust does when an agent is done with an event."""
+        """Stands in for what Faust does when an agent has processed an event."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a worker is made of; a test puts something in that lacks a promise."""
+    """The parts of a worker; a test can replace one by a version without a safeguard."""
 
     engine: type[Stepped] = Stepped
     fold: type[SessionCost] = SessionCost
@@ -58,11 +58,11 @@ PRODUCT = Made()
 
 
 class CrashError(Exception):
-    """The process would be dead."""
+    """Raised where a real process would exit."""
 
 
 class Hand:
-    """One worker of one partition. `write` may be replaced to hold, tear or reorder what it writes."""
+    """One worker of one partition. `write` may be replaced to delay, tear or reorder its writes."""
 
     def __init__(self, world: World, made: Made, lateness: timedelta, batch_bytes: int) -> None:
         self._world = world
@@ -86,20 +86,20 @@ class Hand:
         return partition
 
     async def assign(self) -> None:
-        """Drop what is in memory and recover, as at an assignment."""
+        """Drop the memory and recover, as after an assignment."""
         self.engine.revoke_all()
         self.app.context.membership.confirmed(self.app.context.membership.now())
         await self.engine.recover([0], lambda: True)
 
     async def fold(self, count: int | None = None) -> None:
-        """Fold the next messages, all there are without `count`."""
+        """Fold the next `count` messages, or all."""
         records = (await self._world.usage())[self.partition.expected :][:count]
         if records:
             await self.engine.accept(0, records)
             await self.engine.accepted(self.partition.expected)
 
     async def commit(self) -> None:
-        """Commit a group, and those with the tombstones that follow."""
+        """Commit a group and the following groups of tombstones."""
         await self.engine.commit(0)
         await asyncio.sleep(0.02)
         while self.partition.expired:
@@ -107,16 +107,16 @@ class Hand:
             await asyncio.sleep(0.02)
 
     async def work(self) -> None:
-        """Be assigned, fold everything, commit."""
+        """Take the assignment, fold everything and commit."""
         await self.assign()
         await self.fold()
         await self.commit()
 
     def intercept(self, write: Callable[[Callable[..., Awaitable[int]], Any, int | None], Awaitable[int]]) -> None:
-        """Put `write(real, rows, expect)` before the producer's; `expect` is None for public rows."""
+        """Let `write(real, rows, expect)` replace the producer's; `expect` is None for public rows."""
         real = self.producer.write
 
-        async def intercepted(rows: Any, expect: int | None = None) -> int:
+        async def intercepted(rows: object, expect: int | None = None) -> int:
             return await write(real, rows, expect)
 
         self.producer.write = intercepted
@@ -141,7 +141,7 @@ class World:
         return hand
 
     async def worked(self, made: Made = PRODUCT) -> Hand:
-        """Return another worker, which has counted everything."""
+        """Return another worker that has counted everything."""
         hand = await self.hand(made)
         await hand.work()
         return hand
@@ -192,7 +192,7 @@ class World:
             await consumer.stop()
 
     async def problems(self) -> list[str]:
-        """Return what the oracle says."""
+        """Return the problems that the oracle finds."""
         return judge(await self.ledger())
 
     async def ledger(self) -> Ledger:
@@ -204,7 +204,7 @@ _BOOK = Book()
 
 @asynccontextmanager
 async def world(kafka: KafkaSettings, prefix: str, folder: Path) -> AsyncIterator[World]:
-    """Give a world of one partition; stops its workers."""
+    """Provide topics of one partition, and stop the workers at the end."""
     topics = Topics(prefix, 1)
     await ensure(kafka, topics.all())
     made = World(kafka, topics, folder, _BOOK)
@@ -224,9 +224,9 @@ async def late_rows(here: World, sessions: list[str], others: Callable[[], Await
     await zombie.fold()
     held, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold(real: Callable[..., Awaitable[int]], rows: Any, expect: int | None) -> int:
+    async def hold(real: Callable[..., Awaitable[int]], rows: object, expect: int | None) -> int:
         if expect is not None:
-            raise CrashError  # what the heartbeat guard does
+            raise CrashError  # as the heartbeat guard does
         held.set()
         await go_on.wait()
         return await real(rows, expect)

@@ -1,4 +1,4 @@
-"""Faults of a cluster of three brokers: leaders that die, hang, lead on without knowing better, or leave in order."""
+"""Faults of a cluster of three brokers: leaders that are killed, that hang, and that restart in turn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tallystream.streams.embedded.broker import EmbeddedKafka
 
 
 def described(cluster: Cluster) -> list[dict[str, Any]]:
-    """Return the partitions of the topics that money goes through; empty when nobody answers."""
+    """Return the partitions of the topics with usage and rows; empty if no broker answers."""
     names = [spec.name for spec in (
         cluster.topics.usage, cluster.topics.session_hours_changelog, cluster.topics.session_hour_rows,
         cluster.topics.hour_rows,
@@ -50,7 +50,7 @@ def leader(cluster: Cluster) -> EmbeddedKafka:
 
 
 def led_without(cluster: Cluster, broker: EmbeddedKafka) -> Callable[[], bool]:
-    """Return a check: others lead everything."""
+    """Return a check that other brokers lead all partitions."""
     node = cluster.brokers.index(broker) + 1
 
     def led() -> bool:
@@ -67,18 +67,18 @@ def in_sync(cluster: Cluster) -> bool:
 
 
 def whole(ring: Ring) -> None:
-    """Wait until the cluster is as it was."""
+    """Wait until the cluster has recovered."""
     eventually(lambda: in_sync(ring.cluster), "all replicas are in sync", 180)
     flowing(ring)
 
 
 def waiting(ring: Ring) -> int:
-    """Return what is not acknowledged: requests without an answer, spooled messages."""
+    """Return the number of requests without an answer and spooled messages."""
     return ring.fleet.truth.in_flight + ring.spooled()
 
 
 def counted_on(ring: Ring) -> None:
-    """Wait until what is acknowledged by now has been counted: two brokers are enough."""
+    """Wait until everything acknowledged so far has been counted, for which two brokers are enough."""
     witness = ring.cluster.witness
     ends = witness.usage_ends()
     eventually(lambda: behind(ends, witness.positions()) == 0, "two brokers are enough")
@@ -86,14 +86,14 @@ def counted_on(ring: Ring) -> None:
 
 
 def silenced(ring: Ring, victim: EmbeddedKafka) -> int:
-    """SIGSTOP a broker at a random moment; return what waited once something did."""
+    """SIGSTOP a broker at a random moment; return the number of waiting requests and messages once there are any."""
     ring.cluster.signal_broker(signal.SIGSTOP, victim)
     return eventually(lambda: waiting(ring), "something waits for the leader")
 
 
 @kind("leader")
 def leader_dies(ring: Ring) -> Blow:
-    """Kill the broker that leads most partitions, in mid-request; the other two go on without it."""
+    """Kill the broker that leads most partitions during requests; the other two continue."""
     cluster = ring.cluster
     victim = leader(cluster)
     unacked = silenced(ring, victim)
@@ -110,7 +110,7 @@ def leader_dies(ring: Ring) -> Blow:
 
 @kind("leader-zombie")
 def leader_hangs(ring: Ring) -> Blow:
-    """SIGSTOP the leading broker until others lead and have taken more, then SIGCONT: its own log must give way"""
+    """SIGSTOP the leading broker until others lead and have new records, then SIGCONT: its own log must be truncated"""
     cluster = ring.cluster
     victim = leader(cluster)
     unacked = silenced(ring, victim)
@@ -127,7 +127,7 @@ def leader_hangs(ring: Ring) -> Blow:
 
 @kind("two-leaders")
 def two_die(ring: Ring) -> Blow:
-    """Kill the leader, then its successor: one in-sync replica is too few; the first to die comes back first"""
+    """Kill the leader, then its successor: one in-sync replica is too few. The first one killed returns first"""
     cluster = ring.cluster
     first = leader(cluster)
     unacked = silenced(ring, first)
@@ -149,7 +149,7 @@ def two_die(ring: Ring) -> Blow:
 
 @kind("broker-rolling")
 def rolling(ring: Ring) -> Blow:
-    """SIGTERM each broker in turn and start it again when the others lead; all replicas in sync before the next"""
+    """SIGTERM each broker in turn, start it again when the others lead, and wait until all replicas are in sync"""
     cluster = ring.cluster
     most = 0
     for victim in cluster.brokers:

@@ -1,14 +1,14 @@
-"""An account of the topics alone: what `usage` holds must be what rows, changelog, hours and dead letters say.
+"""Checks the topics against each other: rows, changelog, hours and dead letters must agree with the content of `usage`.
 
-Independent of the fold: an event is a dict entry, a session-hour a dict of them. Nothing here knows a price; dollars
-are judged by the fleet's truth, and by the hours adding up.
+Independent of the fold: a session-hour is a dict of events. Prices are not used here; dollars are checked against the
+fleet's truth, and by adding up the hours.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -37,7 +37,7 @@ Row = tuple[int, float, int]
 
 @dataclass
 class Hour:
-    """One session-hour out of `usage`."""
+    """One session-hour, computed from `usage`."""
 
     events: dict[str, tuple[BucketKey, tuple[int, ...]]] = field(default_factory=dict)
     copies: int = 0
@@ -67,7 +67,7 @@ class Ledger:
     changelog: dict[bytes, bytes] = field(default_factory=dict)
     last_changelog: dict[bytes, bytes] = field(default_factory=dict)
     parts: dict[bytes, bytes] = field(default_factory=dict)
-    """Rows of session-hours that are not their heads: blocks of event ids, and what buckets are."""
+    """Rows of session-hours besides their heads: blocks of event ids, and descriptions of buckets."""
     changelog_log: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict(list))
     positions: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     """(changelog offset, position) by partition."""
@@ -203,11 +203,11 @@ def _changelog(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
     ledger.last_changelog[key] = value
 
 
-# -- the laws
+# -- the checks
 
 
-def judge(ledger: Ledger, snapshots: list[Snapshot] = []) -> list[str]:  # noqa: B006 - never changed
-    """Return what is wrong, each in a line; nothing when every law holds."""
+def judge(ledger: Ledger, snapshots: Sequence[Snapshot] = ()) -> list[str]:
+    """Return the problems, one for each line; empty if every check passes."""
     return [
         *ledger.problems,
         *_rows_law(ledger),
@@ -233,7 +233,7 @@ def row_sums(row: Mapping[str, Any]) -> dict[BucketKey, list[int]]:
 
 
 def _rows_law(ledger: Ledger) -> list[str]:
-    """Every event of `usage` is counted once, known as a copy, or in the dead letters: row by row."""
+    """Every event of `usage` must be counted once, known as a copy, or a dead letter: row by row."""
     wrong = []
     for key in ledger.hours.keys() | ledger.rows.keys():
         hour, row = ledger.hours.get(key, Hour()), ledger.rows.get(key)
@@ -248,7 +248,7 @@ def _rows_law(ledger: Ledger) -> list[str]:
 
 
 def _changelog_law(ledger: Ledger) -> list[str]:
-    """The state is what was published, by highest version and by what compaction would keep."""
+    """The state must equal the published rows, both by highest version and as compaction would keep them."""
     wrong = []
     for name, log in (("highest", ledger.changelog), ("last", ledger.last_changelog)):
         for key in log.keys() | ledger.rows.keys():
@@ -263,7 +263,7 @@ def _changelog_law(ledger: Ledger) -> list[str]:
 
 
 def hidden(ledger: Ledger) -> list[str]:
-    """Return which rows are not the last of their keys: late ones of a replaced worker that nobody has mended yet."""
+    """Return the keys whose newest row is not the last one, because late rows of a replaced worker still follow it."""
     topics = (("rows", ledger.rows, ledger.last_rows), ("hours", ledger.hour_rows, ledger.last_hour_rows))
     return [
         f"{name} (last): {key!r} would be lost to compaction"
@@ -274,7 +274,7 @@ def hidden(ledger: Ledger) -> list[str]:
 
 
 def _hours_law(ledger: Ledger) -> list[str]:
-    """The partials of the hours add up to the session-hours, dollars too."""
+    """The partial sums of the hours must add up to the session-hours, including dollars."""
 
     def by_hour(rows: list[tuple[str, str, str, str | None, Mapping[str, Any]]]) -> dict[Any, list[Any]]:
         sums: dict[Any, list[Any]] = {}
@@ -303,7 +303,7 @@ def _hours_law(ledger: Ledger) -> list[str]:
 
 
 def _letters_law(ledger: Ledger) -> list[str]:
-    """What cannot be read has a letter, and no letter is about nothing."""
+    """Every unreadable message must have a dead letter, and every dead letter a cause."""
     wrong = [f"dead letters: none for {source}" for source in ledger.poison - ledger.letters.keys()]
     ends = {p: log[-1][0] for p, log in ledger.usage.items()}
     for source in ledger.letters:
@@ -313,8 +313,8 @@ def _letters_law(ledger: Ledger) -> list[str]:
     return wrong
 
 
-def _positions_law(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
-    """A position never ran ahead of the changelog's rows nor of the public ones; the group's offsets not of it."""
+def _positions_law(ledger: Ledger, snapshots: Sequence[Snapshot]) -> list[str]:
+    """A position must never be ahead of the changelog's or the public rows, nor the group's offsets ahead of it."""
     wrong = []
     logged, published = _First(ledger.changelog_log), _First(ledger.row_log)
     for p, log in ledger.usage.items():
@@ -324,7 +324,7 @@ def _positions_law(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
         passed = iter(positions)
         at, reached = -1, -1
         public: list[int] = []
-        """Up to each message: the offset of the public row that held the last of them to be published."""
+        """For each message: the highest offset of the public rows that are needed for it and all earlier ones."""
         for offset, _, touched in log:
             while reached <= offset and (found := next(passed, None)) is not None:
                 at, reached = found
@@ -343,14 +343,14 @@ def _positions_law(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
 
 
 class _First:
-    """Where a version, or a newer one, first stands in the log of a key. Ask for rising versions of each key."""
+    """Finds where a version, or a newer one, first occurs for a key. Versions must be requested in rising order."""
 
     def __init__(self, logs: Mapping[bytes, list[Row]]) -> None:
         self._logs = logs
         self._next: dict[bytes, int] = defaultdict(int)
 
     def holding(self, key: bytes, version: int) -> int:
-        """Return the offset, a very large one when there is none."""
+        """Return the offset, a very large one if there is none."""
         log = self._logs.get(key, [])
         at = self._next[key]
         while at < len(log) and log[at][0] < version:
@@ -360,7 +360,7 @@ class _First:
 
 
 def freshness(ledger: Ledger, since: float, until: float) -> list[float]:
-    """Return the seconds from append to the first row that holds it, of messages appended in that time."""
+    """Return, for messages appended in that time, the seconds until the first row that includes them."""
     found = []
     for log in ledger.usage.values():
         for offset, appended, touched in log:

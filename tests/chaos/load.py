@@ -1,4 +1,4 @@
-"""Fleets of the simulator, each in a thread of its own, with the truth about what was acknowledged."""
+"""Fleets of the simulator, each in its own thread, which know what was acknowledged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOUR_NS = 3_600_000_000_000
 
 
 class Watched(Truth):
-    """A truth that knows how many requests are under way, and each response that was sent and acknowledged."""
+    """A truth that also tracks the requests in flight, and each response that was sent and acknowledged."""
 
     def __init__(self, config: FleetConfig) -> None:
         super().__init__(config)
@@ -35,7 +35,7 @@ class Watched(Truth):
 
 @dataclass(frozen=True)
 class Fleetwise:
-    """How a fleet behaves: `skew_hours` is what its clocks are off by, `at_ns` sets them outright."""
+    """How a fleet behaves. `skew_hours` is the error of its clocks; `at_ns` sets them to a fixed time."""
 
     rate: float
     seed: int
@@ -81,7 +81,7 @@ class Fleet:
 
     async def _play(self) -> None:
         self._stop = asyncio.Event()
-        # One process plays all agents: a request that nobody answers must not hold the others back.
+        # One process simulates all agents, so a request without an answer must not delay the others.
         load = Load(rate=self.how.rate, retries=self.how.retries, timeout_s=30.0, concurrency=4 * self.how.agents)
         self.report = await run(
             self.truth.config, self._target, load, truth=self.truth, stop=self._stop, watch=self._watch
@@ -95,7 +95,7 @@ class Fleet:
         return self._thread.is_alive() and not self.report.complete
 
     def stop(self) -> Report:
-        """Let what is under way end."""
+        """Let requests in flight finish."""
         if self._thread.is_alive() and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(60)

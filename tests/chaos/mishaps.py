@@ -1,4 +1,4 @@
-"""What happens to machines: the power goes, volumes come back with older contents, disks are full when all starts."""
+"""Mishaps of machines: power cuts, volumes restored with older contents, disks that are full at the start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
 
 SYNCED = 2.5
-"""Seconds after which the embedded broker has flushed what it had been given (`log.flush.interval.ms`, twice)."""
+"""Seconds after which the embedded broker has flushed all records (twice `log.flush.interval.ms`)."""
 
 
 @kind("power-cut")
@@ -40,7 +40,7 @@ def power_cut(ring: Ring) -> Blow:
     parts: list[Part] = [part for part in cluster.parts if part.wanted]
     for part in parts:
         part.wanted = False
-    cluster.signal_broker(signal.SIGSTOP)  # at one moment, as far as Kafka is concerned
+    cluster.signal_broker(signal.SIGSTOP)  # at the same moment from Kafka's point of view
     in_flight = eventually(lambda: ring.fleet.truth.in_flight, "requests are under way")
     for part in parts:
         part.signal(signal.SIGKILL)
@@ -54,7 +54,7 @@ def power_cut(ring: Ring) -> Blow:
     cluster.start_broker()
     for part in parts:
         part.wanted = True
-    # What the old one has seen of the changelog may be gone.
+    # The changelog that the old process has read may be cut.
     cluster.witness = Witness(cluster.kafka, cluster.topics)
     cluster.witness.start()
     answering(ring)
@@ -64,7 +64,7 @@ def power_cut(ring: Ring) -> Blow:
 
 
 async def flushed_at_once(kafka: KafkaSettings, topics: list[str]) -> frozenset[str]:
-    """Ask Kafka for the topics of which it flushes each message before it acknowledges it."""
+    """Return the topics whose messages Kafka flushes before it acknowledges them."""
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         existing = set(await admin.list_topics())
         wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics if topic in existing]

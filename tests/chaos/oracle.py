@@ -1,4 +1,4 @@
-"""The verdict on a run: the fleets' truth, the ledger of the topics, and a worker that starts from nothing."""
+"""The verdict on a run, from the fleets' truth, a check of the topics, and a worker that recovers from nothing."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SHOWN = 20
 
 @dataclass
 class Verdict:
-    """`problems` is empty when everything is exact."""
+    """`problems` is empty if everything is exact."""
 
     problems: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     book: accounts.Ledger = field(default_factory=accounts.Ledger)
-    """The topics as they were found."""
+    """The content of the topics."""
 
     @property
     def exact(self) -> bool:
@@ -47,7 +47,7 @@ class Verdict:
 
 
 class Used(NamedTuple):
-    """What tells a response of the fleet from the others of its session."""
+    """What distinguishes a response of the fleet from the others of its session."""
 
     session_id: str
     model: str
@@ -64,8 +64,8 @@ def judge(
     *,
     fresh: bool = True,
 ) -> Verdict:
-    """Judge a cluster whose load has stopped. Of the fleets in `never` nothing may count, for the reason they stand
-    under: their clocks are absurd.
+    """Judge a cluster whose load has stopped. Nothing of the fleets in `never` may count, because of their clocks; the
+    keys are the expected reasons.
 
     `fresh` also recovers everything with a worker on an empty data dir.
     """
@@ -89,7 +89,7 @@ def judge(
 
 
 def _settled(cluster: Cluster) -> accounts.Ledger:
-    """Read the topics once late rows of replaced workers are overwritten: owners look for them now and then."""
+    """Read the topics once the owners have overwritten late rows, for which they check periodically."""
     deadline = time.monotonic() + 3 * late_writes.CHECK_EVERY
     while True:
         book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
@@ -101,9 +101,9 @@ def _settled(cluster: Cluster) -> accounts.Ledger:
 def letters_law(
     letters: Mapping[str, DeadLetter], poison: AbstractSet[str], never: Mapping[Reason, Watched]
 ) -> list[str]:
-    """The letters are those of the poison and of the fleets that live in other ages, and no others.
+    """There must be dead letters for the poison and for the fleets with absurd clocks, and no others.
 
-    Of these each response that was acknowledged has one, which says what it used; none says what was never sent.
+    Each acknowledged response of these fleets must have one with its usage, and none may show unsent usage.
     """
     wrong = []
     told: dict[Reason, dict[Used, str]] = {reason: {} for reason in never}
@@ -130,7 +130,7 @@ def letters_law(
 
 
 def used_by(response: Response) -> Used:
-    """Return what tells a response from others, as the fleet knows it."""
+    """Return what distinguishes a response, from the fleet's data."""
     read = response.input_uncached + response.cache_read + response.cache_write_5m + response.cache_write_1h
     return Used(response.session.session_id, response.model, read, response.output)
 

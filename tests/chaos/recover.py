@@ -1,4 +1,4 @@
-"""A worker on an empty data dir, run to see what it recovers: `python -m tests.chaos.recover KAFKA PARTITIONS DIR`.
+"""Starts a worker on an empty data dir to see what it recovers: `python -m tests.chaos.recover KAFKA PARTITIONS DIR`.
 
 Prints one JSON document: the positions and, by key, the public row of each recovered state.
 """

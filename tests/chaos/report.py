@@ -1,4 +1,4 @@
-"""docs/chaos.md: sections between markers, each written by the run that measured it."""
+"""Writes docs/chaos.md: each run writes its own section, between markers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from pathlib import Path
 from tests.chaos.campaign import Outcome
 from tests.chaos.faults import KINDS, Blow
 
-INTRO = """# Exact under crashes: the proof
+INTRO = """# Exact under crashes: the evidence
 
-Real processes (embedded Apache Kafka, gateway, workers) under steady load from the simulated fleet; faults at random
-moments, SIGKILL unless said; then the verdict: rows against the fleet's truth, the ledger of the topics, positions
-against what was published when each process died, and a fresh worker on an empty data dir (`tests/chaos/oracle.py`,
-`tests/chaos/ledger.py`). That this oracle can fail is itself tested (`tests/chaos/test_oracle_can_fail.py`).
+The chaos tests run real processes (embedded Apache Kafka, gateway, workers) under steady load from a simulated fleet
+and inject faults at random moments, SIGKILL unless stated otherwise. Then an oracle checks the results: the rows
+against the fleet's true usage, the topics against each other, the positions against what was published when each
+process died, and the state that a new worker recovers into an empty data dir (`tests/chaos/oracle.py`,
+`tests/chaos/ledger.py`).
+`tests/chaos/test_oracle_can_fail.py` tests that the oracle detects errors.
 
-Run it again with `make chaos`. A run of 12 kills and more and a rolling restart are part of `make test`.
+`make chaos` repeats the runs. A run with at least 12 kills and a rolling restart are part of `make test`.
 
-A power cut is played by killing everything at one moment and then cutting off what was not on the disk: the ends of
-Kafka's logs, except of topics that are flushed at once, and of the workers' stores. `tests/e2e/test_mishaps.py` plays
-mishaps on the whole product: another prefix on the same directory, an older store, a power cut that takes counted
-messages, a machine that changes its name.
+A power cut is simulated: everything is killed at the same moment, and data that had not reached the disk is cut
+off, which is the end of Kafka's logs (except of topics that are flushed immediately) and of the workers' stores.
+`tests/e2e/test_mishaps.py` tests mishaps on the whole product: another prefix on the same directory, an older store, a
+power cut that loses counted messages, a machine whose name changes.
 """
 
 
 def write(path: Path, name: str, text: str) -> None:
-    """Put a section into the report, in place of the one of that name."""
+    """Write a section into the report, replacing the one with that name."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     old = path.read_text() if path.exists() else INTRO
     section = f"{begin}\n{text.strip()}\n{end}"
@@ -62,32 +64,32 @@ def render(outcome: Outcome, command: str, title: str) -> str:
         header(command),
         "",
         *(
-            ["Replication 3 and `min.insync.replicas` 2, which are our defaults on a cluster of three and more.", ""]
+            ["Replication 3 and `min.insync.replicas` 2, our defaults on a cluster of three or more brokers.", ""]
             if outcome.brokers > 1
             else []
         ),
         (
             f"{len(blows)} faults, {figures['kills']} processes ended by SIGKILL, {replayed:,} requests and messages"
-            f" that were not acknowledged at that moment: {exact}."
+            f" not yet acknowledged at that moment: {exact}."
         ),
         "",
         *_kinds(blows),
         "",
         (
             f"Load: {figures['requests']:,} OTLP requests in {figures['seconds']:,} s ({figures['requests_per_s']}/s,"
-            f" {figures['records_per_s']:,} records/s), never retried; answers: {_answers(figures['answers'])}."
+            f" {figures['records_per_s']:,} records/s), never retried. Answers: {_answers(figures['answers'])}."
         ),
         "",
         "| checked | |",
         "|---|---:|",
         f"| usage events that reached Kafka | {figures['events_on_usage']:,} |",
-        f"| of them copies, counted once | {figures['copies_not_counted']:,} |",
-        f"| dead letters, each with its reason | {figures['dead_letters']:,} |",
+        f"| of these, duplicates (counted once) | {figures['copies_not_counted']:,} |",
+        f"| dead letters, each with the expected reason | {figures['dead_letters']:,} |",
         f"| session-hours, exact to the token and the picodollar | {figures['session_hours']:,} |",
-        f"| moments at which positions were held against the topics | {figures['snapshots']:,} |",
-        f"| records of garbage ignored by readers and recovery | {figures['garbage_ignored']:,} |",
+        f"| moments at which positions were compared with the topics | {figures['snapshots']:,} |",
+        f"| unreadable records, ignored by readers and recovery | {figures['garbage_ignored']:,} |",
         (
-            f"| session-hours recovered by a fresh worker | {figures['recovered_rows']:,} in"
+            f"| session-hours recovered by a new worker | {figures['recovered_rows']:,} in"
             f" {figures['recovery_seconds']} s |"
         ),
         "",
@@ -95,9 +97,9 @@ def render(outcome: Outcome, command: str, title: str) -> str:
         "|---|---:|---:|---:|",
         _percentiles("all messages of the run", figures["freshness_all"]),
         _percentiles(
-            "messages of the 6 s around a worker's kill, all partitions", figures["freshness_after_worker_kill"]
+            "messages within 6 s around a worker's kill, all partitions", figures["freshness_after_worker_kill"]
         ),
-        _percentiles("the oldest of these, a kill", figures["oldest_row_after_worker_kill"]),
+        _percentiles("the longest of these for each kill", figures["oldest_row_after_worker_kill"]),
     ]
     return "\n".join(lines)
 
@@ -106,11 +108,11 @@ def _kinds(blows: Sequence[Blow]) -> list[str]:
     by_kind: dict[str, list[Blow]] = defaultdict(list)
     for blow in blows:
         by_kind[blow.kind].append(blow)
-    rows = ["| kind | what it does | faults | SIGKILLs | not acknowledged then |", "|---|---|---:|---:|---|"]
+    rows = ["| kind | what it does | faults | SIGKILLs | not yet acknowledged |", "|---|---|---:|---:|---|"]
     for name, fault in KINDS.items():
         if found := by_kind.get(name):
             counts = [blow.unacked for blow in found]
-            each = f"{sum(counts):,} {found[0].unit} ({min(counts):,} to {max(counts):,} a fault)"
+            each = f"{sum(counts):,} {found[0].unit} ({min(counts):,} to {max(counts):,} per fault)"
             what = (fault.__doc__ or "").splitlines()[0].rstrip(".")
             rows.append(f"| {name} | {what} | {len(found)} | {sum(b.kills for b in found)} | {each} |")
     return rows

@@ -1,6 +1,6 @@
 """A rolling restart under load: `python -m tests.chaos.rolling [--report docs/chaos.md]`.
 
-With `--from REVISION` it is an upgrade: everything starts as that revision, each worker comes back as what is here.
+With `--from REVISION` it tests an upgrade: all processes start as that revision, and each is restarted as this version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 
 @dataclass
 class Restart:
-    """One worker's. `recovered` is what the new process read of the changelog, `length` what that held."""
+    """The restart of one worker. `recovered` is the number of changelog records it read again, `length` their total."""
 
     worker: str
     exit_code: int
@@ -43,7 +43,7 @@ class Rolling:
     session_timeout: float
     restarts: list[Restart] = field(default_factory=list)
     stops: dict[int, float] = field(default_factory=dict)
-    """By partition: the longest that a message waited for its row, in seconds."""
+    """By partition: the longest time that a message waited for its row, in seconds."""
     verdict: Verdict = field(default_factory=Verdict)
 
 
@@ -91,7 +91,7 @@ def run(
 
 
 def _upgrade(cluster: Cluster) -> None:
-    """Restart what is not a worker as the present version, under load; `wait` asks these for their status."""
+    """Restart the other components as this version, under load, because `wait` reads their status."""
     for part in cluster.parts:
         if part not in cluster.workers:
             starts = part.starts
@@ -109,7 +109,7 @@ def _folds_again(worker: Part, starts: int) -> bool:
 
 
 def stops(book: accounts.Ledger, since: float, until: float) -> dict[int, float]:
-    """Return by partition the longest that a message of that time waited for its row."""
+    """Return by partition the longest time that a message of that period waited for its row."""
     found = {}
     for p, log in book.usage.items():
         alone = accounts.Ledger(usage={p: log}, row_log=book.row_log)
@@ -127,13 +127,13 @@ def render(done: Rolling, command: str, title: str) -> str:
         report.header(command),
         "",
         (
-            f"Three workers with static membership, each ended with SIGTERM and started again under"
-            f" {done.verdict.figures['requests_per_s']} requests/s, one after the other. The longest that any message"
-            f" waited for its row: {longest:.1f} s, {held} the session timeout of {done.session_timeout:.0f} s."
+            f"Three workers with static membership, each stopped with SIGTERM and started again under"
+            f" {done.verdict.figures['requests_per_s']} requests/s, one after the other. The longest time that a"
+            f" message waited for its row: {longest:.1f} s, {held} the session timeout of {done.session_timeout:.0f} s."
             f" Rows: {'**exact**' if done.verdict.exact else str(done.verdict)}."
         ),
         "",
-        "| worker | exit code | folds again after | changelog records read again | of | rebalances of the others |",
+        "| worker | exit code | folds again after | changelog records read again | of | rebalances of others |",
         "|---|---:|---:|---:|---:|---:|",
         *[
             f"| {one.worker} | {one.exit_code} | {one.away:.1f} s | {one.recovered:,} | {one.length:,} |"

@@ -1,4 +1,6 @@
-"""Faults of what the parts stand on: disks, the network, the changelog, what others write to the topics."""
+"""Faults of the surroundings: disks, the network, a changelog that refuses rows, unreadable records from other
+programs.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from tallystream.schemas import topic_names
 
 @kind("latency")
 def latency(ring: Ring) -> Blow:
-    """Delay what goes to and comes from Kafka and the gateway by 100 to 500 ms, for 8 s."""
+    """Delay all traffic of Kafka and the gateway by 100 to 500 ms, for 8 s."""
     toxiproxy = ring.cluster.toxiproxy
     assert toxiproxy is not None
     most, until = 0, time.monotonic() + 8
@@ -36,7 +38,7 @@ def latency(ring: Ring) -> Blow:
 
 @kind("resets")
 def resets(ring: Ring) -> Blow:
-    """Reset all connections to Kafka and to the gateway, again and again for 5 s."""
+    """Reset all connections to Kafka and the gateway repeatedly for 5 s."""
     toxiproxy = ring.cluster.toxiproxy
     assert toxiproxy is not None
     most = 0
@@ -53,7 +55,7 @@ def resets(ring: Ring) -> Blow:
 
 @kind("disk-spool")
 def disk_spool(ring: Ring) -> Blow:
-    """Fill the disk under the spool while Kafka is silent: nothing may be acknowledged that cannot be kept."""
+    """Fill the spool's disk while Kafka is paused: requests that cannot be kept must not be acknowledged."""
     cluster = ring.cluster
     with filled(cluster.data("gateway")):
         cluster.signal_broker(signal.SIGSTOP)
@@ -69,7 +71,7 @@ def disk_spool(ring: Ring) -> Blow:
 
 @kind("disk-store")
 def disk_store(ring: Ring) -> Blow:
-    """Fill the disk under a worker's store: it ends, and goes on once there is room."""
+    """Fill the disk of a worker's store: the worker exits, and continues once there is room."""
     cluster, witness = ring.cluster, ring.cluster.witness
     victim = ring.victim()
     exits = len(victim.exits)
@@ -82,7 +84,7 @@ def disk_store(ring: Ring) -> Blow:
 
 @kind("changelog-refuses")
 def changelog_refuses(ring: Ring) -> Blow:
-    """Make Kafka refuse the changelog's rows: public rows are out, nothing may be counted beyond the changelog."""
+    """Make Kafka refuse the changelog's rows: public rows are written, but nothing may count beyond the changelog."""
     cluster, witness = ring.cluster, ring.cluster.witness
     topic = cluster.topics.session_hours_changelog
     before = sum(len(w.exits) for w in cluster.workers)
@@ -108,7 +110,7 @@ async def _alter(cluster: Cluster, topic: str, config: dict[str, str]) -> None:
 
 @kind("poison")
 def poison(ring: Ring) -> Blow:
-    """Write what nobody can read to each topic."""
+    """Write unreadable records to each topic."""
     cluster = ring.cluster
     before = sum(len(part.exits) for part in cluster.parts)
     ring.poisoned += asyncio.run(_poison(cluster))
@@ -116,7 +118,7 @@ def poison(ring: Ring) -> Blow:
     cluster.settled()
     cluster.all_ready()
     ended = sum(len(part.exits) for part in cluster.parts) - before
-    return Blow("poison", 0, len(ring.poisoned), "dead letters wanted", f"{ended} parts ended and were replaced")
+    return Blow("poison", 0, len(ring.poisoned), "dead letters expected", f"{ended} parts ended and were replaced")
 
 
 async def _poison(cluster: Cluster) -> list[str]:

@@ -1,6 +1,6 @@
-"""What time does to the topics: compaction, expired hours, clocks that jump, settings that change, topics made anew.
+"""Compaction, expired hours, clocks that jump, changed settings and recreated topics.
 
-Whatever comes: readers and recovery see the highest version, and no total starts again.
+In all cases readers and recovery must see the highest version, and totals must not start again.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ async def test_readers_and_recovery_see_the_highest_version_through_compaction(
         await zombie.fold(2)
         held, go_on = asyncio.Event(), asyncio.Event()
 
-        async def hold(real: Callable[..., Awaitable[int]], rows: Any, expect: int | None) -> int:
+        async def hold(real: Callable[..., Awaitable[int]], rows: object, expect: int | None) -> int:
             held.set()
-            await go_on.wait()  # before its public rows: these are the ones that come late
+            await go_on.wait()  # before its public rows, which therefore arrive late
             return await real(rows, expect)
 
         zombie.intercept(hold)
@@ -77,7 +77,7 @@ async def test_readers_and_recovery_see_the_highest_version_through_compaction(
         with pytest.raises(EndedError):
             await late
         successor = await here.hand()
-        await successor.work()  # overtaken rows are written again
+        await successor.work()  # late rows are overwritten
         assert successor.engine.counters.zombie_records > 0
 
         async def compacted() -> bool:
@@ -98,7 +98,7 @@ async def test_readers_and_recovery_see_the_highest_version_through_compaction(
 async def test_public_rows_that_come_late_are_overwritten_with_the_next_group(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
-    """The changelog knows nothing of them: only where the next rows land tells."""
+    """The changelog does not show them; only the offsets at which the next rows land do."""
     async with world(kafka, prefix, tmp_path) as here:
         owner = await late_rows(here, ["s1", "s2", "s3"], here.worked)
         assert len(hidden(await here.ledger())) > 3, "sessions and their hours"
@@ -147,17 +147,17 @@ async def test_public_rows_that_came_late_before_a_takeover_are_overwritten_by_t
 
 
 async def test_broker_clock_jumping_ahead_closes_no_hour(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
-    """Append times are the test's own: the topic takes the producer's. Ten days ahead, and back again."""
+    """The topic uses the producer's append times, so that the test can set them: ten days ahead, and back."""
     async with world(kafka, prefix, tmp_path) as here:
         clock = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(30 * 86_400_000)}
         await alter(here, here.topics.usage, clock)
         await here.send("s1", "s2")
         worker = await here.hand()
         await worker.work()
-        await here.append(timedelta(days=10), "s3")  # its event lies 10 days back by then
+        await here.append(timedelta(days=10), "s3")  # at that time its event is 10 days old
         await worker.fold()
         await worker.commit()
-        await here.append(timedelta(0), "s1", "s4")  # the clock is right again
+        await here.append(timedelta(0), "s1", "s4")  # the clock is correct again
         await worker.fold()
         await worker.commit()
         book = await here.ledger()
@@ -177,7 +177,7 @@ async def test_lateness_can_be_raised_from_a_week_to_ten_years(
         await here.send(("s1", [old, here.event()]), ("s2", [here.event(300)]))
         await (await here.hand()).work()
         await here.send(("s3", [here.event()]))
-        await (await here.hand(lateness=2 * DAY)).work()  # closes what is older than two days
+        await (await here.hand(lateness=2 * DAY)).work()  # closes everything older than two days
         assert b"s1" not in b"".join(k for k in (await here.ledger()).changelog if k.endswith(hour(old)))
         await here.send(("s1", [here.event(6)]), ("s2", [here.event(300)]), ("s4", [here.event()]))
         await (await here.hand(lateness=3650 * DAY)).work()
@@ -196,7 +196,7 @@ def hour(event: dict[str, Any]) -> bytes:
 
 
 async def test_group_offsets_that_expired_change_nothing(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
-    """The state knows where it ends: a group that Kafka has forgotten neither loses nor repeats."""
+    """The position is part of the state, so lost group offsets neither lose nor repeat anything."""
     rig = Rig(kafka, prefix, tmp_path)
     await rig.create()
     try:

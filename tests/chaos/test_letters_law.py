@@ -1,4 +1,4 @@
-"""The law of dead letters: what must be kept is told apart response by response, and nothing else may be there."""
+"""The oracle's check of dead letters: each expected one must exist, response by response, and no others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def of_gateway(n: int) -> DeadLetter:
 
 
 def truth(*answers: int | None) -> Watched:
-    """A fleet each of whose requests had one response in it."""
+    """A fleet whose requests contain one response each."""
     found = Watched(FleetConfig(agents=1, requests=100, seed=1, start_ns=int(NOW.timestamp()) * 10**9))
     for n, status in enumerate(answers):
         request = Request(0, 0, "logs", b"", "", OtlpTransport("", chunked=False), False, 1, (response(n),))
@@ -55,7 +55,7 @@ def truth(*answers: int | None) -> Watched:
 
 
 def judged(*letters: DeadLetter) -> list[str]:
-    """Two responses of each fleet were acknowledged, of a third nobody knows."""
+    """Two responses of each fleet were acknowledged; the fate of a third is unknown."""
     never = {Reason.FROM_THE_FUTURE: truth(200, 200, None), Reason.NO_TIME: truth(200, 200, None)}
     poisoned = letter("usage|0|7|0", Reason.INVALID_MESSAGE, {}, None)
     return letters_law({one.source: one for one in (poisoned, *letters)}, POISON, never)
@@ -64,7 +64,7 @@ def judged(*letters: DeadLetter) -> list[str]:
 ALL = (of_worker(0), of_worker(1), of_gateway(0), of_gateway(1))
 
 
-def test_letters_that_hold_each_acknowledged_response_are_right() -> None:
+def test_one_letter_for_each_acknowledged_response_passes() -> None:
     assert judged(*ALL) == []
     assert judged(*ALL, of_worker(2), of_gateway(2)) == [], "what was not answered may have been kept"
     twice = of_gateway(1).model_copy(update={"source": "gateway|c|another body|0"})
@@ -72,7 +72,7 @@ def test_letters_that_hold_each_acknowledged_response_are_right() -> None:
 
 
 @pytest.mark.parametrize("missing", range(4))
-def test_a_response_without_a_letter_is_missed_though_its_session_has_others(missing: int) -> None:
+def test_missing_letter_is_found_even_if_its_session_has_others(missing: int) -> None:
     (problem,) = judged(*(one for n, one in enumerate(ALL) if n != missing))
     assert "dead letters: none is" in problem
 
@@ -89,12 +89,12 @@ def test_a_response_without_a_letter_is_missed_though_its_session_has_others(mis
     ],
     ids=["never sent", "never sent, gateway", "another reason", "another session", "no content", "not poisoned"],
 )
-def test_a_letter_about_nothing_that_happened_is_wrong(other: DeadLetter) -> None:
+def test_letter_about_an_unsent_response_is_found(other: DeadLetter) -> None:
     (problem,) = judged(*ALL, other)
     assert other.source in problem
 
 
-def test_poison_without_a_letter_and_a_fleet_of_which_nothing_was_acknowledged_are_wrong() -> None:
+def test_missing_letter_for_poison_and_unacknowledged_fleet_are_found() -> None:
     (problem,) = letters_law({}, POISON, {})
     assert "usage|0|7|0" in problem
     (problem,) = letters_law({}, set(), {Reason.NO_TIME: truth(None)})

@@ -1,5 +1,5 @@
-"""`openai.days` on real Kafka: agents killed, stopped and woken while days are restated, both topics compacted under
-them, and the records' topic made anew. The days are what the newest records say, and nobody reads anything twice.
+"""`openai.days` on real Kafka: agents are killed, stopped and resumed while days are restated, both topics are
+compacted, and the records' topic is recreated. The days must equal the newest records.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Said = dict[tuple[str, str | None, str | None], tuple[Any, Any]]
 
 @dataclass
 class World:
-    """One deployment's two topics, and what OpenAI has said last."""
+    """One deployment's two topics, and OpenAI's latest figures."""
 
     kafka: KafkaSettings
     topics: Topics
@@ -62,7 +62,7 @@ class World:
         self._rng = random.Random(41)
 
     async def say(self, day: int) -> None:
-        """Let a poll find what a day cost and used; about the third of what it said before is not said any more."""
+        """Let a poll find new figures of a day; about a third of the earlier rows disappear."""
         self.polls += 1
         for resource in (COSTS, COMPLETIONS):
             rows = [self._row(resource, model, project) for model in MODELS for project in ("p", "q")
@@ -102,7 +102,7 @@ class World:
         return found
 
     async def rows(self) -> dict[bytes, BilledDay]:
-        """What readers keep."""
+        """The rows that readers keep."""
         found: dict[bytes, BilledDay] = {}
         async with TopicReader(self.kafka, self.topics.openai_days.name) as reader:
             async for batch in reader.batches():
@@ -119,7 +119,7 @@ class World:
         return found
 
     async def wrong(self) -> dict[Any, Any]:
-        """Return where what readers keep differs from what must be."""
+        """Return the differences between the rows that readers keep and the expected ones."""
         said: Said = {}
         for row in (await self.rows()).values():
             if row.billed or row.used:
@@ -155,7 +155,7 @@ async def world(kafka: KafkaSettings, prefix: str) -> AsyncIterator[World]:
 
 
 class Agent:
-    """The agent in a process of its own."""
+    """The agent in a separate process."""
 
     def __init__(self, here: World, log: Path) -> None:
         self.log = log
@@ -229,7 +229,7 @@ async def test_days_equal_the_newest_records_despite_kills_pauses_and_compaction
 
 
 async def test_recreated_topic_takes_precedence(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
-    """The new topic's offsets are lower than the versions published: without another generation nobody would look."""
+    """The new offsets are below the published versions, so without a new generation readers would ignore the rows."""
     async with world(kafka, prefix) as here:
         with agents(here, tmp_path, 2) as both:
             for _ in range(12):
@@ -239,7 +239,7 @@ async def test_recreated_topic_takes_precedence(kafka: KafkaSettings, prefix: st
 
             both[0].process.send_signal(signal.SIGSTOP)
             await made_anew(kafka, here)
-            here.newest = {key: rows for key, rows in here.newest.items() if key[1] == 2}  # not polled again, it stays
+            here.newest = {key: rows for key, rows in here.newest.items() if key[1] == 2}  # its row stays
             for day in (0, 1):
                 await here.say(day)
             both[0].process.send_signal(signal.SIGCONT)

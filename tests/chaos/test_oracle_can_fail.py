@@ -1,7 +1,7 @@
-"""An oracle that cannot fail proves nothing: with each safeguard taken away it must say WRONG.
+"""Tests that the oracle detects errors: it must report them when a safeguard is removed.
 
-Each scenario is an interleaving that chaos meets now and then, made by hand. It is played twice: with the product's
-worker the ledger must be exact, with the broken one it must not.
+Each scenario is an interleaving that chaos meets now and then, produced by hand. It runs twice: with the product's
+worker the topics must be exact, and with the broken worker they must not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Write = Callable[..., Awaitable[int]]
 
 
 class Unguarded(Stepped):
-    """No heartbeat guard, and the changelog's offsets are not looked at."""
+    """Without heartbeat guard, and without checking the offsets in the changelog."""
 
     def __init__(self, fold: Any, host: Any, *args: Any, **options: Any) -> None:
         super().__init__(fold, host, *args, **options)
@@ -45,7 +45,7 @@ class Unguarded(Stepped):
 
 
 class FaustsOffsets(Stepped):
-    """Starts where the group's offsets say; these are committed when a message has been processed, as Faust does."""
+    """Starts at the group's offsets, which are committed after each message, as Faust does."""
 
     async def _consumer(self) -> tuple[AIOKafkaConsumer, TopicPartition]:
         host: Any = self.host
@@ -75,7 +75,7 @@ class FaustsOffsets(Stepped):
 
 
 class Amnesia(dict[int, bytes]):
-    """Event ids that are forgotten at once."""
+    """Event ids that are forgotten immediately."""
 
     def __contains__(self, _: object) -> bool:
         return False
@@ -89,7 +89,7 @@ class NoDedupe(SessionCost):
 
 
 class NoVersions(SessionCost):
-    """A state does not know which messages are in it."""
+    """A state without a record of which messages it includes."""
 
     def version(self, raw: bytes) -> int:
         return 0
@@ -101,7 +101,7 @@ class NoVersions(SessionCost):
 
 
 class PublicLast(Stepped):
-    """The changelog first, public rows when it is acknowledged."""
+    """Writes the changelog first, and public rows after its acknowledgement."""
 
     def __init__(self, fold: Any, host: Any, *args: Any, **options: Any) -> None:
         super().__init__(fold, host, *args, **options)
@@ -131,14 +131,14 @@ class NothingIsClosed(SessionCost):
 
 
 class LateRowsStay(SessionCost):
-    """What a replaced worker wrote late is never looked for."""
+    """Late rows of a replaced worker are not looked for."""
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         return True
 
 
 class Trusting(Stepped):
-    """Takes a local store for a part of the changelog without comparing its last record."""
+    """Accepts a local store without comparing its last record with the changelog."""
 
     async def recover(self, partitions: Sequence[int], current: Callable[[], bool]) -> None:
         for p in partitions:
@@ -147,7 +147,7 @@ class Trusting(Stepped):
 
 
 async def overtaken(here: World, made: Made) -> None:
-    """A worker is paused with a group half written; others count on; it wakes, and later owns the partition again."""
+    """A worker is paused with a half-written group; others continue; it resumes, and later owns the partition again."""
     await here.send("s1", "s2")
     first = await here.hand(made)
     await first.work()
@@ -179,7 +179,7 @@ async def overtaken(here: World, made: Made) -> None:
 
 
 async def crash_before_commit(here: World, made: Made) -> None:
-    """A worker dies with messages folded that it had not written."""
+    """A worker dies after it has folded messages and before it has written them."""
     await here.send("s1", "s2")
     first = await here.hand(made)
     await first.assign()
@@ -195,7 +195,7 @@ async def copies(here: World, made: Made) -> None:
 
 
 async def torn_group(here: World, made: Made) -> None:
-    """A worker dies when one of the record batches of its group has landed."""
+    """A worker dies after one of the record batches of its group has landed."""
     sessions = [f"s{n}" for n in range(12)]
     await here.send(*sessions)
     first = await here.hand(made, batch_bytes=1500)
@@ -248,7 +248,7 @@ async def hidden(here: World, made: Made) -> None:
 
 
 async def expiry(here: World, made: Made) -> None:
-    """An hour is removed from the state; then the lateness is raised, and one more event of it comes."""
+    """An hour is removed from the state; then the lateness is raised, and another event of the hour arrives."""
     await here.send(("s1", [here.event(3), here.event()]))
     await (await here.hand(made)).work()
     await here.send("s2")
@@ -258,7 +258,7 @@ async def expiry(here: World, made: Made) -> None:
 
 
 async def swapped(here: World, made: Made) -> None:
-    """A worker finds another deployment's store in its place, as if nothing said whose it is."""
+    """A worker finds the store of another deployment, without any identity in it."""
     await here.send("s1", "s2", "s3")
     await here.worked()
     worker = await here.hand(made)
@@ -280,13 +280,15 @@ SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]]
     "another's store": (swapped, Made(engine=Trusting), r"rows: .* counts 1 requests, usage holds 2"),
     "closed_before ignored": (expiry, Made(fold=NothingIsClosed), r"rows: .* counts 1 requests, usage holds 2"),
 }
-"""What happens, without which safeguard, and the problem that this must be: lost, counted again, told too early,
+"""The scenario, the removed safeguard, and the expected problem: lost, counted again, reported too early,
 begun anew.
 """
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str) -> None:
+async def test_product_is_exact_with_all_safeguards(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str
+) -> None:
     scenario, _, _ = SCENARIOS[name]
     async with world(kafka, prefix, tmp_path) as here:
         await scenario(here, PRODUCT)
@@ -294,7 +296,7 @@ async def test_the_product_is_exact(kafka: KafkaSettings, prefix: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_without_a_safeguard_the_oracle_says_wrong(
+async def test_oracle_reports_errors_without_a_safeguard(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, name: str
 ) -> None:
     scenario, broken, reason = SCENARIOS[name]

@@ -1,4 +1,4 @@
-"""The sink's topics compacted under it: what a restart and a takeover then find is still everything."""
+"""The sink after compaction of its topics: a restart and a takeover must still find everything that was sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def right(one: Rig) -> None:
     await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}")
 
 
-async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
+async def test_restart_and_takeover_on_compacted_topics_send_nothing_again(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     rng, times, version = random.Random(51), long_ago(), 0
@@ -34,7 +34,7 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
         await tiny(kafka, *sources)
 
         async def change() -> None:
-            """A new version of every session's hour, with timestamps that may be compacted; a few come out of order."""
+            """A new version of every session's hour, with timestamps that allow compaction; a few are out of order."""
             nonlocal version
             version += 10
             for number in range(SESSIONS):
@@ -45,7 +45,7 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
                 if kept is None or row["version"] >= kept["version"]:
                     one.newest[name] = row
                 elif late:
-                    row = kept  # as workers do: what was overtaken is written again after what came late
+                    row = kept  # as workers do: the newer row is written again after the late one
                 await one.producer.send(
                     topics.session_hour_rows.name, orjson.dumps(row), key=keys.join(*name), partition=number % 2,
                     timestamp_ms=next(times),
@@ -62,7 +62,7 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
             await until(compacted, "rows and notes are compacted")
             await right(one)
 
-            # the copy that was filled before the holes came, and goes on behind them
+            # a copy that was filled before compaction, and continues after the holes
             writes = one.sandbox.store.writes
             assert await first.stop() == 0
             first.start()
@@ -70,7 +70,7 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
             await until(lambda: _idle(first), "nothing is left to do")
             assert one.sandbox.store.writes == writes
 
-            # a machine without a copy, that takes over from one that is killed in mid-write
+            # a machine without a copy takes over from a sink that is killed during a write
             elsewhere = tmp_path / "elsewhere"
             elsewhere.mkdir()
             with sink(one, elsewhere) as second:
@@ -83,7 +83,7 @@ async def test_a_restart_and_a_takeover_on_compacted_topics_send_nothing_again(
                 await until(lambda: _idle(second), "nothing is left to do")
                 assert not await one.letters()
 
-                # whoever compares once more, on nothing but what compaction has left, finds nothing to send
+                # another comparison, using only the compacted topics, finds nothing to send
                 writes = one.sandbox.store.writes
                 assert await second.stop() == 0
                 third = tmp_path / "third"

@@ -1,4 +1,6 @@
-"""A power cut on one broker, by hand: what others rely on was on the disk; without that the oracle says WRONG."""
+"""A simulated power cut on one broker: with flushing everything that was acknowledged survives, without it the oracle
+fails.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ SESSIONS = [f"s{number}" for number in range(12)]
 
 @asynccontextmanager
 async def alone(folder: Path) -> AsyncIterator[EmbeddedKafka]:
-    """Give a broker that flushes nothing by itself while a test runs."""
+    """Provide a broker that does not flush by itself during a test."""
     broker = EmbeddedKafka(folder, overrides={"log.flush.interval.ms": "600000"})
     await asyncio.to_thread(broker.start)
     try:
@@ -39,7 +41,7 @@ async def alone(folder: Path) -> AsyncIterator[EmbeddedKafka]:
 
 
 async def cut(here: World, broker: EmbeddedKafka, folder: Path, spared: frozenset[str]) -> None:
-    """Let a worker count, and let the power go; `spared` topics were flushed by chance."""
+    """Let a worker count, then cut the power; `spared` topics happened to be flushed."""
     names = [spec.name for spec in here.topics.all()]
     flushed = await flushed_at_once(here.kafka, names)
     unsynced = Unsynced(folder / "log", flushed | spared)
@@ -57,8 +59,8 @@ async def cut(here: World, broker: EmbeddedKafka, folder: Path, spared: frozense
 
 
 @pytest.mark.parametrize("changelog", ["cut", "kept"])
-async def test_the_product_is_exact(tmp_path: Path, prefix: str, changelog: str) -> None:
-    """Whether the changelog, which is not flushed at once, was on the disk or not."""
+async def test_product_is_exact_with_all_safeguards(tmp_path: Path, prefix: str, changelog: str) -> None:
+    """Whether the changelog, which is not flushed immediately, was on the disk or not."""
     async with alone(tmp_path / "kafka") as broker:
         kafka = KafkaSettings(broker.bootstrap)
         async with world(kafka, prefix, tmp_path) as here:
@@ -76,7 +78,7 @@ async def test_the_product_is_exact(tmp_path: Path, prefix: str, changelog: str)
         ("cost.hours", r"hours: .* is None, its sessions are"),
     ],
 )
-async def test_without_a_flush_the_oracle_says_wrong(tmp_path: Path, prefix: str, topic: str, reason: str) -> None:
+async def test_oracle_reports_errors_without_flushing(tmp_path: Path, prefix: str, topic: str, reason: str) -> None:
     async with alone(tmp_path / "kafka") as broker:
         kafka = KafkaSettings(broker.bootstrap)
         async with world(kafka, prefix, tmp_path) as here:
@@ -87,7 +89,7 @@ async def test_without_a_flush_the_oracle_says_wrong(tmp_path: Path, prefix: str
             everything = frozenset(spec.name for spec in here.topics.all())
             gone = {name}
             if name == here.topics.usage.name:
-                gone.add(here.topics.session_hours_changelog.name)  # else the worker notices, and ends
+                gone.add(here.topics.session_hours_changelog.name)  # otherwise the worker notices and exits
             await cut(here, broker, tmp_path / "kafka", everything - gone)
             problems = await here.problems()
             assert [one for one in problems if re.search(reason, one)], problems

@@ -1,4 +1,4 @@
-"""A rolling restart with static membership moves nothing, reads nothing again and stays exact."""
+"""A rolling restart with static membership moves no partition, reads nothing again and stays exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A partition without a leader: its sessions wait in the spool, and nobody else notices."""
+"""A partition without a leader: its sessions wait in the spool, and other sessions are not affected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def session_on(partition: int) -> str:
 
 
 async def create(kafka: KafkaSettings, topics: Topics) -> None:
-    """Give each partition of `usage` a broker of its own, the sick one the third; all else to the first."""
+    """Put each partition of `usage` on its own broker, the failing one on the third, and all others on the first."""
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         places = {SICK: [3], 1: [1], 2: [2]}
         response = await admin.create_topics(
@@ -68,7 +68,7 @@ async def test_one_failing_partition_does_not_affect_the_others(tmp_path: Path, 
                 return content
 
             async def all_arrive(gateway: Gateway) -> None:
-                """Post to the healthy partitions and see that it is in Kafka at once."""
+                """Post to the healthy partitions and check that the messages are in Kafka immediately."""
                 wanted = ids_of(*[await post(gateway, partition) for partition in (1, 2) for _ in range(5)])
 
                 async def there() -> bool:
@@ -87,7 +87,7 @@ async def test_one_failing_partition_does_not_affect_the_others(tmp_path: Path, 
                 await until(lambda: gateway.link.away == 1, "one partition is known to be away")
                 assert gateway.link.live
                 assert {lane.place.partition for lane in gateway.spool.lanes()} == {SICK}
-            # One that starts now is no worse off.
+            # A gateway that starts now behaves in the same way.
             async with running(config) as gateway:
                 await until(lambda: gateway.link.connected, "it is connected")
                 await post(gateway, SICK)
@@ -104,7 +104,7 @@ async def test_one_failing_partition_does_not_affect_the_others(tmp_path: Path, 
 
 
 async def events_of(kafka: KafkaSettings, topics: Topics, partition: int) -> set[str]:
-    """Return the ids in one partition: a reader of all would wait for the sick one."""
+    """Return the ids in one partition, because a reader of all would wait for the failing one."""
     import json
 
     from aiokafka import AIOKafkaConsumer, TopicPartition

@@ -1,4 +1,4 @@
-"""toxiproxy between the parts: latency and resets, ordered over its HTTP API.
+"""toxiproxy between the processes adds latency and resets connections; it is controlled over its HTTP API.
 
 TALLYSTREAM_TOXIPROXY names its server's executable (`go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0`);
 without one these kinds are left out.
@@ -28,7 +28,7 @@ def executable() -> str | None:
 
 
 class Toxiproxy:
-    """Runs the server; `proxy` puts one in front of a port, `poison` and `cure` do the rest."""
+    """Runs the server. `proxy` adds a proxy for a port; `poison` adds a toxic, and `cure` removes all."""
 
     def __init__(self, log: Path) -> None:
         self._api = tcp_ports.pick()

@@ -1,4 +1,4 @@
-"""What the topics said at a moment: taken while a part lies dead, judged when the run is over."""
+"""Snapshots of the topics' offsets, taken while a process is dead and judged at the end of the run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ T = TypeVar("T")
 Offsets = Mapping[int, int]
 PATIENCE_MS = 4000
 GIVE_UP = 180.0
-"""Seconds after which what Kafka does not answer is a failure of the run."""
-"""A leader that hangs is asked no longer than that; the next one to be asked leads."""
+"""Seconds after which a missing answer of Kafka fails the run."""
+"""Timeout of a request, after which another broker is asked, because the leader may hang."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Asked for in this order, so that what must not be ahead was asked for first."""
+    """Read in this order, so that a value that must not be ahead of another one is read first."""
 
     at: float
     """Seconds since the epoch."""
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 class Witness:
-    """Follows the changelog's positions in a thread of its own; `snapshot` and `usage_ends` may be asked from any."""
+    """Follows the changelog's positions in its own thread. `snapshot` and `usage_ends` are thread-safe."""
 
     def __init__(self, kafka: KafkaSettings, topics: Topics) -> None:
         self._kafka = kafka
@@ -137,7 +137,7 @@ class Witness:
             finally:
                 if consumer is not self._consumer:
                     await close(consumer)
-            # One that waits for a broker that hangs asks no other: a new one learns who leads.
+            # A consumer that waits for a hung broker does not ask another one, but a new consumer finds the leader.
             consumer = AIOKafkaConsumer(**self._kafka.client(), group_id=None, request_timeout_ms=PATIENCE_MS)
 
     async def _up_to_now(self) -> Offsets:

@@ -1,8 +1,8 @@
-"""Recorded runs of agent SDKs and CLIs: their spans give exactly the calls that the model API served.
+"""Recorded runs of agent SDKs and CLIs: their spans must give exactly the calls that the model API served.
 
-The recordings are not part of the repository (folders `shared/captures-genai*` beside the checkout). Without them the
-same laws are held on made-up spans by tests/unit/clients/test_genai_*.py. There are two kinds of truth: `served`, with
-what the API answered, and `calls` with `told`, which is what the client's telemetry can tell of it.
+The recordings are not part of the repository (folders `shared/captures-genai*` beside the checkout). Without them, the
+same rules are tested on generated spans by tests/unit/clients/test_genai_*.py. There are two kinds of truth: `served`,
+what the API answered, and `calls` with `told`, what the client's telemetry can report of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not FOLDERS, reason="there are no recordings bes
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 
 LOGS_COST = {"qwen-code", "claude-agent-sdk"}
-"""Their log events cost; their spans must give nothing."""
+"""These clients are priced by log events, so their spans must not give calls."""
 NEVER_TOLD = {
     "aisdk-new": {"reasoning"},
     "agents-openinference-chat": {"cached", "reasoning"},
@@ -38,9 +38,9 @@ NEVER_TOLD = {
 }
 """Fields that a client does not send for some of its calls."""
 NEVER_SENT = {"crewai-openinference": 6, "opencode-http": 1, "otelv2-default": 6}
-"""Calls of which no span has usage: not instrumented, or lost when the process ended."""
+"""Calls without usage in any span: not instrumented, or lost when the process ended."""
 ESTIMATED = {"litellm-proxy": 2, "litellm-through-sdk": 1}
-"""Streams that the caller gave up, for which LiteLLM makes up usage that looks like any other."""
+"""Streams that the caller aborted, for which LiteLLM reports estimated usage that looks like any other."""
 
 
 def recorded(folder: Path) -> list[Sighting]:
@@ -56,7 +56,7 @@ def recorded(folder: Path) -> list[Sighting]:
 
 
 def counts(call: Call) -> dict[str, int]:
-    """Return a call's tokens in the truth's words."""
+    """Return a call's tokens under the names of the truth file."""
     event = call.event
     written = event["cache_write_5m"] + event["cache_write_1h"]
     return {
@@ -69,8 +69,8 @@ def counts(call: Call) -> dict[str, int]:
 
 
 @each_folder
-def test_each_call_counts_once_with_what_the_client_told(folder: Path) -> None:
-    """Call by call: every one that was served, none twice, none made up, each count exact or never told."""
+def test_recorded_calls_count_once_with_the_reported_tokens(folder: Path) -> None:
+    """Compare call by call: each served call occurs once, with counts that are exact or were not reported."""
     truth = json.loads((folder / "truth.json").read_text())
     calls = normalise(recorded(folder))
     if truth["client"] in LOGS_COST:
@@ -90,7 +90,7 @@ def check_told(truth: dict[str, Any], calls: list[Call]) -> None:
     want: dict[tuple[str | None, str], Counter[str]] = defaultdict(Counter)
     for told in truth["told"]:
         session = told["session_id"]
-        # a conversation that is named after the previous response is none
+        # an id of the previous response is not a conversation id
         session = None if session is None or session.startswith("resp_") else session
         want[session, told["model"]].update(told["totals"])
     assert got == want
@@ -108,7 +108,7 @@ def check_served(name: str, truth: dict[str, Any], calls: list[Call]) -> None:
             (one for one in served if one["usage"]["input"] == tokens["input"]), None
         )
         if found is None:
-            # only a stream that was given up, of which the input is billed, or LiteLLM's own estimate
+            # only an aborted stream, whose input is billed, or LiteLLM's own estimate
             estimates += tokens["input"] not in given_up or tokens["output"] > 1
             continue
         served.remove(found)
@@ -122,16 +122,16 @@ def check_served(name: str, truth: dict[str, Any], calls: list[Call]) -> None:
 
 
 @each_folder
-def test_a_recording_in_any_order_and_twice_is_the_same(folder: Path) -> None:
-    """Neither repeats nor the order of requests change anything."""
+def test_order_and_repetition_of_a_recording_do_not_matter(folder: Path) -> None:
+    """Repeats and the order of requests must not change anything."""
     seen = recorded(folder)
     once = [(call.event, call.session_id) for call in normalise(seen)]
     assert [(call.event, call.session_id) for call in normalise([*reversed(seen), *seen])] == once
 
 
 @each_folder
-def test_the_book_prices_what_was_recorded(folder: Path) -> None:
-    """Providers and models come out under names that the price book knows."""
+def test_price_book_has_prices_for_recorded_calls(folder: Path) -> None:
+    """Providers and models must have names that the price book knows."""
     book = Book()
     for call in normalise(recorded(folder)):
         event = call.event

@@ -1,7 +1,7 @@
-"""Recorded runs of real clients: normalising their bodies gives exactly what the model API served.
+"""Recorded runs of real clients: normalising their bodies must give exactly what the model API served.
 
-The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Without them the same
-laws are held on generated bodies by tests/unit/clients.
+The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Without them, the same
+rules are tested on generated bodies by tests/unit/clients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NEVER_SENT = {
     "codex-json-failexit": {"input": 2000, "cached": 1792, "output": 72, "reasoning": 32, "responses": 1},
     "codex-json-metricsonly": {"input": 1702, "cached": 768, "output": 17, "reasoning": 3, "responses": 2},
 }
-"""What the client itself never sent, so that nobody could have counted it."""
+"""Usage that the client itself never sent, so that it could not be counted."""
 
 FOLDERS = sorted(path.name for path in (SHARED / "captures").glob("*-*") if path.is_dir())
 pytestmark = pytest.mark.skipif(not FOLDERS, reason="there are no recordings beside this checkout")
@@ -51,7 +51,7 @@ def bodies(name: str) -> list[tuple[str, bytes, Encoding]]:
 
 
 def results(name: str) -> list[LogsResult]:
-    """Return what each logs request gave."""
+    """Return the result of each logs request."""
     return [normalise_logs(body, encoding) for signal, body, encoding in bodies(name) if signal == "logs"]
 
 
@@ -67,7 +67,7 @@ def truth(name: str) -> tuple[dict[str, Any], Totals]:
 
 
 def in_words_of(client: str, event: dict[str, Any]) -> dict[str, int]:
-    """Return an event's counts in the words of the client's truth."""
+    """Return an event's counts under the names of the client's truth file."""
     written = event["cache_write_5m"] + event["cache_write_1h"]
     whole = event["input_uncached"] + event["cache_read"] + (written if client == "codex" else 0)
     if client == "claude":
@@ -98,7 +98,7 @@ def totals(client: str, found: list[LogsResult]) -> Totals:
 
 
 @each_folder
-def test_packs_add_up_to_the_truth_and_nothing_is_set_aside(name: str) -> None:
+def test_recordings_add_up_to_the_served_tokens_without_rejects(name: str) -> None:
     file, wanted = truth(name)
     found = results(name)
     assert totals(file["client"], found) == wanted
@@ -106,8 +106,8 @@ def test_packs_add_up_to_the_truth_and_nothing_is_set_aside(name: str) -> None:
 
 
 @each_folder
-def test_a_plain_reading_by_the_official_classes_finds_the_truth_too(name: str) -> None:
-    """So the reader that judges the simulated fleets (tests/support/oracle.py) is itself held to the real clients."""
+def test_official_otlp_classes_find_the_same_totals(name: str) -> None:
+    """This checks the reader that judges simulated fleets (tests/support/oracle.py) against the real clients."""
     file, wanted = truth(name)
     types = {Encoding.JSON: oracle.JSON, Encoding.PROTOBUF: "application/x-protobuf"}
     found = {
@@ -125,8 +125,8 @@ def test_a_plain_reading_by_the_official_classes_finds_the_truth_too(name: str) 
 
 
 @pytest.mark.parametrize("name", [name for name in FOLDERS if name.startswith("claude-")])
-def test_our_price_of_each_request_is_what_claude_code_itself_believes(name: str) -> None:
-    """Two reckonings that know nothing of each other agree to the pico-dollar: `normal` speed is the standard one."""
+def test_price_of_each_request_equals_claude_codes_own_estimate(name: str) -> None:
+    """Two independent computations must agree to the pico-dollar; `normal` speed is the standard one."""
     book, priced = Book(), 0
     for result in results(name):
         for pack in result.packs:
@@ -139,7 +139,7 @@ def test_our_price_of_each_request_is_what_claude_code_itself_believes(name: str
 
 
 @each_folder
-def test_a_replay_changes_nothing(name: str) -> None:
+def test_recording_sent_twice_counts_once(name: str) -> None:
     file, wanted = truth(name)
     once, twice = results(name), results(name)
     assert once == twice
@@ -147,7 +147,7 @@ def test_a_replay_changes_nothing(name: str) -> None:
 
 
 @each_folder
-def test_every_message_is_a_valid_batch(name: str) -> None:
+def test_every_message_is_a_valid_usage_batch(name: str) -> None:
     for result in results(name):
         for pack in result.packs:
             sent = [UsageBatch.model_validate_json(value) for _, value in messages(pack, "lab-0001", lambda _: "u_0")]
@@ -155,7 +155,7 @@ def test_every_message_is_a_valid_batch(name: str) -> None:
 
 
 @each_folder
-def test_every_body_shows_its_signal_and_is_refused_elsewhere(name: str) -> None:
+def test_body_is_refused_at_the_endpoint_of_another_signal(name: str) -> None:
     for signal, body, encoding in bodies(name):
         assert detect_signal(body, encoding) == signal
         assert inspect(body, encoding, signal) > 0
@@ -165,8 +165,8 @@ def test_every_body_shows_its_signal_and_is_refused_elsewhere(name: str) -> None
 
 
 @each_folder
-def test_no_content_leaves_the_body(name: str) -> None:
-    """The scripted prompts and tools of the recordings say these words; an id or a count never does."""
+def test_messages_contain_no_content(name: str) -> None:
+    """Words of the recordings' scripted prompts and tools, which do not occur in ids or counts."""
     words = ("Please", "look around", "echo ", "[REDACTED]", "<REDACTED>", "Process exited", "scripted")
     for signal, body, encoding in bodies(name):
         if signal == "logs":
@@ -175,14 +175,14 @@ def test_no_content_leaves_the_body(name: str) -> None:
 
 
 def test_recordings_contain_content() -> None:
-    """So that the test above can fail."""
+    """Shows that the test above can fail."""
     whole = b"".join(body for name in FOLDERS for signal, body, _ in bodies(name) if signal == "logs")
     assert all(word in whole for word in (b"echo ", b"[REDACTED]", b"Process exited"))
 
 
 @each_folder
 def test_renamed_fields_in_recordings_are_reported_as_unrecognised(name: str) -> None:
-    """Every event that counts would be set aside if its name changed by a letter."""
+    """Every event that counts must become a dead letter if its name changes by a letter."""
     names = {b"codex.sse_event": b"codex.sse_evenT", b'"api_request"': b'"api_requesT"'}
     names |= {b"\x0bapi_request": b"\x0bapi_requesT", b"gemini_cli.api_response": b"gemini_cli.api_responsE"}
     for signal, body, encoding in bodies(name):

@@ -1,11 +1,11 @@
-"""Every component has the same shape, so that who knows one knows all: see "To add a component" in CONTRIBUTING.md."""
+"""Every component must have the shape described in CONTRIBUTING.md, "To add a component"."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import pytest
 
@@ -24,7 +24,7 @@ PACKAGES = {
     "ledger": "tallystream.agents.ledger",
     "console": "tallystream.console",
 }
-"""Subcommand and package. Whatever else has a `service.py` is a component too, and must be here."""
+"""Subcommand and package. Every package with a `service.py` is a component and must be listed here."""
 MODULES = ("config", "errors", "metrics", "service")
 each = pytest.mark.parametrize("name", PACKAGES)
 
@@ -46,7 +46,7 @@ def service(name: str) -> type[Component]:
     return cast(type[Component], found[0])
 
 
-def test_every_folder_with_a_service_is_known() -> None:
+def test_every_folder_with_a_service_is_checked() -> None:
     with_service = {
         path.parent
         for room in ("streams", "agents", "src/tallystream")
@@ -91,7 +91,7 @@ def test_component_errors_end_in_error(name: str) -> None:
     assert errors
 
 
-def _is_error(one: Any, module: str) -> bool:
+def _is_error(one: object, module: str) -> bool:
     return inspect.isclass(one) and issubclass(one, Exception) and one.__module__ == module
 
 

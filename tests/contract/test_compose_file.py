@@ -1,4 +1,4 @@
-"""docker-compose.yml as a text: what it tells our containers are settings and options that there are."""
+"""docker-compose.yml as a text: the variables and arguments in it must be settings and options that exist."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 OURS = {name: one for name, one in COMPOSE["services"].items() if one["image"].startswith("tallystream:")}
 
 
-def test_every_component_is_there() -> None:
+def test_compose_file_has_every_component() -> None:
     assert set(OURS) == {"gateway", "worker", "exporter", "ledger", "console", "poller", "sink"}
     assert set(COMPOSE["services"]) - set(OURS) == {"kafka", "prometheus", "alertmanager", "grafana"}
     assert {one["image"] for one in OURS.values()} == {f"tallystream:{__version__}"}
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_variables_are_settings_and_arguments_options(name: str) -> None:
+def test_compose_variables_and_arguments_exist(name: str) -> None:
     service = OURS[name]
     for variable in service["environment"]:
         assert variable.removeprefix("TALLYSTREAM_").lower() in Settings.model_fields, variable
@@ -37,7 +37,7 @@ def test_variables_are_settings_and_arguments_options(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
-def test_every_service_is_bounded_watched_and_without_rights(name: str) -> None:
+def test_every_service_has_limits_a_health_check_and_no_privileges(name: str) -> None:
     service = COMPOSE["services"][name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
@@ -50,13 +50,13 @@ def test_every_service_is_bounded_watched_and_without_rights(name: str) -> None:
         assert re.match(r"\$\{[A-Z_]+:-127\.0\.0\.1:", port), "published on loopback unless somebody says otherwise"
 
 
-def test_the_example_of_env_names_what_is_read() -> None:
+def test_env_example_names_the_variables_that_are_read() -> None:
     names = {line.partition("=")[0] for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line[:60]}
     read = (ROOT / "docker-compose.yml").read_text()
     assert {name for name in names if name.isupper()} - {"COMPOSE_PROFILES"} <= set(re.findall(r"[A-Z_]{4,}", read))
 
 
-def test_a_copy_of_the_example_sets_no_secret_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copied_env_example_does_not_set_empty_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("TALLYSTREAM_")]:
         monkeypatch.delenv(name)
     before = Settings()
@@ -68,7 +68,7 @@ def test_a_copy_of_the_example_sets_no_secret_to_nothing(monkeypatch: pytest.Mon
     assert not Settings().polls_openai
 
 
-def test_secrets_are_read_from_the_environment_never_written_here() -> None:
+def test_compose_file_contains_no_secrets() -> None:
     for service in COMPOSE["services"].values():
         for name, value in service.get("environment", {}).items():
             if re.search(r"TOKEN|SECRET|PASSWORD|KEY$", name):

@@ -1,4 +1,4 @@
-"""docs/conformance.md: every test it names is there."""
+"""Every test that docs/conformance.md names must exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboards beside what Grafana knows: its TypeScript types, and the keys that those let pass.
+"""The dashboards must match Grafana's TypeScript types and use only known keys, which the types do not check.
 
 `make dashboards-check` fetches the types (npm) and runs all of it; without them, the keys alone are checked.
 """
@@ -17,11 +17,12 @@ import pytest
 
 DASHBOARDS = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "dashboards"
 BOARDS = sorted(path.stem for path in DASHBOARDS.glob("*.json"))
+LEDGER = DASHBOARDS.parent / "postgresql" / "ledger.json"
 TYPES = os.environ.get("TALLYSTREAM_GRAFANA_TYPES")
 TSC = ("--noEmit", "--strict", "--skipLibCheck", "--module", "esnext", "--moduleResolution", "bundler")
 needs_types = pytest.mark.skipif(TYPES is None, reason="needs Grafana's types: make dashboards-check")
 
-# By place, list items without their number; what stands below OPEN are names of columns.
+# By path, with list items unnumbered; keys below OPEN are names of columns.
 OPEN = ("panels.transformations.options.excludeByName", "panels.transformations.options.renameByName")
 SOURCE = "type uid"
 STAT = "colorMode graphMode justifyMode orientation reduceOptions textMode"
@@ -59,7 +60,7 @@ KEYS = {
     "panels.options.sortBy": "desc displayName",
     "panels.options.text": "titleSize valueSize",
     "panels.options.tooltip": "mode sort",
-    "panels.targets": "datasource expr format instant legendFormat range refId",
+    "panels.targets": "datasource editorMode expr format instant legendFormat range rawQuery rawSql refId",
     "panels.targets.datasource": SOURCE,
     "panels.transformations": "id options",
     "panels.transformations.options": "byField excludeByName indexByName mode renameByName",
@@ -72,7 +73,7 @@ def load(board: str) -> dict[str, Any]:
 
 
 def unknown(node: object, place: str = "") -> Iterator[str]:
-    """Yield the places of keys that no list above has."""
+    """Yield the paths of keys that are not in the lists above."""
     if isinstance(node, list):
         for one in node:
             yield from unknown(one, place)
@@ -89,7 +90,11 @@ def test_dashboards_use_only_keys_known_to_grafana(board: str) -> None:
     assert not list(unknown(load(board)))
 
 
-def test_a_typing_error_in_a_key_is_found() -> None:
+def test_ledger_dashboard_uses_only_keys_known_to_grafana() -> None:
+    assert not list(unknown(json.loads(LEDGER.read_text())))
+
+
+def test_misspelled_dashboard_key_is_found() -> None:
     document = load("spend")
     document["panels"][1]["fieldConfig"]["defaults"]["decimal"] = 2
     document["refersh"] = "30s"
@@ -97,7 +102,7 @@ def test_a_typing_error_in_a_key_is_found() -> None:
 
 
 def complaints(document: dict[str, Any], name: str) -> str:
-    """Return what the TypeScript compiler has against a dashboard."""
+    """Return the TypeScript compiler's errors for a dashboard."""
     assert TYPES is not None
     folder = Path(TYPES)
     text = json.dumps(document, indent=1)

@@ -1,4 +1,4 @@
-"""What packages give to others: `__all__` names what is imported from them, and nothing besides."""
+"""The `__all__` of a package must name exactly what other packages import from it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def imported() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_a_package_exports_what_others_import_from_it(package: str) -> None:
+def test_package_exports_exactly_what_others_import(package: str) -> None:
     module = importlib.import_module(package)
     said = list(getattr(module, "__all__", ()))
     assert len(said) == len(set(said)), "each name once"

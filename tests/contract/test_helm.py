@@ -1,7 +1,7 @@
-"""The Helm chart: what it renders is valid Kubernetes, means what our settings mean, and keeps secrets in Secrets.
+"""The Helm chart: its renderings must be valid for Kubernetes, use existing settings, and keep secrets in Secrets.
 
-Needs `helm`; with helm-unittest the chart's own tests run. What is missing is skipped; docs/operations/kubernetes.md
-says where to get it.
+Needs `helm`; with helm-unittest the chart's own tests run, too. Tests whose tool is missing are skipped;
+docs/operations/kubernetes.md says where to get the tools.
 """
 
 from __future__ import annotations
@@ -124,13 +124,13 @@ def value_of(values: Any, name: str) -> Any:
     return values
 
 
-def test_the_defaults_are_valid_by_the_schema() -> None:
+def test_default_values_match_the_values_schema() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     jsonschema.Draft7Validator.check_schema(schema)
     jsonschema.Draft7Validator(schema).validate(yaml.safe_load((CHART / "values.yaml").read_text()))
 
 
-def test_every_name_of_ports_page_is_a_value_of_the_chart() -> None:
+def test_every_name_on_ports_page_is_a_value_of_the_chart() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     for name in NAMES:
         value_of(values, name)
@@ -147,7 +147,7 @@ def test_chart_passes_helm_lint() -> None:
 
 
 @needs_helm
-def test_replicas_of_topics_and_an_accepted_loss_reach_whom_they_are_for() -> None:
+def test_replication_and_accepted_loss_reach_their_components() -> None:
     plain = containers(render(BASE))
     assert not [one for one in plain for env in one["env"] if env["name"] == "TALLYSTREAM_REPLICATION"]
     assert not [one for one in plain if "--accept-loss" in one.get("args", [])]
@@ -183,7 +183,7 @@ def test_chart_refuses_invalid_values(name: str, value: str) -> None:
 
 
 @pytest.mark.skipif(UNITTEST is None, reason="helm-unittest is not here")
-def test_the_charts_own_tests() -> None:
+def test_helm_unittests_of_the_chart_pass() -> None:
     assert UNITTEST is not None
     done = subprocess.run([UNITTEST, str(CHART)], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -199,7 +199,7 @@ def test_rendered_chart_is_valid_for_kubernetes(values: dict[str, str], version:
 
 
 @needs_helm
-def test_kubernetes_schemas_refuse_what_they_do_not_know() -> None:
+def test_kubernetes_schemas_refuse_unknown_fields() -> None:
     (gateway,) = [
         one for one in render(BASE) if one["kind"] == "StatefulSet" and one["metadata"]["name"].endswith("gateway")
     ]
@@ -210,7 +210,7 @@ def test_kubernetes_schemas_refuse_what_they_do_not_know() -> None:
 
 @needs_helm
 @each_rendering
-def test_every_variable_is_a_setting_and_every_argument_an_option(
+def test_chart_variables_and_arguments_exist(
     values: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("TALLYSTREAM_")]:
@@ -229,7 +229,7 @@ def test_every_variable_is_a_setting_and_every_argument_an_option(
 
 
 @needs_helm
-def test_secrets_are_in_secrets_alone() -> None:
+def test_secret_values_appear_only_in_secrets() -> None:
     secrets = ("the-client-id", "the-client-secret", "sk-the-api-token", "the-users-key")
     documents = render(BASE | PAGE | {"users.keepNames": "false", "users.key": "the-users-key"})
     for document in documents:
@@ -240,13 +240,13 @@ def test_secrets_are_in_secrets_alone() -> None:
 
 
 @needs_helm
-def test_references_make_no_secret() -> None:
+def test_existing_secrets_are_referenced_and_not_created() -> None:
     assert not [one for one in render(RENDERINGS["secrets by reference"]) if one["kind"] == "Secret"]
 
 
 @needs_helm
 @each_rendering
-def test_no_container_has_more_rights_than_it_needs(values: dict[str, str]) -> None:
+def test_chart_containers_run_without_privileges(values: dict[str, str]) -> None:
     for document in render(values):
         if document["kind"] not in ("StatefulSet", "Deployment"):
             continue
@@ -265,7 +265,7 @@ def test_no_container_has_more_rights_than_it_needs(values: dict[str, str]) -> N
 
 
 @needs_helm
-def test_the_rules_are_those_of_the_repository() -> None:
+def test_chart_contains_the_repositorys_alert_rules() -> None:
     (rule,) = [one for one in render(RENDERINGS["one of each, watched"]) if one["kind"] == "PrometheusRule"]
     files = sorted((CHART.parents[1] / "prometheus" / "rules").glob("*.yml"))
     assert files
@@ -273,7 +273,7 @@ def test_the_rules_are_those_of_the_repository() -> None:
 
 
 @needs_helm
-def test_ids_are_the_operators_and_images_may_be_named_by_digest() -> None:
+def test_user_ids_and_image_digests_can_be_set() -> None:
     for document in render(RENDERINGS["a platform that assigns ids, brokers by IPv6"]):
         if document["kind"] not in ("StatefulSet", "Deployment"):
             continue
@@ -287,7 +287,7 @@ def test_ids_are_the_operators_and_images_may_be_named_by_digest() -> None:
 
 
 @needs_helm
-def test_numbers_of_extra_variables_are_texts_however_they_are_given(tmp_path: Path) -> None:
+def test_numeric_extra_variables_become_strings(tmp_path: Path) -> None:
     given = [67108864, 1.5, True, "0x10"]
     values = {
         "kafka": {"bootstrap": "kafka:9092"},
@@ -308,7 +308,7 @@ def test_numbers_of_extra_variables_are_texts_however_they_are_given(tmp_path: P
 
 @needs_helm
 @each_rendering
-def test_pods_connect_to_what_is_their_task_alone(values: dict[str, str]) -> None:
+def test_network_policies_allow_only_required_egress(values: dict[str, str]) -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in render(values) if one["kind"] == "NetworkPolicy"}
     if values.get("networkPolicy.enabled") == "false":
         assert not policies
@@ -325,7 +325,7 @@ def test_pods_connect_to_what_is_their_task_alone(values: dict[str, str]) -> Non
 
 
 @needs_helm
-def test_grpc_is_served_beside_http_and_the_console_beside_its_ledger() -> None:
+def test_gateway_serves_grpc_and_console_runs_in_the_ledgers_pod() -> None:
     documents = render(BASE)
     services = {one["metadata"]["name"]: one["spec"] for one in documents if one["kind"] == "Service"}
     assert {port["port"] for port in services["release-tallystream-gateway"]["ports"]} == {4317, 4318}

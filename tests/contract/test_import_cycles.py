@@ -1,6 +1,6 @@
-"""No file imports another one in a circle, also not for types only and not inside a function.
+"""No module may import another one in a circle, not even for types only or inside a function.
 
-A circle cannot be read from the bottom up, and neither of its files can be tested without the other.
+Modules in a circle cannot be read in order, and cannot be tested without each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def modules() -> dict[str, Path]:
         for path in folder.rglob("*.py"):
             inside = path.relative_to(folder)
             if package == "tallystream" and inside.parts[0] in ("schemas", "streams", "agents"):
-                continue  # the links to the three other rooms
+                continue  # the links to the three other top-level folders
             parts = (package, *inside.with_suffix("").parts)
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -82,7 +82,7 @@ def test_modules_have_no_import_cycles() -> None:
     assert found == []
 
 
-def test_import_cycles_are_detected_wherever_the_imports_are() -> None:
+def test_import_cycles_are_detected_in_any_kind_of_import() -> None:
     names = {name: Path() for name in ("x.a", "x.b", "x.c", "x.d")}
     sources = {
         "x.a": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from x.b import B",

@@ -1,4 +1,6 @@
-"""The JSON Schemas that consumers read our topics by: committed, true, and readable for ever."""
+"""The JSON Schemas of our topics for consumers: committed, equal to the models, and compatible with all released
+versions.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,12 @@ def test_committed_json_schema_matches_the_model(name: str) -> None:
     )
 
 
-def test_nothing_else_is_committed() -> None:
+def test_no_json_schema_is_left_over() -> None:
     assert {path.stem for path in COMMITTED.iterdir()} == set(CATALOGUE)
 
 
 @each_schema
-def test_a_version_reads_what_was_ever_written_with_it(name: str) -> None:
+def test_released_messages_are_still_readable(name: str) -> None:
     schema = CATALOGUE[name]
     frozen = json.loads((RELEASED / f"{name}.{schema.version}.json").read_bytes())
     assert problems(frozen, schema.json_schema()) == []
@@ -46,7 +48,7 @@ def test_json_schema_is_valid(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(CATALOGUE[name].json_schema())
 
 
-def test_a_real_message_is_valid_by_the_committed_file_and_a_broken_one_is_not() -> None:
+def test_committed_schema_accepts_a_real_message_and_refuses_a_broken_one() -> None:
     body = encode([Group([codex_response()])], Encoding.JSON)
     (pack,) = normalise_logs(body, Encoding.JSON).packs
     ((_, value),) = messages(pack, "codex-7f3a", lambda name: name)
@@ -88,20 +90,20 @@ def change(schema: dict[str, Any], path: str, edit: Any) -> dict[str, Any]:
         ("$defs.Attribution.properties.team.anyOf", lambda node: node.pop(1), "type null became string"),
     ],
 )
-def test_an_incompatible_change_is_found(path: str, edit: Any, says: str) -> None:
+def test_incompatible_schema_change_is_found(path: str, edit: object, says: str) -> None:
     before = CATALOGUE["usage-batch"].json_schema()
     (found,) = problems(before, change(before, path, edit))
     assert says in found
 
 
-def test_a_set_of_values_may_grow_and_open_but_not_shrink() -> None:
+def test_enum_may_grow_or_become_open_but_not_shrink() -> None:
     closed = {"type": "string", "enum": ["codex", "claude"]}
     assert problems(closed, closed | {"enum": ["codex", "claude", "gemini"]}) == []
     assert problems(closed, {"type": "string"}) == []
     assert problems(closed, closed | {"enum": ["codex"]}) == ["$: fewer values are allowed"]
 
 
-def test_closing_an_open_object_is_found() -> None:
+def test_closing_an_open_object_is_incompatible() -> None:
     assert problems({"type": "object"}, {"type": "object", "additionalProperties": False})
     assert problems({"type": "array"}, {"type": "array", "items": {"type": "string"}})
 
@@ -116,7 +118,7 @@ def test_closing_an_open_object_is_found() -> None:
         ("$defs.UsageEvent.properties.event_id", lambda node: node.pop("pattern")),
     ],
 )
-def test_a_compatible_change_passes(path: str, edit: Any) -> None:
+def test_compatible_schema_change_passes(path: str, edit: object) -> None:
     before = CATALOGUE["usage-batch"].json_schema()
     changed = change(before, path, edit)
     assert changed != before
@@ -130,14 +132,14 @@ def run(*argv: str) -> int:
     return int(left.value.code or 0)
 
 
-def test_the_command_writes_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_schemas_command_writes_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("schemas", "--write", str(tmp_path / "new")) == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
     assert written == {path.name: path.read_bytes() for path in COMMITTED.iterdir()}
     assert f"{len(CATALOGUE)} JSON Schemas written" in capsys.readouterr().out
 
 
-def test_the_command_lists_kinds_topics_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_schemas_command_lists_kinds_topics_and_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("schemas") == 0
     shown = capsys.readouterr().out
     assert all(schema.header.decode() in shown and schema.topic in shown for schema in CATALOGUE.values())

@@ -1,4 +1,4 @@
-"""Metrics: all explained, all bounded, all named as Prometheus wants, and nothing asks for one that is not there."""
+"""Metrics must be documented, bounded and regularly named; rules and dashboards must use existing ones."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def run(*argv: str | Path | None, stdin: str | None = None) -> str:
     return done.stdout
 
 
-def test_the_page_of_metrics_is_what_the_code_says() -> None:
+def test_metrics_page_matches_the_code() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == metrics.render(), "run `make docs`"
 
 
-def test_every_label_is_explained_and_no_explanation_is_left_over() -> None:
+def test_labels_and_their_explanations_match() -> None:
     assert {label for family in metrics.families() for label in family.labels} == set(metrics.LABELS)
 
 
-def test_names_are_regular_explained_and_used_once() -> None:
+def test_metric_names_are_regular_explained_and_unique() -> None:
     names = [family.name for family in metrics.families()]
     assert len(set(names)) == len(names)
     for family in metrics.families():
@@ -91,7 +91,7 @@ def test_names_are_regular_explained_and_used_once() -> None:
         assert family.text.endswith(".") or len(family.text) > 20, family
 
 
-def test_a_renamed_metric_is_shown_under_both_names_with_the_same_values() -> None:
+def test_renamed_metric_is_served_under_both_names() -> None:
     registry = CollectorRegistry()
     counter = Counter("tallystream_worker_late_events", "Late.", registry=registry)
     seconds = Histogram("tallystream_worker_group_commit_seconds", "Seconds.", registry=registry)
@@ -116,7 +116,7 @@ def test_old_metric_names_belong_to_existing_metrics_and_are_not_reused() -> Non
     assert len(set(OLD_NAMES.values())) == len(OLD_NAMES)
 
 
-def test_rules_and_dashboards_ask_for_metrics_that_exist() -> None:
+def test_rules_and_dashboards_use_existing_metrics() -> None:
     known = {name for family in metrics.families() for name in family.series}
     known |= {rule["record"] for rule in rules() if "record" in rule} | OTHERS
     for query in queries():
@@ -125,20 +125,26 @@ def test_rules_and_dashboards_ask_for_metrics_that_exist() -> None:
         assert found <= known, query
 
 
-def test_all_queries_are_promql() -> None:
+def test_all_queries_are_valid_promql() -> None:
     for query in queries():
         promql_parser.parse(query)
     with pytest.raises(ValueError, match="invalid promql"):
         promql_parser.parse("sum by (a rate(b[5m]))")
 
 
-def test_dashboards_are_what_the_code_builds() -> None:
-    assert {path.name for path in DASHBOARDS.iterdir()} == set(BOARDS)
+def test_committed_dashboards_match_the_code() -> None:
+    folder = DASHBOARDS.parent
+    written = {
+        path.relative_to(folder).as_posix()
+        for name in ("dashboards", "postgresql")
+        for path in (folder / name).iterdir()
+    }
+    assert written == set(BOARDS)
     for name, build in BOARDS.items():
-        assert (DASHBOARDS / name).read_text() == render(build()), "run `make docs`"
+        assert (folder / name).read_text() == render(build()), "run `make docs`"
 
 
-def test_panels_have_ids_places_and_queries_of_their_own() -> None:
+def test_panels_have_unique_ids_positions_and_queries() -> None:
     for board, panel in panels():
         assert panel["targets"], (board, panel["title"])
         assert [target["refId"] for target in panel["targets"]] == [*"ABCDEFGH"[: len(panel["targets"])]]
@@ -174,7 +180,7 @@ def test_every_alert_has_a_runbook_and_a_severity() -> None:
     assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == {alert["alert"] for alert in alerts()}
 
 
-def test_every_alert_is_tested_firing_and_silent() -> None:
+def test_every_alert_is_tested_both_firing_and_silent() -> None:
     seen: dict[str, set[bool]] = {}
     for path in (RULES / "tests").glob("*.yml"):
         for test in yaml.safe_load(path.read_text())["tests"]:
@@ -195,20 +201,20 @@ def test_runbook_links_of_alerts_exist() -> None:
 
 
 @needs_promtool
-def test_promtool_accepts_the_rules_and_the_example() -> None:
+def test_promtool_accepts_the_rules_and_the_example_configuration() -> None:
     run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *sorted((RULES / "rules").glob("*.yml")))
     run(promtool, "check", "config", RULES / "prometheus.yml")
 
 
 @needs_promtool
 @pytest.mark.parametrize("path", sorted((RULES / "tests").glob("*.yml")), ids=lambda path: path.stem)
-def test_alerts_fire_when_they_should_and_not_before(path: Path) -> None:
+def test_alert_rules_pass_their_promtool_tests(path: Path) -> None:
     run(promtool, "test", "rules", path)
 
 
 @pytest.mark.skipif(amtool is None, reason="amtool is not installed: `make tools`")
 @pytest.mark.parametrize("path", sorted(ALERTMANAGER.glob("*.yml")), ids=lambda path: path.stem)
-def test_amtool_accepts_the_configuration(path: Path) -> None:
+def test_amtool_accepts_the_configurations(path: Path) -> None:
     run(amtool, "check-config", path)
 
 
@@ -239,9 +245,9 @@ def test_alertmanager_notifies_nobody_by_default() -> None:
 
 
 def with_samples(page: str) -> Iterator[str]:
-    """Yield the lines of a page, with a sample for each family that has labels and nothing to say yet.
+    """Yield the lines of a page, adding a sample for each labelled family that has none yet.
 
-    promtool passes over families without samples.
+    promtool ignores families without samples.
     """
     lines = page.splitlines(keepends=True)
     for line, following in zip_longest(lines, lines[1:], fillvalue="# "):

@@ -1,4 +1,4 @@
-"""A name means one thing: each public class name of the product is given once."""
+"""Each public class name must be used only once in the product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OTLP as others write it: the specification's JSON examples, its official JSON classes, and a real exporter."""
+"""OTLP as others write it: the specification's JSON examples, the official JSON classes, and a real exporter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLES = SHARED / "specs" / "otlp-examples"
     ("file", "signal", "size"),
     [("logs.json", "logs", 1), ("events.json", "logs", 1), ("metrics.json", "metrics", 4), ("trace.json", "traces", 1)],
 )
-def test_the_specifications_examples(file: str, signal: Signal, size: int) -> None:
+def test_examples_of_the_specification_are_decoded(file: str, signal: Signal, size: int) -> None:
     body = (EXAMPLES / file).read_bytes()
     assert detect_signal(body, Encoding.JSON) == signal
     assert inspect(body, Encoding.JSON, signal) == size
@@ -36,8 +36,8 @@ def test_the_specifications_examples(file: str, signal: Signal, size: int) -> No
         assert (result.records, result.packs, result.rejected) == (1, [], [])
 
 
-def test_the_official_json_classes_read_and_write_what_we_do() -> None:
-    """Our builder's JSON is OTLP for them, and what they make of it gives us the same usage."""
+def test_official_json_classes_agree_with_our_decoder() -> None:
+    """The official classes read our builder's JSON, and their encoding of it gives the same usage."""
     body = as_json([Group([*codex_noise(), codex_response()], {"team": "payments", "n": 5})])
     official = ExportLogsServiceRequest.from_json(body.decode())
     again = official.to_json().encode()
@@ -76,7 +76,7 @@ class Kept(LogRecordExporter):
         return True
 
 
-def test_a_record_of_the_python_sdk() -> None:
+def test_record_of_the_python_sdk_is_decoded() -> None:
     exporter = Kept()
     provider = LoggerProvider(resource=Resource({"team": "payments"}), shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))

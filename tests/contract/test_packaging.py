@@ -1,4 +1,6 @@
-"""The wheel: only `tallystream`, all of it, and at peace with a neighbour that owns the name `agents`."""
+"""The wheel contains all of `tallystream` and nothing else, and can be installed together with a package named
+`agents`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def uv(*args: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Built from a copy: setuptools leaves a build folder behind, whose stale files the next wheel would pick up.
+    # Built from a copy, because setuptools leaves a build folder whose stale files the next wheel would include.
     source = tmp_path_factory.mktemp("source")
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=NOT_SOURCE)
@@ -43,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_holds_all_of_tallystream_and_nothing_else(wheel: Path) -> None:
+def test_wheel_contains_all_of_tallystream_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     info = f"tallystream-{tallystream.__version__}.dist-info"
@@ -63,7 +65,7 @@ def test_the_wheel_holds_all_of_tallystream_and_nothing_else(wheel: Path) -> Non
         assert ours <= names, sorted(ours - names)
 
 
-def test_it_installs_beside_a_package_called_agents(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_can_be_installed_together_with_a_package_named_agents(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     python = environment / "bin" / "python"
     uv("venv", "--python", sys.executable, str(environment))

@@ -1,4 +1,4 @@
-"""Every file and folder of this repository that a page names exists, and every relative link leads to a file."""
+"""Every file and folder that a page names must exist, and every relative link must lead to a file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The sandbox keeps the contracts of OpenAI and Port: thrown at by schemathesis, with what their OpenAPI allows.
+"""Schemathesis tests the sandbox against the OpenAPI documents of OpenAI and Port.
 
-Schemathesis checks every answer against the structure the APIs publish; the sandbox checks itself as well and calls it
-a violation when it would answer anything else.
+It checks every answer against the structures that the APIs publish. The sandbox also checks its own answers and reports
+a violation if one differs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tallystream.sandbox.trim import OPENAI_PATHS, PORT_PATHS, render, trim
 SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
 BOUNDED = settings(max_examples=12, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
-"""Statuses Port answers but does not declare (400, 409, 429) are not judged; everything it declares is."""
+"""Statuses that Port uses without declaring them (400, 409, 429) are not checked; all others are."""
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """Run a sandbox in a thread of its own, with things in it to be found."""
+    """Run a sandbox with some data in a separate thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -53,7 +53,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def port_token(sandbox: Sandbox) -> str:
-    """Give a token, once there are two blueprints and an entity that relate."""
+    """Create two blueprints and a related entity, and return a token."""
     base = f"{sandbox.url}/port/v1"
     token: str = post(f"{base}/auth/access_token", {"clientId": "a", "clientSecret": "b"}, 200)["accessToken"]
     for definition in BLUEPRINTS:
@@ -87,7 +87,7 @@ BLUEPRINTS: list[dict[str, Any]] = [
 openai = schemathesis.openapi.from_dict(load("openai"))
 legacy = schemathesis.openapi.from_dict(load("openai-legacy"))
 port = schemathesis.openapi.from_dict(load("port"))
-# The systematic edge cases of Port's blueprints alone would take a minute.
+# The systematic edge cases of Port's blueprints would take a minute by themselves.
 port.config.phases.coverage.enabled = False
 
 
@@ -97,27 +97,27 @@ def judge(case: Any, base: str, token: str) -> None:
 
 @openai.parametrize()
 @BOUNDED
-def test_openai_keeps_its_contract(case: Any, sandbox: Sandbox) -> None:
+def test_sandbox_openai_matches_its_openapi_document(case: Any, sandbox: Sandbox) -> None:
     judge(case, f"{sandbox.url}/openai/v1", "sk-sandbox-contract")
 
 
 @legacy.parametrize()
 @BOUNDED
-def test_openais_legacy_endpoints_keep_theirs(case: Any, sandbox: Sandbox) -> None:
+def test_sandbox_legacy_endpoints_match_their_openapi_document(case: Any, sandbox: Sandbox) -> None:
     judge(case, f"{sandbox.url}/openai/v1", "sk-sandbox-contract")
 
 
 @port.parametrize()
 @BOUNDED
-def test_port_keeps_its_contract(case: Any, sandbox: Sandbox, port_token: str) -> None:
+def test_sandbox_port_matches_its_openapi_document(case: Any, sandbox: Sandbox, port_token: str) -> None:
     for name in ("identifier", "blueprint_identifier"):
         if case.path_parameters and name in case.path_parameters and case.method != "DELETE":
             case.path_parameters[name] = "session"
     judge(case, f"{sandbox.url}/port", port_token)
 
 
-def test_every_declared_operation_is_served() -> None:
-    """What the structure names and the sandbox has no handler for would answer 501."""
+def test_sandbox_serves_every_declared_operation() -> None:
+    """An operation that the document declares but the sandbox does not implement answers 501."""
     from tallystream.sandbox.openai_api import OpenAIApi
     from tallystream.sandbox.openai_data import Seeded
     from tallystream.sandbox.port_api import PortApi
@@ -136,7 +136,7 @@ def test_every_declared_operation_is_served() -> None:
         ("port", "port-openapi.json", PORT_PATHS, {"get", "post", "put", "patch", "delete"}),
     ],
 )
-def test_the_structures_are_those_of_the_published_documents(
+def test_declared_schemas_match_the_published_documents(
     name: str, published: str, paths: tuple[str, ...], methods: set[str]
 ) -> None:
     document = json.loads((SPECS / published).read_text())
@@ -144,7 +144,7 @@ def test_the_structures_are_those_of_the_published_documents(
     assert json.loads(text) == load(name)
 
 
-def test_a_patched_property_without_a_type_is_refused_and_changes_nothing() -> None:
+def test_patching_a_property_without_a_type_is_refused() -> None:
     from tallystream.sandbox.port_store import ChangeRefusedError, Store
 
     store = Store()

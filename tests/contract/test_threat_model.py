@@ -1,4 +1,4 @@
-"""docs/threat-model.md: every test it names is there."""
+"""Every test that docs/threat-model.md names must exist."""
 
 from __future__ import annotations
 

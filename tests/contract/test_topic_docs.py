@@ -1,4 +1,4 @@
-"""asyncapi.yaml and docs/topics.md: what is committed is what the models say, whole, and true to AsyncAPI 3."""
+"""asyncapi.yaml and docs/topics.md must match the models, be complete, and be valid AsyncAPI 3."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_asyncapi_document_is_valid(document: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(json.loads(SPECIFICATION.read_text())).validate(document)
 
 
-def references(node: Any) -> Iterator[str]:
+def references(node: object) -> Iterator[str]:
     """Yield every $ref below a node."""
     if isinstance(node, dict):
         if isinstance(node.get("$ref"), str):
@@ -66,7 +66,7 @@ def test_every_reference_of_the_asyncapi_document_resolves(document: dict[str, A
             node = node[step]
 
 
-def test_every_operation_sends_what_its_channel_holds(document: dict[str, Any]) -> None:
+def test_every_operation_uses_the_messages_of_its_channel(document: dict[str, Any]) -> None:
     for operation in document["operations"].values():
         channel = operation["channel"]["$ref"]
         assert operation["action"] == "send"
@@ -77,7 +77,7 @@ def test_every_operation_sends_what_its_channel_holds(document: dict[str, Any]) 
     }
 
 
-def test_every_topic_is_on_the_page_and_every_public_kind_in_the_document(document: dict[str, Any]) -> None:
+def test_topics_page_and_document_are_complete(document: dict[str, Any]) -> None:
     page = (ROOT / "docs" / "topics.md").read_text()
     for spec in Topics().all():
         assert f"| `{spec.name}` |" in page, spec.name
@@ -90,7 +90,7 @@ def test_every_topic_is_on_the_page_and_every_public_kind_in_the_document(docume
         assert message["headers"]["properties"]["schema"]["const"] == kind.header.decode()
 
 
-def test_a_real_message_fits_the_documents_schema_and_a_broken_one_does_not(document: dict[str, Any]) -> None:
+def test_document_schema_accepts_a_real_message_and_refuses_a_broken_one(document: dict[str, Any]) -> None:
     body = encode([Group([codex_response()])], Encoding.JSON)
     ((_, value),) = messages(normalise_logs(body, Encoding.JSON).packs[0], "codex-7f3a", lambda name: name)
     whole = {"$ref": "#/components/schemas/UsageBatch", "components": document["components"]}

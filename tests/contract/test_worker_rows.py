@@ -1,4 +1,4 @@
-"""What the worker writes fits the JSON Schemas that are published for it, and the models."""
+"""The rows that the worker writes must match their published JSON Schemas and the models."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def written() -> list[tuple[str, type[BaseModel], bytes]]:
 
 
 @pytest.mark.parametrize(("name", "model", "value"), written())
-def test_fits_its_schema_and_its_model(name: str, model: type[BaseModel], value: bytes) -> None:
+def test_written_rows_match_their_schema_and_model(name: str, model: type[BaseModel], value: bytes) -> None:
     schema = json.loads((SCHEMAS / f"{name}.json").read_text())
     Draft202012Validator(schema).validate(json.loads(value))
     model.model_validate_json(value, strict=True)
 
 
-def test_money_and_nulls_are_as_documented() -> None:
+def test_money_and_nulls_are_written_as_documented() -> None:
     row: dict[str, Any] = json.loads(written()[0][2])
     by_tier = {(b["service_tier"], b["speed"], b["reported_cost_usd"]): b["cost_usd"] for b in row["buckets"]}
     assert by_tier == {

@@ -1,7 +1,7 @@
-"""Recorded runs of real coding agents through the whole product: exactly what the model API served, once.
+"""Recorded runs of real coding agents through the whole product: each token that the model API served counts once.
 
-The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Where they are missing
-the same laws are held on generated bodies by `test_fleet.py`.
+The recordings are not part of the repository (a folder `shared/captures` beside the checkout). Without them, the same
+rules are tested on generated bodies by `test_fleet.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.replay import Capture, Totals, post
 
 TOKENS = ("requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 
-# The client itself never sent these responses' counts: (requests, uncached, cached, output, reasoning) to take off.
+# Counts that the client itself never sent, to subtract: (requests, uncached, cached, output, reasoning).
 NEVER_SENT = {
     "codex-binary-incomplete": (1, 308, 1792, 4096, 4000),
     "codex-json-failexit": (1, 208, 1792, 72, 32),
@@ -33,7 +33,7 @@ def folders() -> list[Path]:
 
 
 def expected(capture: Capture) -> dict[tuple[str, str], Totals]:
-    """Return the truth less what the client never sent."""
+    """Return the truth without the usage that the client never sent."""
     want = capture.expected()
     if capture.name in NEVER_SENT:
         assert capture.truth["expect_diff"]
@@ -63,7 +63,7 @@ def by_session(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Totals]:
 @pytest.mark.skipif(not folders(), reason="there are no recordings beside this checkout")
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
-def test_recorded_runs_cost_what_was_served_once(tmp_path: Path) -> None:
+def test_recorded_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
     captures = [Capture(folder) for folder in folders()]
     want = {key: totals for capture in captures for key, totals in expected(capture).items()}
     complete = [capture for capture in captures if capture.name not in NEVER_SENT]

@@ -1,4 +1,5 @@
-"""Recorded runs of agent SDKs and CLIs through the whole product, twice: each call the model API served counts once.
+"""Recorded runs of agent SDKs and CLIs through the whole product, twice: each call that the model API served counts
+once.
 
 The recordings are not part of the repository (folders `shared/captures-genai*` beside the checkout).
 """
@@ -18,7 +19,7 @@ from tallystream.schemas.clients.genai import normalise
 
 
 def wanted(folder: Path) -> Counter[str]:
-    """Return totals by model: what the law gives, which tests/contract holds against the truth call by call."""
+    """Return totals by model as computed from the spans, which tests/contract checks call by call."""
     total: Counter[str] = Counter()
     for call in normalise(recorded(folder)):
         for field, count in counts(call).items():
@@ -48,8 +49,8 @@ def got(rows: list[dict[str, Any]]) -> Counter[str]:
 @pytest.mark.skipif(not FOLDERS, reason="there are no recordings beside this checkout")
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
-def test_recorded_agents_cost_what_was_served_once(tmp_path: Path) -> None:
-    """All of them by one connection, one after the other, twice."""
+def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
+    """All recordings over one connection, one after the other, twice."""
     want: Counter[str] = Counter()
     bodies: list[Body] = []
     for folder in FOLDERS:

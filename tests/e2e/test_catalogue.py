@@ -1,6 +1,6 @@
-"""OpenAI and telemetry -> Kafka -> Faust -> Port, through the product's processes; Port entity for entity as computed.
+"""OpenAI's data and telemetry through all processes into Port: every entity must equal an independent computation.
 
-What must be in Port is computed from the fleet's truth and from OpenAI's own answers, by none of the product's code.
+The expected entities are computed from the fleet's truth and from OpenAI's own answers, without the product's code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COUNTS = {
 
 
 def sessions(truth: dict[str, Any], connection: str) -> dict[str, Any]:
-    """Say what each session's entity must be."""
+    """Return the expected entity of each session."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in truth["acknowledged"]["rows"]:
         found.setdefault(row["session_id"], []).append(row)
@@ -59,7 +59,7 @@ def cost(rows: list[dict[str, Any]]) -> str | None:
     return f"{sum(priced, Decimal(0)).normalize():f}" if priced else None
 
 
-def pages(url: str, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+def pages(url: str, path: str, **params: object) -> Iterator[dict[str, Any]]:
     """Yield the buckets of an endpoint."""
     page: str | None = None
     while True:
@@ -74,7 +74,7 @@ def pages(url: str, path: str, **params: Any) -> Iterator[dict[str, Any]]:
 
 
 def openai(url: str, start: int, end: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Say what the daily entities and those of models and days must be, of whole days."""
+    """Return the expected daily entities and those of models and days, for complete days."""
     days: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
     of = {"start_time": start, "end_time": end, "bucket_width": "1d"}
@@ -100,7 +100,7 @@ def openai(url: str, start: int, end: int) -> tuple[dict[str, Any], dict[str, An
     )
 
 
-def test_sessions_and_all_kinds_of_the_page_are_in_port_entity_for_entity(tmp_path: Path) -> None:
+def test_every_session_and_documented_kind_is_exact_in_port(tmp_path: Path) -> None:
     with sandbox() as environment, product(tmp_path / "data", environment) as running:
         port = environment["TALLYSTREAM_PORT_BASE_URL"].removesuffix("/port")
 
@@ -119,7 +119,7 @@ def test_sessions_and_all_kinds_of_the_page_are_in_port_entity_for_entity(tmp_pa
             "--seed", "7", "--duplicates", "0.1", "--client", "codex",
         )  # fmt: skip
         running.cli("wait", "--caught-up", "--timeout", "60")
-        held = entities()  # asked for once: what the wait has said is caught up is there
+        held = entities()  # read once, because everything is there after `wait --caught-up`
         must = sessions(Truth.load(truth).document(), json.loads(connection.read_text())["connection_id"])
         assert must
         found = {name: _like(must[name], one) for name, one in held["coding_agent_session"].items() if name in must}
@@ -154,7 +154,7 @@ def wrong(must: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _like(must: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of an entity that are told of what it must be."""
+    """Return the parts of an entity for which there are expected values."""
     return {
         part: {name: one[part].get(name) for name in value} if isinstance(value, dict) else one[part]
         for part, value in must.items()

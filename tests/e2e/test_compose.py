@@ -1,7 +1,7 @@
-"""docker-compose.yml as it is, on a real Docker engine: built, brought up, loaded, a worker killed, and exact.
+"""docker-compose.yml on a real Docker engine: built, started, under load, with a killed worker, and exact.
 
-`make compose-test` runs it. It needs root's rights over a Docker engine and some minutes, so a plain test run leaves it
-out. Images that no registry can be asked for are made by deploy/compose/standins/make.sh.
+`make compose-test` runs it. It needs access to a Docker engine and takes some minutes, so a plain test run leaves it
+out. Where images cannot be pulled, deploy/compose/standins/make.sh builds stand-ins.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ OURS = ("gateway", "worker", "exporter")
 
 
 class Compose:
-    """One project of its own name, so that nothing of a real one is touched."""
+    """A project with its own name, so that a real one is not affected."""
 
     def __init__(self, folder: Path) -> None:
         self.gateway, self.prometheus = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self._files = ["-f", str(ROOT / "docker-compose.yml")]
-        # The build may need the host's own way to the package index; containers never get it.
+        # The build may need the host's proxy for the package index; containers do not get it.
         override = folder / "network.yml"
         override.write_text(f"services: {{gateway: {{build: {{context: {ROOT}, network: host}}}}}}\n")
         self._files += ["-f", str(override)]
@@ -71,7 +71,7 @@ class Compose:
         return found
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        """Ask the Prometheus of the project."""
+        """Query the project's Prometheus."""
         url = f"http://{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
         with urllib.request.urlopen(url, timeout=10) as response:
             result: list[dict[str, Any]] = json.load(response)["data"]["result"]
@@ -177,7 +177,7 @@ def test_containers_have_no_more_rights_than_they_need(compose: Compose) -> None
             assert uid != "0", f"{service} runs as root"
 
 
-def test_only_the_gateway_and_the_pages_are_published_and_on_loopback(compose: Compose) -> None:
+def test_only_gateway_and_web_pages_are_published_on_loopback(compose: Compose) -> None:
     for service in ("kafka", "worker", "exporter"):
         assert all(not any(one["NetworkSettings"]["Ports"].values()) for one in compose.containers(service)), service
     for service in ("gateway", "prometheus", "alertmanager"):
@@ -186,13 +186,13 @@ def test_only_the_gateway_and_the_pages_are_published_and_on_loopback(compose: C
             assert {each["HostIp"] for each in bound} == {"127.0.0.1"}, service
 
 
-def test_secrets_go_to_the_services_that_need_them(compose: Compose) -> None:
+def test_each_service_gets_only_its_own_secrets(compose: Compose) -> None:
     for service in ("kafka", "worker", "exporter", "prometheus", "alertmanager"):
         for one in compose.containers(service):
             assert USER_KEY not in "".join(one["Config"]["Env"] or []), service
 
 
-def test_logs_are_one_json_document_a_line(compose: Compose) -> None:
+def test_every_log_line_is_a_json_document(compose: Compose) -> None:
     for service in OURS:
         for line in compose("logs", "--no-color", "--no-log-prefix", service).splitlines():
             entry = json.loads(line)

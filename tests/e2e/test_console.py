@@ -1,4 +1,6 @@
-"""A stranger with a browser: opens the link, adds a provider, sends a recording, watches it arrive, and reads why."""
+"""A new user with a browser opens the login link, adds a provider, sends a recording, and reads the cost and its
+causes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ SHOTS = Path(__file__).resolve().parents[2] / "build" / "console"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 """Schemathesis' checks of what is answered."""
 ARRIVES_MS = 60_000
-"""How late a failure is told; nothing that passes waits for it."""
+"""Timeout for failures; passing tests do not wait for it."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
         env=running.environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert fleet.returncode == 0, fleet.stderr
-    # Nobody loads the page again: the row itself must change.
+    # The page is not reloaded; the row itself must change.
     expect(row).not_to_contain_text("waiting", timeout=ARRIVES_MS)
 
     page.get_by_role("link", name="Sessions").click()
@@ -111,7 +113,7 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
         (Decimal(one["cost_usd"] or 0) for one in truth if one["session_id"] == dearest["session_id"]), Decimal(0)
     )
     expect(page.locator("#session-cost")).to_have_attribute("data-usd", f"{whole.normalize():f}", timeout=ARRIVES_MS)
-    expect(page.get_by_role("heading", name="How each dollar came about")).to_be_visible()
+    expect(page.get_by_role("heading", name="How the cost was computed")).to_be_visible()
     sums = page.locator(".charges tfoot td").all_inner_texts()
     if len(sums) == page.locator(".bucket").count():
         assert sum(map(Decimal, sums)) == whole
@@ -120,7 +122,7 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
 
 
 def _is_complaint(said: ConsoleMessage) -> bool:
-    """Tell whether the browser refused something: the policy of the pages allows no foreign or inline code."""
+    """Tell whether the browser refused something, because the pages' policy forbids foreign and inline code."""
     return said.type == "error"
 
 
@@ -142,7 +144,7 @@ def test_console_pages_are_accessible_and_fit_the_screen(
     context.close()
 
 
-def test_pages_work_without_javascript(running: Product, browser: Browser) -> None:
+def test_console_works_without_javascript(running: Product, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     base = open_link(page, link(running))
@@ -176,7 +178,7 @@ def test_console_link_works_once_and_is_required(running: Product, browser: Brow
     assert made.status == 201
 
 
-def test_the_api_keeps_to_its_openapi_document(running: Product, browser: Browser) -> None:
+def test_console_api_matches_its_openapi_document(running: Product, browser: Browser) -> None:
     context = browser.new_context()
     base = open_link(context.new_page(), link(running))
     cookie = "; ".join(f"{one['name']}={one['value']}" for one in context.cookies())

@@ -1,4 +1,4 @@
-"""Every dashboard drawn by Grafana's own components from a running pipeline, and photographed.
+"""Grafana's own components draw every dashboard from a running pipeline, and a browser takes pictures.
 
 `make dashboards-shots` fetches the components (npm) and runs it; the pictures are for people to look at.
 """
@@ -44,7 +44,7 @@ def fleet(running: Product, folder: Path, name: str) -> tuple[subprocess.Popen[b
         return subprocess.Popen(argv, env=running.environment, stdout=log, stderr=log), document
 
 
-def test_every_panel_is_drawn(tmp_path: Path) -> None:
+def test_grafana_draws_every_panel(tmp_path: Path) -> None:
     assert NPM is not None
     with sandbox() as environment, product(tmp_path / "data", environment, "--workers", "2") as running:
         targets = {one["name"]: one["ops_url"].removeprefix("http://") for one in running.run_file()["components"]}

@@ -1,6 +1,6 @@
-"""Every panel's query against a real Prometheus that scrapes the whole product under load.
+"""Runs every panel's query on a real Prometheus that scrapes the whole product under load.
 
-Each must give a result; those of Spend the very tokens and dollars of the fleet's truth.
+Each query must give a result, and those of Spend must equal the tokens and dollars of the fleet's truth.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def filled(expr: str, span: str = "1h", **chosen: str) -> str:
 
 
 class Sums:
-    """A truth, added up over what a panel keeps apart."""
+    """A truth, added up by the labels of a panel."""
 
     def __init__(self, truth: Truth) -> None:
         self.rows = [(key, dict(zip(FIELDS, sums, strict=True))) for key, sums in truth.acknowledged.items()]
@@ -104,7 +104,7 @@ def test_every_panel_has_data_and_spend_equals_the_truth(tmp_path: Path) -> None
             eventually(lambda: asked.value(shown) == truth.total("requests"), "Prometheus has all of it")
             spend_is(asked, truth, "1h", connection_of=first)
             chosen_model_is(asked, truth)
-            # A range is whole seconds and begins up to one before the moment: what the first sent must be older.
+            # A range has whole seconds and may begin up to a second earlier, so the first fleet's data must be older.
             before = shown.replace("requests_total", "requests_total offset 2s")
             eventually(lambda: asked.value(before) == truth.total("requests"), "the first is over")
             moment = time.time()
@@ -113,14 +113,14 @@ def test_every_panel_has_data_and_spend_equals_the_truth(tmp_path: Path) -> None
             both = truth.total("requests") + more.total("requests")
             eventually(lambda: asked.value(shown) == both, "Prometheus has the second, too")
             eventually(lambda: asked.value("tallystream:freshness:bad_ratio1h") is not None, "rules are evaluated")
-            # A range that begins between the two: the second alone, exactly, though both are in the counters.
+            # A range that begins between the fleets must show only the second one, although the counters include both.
             span = f"{math.ceil(time.time() - moment)}s"
             spend_is(asked, more, span, connection_of=second, connections={first: 0.0}, ever=truth)
             eventually(partial(port_is_written, asked), "Port has everything, and OpenAI was polled")
             silent = []
             for path in sorted(DASHBOARDS.glob("*.json")):
                 for title, exprs in panels(path.stem).items():
-                    # What is shown only when there is something wrong may be empty, but not a whole panel.
+                    # A query that shows only problems may be empty, but not a whole panel.
                     empty = [expr for expr in exprs if not asked.query(filled(expr))]
                     if len(empty) == len(exprs) or not all(expr.endswith("> 0") for expr in empty):
                         silent.append(f"{path.stem}: {title}: {empty}")
@@ -138,14 +138,14 @@ def spend_is(
     asked: Prometheus, truth: Sums, span: str, *, connection_of: str, connections: dict[str, float] | None = None,
     ever: Sums | None = None,
 ) -> None:  # fmt: skip
-    """Hold every panel of Spend against the truth of what was sent in the range."""
+    """Compare every panel of Spend with the truth of the data sent in the range."""
     spend = panels("spend")
 
     def value(title: str) -> float | None:
         return asked.value(filled(spend[title][0], span))
 
     def by(title: str, label: str, place: int = 0) -> dict[str, float]:
-        # What has not moved in the range stands there as 0.
+        # A series that did not change in the range is shown as 0.
         found = asked.by(filled(spend[title][place], span), label)
         return {name: amount for name, amount in found.items() if amount or ever is None}
 
@@ -157,7 +157,7 @@ def spend_is(
     assert value("Without a price") == unpriced
     assert value("Reasoning") == truth.total("reasoning")
     everything = cost + (ever.total("cost_pico") / 1e12 if ever is not None else 0)
-    assert close(value("Cost, ever"), everything)
+    assert close(value("Total cost"), everything)
     assert close(value("Cost per request"), cost / (requests - unpriced))
     inputs = sum(truth.total(kind) for kind in KINDS[:4])
     assert close(value("Input from the cache"), truth.total("cache_read") / inputs)
@@ -192,13 +192,13 @@ def spend_is(
 
 
 def chosen_model_is(asked: Prometheus, truth: Sums) -> None:
-    """Choosing a model shows that model alone."""
+    """Selecting a model shows only that model."""
     model, tokens = max(truth.by(model_of, "total_tokens").items(), key=lambda one: one[1])
     assert asked.value(filled(panels("spend")["Tokens"][0], model=model)) == tokens
 
 
 def pipeline_is(asked: Prometheus, running: Product, requests: int) -> None:
-    """Hold what Pipeline can be held to: nothing waits, nothing is lost, the undecodable body is there."""
+    """Check Pipeline: nothing waits, nothing is lost, and the undecodable body is shown."""
     pipeline = panels("pipeline")
     for title in ("Freshness", "Not counted yet", "In spools", "Refused", "Down"):
         query = filled(pipeline[title][0])
@@ -210,7 +210,7 @@ def pipeline_is(asked: Prometheus, running: Product, requests: int) -> None:
 
 
 def port_is_written(asked: Prometheus) -> bool:
-    """Tell whether everything is in Port and every panel on it has had time to see something."""
+    """Tell whether everything is in Port and every panel about it can have data."""
     polled = asked.value("max(tallystream_poller_last_success_timestamp_seconds)")
     entities = asked.value("sum(rate(tallystream_sink_entities_upserted_total[1m]))")
     behind = asked.value("max(tallystream_sink_behind_seconds)")
@@ -240,7 +240,7 @@ def sandbox() -> Iterator[dict[str, str]]:
 
 
 def pages_are_clean(at: str) -> None:
-    """Let promtool judge what a component really shows."""
+    """Check a component's real metrics page with promtool."""
     with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as response:
         page = response.read()
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=30, check=False)
@@ -249,7 +249,7 @@ def pages_are_clean(at: str) -> None:
 
 
 def every_answer(asked: Prometheus) -> str:
-    """Return what each panel's queries answer, for people to look at."""
+    """Return the results of each panel's queries, for people to read."""
     lines = []
     for path in sorted(DASHBOARDS.glob("*.json")):
         for title, exprs in panels(path.stem).items():
@@ -265,7 +265,7 @@ def is_zero(asked: Prometheus, query: str) -> bool:
 
 
 def undecodable(document: dict[str, Any]) -> None:
-    """Send a body that is no OTLP: it is answered 400, and becomes a dead letter."""
+    """Send a body that is not OTLP, which is answered 400 and becomes a dead letter."""
     request = urllib.request.Request(
         document["logs_url"], data=b"\xff\xff", headers={"Content-Type": "application/x-protobuf"}
     )

@@ -1,4 +1,4 @@
-"""A simulated fleet through the whole product, whose processes are killed meanwhile: rows equal the fleet's truth."""
+"""A simulated fleet through the whole product while its processes are killed: the rows must equal the fleet's truth."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def start_fleet(running: Product, folder: Path, *args: str) -> subprocess.Popen[
 
 
 def past(moment: float) -> bool:
-    """Tell whether the moment is over."""
+    """Tell whether the waiting time is over."""
     return time.monotonic() > moment
 
 
 def replaced(running: Product, name: str, pid: int) -> bool:
-    """Tell whether another process does a component's work now."""
+    """Tell whether a new process has replaced a component's."""
     return running.pid(name) != pid
 
 
@@ -50,7 +50,7 @@ def rows_now(running: Product) -> list[dict[str, Any]]:
     return rows
 
 
-def test_rows_are_exact_though_gateway_worker_and_kafka_are_killed_again_and_again(tmp_path: Path) -> None:
+def test_rows_are_exact_although_processes_are_killed_repeatedly(tmp_path: Path) -> None:
     with product(tmp_path / "data") as running:
         fleet = start_fleet(
             running, tmp_path, "--agents", "50", "--requests", "100000", "--seed", "5", "--rate", "100",
@@ -61,7 +61,7 @@ def test_rows_are_exact_though_gateway_worker_and_kafka_are_killed_again_and_aga
             pid = running.pid(name)
             moment = time.monotonic() + chance.uniform(0.2, 1.5)
             eventually(partial(past, moment), "the moment to kill")
-            with contextlib.suppress(ProcessLookupError):  # it may have ended just now, for what was killed before it
+            with contextlib.suppress(ProcessLookupError):  # it may just have exited because of an earlier kill
                 os.kill(pid, signal.SIGKILL)
             assert fleet.poll() is None, "the load ended before the kills did"
             eventually(partial(replaced, running, name, pid), f"{name} runs again")
@@ -91,7 +91,7 @@ def test_demo_shows_exact_tables_and_exits_0(tmp_path: Path) -> None:
 
 
 def test_mixed_fleet_is_exact_over_a_connection_of_one_client(tmp_path: Path) -> None:
-    """The record itself says whose it is; the connection says who may send."""
+    """The record names the client; the connection only authorizes the sender."""
     with product(tmp_path / "data") as running:
         fleet = start_fleet(
             running, tmp_path, "--client", "mixed", "--agents", "20", "--requests", "400", "--seed", "11",

@@ -1,6 +1,7 @@
-"""The chart installed into a real API server: what it refuses, and whether a release can be changed and undone.
+"""The chart on a real API server: whether every rendering is accepted, and whether a release can be upgraded and rolled
+back.
 
-`make helm-install-test` builds the API server once and runs it. There is no kubelet: nothing of it is started.
+`make helm-install-test` builds the API server once and runs the test. There is no kubelet, so pods do not run.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def settings(values: dict[str, str]) -> list[str]:
 
 
 def check(kubernetes: Cluster, manifest: str) -> str:
-    """Let the API server judge objects without keeping them; return what it says against them."""
+    """Let the API server validate objects without storing them; return its errors."""
     done = kubernetes.run(
         "kubectl", "apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "--filename", "-",
         stdin=manifest,
@@ -45,12 +46,12 @@ def check(kubernetes: Cluster, manifest: str) -> str:
 
 
 @pytest.mark.parametrize("values", RENDERINGS.values(), ids=RENDERINGS)
-def test_the_server_takes_every_rendering_without_a_warning(kubernetes: Cluster, values: dict[str, str]) -> None:
+def test_api_server_accepts_every_rendering_without_warnings(kubernetes: Cluster, values: dict[str, str]) -> None:
     manifest = kubernetes.must("helm", "template", "release", str(CHART), "--validate", *settings(values))
     assert not check(kubernetes, manifest)
 
 
-def test_the_server_refuses_what_schemas_let_pass(kubernetes: Cluster) -> None:
+def test_api_server_refuses_errors_that_schemas_miss(kubernetes: Cluster) -> None:
     manifest = kubernetes.must("helm", "template", "release", str(CHART), "--validate", *settings(BASE))
     document = next(one for one in yaml.safe_load_all(manifest) if one and one["kind"] == "StatefulSet")
     resources = document["spec"]["template"]["spec"]["containers"][0]["resources"]
@@ -60,7 +61,7 @@ def test_the_server_refuses_what_schemas_let_pass(kubernetes: Cluster) -> None:
     )
 
 
-def test_a_release_is_installed_changed_undone_and_removed(kubernetes: Cluster, tmp_path: Path) -> None:
+def test_release_can_be_installed_upgraded_rolled_back_and_removed(kubernetes: Cluster, tmp_path: Path) -> None:
     watched = RENDERINGS["one of each, watched"]
     wanted = BASE | PAGE | {name: value for name, value in watched.items() if name.endswith("enabled")}
     wanted |= {"networkPolicy.enabled": "true"}
@@ -81,7 +82,7 @@ def test_a_release_is_installed_changed_undone_and_removed(kubernetes: Cluster, 
     for one in sets.values():
         assert one["spec"]["serviceName"] in kubernetes.objects("services"), "a pod's name is found by its service"
 
-    # A newer chart and other settings: nothing that cannot be changed in place may have changed.
+    # A newer chart with other settings must not change fields that cannot be changed in place.
     newer = tmp_path / "tallystream"
     shutil.copytree(CHART, newer)
     about = yaml.safe_load((newer / "Chart.yaml").read_text()) | {"version": "0.2.0", "appVersion": "0.2.0"}

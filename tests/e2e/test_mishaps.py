@@ -1,4 +1,4 @@
-"""What happens to machines and people, played on the whole product: every event that was answered 200 counts once."""
+"""Mishaps of machines and users on the whole product: every event that was answered 200 must count once."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tallystream.schemas.otlp import Encoding
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SESSIONS = [f"session-{number}" for number in range(24)]
 READY = 240.0
-"""Seconds: how late a failure is told."""
+"""Timeout for failures, in seconds."""
 
 
 class Deployed:
-    """A product with a connection, and what it has answered 200 to."""
+    """A product with a connection, and the requests that it answered with 200."""
 
     def __init__(self, data_dir: Path, environment: dict[str, str] | None = None) -> None:
         self.product = Product(data_dir, environment)
@@ -36,7 +36,7 @@ class Deployed:
 
     @contextmanager
     def up(self, *prefix: str) -> Iterator[Product]:
-        """Run it for the time of the block; `prefix` stands before the command."""
+        """Run it for the duration of the block; `prefix` is put before the command."""
         try:
             self.product.up(seconds=READY, prefix=prefix)
             if not self.logs_url:
@@ -47,7 +47,7 @@ class Deployed:
             self.product.kill()
 
     def send(self, sessions: list[str], events: int = 1) -> None:
-        """Send so many events of each session, each in a request of its own."""
+        """Send a number of events of each session, each in its own request."""
         for session in sessions:
             for _ in range(events):
                 self._number += 1
@@ -62,7 +62,7 @@ class Deployed:
                 self.sent[session] += 1
 
     def counted(self) -> Counter[str]:
-        """Return what the tables say once all is caught up."""
+        """Return the tables once everything is caught up."""
         self.product.cli("wait", "--caught-up", "--timeout", "90")
         found: Counter[str] = Counter()
         for row in self.product.json("cost", "sessions", "--from-topics")["rows"]:
@@ -74,8 +74,8 @@ def stores(product: Product) -> Path:
     return product.data_dir / "workers"
 
 
-def test_a_local_store_that_comes_back_or_is_anothers_is_never_read_as_its_own(tmp_path: Path) -> None:
-    """Another prefix on the same directory, the way back, and an older copy of its own."""
+def test_restored_or_foreign_local_stores_are_not_used(tmp_path: Path) -> None:
+    """Another prefix on the same directory, the way back, and an older copy of the product's own store."""
     here = Deployed(tmp_path / "data")
     with here.up() as product:
         here.send(SESSIONS)
@@ -83,7 +83,7 @@ def test_a_local_store_that_comes_back_or_is_anothers_is_never_read_as_its_own(t
     shutil.copytree(stores(product), tmp_path / "older")
     other = Deployed(product.data_dir, {"TALLYSTREAM_PREFIX": "another"})
     with other.up():
-        # More than here: its store has read beyond the end of this changelog.
+        # More events than in the first deployment, so its store has read beyond the end of that changelog.
         other.send(SESSIONS, events=3)
         assert other.counted() == other.sent, "another prefix on the same directory"
     with here.up():
@@ -98,8 +98,8 @@ def test_a_local_store_that_comes_back_or_is_anothers_is_never_read_as_its_own(t
         assert here.counted() == here.sent, "an older store was taken for all there is"
 
 
-def test_a_power_cut_on_one_broker_is_come_back_from_and_what_it_took_is_named(tmp_path: Path) -> None:
-    """All is killed, and the last batch of a partition of `usage` was not on the disk though it was counted."""
+def test_product_recovers_from_a_power_cut_and_reports_the_loss(tmp_path: Path) -> None:
+    """Everything is killed, and the last counted batch of a partition of `usage` was not on the disk."""
     here = Deployed(tmp_path / "here")
     with here.up() as product:
         here.send(SESSIONS, events=2)
@@ -132,7 +132,7 @@ def may_rename() -> bool:
 
 
 @pytest.mark.skipif(not may_rename(), reason="needs the right to give a process another host name (root)")
-def test_a_machine_that_changes_its_name_starts_at_once(tmp_path: Path) -> None:
+def test_renamed_machine_starts_immediately(tmp_path: Path) -> None:
     here = Deployed(tmp_path / "here")
     for starts, name in enumerate(("at-home", "at-work"), 1):
         with here.up(*renamed(name)):

@@ -1,7 +1,7 @@
-"""A guarded cluster, an HTTPS gateway, a bearer: from a client's request to the cost table, and what nobody may read.
+"""A secured cluster, an HTTPS gateway and a bearer secret: exact rows, and no secret in anything that is written.
 
-Kafka is the real broker with SASL_SSL and mutual TLS. Everything that the run wrote is searched for each secret it was
-given and for the content that its clients sent.
+Kafka is a real broker with SASL_SSL and mutual TLS. All files that the run wrote are searched for each secret and for
+the content that clients sent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def settings(
         "TALLYSTREAM_USER_KEY": USER_KEY,
         "TALLYSTREAM_TLS_CERT": str(server.cert),
         "TALLYSTREAM_TLS_KEY": str(server.key),
-        # What the fleet trusts, as an operator's machine trusts the company's authority.
+        # The CA that the fleet trusts, like a company's own CA.
         "SSL_CERT_FILE": str(authority.ca),
     }
 
@@ -98,7 +98,7 @@ def written(*places: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 @pytest.mark.parametrize(("listener", "mechanism"), [("sasl", "SCRAM-SHA-512"), ("sasl", "PLAIN"), ("mutual", "none")])
-def test_exact_through_tls_at_both_ends_and_no_secret_is_written(
+def test_rows_are_exact_over_tls_and_no_secret_is_written(
     broker: SecuredKafka, authority: Authority, tmp_path: Path, listener: str, mechanism: str
 ) -> None:
     environment = settings(broker, authority, listener, mechanism)

@@ -1,7 +1,7 @@
 """Runs fuzz targets: `python -m tests.fuzz [TARGET...] --seconds 600`.
 
-With atheris (`pip install atheris`) coverage guides the mutations; without it
-they are blind. A finding is written to `build/fuzz`, and its traceback printed: exit 1.
+With atheris (`pip install atheris`) coverage guides the mutations; without it they are random. A finding is written to
+`build/fuzz` and its traceback is printed; the exit code is 1.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def guided(name: str, seconds: float) -> int:
-    """Let atheris choose the mutations."""
+    """Let atheris guide the mutations."""
     import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     with atheris.instrument_imports(include=["tallystream"]):

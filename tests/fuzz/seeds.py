@@ -1,4 +1,4 @@
-"""Bodies to begin with: what clients really send, and what our tests make of them."""
+"""Bodies to start with: those of real clients, and those that our tests generate."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bodies(encoding: Encoding) -> list[bytes]:
 
 
 def seeds(target: str) -> Iterator[bytes]:
-    """Yield what a target begins with."""
+    """Yield the seeds of a target."""
     binary, texts = bodies(Encoding.PROTOBUF), bodies(Encoding.JSON)
     match target:
         case "protobuf":

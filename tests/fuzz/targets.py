@@ -1,6 +1,6 @@
-"""What is fuzzed: each decoder, and the whole way of a body into rows. A target takes bytes and returns nothing.
+"""The fuzz targets: each decoder, and the whole path from a body to rows. A target takes bytes and returns nothing.
 
-What a target lets out is a finding: any exception that the decoder does not promise, or a law that does not hold.
+An exception that the decoder does not document is a finding, and so is a rule that does not hold.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def compressed(data: bytes) -> None:
 
 
 def numbers(data: bytes) -> None:
-    """Exact JSON: what is read is written back as the same."""
+    """Exact JSON: a value that is read must be written back unchanged."""
     try:
         value = exact.loads(data)
     except InvalidBodyError:
@@ -78,7 +78,7 @@ def numbers(data: bytes) -> None:
 
 
 def message(data: bytes) -> None:
-    """Messages of the topic `usage`: whatever they hold, they are counted or refused."""
+    """Messages of the topic `usage`, which must be counted or refused, whatever they contain."""
     key = f"{CONNECTION}|s".encode()
     try:
         batch = parse(key, data)
@@ -89,7 +89,7 @@ def message(data: bytes) -> None:
 
 
 def state(data: bytes) -> None:
-    """Entries of a state: what is written is read, and what is cut says so by an IndexError and nothing else."""
+    """Entries of a state must be read back as written, and truncated ones must raise only IndexError."""
     try:
         entries = list(event_ids.unpack(data))
     except IndexError:
@@ -100,7 +100,7 @@ def state(data: bytes) -> None:
 
 
 def letter(data: bytes) -> None:
-    """Fields of a dead letter: they count again, or not."""
+    """Fields of a dead letter, which may be counted or refused."""
     try:
         fields = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -115,7 +115,7 @@ def letter(data: bytes) -> None:
 def whole(data: bytes) -> None:
     """A request on its whole way: decompressed, decoded, in messages, counted, in rows. The first byte is its headers.
 
-    The laws: every message and letter fits its model; each event counts once, and only once when the body comes again.
+    Every message and letter must fit its model, and each event must count once, also when the body is sent again.
     """
     if not data:
         return

@@ -1,4 +1,4 @@
-"""examples/cost_consumer.py as its readers run it, on real Kafka: stale versions, repetitions, tombstones, partials."""
+"""examples/cost_consumer.py on real Kafka: old versions, repetitions, tombstones, partial sums."""
 
 from __future__ import annotations
 
@@ -84,9 +84,7 @@ def total(requests: int, cost: str | None, unpriced: int = 0) -> dict[str, Any]:
     }
 
 
-async def test_the_newest_version_counts_once_and_a_tombstone_takes_a_row_away(
-    kafka: KafkaSettings, prefix: str
-) -> None:
+async def test_newest_version_counts_once_and_a_tombstone_removes_the_row(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, partitions=4)
     await ensure(kafka, (topics.session_hour_rows,))
     gone, _ = session_hour("gone", 3, 7, "7")
@@ -105,7 +103,7 @@ async def test_the_newest_version_counts_once_and_a_tombstone_takes_a_row_away(
     assert read(kafka, prefix, "session-hours") == [total(8, "0.3000000000001", unpriced=4)]
 
 
-async def test_after_a_tombstone_a_key_may_begin_again(kafka: KafkaSettings, prefix: str) -> None:
+async def test_key_may_restart_with_a_lower_version_after_a_tombstone(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, partitions=4)
     await ensure(kafka, (topics.session_hour_rows,))
     key, row = session_hour("a", 9, 3, "3")
@@ -113,9 +111,7 @@ async def test_after_a_tombstone_a_key_may_begin_again(kafka: KafkaSettings, pre
     assert read(kafka, prefix, "session-hours") == [total(1, "1")]
 
 
-async def test_partials_of_all_partitions_are_added_each_in_its_newest_version(
-    kafka: KafkaSettings, prefix: str
-) -> None:
+async def test_newest_partial_sums_of_all_partitions_are_added(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, partitions=4)
     await ensure(kafka, (topics.hour_rows,))
     await send(

@@ -1,4 +1,4 @@
-"""A sandbox's bill, a poller, telemetry rows and the agent on real Kafka, put together as the product does it."""
+"""A sandbox's bill, a poller, telemetry rows and the agent on real Kafka, connected as in the product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bills and telemetry for tests, as the topics have them."""
+"""Bills and telemetry for tests, in the form of the topics."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def cost(
 
 def row(
     connection: str, hour: str, model: str, cost_usd: str | None, *, provider: str = "openai",
-    tier: str | None = "default", session: str = "s", version: int = 1, **counts: Any,
+    tier: str | None = "default", session: str = "s", version: int = 1, **counts: object,
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """Return a row of `cost.session-hours` with one bucket."""
     bucket: dict[str, Any] = dict.fromkeys(TOKEN_COUNTS, 0) | counts
@@ -82,7 +82,7 @@ def row(
 
 
 def take(view: Reconciliation, positions: int = 100) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Return what changed, by provider, scope and day; every statement must add up."""
+    """Return the changed statements by provider, scope and day; every one must add up."""
     out = {}
     for key, value in view.take(positions):
         statement = orjson.loads(value)

@@ -18,7 +18,7 @@ ARGUMENTS = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Give a browser with an empty profile; the test is skipped where there is none."""
+    """Provide a browser with an empty profile; the test is skipped if none is installed."""
     path = next((found for name in NAMES if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")

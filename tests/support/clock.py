@@ -1,4 +1,4 @@
-"""The clocks of the tests: time that only a test moves."""
+"""Clocks that only a test moves."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tallystream.streams.runtime.memory.clock import ManualClock
 
 
 class HandClock(ManualClock):
-    """A clock that moves by `clock.seconds += ...`, and when somebody sleeps on it."""
+    """A clock that moves by `clock.seconds += ...`, and by sleeping on it."""
 
     async def sleep(self, seconds: float) -> None:
-        """Pass the time at once."""
+        """Let the time pass immediately."""
         assert seconds > 0
         self.seconds += seconds
 

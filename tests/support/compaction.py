@@ -1,4 +1,4 @@
-"""Compaction forced upon topics within a test's patience, and what it leaves."""
+"""Forces compaction of topics within a test, and reads what it leaves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TINY = {
     "segment.bytes": "1048576", "segment.ms": "100", "max.compaction.lag.ms": "1", "min.cleanable.dirty.ratio": "0.01",
     "delete.retention.ms": "0",
 }  # fmt: skip
-"""Beside a topic's own settings, which stay: components check them. Those with a minimal lag need old timestamps."""
+"""Added to a topic's settings, which components check. Topics with a minimal lag need old timestamps."""
 
 
 async def tiny(kafka: KafkaSettings, *specs: TopicSpec) -> None:

@@ -1,4 +1,4 @@
-"""Whether a JSON Schema still reads everything an earlier one allowed, and lost nothing readers may rely on."""
+"""Checks whether a JSON Schema still accepts everything that an earlier version accepted and promises as much."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SAME = ("pattern", "format", "const")
 
 
 def problems(old: Schema, new: Schema) -> list[str]:
-    """Return what is incompatible, nothing when all is well."""
+    """Return the incompatibilities, empty if there are none."""
     return _Comparison(old, new).compare(old, new, "$")
 
 
 class _Comparison:
-    """Two documents with definitions of their own."""
+    """Two schema documents with their definitions."""
 
     def __init__(self, old: Schema, new: Schema) -> None:
         self._old = old.get("$defs", {})

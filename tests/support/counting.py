@@ -1,8 +1,8 @@
-"""A tiny fold as the subject of runtime tests, and the process that runs it: `python -m tests.support.counting CONFIG`.
+"""A small fold for runtime tests, and the process that runs it: `python -m tests.support.counting CONFIG`.
 
-A source record is `KEY AMOUNT`, KEY being `name|bucket` with a decimal bucket; anything else is a dead letter. The
-state counts records and adds amounts; a public row shows it, `sums` adds the amounts of a bucket within a partition,
-and a bucket closes `lateness` ms after the append time in it. CONFIG is the JSON of a WorkerConfig.
+A source record is `KEY AMOUNT`, where KEY is `name|bucket` with a decimal bucket; any other record becomes a dead
+letter. The state counts records and adds amounts, and a public row shows it. `sums` adds the amounts of a bucket within
+a partition. A bucket closes `lateness` ms after the append time in it. CONFIG is the JSON of a WorkerConfig.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Names:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker process is told."""
+    """The configuration of a worker process."""
 
     bootstrap: str
     prefix: str
@@ -90,9 +90,9 @@ class WorkerConfig:
     lateness: int | None = None
     """ms after which a bucket (a time in ms) is closed; None: never."""
     drop_every: int = 0
-    """Of each partition, every so manieth fetched batch never reaches the table."""
+    """In each partition, every n-th fetched batch does not reach the table."""
     drop_first: int = 0
-    """Of each partition, fetched batches that never reach the table."""
+    """In each partition, the fetched batches that do not reach the table."""
     sweep: bool = True
     """False: tombstones are never written."""
     padding: int = 0
@@ -162,7 +162,7 @@ class Counts(Fold):
         p = partition.number
         rows = [(key, shown([0, state[0]], state[1], state[2])) for key, state in states.items()]
         changed, self.changed[p] = self.changed[p], set()
-        if partition.watermark is not None:  # the sum of a closed bucket is not whole any more
+        if partition.watermark is not None:  # the sum of a closed bucket is no longer complete
             changed = {bucket for bucket in changed if int(bucket) >= int(partition.watermark)}
         sums = [(b"%d|%s" % (p, bucket), shown([0, version], *self.sums[p][bucket])) for bucket in sorted(changed)]
         letters, self.letters[p] = self.letters[p], []
@@ -228,7 +228,7 @@ def shown(version: list[int], records: int, total: int) -> bytes:
 
 
 class EndedError(Exception):
-    """A process of a test would have ended."""
+    """Raised where a real process would have exited."""
 
 
 def ended(code: int) -> NoReturn:
@@ -246,7 +246,7 @@ class CountsTable(FoldTable):
 
 
 def build(config: WorkerConfig, engine: type[Engine] = Engine, **settings: Any) -> tuple[App, CountsTable]:
-    """Return the app and its table; `engine` lets a test take a promise away, to see that it is missed."""
+    """Return the app and its table; `engine` lets a test remove a safeguard, to see that this is noticed."""
     app = App(
         Names(config.prefix).group,
         KafkaSettings(config.bootstrap),

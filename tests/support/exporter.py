@@ -1,4 +1,4 @@
-"""The exporter as its users run it, as a process; and what its metrics say."""
+"""The exporter as a process, and the values of its metrics."""
 
 from __future__ import annotations
 

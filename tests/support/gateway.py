@@ -1,4 +1,4 @@
-"""A gateway under test, in this process or as a process of its own, with connections written straight to the topic."""
+"""A gateway under test, in this process or as a separate one, with connections written directly to the topic."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def connection(provider: Provider = "codex", *ids: str, **fields: Any) -> Connection:
-    """Return a connection that these ingest ids open (`INGEST_ID` when none is given)."""
+    """Return a connection with these ingest ids (`INGEST_ID` by default)."""
     ingest = [IngestKey(sha256=hash_secret(ingest_id)) for ingest_id in ids or (INGEST_ID,)]
     defaults: dict[str, Any] = {
         "connection_id": f"{provider}-7f3a",
@@ -96,7 +96,7 @@ async def running(config: GatewayConfig) -> AsyncIterator[Gateway]:
 
 
 class GatewayProcess:
-    """`tallystream gateway` as a process of its own, with its log in `directory`."""
+    """`tallystream gateway` as a separate process, with its log in `directory`."""
 
     def __init__(self, kafka: KafkaSettings, prefix: str, directory: Path, **environment: str) -> None:
         self.directory = directory
@@ -123,7 +123,7 @@ class GatewayProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it; `ready` says when it serves."""
+        """Start it; `ready` tells when it serves requests."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -158,13 +158,13 @@ class GatewayProcess:
         return self._process.wait(60)
 
     def metrics(self) -> str:
-        """Return what its ops port shows."""
+        """Return its metrics page."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=5) as response:
             text: str = response.read().decode()
             return text
 
     def metric(self, sample: str) -> float:
-        """Return one sample's value, 0 when it is not there."""
+        """Return one sample's value, 0 if it is missing."""
         for line in self.metrics().splitlines():
             name, _, value = line.rpartition(" ")
             if name == sample:
@@ -178,7 +178,7 @@ class GatewayProcess:
         return self.wait()
 
     def end(self) -> None:
-        """Make sure that it does not outlive its test."""
+        """Kill it if it still runs at the end of the test."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""Kafka's own ConsumerGroupCommand: the judge of our lag."""
+"""Kafka's own ConsumerGroupCommand, with which our lag is compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOCK = Path(__file__).with_name("kafka-tools.lock.toml")
 
 
 class Described(NamedTuple):
-    """What ConsumerGroupCommand says of one partition."""
+    """ConsumerGroupCommand's report on one partition."""
 
     committed: int
     end: int
@@ -22,7 +22,7 @@ class Described(NamedTuple):
 
 
 def class_path() -> str:
-    """Return the class path of Kafka's tools, which are downloaded once a machine and verified."""
+    """Return the class path of Kafka's tools, which are downloaded and verified once per machine."""
     document = tomllib.loads(LOCK.read_text())
     tools = Lock(document["kafka"], tuple(Jar(**jar) for jar in document["jars"]))
     cache = default_cache_dir()

@@ -1,4 +1,4 @@
-"""A real API server with its etcd on loopback, for the time of a test: it keeps objects, and runs nothing."""
+"""A real API server with its etcd on loopback for the duration of a test. It stores objects but runs no pods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tallystream.streams.process.tcp_ports import pick
 
 PLACES = os.pathsep.join([os.environ["PATH"], str(Path.home() / "go" / "bin"), os.environ.get("KUBERNETES_BIN", "")])
 TOKEN = "token-of-the-test"
-# Kinds of the Prometheus operator, so that they can be kept; what stands in them is not judged.
+# Kinds of the Prometheus operator, so that such objects can be stored; their content is not validated.
 OPERATOR = (("servicemonitors", "ServiceMonitor"), ("prometheusrules", "PrometheusRule"))
 
 
@@ -30,13 +30,13 @@ def program(name: str) -> str | None:
 
 
 class Cluster:
-    """Asks an API server by kubectl and helm."""
+    """Runs kubectl and helm against an API server."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "HELM_CACHE_HOME": str(kubeconfig.parent)}
 
     def run(self, name: str, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run kubectl or helm and return what came of it."""
+        """Run kubectl or helm and return the result."""
         found = program(name)
         assert found is not None, name
         return subprocess.run(
@@ -57,7 +57,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Run etcd and kube-apiserver; give a cluster that is ready and knows the Prometheus operator's kinds."""
+    """Run etcd and kube-apiserver; provide a ready cluster that has the Prometheus operator's kinds."""
     folder.mkdir()
     etcd, apiserver = program("etcd"), program("kube-apiserver")
     assert etcd is not None

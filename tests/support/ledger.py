@@ -1,4 +1,4 @@
-"""The ledger as its users run it, as a process."""
+"""The ledger as a process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LedgerProcess:
         return self.log.read_text() if self.log.exists() else ""
 
     def status(self) -> dict[str, Any]:
-        """Return the detail of `/status`; empty while nobody answers."""
+        """Return the detail of `/status`, empty without an answer."""
         assert self.process is not None
         assert self.process.poll() is None, self.said()[-3000:]
         try:
@@ -65,7 +65,7 @@ class LedgerProcess:
         eventually(lambda: self.status().get("active"), lambda: f"the ledger writes:\n{self.said()[-2000:]}", PATIENCE)
 
     def caught_up(self) -> None:
-        """Wait until it holds what the topics held when it opened them."""
+        """Wait until it has read everything that was in the topics when it opened them."""
         eventually(
             lambda: (found := self.status()).get("active") and found["caught_up"] and not found["behind"],
             lambda: f"the ledger has caught up:\n{self.said()[-2000:]}",

@@ -1,4 +1,4 @@
-"""Histories of `cost.session-hours` for the ledger's tests, and what the cost tables make of them."""
+"""Histories of `cost.session-hours` for the ledger's tests, and the cost tables of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Batch:
         return FollowerPosition(self.records[-1].offset + 1, self.records[-1].timestamp)
 
 
-def bucket(model: str = "m1", cost: int | None = 10**12, **over: Any) -> dict[str, Any]:
+def bucket(model: str = "m1", cost: int | None = 10**12, **over: object) -> dict[str, Any]:
     """A bucket; `cost` in pico-dollars."""
     part: dict[str, Any] = dict.fromkeys(SUM_COUNTS, 1)
     part |= {
@@ -53,7 +53,7 @@ def bucket(model: str = "m1", cost: int | None = 10**12, **over: Any) -> dict[st
 
 
 def row(
-    session: str, hour: int, version: Sequence[int], buckets: Sequence[dict[str, Any]], **over: Any
+    session: str, hour: int, version: Sequence[int], buckets: Sequence[dict[str, Any]], **over: object
 ) -> tuple[bytes, bytes]:
     """Key and value of a row."""
     whole: dict[str, Any] = {
@@ -100,11 +100,11 @@ histories = st.lists(
     ),
     max_size=25,
 )
-"""Lists of (key, value): rows of few keys, in any order of versions, tombstones and junk among them."""
+"""Lists of (key, value): rows of a few keys with versions in any order, tombstones and invalid records."""
 
 
 def batches(topic: str, history: Iterable[tuple[bytes, bytes | None]], sizes: Sequence[int]) -> list[Batch]:
-    """Cut a history into batches of these sizes, over and over."""
+    """Cut a history into batches of these sizes, repeatedly."""
     records = [Record(key, value, offset) for offset, (key, value) in enumerate(history)]
     found, at, turn = [], 0, 0
     while at < len(records):
@@ -115,7 +115,7 @@ def batches(topic: str, history: Iterable[tuple[bytes, bytes | None]], sizes: Se
 
 
 def expected(history: Iterable[tuple[bytes, bytes | None]], query: Query) -> Table:
-    """The table as it is made out of the topic."""
+    """The table as computed from the topic."""
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
     keep_newest(newest, [Record(key, value, at) for at, (key, value) in enumerate(history)])
     table = Table(query)

@@ -1,4 +1,4 @@
-"""A poller, the sandbox and Kafka, put together as the product does it; and what the topic must then hold."""
+"""A poller, the sandbox and Kafka, connected as in the product, and the expected content of the topic."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOKEN = "sk-sandbox-7d1f0c5e9b"
 
 @dataclass
 class Rig:
-    """One deployment. Polls run one after the other, each by a poller of its own, as restarts do."""
+    """One deployment. Each poll runs in a new poller, as after a restart."""
 
     kafka: KafkaSettings
     topics: Topics
@@ -67,7 +67,7 @@ class Rig:
         return found
 
     async def records(self) -> dict[bytes, OpenAIRecord]:
-        """What readers hold: of each key the record with the newest polled_at."""
+        """The records that readers keep: for each key the one with the newest polled_at."""
         found: dict[bytes, OpenAIRecord] = {}
         for key, value in await self.messages(self.topics.openai_records.name):
             record = OpenAIRecord.model_validate_json(value)
@@ -110,7 +110,7 @@ async def rig(
 
 
 async def ask(sandbox: Sandbox, path: str, params: list[tuple[str, str]]) -> Any:
-    """One answer of the sandbox, by another client than the product's."""
+    """One answer of the sandbox, read by another client than the product's."""
     async with (
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as session,
         session.get(f"{sandbox.url}/openai/v1{path}", params=params) as response,
@@ -124,5 +124,5 @@ def only(*paths: str) -> tuple[Resource, ...]:
 
 
 def day(offset: int = 0) -> str:
-    """Today plus `offset`, as a bucket's name."""
+    """The name of the bucket `offset` days from today."""
     return at((TODAY + offset) * DAY).strftime("%Y-%m-%d")

@@ -1,11 +1,11 @@
-"""A plain reading of OTLP logs by the official classes, and of what they say was used: independent of our decoders.
+"""Reads OTLP logs with the official classes and computes the usage in them, independently of our decoders.
 
-Rules as recorded from the real clients. A record whose counts are all 0 is no response.
+The rules were derived from recordings of the real clients. A record whose counts are all 0 is not a response.
 
-- Codex: an `sse_event` of kind `response.completed` with `input_token_count` is a response; input holds what was cached
-  and written to the cache, output the reasoning.
-- Claude Code: an `api_request` is one, known by its request id; all its counts are apart.
-- Gemini CLI: an `api_response` is one; input holds what was cached, output does not hold the thoughts.
+- Codex: an `sse_event` of kind `response.completed` with `input_token_count` is a response. Input includes cached
+  tokens and cache writes; output includes reasoning.
+- Claude Code: an `api_request` is a response, identified by its request id; its counts do not overlap.
+- Gemini CLI: an `api_response` is a response. Input includes cached tokens; output does not include thoughts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Logged:
     trace_id: bytes
 
     def get(self, key: str) -> Any:
-        """Return an attribute's value, None when it is not there."""
+        """Return an attribute's value, None if it is missing."""
         return next((value for name, _, value in self.attributes if name == key), None)
 
     @property
@@ -53,7 +53,7 @@ class Logged:
         return self.get("event.name"), self.get("event.kind"), self.get("input_token_count") is not None
 
 
-def value_of(value: Any) -> tuple[str, Any]:
+def value_of(value: object) -> tuple[str, Any]:
     """Return the kind and the value of an AnyValue of either library."""
     if hasattr(value, "WhichOneof"):
         kind = (value.WhichOneof("value") or "empty").removesuffix("_value")
@@ -104,7 +104,7 @@ def count_items(body: bytes, content_type: str, signal: str) -> int:
 
 @dataclass(frozen=True)
 class Used:
-    """One response as its token record says it; the counts are apart, but for `reasoning`, a part of `output`."""
+    """One response according to its token record; counts do not overlap, except `reasoning`, a part of `output`."""
 
     client: Literal["codex", "claude", "gemini"]
     session_id: str
@@ -121,9 +121,9 @@ class Used:
     service_tier: str | None = None
     speed: str | None = None
     reported: Decimal | None = None
-    """Dollars, by the client itself."""
+    """Dollars, as estimated by the client itself."""
     known_by: tuple[Any, ...] = ()
-    """What else tells it from another response."""
+    """Further values that distinguish it from other responses."""
 
     @property
     def hour(self) -> str:
@@ -132,7 +132,7 @@ class Used:
 
     @property
     def total_tokens(self) -> int:
-        """Return the sum of what is apart."""
+        """Return the sum of the disjoint counts."""
         written = self.cache_write_5m + self.cache_write_1h
         return self.input_uncached + self.cache_read + written + self.output + self.tool
 

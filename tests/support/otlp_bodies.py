@@ -1,6 +1,7 @@
-"""Builds OTLP logs requests, the same one in both encodings: protobuf by the official classes, JSON as Codex writes it.
+"""Builds OTLP logs requests, the same one in both encodings: protobuf with the official classes, JSON as Codex writes
+it.
 
-`codex_response` and `codex_noise` give records of Codex's shape; a test changes what it is about.
+`codex_response` and `codex_noise` return records in Codex's form; each test changes the fields that it is about.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SECRET = "canary-of-prompt-content"
 
 @dataclass(frozen=True)
 class Record:
-    """A log record. `attributes` is a list of pairs because the wire can repeat a key."""
+    """A log record. `attributes` is a list of pairs, because a key may be repeated."""
 
     attributes: Sequence[tuple[str, Attribute]]
     time_ns: int = 0
@@ -221,7 +222,7 @@ def codex_response(
 
 
 def codex_noise(session: str = "s-1", model: str = "gpt-5.1-codex", at_ns: int = AT_NS) -> list[Record]:
-    """Return the events around a response that cost nothing, prompt and tool content included."""
+    """Return the events around a response that are not usage, including prompt and tool content."""
 
     def event(name: str, **attributes: Attribute) -> Record:
         return codex_record(name, session, model, at_ns, **attributes)

@@ -47,7 +47,7 @@ class MadeSpan:
 
 
 def chat(name: str, tokens: tuple[int, int] | None = (100, 10), **more: Any) -> MadeSpan:
-    """Return a span of one model call in the conventions' own words; `attributes` come on top."""
+    """Return a span of one model call with the conventions' attribute names, plus `attributes`."""
     attributes: dict[str, Attribute] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -121,12 +121,12 @@ def as_json(spans: Sequence[MadeSpan]) -> bytes:
 
 
 def read(spans: Sequence[MadeSpan], encoding: Encoding = Encoding.PROTOBUF) -> SpansResult:
-    """Return what a request of these spans holds."""
+    """Return the result of reading a request of these spans."""
     return read_body(encode(spans, encoding), encoding)
 
 
 def read_body(body: bytes, encoding: Encoding) -> SpansResult:
-    """Return what a body holds."""
+    """Return the result of reading a body."""
     return read_sightings(body, encoding)
 
 

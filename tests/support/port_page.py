@@ -1,4 +1,4 @@
-"""The three mappings that Port's page prints, as its reader pastes them: YAML and null traps included."""
+"""The three mappings of Port's documentation page as users paste them, including the traps of YAML and null."""
 
 DAILY = """\
 resources:
@@ -58,9 +58,9 @@ resources:
             permission: .permission
 """
 PASTED = DAILY + USAGE + MODELS
-"""One after another, as somebody who copies all three ends up with."""
+"""All three in one text, as if copied one after another."""
 
 
 def flattened(text: str) -> str:
-    """Return the text as a page's plain text gives it: without indentation."""
+    """Return the text without indentation, as copied from a page's plain text."""
     return "".join(line.lstrip(" ") for line in text.splitlines(keepends=True))

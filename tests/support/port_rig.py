@@ -1,4 +1,4 @@
-"""The sink as its users run it, a sandbox of Port beside it, and what must be in Port, computed on its own."""
+"""The sink as a process, the sandbox's Port, and the expected entities, computed independently."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Rig:
     sandbox: Sandbox
     producer: AIOKafkaProducer
     newest: dict[tuple[str, str, str], Row] = field(default_factory=dict)
-    """The rows that are right, by connection, session and hour."""
+    """The newest rows, by connection, session and hour."""
 
     async def rows(self, *rows: Row) -> None:
         """Append session-hour rows, each session's to one partition."""
@@ -66,13 +66,13 @@ class Rig:
         await self.producer.send_and_wait(topic, raw, key=key, partition=partition)
 
     def entities(self, blueprint: str) -> dict[str, Row]:
-        """Return what Port has, by identifier; nothing while there is no such blueprint."""
+        """Return Port's entities by identifier; empty while the blueprint does not exist."""
         if blueprint not in {one["identifier"] for one in self.sandbox.store.blueprints()}:
             return {}
         return {one["identifier"]: one for one in self.sandbox.store.entities(blueprint)}
 
     def wrong_sessions(self) -> dict[str, Any]:
-        """Return where Port's sessions differ from what they must be; empty: entity for entity equal."""
+        """Return the differences between Port's sessions and the expected ones."""
         return differences(self.expected_sessions(), self.entities(SESSION))
 
     def expected_sessions(self) -> dict[str, Row]:
@@ -131,7 +131,7 @@ class SinkProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start; does not wait."""
+        """Start it without waiting."""
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(self._argv, env=self._environment, stdout=out, stderr=out)
 
@@ -153,7 +153,7 @@ class SinkProcess:
         return await asyncio.to_thread(self.process.wait, 20)
 
     async def page(self, path: str) -> str:
-        """Ask the ops port; empty: nobody answers."""
+        """Return the ops port's answer, empty if there is none."""
         async with aiohttp.ClientSession() as session:
             try:
                 async with session.get(
@@ -164,7 +164,7 @@ class SinkProcess:
                 return ""
 
     async def role(self) -> str:
-        """Return what it says it does."""
+        """Return the detail of its status."""
         assert self.process is not None
         assert self.process.poll() is None, f"the sink ended with {self.process.returncode}:\n{self.said()[-3000:]}"
         found = re.search(r'"why":"([^"]*)', await self.page("/readyz"))
@@ -182,7 +182,7 @@ class SinkProcess:
 
 @contextmanager
 def sink(one: Rig, directory: Path, **environment: str) -> Iterator[SinkProcess]:
-    """Give a sink that is started; kills what is left of it."""
+    """Provide a started sink, and kill it at the end."""
     made = SinkProcess(one, directory, **environment)
     made.start()
     try:
@@ -194,7 +194,7 @@ def sink(one: Rig, directory: Path, **environment: str) -> Iterator[SinkProcess]
 
 
 def make_row(rng: random.Random, session: str, hour: str, version: int, **changes: Any) -> Row:
-    """Make up a session-hour row."""
+    """Return a generated session-hour row."""
     buckets = []
     team = rng.choice(["platform", "search", None])
     for model in rng.sample(["gpt-5", "gpt-5-codex", "o4-mini"], rng.randint(1, 2)):
@@ -220,7 +220,7 @@ def make_row(rng: random.Random, session: str, hour: str, version: int, **change
 
 
 def expected_session(rows: list[Row]) -> Row:
-    """Say what a session's entity must be, from its newest rows."""
+    """Return a session's expected entity, from its newest rows."""
     rows = sorted(rows, key=lambda row: row["hour"])
     buckets = [bucket for row in rows for bucket in row["buckets"]]
     sums = {name: sum(bucket[name] for bucket in buckets) for name in COUNTS}
@@ -253,7 +253,7 @@ def expected_session(rows: list[Row]) -> Row:
 
 
 def differences(expected: dict[str, Row], found: dict[str, Row]) -> dict[str, Any]:
-    """Return, by identifier, what is expected and not so; numbers are compared as JavaScript has them."""
+    """Return the differences by identifier; numbers are compared as JavaScript's doubles."""
     wrong: dict[str, Any] = {
         name: "missing" if name not in found else "unexpected" for name in expected.keys() ^ found.keys()
     }

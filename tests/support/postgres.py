@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: in a folder, on a port of loopback, ended by its process id."""
+"""A PostgreSQL server for the tests, in its own folder and on a loopback port, stopped by its process id."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tallystream.streams.process.tcp_ports import pick
 
 
 def binaries() -> Path | None:
-    """Return the folder of the newest `postgres` and `initdb`, None where there is no server."""
+    """Return the folder of the newest `postgres` and `initdb`, None if there is none."""
     folders = [Path(found).resolve().parent for name in ("postgres",) if (found := shutil.which(name))]
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
     return next((folder for folder in folders if (folder / "postgres").exists() and (folder / "initdb").exists()), None)
 
 
 def _as_somebody() -> dict[str, Any]:
-    """Return how to start a process as somebody else where we are root, whom PostgreSQL refuses."""
+    """Return how to start a process as another user, because PostgreSQL refuses to run as root."""
     if os.getuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -54,7 +54,7 @@ class PostgresServer:
         return f"postgresql://ledger@127.0.0.1:{self.port}/{database}"
 
     def new_database(self) -> str:
-        """Create a database nobody else uses; return its URL."""
+        """Create a new database; return its URL."""
         name = f"t{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
@@ -63,12 +63,12 @@ class PostgresServer:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """Give a server; the test is skipped where there is none to start."""
+    """Provide a server; the test is skipped if PostgreSQL is not installed."""
     folder = binaries()
     if folder is None:
         pytest.skip("there is no PostgreSQL server here (Debian: apt-get install postgresql)")
     somebody = _as_somebody()
-    # Not below pytest's own folder, which others than its owner may not enter.
+    # Not below pytest's folder, which other users cannot enter.
     home = Path(tempfile.mkdtemp(prefix="tallystream-postgres-", dir="/tmp"))
     try:
         if somebody:

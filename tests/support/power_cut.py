@@ -1,4 +1,4 @@
-"""What a power cut leaves of a log: the batches of a segment of Kafka's, and which of them were on the disk."""
+"""Simulates what a power cut leaves of a log: which batches of a Kafka segment were on the disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SegmentBatch(NamedTuple):
 
 
 def batches(segment: Path) -> list[SegmentBatch]:
-    """Return the record batches of a segment (format 2), up to the first that is not whole."""
+    """Return the record batches of a segment (format 2), up to the first incomplete one."""
     raw = segment.read_bytes()
     found: list[SegmentBatch] = []
     at = 0
@@ -47,7 +47,7 @@ def cut_tail(file: Path, least: int, chance: random.Random) -> int:
 
 
 class Unsynced:
-    """What a broker has written since this was made, as far as it does not flush each message at once.
+    """The data that a broker has written since this object was created, except on topics flushed at each message.
 
     A process that is killed leaves all it wrote to the page cache; a power cut takes what was not flushed. What a log
     held a while before the end was flushed (the broker flushes every second), and so was what Kafka's checkpoint says.
@@ -59,7 +59,7 @@ class Unsynced:
         self._synced = {segment: segment.stat().st_size for segment in self._segments()}
 
     def cut(self, chance: random.Random, *, whole: bool = False) -> dict[str, int]:
-        """Cut the newest segments at random bytes, or take all that was not flushed; return what each log lost.
+        """Cut the newest segments at random bytes, or remove everything not flushed; return what each log lost.
 
         The broker must have ended.
         """
@@ -79,7 +79,7 @@ class Unsynced:
         return lost
 
     def _segments(self) -> list[Path]:
-        """Return the segments, in order; neither those of topics that are flushed at once nor the controller's."""
+        """Return the segments in order, without the controller's and those of topics that are flushed immediately."""
         return [
             segment
             for segment in sorted(self._logs.glob("*/*.log"))
@@ -88,7 +88,7 @@ class Unsynced:
 
 
 def _checkpoint(file: Path) -> dict[str, int]:
-    """Read one of Kafka's checkpoints: by log, an offset."""
+    """Read one of Kafka's checkpoint files: an offset for each log."""
     if not file.exists():
         return {}
     rows = [line.split() for line in file.read_text().splitlines()[2:]]

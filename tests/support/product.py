@@ -1,4 +1,4 @@
-"""The whole product as its users run it: `tallystream up` and the command line, as processes."""
+"""The whole product: `tallystream up` and the command line, as processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 class Product:
-    """`tallystream up` in a data dir of its own. `environment` adds `TALLYSTREAM_*`."""
+    """`tallystream up` in its own data dir. `environment` adds `TALLYSTREAM_*`."""
 
     def __init__(self, data_dir: Path, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
@@ -39,7 +39,7 @@ class Product:
         return [sys.executable, "-m", "tallystream", *args, "--data-dir", str(self.data_dir)]
 
     def up(self, *args: str, seconds: float = 90.0, prefix: Sequence[str] = ()) -> None:
-        """Start everything and wait until it is ready; `prefix` stands before the command."""
+        """Start everything and wait until it is ready; `prefix` is put before the command."""
         log = (self.data_dir.parent / f"{self.data_dir.name}-up.log").open("ab")
         with log:
             self.process = subprocess.Popen(
@@ -70,7 +70,7 @@ class Product:
                 self.process.wait()
 
     def kill(self) -> None:
-        """End everything at once, as a power cut does; nothing when nothing runs. The components die with `up`."""
+        """Kill everything at once, as a power cut does, if it runs. The components die with `up`."""
         if self.process is None or self.process.poll() is not None:
             return
         pids = [int(component["pid"]) for component in self.run_file()["components"]] if self._ready else []
@@ -110,7 +110,7 @@ class Product:
 
 @contextlib.contextmanager
 def product(data_dir: Path, environment: dict[str, str] | None = None, *args: str) -> Iterator[Product]:
-    """Run `tallystream up` for the time of the block."""
+    """Run `tallystream up` for the duration of the block."""
     running = Product(data_dir, environment)
     try:
         running.up(*args)

@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and a webhook, real ones, for the time of a test."""
+"""Real Prometheus, Alertmanager and a webhook for the duration of a test."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.waiting import eventually
+from typing_extensions import override
 
 from tallystream.streams.process.tcp_ports import pick
 
@@ -30,7 +31,7 @@ needs_prometheus = pytest.mark.skipif(
 
 
 class Prometheus:
-    """Asks a Prometheus."""
+    """Queries a Prometheus."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -47,7 +48,7 @@ class Prometheus:
         return found
 
     def value(self, expr: str) -> float | None:
-        """Return the one value of a query, None when there is none."""
+        """Return the single value of a query, None if there is none."""
         found = self.query(expr)
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
@@ -85,7 +86,7 @@ def prometheus(
 
 @contextlib.contextmanager
 def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Run an Alertmanager with our example's routes, all receivers a webhook; give its port and what came to it."""
+    """Run an Alertmanager with our example's routes and a webhook for all receivers; provide its port and messages."""
     folder.mkdir()
     got: list[dict[str, Any]] = []
 
@@ -95,7 +96,8 @@ def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        @override
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
@@ -122,7 +124,7 @@ def alerting(folder: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 @contextlib.contextmanager
 def running(program: str, log: Path, *argv: str) -> Iterator[None]:
-    """Run a program for the time of the block; what it says goes to `log`."""
+    """Run a program for the duration of the block, with its output in `log`."""
     with log.open("wb") as out:
         process = subprocess.Popen([program, *argv], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
@@ -148,5 +150,5 @@ def _ready(port: int, path: str) -> None:
 
 
 def close(found: float | None, wanted: float) -> bool:
-    """Tell whether two values are equal but for the digits a float has."""
+    """Tell whether two values are equal within a float's precision."""
     return found is not None and math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9)

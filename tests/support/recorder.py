@@ -1,4 +1,4 @@
-"""An HTTP server that remembers what a simulated fleet sent it, and answers as a test says."""
+"""An HTTP server that records what a simulated fleet sends, with answers chosen by the test."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Answer = Callable[[int, web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Gateway:
-    """Remembers what it was sent and how it answered."""
+    """Records requests and answers."""
 
     url: str = ""
     requests: list[tuple[str, dict[str, str], bytes, int | None]] = field(default_factory=list)
     """Path, headers, body and status of each."""
 
     def used(self, *statuses: int | None) -> set[Used]:
-        """Return what was reported in the logs that were answered so."""
+        """Return the responses in the logs requests that got this status."""
         return {
             response
             for path, headers, body, status in self.requests

@@ -1,4 +1,4 @@
-"""Recorded client runs: their request bodies in order, and what the model API really served."""
+"""Recorded client runs: their request bodies in order, and what the model API served."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Capture:
                 continue
             recorded = json.loads((self.folder / f"{number}.headers.json").read_text())["headers"]
             headers = {name: value for name, value in recorded if name.lower() in KEPT_HEADERS}
-            # a call of gRPC has the same message in it as a request in protobuf
+            # a gRPC call contains the same message as a protobuf request
             if not any(name.lower() == "content-type" and "grpc" not in value for name, value in headers.items()):
                 headers["content-type"] = "application/x-protobuf"
             found.append(Body(signal, headers, path.read_bytes()))
@@ -63,7 +63,7 @@ class Capture:
 
 
 def codex_counts(served: dict[str, int]) -> Totals:
-    """Turn what OpenAI serves (input includes cached and cache writes) into disjoint counts."""
+    """Turn OpenAI's counts (input includes cached tokens and cache writes) into disjoint ones."""
     cached, written = served["cached"], served.get("cache_write", 0)
     return {
         "requests": served["responses"],

@@ -1,4 +1,4 @@
-"""Drives workers of `tests.support.counting` on real Kafka: topics, a producer that knows the truth, an oracle."""
+"""Runs workers of `tests.support.counting` on real Kafka: topics, a producer that knows the truth, and an oracle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Logged(NamedTuple):
-    """A record as it stands in a topic."""
+    """A record of a topic."""
 
     partition: int
     offset: int
@@ -44,7 +44,7 @@ class Logged(NamedTuple):
 
 @dataclass
 class Worker:
-    """One process. `n` numbers the workers of a rig; `log` has what it said."""
+    """One process. `n` numbers the workers of a rig; `log` is its output."""
 
     config: WorkerConfig
     process: subprocess.Popen[bytes]
@@ -64,7 +64,7 @@ class Worker:
         return len(self.status().get("partitions", {})) if self.process.poll() is None else 0
 
     def resume(self) -> None:
-        """SIGCONT; what it reported before is forgotten."""
+        """SIGCONT; its earlier reports are dropped."""
         Path(self.config.status).unlink()
         self.process.send_signal(signal.SIGCONT)
 
@@ -75,13 +75,13 @@ class Worker:
         self.process.send_signal(signum)
 
     def kill(self) -> None:
-        """SIGKILL, also of a stopped process."""
+        """Send SIGKILL, which also ends a stopped process."""
         self.process.kill()
         self.process.wait(60)
 
 
 class Seat:
-    """A place for one worker, as a supervisor keeps it: what ends is started again, on the same data dir."""
+    """Keeps one worker running like a supervisor: a worker that ends is restarted on the same data dir."""
 
     def __init__(self, start: Callable[[], Worker]) -> None:
         self._start = start
@@ -215,7 +215,7 @@ class Rig:
             task.cancel()
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Kill the remaining workers."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
@@ -235,7 +235,7 @@ class Rig:
         return await self.exit_code(worker)
 
     async def until(self, check: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-        """Wait for a condition; a failure shows what the workers said."""
+        """Wait for a condition; a failure shows the workers' output."""
         await until(
             check, lambda: what + "".join(f"\n--- {w.log.name}\n{w.said()[-2000:]}" for w in self.workers), seconds
         )
@@ -339,7 +339,7 @@ class Rig:
         return {key: [records, total] for key, (_, records, total) in best.items()}
 
     async def verify(self) -> None:
-        """Everything that is counted, everywhere, is the truth."""
+        """Check that all counts equal the truth, in every topic."""
         truth = dict(self.truth)
         assert await self.public_rows() == truth
         if any(worker.process.poll() is None for worker in self.workers):

@@ -1,4 +1,4 @@
-"""A real broker as a guarded cluster has it: SASL over TLS on one listener, client certificates on another."""
+"""A real broker configured as on a secured cluster: SASL over TLS on one listener, client certificates on another."""
 
 from __future__ import annotations
 

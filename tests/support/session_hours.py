@@ -1,4 +1,4 @@
-"""A session-hour's rows put away and read again, as a store does it."""
+"""Writes and reads the rows of a session-hour as a store does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One embedded broker for all processes of a test run: who needs it first starts it, and ends last."""
+"""One embedded broker for all processes of a test run: the first process that needs it starts it, and stops last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tallystream.streams.embedded.broker import EmbeddedKafka
 
 @contextlib.contextmanager
 def shared_broker(folder: Path) -> Iterator[str]:
-    """Give the address of the run's broker; `folder` is common to the processes of the run.
+    """Provide the address of the run's broker; the processes of the run share `folder`.
 
     Who uses the broker holds `users` in common with the others. Who started it stops it once it has that lock alone;
     whoever comes after that starts another one.

@@ -14,7 +14,6 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 
 def main() -> None:
@@ -43,7 +42,7 @@ def main() -> None:
             self.end_headers()
             self.wfile.write(json.dumps(report if self.path == "/status" else verdict).encode())
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
     signal.signal(signal.SIGTERM, terminate)

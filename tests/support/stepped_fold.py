@@ -46,7 +46,7 @@ def session_cost(lateness_ms: int = 7 * 24 * 3_600_000, registry: CollectorRegis
 
 @dataclass
 class Stepped:
-    """What the runtime does with a partition, one step at a time; `published` is what readers see."""
+    """Performs the runtime's steps for a partition one at a time; `published` is what readers see."""
 
     p: int
     fold_of: SessionCost
@@ -59,7 +59,7 @@ class Stepped:
         self.recover()
 
     def recover(self, watermark: Watermark | None = None) -> None:
-        """Lose what is in memory, and read the store again."""
+        """Drop the memory and read the store again."""
         self.fold_of.lost(self.p)
         self.partition = Partition(self.p, self.store, Position(0), watermark)
         self.fold_of.recovered(self.partition)
@@ -81,7 +81,7 @@ class Stepped:
         self.store.write(self.p, [*torn, *self.derived(torn)], self.changelog)
 
     def derived(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """What recovery makes of the rows."""
+        """Return the rows after recovery."""
         replaced = [(key, self.store.read(self.p, key), row) for key, row in rows]
         return self.fold_of.derive(self.p, replaced, lambda key: self.store.read(self.p, key))
 

@@ -1,4 +1,4 @@
-"""A supervisor of stand-ins: `python -m tests.support.supervise DATA_DIR`, its events in DATA_DIR/events."""
+"""A supervisor of stand-ins: `python -m tests.support.supervise DATA_DIR` writes its events to DATA_DIR/events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tallystream.supervisor.runfile import SupervisorLock
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
 
-# Nothing here waits for as long as `stop`: a test that would is stuck.
+# `stop` exceeds every test's timeout, so a test that waits for it fails.
 TIMING = Timing(
     poll=0.02, health=0.05, answer=0.3, red=0.3, start=20.0, stop=600.0, deaf=0.2, backoff_first=0.05, backoff_most=0.2
 )

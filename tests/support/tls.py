@@ -1,4 +1,4 @@
-"""Certificates for tests, made by the openssl program as they are needed."""
+"""Certificates for tests, created with the openssl program."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Authority:
             pytest.skip("the program openssl is not here")
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        # What RFC 5280 asks of a certificate, and Python 3.13 of those it trusts, is all there.
+        # It has everything that RFC 5280 requires of a certificate, and Python 3.13 of trusted ones.
         self._pair = self._key_and(
             "ca",
             [

@@ -1,4 +1,4 @@
-"""Writing to topics directly, as another process would."""
+"""Writes to topics directly, as another program would."""
 
 from __future__ import annotations
 

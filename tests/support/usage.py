@@ -1,4 +1,4 @@
-"""Made-up usage with a truth of its own: plain dicts and Decimal, none of the product's folds or prices.
+"""Generated usage with an independent truth: plain dicts and Decimal, without the product's folds or prices.
 
 `fleet` writes what agents would have sent; `Truth` adds it up event by event, priced by genai-prices' `calc_price`.
 """
@@ -27,7 +27,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Session:
-    """Whose events they are."""
+    """Connection, session and attribution of events."""
 
     connection_id: str
     session_id: str
@@ -82,7 +82,7 @@ def event(rng: random.Random, at: datetime, model: str | None = None, tier: str 
 
 @functools.cache
 def knows(model: str, tier: str | None) -> bool:
-    """Tell whether genai-prices has this tier of this model: it would quietly take the standard one."""
+    """Tell whether genai-prices has this tier of this model; otherwise it would silently use the standard one."""
     openai = next(provider for provider in providers if provider.id == "openai")
     found = openai.find_model(model)
     variants = [v.when for v in found.price_variants or ()] if found else []
@@ -90,7 +90,7 @@ def knows(model: str, tier: str | None) -> bool:
 
 
 def price(happened: Event) -> Decimal | None:
-    """Price a response by genai-prices; None where it knows no such model or tier."""
+    """Price a response with genai-prices; None if it does not know the model or tier."""
     model, tier = happened["model"], happened.get("service_tier")
     if not knows(model, tier):
         return None
@@ -131,7 +131,7 @@ class Line:
 
 @dataclass
 class Truth:
-    """What must come out. Knows each event once, whatever is sent how often."""
+    """The expected result. Each event is known once, however often it is sent."""
 
     lines: dict[tuple[str, str, str, str | None], Line] = field(default_factory=lambda: defaultdict(Line))
     hours: dict[tuple[str, str, str | None], Line] = field(default_factory=lambda: defaultdict(Line))

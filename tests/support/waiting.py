@@ -1,4 +1,4 @@
-"""Waiting for what must become true: asked again and again, never slept for."""
+"""Waits for conditions by checking them repeatedly, without fixed sleeps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 PAUSE = 0.05
 PATIENCE = 120.0
-"""Seconds: how late a failure is told, on however slow a machine; nothing that passes waits for it."""
+"""Timeout for failures in seconds, long enough for slow machines; passing tests do not wait for it."""
 
 
 def eventually(check: Callable[[], T | None], what: str | Callable[[], str], seconds: float = PATIENCE) -> T:
-    """Ask until the answer is truthy and return it; fails with `what` after `seconds`."""
+    """Call `check` until its result is truthy and return that; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := check()):
         _give_up_after(deadline, what, seconds)

@@ -1,4 +1,4 @@
-"""The worker as its users run it, as a process; and its topics as a reader sees them."""
+"""The worker as a process, and its topics as a reader sees them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, **environment: str) -> None:
-        """Start the process; does not wait."""
+        """Start the process without waiting."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")}
         own = {"TALLYSTREAM_PREFIX": self.topics.prefix, "TALLYSTREAM_PARTITIONS": str(self.topics.partitions)}
@@ -57,7 +57,7 @@ class Worker:
         return self.log.read_text() if self.log.exists() else ""
 
     def get(self, path: str) -> tuple[int, str]:
-        """Ask the ops port; status 0: nobody answers."""
+        """Return the ops port's answer; status 0 if there is none."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
                 return response.status, response.read().decode()
@@ -102,7 +102,7 @@ class Worker:
 
 @contextlib.contextmanager
 def worker(kafka: KafkaSettings, topics: Topics, data_dir: Path) -> Iterator[Worker]:
-    """Give a worker that is not started yet; kills what is left of it."""
+    """Provide a worker that is not started yet, and kill it at the end."""
     made = Worker(kafka, topics, data_dir)
     try:
         yield made
@@ -128,7 +128,7 @@ async def read(kafka: KafkaSettings, topic: str) -> list[Any]:
     await consumer.start()
     try:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
-        if not partitions:  # the client has not heard of the topic yet
+        if not partitions:  # the client does not know the topic yet
             await consumer._client.force_metadata_update()
             consumer.subscribe([topic])
             partitions = [TopicPartition(topic, p) for p in sorted(await _partitions(consumer, topic))]
@@ -166,6 +166,6 @@ async def newest(kafka: KafkaSettings, topic: str) -> dict[bytes, dict[str, Any]
     return rows
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value for the message of an assertion."""
     return json.dumps(value, indent=1, default=str)[:4000]

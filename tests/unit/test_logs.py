@@ -1,4 +1,4 @@
-"""What a component writes: one JSON document an event for machines, legible lines for people."""
+"""Logs of components: JSON documents for programs, readable lines for people."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(stderr: int) -> bytes:
     return subprocess.run(argv, check=True, timeout=60, stderr=stderr).stderr or b""
 
 
-def test_machines_get_one_json_document_an_event() -> None:
+def test_events_are_logged_as_json_documents() -> None:
     lines = run(subprocess.PIPE).decode().splitlines()
     started, said, went_wrong = map(json.loads, lines)
     assert (started["event"], started["level"], started["detail"]) == ("started", "info", HOSTILE)
@@ -44,7 +44,7 @@ def test_machines_get_one_json_document_an_event() -> None:
     assert not any("\x1b" in line or "local-secret" in line for line in lines), "no control characters, no locals"
 
 
-def test_people_get_lines_that_cannot_steer_their_terminal() -> None:
+def test_terminal_log_lines_are_escaped() -> None:
     parent, child = pty.openpty()
     run(child)
     os.close(child)
@@ -70,7 +70,7 @@ def test_people_get_lines_that_cannot_steer_their_terminal() -> None:
     assert "local-secret" not in text.replace('secret = "local-secret-of-the-test"', "")
 
 
-def test_a_component_that_cannot_start_says_so_in_one_json_line(tmp_path: Path) -> None:
+def test_start_error_is_one_json_line(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tallystream", "gateway", "--kafka", "127.0.0.1:1", "--data-dir", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTREAM_")}
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=environment)
@@ -81,7 +81,7 @@ def test_a_component_that_cannot_start_says_so_in_one_json_line(tmp_path: Path) 
     assert "TALLYSTREAM_USER_KEY" in entry["hint"]
 
 
-def test_a_defect_in_a_component_is_one_json_line_with_its_traceback(tmp_path: Path) -> None:
+def test_unexpected_error_is_one_json_line_with_its_traceback(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from tallystream.components import gateway, logs\n"
@@ -116,7 +116,7 @@ App.logger.error("[^App]: Crashed")
 """
 
 
-def test_events_of_the_runtime_are_logged_and_steps_of_faust_services_are_not() -> None:
+def test_runtime_events_are_logged_without_fausts_service_steps() -> None:
     done = subprocess.run([sys.executable, "-c", STEPS], check=True, timeout=60, stderr=subprocess.PIPE)
     lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [

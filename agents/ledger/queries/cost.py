@@ -102,7 +102,7 @@ def _from_hours(database: Database, query: Query, dimensions: Sequence[str]) -> 
     yield from _read(database, sql, parameters, dimensions)
 
 
-def _read(database: Database, sql: str, parameters: Sequence[Any], dimensions: Sequence[str]) -> Iterator[CostPart]:
+def _read(database: Database, sql: str, parameters: Sequence[object], dimensions: Sequence[str]) -> Iterator[CostPart]:
     width = len(dimensions)
     hours = [place for place, name in enumerate(dimensions) if name == "hour"]
     for row in database.stream(sql, parameters):

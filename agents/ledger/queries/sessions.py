@@ -228,7 +228,7 @@ def _behind(order: Sequence[str], at: Sequence[int | None], parameters: list[Any
 def _where(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
     where, parameters = ["s.first_hour IS NOT NULL"], list[Any]()
 
-    def add(condition: str, *values: Any) -> None:
+    def add(condition: str, *values: object) -> None:
         where.append(condition)
         parameters.extend(values)
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation, localcontext
-from typing import Any
 
 from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.agents.ledger.errors import QueryError
@@ -150,7 +149,7 @@ class ExactSum:
         self._float: float | None = None
         self.count = 0
 
-    def step(self, value: Any) -> None:
+    def step(self, value: object) -> None:
         """Add a value."""
         if value is None:
             return

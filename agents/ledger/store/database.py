@@ -55,19 +55,19 @@ class Database(Protocol):
         """Open a read-only snapshot of everything."""
         ...
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run a statement; return how many rows it changed."""
         ...
 
-    def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Append rows to a table in the fastest way."""
         ...
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows of a query."""
         ...
 
-    def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[Row]:
         """Iterate over the rows of a query without loading all of them; only within `reading`."""
         ...
 

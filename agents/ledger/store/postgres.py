@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
 
 import psycopg
 from psycopg import sql as pgsql
@@ -111,14 +110,14 @@ class PostgresDatabase:
             if not self._connection.closed:
                 self._connection.execute("ROLLBACK")
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run a statement."""
         try:
             return self._connection.execute(_spelled(sql), parameters or None).rowcount
         except psycopg.Error as exc:
             raise self._failed(exc) from exc
 
-    def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Append rows by COPY."""
         command = pgsql.SQL("COPY {} ({}) FROM STDIN").format(
             pgsql.Identifier(table), pgsql.SQL(", ").join(map(pgsql.Identifier, columns))
@@ -130,14 +129,14 @@ class PostgresDatabase:
         except psycopg.Error as exc:
             raise self._failed(exc) from exc
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows."""
         try:
             return self._connection.execute(_spelled(sql), parameters or None).fetchall()
         except psycopg.Error as exc:
             raise self._failed(exc) from exc
 
-    def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[Row]:
         """Iterate over rows, fetched in portions."""
         try:
             with self._connection.cursor(name="tallystream") as cursor:

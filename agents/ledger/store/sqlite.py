@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tallystream.agents.ledger.errors import LedgerDamagedError, LedgerUnfitError, LedgerUnreachableError
 from tallystream.agents.ledger.store.database import Dialect, Row, no_ledger
@@ -120,14 +119,14 @@ class SQLiteDatabase:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run a statement."""
         try:
             return self._connection.execute(DIALECT.sql(sql), parameters).rowcount
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
-    def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Append rows."""
         marks = ", ".join("?" * len(columns))
         try:
@@ -135,11 +134,11 @@ class SQLiteDatabase:
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows."""
         return list(self.stream(sql, parameters))
 
-    def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[Row]:
         """Iterate over rows."""
         try:
             yield from self._connection.execute(DIALECT.sql(sql), parameters)

@@ -88,7 +88,7 @@ async def apply(
 _APPLIED = frozenset({"title", "icon", "description", *PARTS})
 
 
-def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+def merge(ours: Mapping[str, object], theirs: Mapping[str, object]) -> dict[str, Any]:
     """Return theirs with what ours say put into it; lists (`required`, `enum`) are ours and then what theirs add."""
     merged = dict(theirs)
     for name, value in ours.items():
@@ -102,7 +102,7 @@ def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _compare(blueprint: str, path: str, ours: Any, theirs: Any) -> Iterator[BlueprintDifference]:
+def _compare(blueprint: str, path: str, ours: object, theirs: object) -> Iterator[BlueprintDifference]:
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for name, value in ours.items():
             inner = f"{path}.{name}" if path else name

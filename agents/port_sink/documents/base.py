@@ -35,8 +35,8 @@ class LeftOutRecord:
 class Document:
     """The input of a mapping: one record, or several that are valid at the same time.
 
-    `at_ms` is its own time, for the retention rule; None: it has none and is kept. `order` decides between documents of
-    one kind that give one entity: the higher one is right. `meta` is `$record`.
+    `at_ms` is its time for the retention rule, or None if it is always kept. `order` decides between documents of one
+    kind that give the same entity: the highest is used. `meta` is `$record`.
     """
 
     records: Sequence[Mapping[str, Any]]

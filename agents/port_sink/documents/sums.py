@@ -38,6 +38,6 @@ class DocumentTotals:
 
 
 def money(number: str, text: str, pico: int | None) -> dict[str, Any]:
-    """Return an amount both ways; both null when there is none."""
+    """Return an amount as a number and as text; both null if it is missing."""
     usd = None if pico is None else to_usd(pico)
     return {number: None if usd is None else Decimal(usd), text: usd}

@@ -42,16 +42,19 @@ class Mapper:
         whole = merged(texts)
         file = self._file = whole.file
         self.repairs, self.notes = whole.repairs, whole.notes
-        self.create_missing = file.createMissingRelatedEntities
-        self.merge = file.enableMergeEntity
-        self.delete_dependents = file.deleteDependentEntities
+        self.create_missing = file.create_missing_related_entities
+        self.merge = file.enable_merge_entity
+        self.delete_dependents = file.delete_dependent_entities
         self.resources = [self._repaired(one) for one in file.resources]
         self._programs = [Program(resource) for resource in self.resources]
 
     def document(self) -> dict[str, Any]:
         """Return the mapping as it is used, in the shape of a file: all files in one, with their repairs."""
-        options = self._file.model_dump(exclude_unset=True, exclude={"resources"})
-        return {**options, "resources": [_plain(one.model_dump(exclude_none=True)) for one in self.resources]}
+        options = self._file.model_dump(by_alias=True, exclude_unset=True, exclude={"resources"})
+        return {
+            **options,
+            "resources": [_plain(one.model_dump(by_alias=True, exclude_none=True)) for one in self.resources],
+        }
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -128,7 +131,7 @@ class Mapper:
             self.repairs.extend(repair._replace(where=head + repair.where) for repair in done)
             return changed
 
-        def every(field: str, value: Any) -> Any:
+        def every(field: str, value: object) -> Any:
             if isinstance(value, str):
                 return one(field, value)
             if isinstance(value, dict):

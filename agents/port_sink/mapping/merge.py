@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 from tallystream.agents.port_sink.mapping.model import MappingFile, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import leaves
@@ -64,10 +65,10 @@ def merged(sources: Sequence[MappingSource]) -> MergedMapping:
         resources = [one for one in resources if not _among(one, taken)] + own
         for option in file.model_fields_set - {"resources"}:
             value = getattr(file, option)
-            have = options.setdefault(option, (value, source.name))
+            have = options.setdefault(to_camel(option), (value, source.name))
             if have[0] != value:
                 raise UsageError(
-                    f"{have[1]} says {option}: {have[0]}, and {source.name} says {value}",
+                    f"{have[1]} says {to_camel(option)}: {have[0]}, and {source.name} says {value}",
                     "it holds for all mappings together, so give it one value",
                 )
     values = {option: value for option, (value, _) in options.items()}
@@ -84,13 +85,13 @@ def literal_blueprints(resource: ResourceMapping) -> Iterator[str]:
 
 
 def _notes(name: str, file: MappingFile) -> Iterator[str]:
-    if file.entityDeletionThreshold is not None:
+    if file.entity_deletion_threshold is not None:
         yield (
             f"{name}: entityDeletionThreshold has no effect, because what an answer lacks is not deleted;"
             " TALLYSTREAM_PORT_RETENTION deletes by age"
         )
     relates = any(field.startswith("relations") for one in file.resources for field in _fields(one))
-    if relates and "createMissingRelatedEntities" not in file.model_fields_set:
+    if relates and "create_missing_related_entities" not in file.model_fields_set:
         yield (
             f"{name}: createMissingRelatedEntities is not given, so an entity waits until its relation's target is in"
             " Port; Ocean's default, true, creates a bare target instead"

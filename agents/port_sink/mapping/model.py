@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
 
 
 class PathParameter(BaseModel):
@@ -78,13 +79,13 @@ class Mappings(BaseModel):
 class PortMapping(BaseModel):
     """`itemsToParse` is JQ for a list: each of its items makes entities of its own and is `.item` in them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
     entity: Mappings
-    itemsToParse: str | None = None  # noqa: N815 - Port's names
-    itemsToParseName: str = Field(default="item", pattern=r"^[A-Za-z_]\w*$")  # noqa: N815
+    items_to_parse: str | None = None
+    items_to_parse_name: str = Field(default="item", pattern=r"^[A-Za-z_]\w*$")
     """The item's name in expressions, instead of `.item`."""
-    itemsToParseTopLevelTransform: bool = True  # noqa: N815
+    items_to_parse_top_level_transform: bool = True
     """Whether Port leaves the list itself out of the record, which saves it memory. Here the list is always there."""
 
 
@@ -101,14 +102,14 @@ class ResourceMapping(BaseModel):
 class MappingFile(BaseModel):
     """The whole file."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
     resources: list[ResourceMapping] = Field(min_length=1)
-    createMissingRelatedEntities: bool = False  # noqa: N815 - Port's names
+    create_missing_related_entities: bool = False
     """Let Port make bare entities for relations whose target does not exist, instead of waiting for it."""
-    enableMergeEntity: bool = True  # noqa: N815
+    enable_merge_entity: bool = True
     """Leave properties that the mapping does not name as they are in Port."""
-    deleteDependentEntities: bool = False  # noqa: N815
+    delete_dependent_entities: bool = False
     """When the retention rule deletes an entity, delete those that relate to it too."""
-    entityDeletionThreshold: float | None = None  # noqa: N815
+    entity_deletion_threshold: float | None = None
     """Accepted, without effect: entities that are missing from an answer are never deleted."""

@@ -57,9 +57,9 @@ class Program:
     def __init__(self, resource: ResourceMapping) -> None:
         given = resource.port.entity.mappings
         self._mappings = given if isinstance(given, list) else [given]
-        self.items = resource.port.itemsToParse
+        self.items = resource.port.items_to_parse
         """`itemsToParse`."""
-        item = resource.port.itemsToParseName
+        item = resource.port.items_to_parse_name
         self._each = "" if self.items is None else f"(({self.items}\n) // [])[] as $item | (. + {{{item}: $item}}) |"
         """JQ that goes through the items; nothing without `itemsToParse`."""
         self._query = resource.selector.query
@@ -109,7 +109,7 @@ class Program:
             for one, (row, meta) in zip(found, rows, strict=True)
         ]
 
-    def _explain(self, row: Any, meta: Mapping[str, Any], said: Any) -> MappingOutcome:
+    def _explain(self, row: object, meta: Mapping[str, object], said: object) -> MappingOutcome:
         """Find the expression that failed, by running them one by one."""
         text = orjson.dumps([{"r": row, "m": meta}], default=_number).decode()
         for field, source in self.expressions():
@@ -134,7 +134,7 @@ def leaves(mapping: EntityMapping) -> Iterator[tuple[str, str]]:
         yield from _leaves(field, getattr(mapping, field))
 
 
-def _leaves(field: str, value: Any) -> Iterator[tuple[str, str]]:
+def _leaves(field: str, value: object) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield field, value
     elif isinstance(value, dict):
@@ -150,7 +150,7 @@ def _object(mapping: EntityMapping) -> str:
     return "{" + ", ".join(f"{_quote(name)}: {_value(value)}" for name, value in fields.items()) + "}"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     """Return JQ for a value of the mapping. Texts are JQ: the first result counts, null when there is none."""
     if isinstance(value, str):
         # A plain path always has exactly one result, so it need not be collected.
@@ -182,7 +182,7 @@ def first_line(exc: BaseException) -> str:
     return text[:300] or type(exc).__name__
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """Write a Decimal as a JSON number: the literal itself, which JQ keeps until it calculates with it."""
     if isinstance(value, Decimal):
         return orjson.Fragment(f"{value:f}")

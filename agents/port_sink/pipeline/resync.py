@@ -69,7 +69,7 @@ class Resync:
     async def _kind(self, kind: str, documents: DocumentKind) -> None:
         keys = documents.keys(self.table)
         while chunk := list(islice(keys, CHUNK)):
-            while self.backlog.swept >= LOW:  # noqa: ASYNC110 - many take from it, nobody waits for long
+            while self.backlog.swept >= LOW:  # noqa: ASYNC110 - it has several consumers, and the wait is short
                 await asyncio.sleep(TICK)
             self.backlog.resync(kind, chunk, self.clock.now_ns() // 1_000_000)
             self.metrics.swept.inc(len(chunk))

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -27,7 +26,7 @@ class Samples:
         self._directory = directory
         self._seen: set[str] = set()
 
-    def keep(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
+    def keep(self, kind: str, records: Sequence[Mapping[str, object]]) -> None:
         """Store records of a kind, once; a failure is only logged."""
         if self._directory is None or kind in self._seen or not records:
             return
@@ -40,7 +39,7 @@ class Samples:
             log.warning("no_sample", kind=kind, why=type(exc).__name__)
 
 
-def write_sample(path: Path, records: Any) -> None:
+def write_sample(path: Path, records: object) -> None:
     """Write records (exact JSON) to a file of this user's, masked.
 
     Raises:

@@ -129,7 +129,7 @@ class SendQueue:
             self._parked[key] = (replace(item, attempts=item.attempts + 1), until_ms)
 
     def wake(self, identifiers: Iterable[str], now_ms: int) -> None:
-        """Retry at once the entities that relate to these."""
+        """Immediately retry the entities that relate to these."""
         if not self._parked:
             return
         there = set(identifiers)

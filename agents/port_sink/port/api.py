@@ -73,7 +73,7 @@ async def upsert(
     unsaid = [index for index, result in enumerate(results) if result is None and index not in done]
     if unsaid:
         raise PortError(
-            PortFailureReason.UNANSWERED, f"Port's answer says nothing of {len(unsaid)} of {len(results)} entities"
+            PortFailureReason.UNANSWERED, f"Port's answer does not mention {len(unsaid)} of {len(results)} entities"
         )
     return answer.headers, results
 
@@ -113,7 +113,7 @@ async def blueprint(client: PortClient, identifier: str) -> dict[str, Any] | Non
     return found
 
 
-async def create_blueprint(client: PortClient, definition: Mapping[str, Any]) -> bool:
+async def create_blueprint(client: PortClient, definition: Mapping[str, object]) -> bool:
     """Create a blueprint; returns False when it already exists.
 
     Raises:
@@ -129,7 +129,7 @@ async def create_blueprint(client: PortClient, definition: Mapping[str, Any]) ->
     return True
 
 
-async def patch_blueprint(client: PortClient, identifier: str, fields: Mapping[str, Any]) -> None:
+async def patch_blueprint(client: PortClient, identifier: str, fields: Mapping[str, object]) -> None:
     """Replace the given fields of a blueprint.
 
     Raises:

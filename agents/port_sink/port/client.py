@@ -176,7 +176,7 @@ class PortClient:
             )
         return PortAnswer(status, answer, given)
 
-    def _refusal(self, status: int, answer: Any, headers: Mapping[str, str]) -> PortAnswerError:
+    def _refusal(self, status: int, answer: object, headers: Mapping[str, str]) -> PortAnswerError:
         said = answer.get("message") or answer.get("error") if isinstance(answer, dict) else None
         text = f"Port answered {status}" + (f": {self._scrubbed(said)}" if isinstance(said, str) else "")
         why = _STATUS.get(status, PortFailureReason.SERVER if status >= 500 else PortFailureReason.REJECTED)
@@ -195,7 +195,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     async for part in response.content.iter_any():
         raw += part
         if len(raw) > MAX_ANSWER:
-            raise ValueError("an answer of Port's is never this long")
+            raise ValueError("the answer is too long to be Port's")
     return bytes(raw)
 
 
@@ -210,11 +210,11 @@ _STATUS = {
 _HINTS = {
     PortFailureReason.CREDENTIALS: "check TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET (Port: ... >"
     " Credentials), and that TALLYSTREAM_PORT_BASE_URL is your account's region",
-    PortFailureReason.NOT_FOUND: "is the blueprint there? `tallystream port blueprints diff`",
+    PortFailureReason.NOT_FOUND: "does the blueprint exist? Check with `tallystream port blueprints diff`",
     PortFailureReason.TOO_LARGE: "one entity is over 1 MiB: map fewer properties",
     PortFailureReason.REJECTED: "`tallystream port blueprints diff` shows whether blueprint and mapping fit",
-    PortFailureReason.THROTTLED: "something else uses up the organisation's rate limit",
-    PortFailureReason.SERVER: "Port's status page may know more",
+    PortFailureReason.THROTTLED: "another client uses up the organisation's rate limit",
+    PortFailureReason.SERVER: "see Port's status page",
     PortFailureReason.UNANSWERED: "is Port (or the proxy) reachable from here? TALLYSTREAM_PORT_BASE_URL,"
     " TALLYSTREAM_PORT_PROXY",
     PortFailureReason.TLS: "TALLYSTREAM_PORT_CA names your CA",

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Images under the tags that docker-compose.yml names, for a machine that reaches no image registry: made of Debian's
-# packages, of a Python on this machine, and of the Kafka that `tallystream up` downloads. Needs root, debootstrap and a
-# Docker engine. An image that exists already is left alone.
+# Builds images under the tags in docker-compose.yml, for a machine that cannot reach an image registry: from Debian's
+# packages, a Python on this machine, and the Kafka that `tallystream up` downloads. Needs root, debootstrap and a Docker
+# engine. Existing images are kept.
 #
 #   PYTHON312=$(pyenv prefix 3.12.1) PYTHON=.venv/bin/python CACHE=~/.cache/tallystream-standins deploy/compose/standins/make.sh
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 : "${PYTHON312:?the prefix of a Python 3.12: pyenv prefix 3.12.1}"
-: "${PYTHON:=python3}"   # one that has tallystream[embedded]
+: "${PYTHON:=python3}"   # with tallystream[embedded] installed
 : "${CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/tallystream-standins}"
 mkdir -p "$CACHE"
 
@@ -27,7 +27,7 @@ python_image() {
     ln -sf python3.12 "$root/usr/local/bin/python3"
     ln -sf python3.12 "$root/usr/local/bin/python"
     sed -i '1s|^#!.*python3.12$|#!/usr/local/bin/python3.12|' "$root"/usr/local/bin/pip*
-    # The authorities this machine trusts: its way to the package index may go through one of its own.
+    # This machine's CA certificates, because the package index may be reached through a proxy with its own CA.
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
     chroot "$root" ldconfig
     tar -C "$root" -c . | docker import -c 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' - python:3.12-slim

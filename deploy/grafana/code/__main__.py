@@ -1,4 +1,4 @@
-"""Write the dashboards."""
+"""Writes the dashboards."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deploy.grafana.code import pipeline, port_openai, spend
+from deploy.grafana.code import ledger, pipeline, port_openai, spend
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
-BOARDS = {"spend.json": spend.build, "pipeline.json": pipeline.build, "port-openai.json": port_openai.build}
+FOLDER = Path(__file__).resolve().parents[1]
+BOARDS = {
+    "dashboards/spend.json": spend.build,
+    "dashboards/pipeline.json": pipeline.build,
+    "dashboards/port-openai.json": port_openai.build,
+    "postgresql/ledger.json": ledger.build,
+}
+"""Of those in `postgresql`, each needs a data source that only some installations have."""
 
 
 def render(board: dashboard.Dashboard) -> str:
     """Return the dashboard's JSON."""
     built = board.build()
-    for number, panel in enumerate(built.panels or (), start=1):  # the SDK gives all of them 0, or none
+    for number, panel in enumerate(built.panels or (), start=1):  # the SDK sets 0 for all of them, or nothing
         panel.id_val = number
     document = json.loads(JSONEncoder().encode(built))
     _without_what_grafana_does_not_know(document)
@@ -25,19 +31,19 @@ def render(board: dashboard.Dashboard) -> str:
 
 
 def _without_what_grafana_does_not_know(document: dict[str, Any]) -> None:
-    """Mend what the SDK writes against Grafana's own schema: `make dashboards-check` finds it."""
+    """Remove fields that the SDK writes but Grafana's schema does not allow (`make dashboards-check` reports them)."""
     del document["style"]
     for variable in document["templating"]["list"]:
         for key in ("auto", "auto_count", "auto_min", "id"):
-            del variable[key]
+            variable.pop(key, None)
     for panel in document["panels"]:
-        panel.get("options", {}).pop("footer", None)  # tables had one before Grafana 12
+        (panel.get("options") or {}).pop("footer", None)  # tables had one before Grafana 12
 
 
 def main() -> None:
-    """Write them all."""
-    FOLDER.mkdir(exist_ok=True)
+    """Write all dashboards."""
     for name, build in BOARDS.items():
+        (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(render(build()))
 
 

@@ -1,11 +1,13 @@
-"""Small words for panels: what every panel of ours has, so that the dashboards below say only what differs."""
+"""Helpers with the options that all our panels share, so that the dashboards contain only what differs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.cog import variants
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
@@ -35,19 +37,58 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+LEDGER = DataSourceRef(type_val="grafana-postgresql-datasource", uid="${ledger}")
 USD = "currencyUSD"
 FULL, HALF, THIRD, SIXTH = 24, 12, 8, 4
 Panel = timeseries.Panel | stat.Panel | table.Panel | bargauge.Panel
 
 
 class Query(NamedTuple):
-    """A query and what its series are called."""
+    """A query and the legend of its series."""
 
     expr: str
     legend: str = ""
 
 
-def _target(query: Query, place: int, *, instant: bool) -> prometheus.Dataquery:
+class Sql(NamedTuple):
+    """A query of the ledger in PostgreSQL; `series` if its columns are time, metric and value."""
+
+    text: str
+    series: bool = False
+
+
+class _SqlQuery(variants.Dataquery, Builder[variants.Dataquery]):
+    """The target of a Sql query, which is also its builder, because the SDK does not model this data source."""
+
+    def __init__(self, query: Sql, place: int) -> None:
+        self._query = query
+        self._place = place
+
+    def build(self) -> variants.Dataquery:
+        """Return itself."""
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what Grafana's query editor writes."""
+        return {
+            "refId": chr(ord("A") + self._place),
+            "datasource": LEDGER,
+            "editorMode": "code",
+            "format": "time_series" if self._query.series else "table",
+            "rawQuery": True,
+            "rawSql": " ".join(self._query.text.split()),
+        }
+
+
+def _source(query: Query | Sql) -> DataSourceRef:
+    return LEDGER if isinstance(query, Sql) else SOURCE
+
+
+def _target(query: Query | Sql, place: int, *, instant: bool) -> Builder[variants.Dataquery]:
+    return _SqlQuery(query, place) if isinstance(query, Sql) else _prometheus(query, place, instant=instant)
+
+
+def _prometheus(query: Query, place: int, *, instant: bool) -> prometheus.Dataquery:
     target = (
         prometheus.Dataquery()
         .expr(" ".join(query.expr.split()))
@@ -65,16 +106,17 @@ def _steps(limits: Sequence[tuple[float, str]]) -> dashboard.ThresholdsConfig:
 
 
 def number(
-    title: str, text: str, expr: str, *, unit: str = "short", span: int = SIXTH, decimals: float | None = None,
+    title: str, text: str, expr: str | Sql, *, unit: str = "short", span: int = SIXTH, decimals: float | None = None,
     limits: Sequence[tuple[float, str]] = (), missing: str = "-",
 ) -> stat.Panel:  # fmt: skip
-    """Return one big number, coloured from `limits` on."""
+    """Return one big number; `limits` are (value, colour of this value and higher ones)."""
+    query = expr if isinstance(expr, Sql) else Query(expr, title)
     panel = (
         stat.Panel()
         .title(title)
         .description(text)
-        .datasource(SOURCE)
-        .with_target(_target(Query(expr, title), 0, instant=True))
+        .datasource(_source(query))
+        .with_target(_target(query, 0, instant=True))
         .unit(unit)
         .no_value(missing)
         .graph_mode(BigValueGraphMode.NONE)
@@ -88,19 +130,19 @@ def number(
 
 
 def lines(
-    title: str, text: str, *queries: Query, unit: str = "short", span: int = HALF, stacked: bool = False,
+    title: str, text: str, *queries: Query | Sql, unit: str = "short", span: int = HALF, stacked: bool = False,
     limits: Sequence[tuple[float, str]] = (), top: float | None = None, log: bool = False, beside: bool = False,
 ) -> timeseries.Panel:  # fmt: skip
     """Return curves over time, or stacked areas.
 
-    `limits` are drawn as lines. `top` is where the axis ends unless a value is higher, so that nothing looks like much.
-    With `log`, minutes do not flatten what takes milliseconds. `beside` puts the legend of long names to the right.
+    `limits` are drawn as lines. The axis reaches at least up to `top`, so that small values look small. `log` is for
+    values from milliseconds to minutes. `beside` puts the legend to the right, for long names.
     """
     panel = (
         timeseries.Panel()
         .title(title)
         .description(text)
-        .datasource(SOURCE)
+        .datasource(_source(queries[0]))
         .unit(unit)
         .draw_style(GraphDrawStyle.LINE)
         .show_points(VisibilityMode.NEVER)
@@ -133,20 +175,20 @@ def lines(
     return panel
 
 
-def bars(title: str, text: str, query: Query, *, unit: str = "short", span: int = THIRD) -> bargauge.Panel:
-    """Return a bar for each series, longest first as the query sorts them."""
+def bars(title: str, text: str, query: Query | Sql, *, unit: str = "short", span: int = THIRD) -> bargauge.Panel:
+    """Return a bar for each series, in the order of the query's result."""
     return (
         bargauge.Panel()
         .title(title)
         .description(text)
-        .datasource(SOURCE)
+        .datasource(_source(query))
         .with_target(_target(query, 0, instant=True))
         .unit(unit)
         .min(0)
         .orientation(VizOrientation.HORIZONTAL)
         .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color("blue"))
         .text(common.VizTextDisplayOptions().title_size(14).value_size(16))
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(isinstance(query, Sql)))
         .thresholds(_steps([]))
         .span(span)
         .height(9)
@@ -158,15 +200,14 @@ def grid(
 ) -> table.Panel:
     """Return a table with a row for each value of the label `by` and a column for each query, named by its legend.
 
-    The highest of the column `sort` come first.
-
-    A query without a legend brings its labels as columns, not its value.
+    Rows are sorted by the column `sort`, the highest value first. A query without a legend adds its labels as columns,
+    but not its value.
     """
     panel = table.Panel().title(title).description(text).datasource(SOURCE).unit("locale").span(span).height(9)
     panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
     renamed, hidden = {}, {"Time": True} | {f"Time {n}": True for n in range(1, len(queries) + 1)}
     for place, query in enumerate(queries):
-        target = _target(query, place, instant=True).format(PromQueryFormat.TABLE)
+        target = _prometheus(query, place, instant=True).format(PromQueryFormat.TABLE)
         panel = panel.with_target(target)
         value = f"Value #{chr(ord('A') + place)}" if len(queries) > 1 else "Value"
         if query.legend:
@@ -184,13 +225,22 @@ def grid(
     return panel
 
 
+def rows(title: str, text: str, query: Sql, *, units: dict[str, str], span: int = HALF) -> table.Panel:
+    """Return a table with the rows and columns of a query, in its order."""
+    panel = table.Panel().title(title).description(text).datasource(LEDGER).unit("locale").span(span).height(9)
+    panel = panel.with_target(_target(query, 0, instant=True))
+    for column, unit in units.items():
+        panel = panel.override_by_name(column, [DynamicConfigValue(id_val="unit", value=unit)])
+    return panel
+
+
 def source() -> dashboard.DatasourceVariable:
-    """Return the variable that chooses the Prometheus."""
+    """Return the variable that selects the Prometheus data source."""
     return dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
 
 
 def choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    """Return a variable of which any number of values can be chosen, all by default."""
+    """Return a variable with multiple selection; by default all values are selected."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
@@ -205,8 +255,15 @@ def choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
     )
 
 
-def board(uid: str, title: str, text: str, *, since: str) -> dashboard.Dashboard:
-    """Return an empty dashboard."""
+def ledger() -> dashboard.DatasourceVariable:
+    """Return the variable that selects the ledger's PostgreSQL data source."""
+    return dashboard.DatasourceVariable("ledger").label("Ledger").type("grafana-postgresql-datasource")
+
+
+def board(
+    uid: str, title: str, text: str, *, since: str, reads: dashboard.DatasourceVariable | None = None
+) -> dashboard.Dashboard:
+    """Return an empty dashboard with `reads` as its data source, by default a Prometheus."""
     return (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -217,5 +274,5 @@ def board(uid: str, title: str, text: str, *, since: str) -> dashboard.Dashboard
         .timezone("utc")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .readonly()
-        .with_variable(source())
+        .with_variable(reads or source())
     )

@@ -1,8 +1,8 @@
-"""Spend: what agents cost, now and in the range shown, by model, connection and team.
+"""Spend: what agents cost, now and in the selected range, by model, connection and team.
 
-All of it out of the exporter's counters, which are the exact rows and never fall, so a range's spend is a plain
-difference: `increase()` would extrapolate and miss a series' first value. A series that is younger than the range
-counts from zero.
+All panels use the exporter's counters, which equal the exact rows and never decrease. The spend in a range is therefore
+a plain difference, because `increase()` would extrapolate and miss the first value of a series. A series that is younger
+than the range counts from zero.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHOSEN = 'connection=~"$connection",client=~"$client",model=~"$model"'
 
 
 def exact(metric: str, by: str, labels: str = "") -> str:
-    """Return the counters by label, once each, should two exporters be scraped."""
+    """Return the counters by label; `max` avoids counting twice when two exporters are scraped."""
     return f"max by ({by}) ({metric}{{{labels}}})"
 
 
 def spent(metric: str, over: str = "", labels: str = CHOSEN, within: str = "connection, client, model") -> str:
-    """Return by how much a counter has risen in the range shown, summed `over` labels."""
+    """Return by how much a counter has risen in the selected range, summed `over` labels."""
     now, before = exact(metric, within, labels), f"max by ({within}) ({metric}{{{labels}}} offset $__range)"
     return f"sum{f' by ({over})' if over else ''} ({now} - ({before} or 0 * {now}))"
 
 
 def range_of(metric: str, over: str = "") -> str:
-    """Return the rise of a counter of usage in the range, over all that is chosen or by a label."""
+    """Return the increase of a usage counter in the range, for all selected series together or by a label."""
     within = "connection, client, model" + (", kind" if metric == "tallystream_exporter_tokens_total" else "")
     return spent(metric, over, within=within)
 
@@ -45,46 +45,46 @@ def build() -> dashboard.Dashboard:
     """Return the dashboard."""
     teams = {"labels": "", "within": "team"}
     return (
-        board("tallystream-spend", "Spend", "What coding agents cost, out of the exact rows.", since="now-24h")
+        board("tallystream-spend", "Spend", "What coding agents cost, computed from the exact rows.", since="now-24h")
         .with_variable(choice("connection", "Connection", "label_values(tallystream_exporter_requests_total, connection)"))
         .with_variable(choice("client", "Client", "label_values(tallystream_exporter_requests_total, client)"))
         .with_variable(choice("model", "Model", "label_values(tallystream_exporter_requests_total, model)"))
         .with_row(dashboard.Row("Now"))
         .with_panel(
-            number("Cost", "In the range shown.", range_of("tallystream_exporter_cost_usd_total"), unit=USD, decimals=2)
+            number("Cost", "Cost in the selected range.", range_of("tallystream_exporter_cost_usd_total"), unit=USD, decimals=2)
         )
         .with_panel(
             number(
-                "This hour", "Cost of the current UTC hour so far, by event time; of all connections.",
+                "This hour", "Cost of the current UTC hour so far, by event time, for all connections.",
                 'max(tallystream_exporter_hour_cost_usd{hour="current"})', unit=USD, decimals=2,
             )
         )
-        .with_panel(number("Tokens", "Of all kinds, in the range shown.", range_of("tallystream_exporter_tokens_total")))
+        .with_panel(number("Tokens", "Tokens of all kinds in the selected range.", range_of("tallystream_exporter_tokens_total")))
         .with_panel(
-            number("Requests", "Billed model responses in the range shown.", range_of("tallystream_exporter_requests_total"))
+            number("Requests", "Billed model responses in the selected range.", range_of("tallystream_exporter_requests_total"))
         )
         .with_panel(
             number(
-                "Without a price", "Requests in the range shown that the price book does not know: cost leaves them out.",
+                "Without a price", "Requests in the selected range that the price book has no price for. The cost does not include them.",
                 range_of("tallystream_exporter_requests_without_price_total"), limits=[(1, "orange")],
             )
         )
         .with_panel(
             number(
-                "Cost, ever", "Since the counters began.",
+                "Total cost", "Cost since the counters began.",
                 f"sum({exact('tallystream_exporter_cost_usd_total', 'connection, client, model', CHOSEN)})",
                 unit=USD, decimals=2,
             )
         )
         .with_panel(
             number(
-                "Input from the cache", "Share of input tokens that were read from the cache, in the range shown.",
+                "Input from the cache", "Share of the input tokens in the selected range that were read from the cache.",
                 _cached(), unit="percentunit", span=THIRD, decimals=1,
             )
         )
         .with_panel(
             number(
-                "Cost per request", "In the range shown, of requests with a price.",
+                "Cost per request", "Mean cost of the priced requests in the selected range.",
                 f"{range_of('tallystream_exporter_cost_usd_total')} / ({range_of('tallystream_exporter_requests_total')}"
                 f" - {range_of('tallystream_exporter_requests_without_price_total')} > 0)",
                 unit=USD, span=THIRD, decimals=4,
@@ -92,39 +92,39 @@ def build() -> dashboard.Dashboard:
         )
         .with_panel(
             number(
-                "Reasoning", "Reasoning tokens, a part of the output tokens, in the range shown.",
+                "Reasoning", "Reasoning tokens in the selected range; they are part of the output tokens.",
                 range_of("tallystream_exporter_reasoning_tokens_total"), span=THIRD,
             )
         )
         .with_panel(
             lines(
-                "Cost an hour, by model", "Dollars an hour at the rate of the moment.",
+                "Cost per hour, by model", "Dollars per hour at the current rate.",
                 Query(f"sum by (model) (rate(tallystream_exporter_cost_usd_total{{{CHOSEN}}}[$__rate_interval])) * 3600", "{{model}}"),
                 unit=USD, stacked=True,
             )
         )
         .with_panel(
             lines(
-                "This hour beside its history", "The current UTC hour so far; mean and highest of this hour of 14 days.",
+                "This hour and its history", "The current UTC hour so far, and the mean and maximum of the same hour in the last 14 days.",
                 Query('max(tallystream_exporter_hour_cost_usd{hour="current"})', "this hour"),
                 Query('max(tallystream_exporter_hour_history_mean_usd{hour="current"})', "mean"),
                 Query('max(tallystream_exporter_hour_history_max_usd{hour="current"})', "highest"),
                 unit=USD,
             )
         )
-        .with_row(dashboard.Row("By model, connection and team, in the range shown"))
+        .with_row(dashboard.Row("By model, connection and team, in the selected range"))
         .with_panel(
             bars("Cost by model", "", Query(f"sort_desc({range_of('tallystream_exporter_cost_usd_total', 'model')})", "{{model}}"), unit=USD)
         )
         .with_panel(
             bars(
-                "Cost by connection", "By name, with the id of the connection.",
+                "Cost by connection", "Connections are shown by name and id.",
                 Query(f"sort_desc({_named(range_of('tallystream_exporter_cost_usd_total', 'connection'))})", "{{name}} {{connection}}"), unit=USD,
             )
         )
         .with_panel(
             bars(
-                "Cost by team", "`none`: the client names no team. Whatever connection, client or model is chosen.",
+                "Cost by team", "`none` stands for clients that do not name a team. The selection of connection, client and model does not apply.",
                 Query(f"sort_desc({spent('tallystream_exporter_team_cost_usd_total', 'team', **teams)})", "{{team}}"), unit=USD,
             )
         )
@@ -140,7 +140,7 @@ def build() -> dashboard.Dashboard:
         )
         .with_panel(
             grid(
-                "Teams", "Cost, tokens and requests, whatever is chosen above.",
+                "Teams", "Cost, tokens and requests. The selection of connection, client and model does not apply.",
                 Query(spent("tallystream_exporter_team_cost_usd_total", "team", **teams), "cost"),
                 Query(spent("tallystream_exporter_team_tokens_total", "team", **teams), "tokens"),
                 Query(spent("tallystream_exporter_team_requests_total", "team", **teams), "requests"),
@@ -150,7 +150,7 @@ def build() -> dashboard.Dashboard:
         .with_row(dashboard.Row("Connections and kinds of tokens"))
         .with_panel(
             grid(
-                "Connections", "When each last sent usage, and what it has cost this hour. Revoked ones are left out.",
+                "Connections", "Time since each active connection last sent usage, and its cost in the current hour.",
                 Query('max by (connection, name, provider) (tallystream_exporter_connection_info{status="active"})'),
                 Query('time() - max by (connection) (tallystream_exporter_connection_last_synced_timestamp_seconds{signal="logs"})', "last usage ago"),
                 Query(
@@ -162,7 +162,7 @@ def build() -> dashboard.Dashboard:
             )
         )
         .with_panel(
-            bars("Tokens by kind", "Disjoint kinds.", Query(f"sort_desc({range_of('tallystream_exporter_tokens_total', 'kind')})", "{{kind}}"), span=THIRD)
+            bars("Tokens by kind", "The kinds do not overlap.", Query(f"sort_desc({range_of('tallystream_exporter_tokens_total', 'kind')})", "{{kind}}"), span=THIRD)
         )
     )  # fmt: skip
 
@@ -176,6 +176,6 @@ def _cached() -> str:
 
 
 def _named(by_connection: str) -> str:
-    """Give values by connection the connection's name; one that the registry no longer has stays, without a name."""
+    """Add connection names to values by connection; a connection that was removed from the registry has no name."""
     names = "max by (connection, name) (tallystream_exporter_connection_info)"
     return f"{by_connection} * on (connection) group_left (name) {names} or on (connection) {by_connection}"

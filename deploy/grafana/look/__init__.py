@@ -1,1 +1,1 @@
-"""Draws the dashboards without a Grafana: its own components, our panels, a real Prometheus, a browser."""
+"""Draws the dashboards without a Grafana server: Grafana's components, our panels, a real Prometheus and a browser."""

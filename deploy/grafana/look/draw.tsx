@@ -1,4 +1,4 @@
-/** Draws a dashboard with Grafana's own components out of what shoot.py has asked Prometheus for. */
+/** Draws a dashboard with Grafana's own components from the query results of shoot.py. */
 import {
   applyFieldOverrides,
   createTheme,

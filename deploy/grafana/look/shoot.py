@@ -1,6 +1,6 @@
-"""Ask a Prometheus what every panel asks, let Grafana's components draw the answers, take a picture of each dashboard.
+"""Run every panel's queries, let Grafana's components draw the results, and take a picture of each dashboard.
 
-`npm install` has been run in a folder with package.json; Chromium is on PATH. By hand, against a Prometheus of yours:
+Needs `npm install` in a folder with package.json, and Chromium on PATH. With your own Prometheus:
 
     python -m deploy.grafana.look.shoot http://127.0.0.1:9090 --npm FOLDER --out build/dashboards --since 3600
 """
@@ -30,7 +30,7 @@ ESBUILD = (
 
 
 def filled(expr: str, span: int) -> str:
-    """Fill the variables in as Grafana does when everything is chosen; `span` in seconds."""
+    """Fill in the variables as Grafana does when everything is selected; `span` is in seconds."""
     expr = expr.replace("$__range_s", str(span)).replace("$__range", f"{span}s").replace("$__rate_interval", RATE)
     return re.sub(r'=~"\$\w+"', '=~".*"', expr)
 
@@ -44,14 +44,14 @@ def ask(prometheus: str, path: str, **arguments: str) -> list[dict[str, Any]]:
 
 
 def name_of(metric: dict[str, str], legend: str) -> str:
-    """Return what Grafana calls a series."""
+    """Return the name that Grafana gives a series."""
     if legend == "__auto":
         return ", ".join(f'{key}="{value}"' for key, value in metric.items()) or "Value"
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: metric.get(found[1], ""), legend)
 
 
 def answer(prometheus: str, target: dict[str, Any], start: int, end: int) -> list[dict[str, Any]]:
-    """Return a target's series as draw.tsx wants them: times in ms, None where there is no value."""
+    """Return a target's series as draw.tsx expects them: times in ms, None for missing values."""
     expr, step = filled(target["expr"], end - start), max(1, (end - start) // 240)
     if target["instant"]:
         found = [(one["metric"], [one["value"]]) for one in ask(prometheus, "query", query=expr, time=str(end))]
@@ -78,7 +78,7 @@ def answer(prometheus: str, target: dict[str, Any], start: int, end: int) -> lis
 
 
 def shot(prometheus: str, dashboard: dict[str, Any], start: int, end: int) -> dict[str, Any]:
-    """Return a dashboard with the answers to its queries from `start` to `end` (Unix seconds)."""
+    """Return a dashboard with the results of its queries from `start` to `end` (Unix seconds)."""
     answers = {
         str(panel["id"]): [answer(prometheus, target, start, end) for target in panel["targets"]]
         for panel in dashboard["panels"]
@@ -88,7 +88,7 @@ def shot(prometheus: str, dashboard: dict[str, Any], start: int, end: int) -> di
 
 
 def bundle(npm: Path) -> Path:
-    """Return a page's script, made of draw.tsx and the packages in `npm`."""
+    """Return a page's script, bundled from draw.tsx and the packages in `npm`."""
     for name in ("draw.tsx", "scrollbars.js"):
         shutil.copy(HERE / name, npm / name)
     argv = [str(npm / "node_modules" / ".bin" / "esbuild"), *ESBUILD]
@@ -97,7 +97,7 @@ def bundle(npm: Path) -> Path:
 
 
 def photograph(script: Path, one: dict[str, Any], out: Path) -> dict[str, str]:
-    """Write `out`.png and return what became of each panel by title: drawn, empty or failed."""
+    """Write `out`.png and return the state of each panel by title: drawn, empty or failed."""
     panels = one["dashboard"]["panels"]
     height = CELL * max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + 24
     page = out.with_suffix(".html")
@@ -138,7 +138,7 @@ def _run(argv: list[str]) -> str:
 
 
 def shoot(prometheus: str, npm: Path, out: Path, start: int, end: int) -> dict[str, dict[str, str]]:
-    """Photograph every dashboard from `start` to `end`; return what became of each panel, by dashboard and title."""
+    """Take a picture of every dashboard from `start` to `end`; return each panel's state, by dashboard and title."""
     out.mkdir(parents=True, exist_ok=True)
     script = bundle(npm)
     return {
@@ -148,7 +148,7 @@ def shoot(prometheus: str, npm: Path, out: Path, start: int, end: int) -> dict[s
 
 
 def main() -> None:
-    """Draw what a Prometheus that runs already has."""
+    """Draw the data of a running Prometheus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prometheus", help="its base URL")
     parser.add_argument("--npm", type=Path, required=True, help="folder with package.json's packages")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Kubernetes' API server and kubectl from their Go modules, into a folder that is kept: about 15 minutes on two cores, once.
-# `make helm-install-test` starts it where kube-apiserver and kubectl are neither on PATH nor here already.
+# Builds Kubernetes' API server and kubectl from their Go modules into a folder that is kept: about 15 minutes on two cores,
+# once. `make helm-install-test` runs it if kube-apiserver and kubectl are neither on PATH nor in that folder.
 #
 #   deploy/helm/cluster/build.sh ~/.cache/tallystream-kubernetes
 set -euo pipefail
@@ -14,7 +14,7 @@ mkdir -p "$folder"
 source=$(mktemp -d)
 trap 'rm -rf "$source"' EXIT
 cd "$source"
-# The module's own replacements point into its source tree, and count only there: each is said again with its version.
+# The module's `replace` directives point into its own source tree and apply only there, so each is repeated with a version.
 module=$(go mod download -json "k8s.io/kubernetes@v$version" | sed -nE 's/^\t"GoMod": "(.*)",?$/\1/p')
 {
     echo "module tallystream.invalid/kubernetes"

@@ -126,7 +126,7 @@ def _preference(seen: Sighting) -> tuple[object, ...]:
     )
 
 
-def _first(values: Iterable[Any]) -> Any:
+def _first(values: Iterable[object]) -> Any:
     return next((value for value in values if value is not None), None)
 
 

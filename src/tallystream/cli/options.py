@@ -120,7 +120,7 @@ def cluster(settings: Settings) -> KafkaSettings:
     return settings.kafka_settings(settings.kafka or read_run(settings.data_dir).kafka)
 
 
-def emit_json(document: Any) -> None:
+def emit_json(document: object) -> None:
     """Print one JSON document on stdout; what could steer a terminal in it is escaped."""
     legible = "utf" in (sys.stdout.encoding or "").lower()
     text = json.dumps(document, indent=2, ensure_ascii=not legible, default=str)

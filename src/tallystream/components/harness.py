@@ -144,7 +144,7 @@ def owned(directory: Path, what: str, hint: str) -> Iterator[None]:
     """
 
     def refused(pid: int | None) -> UsageError:
-        return UsageError(f"{what} runs in {directory} already" + (f" (process {pid})" if pid else ""), hint)
+        return UsageError(f"{what} already runs in {directory}" + (f" (process {pid})" if pid else ""), hint)
 
     with locks.held(directory / "lock", refused):
         yield
@@ -169,4 +169,4 @@ def first_free(parent: Path, places: int, what: str, hint: str) -> Iterator[Path
         finally:
             lock.release()
         return
-    raise UsageError(f"{places} {what} run in {parent} already", hint)
+    raise UsageError(f"{places} {what} already run in {parent}", hint)

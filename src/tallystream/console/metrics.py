@@ -14,7 +14,7 @@ class ConsoleMetrics:
         )
         self.seconds = Histogram(
             "tallystream_console_request_seconds",
-            "Time to answer a page or API request. Mostly time of the database.",
+            "Time to answer a page or API request. Mostly database time.",
             registry=registry,
         )
         self.watching = Gauge("tallystream_console_watching", "Browsers connected for live updates.", registry=registry)

@@ -41,7 +41,7 @@ def _rows(answer: BaseModel) -> Iterable[Mapping[str, Any]]:
         yield one.model_dump(exclude={"explanation"})
 
 
-def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def _flat(row: Mapping[str, object], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, dict):
@@ -53,7 +53,7 @@ def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> Any:
     if value is None:
         return ""
     if isinstance(value, bool):

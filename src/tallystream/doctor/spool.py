@@ -106,7 +106,7 @@ def _files(name: str, status: GatewayStatus) -> list[Finding]:
         found.append(
             Finding(
                 "spool",
-                f"{name} spools everything because the cluster's topics do not fit",
+                f"{name} spools everything because a topic has wrong settings",
                 "correct the topics as described; the gateway continues as soon as they are right",
             )
         )
@@ -114,7 +114,7 @@ def _files(name: str, status: GatewayStatus) -> list[Finding]:
         found.append(
             Finding(
                 "spool",
-                f"{name} spools the messages of {away:,} partitions that do not acknowledge; others go on",
+                f"{name} spools the messages of {away:,} partitions that do not acknowledge; the others work",
                 "bring back the brokers that hold them, or enough replicas in sync",
             )
         )

@@ -35,7 +35,7 @@ def draft(
     rows: Sequence[Row],
     shape: Shape,
     *,
-    selector: Mapping[str, Any],
+    selector: Mapping[str, object],
     identifier: str | None = None,
     buckets: Sequence[str] | None = None,
 ) -> Draft:

@@ -108,7 +108,7 @@ async def explore(
     return Explored(asked, answer, data, rows, Shape().observe(answer), shape, drafted)
 
 
-def _rows(asked: Endpoint, answer: Any) -> tuple[str, list[Row], list[str] | None]:
+def _rows(asked: Endpoint, answer: object) -> tuple[str, list[Row], list[str] | None]:
     """Return the JQ of the rows, the rows, and the bucket of each if they are polled in buckets."""
     known = asked.known
     if known is not None:
@@ -127,7 +127,7 @@ def _rows(asked: Endpoint, answer: Any) -> tuple[str, list[Row], list[str] | Non
     return data, rows, None
 
 
-def find_rows(answer: Any) -> str:
+def find_rows(answer: object) -> str:
     """Return the JQ of the list of objects nearest to the top, or of the `results` within its buckets."""
     if isinstance(answer, list):
         return "."
@@ -171,6 +171,6 @@ def resource_toml(explored: Explored) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _jq(value: Any) -> str:
+def _jq(value: object) -> str:
     """Return a literal value as JQ."""
     return json.dumps(value)

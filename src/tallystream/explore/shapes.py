@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 EPOCH_FROM, EPOCH_TO = 1_000_000_000, 4_102_444_800
 """Whole numbers in this range (2001 to 2100) may be seconds since the epoch, if the field's name suggests it."""
@@ -55,7 +54,7 @@ class Shape:
         found = self.fields.get(name)
         return found is not None and found.seen == self.kinds["object"] and not found.kinds["null"]
 
-    def observe(self, value: Any, name: str = "") -> Shape:
+    def observe(self, value: object, name: str = "") -> Shape:
         """Add a value (exact JSON) of the field `name`; return the shape itself."""
         match value:
             case None:

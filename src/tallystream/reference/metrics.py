@@ -55,15 +55,16 @@ LABELS = {
     "outcome": "caught_up or failed",
     "partition": "a partition's number; as many as configured",
     "provider": "the client of a connection, or unknown; of unpriced requests: openai, anthropic, google",
-    "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of `streams.poller.errors.Why`",
+    "reason": "of a dead letter: one of `schemas.errors.Reason`; of the poller: one of"
+    " `streams.poller.errors.FailureReason`",
     "resource": "a declared resource of a provider",
     "result": "ok, partial, or the kind of an error",
-    "scope": f"an account scope: the first connection of one, `all`, `outside`, `unmapped`; at most {MAX_SCOPES}",
+    "scope": f"an account scope: its first connection, `all`, `outside` or `unmapped`; at most {MAX_SCOPES}",
     "signal": "logs, metrics, traces or unknown",
     "state": "open, provisional, settled or partial",
     "status": "active or revoked",
-    "team": f"a team as the client's attributes name it, `none` without; at most {MAX_TEAMS}, then `other`",
-    "tier": "a service tier or speed, as `model` is bounded",
+    "team": f"a team as the client's attributes name it, or `none`; at most {MAX_TEAMS}, then `other`",
+    "tier": "a service tier or speed; bounded together with `model`",
     "topic": "one of our topics",
 }
 
@@ -195,8 +196,8 @@ def render() -> str:
     lines = [
         "# Metrics",
         "",
-        "Written by `make docs`; the texts come from the code that counts them. Each component serves its own on",
-        "`/metrics` of its ops port, together with the process metrics of the Python client (`process_*`, `python_*`).",
+        "Written by `make docs` from the texts in the code. Each component serves its own metrics on `/metrics` of its",
+        "ops port, together with the process metrics of the Python client (`process_*`, `python_*`).",
         "",
         "A label never contains a session, an ingest id, a user or a prompt.",
         "",

@@ -132,7 +132,7 @@ def models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
     return found
 
 
-def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
+def _parts(annotation: object) -> Iterator[type[BaseModel]]:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in getattr(annotation, "__args__", ()):

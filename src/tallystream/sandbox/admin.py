@@ -83,7 +83,7 @@ def routes(sandbox: Controlled) -> list[web.RouteDef]:
     ]
 
 
-def _json(body: Any, status: int = 200) -> web.Response:
+def _json(body: object, status: int = 200) -> web.Response:
     return web.Response(status=status, text=exact.dumps(body), content_type="application/json")
 
 

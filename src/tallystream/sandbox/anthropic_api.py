@@ -177,7 +177,7 @@ class AnthropicApi:
         return _list(call, rows)
 
 
-def _head(start: datetime, end: datetime, groups: list[str], row: Any) -> dict[str, Any]:
+def _head(start: datetime, end: datetime, groups: list[str], row: object) -> dict[str, Any]:
     group = {name: getattr(row, name, None) for name in groups}
     return {"starting_at": _iso(start), "ending_at": _iso(end), "group": group}
 

@@ -40,7 +40,7 @@ from tallystream.schemas.rows import Hour
 Count = Annotated[int, Field(ge=0)]
 
 
-def _as_given(value: Any) -> Any:
+def _as_given(value: object) -> Any:
     if value is not None:
         read_amount(value)
     return value

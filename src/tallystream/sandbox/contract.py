@@ -103,13 +103,13 @@ class SpecOperation:
             values[parameter.name] = value
         return values, problems
 
-    def body_problems(self, body: Any) -> list[Problem]:
+    def body_problems(self, body: object) -> list[Problem]:
         """Return the violations of a request's body; None means that the request has no body."""
         if body is None:
             return [Problem("body", "is required")] if self._body_required else []
         return [] if self._body is None else _problems(self._body, body, "body")
 
-    def answer_problems(self, status: int, body: Any) -> list[Problem]:
+    def answer_problems(self, status: int, body: object) -> list[Problem]:
         """Return the violations of our answer. A status that the API does not declare is not checked."""
         judge = self._answers.get(status)
         return [] if judge is None else _problems(judge, body, f"answer {status}")
@@ -147,12 +147,12 @@ def load(name: str) -> Document:
     return document
 
 
-def _judge(schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
+def _judge(schema: Mapping[str, object], components: Mapping[str, object]) -> Any:
     whole = {**_plain(schema), "components": {"schemas": _plain(components.get("schemas", {}))}}
     return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
 
-def _plain(schema: Any) -> Any:
+def _plain(schema: object) -> Any:
     """Return the JSON Schema of an OpenAPI schema: `nullable: true` allows null."""
     if isinstance(schema, dict):
         found = {key: _plain(item) for key, item in schema.items() if key != "nullable"}
@@ -185,7 +185,7 @@ def _resolve(document: Document, value: Document) -> Document:
     return result
 
 
-def _read(text: str, kind: Any) -> Any:
+def _read(text: str, kind: object) -> Any:
     if kind == "boolean" and text in ("true", "false"):
         return text == "true"
     if kind in ("integer", "number"):

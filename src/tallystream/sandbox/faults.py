@@ -55,7 +55,7 @@ class Faults:
     """The active faults in the order of their creation. The first one that matches applies."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - reproducible on purpose
+        self._random = random.Random(seed)
         self._faults: list[tuple[Fault, dict[str, int]]] = []
 
     def add(self, fault: Fault) -> None:

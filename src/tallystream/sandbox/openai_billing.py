@@ -154,6 +154,6 @@ def _list(call: SandboxCall, items: list[dict[str, Any]]) -> Reply:
     return Reply(200, {"object": "list", "data": shown, "has_more": len(rest) > limit} | ends)
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """Return a quantity as the JSON number it is."""
     return Decimal(value) if isinstance(value, str) else value

@@ -76,9 +76,9 @@ class Seeded:
     def day(self, day: int) -> tuple[UsageCell, ...]:
         """Return the cells of a day, late ones of its restatements included."""
         if day not in self._days:
-            cells = _cells(Random(f"{self._seed}|{day}"), day, 1.0)  # noqa: S311 - reproducible on purpose
+            cells = _cells(Random(f"{self._seed}|{day}"), day, 1.0)
             for revision in range(self._restated[day]):
-                cells += _cells(Random(f"{self._seed}|{day}|late {revision}"), day, 0.05)  # noqa: S311
+                cells += _cells(Random(f"{self._seed}|{day}|late {revision}"), day, 0.05)
             self._days[day] = tuple(sorted(cells, key=lambda cell: cell.at))
         return self._days[day]
 

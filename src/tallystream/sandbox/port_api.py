@@ -182,7 +182,7 @@ class PortApi:
         return _ok(200, entities=[_public(entity) for entity in found], matchingBlueprints=blueprints)
 
 
-def _ok(status: int, **body: Any) -> Reply:
+def _ok(status: int, **body: object) -> Reply:
     return Reply(status, {"ok": True} | body)
 
 

@@ -62,7 +62,7 @@ def value_of(entity: Entity, name: str) -> Any:
     return entity["relations"].get(name)
 
 
-def _related(rule: Mapping[str, Any], entity: Entity) -> bool:
+def _related(rule: Mapping[str, object], entity: Entity) -> bool:
     """Follow one hop, from the entity to its relation target. Further hops are not supported."""
     if rule.get("direction") == "downstream":
         raise UnsupportedQueryError("the sandbox follows relations upstream only")
@@ -71,19 +71,19 @@ def _related(rule: Mapping[str, Any], entity: Entity) -> bool:
     return any(one in targets for one in wanted)
 
 
-def _contains(have: Any, want: Any) -> bool:
+def _contains(have: object, want: object) -> bool:
     if isinstance(have, str):
         return isinstance(want, str) and want in have
     return isinstance(have, list) and want in have
 
 
-def _many(have: Any, want: Any) -> bool:
+def _many(have: object, want: object) -> bool:
     have_all = have if isinstance(have, list) else [have]
     return isinstance(want, list) and any(one in have_all for one in want)
 
 
 def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any, float], bool]:
-    def judge(have: Any, want: Any, _: float) -> bool:
+    def judge(have: object, want: object, _: float) -> bool:
         if isinstance(have, bool) or isinstance(want, bool) or have is None or want is None:
             return False
         if isinstance(have, str) and isinstance(want, str):
@@ -98,7 +98,7 @@ def _alike(one: str, other: str) -> bool:
     return (_moment(one) is None) == (_moment(other) is None)
 
 
-def _between(have: Any, want: Any, now: float) -> bool:
+def _between(have: object, want: object, now: float) -> bool:
     if not isinstance(have, str) or not isinstance(want, Mapping) or (moment := _moment(have)) is None:
         return False
     if "preset" in want:
@@ -121,7 +121,7 @@ def _texts(test: Callable[[str, str], bool]) -> Callable[[Any, Any, float], bool
     return lambda have, want, _: isinstance(have, str) and isinstance(want, str) and test(have, want)
 
 
-def _empty(have: Any) -> bool:
+def _empty(have: object) -> bool:
     return have is None or (isinstance(have, Sequence | Mapping) and not have)
 
 

@@ -115,7 +115,7 @@ class Sandbox:
             await web.TCPSite(self._runner, *self._address).start()
         except OSError as exc:
             await self.stop()
-            raise UsageError(f"port {self._config.port} cannot be listened on: {exc.strerror}", "--port 0") from exc
+            raise UsageError(f"cannot listen on port {self._config.port}: {exc.strerror}", "--port 0") from exc
         self._address = (self._config.host, self._runner.addresses[0][1])
 
     async def stop(self) -> None:

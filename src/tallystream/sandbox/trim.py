@@ -2,10 +2,10 @@
 
     python -m tallystream.sandbox.trim OPENAI.json PORT.json [DIRECTORY]
 
-Only structure is kept: names, types, limits, references. Prose, examples and operations the sandbox does not serve are
-left out; a schema that repeats is kept once; no spaces, for nobody reads or edits these files. The results,
-`openai.json` and `port.json`, are committed; `openai-legacy.json` beside them is written by hand, for nobody publishes
-those endpoints any more.
+Only structure is kept: names, types, limits, references. Prose, examples and operations that the sandbox does not serve
+are left out, and repeated schemas are kept once. The files have no spaces, because people do not read or edit them. The
+results, `openai.json` and `port.json`, are committed. `openai-legacy.json` is written by hand, because those endpoints
+are no longer documented.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def trim(document: dict[str, Any], prefixes: tuple[str, ...], methods: frozenset
     return _named(_used(_bare(kept)))
 
 
-def _bare(value: Any, *, names: bool = False) -> Any:
+def _bare(value: object, *, names: bool = False) -> Any:
     if isinstance(value, dict):
         return {
             key: _once(item) if key == "required" and not names else _bare(item, names=key in MAPS and not names)
@@ -54,7 +54,7 @@ def _bare(value: Any, *, names: bool = False) -> Any:
     return [_bare(item) for item in value] if isinstance(value, list) else value
 
 
-def _once(value: Any) -> Any:
+def _once(value: object) -> Any:
     """Return `required` with each name once: Port's says `ok` twice, which no JSON Schema may."""
     return list(dict.fromkeys(value)) if isinstance(value, list) else value
 
@@ -75,7 +75,7 @@ def _used(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _references(value: Any) -> set[tuple[str, str]]:
+def _references(value: object) -> set[tuple[str, str]]:
     if isinstance(value, dict):
         found = {name for item in value.values() for name in _references(item)}
         reference = value.get("$ref")
@@ -90,7 +90,7 @@ def _named(document: dict[str, Any]) -> dict[str, Any]:
     """Give large schemas that repeat a name and refer to it."""
     counts: Counter[str] = Counter()
 
-    def count(value: Any, *, inside: bool) -> None:
+    def count(value: object, *, inside: bool) -> None:
         if isinstance(value, dict):
             # A schema's type is a text or a list; an object is a property that is called `type`.
             if inside and isinstance(value.get("type"), str | list) and len(text := _text(value)) >= REPEATED:
@@ -105,7 +105,7 @@ def _named(document: dict[str, Any]) -> dict[str, Any]:
     repeated = sorted((text for text, times in counts.items() if times > 1), key=lambda text: (-len(text), text))
     names = {text: f"shared-{number}" for number, text in enumerate(repeated, 1)}
 
-    def replace(value: Any, *, top: bool = False) -> Any:
+    def replace(value: object, *, top: bool = False) -> Any:
         if isinstance(value, dict):
             if not top and (name := names.get(_text(value))):
                 return {"$ref": f"#/components/schemas/{name}"}
@@ -118,7 +118,7 @@ def _named(document: dict[str, Any]) -> dict[str, Any]:
     return _used(document)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 

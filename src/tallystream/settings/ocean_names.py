@@ -17,13 +17,14 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from typing_extensions import override
 
 from tallystream.schemas.errors import UsageError
 
 Convert = Callable[[str, Any], Any]
 
 
-def _same(_name: str, value: Any) -> Any:
+def _same(_name: str, value: object) -> Any:
     return value
 
 
@@ -35,7 +36,7 @@ def _minutes(name: str, value: Any) -> timedelta:
 
 
 def _must_be(wanted: str, hint: str) -> Convert:
-    def check(name: str, value: Any) -> None:
+    def check(name: str, value: object) -> None:
         if str(value).lower() != wanted.lower():
             raise UsageError(f"{name} must be {wanted}", hint)
 
@@ -80,7 +81,8 @@ class PageNames(PydanticBaseSettingsSource):
         self._environment = environment
         self._file = file
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - pydantic's
+    @override
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return nothing, because names are not looked up one by one."""
         return None, field_name, False
 
@@ -157,7 +159,7 @@ def _read(file: Path | None) -> dict[str, Any]:
     return tomllib.loads(file.read_text())
 
 
-def _in_file(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _in_file(document: Mapping[str, object]) -> Iterator[tuple[str, Any]]:
     """Yield the page's names in a file.
 
     Raises:
@@ -169,7 +171,7 @@ def _in_file(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from _flat(head, document[head])
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flat(name: str, value: object) -> Iterator[tuple[str, Any]]:
     if name in NAMES:
         yield name, value
     elif isinstance(value, dict):

@@ -43,7 +43,7 @@ def compare(
 ) -> list[Difference]:
     """Return where rows of `cost session-hours` differ from the truth; an empty list means they are exact.
 
-    Rows that differ in nothing but book, user, agent or connection are added up. `attribution=False` ignores it all.
+    Rows that differ only in book, user, agent or connection are added up. `attribution=False` ignores attribution.
     Rows of sessions that are not the fleet's are left out, unless it must be `alone`.
     """
     found: dict[Key, Sums] = {}

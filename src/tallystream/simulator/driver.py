@@ -213,7 +213,7 @@ async def run(
 ) -> Report:
     """Play the fleet of `config` and return what happened. `truth` learns every outcome and is marked final.
 
-    `truth_file` is written again and again while the load runs, without rows; writing the last one, with rows, is up to
+    `truth_file` is written repeatedly while the load runs, without rows; writing the last one, with rows, is up to
     the caller, for it asks the price book. Setting `stop` lets the requests in flight end and sends no more. `watch` is
     called ten times a second.
 

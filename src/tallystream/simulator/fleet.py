@@ -34,7 +34,7 @@ class Fleet:
         quota, more = divmod(config.requests, config.agents)
         name, rank = self.client(number)
         client = CLIENTS[name]
-        rng = Random(f"{config.seed}/{number}")  # noqa: S311 - repeatable on purpose
+        rng = Random(f"{config.seed}/{number}")
         options = AgentOptions(
             number=number,
             agents=config.agents,
@@ -49,7 +49,7 @@ class Fleet:
             metrics=config.metrics,
             traces=config.traces,
         )
-        again = Random(f"{config.seed}/{number}/resend")  # noqa: S311
+        again = Random(f"{config.seed}/{number}/resend")
         held: Request | None = None
         for request in client.agent(person(number, rng), rng, options).requests():
             yield request
@@ -71,8 +71,5 @@ class Fleet:
 
     def secrets(self) -> frozenset[str]:
         """Return texts that must not appear behind the gateway: content, and names unless the operator keeps them."""
-        people = [
-            person(number, Random(f"{self.config.seed}/{number}"))  # noqa: S311
-            for number in range(self.config.agents)
-        ]
+        people = [person(number, Random(f"{self.config.seed}/{number}")) for number in range(self.config.agents)]
         return frozenset({CANARY}).union(*(who.secrets for who in people))

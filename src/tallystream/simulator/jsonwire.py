@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import orjson
 
@@ -147,7 +146,7 @@ class RustJson(Json):
             b'      "schemaUrl": ""\n    }\n  ]\n}' % (resource, b",\n".join(groups))
         )
 
-    def document(self, document: Mapping[str, Any]) -> bytes:
+    def document(self, document: Mapping[str, object]) -> bytes:
         """Indent it."""
         return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
@@ -212,6 +211,6 @@ class ScriptJson(Json):
         ]
         return b'{"resourceLogs":[{"resource":%b,"scopeLogs":[%b]}]}' % (resource, b",".join(groups))
 
-    def document(self, document: Mapping[str, Any]) -> bytes:
+    def document(self, document: Mapping[str, object]) -> bytes:
         """Write it on one line."""
         return orjson.dumps(document)

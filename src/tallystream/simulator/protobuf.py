@@ -150,7 +150,7 @@ class Protobuf(Wire):
             out += (b"\x12", varint(size), scope, *runs)
         return b"".join((b"\x0a", varint(sum(map(len, out))), *out))
 
-    def document(self, document: Mapping[str, Any]) -> bytes:
+    def document(self, document: Mapping[str, object]) -> bytes:
         """Encode it with the official classes."""
         message = ExportTraceServiceRequest() if "resourceSpans" in document else ExportMetricsServiceRequest()
         return ParseDict(_base64_ids(document), message).SerializeToString(deterministic=True)
@@ -194,7 +194,7 @@ class ScriptProtobuf(Protobuf):
         )
 
 
-def _base64_ids(node: Any) -> Any:
+def _base64_ids(node: object) -> Any:
     """`json_format` reads ids as base64, OTLP/JSON writes them as hex."""
     if isinstance(node, dict):
         return {

@@ -19,7 +19,7 @@ Document = Callable[[Signal], tuple[dict[str, Any], int]]
 """Makes a body, and says how many spans or points it holds."""
 
 
-def value(given: Any, *, quoted: bool = False) -> dict[str, Any]:
+def value(given: object, *, quoted: bool = False) -> dict[str, Any]:
     """Return an AnyValue; `quoted` writes an int as a string."""
     if isinstance(given, str):
         return {"stringValue": given}
@@ -32,7 +32,7 @@ def value(given: Any, *, quoted: bool = False) -> dict[str, Any]:
     return {"doubleValue": given}
 
 
-def attributes(pairs: Iterable[tuple[str, Any]], *, quoted: bool = False) -> list[dict[str, Any]]:
+def attributes(pairs: Iterable[tuple[str, object]], *, quoted: bool = False) -> list[dict[str, Any]]:
     """Return KeyValues."""
     return [{"key": key, "value": value(given, quoted=quoted)} for key, given in pairs]
 

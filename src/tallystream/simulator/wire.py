@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Value = str | int | bool | float | tuple[str, ...] | None
 """What an attribute can be; None is an AnyValue that holds nothing."""
@@ -143,7 +143,7 @@ class Wire(ABC):
         """Return a request body: one resource, each scope's runs of records."""
 
     @abstractmethod
-    def document(self, document: Mapping[str, Any]) -> bytes:
+    def document(self, document: Mapping[str, object]) -> bytes:
         """Return the body of a metrics or traces request that is given as in OTLP/JSON."""
 
     def attributes(self, pairs: Sequence[Pair | WirePart]) -> WirePart:

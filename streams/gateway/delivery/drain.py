@@ -85,7 +85,7 @@ class Drain:
             limit = self._limits.get(lane, MAX_ROWS)
             try:
                 if undeleted:
-                    # On a full disk even deletions may fail; acknowledged rows must not be sent again and again
+                    # On a full disk even deletions may fail; acknowledged rows must not be sent repeatedly
                     # meanwhile.
                     await self._forget(undeleted)
                     undeleted = []

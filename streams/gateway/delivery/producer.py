@@ -268,7 +268,7 @@ class Link:
         await asyncio.sleep(BACKOFF.delay(attempt))
 
     async def _connect(self) -> AIOKafkaProducer:
-        """Create what is missing in the cluster, check what is there, and start a producer."""
+        """Create missing topics, check the existing ones, and start a producer."""
         topics = self._config.topics
         kafka = self._config.kafka
         specs = (topics.usage, topics.calls, topics.connections, topics.activity, topics.deadletters)

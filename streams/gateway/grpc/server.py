@@ -165,7 +165,9 @@ class GrpcServer:
             await self._server.stop(self._config.stop_timeout)
             self._server = None
 
-    async def take(self, messages: AsyncIterator[bytes], signal: Signal, shown: Mapping[str, Any]) -> tuple[str, bytes]:
+    async def take(
+        self, messages: AsyncIterator[bytes], signal: Signal, shown: Mapping[str, object]
+    ) -> tuple[str, bytes]:
         """Return the provider and the response's bytes; raises what `Acceptance` raises."""
         header, authorization = shown.get(CONNECTION_HEADER), shown.get("authorization")
         found = credentials(

@@ -45,7 +45,7 @@ async def read(request: web.BaseRequest, *, limit: int, idle: float, within: flo
     except TimeoutError:
         raise RequestRefusedError(
             408,
-            f"nothing of the body came for {idle:.0f} s, or not all of it within {within:.0f} s",
+            f"no part of the body arrived for {idle:.0f} s, or it was not complete within {within:.0f} s",
             headers={"Connection": "close"},
         ) from None
     except (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError):

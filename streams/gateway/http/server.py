@@ -18,6 +18,7 @@ from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
+from typing_extensions import override
 
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway.config import GatewayConfig
@@ -118,12 +119,13 @@ class _Connection(web.RequestHandler):
         self.close()
         return True
 
+    @override
     def handle_error(
         self,
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's signature
+        message: str | None = None,
     ) -> web.StreamResponse:
         """Answer requests that never reached our handler: 4xx unchanged, anything else as 503, never 500."""
         self.complaints.warning(status=status, error=type(exc).__name__)

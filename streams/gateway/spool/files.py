@@ -319,7 +319,7 @@ class SpoolFiles:
         except OSError as exc:
             self._why_none = f"the spool directory {self.directory} cannot be used: {exc}"
             return None
-        self._why_none = self._why_none or f"all {MAX_SLOTS} spools of {self.directory} are held"
+        self._why_none = self._why_none or f"all {MAX_SLOTS} spools of {self.directory} are in use"
         return None
 
     def _empty_in(self, slot: Slot) -> int | None:

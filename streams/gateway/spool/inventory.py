@@ -93,7 +93,7 @@ def recover(directory: Path, name: str, prefix: str, topics: frozenset[str]) -> 
         _into_new(directory, prefix, lambda file: file.restore(messages, found.held))
         kept = rename(path, RECOVERED)
     except (SpoolWriteError, OSError) as exc:
-        raise UnfitError(f"{name} was not recovered: {exc}", "nothing of it is lost; make room and try again") from exc
+        raise UnfitError(f"{name} was not recovered: {exc}", "nothing was lost; free space and try again") from exc
     finally:
         if slot is not None:
             slot.release()

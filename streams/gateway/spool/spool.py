@@ -248,7 +248,7 @@ class Spool:
         self._signal()
 
     async def close(self) -> None:
-        """Finish what was asked for, close the files, free the slots. An empty file stays: ids and counts go on."""
+        """Finish pending work, close the files and free the slots. Empty files keep the ids and counts."""
         await self._run(self._files.close)
         self._executor.shutdown()
 

@@ -52,7 +52,7 @@ class App(faust.App):
         rebalance_timeout: float = 30.0,
         heartbeat_interval: float = 2.0,
         exit: Callable[[int], NoReturn] = os._exit,  # noqa: A002 - the documented name
-        **settings: Any,
+        **settings: object,
     ) -> None:
         register()
         self.context = RuntimeContext(kafka, FailFast(exit), Membership(session_timeout))
@@ -107,7 +107,9 @@ class App(faust.App):
         """Tell whether the worker makes progress: false while work waits without progress for `stuck_after` seconds."""
         silence = self.context.membership.silence()
         if silence > stuck_after + self.conf.broker_rebalance_timeout:
-            return Health(False, f"no heartbeat accepted for {silence:.0f} s: Kafka is away, or the consumer hangs")
+            return Health(
+                False, f"no heartbeat accepted for {silence:.0f} s: Kafka is unavailable, or the consumer hangs"
+            )
         for engine in self.context.engines:
             if (why := engine.progress().stuck(stuck_after)) is not None:
                 return Health(False, f"{engine.name}: {why}")

@@ -10,6 +10,7 @@ import structlog
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from typing_extensions import override
 
 from tallystream.streams.runtime.faust_backend.context import context_of
 
@@ -131,10 +132,11 @@ class Consumer(driver.Consumer):
         if wanted:
             await self.seek_wait(wanted)
 
+    @override
     async def force_commit(
         self,
-        topics: Any = None,  # noqa: ARG002 - Faust's signature
-        start_new_transaction: bool = True,  # noqa: ARG002
+        topics: Any = None,
+        start_new_transaction: bool = True,
     ) -> bool:
         """Commit the positions that the changelog has acknowledged since the last commit."""
         applied = {

@@ -44,7 +44,7 @@ class Producer(driver.Producer):
         producer = super()._new_producer(transactional_id)
         send, context = producer.client.send, context_of(self.app)
 
-        async def guarded(node_id: Any, request: Any, **kwargs: Any) -> Any:
+        async def guarded(node_id: object, request: object, **kwargs: object) -> Any:
             if type(request).__name__.startswith("Produce"):
                 context.must_be_member()
             return await send(node_id, request, **kwargs)
@@ -52,7 +52,7 @@ class Producer(driver.Producer):
         producer.client.send = guarded
         return producer
 
-    async def create_topic(self, topic: str, partitions: int, replication: int, **_kwargs: Any) -> None:
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_kwargs: object) -> None:
         """Do nothing: topics are created, with the settings they need, by `streams.kafka.topics.ensure`."""
 
     def pack(

@@ -11,6 +11,7 @@ import structlog
 from faust.stores import base as faust_base
 from faust.stores import rocksdb as faust_rocksdb
 from faust.types import TP
+from typing_extensions import override
 
 from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.runtime.store import MemoryStore
@@ -39,7 +40,8 @@ class MemoryRows(MemoryStore, faust_base.Store):  # type: ignore[type-arg,misc] 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.keys())
 
-    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust's signature
+    @override
+    def persisted_offset(self, tp: TP) -> int | None:
         """Report no offset to Faust's recovery, because the table recovers itself."""
         return None
 
@@ -114,6 +116,7 @@ class RocksRows(faust_rocksdb.Store):
     def drop(self, p: int) -> None:
         """Keep the files: `on_rebalance` of Faust's store closes them."""
 
-    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002 - Faust's signature
+    @override
+    def persisted_offset(self, tp: TP) -> int | None:
         """Report no offset to Faust's recovery, because the table recovers itself."""
         return None

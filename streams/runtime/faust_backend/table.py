@@ -8,6 +8,7 @@ from typing import Any, cast
 import faust
 from faust.types import TP
 from mode import Service
+from typing_extensions import override
 
 from tallystream.streams.runtime.engine import Engine
 from tallystream.streams.runtime.faust_backend.app import App
@@ -67,7 +68,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         async for event in stream.noack().events():
             try:
                 await self.engine.accept(event.message.partition, event.value)
-            except Exception as exc:  # noqa: BLE001 - Faust would acknowledge the batch and go on
+            except Exception as exc:  # noqa: BLE001 - Faust would acknowledge the batch and continue
                 self.app.die(exc)
 
     @Service.task
@@ -113,7 +114,8 @@ class FoldTable(faust.Table[bytes, bytes]):
     def apply_changelog_batch(self, batch: Any) -> None:
         """Ignore changelog records from Faust, because we read them ourselves."""
 
-    def on_key_set(self, key: Any, value: Any) -> None:  # noqa: ARG002 - Faust's signature
+    @override
+    def on_key_set(self, key: Any, value: Any) -> None:
         """Refuse, because rows change only through the fold.
 
         Raises:
@@ -122,7 +124,8 @@ class FoldTable(faust.Table[bytes, bytes]):
         """
         raise TypeError(f"{self.name}: rows change only through fold")
 
-    def on_key_del(self, key: Any) -> None:  # noqa: ARG002 - Faust's signature
+    @override
+    def on_key_del(self, key: Any) -> None:
         """Refuse, because rows change only through the fold.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The command line on real Kafka, in a world of its own: no run file, a prefix nobody else uses."""
+"""The command line on real Kafka, isolated from other tests: no run file, and a unique prefix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tallystream.streams.kafka.topics import Topics
 
 
 class Said(NamedTuple):
-    """What a command said."""
+    """The result of a command."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""`tallystream connections`, from creation to revocation, on real Kafka, against a gateway's side of HTTP."""
+"""`tallystream connections`, from creation to revocation, on real Kafka and against a gateway's HTTP answers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from aiokafka.admin import NewTopic
 from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
+from typing_extensions import override
 
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.streams.kafka.admin import administering
@@ -35,7 +36,7 @@ def stored(kafka: KafkaSettings, topics: Topics) -> dict[str, Connection]:
     return {key.decode(): Connection.model_validate_json(value) for key, value in values.items()}
 
 
-def test_create_prints_everything_that_a_client_needs(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_create_prints_everything_a_client_needs(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     said = cli("connections", "create", "codex", "--name", "laptop", *URL, "--json")
     made = said.document
     assert list(made) == [
@@ -53,7 +54,7 @@ def test_create_prints_everything_that_a_client_needs(cli: Cli, kafka: KafkaSett
     assert (connection.name, connection.revoked_at) == ("laptop", None)
 
 
-def test_people_see_the_secret_once(cli: Cli) -> None:
+def test_create_shows_the_secret_once(cli: Cli) -> None:
     said = cli("connections", "create", "codex", "--id", OWN, *URL)
     assert said.code == 0
     assert "shown only this once" in " ".join(said.out.split())
@@ -90,14 +91,14 @@ def test_create_explains_invalid_options(cli: Cli, args: tuple[str, ...], word: 
     assert word in error["message"] + error["hint"]
 
 
-def test_an_ingest_id_is_issued_once(cli: Cli) -> None:
+def test_ingest_id_cannot_be_issued_twice(cli: Cli) -> None:
     assert cli("connections", "create", "codex", "--id", OWN, *URL).code == 0
     again = cli("connections", "create", "claude", "--id", OWN, *URL)
     assert again.code == 2
     assert OWN not in again.err
 
 
-def test_bearer_secrets_are_made_shown_and_stored_as_a_hash(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_bearer_secret_is_shown_once_and_stored_as_a_hash(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     made = cli("connections", "create", "claude", "--bearer", *URL, "--json").document
     secret = made["headers"]["authorization"].removeprefix("Bearer ")
     assert made["headers"]["x-tallystream-connection"] == made["ingest_id"]
@@ -105,7 +106,7 @@ def test_bearer_secrets_are_made_shown_and_stored_as_a_hash(cli: Cli, kafka: Kaf
     assert connection.bearer_sha256 == sha256(secret.encode()).hexdigest()
 
 
-def test_rotate_then_revoke(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_connection_can_be_rotated_and_revoked(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     made = cli("connections", "create", "codex", "--id", OWN, *URL, "--json").document
     name = made["connection_id"]
     rotated = cli("connections", "rotate", name, "--grace", "24h", *URL, "--json").document
@@ -136,7 +137,7 @@ def test_rotate_then_revoke(cli: Cli, kafka: KafkaSettings, topics: Topics) -> N
     assert cli("connections", "revoke", "codex-0000").code == 2
 
 
-def test_last_synced_is_the_newest_of_all_gateways(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_last_synced_is_the_newest_time_of_all_gateways(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     name = cli("connections", "create", "codex", *URL, "--json").document["connection_id"]
     (never,) = cli("connections", "list", "--json").document["connections"]
     assert never["last_synced"] == {"logs": None, "metrics": None, "traces": None}
@@ -161,7 +162,7 @@ def test_last_synced_is_the_newest_of_all_gateways(cli: Cli, kafka: KafkaSetting
 
 
 class GatewaySide(BaseHTTPRequestHandler):
-    """Answers as the gateway does: 200 for the id it knows, else a google.rpc.Status."""
+    """Answers like the gateway: 200 for the known id, otherwise a google.rpc.Status."""
 
     asked: ClassVar[list[tuple[str, bytes]]] = []
 
@@ -176,7 +177,8 @@ class GatewaySide(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+    @override
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
@@ -191,7 +193,7 @@ def gateway() -> Iterator[str]:
         thread.join()
 
 
-def test_a_connection_is_tested_with_an_empty_request(cli: Cli, gateway: str) -> None:
+def test_connection_test_sends_an_empty_request(cli: Cli, gateway: str) -> None:
     at = ("--endpoint-url", gateway)
     name = cli("connections", "create", "codex", "--id", OWN, *at, "--json").document["connection_id"]
     said = cli("connections", "test", OWN, *at)
@@ -212,7 +214,7 @@ def test_refusal_of_the_gateway_is_explained(cli: Cli, gateway: str) -> None:
     assert away.code == 3
 
 
-def test_a_connection_id_alone_cannot_be_tested(cli: Cli) -> None:
+def test_connection_test_needs_the_ingest_id(cli: Cli) -> None:
     name = cli("connections", "create", "codex", *URL, "--json").document["connection_id"]
     said = cli("connections", "test", name)
     assert said.code == 0
@@ -222,10 +224,10 @@ def test_a_connection_id_alone_cannot_be_tested(cli: Cli) -> None:
     assert other.code == 4
 
 
-def test_json_on_stdout_is_one_document_although_a_topic_is_mended(
+def test_json_output_is_one_document_even_if_a_topic_is_corrected(
     kafka: KafkaSettings, topics: Topics, cli: Cli
 ) -> None:
-    # A topic as an earlier version created it: `ensure` adds the setting that it lacks, and says so.
+    # A topic as an earlier version created it; `ensure` adds the missing setting and reports that.
     old = replace(topics.connections, config={"cleanup.policy": "compact"})
     made = NewTopic(old.name, old.partitions, 1, topic_configs=dict(old.config))
 

@@ -1,11 +1,10 @@
-"""`tallystream cost` over rows as the worker leaves them: overtaken versions, zombies' late rows, tombstones, junk."""
+"""`tallystream cost` over realistic topics: superseded versions, late rows of zombies, tombstones, invalid records."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import io
-from typing import Any
 
 import pytest
 from tests.integration.cli.conftest import Cli
@@ -25,7 +24,7 @@ NOW_HOUR = SystemClock().now_ns() // HOUR_NS
 OLD, OPEN = NOW_HOUR - 24, NOW_HOUR
 
 
-def message(session: str, hour: int, version: int, requests: int, **over: Any) -> Message:
+def message(session: str, hour: int, version: int, requests: int, **over: object) -> Message:
     """A row of `requests` requests of 10 + 5 tokens at $0.25; sessions live in partitions, as the worker's do."""
     part = {
         "requests": requests, "input_uncached": 10 * requests, "cache_read": 0, "cache_write_5m": 0,
@@ -43,14 +42,14 @@ def message(session: str, hour: int, version: int, requests: int, **over: Any) -
 
 @pytest.fixture
 def rows(kafka: KafkaSettings, topics: Topics) -> None:
-    """Two sessions of three hours; every way in which a topic holds more than the truth."""
+    """Two sessions of three hours, with everything that a topic may contain besides the newest rows."""
     found = [
         message("s1", OLD, 3, 1),
         message("s1", OLD, 9, 4),
         message("s1", OLD, 5, 2),  # a zombie's
         message("s1", OPEN, 10, 2, model="house-9", cost_usd=None, unpriced_requests=2),
         message("longer", OLD, 7, 1),
-        message("longer", OLD, 7, 8, attribution={"team": "=data\x1b[2J"}),  # of equal versions the later
+        message("longer", OLD, 7, 8, attribution={"team": "=data\x1b[2J"}),  # the later of two equal versions
         message("removed", OLD, 1, 99),
         (message("removed", OLD, 1, 99)[0], None, 1),
         (b"junk", b"not a row", 2),
@@ -63,7 +62,7 @@ def rows(kafka: KafkaSettings, topics: Topics) -> None:
     asyncio.run(write())
 
 
-def test_cost_without_a_topic_explains_and_is_not_complete(cli: Cli) -> None:
+def test_cost_without_a_topic_is_explained_and_incomplete(cli: Cli) -> None:
     assert "connections create codex" in cli("cost", "sessions").out
     said = cli("cost", "sessions", "--json")
     assert (said.document["rows"], said.document["complete"]) == ([], False)
@@ -71,7 +70,7 @@ def test_cost_without_a_topic_explains_and_is_not_complete(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("rows")
-def test_sessions_are_the_newest_versions_added_up(cli: Cli) -> None:
+def test_cost_sessions_adds_up_the_newest_versions(cli: Cli) -> None:
     said = cli("cost", "sessions", "--json")
     document = said.document
     assert document["complete"] is True
@@ -88,7 +87,7 @@ def test_sessions_are_the_newest_versions_added_up(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("rows")
-def test_views_groupings_and_filters(cli: Cli) -> None:
+def test_cost_views_groupings_and_filters_agree(cli: Cli) -> None:
     hours = cli("cost", "hours", "--json").document["rows"]
     assert [(one["hour"], one["requests"]) for one in hours] == [(hour_iso(OLD), 12), (hour_iso(OPEN), 2)]
     models = cli("cost", "models", "--json", "--session", "s1").document["rows"]
@@ -105,8 +104,8 @@ def test_views_groupings_and_filters(cli: Cli) -> None:
     assert cli("cost", "sessions", "--json", "--connection", "codex-ffff").document["rows"] == []
 
 
-def test_what_is_older_than_the_time_asked_for_is_not_read(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
-    """Three days old, and junk: whoever reads it says so. What comes a day before its hour counts."""
+def test_cost_since_does_not_read_older_records(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+    """The old record is invalid, so reading it would be reported. A row written a day before its hour counts."""
     day_ms = 24 * 3_600_000
     now_ms = NOW_HOUR * HOUR_NS // 1_000_000
 
@@ -131,7 +130,7 @@ def test_what_is_older_than_the_time_asked_for_is_not_read(cli: Cli, kafka: Kafk
 
 
 @pytest.mark.usefixtures("rows")
-def test_csv_is_safe_to_open(cli: Cli) -> None:
+def test_cost_csv_is_safe_in_a_spreadsheet(cli: Cli) -> None:
     said = cli("cost", "sessions", "--csv")
     assert said.code == 0
     assert "\x1b" not in said.out
@@ -141,7 +140,7 @@ def test_csv_is_safe_to_open(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("rows")
-def test_the_table_for_people(cli: Cli) -> None:
+def test_cost_table_is_readable(cli: Cli) -> None:
     said = cli("cost", "sessions")
     assert said.code == 0
     assert "\x1b" not in said.out

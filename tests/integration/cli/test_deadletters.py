@@ -64,7 +64,7 @@ def test_list_counts_each_source_once_newest_first(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("letters")
-def test_filters_select_rows(cli: Cli) -> None:
+def test_filters_select_matching_rows(cli: Cli) -> None:
     def sources(*args: str) -> list[str]:
         return [one["source"] for one in cli("deadletters", "list", "--json", *args).document["deadletters"]]
 

@@ -1,4 +1,4 @@
-"""`tallystream openai explore` against the sandbox: what it writes is accepted by Port and keeps every row."""
+"""`tallystream openai explore` against the sandbox: Port accepts what it writes, and no row is lost."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ YESTERDAY = '((now | floor) - 86400) | strftime("%Y-%m-%d")'
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """Run a sandbox in a thread of its own: the command line runs an event loop itself."""
+    """Run a sandbox in a separate thread, because the command line runs its own event loop."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     served = Sandbox(SandboxConfig(seed=3))
-    # Each test signs in anew, more often than Port allows.
+    # The tests request tokens more often than Port allows.
     served.limits.configure("unauthenticated", 10_000, 1_000)
     asyncio.run_coroutine_threadsafe(served.start(), loop).result(10)
     yield served
@@ -64,7 +64,7 @@ def explore(
 
 
 async def polled(sandbox: Sandbox, resource: Resource) -> list[tuple[dict[str, Any], dict[str, str]]]:
-    """What the sink's mapping sees of the last seven days: each row, and of which bucket the poller says it is."""
+    """The input of the sink's mapping for the last seven days: each row, with its bucket according to the poller."""
     now = time.time()
     end = int(now) // DAY * DAY + DAY
     config = OpenAIClientConfig(f"{sandbox.url}/openai/v1")
@@ -83,7 +83,7 @@ async def polled(sandbox: Sandbox, resource: Resource) -> list[tuple[dict[str, A
 
 
 async def upserted(sandbox: Sandbox, blueprint: dict[str, Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Create the blueprint and send the entities; return what Port then holds."""
+    """Create the blueprint and send the entities; return the entities in Port."""
     async with aiohttp.ClientSession(sandbox.url + "/port/v1/") as session:
         async with session.post("auth/access_token", json={"clientId": "a", "clientSecret": "b"}) as answer:
             session.headers["Authorization"] = f"Bearer {(await answer.json())['accessToken']}"
@@ -100,7 +100,7 @@ async def upserted(sandbox: Sandbox, blueprint: dict[str, Any], found: list[dict
 
 
 @pytest.mark.parametrize("resource", builtin(), ids=lambda resource: resource.path)
-def test_every_row_of_every_endpoint_becomes_an_entity_port_accepts(
+def test_explored_endpoints_become_entities_that_port_accepts(
     explore: Any, sandbox: Sandbox, tmp_path: Path, resource: Resource
 ) -> None:
     params = ["--param", f"date={YESTERDAY}"] if resource.path == "/usage" else []
@@ -117,7 +117,7 @@ def test_every_row_of_every_endpoint_becomes_an_entity_port_accepts(
     assert len(held) == len(rows) > 0
 
 
-def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
+def test_explore_shows_the_shape_with_its_types(explore: Any) -> None:
     said = explore("/models")
     assert "created: integer (epoch)" in said
     assert "owned_by: string" in said
@@ -126,7 +126,7 @@ def test_the_shape_is_shown_with_its_types(explore: Any) -> None:
     assert "sk-sandbox" not in said
 
 
-def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(explore: Any, tmp_path: Path) -> None:
+def test_explored_endpoint_can_be_polled_with_the_written_file(explore: Any, tmp_path: Path) -> None:
     explore("/models/gpt-5-codex", "--data", "[.]", "--blueprint", "one_model")
     (added,) = [
         resource for resource in load(tmp_path / "resources.toml").resources if resource.path == "/models/gpt-5-codex"
@@ -145,5 +145,5 @@ def test_an_endpoint_that_is_not_built_in_can_be_polled_with_the_file_written(ex
         (("/nope",), 1, "404"),
     ],
 )
-def test_wrong_options_are_reported_in_one_line(explore: Any, args: tuple[str, ...], code: int, said: str) -> None:
+def test_explore_reports_wrong_options_in_one_line(explore: Any, args: tuple[str, ...], code: int, said: str) -> None:
     assert said in explore(*args, code=code)

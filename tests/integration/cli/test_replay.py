@@ -1,4 +1,6 @@
-"""`tallystream deadletters replay`: what was refused counts once, however often it is replayed, where it may count."""
+"""`tallystream deadletters replay`: refused events that may now count are counted once, however often they are
+replayed.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ async def requests(here: World) -> dict[str, int]:
     return {key.decode().split("|")[1]: sum(b["requests"] for b in row["buckets"]) for key, row in book.rows.items()}
 
 
-async def test_replay_into_a_deployment_with_a_longer_lateness(
+async def test_late_letters_can_be_replayed_into_a_deployment_with_longer_lateness(
     one_partition: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALLYSTREAM_LATENESS", "P30D")
@@ -69,7 +71,7 @@ def crafted(reason: Reason, event: Event, session: Session, source: str) -> tupl
     return source.encode(), letter.model_dump_json(exclude_none=True).encode(), 0
 
 
-async def test_replay_counts_early_events_later_and_unknown_ones_once_assigned(
+async def test_replay_counts_early_events_later_and_unknown_ones_after_assignment(
     one_partition: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with world(kafka, prefix, tmp_path) as here:

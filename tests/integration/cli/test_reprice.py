@@ -42,7 +42,7 @@ def test_reprice_shows_the_difference_and_changes_nothing(
 
     asyncio.run(publish())
     document = cli("reprice", "--prices", str(prices), "--json").document
-    # Tiers other than the standard one have prices of their own, which the file leaves as they are.
+    # Other tiers than the standard one have separate prices, which the file does not change.
     freed = [key for key in truth.lines if key[2] == "o3" and key[3] is None]
     standard = sum((truth.lines[key].cost for key in freed), Decimal(0))
     total = document["total"]
@@ -59,6 +59,6 @@ def test_reprice_shows_the_difference_and_changes_nothing(
     assert "Difference" in cli("reprice", "--prices", str(prices)).out
 
 
-def test_reprice_says_when_nothing_is_kept_and_when_the_file_is_wrong(cli: Cli, prices: Path) -> None:
+def test_reprice_explains_missing_usage_and_invalid_files(cli: Cli, prices: Path) -> None:
     assert "keeps no usage" in cli("reprice", "--prices", str(prices)).out
     assert cli("reprice", "--prices", str(prices) + "x").code == 2

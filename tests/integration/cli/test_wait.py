@@ -1,4 +1,4 @@
-"""`tallystream wait --caught-up` on real Kafka: never says so while something is on its way."""
+"""`tallystream wait --caught-up` on real Kafka must not succeed while anything is in progress."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def usage(kafka: KafkaSettings, topics: Topics) -> None:
 
 @dataclass
 class Held:
-    """What a gateway holds, for a test to turn."""
+    """A gateway's status, which a test can change."""
 
     requests_in_progress: int = 0
     quarantine_requests: int = 0
@@ -52,7 +52,7 @@ class Held:
 
 
 class Gateway:
-    """A gateway as its ops port shows it."""
+    """A gateway, represented by its ops port."""
 
     def __init__(self) -> None:
         self.held: Held | None = Held()
@@ -88,7 +88,7 @@ async def ops() -> AsyncIterator[tuple[str, Gateway]]:
 
 
 class Watch:
-    """What was said to be behind; `until` waits for a word in it."""
+    """Collects the messages about what is behind; `until` waits for a word in them."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -122,13 +122,13 @@ async def test_wait_covers_everything_in_progress(kafka: KafkaSettings, topics: 
         await watch.until("2 requests in quarantine")
         held.quarantine_requests = 0
         await watch.until("2 messages in the spool")
-        # A gateway that is busy again holds nobody up who asked before.
+        # A gateway that is busy again does not delay a wait that began before.
         held.requests_in_progress = 5
         held.spool_messages = 0
         await watch.until("4 messages on 2 partitions")
         await commit(kafka, topics, {0: 3})
         await watch.until("1 messages on 1 partitions")
-        # What comes now is not waited for either.
+        # Later messages are not waited for either.
         await produce(kafka, topics.usage.name, [(b"k", b"v", 2)])
         assert not waiting.done()
         await commit(kafka, topics, {1: 1})
@@ -167,7 +167,7 @@ async def test_gateway_without_status_is_not_caught_up(kafka: KafkaSettings, top
         await server.stop()
 
 
-def test_the_command_says_what_is_behind_and_exits_3(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
+def test_wait_reports_what_is_behind_and_exits_with_3(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     said = cli("wait", "--caught-up", "--timeout", "0.5", "--json")
     assert said.code == 3
     asyncio.run(usage(kafka, topics))

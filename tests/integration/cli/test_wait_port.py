@@ -1,4 +1,4 @@
-"""`tallystream wait --caught-up` with a Port sink and a poller: what it has said is caught up is in Port."""
+"""`tallystream wait --caught-up` with a Port sink and a poller: when it succeeds, everything is in Port."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix
         wait = partial(catch_up, kafka, one.topics, seconds=60, show=watch.note)
         await one.rows(*(make_row(rng, f"s{number}", HOUR, 1) for number in range(300)))
         with sink(one, tmp_path) as running:
-            find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
-            # from the very start: nothing has been read, nobody writes yet
+            find = partial(Places, sinks={"sink": f"http://127.0.0.1:{running.port}"})
+            # at the very start: nothing has been read, and no sink is active yet
             await wait(find)
             assert not one.wrong_sessions()
             assert any("no sink writes to Port yet" in said for said in watch.said)
@@ -49,14 +49,14 @@ async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix
             waiting = asyncio.create_task(wait(find))
             await watch.until("entities on their way to Port")
             one.sandbox.faults.clear()
-            # a request without an answer: it may land until its timeout is over, and is repeated then
+            # a request without an answer may take effect until its timeout, and is repeated then
             one.sandbox.faults.add(Fault(match="entities/bulk", kind="reset", after=True, times=1))
             await watch.until("requests with unknown outcome")
             assert not waiting.done()
             await waiting
             assert not one.wrong_sessions()
 
-            # a standby that is looked at too changes nothing
+            # a standby that is checked as well does not change the result
             with sink(one, tmp_path) as standby:
                 await until(standby.role, "it answers")
                 await one.rows(*(make_row(rng, f"s{number}", HOUR, 3) for number in range(300)))
@@ -76,7 +76,7 @@ async def test_wait_covers_openai_days(kafka: KafkaSettings, prefix: str) -> Non
         poller = Poller(PollerConfig(kafka, here.topics, (), tokens), CollectorRegistry())
         server = OpsServer(poller.healthy, poller.ready, status=reporter("poller", poller))
         await server.start()
-        find = lambda: Places(pollers={"poller": server.url})  # noqa: E731 - as the others
+        find = partial(Places, pollers={"poller": server.url})
         waiting = asyncio.create_task(catch_up(kafka, here.topics, find, seconds=60, show=watch.note))
         await watch.until("10 of OpenAI's records are not in")
         agent = asyncio.create_task(OpenAIDays(kafka, here.topics, poller.days_done).run())
@@ -89,19 +89,17 @@ async def test_wait_covers_openai_days(kafka: KafkaSettings, prefix: str) -> Non
             await server.stop()
 
 
-async def test_a_sink_that_port_refuses_is_never_caught_up(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_sink_without_access_to_port_is_not_caught_up(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         one.sandbox.faults.add(Fault(match="access_token", kind="status", status=401))
         with sink(one, tmp_path) as running:
-            find = lambda: Places(sinks={"sink": f"http://127.0.0.1:{running.port}"})  # noqa: E731 - as the others
+            find = partial(Places, sinks={"sink": f"http://127.0.0.1:{running.port}"})
             await until(running.role, "it answers")
             with pytest.raises(UnreachableError, match="no sink writes to Port yet; the sink's /readyz says why"):
                 await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
 
 
-async def test_the_command_asks_sinks_it_is_told_of(
-    cli: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path
-) -> None:
+async def test_wait_checks_the_named_sinks(cli: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path) as running:
             await until(lambda: running.metric("tallystream_sink_sweeps_total"), "it writes")

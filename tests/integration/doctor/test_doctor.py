@@ -1,4 +1,4 @@
-"""`tallystream doctor` names each fault while it is there, and is content again when it is gone."""
+"""`tallystream doctor` reports each fault while it exists, and no longer when it is gone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALLEST_SPOOL = 1 << 20
 
 
 class Doctor:
-    """Runs `tallystream doctor --json` and knows what it found."""
+    """Runs `tallystream doctor --json` and keeps its findings."""
 
     def __init__(self, kafka: str, environment: dict[str, str], *arguments: str, watch: int = 2) -> None:
         self.argv = [sys.executable, "-m", "tallystream", "doctor", "--json", "--kafka", kafka]
@@ -42,7 +42,7 @@ class Doctor:
         self.environment = environment
 
     def document(self) -> dict[str, Any]:
-        """Return what it prints; its exit code says whether there is a finding."""
+        """Return its output, and check that the exit code agrees with the findings."""
         done = subprocess.run(
             self.argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -54,7 +54,7 @@ class Doctor:
         return document
 
     def finds(self) -> dict[str, str]:
-        """Return by check what it found, one finding a line."""
+        """Return its findings by check, one for each line."""
         found: dict[str, str] = {}
         for one in self.document()["findings"]:
             found[one["check"]] = "\n".join([*filter(None, [found.get(one["check"])]), one["finding"]])
@@ -113,7 +113,7 @@ def test_doctor_reports_a_filling_spool_while_kafka_is_down(doctor: Doctor, clus
 
 
 def test_doctor_reports_a_growing_lag(cluster: Cluster, fleet: Fleet) -> None:
-    """A worker that gets a hundredth of a processor's time, and more messages than it can fold in that."""
+    """A worker with a hundredth of a processor's time, and more messages than it can fold in that."""
     (worker,) = cluster.workers
     doctor = of(cluster, watch=4)
     with slowed(worker), crowded(cluster):
@@ -123,7 +123,7 @@ def test_doctor_reports_a_growing_lag(cluster: Cluster, fleet: Fleet) -> None:
 
 @contextmanager
 def slowed(worker: Part, awake: float = 0.02, asleep: float = 0.4) -> Iterator[None]:
-    """Let a worker do a little now and then, enough for its heartbeats."""
+    """Let a worker run a little from time to time, enough for its heartbeats."""
     done = threading.Event()
 
     def pulse() -> None:
@@ -144,7 +144,7 @@ def slowed(worker: Part, awake: float = 0.02, asleep: float = 0.4) -> Iterator[N
 
 @contextmanager
 def crowded(cluster: Cluster, rate: float = 1000.0, events: int = 20) -> Iterator[None]:
-    """Write messages to `usage`, many a second."""
+    """Write many messages per second to `usage`."""
     rng, at = random.Random(2), datetime.now(UTC)
     sessions = [Session("codex-7f3a", f"crowd-{n}", "platform", "acme/app") for n in range(200)]
     messages = [(one.key, one.message([event(rng, at) for _ in range(events)])) for one in sessions]
@@ -212,7 +212,7 @@ def test_doctor_reports_a_nearly_full_disk(doctor: Doctor, cluster: Cluster, tmp
         subprocess.run(["umount", "-l", str(data / "gateway")], check=True)
 
 
-# -- on topics of one's own
+# -- on separate topics
 
 
 def own(kafka: KafkaSettings, prefix: str) -> Doctor:
@@ -255,7 +255,7 @@ async def test_doctor_reports_missing_and_wrong_topics(kafka: KafkaSettings, pre
 
 
 async def test_doctor_reports_a_broker_clock_that_is_ahead(kafka: KafkaSettings, prefix: str) -> None:
-    """The topic takes our time for its own, so that we may play a broker that lives an hour ahead."""
+    """The topic uses the producer's time, to simulate a broker whose clock is an hour ahead."""
     topics = Topics(prefix, 2)
     client = await admin(kafka)
     try:

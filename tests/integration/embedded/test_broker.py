@@ -1,4 +1,4 @@
-"""The embedded broker as its users meet it: restarted, killed, started twice, orphaned."""
+"""The embedded broker is restarted, killed, started twice, and loses its parent process."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def contents(bootstrap: str) -> list[bytes]:
 
 
 def gone(pid: int) -> bool:
-    """Tell whether the process has ended; one that nobody has waited for yet has."""
+    """Tell whether the process has ended, including one that has not been waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 
 
-def test_data_and_port_survive_stop_and_kill_and_a_second_start_is_refused(tmp_path: Path) -> None:
+def test_broker_keeps_data_and_port_and_refuses_a_second_start(tmp_path: Path) -> None:
     with EmbeddedKafka(tmp_path) as broker:
         bootstrap = broker.bootstrap
         append(bootstrap, b"first")
-        with pytest.raises(UsageError, match=f"runs in .* already .process {os.getpid()}"):
+        with pytest.raises(UsageError, match=f"already runs in .* .process {os.getpid()}"):
             EmbeddedKafka(tmp_path).start()
         assert contents(bootstrap) == [b"first"]
     with EmbeddedKafka(tmp_path) as broker:
@@ -70,10 +70,10 @@ def test_data_and_port_survive_stop_and_kill_and_a_second_start_is_refused(tmp_p
         assert broker.bootstrap == bootstrap
         assert contents(bootstrap) == [b"first", b"second"]
         os.kill(broker.pid, signal.SIGSTOP)
-        broker.stop(600)  # longer than this test may take: a stopped JVM is not waited for
+        broker.stop(600)  # longer than the test's timeout: a stopped JVM must not be waited for
 
 
-def test_a_killed_owner_takes_the_broker_with_it_and_its_data_dir_is_usable_at_once(tmp_path: Path) -> None:
+def test_broker_ends_with_its_killed_owner_and_can_be_restarted(tmp_path: Path) -> None:
     owner = textwrap.dedent("""
         import sys, threading, time
         from pathlib import Path
@@ -104,7 +104,7 @@ def test_a_killed_owner_takes_the_broker_with_it_and_its_data_dir_is_usable_at_o
         assert contents(bootstrap) == [b"kept"]
 
 
-def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_taken_port_is_refused_before_the_start(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -1,4 +1,4 @@
-"""One alert end to end, for real: a worker dies, Prometheus sees it, Alertmanager tells a webhook; and it ends."""
+"""One alert end to end: a worker dies, Prometheus notices, Alertmanager notifies a webhook; then it is resolved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.kafka, needs_prometheus]
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> Path:
-    """Give our rules as they are, but for the time a condition must hold: a test cannot wait minutes."""
+    """Provide our rules with a shorter `for`, because a test cannot wait for minutes."""
     folder = tmp_path / "rules"
     folder.mkdir()
     for path in (RULES / "rules").glob("*.yml"):

@@ -1,4 +1,4 @@
-"""The exporter as a process on real Kafka: lag beside Kafka's own tool, counters that never fall."""
+"""The exporter as a process on real Kafka: its lag equals that of Kafka's own tool, and its counters never decrease."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
         everything = of(seen.samples(), "tallystream_exporter_consumer_lag_records", group=group, topic=usage)
         assert everything == 0
         await send(kafka, topics, messages[:half])
-        # Before the first commit everything is lag: Kafka's tool has nothing to say of such a group.
+        # Before the first commit all records are lag; Kafka's tool does not report such a group.
         eventually(
             lambda: of(seen.samples(), "tallystream_exporter_consumer_lag_records", group=group) == half,
             "all of it is lag",
@@ -84,7 +84,7 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
             assert of(samples, "kafka_consumergroup_group_lag", group=group, **ours) == one.lag
         assert of(samples, "kafka_consumergroup_lag_sum", consumergroup=group, topic=usage) == waiting
 
-        # Seconds are the age of what waits, from its own timestamp: not before it was sent, not after.
+        # The lag in seconds is the age of the oldest waiting record, by its own timestamp.
         seconds = by(samples, "tallystream_exporter_consumer_lag_seconds", "partition", group=group, topic=usage)
         assert max(seconds.values()) <= answered - before + 1
         assert max(seconds.values()) >= asked - after - 1
@@ -127,7 +127,7 @@ async def test_counters_equal_the_truth_and_survive_restarts_and_retention(
                 sent += len(batch)
                 await send(kafka, topics, batch)
                 if sent < len(messages):
-                    first.kill()  # in the middle of it, with rows on the way
+                    first.kill()  # during the load, with rows in flight
                     first.start()
                     first.ready()
             eventually(lambda: of(first.samples(), "tallystream_exporter_requests_total") == requests, "all is counted")
@@ -157,7 +157,7 @@ async def test_counters_equal_the_truth_and_survive_restarts_and_retention(
         total = sum((line.cost for line in truth.lines.values()), Decimal(0))
         assert of(before, "tallystream_exporter_cost_usd_total") == pytest.approx(float(total), rel=1e-9)
 
-        # Retention has removed every row: what was spent stays spent, and goes on from there.
+        # Retention has removed every row; the counters keep their values and continue from there.
         await tombstone_all(kafka, topics)
         with exporter(kafka, topics, tmp_path / "x") as second:
             counters = {key: value for key, value in before.items() if key[0].endswith("_total") and ours(key[0])}

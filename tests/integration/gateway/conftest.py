@@ -1,4 +1,4 @@
-"""A deployment with one connection of each kind, a gateway on it, and a broker that may be stopped."""
+"""A deployment with one connection of each kind, a gateway, and a broker that tests may stop."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def deployment(kafka: KafkaSettings) -> Deployment:
 
 @pytest.fixture
 def fresh(kafka: KafkaSettings) -> Deployment:
-    """Give a deployment whose topics hold nothing of other tests."""
+    """Provide a deployment whose topics contain nothing of other tests."""
     return deploy(kafka)
 
 
 @pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
-    """Give a broker of our own, which a test may stop or kill; it leaves it running."""
+    """Provide a separate broker that a test may stop or kill, and must leave running."""
     with EmbeddedKafka(tmp_path_factory.mktemp("own-kafka")) as own:
         yield own
 

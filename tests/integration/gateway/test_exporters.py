@@ -1,4 +1,4 @@
-"""OpenTelemetry's own exporters against the gateway, as any Python service would use them."""
+"""OpenTelemetry's own exporters against the gateway, used as in any Python service."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def export_all(base: str, compression: Compression) -> None:
 
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip, Compression.Deflate])
-async def test_logs_metrics_and_traces_of_the_sdk(fresh: Deployment, tmp_path: Path, compression: Compression) -> None:
+async def test_gateway_accepts_logs_metrics_and_traces_of_the_sdk(
+    fresh: Deployment, tmp_path: Path, compression: Compression
+) -> None:
     async with running(config_of(fresh.kafka, fresh.prefix, tmp_path)) as gateway:
         base = (gateway.url + logs_path()).removesuffix("/v1/logs")
         await asyncio.to_thread(export_all, base, compression)

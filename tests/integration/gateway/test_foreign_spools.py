@@ -1,4 +1,4 @@
-"""What happens to machines and people: prefixes and clusters change, volumes are shared, files are held."""
+"""Spool files when prefixes or clusters change, volumes are shared, or files are locked."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ async def spooled(broker: EmbeddedKafka, config: GatewayConfig, http: aiohttp.Cl
 
 
 async def met(config: GatewayConfig) -> None:
-    """Have a gateway know its connections."""
+    """Let a gateway learn its connections."""
     async with running(config):
         pass
 
 
-async def test_killed_with_a_full_spool_and_started_while_a_backup_holds_it(
+async def test_restart_with_a_locked_spool_loses_nothing(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     process = GatewayProcess(own.kafka, own.prefix, tmp_path / "data")
@@ -113,7 +113,7 @@ async def test_spool_of_another_cluster_is_sent_only_after_spool_recover(
     config = config_of(own.kafka, own.prefix, tmp_path)
     await met(config)
     await spooled(broker, config, http, body(1), body(2))
-    # The cluster of the test run is another one than `own`; the prefix is the same.
+    # The test run's cluster differs from `own`; the prefix is the same.
     elsewhere = Deployment(kafka, own.prefix)
     await write(elsewhere.kafka, elsewhere.topics, connection())
     there = replace(config, kafka=elsewhere.kafka)
@@ -145,7 +145,7 @@ async def test_version_1_spool_with_two_prefixes_does_not_stop_draining(
     assert set(await event_ids(own.kafka, own.topics)) == ids_of(body(3))
 
 
-async def test_two_gateways_of_two_deployments_share_a_volume(
+async def test_gateways_of_two_deployments_can_share_a_volume(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     first, second = own, await asyncio.to_thread(deploy, own.kafka)
@@ -160,7 +160,7 @@ async def test_two_gateways_of_two_deployments_share_a_volume(
         assert set(await event_ids(deployed.kafka, deployed.topics)) == ids_of(body(number))
 
 
-async def test_a_partition_count_that_was_raised_is_spooled_and_not_refused(
+async def test_raised_partition_count_spools_requests_instead_of_refusing_them(
     own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     config = config_of(own.kafka, own.prefix, tmp_path)

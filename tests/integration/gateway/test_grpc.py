@@ -1,4 +1,4 @@
-"""OTLP over gRPC as real clients speak it, on real Kafka."""
+"""OTLP over gRPC with real clients, on real Kafka."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def served(deployment: Deployment, tmp_path: Path) -> AsyncIterator[Gatewa
 
 
 @asynccontextmanager
-async def export(gateway: Gateway, signal: str = "logs", **options: Any) -> AsyncIterator[Callable[..., Any]]:
+async def export(gateway: Gateway, signal: str = "logs", **options: object) -> AsyncIterator[Callable[..., Any]]:
     assert gateway.grpc is not None
     async with grpc.aio.insecure_channel(gateway.grpc, **options) as channel:
         yield channel.unary_unary(EXPORT[signal])
@@ -80,7 +80,7 @@ async def test_usage_is_in_kafka_before_the_answer(
     assert [event["input_uncached"] for event in await usage(deployment, session)] == [500, 500, 500]
 
 
-async def test_metrics_and_traces_are_taken(served: Gateway) -> None:
+async def test_grpc_metrics_and_traces_are_accepted(served: Gateway) -> None:
     for signal in ("metrics", "traces"):
         async with export(served, signal) as send:
             assert await send(b"", metadata=WHO) == b""
@@ -97,7 +97,9 @@ async def test_metrics_and_traces_are_taken(served: Gateway) -> None:
         (((CONNECTION_HEADER, GUARDED_ID),), grpc.StatusCode.UNAUTHENTICATED, "bearer"),
     ],
 )
-async def test_refused_calls_get_the_reason(served: Gateway, metadata: Any, code: grpc.StatusCode, says: str) -> None:
+async def test_refused_grpc_calls_name_the_reason(
+    served: Gateway, metadata: object, code: grpc.StatusCode, says: str
+) -> None:
     async with export(served) as send:
         refused = await refusal(send(b"", metadata=metadata))
     assert refused.code() is code
@@ -170,7 +172,7 @@ async def test_health_and_no_reflection(served: Gateway) -> None:
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_call_in_progress_is_answered_while_it_stops(fresh: Deployment, tmp_path: Path) -> None:
+async def test_grpc_call_in_progress_is_answered_during_shutdown(fresh: Deployment, tmp_path: Path) -> None:
     content = body("grpc-last", Encoding.PROTOBUF, events=200)
     config = config_of(fresh.kafka, fresh.prefix, tmp_path, grpc_port=0)
     own = Gateway(config, CollectorRegistry())
@@ -183,7 +185,7 @@ async def test_a_call_in_progress_is_answered_while_it_stops(fresh: Deployment, 
         try:
             answered = await call == b""
         except grpc.aio.AioRpcError as refused:
-            # It came too late to be taken: nothing of it may be there, and OTLP lets a client send it again.
+            # It came too late to be accepted, so no part of it may be stored; OTLP allows the client to send it again.
             assert refused.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # noqa: PT017
             answered = False
     assert len(await usage(fresh, "grpc-last")) == (200 if answered else 0)
@@ -204,7 +206,7 @@ async def test_grpc_over_tls(deployment: Deployment, tmp_path: Path) -> None:
     assert len(await usage(deployment, "grpc-tls")) == 1
 
 
-async def test_the_real_exporter_delivers(served: Gateway, deployment: Deployment) -> None:
+async def test_opentelemetry_exporter_delivers_over_grpc(served: Gateway, deployment: Deployment) -> None:
     assert served.grpc is not None
 
     def emit(endpoint: str) -> bool:
@@ -227,7 +229,7 @@ RECORDED = sorted(path for path in (SHARED / "captures").glob("*-grpc-*") if pat
 
 
 @pytest.mark.skipif(not RECORDED, reason="there are no recordings beside this checkout")
-async def test_recorded_calls_of_real_clients_are_exact_when_they_come_twice(fresh: Deployment, tmp_path: Path) -> None:
+async def test_recorded_grpc_requests_sent_twice_count_once(fresh: Deployment, tmp_path: Path) -> None:
     await write(fresh.kafka, fresh.topics, connection("gemini", "Zq3vTestIngestIdGemini"))
     ids = {"codex": INGEST_ID, "claude": CLAUDE_ID, "gemini": "Zq3vTestIngestIdGemini"}
     want: dict[str, dict[str, Any]] = {}

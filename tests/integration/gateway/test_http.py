@@ -1,4 +1,4 @@
-"""OTLP over HTTP as real clients speak it: every answer the specification asks for, on real Kafka."""
+"""OTLP over HTTP with real clients, on real Kafka: every answer that the specification requires."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_usage_is_in_kafka_before_the_answer(
     ],
 )
 @pytest.mark.parametrize("encoding", list(Encoding))
-async def test_every_form_of_the_address_works(
+async def test_every_documented_url_form_works(
     gateway: Gateway,
     deployment: Deployment,
     http: aiohttp.ClientSession,
@@ -104,7 +104,7 @@ async def test_every_form_of_the_address_works(
     assert len(await usage(deployment, session)) == 1
 
 
-async def test_metrics_and_traces_are_taken_and_add_no_tokens(
+async def test_metrics_and_traces_are_accepted_and_add_no_tokens(
     gateway: Gateway, fresh: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     del gateway
@@ -140,7 +140,7 @@ async def test_metrics_and_traces_are_taken_and_add_no_tokens(
         ("POST", logs_path(), {"Content-Encoding": "gzip"}, 400, 3, "gzip"),
     ],
 )
-async def test_errors_are_a_status_in_the_requests_encoding(
+async def test_errors_are_a_status_message_in_the_requests_encoding(
     gateway: Gateway,
     http: aiohttp.ClientSession,
     encoding: Encoding,
@@ -179,7 +179,7 @@ async def test_other_content_types_are_415(
 @pytest.mark.parametrize(
     "content_type", ["APPLICATION/JSON", "application/json;charset=utf-8", "Application/Json ;x=y"]
 )
-async def test_content_types_have_case_and_parameters(
+async def test_content_types_may_have_upper_case_and_parameters(
     gateway: Gateway, http: aiohttp.ClientSession, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
@@ -236,7 +236,7 @@ async def test_records_that_cannot_count_are_a_partial_success_and_dead_letters(
     assert len(await usage(fresh, "good")) == 1
 
 
-async def test_a_body_over_the_limit_is_413_however_it_comes(
+async def test_body_over_the_limit_gets_413_with_any_framing_or_compression(
     deployment: Deployment, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     limit = 100_000
@@ -281,7 +281,7 @@ async def test_too_many_bytes_in_progress_get_503_with_retry_after(
         first = asyncio.create_task(http.post(own.url + logs_path(), data=slow(), headers=JSON))
         await held.wait()
         status = 200
-        while status == 200:  # until the server has read what the first has sent
+        while status == 200:  # until the server has read the first request
             async with http.post(own.url + logs_path(), data=b" " * 59_998 + b"{}", headers=JSON) as response:
                 status = response.status
                 retry = response.headers.get("Retry-After")
@@ -327,7 +327,7 @@ async def test_invalid_http_gets_a_status(gateway: Gateway, raw: bytes) -> None:
     assert INGEST_ID.encode() not in answer
 
 
-async def test_connections_stay_open_and_take_turns(gateway: Gateway) -> None:
+async def test_connections_are_kept_alive_until_closed(gateway: Gateway) -> None:
     reader, writer = await asyncio.open_connection(*gateway.url.removeprefix("http://").split(":"))
     head = f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
     for _ in range(3):
@@ -341,7 +341,7 @@ async def test_connections_stay_open_and_take_turns(gateway: Gateway) -> None:
     await writer.wait_closed()
 
 
-async def test_health_of_the_port_itself(gateway: Gateway, http: aiohttp.ClientSession) -> None:
+async def test_otlp_port_answers_health_checks(gateway: Gateway, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{gateway.url}/readyz") as response:
         assert (response.status, (await response.json())["ok"]) == (200, True)
 
@@ -353,7 +353,7 @@ async def test_urls_of_a_claude_connection_accept_claude_telemetry(
         assert response.status == 200
 
 
-async def test_several_processes_may_share_one_port_and_one_volume(
+async def test_gateway_processes_can_share_a_port_and_a_volume(
     deployment: Deployment, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     first = config_of(deployment.kafka, deployment.prefix, tmp_path, reuse_port=True)

@@ -1,4 +1,4 @@
-"""The edges of HTTP: what users, proxies and libraries really do to a gateway."""
+"""Unusual HTTP requests that users, proxies and libraries really send."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ async def test_unusual_url_forms_are_accepted(
     assert len(await usage(deployment, session)) == 1
 
 
-async def test_a_client_that_waits_for_100_continue_gets_it_and_its_answer(
-    gateway: Gateway, deployment: Deployment
-) -> None:
+async def test_client_waiting_for_100_continue_gets_it(gateway: Gateway, deployment: Deployment) -> None:
     content = body("expects")
     async with connected(gateway) as (reader, writer):
         for number in range(2):
@@ -88,7 +86,7 @@ async def test_a_client_that_waits_for_100_continue_gets_it_and_its_answer(
     assert len(await usage(deployment, "expects")) == 2
 
 
-async def test_an_expectation_on_a_request_that_is_refused_anyway_is_not_continued(gateway: Gateway) -> None:
+async def test_refused_request_gets_no_100_continue(gateway: Gateway) -> None:
     for line, path, status in (
         ("Expect: 100-continue", logs_path("guessed-id"), 404),
         ("Expect: something-else", logs_path(), 417),
@@ -151,7 +149,7 @@ async def test_slow_but_steady_upload_is_accepted(deployment: Deployment, tmp_pa
         step = len(content) // 12
         for start in range(0, len(content), step):
             writer.write(content[start : start + step])
-            await asyncio.sleep(0.2)  # longer in all than a pause may be
+            await asyncio.sleep(0.2)  # longer in total than the allowed pause
         assert (await answer(reader))[0] == 200
     assert len(await usage(deployment, "slow")) == 1
 

@@ -1,4 +1,6 @@
-"""Kafka stops answering, or is away from the start: every request is answered 200, and nothing is lost or made up."""
+"""Kafka stops answering or is unavailable from the start: every request is answered 200, and nothing is lost or
+duplicated.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def own(broker: EmbeddedKafka) -> Deployment:
 
 
 class Load:
-    """Posts bodies all the time; `answers` are the statuses, `sent` the bodies."""
+    """Posts bodies continuously; `answers` has the statuses, `sent` the bodies."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self._http = http
@@ -166,7 +168,7 @@ async def test_gateway_started_without_kafka_authenticates_and_spools(
 
 
 async def serve(config: GatewayConfig) -> tuple[Gateway, Callable[[], Awaitable[Any]]]:
-    """Start a gateway whose Kafka is away; return it and what stops it."""
+    """Start a gateway whose Kafka is unavailable; return it and a function that stops it."""
     context = running(replace(config, first_contact=0.1))
     return await context.__aenter__(), lambda: context.__aexit__(None, None, None)
 
@@ -234,7 +236,7 @@ async def test_full_quarantine_gets_503_and_known_connections_are_served(
 
 @asynccontextmanager
 async def disk_filled(gateway: Gateway) -> AsyncIterator[None]:
-    """Let the spool's file grow by three pages and no more, and no other be made: as on a full disk."""
+    """Let the spool file grow by only three pages and prevent other files, as on a full disk."""
 
     def limit() -> None:
         files = gateway.spool._files
@@ -317,7 +319,7 @@ async def test_message_refused_by_kafka_stays_spooled_without_blocking_others(
     async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
 
         async def one_is_refused() -> bool:
-            # A new limit holds some time after the broker has said yes to it.
+            # The broker applies a new limit some time after it has confirmed it.
             refused.append(large(len(refused)))
             assert (await post(http, gateway, refused[-1])).status == 200
             return bool(gateway.metrics.registry.get_sample_value("tallystream_gateway_rejected_messages_total"))

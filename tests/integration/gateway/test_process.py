@@ -1,4 +1,4 @@
-"""`tallystream gateway` as a process: killed, told to stop, restarted; its log, its metrics, its exit codes."""
+"""`tallystream gateway` as a process that is killed, stopped and restarted: its log, metrics and exit codes."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ async def test_stopped_gateway_finishes_requests_and_drains_its_spool(own: Deplo
     assert [(one["signal"], one["requests"], one["records"]) for one in activity] == [("logs", 1, 11)]
 
 
-async def test_told_to_stop_it_refuses_no_request_for_good(process: GatewayProcess) -> None:
-    """One that comes too late on a kept connection gets no answer, so that its client knows to send it again."""
+async def test_stopping_gateway_refuses_no_request_permanently(process: GatewayProcess) -> None:
+    """A request that arrives too late on a kept connection gets no answer, so that its client sends it again."""
     await until(process.ready, "the gateway is ready")
     content = b" " * 100_000 + body(1)
     head = f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
@@ -185,7 +185,7 @@ def everything_in(directory: Path) -> list[str]:
     return [path.read_text(errors="replace") for path in directory.rglob("*") if path.is_file()]
 
 
-async def test_metrics_are_explained_and_bounded(process: GatewayProcess, http: aiohttp.ClientSession) -> None:
+async def test_gateway_metrics_are_documented_and_bounded(process: GatewayProcess, http: aiohttp.ClientSession) -> None:
     await until(process.ready, "the gateway is ready")
     before = len(process.metrics().splitlines())
     for number in range(30):
@@ -217,7 +217,7 @@ def test_gateway_reports_start_errors_in_one_line(own: Deployment, tmp_path: Pat
     named = {"TALLYSTREAM_USER_NAMES": "true", "TALLYSTREAM_PREFIX": own.prefix}
     wrong = run(*where, "--port", "0", TALLYSTREAM_PARTITIONS="3", **named)
     assert (wrong.returncode, "has 12 partitions, we need 3" in wrong.stderr) == (1, True)
-    # What was refused has created nothing: with the right setting the same topics are fine.
+    # The refused start has not created anything; with the right setting the same topics work.
     taken = run(*where, "--port", own.kafka.bootstrap.rpartition(":")[2], **named)
     assert (taken.returncode, "cannot listen" in taken.stderr) == (2, True)
     for failed in (without_key, wrong, taken):

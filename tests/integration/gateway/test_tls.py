@@ -1,4 +1,4 @@
-"""TLS on the gateway's own port: real handshakes, a renewed certificate, and what is no certificate."""
+"""TLS on the gateway's own port: real handshakes, a renewed certificate, and invalid certificates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def serial(url: str, ca: Path) -> str:
 
 
 @pytest.mark.kafka
-async def test_usage_arrives_over_tls_and_only_a_trusting_client_gets_in(
+async def test_usage_arrives_over_tls_from_clients_that_trust_the_certificate(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "ca")
@@ -63,7 +63,7 @@ async def test_usage_arrives_over_tls_and_only_a_trusting_client_gets_in(
 
 
 @pytest.mark.kafka
-async def test_a_renewed_certificate_is_served_without_a_restart(deployment: Deployment, tmp_path: Path) -> None:
+async def test_renewed_certificate_is_served_without_a_restart(deployment: Deployment, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca")
     first, second = authority.issue("first"), authority.issue("second")
     live = Pair(Path(shutil.copy(first.cert, tmp_path / "tls.crt")), Path(shutil.copy(first.key, tmp_path / "tls.key")))

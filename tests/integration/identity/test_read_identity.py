@@ -1,4 +1,4 @@
-"""The cluster says who it is, and a topic made anew under its name is another one."""
+"""The cluster's id is read from Kafka, and a recreated topic has another id."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ async def test_topic_ids_change_when_a_topic_is_deleted_and_created_again(kafka:
     assert after.topic_ids[f"{prefix}.b"] == before.topic_ids[f"{prefix}.b"]
 
 
-async def test_a_cluster_that_does_not_answer_is_unreachable() -> None:
+async def test_cluster_without_an_answer_is_unreachable() -> None:
     with pytest.raises(UnreachableError, match="cluster id"):
         await read_identity(KafkaSettings("127.0.0.1:1"), "t", [], seconds=2.0)

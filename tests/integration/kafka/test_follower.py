@@ -1,4 +1,4 @@
-"""Positions of a reader that follows topics: what they say has been read has been given out."""
+"""Positions of a reader that follows topics: they never exceed the records that it has returned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tallystream.streams.kafka.topics import TopicSpec
 
 pytestmark = pytest.mark.kafka
 EACH = 4000
-"""More than one answer of `poll` holds, so that what was fetched of other partitions waits for its turn."""
+"""More records than one `poll` returns, so that fetched records of other partitions have to wait."""
 
 
 async def filled(kafka: KafkaSettings, topic: str, partitions: Sequence[int]) -> None:

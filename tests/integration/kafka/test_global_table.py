@@ -1,4 +1,4 @@
-"""The local copy of compacted topics, on real Kafka: newest rows, holes, restarts, topics made anew."""
+"""The local copy of compacted topics, on real Kafka: newest rows, holes, restarts, recreated topics."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def write(kafka: KafkaSettings, topic: str, *records: tuple[str, str | Non
 
 @asynccontextmanager
 async def table(kafka: KafkaSettings, topic: str, directory: Path) -> AsyncIterator[tuple[GlobalTable, list[bytes]]]:
-    """Give a table that has caught up, and the keys it says have changed."""
+    """Provide a table that has caught up, and the keys that it reported as changed."""
     changed: list[bytes] = []
     made = GlobalTable(kafka, directory, [Versioned(topic)])
     await made.start()

@@ -1,4 +1,4 @@
-"""How aiokafka meets a broker that takes connections and says nothing: docs/adr/0007-brokers-that-hang.md."""
+"""How aiokafka treats a broker that accepts connections but never answers: docs/adr/0007-brokers-that-hang.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.kafka
 
 @asynccontextmanager
 async def silence() -> AsyncIterator[tuple[str, Callable[[], int]]]:
-    """Listen and never answer; give the address, and how many connections there were."""
+    """Listen without ever answering; provide the address and the number of connections."""
     met: list[asyncio.StreamWriter] = []
 
     async def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A cancel that arrives while a client of Kafka says goodbye is heard."""
+"""A cancellation that arrives while a Kafka client closes takes effect."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_cancel_during_close_is_not_lost(kafka: KafkaSettings, kind: Calla
 
 
 async def test_aiokafka_itself_loses_a_cancel_during_close(kafka: KafkaSettings) -> None:
-    """What `close` is for. When this fails, aiokafka hears it: `streams/kafka/lifecycle.py` has nothing left to do."""
+    """The reason for `close`. If this fails, aiokafka handles the cancel, and `streams/kafka/lifecycle.py` can go."""
     found = [
         await cancelled_after(steps, AIOKafkaAdminClient(**kafka.client()), AIOKafkaAdminClient.close)
         for steps in range(1, 12)
@@ -49,7 +49,7 @@ async def test_aiokafka_itself_loses_a_cancel_during_close(kafka: KafkaSettings)
     assert False in found
 
 
-async def test_a_client_that_does_not_start_is_closed_too(kafka: KafkaSettings) -> None:
+async def test_client_that_fails_to_start_is_closed(kafka: KafkaSettings) -> None:
     class Halfway(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types
         closed = False
 

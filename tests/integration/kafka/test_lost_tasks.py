@@ -1,4 +1,4 @@
-"""A Kafka client that has lost one of its own tasks looks alive: whoever owns it opens it anew, or the process ends."""
+"""A Kafka client that has lost one of its tasks still looks alive; its owner replaces it, or the process ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tallystream.streams.service.ops import Health
 pytestmark = pytest.mark.kafka
 
 
-async def test_one_that_follows_topics_says_so(kafka: KafkaSettings, prefix: str) -> None:
+async def test_follower_with_a_lost_task_raises_an_error(kafka: KafkaSettings, prefix: str) -> None:
     topic = f"{prefix}.followed"
     await ensure(kafka, (TopicSpec(topic, 1),))
     await produce(kafka, topic, [(b"k", b"v", 0)])
@@ -40,7 +40,7 @@ async def test_one_that_follows_topics_says_so(kafka: KafkaSettings, prefix: str
 
 
 @pytest.mark.parametrize("task", ["_coordination_task", "_heartbeat_task"])
-async def test_a_member_of_an_election_joins_anew(kafka: KafkaSettings, prefix: str, task: str) -> None:
+async def test_election_member_with_a_lost_task_joins_again(kafka: KafkaSettings, prefix: str, task: str) -> None:
     topics = Topics(prefix, 1)
     await ensure(kafka, (topics.poller_control,))
     members: list[Any] = []
@@ -70,7 +70,7 @@ async def test_a_member_of_an_election_joins_anew(kafka: KafkaSettings, prefix: 
     assert await asyncio.wait_for(taking_part, 60), "a second member leads"
 
 
-async def test_a_gateway_goes_on_with_new_clients(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_gateway_replaces_clients_with_lost_tasks(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     topics = Topics(prefix, 1)
     await ensure(kafka, topics.all())
     await write(kafka, topics, connection())
@@ -93,7 +93,7 @@ async def test_a_gateway_goes_on_with_new_clients(kafka: KafkaSettings, prefix: 
 
 
 class Careless:
-    """A component that does not look after its producer."""
+    """A component that does not check its producer."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
@@ -112,7 +112,9 @@ class Careless:
         return None
 
 
-async def test_a_component_that_does_not_look_is_ended(kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_component_that_ignores_a_lost_task_is_ended(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tallystream.components.harness.GRACE", 0.5)
     component = Careless(kafka)
     life = asyncio.create_task(until_told(component, asyncio.Event()))

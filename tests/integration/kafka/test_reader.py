@@ -1,4 +1,4 @@
-"""Reading topics as they stand, on real Kafka: empty, cut off at the front, with holes, and while they grow."""
+"""Reading topics up to their current end, on real Kafka: empty, truncated at the front, with holes, and growing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def delete_before(kafka: KafkaSettings, topic: str, offset: int) -> None:
         await admin.close()
 
 
-async def test_a_topic_that_does_not_exist_is_empty_and_stays_away(kafka: KafkaSettings, prefix: str) -> None:
+async def test_missing_topic_reads_as_empty_and_is_not_created(kafka: KafkaSettings, prefix: str) -> None:
     async with TopicReader(kafka, f"{prefix}.none") as reader:
         assert not reader.extent.exists
         assert [batch async for batch in reader.batches()] == []
@@ -54,7 +54,7 @@ async def test_a_topic_that_does_not_exist_is_empty_and_stays_away(kafka: KafkaS
         await admin.close()
 
 
-async def test_what_is_older_is_not_read(kafka: KafkaSettings, prefix: str) -> None:
+async def test_older_records_are_not_read(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.dated", 3)
     async with producing(kafka) as producer:
         for partition, dates in ((0, (1_000, 2_000, 3_000)), (1, (1_000, 1_500))):
@@ -70,7 +70,7 @@ async def test_what_is_older_is_not_read(kafka: KafkaSettings, prefix: str) -> N
         assert reader.extent.offsets == 5
 
 
-async def test_an_empty_topic_is_read_at_once(kafka: KafkaSettings, prefix: str) -> None:
+async def test_empty_topic_is_read_without_waiting(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.empty", 12)
     async with TopicReader(kafka, topic) as reader:
         assert reader.extent.exists
@@ -78,9 +78,9 @@ async def test_an_empty_topic_is_read_at_once(kafka: KafkaSettings, prefix: str)
         assert [batch async for batch in reader.batches()] == []
 
 
-async def test_partitions_come_one_after_the_other_and_whole(kafka: KafkaSettings, prefix: str) -> None:
+async def test_partitions_are_read_completely_one_by_one(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.many", 4)
-    # Partition 2 stays empty; values are big enough for several fetches a partition.
+    # Partition 2 stays empty; the values are large enough for several fetches per partition.
     await produce(kafka, topic, ((b"k", b"%d" % i + b"x" * 100_000, (0, 1, 3)[i % 3]) for i in range(600)))
     passed: list[tuple[int, int]] = []
     async with TopicReader(kafka, topic) as reader:
@@ -96,7 +96,7 @@ async def test_partitions_come_one_after_the_other_and_whole(kafka: KafkaSetting
     assert len(passed) > 3
 
 
-async def test_what_is_written_after_the_start_is_left_for_the_next_reader(kafka: KafkaSettings, prefix: str) -> None:
+async def test_records_written_after_the_start_are_not_read(kafka: KafkaSettings, prefix: str) -> None:
     topic = await make(kafka, f"{prefix}.growing", 2)
     await produce(kafka, topic, [(b"k", b"old", p) for p in (0, 1)])
     async with TopicReader(kafka, topic) as reader:

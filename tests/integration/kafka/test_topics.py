@@ -1,4 +1,4 @@
-"""Topics are checked for what the promise rests on, and the command that is shown mends what is wrong."""
+"""Topic settings that the promises depend on are checked, and the suggested command corrects them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.kafka
 
 
 async def alter(kafka: KafkaSettings, topic: str, **configs: str) -> None:
-    """Give a topic these settings and no others."""
+    """Give a topic exactly these settings."""
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
         named = {name.replace("_", "."): value for name, value in configs.items()}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=named)])
@@ -32,7 +32,7 @@ async def settings(kafka: KafkaSettings, topic: str) -> dict[str, str]:
         return await settings_of(admin, ConfigResource(ConfigResourceType.TOPIC, topic))
 
 
-async def test_single_broker_flushes_before_a_200_also_with_older_topics(kafka: KafkaSettings, prefix: str) -> None:
+async def test_single_broker_flushes_before_a_200_even_with_older_topics(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, 2)
     await ensure(kafka, topics.all())
     assert (await settings(kafka, topics.usage.name))["flush.messages"] == "1"

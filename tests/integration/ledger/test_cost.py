@@ -1,4 +1,4 @@
-"""`cost`, `sql` and `export` out of the ledger: when it is asked, when it is not, and that both say the same."""
+"""`cost`, `sql` and `export` with the ledger: when it is used and when not, and that the results are equal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
 HUGE = 7 * 10**18
-"""Pico-dollars: two of them are more than 64 bits hold."""
+"""Pico-dollars; the sum of two of them exceeds 64 bits."""
 
 
 def write(kafka: KafkaSettings, topics: Topics, found: list[tuple[bytes, bytes | None]]) -> None:
@@ -64,7 +64,7 @@ def test_cost_reads_the_topics_while_the_ledger_is_behind(
     assert ledger.stop() == 0
     truth = cli("cost", "models", "--json", "--from-topics").document["rows"]
     assert cli("cost", "models", "--json").document["rows"] == truth
-    # A mark that no topic holds tells who was asked.
+    # A value that is not in the topics shows that the ledger was read.
     with sqlite3.connect(tmp_path / "ledger" / f"{topics.prefix}.db") as database:
         database.execute("UPDATE hour_total SET requests = requests + 1000")
     database.close()
@@ -75,7 +75,7 @@ def test_cost_reads_the_topics_while_the_ledger_is_behind(
     assert models == {"m1": 3, "=m2": 1, "m3": 1}
 
 
-def test_cost_reads_the_topics_for_rows_that_the_ledger_cannot_hold(
+def test_cost_reads_the_topics_if_the_ledger_cannot_store_a_row(
     kafka: KafkaSettings,
     topics: Topics,
     ledger: LedgerProcess,
@@ -109,7 +109,7 @@ def test_sql_is_read_only_and_exact(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("ledger")
-def test_export_writes_days_again_without_doubles(cli: Cli, tmp_path: Path) -> None:
+def test_repeated_export_writes_no_duplicates(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "files"
     for _ in range(2):
         said = cli("export", "--format", "parquet", "--out", str(out), "--json").document
@@ -126,7 +126,7 @@ def test_export_writes_days_again_without_doubles(cli: Cli, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("ledger")
-def test_focus_files_hold_the_bill_where_it_is_complete_and_the_estimate_elsewhere(
+def test_focus_files_contain_the_bill_if_complete_else_the_estimate(
     kafka: KafkaSettings, topics: Topics, cli: Cli, tmp_path: Path
 ) -> None:
     def total(*options: str) -> tuple[Decimal, set[str]]:

@@ -1,4 +1,4 @@
-"""Killed again and again under load, on SQLite and on PostgreSQL, the ledger gives in the end what the topics give.
+"""A ledger on SQLite and on PostgreSQL that is killed repeatedly under load must finally equal the topics.
 
 TALLYSTREAM_LEDGER_KILLS=50 makes the run longer.
 """
@@ -47,7 +47,7 @@ def ledger(
 
 
 async def load(kafka: KafkaSettings, topics: Topics, stop: asyncio.Event, seed: int) -> int:
-    """Write rows of few sessions until told to stop: newer versions, zombies' older ones, tombstones."""
+    """Write rows of a few sessions until stopped: newer versions, older ones of zombies, tombstones."""
     rng, version, written = random.Random(seed), 0, 0
     await ensure(kafka, (topics.session_hour_rows,))
     producer = AIOKafkaProducer(**kafka.client(), acks="all", enable_idempotence=True, linger_ms=5)
@@ -91,7 +91,7 @@ async def kill_again_and_again(kafka: KafkaSettings, topics: Topics, ledger: Led
         for _ in range(KILLS):
             ledger.start()
             await asyncio.to_thread(ledger.active)
-            await asyncio.sleep(rng.uniform(0, 0.8))  # the moment of the kill is what varies
+            await asyncio.sleep(rng.uniform(0, 0.8))  # the moment of the kill varies
             await asyncio.to_thread(ledger.kill)
     finally:
         stop.set()

@@ -1,4 +1,4 @@
-"""One request over real HTTP: what is retried, what is not, and what is said."""
+"""One request over real HTTP: what is retried, what is not, and which errors are reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYS = ApiKeys({"api": ApiKey("sk-sandbox-0123456789")})
 
 
 class Naps:
-    """Sleeps nothing and remembers how long it would have been."""
+    """Does not sleep, but remembers the requested durations."""
 
     def __init__(self) -> None:
         self.taken: list[float] = []
@@ -86,7 +86,7 @@ async def test_transient_errors_are_retried_a_limited_number_of_times(
         assert (await failure(client)).why == why
     assert len(naps.taken) == 2
     assert 0.25 <= naps.taken[0] <= 0.5 <= naps.taken[1] <= 1.0
-    # aiohttp itself asks once more when a kept connection turns out to be closed.
+    # aiohttp itself retries once if a kept connection turns out to be closed.
     assert 3 <= sandbox.faults.state()[0]["hit"] <= 6
 
 

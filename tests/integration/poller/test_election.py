@@ -53,8 +53,8 @@ async def test_joining_standby_does_not_disturb_the_active_poller(kafka: KafkaSe
                 assert await first.confirm(term) is not None
 
 
-async def test_leaving_poller_hands_over_at_once(kafka: KafkaSettings, topics: Topics) -> None:
-    """The session timeout is far beyond the test's patience: only a member that leaves is replaced so soon."""
+async def test_leaving_poller_hands_over_immediately(kafka: KafkaSettings, topics: Topics) -> None:
+    """The session timeout is much longer than the test, so only a member that leaves is replaced in time."""
     async with AsyncExitStack() as stack:
         first = member(kafka, topics, 90.0)
         await first.__aenter__()
@@ -109,7 +109,7 @@ async def test_poll_interrupted_by_a_rebalance_is_discarded_and_repeated(kafka: 
 
 
 async def test_member_removed_from_the_group_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
-    """As after a pause: the member believes in its term, the coordinator does not."""
+    """As after a pause: the member considers its term valid, the coordinator does not."""
     async with member(kafka, topics, 6.0) as election:
         term = await until(lambda: election.term, "active")
         coordinator = election._consumer._coordinator
@@ -118,7 +118,7 @@ async def test_member_removed_from_the_group_is_not_confirmed(kafka: KafkaSettin
         assert await election.confirm(term) is None
 
 
-async def test_once_reports_another_active_poller(kafka: KafkaSettings, prefix: str) -> None:
+async def test_poll_once_reports_another_active_poller(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix, only("/models")) as one:
         await one.poll()
         async with member(kafka, one.topics) as election:
@@ -133,7 +133,7 @@ async def two(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
         yield one
 
 
-async def test_standby_takes_over_at_once_from_a_stopped_poller(two: Rig) -> None:
+async def test_standby_takes_over_immediately_from_a_stopped_poller(two: Rig) -> None:
     config = replace(two.config, interval=1.0, session_timeout=90.0)
     pollers = [Poller(config, CollectorRegistry(), two.clock) for _ in range(2)]
     tasks = [asyncio.create_task(poller.run()) for poller in pollers]

@@ -1,4 +1,4 @@
-"""Answers that speak for a part only, or of no usable amount: the days keep what they had, and say why."""
+"""Incomplete or unusable answers: the days keep their figures, and the reason is reported."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ COMPLETIONS, EMBEDDINGS = "/organization/usage/completions", "/organization/usag
 
 @dataclass
 class Following:
-    """The agent of the days at work: up to where they are true, and how many keep what they had."""
+    """A running agent of the days: its position, and how many days keep their earlier figures."""
 
     one: Rig
     offset: int = 0
     held: dict[str, int] = field(default_factory=dict)
 
     async def days(self) -> dict[str, dict[str, Any]]:
-        """Return, by day, what is published of it now, once the agent has seen every record."""
+        """Return the published row of each day once the agent has seen every record."""
         end = len(await self.one.messages(self.one.topics.openai_records.name))
         await until(lambda: self.offset >= end, lambda: f"read up to {self.offset} of {end}")
         found: dict[str, dict[str, Any]] = {}
@@ -68,7 +68,7 @@ async def following(one: Rig) -> AsyncIterator[Following]:
         await cancel(task)
 
 
-async def test_embeddings_alone_do_not_make_a_day(kafka: KafkaSettings, prefix: str) -> None:
+async def test_day_with_only_embeddings_is_not_published(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix) as one, following(one) as seen:
         await one.poll(resources=only(LEGACY))
         before = await seen.days()
@@ -88,7 +88,7 @@ async def test_embeddings_alone_do_not_make_a_day(kafka: KafkaSettings, prefix: 
         assert all(COMPLETIONS in said for said in after.values())
 
 
-def bucket(offset: int, *amounts: Any) -> dict[str, Any]:
+def bucket(offset: int, *amounts: object) -> dict[str, Any]:
     start = (TODAY + offset) * DAY
     results = [
         {"object": "organization.costs.result", "amount": amount, "line_item": "gpt-5-2025-08-07, input"}
@@ -97,11 +97,11 @@ def bucket(offset: int, *amounts: Any) -> dict[str, Any]:
     return {"object": "bucket", "start_time": start, "end_time": start + DAY, "results": results}
 
 
-def usd(value: Any, currency: str = "usd") -> dict[str, Any]:
+def usd(value: object, currency: str = "usd") -> dict[str, Any]:
     return {"value": value, "currency": currency}
 
 
-async def test_amounts_in_every_format_are_exact_or_ignored(kafka: KafkaSettings, prefix: str) -> None:
+async def test_amounts_in_any_format_are_exact_or_ignored(kafka: KafkaSettings, prefix: str) -> None:
     answer: list[dict[str, Any]] = []
 
     async def costs(_: web.Request) -> web.Response:

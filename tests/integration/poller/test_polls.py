@@ -1,4 +1,4 @@
-"""Sandbox OpenAI over HTTP, through the poller, to real Kafka: the topic says what OpenAI says, whatever goes wrong."""
+"""The sandbox's OpenAI, the poller and real Kafka: the topic must equal OpenAI's data, whatever fails in between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def openai(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
 
 
 def cells(one: Rig, offset: int) -> list[UsageCell]:
-    """What happened on a day, from the source itself and not through any endpoint."""
+    """The usage of a day, from the source itself and not through an endpoint."""
     return [cell for cell in one.sandbox.source.day(TODAY + offset) if cell.at < NOON]
 
 
@@ -40,7 +40,7 @@ async def test_full_poll_equals_openais_data(openai: Rig) -> None:
     assert set(rows) == {(MODELS, CURRENT)} | {
         (resource.name, one) for resource in builtin() if resource.bucket for one in days
     }
-    # Entry by entry, as another client reads it in one piece.
+    # Compared entry by entry with another client, which reads everything in one request.
     for resource in builtin():
         if resource.path.startswith("/organization/"):
             start, groups = (TODAY - 30) * DAY, resource.params["group_by"]
@@ -50,7 +50,7 @@ async def test_full_poll_equals_openais_data(openai: Rig) -> None:
     assert rows[MODELS, CURRENT] == (await ask(openai.sandbox, MODELS, []))["data"]
     for one in days:
         assert rows[USAGE, one] == (await ask(openai.sandbox, USAGE, [("date", one)]))["data"]
-    # And by sums over what happened, through no endpoint at all.
+    # And compared with sums from the source, without an endpoint.
     for offset in range(-30, 1):
         happened = cells(openai, offset)
         spent = sum((dollars for cell in happened for dollars in cell.costs.values()), Decimal(0))
@@ -71,7 +71,7 @@ async def test_money_in_the_topic_is_exact_text(openai: Rig) -> None:
         assert float not in {type(leaf) for leaf in leaves(OpenAIRecord.model_validate_json(value).rows)}
 
 
-def leaves(value: Any) -> list[Any]:
+def leaves(value: object) -> list[Any]:
     if isinstance(value, dict):
         return [leaf for item in value.values() for leaf in leaves(item)]
     return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
@@ -88,7 +88,7 @@ async def test_restart_polls_only_what_may_still_change(openai: Rig) -> None:
     assert len(await openai.messages(openai.topics.openai_records.name)) == first.published
 
 
-async def test_a_restated_day_is_published_again_and_wins(openai: Rig) -> None:
+async def test_restated_day_replaces_the_earlier_one(openai: Rig) -> None:
     await openai.poll(resources=only(COSTS, USAGE))
     before = await openai.rows()
     openai.sandbox.source.restate(TODAY - 1)  # type: ignore[union-attr]
@@ -104,7 +104,7 @@ async def test_a_restated_day_is_published_again_and_wins(openai: Rig) -> None:
     assert spent > sum(row["amount"]["value"] for row in before[COSTS, day(-1)])
 
 
-async def test_a_poller_whose_clock_is_behind_still_wins(openai: Rig) -> None:
+async def test_poller_with_a_slow_clock_can_replace_records(openai: Rig) -> None:
     await openai.poll(resources=only(COSTS))
     openai.sandbox.source.restate(TODAY - 1)  # type: ignore[union-attr]
     openai.clock.seconds -= 30
@@ -130,7 +130,7 @@ async def test_query_failing_on_a_later_page_publishes_nothing(openai: Rig, kind
     assert set(await openai.rows()) >= {(COSTS, day(-n)) for n in range(71)}
 
 
-async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None:
+async def test_failed_polls_do_not_change_known_days(openai: Rig) -> None:
     await openai.poll()
     before = await openai.messages(openai.topics.openai_records.name)
     openai.order(match="/usage", kind="status", status=500)
@@ -156,7 +156,7 @@ async def test_a_day_of_failures_zeroes_and_deletes_nothing(openai: Rig) -> None
     assert (COSTS, day(1)) in rows
 
 
-async def test_backfill_reaches_back_once(openai: Rig) -> None:
+async def test_backfill_fetches_history_once(openai: Rig) -> None:
     await openai.poll(resources=only(COSTS, USAGE))
     result = await openai.poll(resources=only(COSTS, USAGE), backfill=90.0 * DAY)
     assert result.published == 60 + 60
@@ -176,7 +176,7 @@ async def test_interrupted_backfill_resumes_where_it_stopped(openai: Rig) -> Non
     assert asked == [f"date={day(offset)}" for offset in (-2, -1, 0, *range(-40, -61, -1))]
 
 
-async def test_a_users_resource_is_polled_like_the_others(openai: Rig) -> None:
+async def test_custom_resource_is_polled_like_built_in_ones(openai: Rig) -> None:
     mine = Resource.model_validate(
         {"path": COSTS, "name": "costs by key", "key": "admin", "rows": ".results", "bucket": "1d", "pages": {},
          "lookback": timedelta(days=9),
@@ -191,18 +191,18 @@ async def test_a_users_resource_is_polled_like_the_others(openai: Rig) -> None:
 
 
 async def test_bucket_too_large_for_kafka_is_reported_and_others_are_published(openai: Rig) -> None:
-    # Digits that look random, so that three megabytes of them do not compress below Kafka's limit of one.
+    # Pseudo-random digits, so that 3 MB of them do not compress below Kafka's limit of 1 MB.
     digits = '[range(12)] | map(($i * 12 + .) * 2654435761 % 4294967291 | tostring) | join("")'
     rows = f"[range(26000) as $i | {{n: ({digits})}}]"
     noise = Resource.model_validate({"path": MODELS, "name": "noise", "data": ".data[:1]", "rows": rows})
-    # That JQ takes a second or two, in which the group hears nothing.
+    # This JQ program takes a second or two, during which there are no heartbeats.
     result = await openai.poll(resources=(noise, *only(MODELS)), session_timeout=10.0)
     assert {name: failure.why for name, failure in result.failures.items()} == {"noise": FailureReason.TOO_LARGE}
     assert (MODELS, CURRENT) in await openai.rows()
 
 
 async def test_record_of_a_late_writer_is_overwritten(openai: Rig) -> None:
-    """A poller that was stopped before its write, and woke up after its successor's: compaction would keep that."""
+    """A poller was stopped before its write and resumes after its successor's; compaction would keep its record."""
     await openai.poll(resources=only(COSTS))
     newest = await openai.records()
     right = next(one for one in newest.values() if one.bucket == day(-20))

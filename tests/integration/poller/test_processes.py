@@ -1,4 +1,4 @@
-"""`tallystream poller` as its users run it: processes, killed and stopped; keys that leak nowhere."""
+"""`tallystream poller` as processes that are killed and stopped; keys must not leak anywhere."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def poller(one: Rig, directory: Path, name: str, **changes: str) -> Iterator[Pro
 
 
 def resource_file(directory: Path) -> Path:
-    """Two resources are enough here, and keep the log readable."""
+    """Two resources are enough here and keep the log readable."""
     path = directory / "resources.toml"
     kept = {COSTS, "/models"}
     names = [f'"{resource.name}"' for resource in builtin(*BUILTIN) if resource.name not in kept]
@@ -92,7 +92,7 @@ def resource_file(directory: Path) -> Path:
 
 @pytest.fixture
 async def openai(kafka: KafkaSettings, prefix: str) -> AsyncIterator[Rig]:
-    """The sandbox lives in real time here, as the processes do."""
+    """The sandbox uses real time here, like the processes."""
     async with rig(kafka, prefix, only(COSTS, "/models")) as one:
         one.clock.seconds = time.time()
         yield one
@@ -104,13 +104,13 @@ def spent(one: Rig, day: int) -> Decimal:
 
 
 async def published(one: Rig, day: int) -> bool:
-    """Whether readers hold what the source says a (whole) day cost."""
+    """Tell whether readers see the source's cost of a (complete) day."""
     rows = (await one.rows()).get((COSTS, at(day * DAY).strftime("%Y-%m-%d")))
     return rows is not None and sum(row["amount"]["value"] for row in rows) == spent(one, day)
 
 
 async def which(processes: list[Process]) -> tuple[Process, Process] | None:
-    """The active one and the standby, once there are both."""
+    """Return the active poller and the standby, once both exist."""
     roles = [await process.role() for process in processes]
     if sorted(role or "" for role in roles) != ["active", "standby"]:
         return None
@@ -137,7 +137,7 @@ async def test_paused_poller_that_resumes_changes_nothing(openai: Rig, tmp_path:
     with poller(openai, tmp_path, "one") as one, poller(openai, tmp_path, "two") as two:
         active, standby = await until(lambda: which([one, two]), "one polls, one stands by")
         await until(lambda: published(openai, yesterday), "the first poll is in the topic")
-        # Stopped in the middle of a poll: the answer it waits for is from before the restatement.
+        # Stopped during a poll, so that the answer it waits for is from before the restatement.
         openai.order(match="organization/costs", kind="latency", seconds=2.0, times=1)
         await until(lambda: openai.sandbox.faults.state()[0]["hit"], "a poll is under way")
         active.running.send_signal(signal.SIGSTOP)
@@ -180,7 +180,7 @@ def test_poller_without_a_key_names_the_setting(tmp_path: Path, kafka: KafkaSett
     assert "TALLYSTREAM_OPENAI_API_TOKEN" in done.stderr
 
 
-async def test_once_reports_its_result_and_fails_with_a_failed_resource(openai: Rig, tmp_path: Path) -> None:
+async def test_poll_once_prints_its_result_and_fails_if_a_resource_fails(openai: Rig, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")} | {
         "TALLYSTREAM_PREFIX": openai.topics.prefix,
         "TALLYSTREAM_OPENAI_BASE_URL": openai.sandbox.url + "/openai/v1",

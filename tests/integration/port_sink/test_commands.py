@@ -1,4 +1,4 @@
-"""`tallystream port ...` as its users run it."""
+"""`tallystream port ...` commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOUR = "2026-11-21T13:00:00Z"
 
 
 async def run(*args: str, code: int = 0, stdin: str = "", **environment: Any) -> str:
-    """Run a command, check its exit code and return stdout, of a command that fails stderr."""
+    """Run a command, check its exit code and return stdout, or stderr if it fails."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")}
     done = await asyncio.to_thread(
         subprocess.run,

@@ -1,4 +1,4 @@
-"""The sink on real Kafka against a Port over real HTTP: what it writes, and what Port's refusals come to."""
+"""The sink on real Kafka against the sandbox's Port over HTTP: what it writes, and how it handles refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z")
 
 
 def fleet(rng: random.Random, sessions: int) -> list[dict[str, Any]]:
-    """Make up rows of sessions, most of them in several versions, some of which come too late."""
+    """Generate rows of sessions, most of them in several versions, some of which arrive late."""
     rows = [
         make_row(rng, f"session-{number}", hour, version)
         for number in range(sessions)
@@ -33,7 +33,7 @@ def fleet(rng: random.Random, sessions: int) -> list[dict[str, Any]]:
 
 
 async def caught_up(one: Rig) -> None:
-    """Wait until Port has what it must have."""
+    """Wait until Port has the expected entities."""
     await until(lambda: not one.wrong_sessions(), lambda: f"sessions differ: {one.wrong_sessions()}")
 
 
@@ -89,7 +89,7 @@ async def test_every_kind_of_row_becomes_its_entities_in_port(
             assert not await one.letters()
             assert (tmp_path / "samples" / "session.json").exists()
 
-            # what changes is sent, and nothing else
+            # only changes are sent
             writes = one.sandbox.store.writes
             await one.rows(make_row(rng, "session-7", HOURS[2], 1000))
             await caught_up(one)
@@ -212,7 +212,7 @@ async def test_entities_arrive_despite_rate_limits_and_port_failures(
             assert all(fault["hit"] for fault in one.sandbox.faults.state())
             assert not await one.letters()
 
-            # what was sent without an answer is sent once more, in case it lands late, and then that is that
+            # a request without an answer is sent once more, in case it takes effect late, and then no more
             one.sandbox.faults.clear()
             await until(lambda: running.metric("tallystream_sink_entities_resent_total"), "doubts are resolved")
 

@@ -1,4 +1,4 @@
-"""Every metric that poller and sink declare moves when what it tells of happens: a bad day, scraped."""
+"""Every metric that the poller and the sink declare must change when the event that it describes happens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ELSEWHERE = {
     "tallystream_poller_reconciliation_coverage_ratio": "needs priced rows of ours as well: unit/reconciliation",
     "tallystream_sink_unmatched_kinds": "a mapping must never match, and this one does: test_single_pass.py",
 }
-"""What cannot happen in one deployment without stopping processes, and where it does."""
+"""Metrics that cannot change in one deployment without stopping processes, and the tests of them."""
 UNMADE = """
   - kind: /organization/costs
     selector:
@@ -53,19 +53,19 @@ def series(page: str) -> Series:
 
 
 def declared(component: str) -> dict[str, float]:
-    """By name of the family, the value its series have when nothing has happened."""
+    """The initial value of each family's series, by name of the family."""
     return {family.name: -1.0 if family.name.endswith("_remaining") else 0.0
             for family in registry_of(component).collect()}  # fmt: skip
 
 
 class Watch:
-    """Which families were ever seen with another value than the one they begin with."""
+    """The families that have had another value than the initial one."""
 
     def __init__(self, component: str) -> None:
         self.waiting = declared(component)
 
     def look(self, page: str) -> bool:
-        """Take in a page; tell whether nothing is left."""
+        """Read a metrics page; tell whether all families have changed."""
         for family in text_string_to_metric_families(page):
             if family.name in self.waiting and any(one.value != self.waiting[family.name] for one in family.samples):
                 del self.waiting[family.name]
@@ -74,7 +74,7 @@ class Watch:
 
 @contextmanager
 def poller(one: Rig, directory: Path) -> Iterator[SinkProcess]:
-    """Give a `tallystream poller` on the rig's sandbox; its ops port is asked as a sink's is."""
+    """Provide a `tallystream poller` on the rig's sandbox, with the same access to its ops port as for a sink."""
     found = SinkProcess(one, directory)
     found._argv = [sys.executable, "-m", "tallystream", "poller", "--ops-port", str(found.port)]
     found._environment |= {
@@ -91,7 +91,7 @@ def poller(one: Rig, directory: Path) -> Iterator[SinkProcess]:
 
 
 def resources(directory: Path) -> Path:
-    """The built-in ones, and one that takes the first bucket of an answer alone: the others are missing."""
+    """The built-in resources, and one that uses only the first bucket of an answer, so that the others are missing."""
     path = directory / "resources.yaml"
     costs = next(resource for resource in builtin() if resource.name == "/organization/costs")
     shortened = costs.model_dump(mode="json", exclude_none=True) | {"name": "first-day", "data": ".data[:1]"}
@@ -104,7 +104,7 @@ def resources(directory: Path) -> Path:
 def mapping(directory: Path) -> Path:
     """Port refuses a text where the blueprint wants a number, and JQ fails where a number meets a text.
 
-    One more kind names a blueprint that nobody has made.
+    Another kind names a blueprint that does not exist.
     """
     path = directory / "mapping.yaml"
     path.write_text(
@@ -120,12 +120,12 @@ def mapping(directory: Path) -> Path:
     return path
 
 
-async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_every_sink_metric_changes_on_its_event(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng = random.Random(31)
     async with rig(kafka, prefix) as one:
         watch = Watch("sink")
         settings = {"TALLYSTREAM_PORT_MAPPING": str(mapping(tmp_path)), "TALLYSTREAM_PORT_TIMEOUT": "PT3S"}
-        # Before the rule deletes it, it has to be written.
+        # It has to be written before the rule can delete it.
         await one.rows(make_row(rng, "old", "2024-01-01T00:00:00Z", 1))
         with sink(one, tmp_path, **settings) as running:
             await until(lambda: one.entities("coding_agent_session"), "the old one is there")
@@ -144,8 +144,8 @@ async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str,
                 if watch.look(await running.page("/metrics")):
                     return True
                 sent += 1
-                # More at first than are mapped ahead of a slow Port, so that documents wait. What is in the request
-                # that gets no answer is sent again although it has not changed since.
+                # More documents than are mapped ahead of a slow Port, so that some wait. The entities of the request
+                # without an answer are sent again although they have not changed.
                 names = ["bad", "worse", *(f"s{number}" for number in range(*(0, 2000) if sent == 1 else (40, 60)))]
                 await one.rows(*(make_row(rng, name, HOUR, sent) for name in names))
                 if sent % 4 == 0 and "gpt-5" in one.entities("openai_model"):
@@ -159,13 +159,13 @@ async def test_every_metric_of_the_sink_moves(kafka: KafkaSettings, prefix: str,
             assert 5 < rate <= 35_000 / 300, "the pace is planned from the headers, not the cautious one of the start"
 
 
-async def test_every_metric_of_the_poller_moves(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_every_poller_metric_changes_on_its_event(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix) as one:
         watch = Watch("poller")
         for fault in (
             Fault(match="/openai/v1/models", kind="status", status=403, times=1),
             Fault(match="/openai/v1/usage", kind="status", status=503, times=1),
-            # Until it is seen, every day lacks one of the resources that make it complete.
+            # Until it is seen, every day is incomplete, because one of its resources is missing.
             Fault(match="/organization/usage/completions", kind="status", status=403),
         ):
             one.sandbox.faults.add(fault)

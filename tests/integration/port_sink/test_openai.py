@@ -1,4 +1,4 @@
-"""OpenAI polled into Kafka, put together per day, and written to Port: equal to what the sandbox's cells add up to."""
+"""OpenAI's data from the poller to Port: the entities must equal the sums of the sandbox's data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.kafka
 ASKS = {"completions", "embeddings", "moderations", "images", "audio_speeches", "audio_transcriptions"}
 DAYS = 3
 RESOURCES = [resource for resource in builtin() if resource.key != "anthropic"]
-"""What a deployment with a key of OpenAI alone polls."""
+"""The resources of a deployment that has only an OpenAI key."""
 
 
 async def poll(one: Rig) -> PollResult:
@@ -56,7 +56,7 @@ async def poll(one: Rig) -> PollResult:
 
 
 def cells(one: Rig) -> Iterator[tuple[str, UsageCell]]:
-    """Yield what happened on the days that were polled, with its day."""
+    """Yield the usage of the polled days, with the day."""
     now = one.sandbox.now()
     today = int(now) // DAY_S
     for day in range(today - DAYS + 1, today + 1):
@@ -101,7 +101,7 @@ def expected(one: Rig) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def printed(one: Rig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the mappings of the page are meant to give: no requests, for the dashboard knows none."""
+    """Return the intended result of the page's mappings, without requests, which the dashboard does not report."""
     daily, _ = expected(one)
     for entity in daily.values():
         entity["properties"] |= {"total_requests": 0, "total_tokens": 0}
@@ -123,7 +123,7 @@ def printed(one: Rig) -> tuple[dict[str, Any], dict[str, Any]]:
     return daily, usage
 
 
-async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one(
+async def test_openai_data_reaches_port_with_the_default_and_documented_mappings(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with rig(kafka, prefix, now=time.time()) as one:
@@ -143,7 +143,7 @@ async def test_openai_reaches_port_by_the_default_mapping_and_by_the_printed_one
                 await until(lambda: one.entities("openai_model").keys() == names, "all models are there")
                 assert any("=20" in name for name in names)
 
-                # a day that OpenAI does not answer changes nothing, deletes nothing, zeroes nothing
+                # if OpenAI does not answer for a day, nothing is changed, deleted or set to zero
                 writes = one.sandbox.store.writes
                 one.sandbox.faults.add(Fault(match="^/openai", kind="status", status=500))
                 assert len((await poll(one)).failures) == len(RESOURCES)

@@ -1,4 +1,4 @@
-"""One pass over everything, as a CronJob runs it; and a blueprint that Port lacks, which stops its own kind alone."""
+"""A single pass over everything, as in a CronJob; a missing blueprint stops only its own kind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OWN = """
 
 
 async def once(one: Rig, directory: Path, code: int, **environment: str) -> dict[str, Any]:
-    """Run `sink --once --json`; return its document, of one that fails the error."""
+    """Run `sink --once --json`; return its document, or the error if it fails."""
     process = SinkProcess(one, directory, **environment)
     done = await asyncio.to_thread(
         subprocess.run, [*process._argv, "--once", "--json"], env=process._environment,
@@ -43,7 +43,7 @@ async def once(one: Rig, directory: Path, code: int, **environment: str) -> dict
     return document
 
 
-async def test_one_pass_writes_everything_and_ends(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_single_pass_writes_everything_and_exits(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng = random.Random(7)
     async with rig(kafka, prefix) as one:
         await one.rows(*(make_row(rng, f"s-{number}", HOUR, 1) for number in range(40)))
@@ -57,7 +57,7 @@ async def test_one_pass_writes_everything_and_ends(kafka: KafkaSettings, prefix:
         assert not one.wrong_sessions()
 
 
-async def test_single_pass_reports_why_it_cannot_be_made(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_single_pass_reports_why_it_cannot_run(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix, credentials=("client", "a-secret-of-ports")) as one:
         await one.rows(make_row(random.Random(1), "s", HOUR, 1))
         away = await once(one, tmp_path, 3, TALLYSTREAM_PORT_BASE_URL="http://127.0.0.1:1")
@@ -71,9 +71,7 @@ async def test_single_pass_reports_why_it_cannot_be_made(kafka: KafkaSettings, p
             assert "another sink is the active one" in other["message"]
 
 
-async def test_a_blueprint_that_port_lacks_stops_only_its_own_kind(
-    kafka: KafkaSettings, prefix: str, tmp_path: Path
-) -> None:
+async def test_missing_blueprint_stops_only_its_own_kind(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     lines = default_text().splitlines(keepends=True)
     mapping.write_text("".join(lines).rstrip() + OWN)
@@ -133,7 +131,7 @@ NEVER = BY_ROWS.replace('query: "true"', "query: .amount == 1")
 
 
 @pytest.mark.parametrize("text", [BY_RESULTS, BY_ROWS], ids=["through the results", "of rows"])
-async def test_a_mapping_is_tested_on_the_records_that_the_sink_sees(
+async def test_mapping_test_shows_what_the_sink_writes(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, text: str
 ) -> None:
     mapping, sample = tmp_path / "mapping.yaml", tmp_path / "answer.json"

@@ -1,4 +1,4 @@
-"""Sinks killed, paused and woken: every entity ends at its newest version, whoever wrote last."""
+"""Sinks are killed, paused and resumed: every entity must end at its newest version."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_entities_end_at_their_newest_version_after_kills(
                 writes = one.sandbox.store.writes
                 goal = writes + rng.randrange(20, 200)
                 await until(partial(_written, one, goal), "it writes")
-                running.kill()  # wherever it is
+                running.kill()  # whatever it is doing
                 running.start()
             changing.cancel()
             await right(one)
@@ -69,7 +69,7 @@ async def test_entities_end_at_their_newest_version_after_kills(
 async def test_late_request_of_a_replaced_sink_is_overwritten(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
-    """The first sink's request is held up on its way for longer than it takes to replace the sink."""
+    """The first sink's request is delayed for longer than it takes to replace the sink."""
     rng = random.Random(22)
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path) as first:

@@ -1,4 +1,4 @@
-"""A sandbox's bill through poller, Kafka and agent: worked examples, to the last digit."""
+"""Bills of the sandbox through poller, Kafka and agent: worked examples, exact to the last digit."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def causes(statement: dict[str, Any]) -> dict[str, Decimal]:
 
 
 def check(statement: dict[str, Any]) -> dict[str, Any]:
-    """What is in the topic fits its model and adds up."""
+    """Check that every statement in the topic fits its model and adds up."""
     ReconciledDay.model_validate(statement)
     for one in [statement, *statement["cells"]]:
         if one["causes"] is not None:
@@ -123,7 +123,9 @@ def rig(kafka: KafkaSettings, prefix: str, bill: Bill, tmp_path: Path) -> Any:
     return bill_rig(kafka, prefix, bill, book(tmp_path, PRICES), NOW)
 
 
-async def test_a_contract_with_unsaid_tiers(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_contract_discount_and_unreported_tiers_are_separated(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     async with rig(kafka, prefix, Bill(openai=contract()), tmp_path) as one:
         await one.see(contract_rows())
         result = await one.poll()
@@ -135,11 +137,11 @@ async def test_a_contract_with_unsaid_tiers(kafka: KafkaSettings, prefix: str, t
             "tier_unknown": Decimal("7.583345"), "no_token_line": Decimal("1.25"),
         }  # fmt: skip
         assert sum(causes(statement).values()) == Decimal("8.45")
-        # Nobody's address is in the topic, hashed or not, for this deployment has no key to hash with.
+        # No address is in the topic, hashed or not, because this deployment has no key for hashing.
         for value in (await latest(kafka, one.topics.openai_records.name)).values():
             assert b"ada@example.com" not in value
             assert b"Ada Example" not in value
-        # Another agent, and another poll of the same bill, say nothing new.
+        # Another agent and another poll of the same bill do not change anything.
         before = await latest(kafka, one.topics.reconciliation_days.name)
         assert (await one.poll()).restated == 0
         await one.statements()
@@ -186,7 +188,7 @@ def analytics_rows() -> list[tuple[bytes, bytes]]:
     ]
 
 
-async def test_analytics_with_list_amounts(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_discount_is_derived_from_list_amounts(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix, Bill(anthropic=analytics()), tmp_path) as one:
         await one.see(analytics_rows())
         assert (await one.poll()).failures == {}
@@ -199,14 +201,14 @@ async def test_analytics_with_list_amounts(kafka: KafkaSettings, prefix: str, tm
         assert statement["difference_usd"] == "10.4550000022"
 
 
-async def test_legacy_reports_stand_in_for_the_analytics(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_legacy_reports_replace_unavailable_analytics(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     bill = analytics().model_copy(update={"analytics": False})
     async with rig(kafka, prefix, Bill(anthropic=bill), tmp_path) as one:
         await one.see(analytics_rows())
         assert set((await one.poll()).failures) == {"anthropic cost", "anthropic usage", "anthropic watermark"}
         statement = check((await one.statements())["anthropic", "all", DAY])
         assert statement["bill_usd"] == "77.95123457"
-        # Without list amounts, what is charged is all there is to compare the book with.
+        # Without list amounts, the book can only be compared with the charged prices.
         assert statement["difference_usd"] == "10.4550000022"
         assert causes(statement)["kind_moved"] == Decimal("7.125")
 
@@ -233,7 +235,7 @@ def midnight() -> OpenAIBill:
     )
 
 
-async def test_midnight_free_tokens_and_costs_behind_usage(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_timing_free_tokens_and_lag_are_separated(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     mini, luna = "gpt-5.4-mini", "gpt-5.6-luna"
     rows = [
         row("codex-1", f"{DAY}T09:00:00Z", mini, "3.96", session="a", output=880_000),
@@ -253,7 +255,7 @@ async def test_midnight_free_tokens_and_costs_behind_usage(kafka: KafkaSettings,
         }
         assert causes(second) == {"unseen": Decimal("0.045"), "timing": Decimal("-0.18"), "lag": Decimal("-0.135")}
         assert (first["state"], second["state"]) == ("provisional", "provisional")
-        # The next poll has the rest of the second day: the lag is gone, and the change is a statement of its own.
+        # The next poll has the rest of the second day; the lag is gone, and the change is a new statement.
         later = midnight()
         later.costs[2] = costs(NEXT, ("gpt-5.4-mini, output", "3.735", 830_000))[0]
         one.sandbox.restate(Bill(openai=later))
@@ -263,13 +265,13 @@ async def test_midnight_free_tokens_and_costs_behind_usage(kafka: KafkaSettings,
         assert causes(restated) == {"unseen": Decimal("0.045"), "timing": Decimal("-0.18")}
         assert restated["restated"]["change_usd"] == "0.135"
         assert Decimal(restated["restated"]["causes"]["lag"]) == Decimal("0.135")
-        # A week later nothing of it is asked for any more.
+        # A week later it is no longer polled.
         one.clock.seconds += 8 * 86_400
         await one.poll()
         assert (await one.statements())["openai", "all", NEXT]["state"] == "settled"
 
 
-async def test_scopes_follow_the_map(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_scopes_follow_the_account_mappings(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     mini = "gpt-5.4-mini, output"
 
     def cost(project: str, key: str, value: str, quantity: int) -> OpenAICost:
@@ -313,7 +315,7 @@ def link(connection: str, **place: Any) -> AccountLink:
     )
 
 
-async def test_a_failed_page_leaves_what_is_known(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_failed_page_keeps_known_statements(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     async with rig(kafka, prefix, Bill(openai=contract()), tmp_path) as one:
         await one.see(contract_rows())
         await one.poll()

@@ -1,4 +1,4 @@
-"""`reconcile`, `accounts` and `prices` as their users run them, on what a poll of the sandbox left in Kafka."""
+"""`reconcile`, `accounts` and `prices` on the data of a poll of the sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A month of requests of which everything is known: each cause of the difference is found at its true size.
+"""A month of generated requests: each known cause of the difference must be found with its true amount.
 
 Telemetry of every 20th request is lost, one model costs 10% more than the book says, another provider gives a discount
 of 5%, a model's priority requests do not say their tier, requests end after midnight, and a bill is restated.
@@ -81,7 +81,7 @@ class Request:
     said: bool = True
     lost: bool = False
     seen_at: str | None = None
-    """The hour telemetry has it in, where it is another one."""
+    """The hour in telemetry, if it differs."""
 
     def tokens(self, kind: str) -> int:
         return self.input if kind == "input_uncached" else self.output
@@ -113,7 +113,7 @@ def requests() -> Iterator[Request]:
 
 
 def bill(sent: list[Request], *, short: bool) -> Bill:
-    """What the providers answer; `short`: a tenth of one day's output of one model is not billed yet."""
+    """The providers' answers; with `short`, a tenth of one day's output of one model is not billed yet."""
     amounts: dict[tuple[str, str, str, str], list[Any]] = defaultdict(lambda: [Fraction(0), 0])
     usage, analytics, used = list[OpenAIUse](), list[AnthropicCost](), list[AnthropicUse]()
     for one in sent:
@@ -166,7 +166,7 @@ def telemetry(sent: list[Request]) -> list[tuple[bytes, bytes]]:
         sums[0] += one.input
         sums[1] += one.output
         prices = [Fraction(price) / 10**6 for price in BOOK[one.model]]
-        sums[2] += prices[0] * one.input + prices[1] * one.output  # an unsaid tier is priced as the standard one
+        sums[2] += prices[0] * one.input + prices[1] * one.output  # an unreported tier is priced as the standard one
     return [
         row(
             f"c-{model}", hour, model, text(usd), tier=tier, session=str(tier), input_uncached=counts[0],
@@ -183,7 +183,7 @@ def text(value: Fraction) -> str:
 
 
 def truth(sent: list[Request], model: str) -> dict[str, Fraction]:
-    """What each cause must come to over the month."""
+    """The expected total of each cause over the month."""
     out: dict[str, Fraction] = defaultdict(Fraction)
     for one in sent:
         for kind in KINDS:
@@ -201,7 +201,7 @@ def truth(sent: list[Request], model: str) -> dict[str, Fraction]:
     return dict(out)
 
 
-async def test_each_cause_is_found_at_its_true_size(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_each_cause_is_found_with_its_true_amount(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     sent = list(requests())
     async with bill_rig(kafka, prefix, bill(sent, short=True), book(tmp_path, PRICES), NOW) as one:
         await one.see(telemetry(sent))
@@ -225,12 +225,12 @@ async def test_each_cause_is_found_at_its_true_size(kafka: KafkaSettings, prefix
             timing[said["day"]] = Fraction(said["causes"]["timing"])
     for model in BOOK:
         assert {name: value for name, value in found[model].items() if value} == truth(sent, model)
-    # Midnight: each day but the last has a request that the next one's telemetry holds; over the month it cancels.
+    # Midnight: each day except the last has a request that telemetry has on the next day; over the month it cancels.
     once = Fraction("0.75") / 10**6 * 50_000 + Fraction("4.5") / 10**6 * 7000
     assert timing[DAYS[0]] == once
     assert timing[DAYS[-1]] == -once
     assert set(timing.values()) == {once, Fraction(0), -once}
-    # The restatement: what was missing at first, as lag between usage and costs.
+    # The restatement: the amount that was missing at first, as lag between usage and costs.
     restated = statements["openai", "all", SHORT]["restated"]
     missing = Fraction(before["openai", "all", SHORT]["bill_usd"]) - Fraction(
         statements["openai", "all", SHORT]["bill_usd"]
@@ -238,7 +238,7 @@ async def test_each_cause_is_found_at_its_true_size(kafka: KafkaSettings, prefix
     assert Fraction(restated["change_usd"]) == -missing > 0
     assert Fraction(restated["causes"]["lag"]) == -missing
     assert [said["day"] for said in mine if said["restated"]] == [SHORT]
-    # In all: the parts add up to the difference, and the sentence names them.
+    # In total the parts add up to the difference, and the explanation names them.
     sums = total(mine)
     assert sum(sums.causes.values()) == sums.bill - sums.estimate
     said_in_words = explain(mine)

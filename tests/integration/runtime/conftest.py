@@ -1,4 +1,4 @@
-"""A rig a test: topics of its own, workers that end with it."""
+"""A rig for each test, with its own topics and workers, which end with the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 
 @pytest.fixture
 async def rig(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Give a rig of two partitions whose topics exist."""
+    """Provide a rig of two partitions whose topics exist."""
     made = Rig(kafka, prefix, tmp_path)
     await made.create()
     try:

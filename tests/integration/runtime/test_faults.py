@@ -1,4 +1,4 @@
-"""Exact under kill -9, zombies, lost batches and lost disks: real workers, real Kafka."""
+"""Exact rows despite kill -9, zombies, lost batches and lost disks: real workers, real Kafka."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def test_rows_are_exact_after_kill_9_under_load_and_a_lost_disk(rig: Rig) 
         for data in ("0", "0", "1"):
             folded = worker.status().get("folded", 0)
             await rig.folds(worker, folded + 200)
-            # something to recover from, before the next one
+            # something to recover from before the next kill
             await until(lambda: rig.read(rig.names.changelog), "something is in the changelog")
             worker.kill()
             worker = rig.start(data, instance="w", linger=0.05)
@@ -30,7 +30,7 @@ async def test_rows_are_exact_after_kill_9_under_load_and_a_lost_disk(rig: Rig) 
 
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
 async def test_zombie_worker_counts_nothing_twice(rig: Rig, static: bool) -> None:
-    """One of two workers is stopped for longer than its session, then goes on; whoever ends is started again."""
+    """One of two workers is stopped for longer than its session and resumes; a worker that exits is restarted."""
     async with rig.seats("a", "b", static=static, session_timeout=2.0) as (seat, other):
         async with rig.load():
             await rig.owned(seat, other)
@@ -39,7 +39,7 @@ async def test_zombie_worker_counts_nothing_twice(rig: Rig, static: bool) -> Non
             await rig.until(lambda: other.owned == rig.partitions, "the other takes over")
             await rig.folds(other.worker, other.worker.status()["folded"] + 100)
             zombie.resume()
-            # it rejoins, or it ends because it cannot know that it is still a member
+            # it rejoins, or exits because it cannot know whether it is still a member
             await rig.until(lambda: zombie.process.poll() == 70 or zombie.owned == 1, "it sees")
             await rig.owned(seat, other)
         await rig.caught_up()
@@ -47,7 +47,7 @@ async def test_zombie_worker_counts_nothing_twice(rig: Rig, static: bool) -> Non
 
 
 async def test_missing_batches_are_read_again(rig: Rig) -> None:
-    """Every third of the fetched batches is dropped on the way to the table, as Faust does around rebalances."""
+    """Every third fetched batch is dropped before it reaches the table, as Faust does around rebalances."""
     worker = rig.start(drop_every=3)
     await rig.owned(worker)
     async with rig.producer() as producer:
@@ -71,7 +71,7 @@ async def test_gap_at_the_end_is_detected_without_later_records(rig: Rig) -> Non
 
 
 async def test_late_row_of_a_replaced_worker_is_overwritten(rig: Rig) -> None:
-    """As of one that was stopped between the heartbeat guard and its socket."""
+    """The row of a worker that was stopped between the heartbeat guard and the write to its socket."""
     worker = rig.start()
     async with rig.producer() as producer:
         await rig.send(producer, 50)
@@ -89,7 +89,7 @@ async def test_late_row_of_a_replaced_worker_is_overwritten(rig: Rig) -> None:
 
 
 async def test_groups_of_many_record_batches_are_exact(rig: Rig) -> None:
-    """Killed while groups are torn: rows of a group land without its end."""
+    """Workers are killed during writes, so that rows of a group land without its end."""
 
     def start() -> Worker:
         return rig.start(instance="w", linger=0.2, max_batch_size=2000)
@@ -106,7 +106,7 @@ async def test_groups_of_many_record_batches_are_exact(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_a_damaged_store_is_rebuilt(rig: Rig) -> None:
+async def test_damaged_store_is_rebuilt(rig: Rig) -> None:
     worker = rig.start()
     async with rig.producer() as producer:
         await rig.send(producer, 500)

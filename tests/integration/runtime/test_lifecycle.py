@@ -1,4 +1,4 @@
-"""Starting, stopping, expiring, and what a worker tells about itself."""
+"""Starting and stopping workers, expiring rows, and what a worker reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kafka
 
 
 async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
-    """The group's offsets, the positions in the changelog and the public rows all say the same."""
+    """The group's offsets, the positions in the changelog and the public rows must agree."""
     async with rig.load(800):
         worker = rig.start(linger=0.3)
         await rig.until(lambda: worker.status().get("folded", 0) > 500, "it folds")
@@ -47,7 +47,7 @@ async def test_sigterm_during_the_start_ends_the_worker(rig: Rig) -> None:
 
 
 async def test_worker_stops_while_kafka_does_not_answer(rig: Rig) -> None:
-    """The start hangs on an answer that never comes: stopping does not wait for it."""
+    """The start waits for an answer that never arrives; stopping must not wait for it."""
     asked = asyncio.Event()
     open_ones: list[asyncio.StreamWriter] = []
 
@@ -138,8 +138,8 @@ async def changelog_state(rig: Rig) -> tuple[dict[bytes, bytes | None], dict[int
     return last, closed
 
 
-async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> None:
-    """Append times are the test's own: bucket 1000 closes once a record is appended 500 ms after it."""
+async def test_closed_buckets_are_removed_and_not_reopened(rig: Rig) -> None:
+    """The test sets the append times: bucket 1000 closes once a record is appended 500 ms after it."""
     worker = rig.start(lateness=500)
     async with rig.producer() as producer:
         await rig.send(producer, 100, at=1000, bucket=1000)
@@ -154,13 +154,13 @@ async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> Non
         assert sorted(key for key, value in last.items() if value is None) == sorted(old)
         assert {p: mark.value for p, mark in closed.items()} == dict.fromkeys(range(2), b"%020d" % 1500)
 
-        # too late: refused, kept as a dead letter; the published total stays
+        # too late: it becomes a dead letter, and the published total stays
         await producer.send_and_wait(rig.names.source, b"k1|1000 5", partition=1, timestamp_ms=2000)
         await rig.caught_up()
         assert [json.loads(x.value or b"")["reason"] for x in await rig.read(rig.names.deadletters)] == ["closed"]
         assert await rig.public_rows() == kept
 
-        # a longer lateness and a clock that goes back change nothing, on an empty disk neither
+        # a longer lateness and a clock that goes back change nothing, not even with an empty disk
         assert await rig.terminate(worker) == 0
         worker = rig.start("1", lateness=10_000_000)
         await producer.send_and_wait(rig.names.source, b"k1|1000 7", partition=1, timestamp_ms=1200)
@@ -172,13 +172,13 @@ async def test_closed_buckets_are_removed_and_never_start_again(rig: Rig) -> Non
 
 
 async def test_expired_rows_are_removed_after_a_crash_before_their_tombstones(rig: Rig) -> None:
-    """The marker is in the changelog, the tombstones are not: the next worker writes them, and derives nothing."""
+    """The watermark is in the changelog but not the tombstones; the next worker writes them and derives no rows."""
     async with rig.producer() as producer:
         await rig.send(producer, 100, at=1000, bucket=1000)
         await rig.send(producer, 100, at=2000, bucket=2000)
     worker = rig.start(lateness=500, sweep=False, instance="w")
     await rig.caught_up()
-    await rig.verify()  # the records that close the bucket came in one group with those that are in it
+    await rig.verify()  # the bucket's records and those that close it arrived in the same group
     worker.kill()
     expired = sum(key.endswith(b"|1000") for key in rig.truth)
     worker = rig.start("1", lateness=500, instance="w")

@@ -1,4 +1,4 @@
-"""When going on would lose or double records the worker ends with code 70, says why in one line, and writes no more."""
+"""If continuing would lose or double records, the worker exits with code 70 and a one-line reason and stops writing."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_records_deleted_before_counting_are_refused(rig: Rig) -> None:
 
 
 async def test_records_deleted_after_counting_are_accepted(rig: Rig) -> None:
-    """Also the very record whose time the position holds."""
+    """Even the record whose time is part of the position."""
     await counted(rig)
     client = await admin(rig)
     try:
@@ -115,7 +115,7 @@ async def test_records_deleted_after_counting_are_accepted(rig: Rig) -> None:
     await rig.verify()
 
 
-async def test_a_new_table_starts_where_the_log_does(rig: Rig) -> None:
+async def test_new_table_starts_at_the_beginning_of_the_log(rig: Rig) -> None:
     async with rig.producer() as producer:
         await rig.send(producer, 400)
         await delete_before(rig, 50)
@@ -127,7 +127,7 @@ async def test_a_new_table_starts_where_the_log_does(rig: Rig) -> None:
 
 
 async def test_row_too_large_for_the_changelog_ends_the_worker(rig: Rig) -> None:
-    """Nothing is published, written or committed beyond what the changelog holds; a worker that fits goes on."""
+    """Nothing is published, written or committed beyond the changelog; a worker without the limit continues."""
     await counted(rig)
     ends = {topic: await rig.ends(topic) for topic in (rig.names.rows, rig.names.changelog)}
     committed = await rig.committed()
@@ -143,7 +143,7 @@ async def test_row_too_large_for_the_changelog_ends_the_worker(rig: Rig) -> None
 
 
 async def test_group_refused_by_the_changelog_ends_the_worker(rig: Rig) -> None:
-    """The broker's limit, not ours: public rows are out, the changelog is not; the next worker publishes them again."""
+    """The broker refuses the changelog's rows after the public rows; the next worker publishes them again."""
     client = await admin(rig)
     try:
         await client.delete_topics([rig.names.changelog])
@@ -161,7 +161,7 @@ async def test_group_refused_by_the_changelog_ends_the_worker(rig: Rig) -> None:
 
 
 async def test_foreign_write_to_the_changelog_ends_the_worker(rig: Rig) -> None:
-    """The worker sees it with its next group; the one that follows ignores what is not the table's."""
+    """The worker notices it with its next group; its successor ignores records that do not belong to the table."""
     worker = rig.start(instance="w")
     async with rig.producer() as producer:
         await rig.send(producer, 200)

@@ -1,4 +1,4 @@
-"""The sandbox's OpenAI over HTTP: endpoints that agree with each other, keys, pages, and a truth file's usage."""
+"""The sandbox's OpenAI over HTTP: endpoints that agree with each other, keys, pages, and usage from a truth file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_four_endpoints_report_the_same_usage(sandbox: Sandbox) -> None:
     assert used["1d"] == used["1h"] == used["1m"] == legacy > 0
 
 
-async def test_each_seed_is_another_organisation(sandbox: Sandbox) -> None:
+async def test_each_seed_generates_another_organisation(sandbox: Sandbox) -> None:
     texts = []
     for seed in (5, 5, 6):
         other = Sandbox(SandboxConfig(seed=seed), WallHandClock(NOON))
@@ -66,8 +66,8 @@ async def test_each_seed_is_another_organisation(sandbox: Sandbox) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
-async def test_rows_of_two_keys_share_model_and_time(sandbox: Sandbox) -> None:
-    """The trap a mapping falls into that takes model and time for an identity: it must be there to be seen."""
+async def test_rows_of_two_keys_can_share_model_and_time(sandbox: Sandbox) -> None:
+    """Such rows break mappings that identify a row by model and time, so the sandbox must have them."""
     seen = [
         (row["snapshot_id"], row["aggregation_timestamp"])
         for offset in range(-30, 0)
@@ -76,7 +76,7 @@ async def test_rows_of_two_keys_share_model_and_time(sandbox: Sandbox) -> None:
     assert len(set(seen)) < len(seen)
 
 
-async def test_today_grows_and_yesterday_does_not() -> None:
+async def test_usage_of_today_grows_and_yesterdays_is_fixed() -> None:
     clock = WallHandClock(NOON)
     sandbox = Sandbox(SandboxConfig(seed=5), clock)
     await sandbox.start()
@@ -133,7 +133,7 @@ async def test_too_many_requests_get_429_with_retry_after(sandbox: Sandbox) -> N
     assert all(int(after or 0) >= 1 for status, after in statuses if status == 429)
 
 
-def row(**changes: Any) -> dict[str, Any]:
+def row(**changes: object) -> dict[str, Any]:
     return {
         "client": "codex", "session_id": "s-1", "hour": "2026-11-20T14:00:00Z", "model": "gpt-5", "requests": 3,
         "service_tier": None, "attribution": {"team": "search"}, "input_uncached": 100, "cache_read": 50,

@@ -1,4 +1,4 @@
-"""The sandbox's Port over HTTP: what a client that writes entities relies on, as the package's docstring tells it."""
+"""The sandbox's Port over HTTP: the behaviour that writing clients rely on, as the package's docstring describes it."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ async def test_tokens_are_valid_for_three_hours(port: Port) -> None:
         ({"title": None}, 422),
     ],
 )
-async def test_blueprints_port_refuses_are_refused(port: Port, change: dict[str, Any], status: int) -> None:
+async def test_sandbox_refuses_blueprints_that_port_refuses(port: Port, change: dict[str, Any], status: int) -> None:
     answer = await port.ok("POST", "blueprints", MODEL | {"identifier": "other"} | change, status)
     assert answer["ok"] is False
     assert answer["message"]
 
 
-async def test_a_bulk_that_fails_in_part_is_207_with_each_reason(port: Port) -> None:
+async def test_partly_failed_bulk_gets_207_with_each_reason(port: Port) -> None:
     status, answer = await port.bulk(
         "model",
         {"identifier": "good", "properties": {"owner": "o", "cost": 0.5, "at": "2026-11-21T00:00:00Z", "tier": None}},
@@ -133,19 +133,19 @@ async def test_a_bulk_that_fails_in_part_is_207_with_each_reason(port: Port) -> 
 
 
 @pytest.mark.parametrize("count", [0, 21])
-async def test_a_bulk_is_1_to_20_entities(port: Port, count: int) -> None:
+async def test_bulk_must_have_1_to_20_entities(port: Port, count: int) -> None:
     status, _ = await port.bulk("session", *({"identifier": f"s{n}"} for n in range(count)))
     assert status == 422
 
 
-async def test_a_body_over_a_mebibyte_is_413(port: Port) -> None:
+async def test_body_over_one_mebibyte_gets_413(port: Port) -> None:
     big = {"identifier": "s", "properties": {"note": "x" * (1 << 20)}}
     assert (await port.bulk("session", big))[0] == 413
     just = {"identifier": "s", "properties": {"note": "x" * 1_000_000}}
     assert (await port.bulk("session", just))[0] == 200
 
 
-async def test_a_missing_target_is_404_until_it_exists(port: Port) -> None:
+async def test_missing_relation_target_gets_404_until_it_exists(port: Port) -> None:
     entity = {"identifier": "s1", "relations": {"model": "gpt-5"}}
     status, answer = await port.bulk("session", entity)
     assert status == 207
@@ -158,7 +158,7 @@ async def test_a_missing_target_is_404_until_it_exists(port: Port) -> None:
     assert (await port.ok("GET", "blueprints/model/entities/gpt-6"))["entity"]["properties"] == {}
 
 
-async def test_one_entity_of_a_bulk_may_relate_to_an_earlier_one(port: Port) -> None:
+async def test_bulk_entity_may_relate_to_an_earlier_one(port: Port) -> None:
     status, _ = await port.bulk("session", {"identifier": "a"}, {"identifier": "b", "relations": {"others": ["a"]}})
     assert status == 200
 
@@ -185,7 +185,7 @@ async def test_numbers_keep_their_exact_form(port: Port) -> None:
         assert "0.1234567890123456789" in await answer.text()
 
 
-async def test_search_pages_by_identifier_and_finds_by_owner(port: Port) -> None:
+async def test_search_returns_pages_and_filters_by_owner(port: Port) -> None:
     for start in range(0, 50, 10):
         await port.bulk(
             "session", *({"identifier": f"s{n:02}", "properties": {"cost": n}} for n in range(start, start + 10))
@@ -208,7 +208,7 @@ async def test_search_pages_by_identifier_and_finds_by_owner(port: Port) -> None
     assert (await port.ok("POST", "blueprints/session/entities/search", strange, 422))["error"] == "unsupported"
 
 
-async def test_identifiers_with_slashes_are_addressed(port: Port) -> None:
+async def test_identifiers_may_contain_slashes(port: Port) -> None:
     await port.bulk("session", {"identifier": "codex/7f3a=1"})
     assert (await port.ok("GET", "blueprints/session/entities/codex%2F7f3a%3D1"))["entity"][
         "identifier"
@@ -233,7 +233,7 @@ async def test_rate_limit_is_reported_and_enforced(port: Port) -> None:
     assert port.sandbox.limits.state()["entities-bulk"]["refused"] == 2
 
 
-async def test_a_fault_after_the_work_leaves_the_client_in_doubt(port: Port) -> None:
+async def test_injected_fault_can_happen_after_the_write(port: Port) -> None:
     async with port.session.post(
         f"{port.sandbox.url}/sandbox/faults",
         json={"match": "bulk", "kind": "status", "status": 502, "after": True, "times": 1},

@@ -1,4 +1,4 @@
-"""`tallystream simulate` as users run it."""
+"""The command `tallystream simulate`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def simulate(*args: str, stdin: bytes | None = None) -> tuple[int, str, st
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_the_command_writes_report_and_truth(tmp_path: Path) -> None:
+async def test_simulate_writes_report_and_truth(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "truth.json"
     async with gateway(accept) as server:
         code, out, err = await simulate(
@@ -110,7 +110,7 @@ async def test_connection_option_accepts_the_output_of_create(tmp_path: Path, gi
     assert secret not in out + err
 
 
-async def test_sigint_stops_cleanly_and_leaves_the_truth(tmp_path: Path) -> None:
+async def test_sigint_stops_cleanly_and_keeps_the_truth_file(tmp_path: Path) -> None:
     file = tmp_path / "truth.json"
     enough = asyncio.Event()
 
@@ -171,7 +171,7 @@ async def refuse_all(_: int, __: web.Request) -> web.Response:
     return web.Response(status=404)
 
 
-async def test_a_gateway_that_refuses_everything_is_an_error_that_shows_no_secret() -> None:
+async def test_gateway_refusing_everything_is_reported_without_secrets() -> None:
     async with gateway(refuse_all) as server:
         code, _, err = await simulate("--requests", "20", "--endpoint", f"{server.url}/otel/codex/Sec", "--json")
     assert code == 2
@@ -198,7 +198,7 @@ async def test_a_gateway_that_refuses_everything_is_an_error_that_shows_no_secre
         (2, ["--connection", "broken.json"]),
     ],
 )
-def test_errors_are_one_line_with_a_next_step(
+def test_simulate_errors_are_one_line_with_a_next_step(
     code: int, args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -27,7 +27,7 @@ async def in_turns(number: int, _: web.Request) -> web.Response:
     return web.Response(status=(200, 503, 0, 200, 400)[turn])
 
 
-async def test_outcomes_decide_what_must_and_what_may_count() -> None:
+async def test_answers_decide_which_responses_must_or_may_count() -> None:
     truth = Truth(CONFIG)
     async with gateway(in_turns) as server:
         report = await run(CONFIG, target(server.url), truth=truth)
@@ -48,7 +48,7 @@ async def test_outcomes_decide_what_must_and_what_may_count() -> None:
     assert report.percentiles()["p50_ms"] > 0
 
 
-async def test_everything_is_acknowledged_by_a_gateway_that_answers() -> None:
+async def test_everything_is_acknowledged_if_the_server_answers() -> None:
     truth = Truth(CONFIG)
     async with gateway(accept) as server:
         report = await run(CONFIG, target(f"{server.url}/ingest/x/v1/logs"), truth=truth)
@@ -61,7 +61,7 @@ async def test_everything_is_acknowledged_by_a_gateway_that_answers() -> None:
     assert compare(truth, rows(server.used(200)), alone=True) == []
 
 
-async def test_no_more_requests_in_flight_than_agents() -> None:
+async def test_at_most_one_request_per_agent_is_in_flight() -> None:
     flying = most = 0
 
     async def watched(_: int, __: web.Request) -> web.Response:
@@ -77,7 +77,7 @@ async def test_no_more_requests_in_flight_than_agents() -> None:
     assert 1 <= most <= 3
 
 
-async def test_retries_only_what_may_be_retried() -> None:
+async def test_only_retryable_answers_are_retried() -> None:
     attempts: Counter[bytes] = Counter()
 
     async def third_time(_: int, request: web.Request) -> web.Response:
@@ -102,7 +102,7 @@ async def test_retries_only_what_may_be_retried() -> None:
 
 
 @pytest.mark.parametrize("client", ["codex", "claude", "gemini"])
-async def test_gzip_bodies_are_the_same_bodies(client: ClientName) -> None:
+async def test_gzip_bodies_decompress_to_the_same_bodies(client: ClientName) -> None:
     config = FleetConfig(agents=2, requests=20, seed=1, start_ns=START, client=client, gzip=True)
 
     async def unpacked(_: int, request: web.Request) -> web.Response:
@@ -114,12 +114,12 @@ async def test_gzip_bodies_are_the_same_bodies(client: ClientName) -> None:
         async with gateway(unpacked if zipped else accept) as server:
             await run(FleetConfig(**config.document() | {"gzip": zipped, "agents": 1}), target(server.url))
             bodies.append(sorted(body for _, _, body, _ in server.requests))
-    # The server has unpacked them, as aiohttp does.
+    # aiohttp's server has already decompressed them.
     assert bodies[0] == bodies[1]
     assert gzip.compress(b"x")[:2] == b"\x1f\x8b"
 
 
-async def test_open_load_counts_latency_from_when_a_request_was_due() -> None:
+async def test_open_load_measures_latency_from_the_scheduled_time() -> None:
     """One sender, 200 requests/s due, 20 ms an answer: the last waited for all before it."""
 
     async def slow(_: int, __: web.Request) -> web.Response:
@@ -135,7 +135,7 @@ async def test_open_load_counts_latency_from_when_a_request_was_due() -> None:
     assert ordered[-1] > ordered[0] * 2
 
 
-async def test_a_stop_lets_requests_in_flight_end() -> None:
+async def test_stop_lets_requests_in_flight_finish() -> None:
     stop = asyncio.Event()
 
     async def stopping(number: int, _: web.Request) -> web.Response:
@@ -173,7 +173,7 @@ async def test_stop_waits_for_a_limited_time() -> None:
         assert compare(truth, rows(server.used(200))) == []
 
 
-async def test_a_report_of_rejected_records_is_noticed() -> None:
+async def test_partial_success_answers_are_reported() -> None:
     async def partly(_: int, request: web.Request) -> web.Response:
         is_json = request.content_type == "application/json"
         return web.Response(body=b"{}" if is_json else b"\x0a\x02\x08\x01", content_type=request.content_type)
@@ -185,7 +185,7 @@ async def test_a_report_of_rejected_records_is_noticed() -> None:
     assert report.partial == binary > 0
 
 
-def test_a_report_without_answers_has_no_percentiles() -> None:
+def test_report_without_answers_has_no_percentiles() -> None:
     document: dict[str, Any] = Report().document()
     assert document["latency"] == {}
     assert document["bodies_per_s"] is None

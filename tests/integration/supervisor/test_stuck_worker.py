@@ -1,4 +1,4 @@
-"""A worker that hangs: its health page turns red, and the supervisor puts a new one in its place."""
+"""A worker that hangs: its health check fails, and the supervisor replaces it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
 from tallystream.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.kafka
-# `stop` is longer than the test may take: a worker that does not answer is not waited for.
+# `stop` exceeds the test's timeout: the supervisor must not wait for a worker that does not answer.
 QUICK = Timing(poll=0.1, health=0.3, answer=1.0, red=2.0, start=90.0, stop=600.0)
 
 
-async def test_a_worker_that_hangs_is_replaced(
+async def test_hanging_worker_is_replaced(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = Topics(prefix, 2)

@@ -93,7 +93,7 @@ def cli(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_starts_and_stops_in_order_and_restarts_what_is_killed(supervised: Supervised) -> None:
+def test_components_start_and_stop_in_order_and_are_restarted(supervised: Supervised) -> None:
     first = supervised.up()
     events = supervised.events()
     assert [c.name for c in first.components] == ["kafka", "gateway", "worker"]
@@ -132,7 +132,7 @@ def test_starts_and_stops_in_order_and_restarts_what_is_killed(supervised: Super
     assert json.loads(gone.stderr)["code"] == "unreachable"
 
 
-def test_a_component_that_stays_red_is_replaced(supervised: Supervised) -> None:
+def test_component_that_stays_unhealthy_is_replaced(supervised: Supervised) -> None:
     old = of(supervised.up(), "worker")
     red = supervised.touch("worker.red")
     state = eventually(
@@ -145,7 +145,7 @@ def test_a_component_that_stays_red_is_replaced(supervised: Supervised) -> None:
 
 
 def test_unresponsive_component_is_killed_early(supervised: Supervised) -> None:
-    """It ignores SIGTERM as well, as a blocked event loop does: only SIGKILL ends it."""
+    """It also ignores SIGTERM, as a blocked event loop does, so only SIGKILL ends it."""
     old = of(supervised.up(), "worker")
     stubborn = supervised.touch("worker.stubborn")
     deaf = supervised.touch("worker.deaf")
@@ -156,7 +156,7 @@ def test_unresponsive_component_is_killed_early(supervised: Supervised) -> None:
 
 
 def test_sigstopped_components_receive_sigterm_and_exit(supervised: Supervised) -> None:
-    """SIGSTOP, as a debugger or Ctrl-Z does: the one that is to be replaced, and all of them at `down`."""
+    """SIGSTOP, as by a debugger or Ctrl-Z: for a component to be replaced, and for all of them at `down`."""
     first = supervised.up()
     old = of(first, "worker")
     os.kill(old.pid, signal.SIGSTOP)
@@ -189,7 +189,7 @@ def test_killed_supervisor_leaves_no_processes_and_a_stale_run_file(supervised: 
     assert not (supervised.state / "run.json").exists(), "a start removes what another one left"
 
 
-def test_a_second_supervisor_is_refused(supervised: Supervised) -> None:
+def test_second_supervisor_is_refused(supervised: Supervised) -> None:
     supervised.up()
     assert supervised.process is not None
     with (

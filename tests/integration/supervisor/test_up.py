@@ -1,4 +1,4 @@
-"""`tallystream up` itself: real Kafka, gateway and worker, one of them killed, a second `up` and a taken port."""
+"""`tallystream up` with real Kafka, gateway and worker: a killed process, a second `up` and a taken port."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
         ]  # fmt: skip
         assert run["http"] == f"http://127.0.0.1:{product.port}"
         assert Path(f"/proc/{product.pid('kafka')}/exe").resolve().name == "java"
-        # The file comes first, then the answer: only the gateway looks, and it looks when it is asked.
+        # The file is written before the answer changes, because the gateway reads the file when it is asked.
         assert readyz(product.port) == 200
 
         assert "already runs" in refused(product, "--port", str(product.port))
@@ -96,7 +96,7 @@ def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
             product.process.wait()
 
 
-def test_up_is_ready_although_port_and_openai_cannot_be_reached_and_says_why(tmp_path: Path) -> None:
+def test_up_is_ready_without_port_and_openai_and_reports_why(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{tcp_ports.pick()}"
     product = Product(
         tmp_path / "data",

@@ -1,4 +1,4 @@
-"""The worker process on real Kafka: what comes out equals what was sent, to the token and the picodollar."""
+"""The worker process on real Kafka: the rows must equal what was sent, to the token and the picodollar."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_rows_equal_the_truth_despite_kills_and_replays(
             sending = asyncio.create_task(send(kafka, topics, messages[start : start + step]))
             while not running.metric("tallystream_worker_usage_events_total"):  # noqa: ASYNC110 - another process counts
                 await asyncio.sleep(0)
-            running.kill()  # in the middle of them
+            running.kill()  # during the load
             await sending
             running.start()
             running.ready()
@@ -131,7 +131,7 @@ async def test_rows_equal_the_truth_despite_kills_and_replays(
             add(hours[row["hour"], row["model"], row["team"]], row)
         assert hours == truth.hours, "partials of the hours do not add up"
 
-        # the same bodies once more: only the copies grow
+        # the same bodies again: only the number of copies grows
         await send(kafka, topics, messages)
         await counted_up_to_the_end(running)
         again = await newest(kafka, topics.session_hour_rows.name)
@@ -141,7 +141,7 @@ async def test_rows_equal_the_truth_despite_kills_and_replays(
         assert running.stop() == 0
 
 
-async def test_two_workers_hand_over_without_losing_or_doubling(
+async def test_handover_between_workers_loses_and_doubles_nothing(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     topics, rng, now = Topics(prefix, 4), random.Random(12), datetime.now(UTC)
@@ -217,7 +217,7 @@ async def test_uncountable_records_become_dead_letters_without_stopping_the_work
         assert "secret" not in running.said()
 
 
-async def test_unpriced_requests_are_counted_listed_and_never_guessed(
+async def test_unpriced_requests_are_counted_and_listed_without_a_price(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     topics, rng, now = Topics(prefix, 1), random.Random(4), datetime.now(UTC)
@@ -238,7 +238,7 @@ async def test_unpriced_requests_are_counted_listed_and_never_guessed(
         )
         assert "the book does not know this model" in running.said()
         assert running.stop() == 0
-        # with prices of one's own, from the next request on, in a bucket of its own
+        # with own prices from the next request on, in a separate bucket
         running.start(TALLYSTREAM_PRICES=str(prices))
         more = event(rng, now, "house-model-9", "default")
         await send(kafka, topics, [(LAPTOP.key, LAPTOP.message([more]))])
@@ -258,7 +258,7 @@ async def test_closed_hour_is_not_reopened(kafka: KafkaSettings, prefix: str, tm
         await send(kafka, topics, [(LAPTOP.key, LAPTOP.message([old, new]))])
         await rows_with(kafka, topics, 2)
         assert running.stop() == 0
-        running.start(TALLYSTREAM_LATENESS="P1D")  # the next message closes what is older
+        running.start(TALLYSTREAM_LATENESS="P1D")  # the next message closes older hours
         await send(kafka, topics, [(LAPTOP.key, LAPTOP.message([event(rng, now)]))])
         await rows_with(kafka, topics, 3)
 
@@ -268,7 +268,7 @@ async def test_closed_hour_is_not_reopened(kafka: KafkaSettings, prefix: str, tm
 
         await until(tombstones, "the old hour is removed from the state")
         assert running.stop() == 0
-        running.start()  # a week again: the hour would be in time, but its ids are gone
+        running.start()  # with a week again the hour would be in time, but its ids are gone
         await send(kafka, topics, [(LAPTOP.key, LAPTOP.message([old, event(rng, now)]))])
         rows = await rows_with(kafka, topics, 4)
         letters = [DeadLetter.model_validate_json(r.value) for r in await read(kafka, topics.deadletters.name)]
@@ -292,7 +292,7 @@ async def test_second_worker_with_the_same_name_is_refused(kafka: KafkaSettings,
         assert running.stop() == 0
 
 
-def test_the_generator_makes_what_the_schema_allows() -> None:
+def test_generated_events_match_the_schema() -> None:
     now = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
     for session, events in fleet(random.Random(1), 30, now):
         batch = UsageBatch.model_validate_json(session.message(events), strict=True)

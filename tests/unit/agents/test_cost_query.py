@@ -1,4 +1,4 @@
-"""Cost tables: the laws that hold for every view and grouping, and each rule by example."""
+"""Cost tables: rules that hold for every view and grouping, and an example of each."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ queries = st.builds(
 
 
 def by_hand(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Add up buckets or rows as someone with a pocket calculator would."""
+    """Add up buckets or rows without the product's code."""
     parts = list(parts)
     costs = {
         name: [Decimal(part[name]) for part in parts if part[name] is not None]
@@ -116,7 +116,7 @@ def as_decimals(sums: dict[str, Any]) -> dict[str, Any]:
 
 @examples(200)
 @given(st.lists(documents(), max_size=12), queries)
-def test_every_view_carries_the_totals(values: list[bytes], query: Query) -> None:
+def test_every_view_has_the_same_totals(values: list[bytes], query: Query) -> None:
     made = Table(query)
     made.add(values)
     rows = list(made.rows(NOW))
@@ -128,7 +128,7 @@ def test_every_view_carries_the_totals(values: list[bytes], query: Query) -> Non
 
 @examples(100)
 @given(st.lists(documents(), max_size=12), queries)
-def test_rows_are_identified_by_their_names(values: list[bytes], query: Query) -> None:
+def test_rows_have_unique_names(values: list[bytes], query: Query) -> None:
     made = Table(query)
     made.add(values)
     rows = list(made.rows(NOW))
@@ -139,7 +139,7 @@ def test_rows_are_identified_by_their_names(values: list[bytes], query: Query) -
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"k1", b"k2"]), st.integers(0, 2), st.integers(0, 5)), max_size=20))
-def test_the_highest_version_wins_and_of_equal_ones_the_later(arrivals: list[tuple[bytes, int, int]]) -> None:
+def test_highest_version_wins_and_the_later_of_two_equal_ones(arrivals: list[tuple[bytes, int, int]]) -> None:
     expected: dict[bytes, tuple[tuple[int, int], int]] = {}
     messages = []
     for number, (key, generation, offset) in enumerate(arrivals):
@@ -152,7 +152,7 @@ def test_the_highest_version_wins_and_of_equal_ones_the_later(arrivals: list[tup
     assert found == {key: number for key, (_, number) in expected.items()}
 
 
-def test_versions_are_found_in_any_json() -> None:
+def test_version_is_found_in_any_json() -> None:
     spaced = Message(b"k", b'{"version": [0, 7], "session_id": "s"}')
     tricky = Message(b"t", orjson.dumps({"session_id": '"version":[9,9]', "version": [0, 3]}))
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
@@ -188,7 +188,7 @@ def test_invalid_rows_are_left_out_completely(wrong: bytes) -> None:
     assert [one["requests"] for one in made.rows(NOW)] == [1]
 
 
-def test_a_row_has_the_documented_fields() -> None:
+def test_row_has_the_documented_fields() -> None:
     value = row(bucket(attribution={"team": "payments"}, service_tier="flex"), version=[0, 41])
     (session,) = table(Query("sessions"), value)
     assert list(session) == [name for name in FIELDS if name != "hour"]
@@ -199,7 +199,7 @@ def test_a_row_has_the_documented_fields() -> None:
     assert hourly["hour"] == hour_iso(499_000)
 
 
-def test_collapsed_fields_are_null_and_the_grouping_has_its_name() -> None:
+def test_collapsed_fields_are_null_and_the_group_is_named() -> None:
     values = [
         row(bucket(attribution={"team": "payments", "user": "u_1"}), session_id="s1"),
         row(bucket(attribution={"team": "payments", "user": "u_2"}), session_id="s2"),
@@ -212,7 +212,7 @@ def test_collapsed_fields_are_null_and_the_grouping_has_its_name() -> None:
     assert second["team"] is None
 
 
-def test_a_column_can_be_grouped_by_too() -> None:
+def test_rows_can_be_grouped_by_a_column() -> None:
     values = [row(connection_id="codex-aaaa"), row(connection_id="codex-bbbb"), row(connection_id="codex-bbbb")]
     rows = table(Query("sessions", by=("connection",)), *values)
     assert [(one["connection"], one["connection_id"], one["requests"]) for one in rows] == [
@@ -226,12 +226,12 @@ def test_a_column_can_be_grouped_by_too() -> None:
     ]
 
 
-def test_rows_of_one_price_are_not_split_by_speed() -> None:
+def test_rows_are_not_split_by_speed() -> None:
     (only,) = table(Query("sessions"), row(bucket(speed="fast"), bucket(speed=None)))
     assert only["requests"] == 2
 
 
-def test_money_is_exact_and_null_only_when_nothing_has_a_price() -> None:
+def test_money_is_exact_and_null_without_any_price() -> None:
     parts = [bucket(cost_usd="0.000000000001") for _ in range(3)]
     (only,) = table(Query("sessions"), row(*parts, bucket(cost_usd=None, unpriced_requests=1)))
     assert (only["cost_usd"], only["unpriced_requests"]) == ("0.000000000003", 1)
@@ -242,13 +242,13 @@ def test_money_is_exact_and_null_only_when_nothing_has_a_price() -> None:
 
 
 @pytest.mark.parametrize(("now_ns", "final"), [(HOUR_NS * 12 - 1, False), (HOUR_NS * 12, True)])
-def test_an_hour_is_final_an_hour_after_its_end(now_ns: int, final: bool) -> None:
+def test_hour_is_final_one_hour_after_its_end(now_ns: int, final: bool) -> None:
     made = Table(Query("session-hours"))
     made.add([row(hour=hour_iso(10))])
     assert [one["final"] for one in made.rows(now_ns)] == [final]
 
 
-def test_a_session_is_final_only_with_all_its_hours() -> None:
+def test_session_is_final_when_all_its_hours_are() -> None:
     values = [row(hour=hour_iso(10), version=[0, 9]), row(hour=hour_iso(11), version=[0, 5])]
     made = Table(Query("sessions"))
     made.add(values)
@@ -256,7 +256,7 @@ def test_a_session_is_final_only_with_all_its_hours() -> None:
     assert (only["final"], only["version"]) == (False, [0, 9])
 
 
-def test_filters_select_rows() -> None:
+def test_filters_select_matching_rows() -> None:
     values = [
         row(connection_id="codex-aaaa", session_id="0199a213-81c0-7800-8aa1-00000000beef", hour=hour_iso(100)),
         row(connection_id="codex-bbbb", session_id="0199a213-81c0-7800-8aa1-00000000cafe", hour=hour_iso(101)),
@@ -276,7 +276,7 @@ def test_filters_select_rows() -> None:
     assert hours(since=-10, until=10**9) == [100, 101, 102]
 
 
-def test_order_is_cost_or_time() -> None:
+def test_rows_are_ordered_by_cost_or_time() -> None:
     values = [
         row(bucket(cost_usd="1"), session_id="cheap", hour=hour_iso(101)),
         row(bucket(cost_usd="9"), session_id="dear", hour=hour_iso(102)),
@@ -287,7 +287,7 @@ def test_order_is_cost_or_time() -> None:
     assert by_time == ["unknown", "cheap", "dear"]
 
 
-def test_unknown_views_and_groupings_are_named() -> None:
+def test_unknown_views_and_groupings_are_refused() -> None:
     with pytest.raises(UsageError, match="colour"):
         Query("sessions", by=("colour",))
     with pytest.raises(UsageError, match="weeks"):

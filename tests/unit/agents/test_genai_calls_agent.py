@@ -1,4 +1,4 @@
-"""The agent on the exact engine: whatever crashes, tears or comes late, each call is in `usage` under one session."""
+"""The GenAI agent on the engine: despite crashes, torn groups and late spans, each call is in `usage` once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOME = 0
 
 
 class Deployment:
-    """One partition of the topic calls, and the workers that have owned it; times are the broker's."""
+    """One partition of the topic calls, and the workers that have owned it; times are the broker's clock."""
 
     def __init__(self, random: Random | None = None) -> None:
         self.broker = MemoryBroker()
@@ -59,21 +59,21 @@ class Deployment:
         self.broker.append(TOPICS.calls.name, HOME, rows)
 
     async def go_on(self) -> None:
-        """Hand over what there is, and commit it."""
+        """Fold the available messages and commit them."""
         self.worker.host.hold = False
         self.worker.host.land_all()
         await self.worker.deliver(HOME)
         await self.worker.settle()
 
     async def tick(self, seconds: float) -> None:
-        """Let time pass, and the worker notice."""
+        """Let time pass, and let the worker react to it."""
         self.broker.clock.seconds += seconds
         await self.go_on()
         await self.worker.engine.watch()
         await self.go_on()
 
     async def crash(self) -> None:
-        """End the worker with batches in flight; some of them may land before another one takes over."""
+        """Kill the worker with batches in flight, some of which may land before another worker takes over."""
         former = self.worker
         former.crash()
         for _ in range(self.random.randint(0, 4)):
@@ -98,7 +98,7 @@ class Deployment:
 @examples(60, deadline=None)
 @given(fleets(sums=False), SEEDS)
 def test_each_call_is_in_usage_once_despite_crashes(fleet: Fleet, random: Random) -> None:
-    """Groups are torn, zombies write late, disks are lost; the sum over distinct events is the truth."""
+    """Groups are torn, zombies write late and disks are lost; the sum over distinct events must be exact."""
 
     async def run() -> None:
         deployment = Deployment(random)
@@ -139,8 +139,8 @@ def test_each_call_is_in_usage_once_despite_crashes(fleet: Fleet, random: Random
     asyncio.run(run())
 
 
-async def test_held_calls_stay_unfinished_until_a_tick_releases_them() -> None:
-    """The group's position, by which `wait` and the lag know, stays before a call that waits for partners."""
+async def test_held_calls_keep_the_group_behind_until_a_tick_releases_them() -> None:
+    """The group's position, which `wait` and the lag use, stays before a call that is held."""
     deployment = Deployment()
     worker = deployment.worker
     await worker.assign([HOME])
@@ -160,7 +160,7 @@ async def test_held_calls_stay_unfinished_until_a_tick_releases_them() -> None:
 
 
 async def test_invalid_message_becomes_a_dead_letter_without_its_values() -> None:
-    """What a topic holds is not trusted; its neighbours count."""
+    """Messages on the topic are not trusted, and the valid ones still count."""
     deployment = Deployment()
     await deployment.worker.assign([HOME])
     bad = orjson.dumps({"connection_id": "c", "sightings": [{"trace_id": "canary", "input": "many"}]})
@@ -176,8 +176,8 @@ async def test_invalid_message_becomes_a_dead_letter_without_its_values() -> Non
 
 
 @given(st.text(max_size=300), st.sampled_from(["user", "team"]))
-def test_names_are_replaced_before_anything_is_written(name: str, field: str) -> None:
-    """A user's name never reaches the topic, whether the resource says it or the span."""
+def test_user_names_are_replaced_before_anything_is_written(name: str, field: str) -> None:
+    """A user's name never reaches the topic, whether it is on the resource or the span."""
     seen = Sighting("0" * 32, "1" * 16, user=name)
     pack = SightingPack({field: name}, [seen])
     wire = calls.to_wire(pack, lambda _: "u_hash")
@@ -199,14 +199,14 @@ async def conflict(between: float, order: tuple[int, int]) -> tuple[int, DeadLet
 
 
 @pytest.mark.parametrize("order", [(1, 500), (500, 1)])
-async def test_of_a_span_that_is_told_twice_the_larger_counts_while_it_is_held(order: tuple[int, int]) -> None:
+async def test_larger_of_two_records_of_a_held_span_counts(order: tuple[int, int]) -> None:
     tokens, letter = await conflict(1, order)
     assert tokens == 600
     assert letter.reason is Reason.CONFLICTING_COUNTS
     assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (500, 1)
 
 
-async def test_of_a_span_that_is_told_again_once_its_call_is_counted_a_letter_shows_both() -> None:
+async def test_conflicting_record_of_a_counted_span_becomes_a_dead_letter() -> None:
     tokens, letter = await conflict(17, (1, 500))
     assert tokens == 101
     assert (letter.record["counted"]["output"], letter.record["other"]["output"]) == (1, 500)

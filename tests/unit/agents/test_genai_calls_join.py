@@ -1,4 +1,4 @@
-"""Joining a stream of sightings: order, splitting, repeats, late partners, restarts and torn groups change no total."""
+"""Joining a stream of sightings: order, splits, repeats, late spans, restarts and torn groups change no total."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ HOLD, QUIET = 15_000, 600_000
 ORIGIN = Origin("genai-1", {"team": "payments"})
 T0 = 1_900_000_000_000
 Message = tuple[int, list[Sighting]]
-"""Append time and sightings; its offset is its place."""
+"""Append time and sightings; the offset is the index."""
 
 
 class Stage:
-    """A stage as the agent runs it, with rows in a dict; `restart` makes it again out of the rows."""
+    """The join as the agent runs it, with rows in a dict; `restart` rebuilds it from the rows."""
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
         self.values: dict[bytes, list[Sighting]] = {}
         self.offset = -1
         self.released: dict[str, Release] = {}
-        """By identity, as whoever counts them keeps them: each once."""
+        """The released calls by identity, each once, as the fold of `usage` keeps them."""
         self.state = self._state()
 
     def _state(self) -> JoinState:
@@ -44,7 +44,7 @@ class Stage:
         return rows.is_marked(self.rows.get, mark, self.state.now_ms, self.offset, 8)
 
     def fold(self, offset: int, append_ms: int, seen: list[Sighting]) -> list[Release]:
-        """Take one message; what it releases is also kept."""
+        """Process one message and keep the calls that it releases."""
         self.offset = offset
         released = self.state.advance(append_ms)
         if seen:
@@ -58,7 +58,7 @@ class Stage:
         return released
 
     def restart(self, position: int, append_ms: int) -> None:
-        """Forget what is in memory; `position` is the next offset to be folded, rows of later ones are torn."""
+        """Drop the memory; `position` is the next offset to fold, and rows of later messages are torn."""
         self.state = self._state()
         kept = [(key, row) for key, row in self.rows.items() if key.startswith(b"b|")]
         for at, offset, _ in rows.batches(kept, append_ms - QUIET - 2 * HOLD, position):
@@ -71,7 +71,7 @@ class Stage:
 
 
 def run(messages: Iterable[Message]) -> Stage:
-    """Fold messages one after the other, and let time pass until all is decided."""
+    """Fold the messages one by one, and let time pass until everything is decided."""
     stage, last = Stage(), T0
     offset = -1
     for offset, (append_ms, seen) in enumerate(messages):
@@ -83,7 +83,7 @@ def run(messages: Iterable[Message]) -> Stage:
 
 
 def totals(stage: Stage) -> list[tuple[int, int]]:
-    """Return input and output of what was released."""
+    """Return input and output tokens of the released calls."""
     return tokens([release.call for release in stage.released.values()])
 
 
@@ -103,7 +103,7 @@ def log(fleet: Fleet, random: Random, spread_ms: int) -> list[Message]:
 @examples(150, deadline=None)
 @given(fleets(), SEEDS)
 def test_spans_within_the_hold_are_joined_in_any_order(fleet: Fleet, random: Random) -> None:
-    """The stream gives what the law gives over the whole set, whatever the order."""
+    """The stream gives the same calls as the pure function over all sightings, in any order."""
     stage = run(log(fleet, random, 100))
     assert totals(stage) == fleet.truth
     whole = normalise(sightings(fleet.spans))
@@ -114,18 +114,18 @@ def test_spans_within_the_hold_are_joined_in_any_order(fleet: Fleet, random: Ran
 
 @examples(150, deadline=None)
 @given(fleets(sums=False), SEEDS)
-def test_partners_that_come_late_change_no_total(fleet: Fleet, random: Random) -> None:
-    """Minutes after a call has been released, what else saw it is absorbed.
+def test_late_sightings_change_no_total(fleet: Fleet, random: Random) -> None:
+    """Sightings that arrive minutes after their call was released are absorbed.
 
-    Only a sum must not come before its calls by more than the hold: it counts when nothing below it has come by then.
+    Only an aggregate must not arrive before its calls by more than the hold, because it then counts itself.
     """
     assert totals(run(log(fleet, random, 20_000))) == fleet.truth
 
 
 @examples(150, deadline=None)
 @given(fleets(sums=False), SEEDS, st.integers(0, 20_000))
-def test_a_restart_anywhere_changes_nothing(fleet: Fleet, random: Random, spread: int) -> None:
-    """State comes back from the rows; messages whose group was torn are folded again."""
+def test_restart_at_any_point_changes_nothing(fleet: Fleet, random: Random, spread: int) -> None:
+    """The state is recovered from the rows; messages whose group was torn are folded again."""
     messages = log(fleet, random, spread)
     stage, offset = Stage(), 0
     while offset < len(messages):
@@ -138,8 +138,8 @@ def test_a_restart_anywhere_changes_nothing(fleet: Fleet, random: Random, spread
     assert totals(stage) == totals(run(messages)) == fleet.truth
 
 
-def test_a_call_is_released_when_its_partners_have_had_their_time() -> None:
-    """Not before, and with what its partner knew."""
+def test_call_is_released_after_the_hold() -> None:
+    """It is not released earlier, and it includes its other sighting's details."""
     stage = Stage()
     rich: dict[str, Any] = {
         "gen_ai.response.id": ID(1),
@@ -158,7 +158,7 @@ def test_a_call_is_released_when_its_partners_have_had_their_time() -> None:
     assert stage.state.late == 1
 
 
-def test_an_id_is_remembered_for_days() -> None:
+def test_response_id_is_remembered_for_days() -> None:
     """A gateway's cache hit shows the usage of a call of last week."""
     again = {"gen_ai.response.id": ID(1)}
     week = 7 * rows.DAY_MS
@@ -169,21 +169,21 @@ def test_an_id_is_remembered_for_days() -> None:
     assert totals(run(messages)) == [(100, 10)]
 
 
-def test_a_span_sent_again_after_hours_counts_once() -> None:
-    """A spool that was full of old requests is drained."""
+def test_span_sent_again_after_hours_counts_once() -> None:
+    """A spool with old requests is drained."""
     spans = sightings([chat("c"), twin("w")])
     assert totals(run([(T0, spans), (T0 + 5 * 3_600_000, spans[:1]), (T0 + 9 * 3_600_000, spans)])) == [(100, 10)]
 
 
-def test_the_end_of_a_long_run_does_not_count_its_calls_again() -> None:
-    """Its calls have been counted and forgotten long before its sum comes."""
+def test_root_span_of_a_long_run_does_not_count_its_calls_again() -> None:
+    """Its calls were counted and forgotten long before its aggregate arrives."""
     run_span = agent("run", (100, 10), end=7200.0)
     early, late = sightings([chat("c", parent="run")]), sightings([run_span])
     assert totals(run([(T0, early), (T0 + 7_200_000, late)])) == [(100, 10)]
 
 
-def test_a_sum_waits_for_the_root_of_its_trace() -> None:
-    """Until then a call below it may come; when it is closed, it counts."""
+def test_aggregate_span_waits_for_the_root_of_its_trace() -> None:
+    """A call below it may arrive until then; when the trace is closed, the aggregate counts."""
     stage = Stage()
     stage.fold(0, T0, sightings([agent("helper", (100, 10), parent="run")]))
     stage.fold(1, T0 + 4 * HOLD, [])
@@ -196,8 +196,8 @@ def test_a_sum_waits_for_the_root_of_its_trace() -> None:
     assert totals(stage) == [(300, 30)], "the sum has it already"
 
 
-def test_parallel_equal_calls_with_late_twins() -> None:
-    """Each instrumentation sees each call once, so a later equal call is one of its own."""
+def test_equal_parallel_calls_are_counted_despite_late_duplicates() -> None:
+    """Each instrumentation sees each call once, so a later equal call is another one."""
     one = sightings([chat("c0"), twin("w0")])
     two = sightings([chat("c1", trace="c1"), twin("w1", resource=OTHER)])
     assert len(totals(run([(T0, one), (T0 + 2 * HOLD, two)]))) == 3

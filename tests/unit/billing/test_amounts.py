@@ -28,9 +28,7 @@ from tallystream.schemas.openai import digest
         ("1e3", 1000, Fraction(1, 100)),
     ],
 )
-def test_an_amount_is_exact_and_keeps_its_last_transmitted_digit(
-    raw: str | int | Decimal, value: Fraction, ulp: Fraction
-) -> None:
+def test_amount_keeps_every_transmitted_digit(raw: str | int | Decimal, value: Fraction, ulp: Fraction) -> None:
     amount = read_amount(raw)
     assert (amount.value, amount.ulp) == (value, ulp)
 
@@ -42,17 +40,17 @@ def test_invalid_amounts_are_refused_with_a_reason(raw: object) -> None:
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=40, min_value=-(10**12), max_value=10**12))
-def test_every_spelling_of_an_amount_has_one_digest(number: Decimal) -> None:
+def test_equal_amounts_have_equal_digests(number: Decimal) -> None:
     spellings = [f"{number:f}", f"{number:f}0000", f"{number:E}", exact.loads(f"{number:f}"), number]
     rows = [{"amount": {"value": spelling, "currency": "usd"}, "line_item": "x"} for spelling in spellings]
     assert len({digest([row]) for row in rows}) == 1
     assert digest([{"amount": {"value": str(number + 1), "currency": "usd"}, "line_item": "x"}]) != digest(rows[:1])
 
 
-def test_names_that_look_like_numbers_are_not_normalised() -> None:
+def test_names_that_look_like_numbers_are_kept() -> None:
     assert normalised({"project_name": "1.10", "amount": "1.10"}) == {"project_name": "1.10", "amount": Decimal("1.1")}
 
 
-def test_a_json_number_of_zero_with_any_exponent_is_read() -> None:
+def test_zero_with_any_exponent_is_read() -> None:
     assert exact.loads('{"value": 0E-6176}') == {"value": 0}
     assert exact.loads('{"value": 1E-6176}') == {"value": Decimal("1E-6176")}

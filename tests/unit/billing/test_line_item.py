@@ -24,7 +24,9 @@ from tallystream.schemas.billing.line_item import KINDS, MODALITIES, LineItem, p
         ("gpt-6-astra, input_tokens", "standard", "gpt-6-astra", None, "input_uncached", "short"),
     ],
 )  # fmt: skip
-def test_a_models_tokens(text: str, tier: str | None, model: str, modality: str | None, kind: str, window: str) -> None:
+def test_line_item_of_model_tokens_is_parsed(
+    text: str, tier: str | None, model: str, modality: str | None, kind: str, window: str
+) -> None:
     line = parse_line_item(text)
     assert (line.tier, line.model, line.modality, line.kind, line.window) == (tier, model, modality, kind, window)
     assert line.product is None
@@ -52,7 +54,7 @@ def test_lines_without_model_tokens_are_products(text: str, product: str) -> Non
 
 
 @given(st.text())
-def test_any_text_is_a_line_and_keeps_its_words(text: str) -> None:
+def test_unknown_line_item_keeps_its_text(text: str) -> None:
     line = parse_line_item(text)
     assert line.text == text
     assert (line.kind is None) == (line.product is not None)
@@ -67,7 +69,7 @@ def test_any_text_is_a_line_and_keeps_its_words(text: str) -> None:
     st.sampled_from(sorted(KINDS)),
     st.booleans(),
 )
-def test_a_line_that_is_written_by_the_grammar_is_read_back(
+def test_line_item_written_by_the_grammar_is_parsed_back(
     route: str | None, name: str, date: str, modality: str | None, before: bool, kind: str, long: bool
 ) -> None:
     head = f"{name}{date}" + (f" {modality}" if modality and before else "")
@@ -81,7 +83,7 @@ def test_a_line_that_is_written_by_the_grammar_is_read_back(
     assert line.name == name
 
 
-def test_both_providers_dates_are_left_out_of_names() -> None:
+def test_dates_are_removed_from_model_names() -> None:
     assert undated("claude-sonnet-4-5-20250929") == "claude-sonnet-4-5"
     assert undated("gpt-5.5-2026-04-23") == "gpt-5.5"
     assert undated("gpt-4.1") == "gpt-4.1"

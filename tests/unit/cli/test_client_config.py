@@ -1,4 +1,4 @@
-"""What each client is told to paste."""
+"""The configuration that is printed for each client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_urls_have_the_documented_shape() -> None:
     assert Endpoints("https://x.example/", None, "claude", "i").base_url.startswith("https://x.example/api/v1/")
 
 
-def test_codex_block_is_toml_with_one_verbatim_endpoint_a_signal() -> None:
+def test_codex_block_is_toml_with_one_endpoint_per_signal() -> None:
     otel = tomllib.loads(AT.config)["otel"]
     exporters = {"logs": "exporter", "traces": "trace_exporter", "metrics": "metrics_exporter"}
     for signal, name in exporters.items():
@@ -68,7 +68,7 @@ SPAN_CLIENTS = ("copilot", "vscode", "qwen", "opencode", "litellm", "collector",
 
 @pytest.mark.parametrize("provider", SPAN_CLIENTS)
 @pytest.mark.parametrize("bearer", [None, "s3cret"])
-def test_every_client_is_told_its_url_and_its_secret(provider: str, bearer: str | None) -> None:
+def test_every_configuration_contains_url_and_secret(provider: str, bearer: str | None) -> None:
     at = Endpoints("http://h:1", None, provider, "id", bearer)
     assert at.base_url in at.config
     assert ("s3cret" in at.config) == (bearer is not None)
@@ -83,16 +83,16 @@ def test_every_provider_has_a_configuration(provider: str) -> None:
 @pytest.mark.parametrize(
     ("provider", "key"), [("vscode", "github.copilot.chat.otel.otlpEndpoint"), ("qwen", "telemetry")]
 )
-def test_settings_are_json(provider: str, key: str) -> None:
+def test_json_configurations_are_valid_json(provider: str, key: str) -> None:
     assert key in json.loads(Endpoints("http://h:1", None, provider, "id").config)
 
 
-def test_the_collectors_exporter_is_yaml() -> None:
+def test_collector_configuration_is_yaml() -> None:
     at = Endpoints("http://h:1", None, "collector", "id", "s3cret")
     exporter = yaml.safe_load(at.config)["exporters"]["otlphttp/tallystream"]
     assert exporter == {"endpoint": at.base_url, "headers": {"authorization": "Bearer s3cret"}}
 
 
-def test_litellm_gets_the_whole_url_of_traces() -> None:
+def test_litellm_configuration_has_the_full_traces_url() -> None:
     at = Endpoints("http://h:1", None, "litellm", "id")
     assert f"OTEL_ENDPOINT={at.url('traces')}\n" in at.config

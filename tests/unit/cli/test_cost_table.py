@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,7 +18,7 @@ NOW = 500_000 * HOUR_NS
 HOSTILE = "\x1b[2J=boom"
 
 
-def value(session: str = "0199a213-81c0-7800-8aa1-00000000beef", **over: Any) -> bytes:
+def value(session: str = "0199a213-81c0-7800-8aa1-00000000beef", **over: object) -> bytes:
     part = dict.fromkeys(SUM_COUNTS, 0) | {
         "requests": 1_234, "input_uncached": 12_345_678, "cache_read": 98_765_432, "output": 1_234_567, "reasoning": 7,
         "total_tokens": 112_345_677, "cost_usd": "1234.567890123456", "reported_cost_usd": None, "model": "gpt-5-codex",
@@ -67,7 +66,7 @@ def test_the_csv_header_does_not_depend_on_the_rows(capfd: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("values", [(), (value(),), (value("a"), value("b"))])
-def test_json_is_one_document(values: tuple[bytes, ...], capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_one_document(values: tuple[bytes, ...], capfd: pytest.CaptureFixture[str]) -> None:
     cost_json(filled(Query("sessions"), *values), NOW, complete=True)
     document = json.loads(capfd.readouterr().out)
     assert document["complete"] is True
@@ -84,7 +83,7 @@ def test_json_escapes_control_characters_in_hostile_text(capfd: pytest.CaptureFi
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 @pytest.mark.parametrize("view", ["sessions", "session-hours", "hours", "models"])
-def test_the_table_fits_the_terminal(view: str, width: int) -> None:
+def test_table_fits_the_terminal(view: str, width: int) -> None:
     text = shown(Query(view), value(), value("other"), width=width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert "gpt-5-codex" in text
@@ -92,20 +91,20 @@ def test_the_table_fits_the_terminal(view: str, width: int) -> None:
     assert "$2,469.14" in text
 
 
-def test_the_table_shortens_ids_and_the_wide_one_does_not() -> None:
+def test_table_shortens_ids_unless_wide() -> None:
     assert "0199a213…beef" in shown(Query("sessions"), value())
     wide = shown(Query("sessions"), value(), wide=True, width=80)
     assert "0199a213-81c0-7800-8aa1-00000000beef" in wide
     assert "payments" in wide
 
 
-def test_the_table_says_what_it_leaves_out() -> None:
+def test_table_names_hidden_columns_and_rows() -> None:
     text = shown(Query("sessions"), value("a"), value("b"), value("c"), limit=1)
     assert "2 more rows" in text
     assert "3 rows" in text
 
 
-def test_unpriced_models_are_listed_with_what_to_do() -> None:
+def test_unpriced_models_are_listed_with_a_next_step() -> None:
     text = shown(
         Query("sessions"), value("a", cost_usd=None, unpriced_requests=1_234, model="house-9"), value("b"), width=120
     )
@@ -115,13 +114,13 @@ def test_unpriced_models_are_listed_with_what_to_do() -> None:
     assert "$1,234.57 *" in text
 
 
-def test_hostile_names_cannot_steer_the_terminal() -> None:
+def test_hostile_names_cannot_control_the_terminal() -> None:
     text = shown(Query("models"), value(model=HOSTILE, cost_usd=None, unpriced_requests=1))
     assert "\x1b" not in text
     assert r"\x1b[2J=boom" in text
 
 
-def test_markup_in_names_is_text() -> None:
+def test_markup_in_names_is_shown_as_text() -> None:
     assert "[bold]x[/bold]" in shown(Query("models"), value(model="[bold]x[/bold]"))
 
 

@@ -1,4 +1,4 @@
-"""Dead letters in words."""
+"""The descriptions of dead letters."""
 
 from __future__ import annotations
 

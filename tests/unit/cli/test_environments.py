@@ -20,7 +20,7 @@ TEXT = f"{short_id('0123456789abcdef0123')} é € — \u65e5 ✓"
 
 
 @pytest.mark.parametrize("name", ["latin-1", "ascii", "cp437", "utf-8"])
-def test_a_table_is_readable_in_every_encoding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_is_readable_in_every_terminal_encoding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=name))
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=name))
@@ -38,7 +38,7 @@ def test_a_table_is_readable_in_every_encoding(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("command", [["--help"], ["cost", "--help"], ["cost", "sessions", "--data-dir", "/nowhere"]])
-def test_commands_end_as_they_should_where_stdout_is_latin_1(command: list[str]) -> None:
+def test_commands_keep_their_exit_codes_with_latin_1_output(command: list[str]) -> None:
     env = os.environ | {"PYTHONIOENCODING": "latin-1"}
     done = subprocess.run([*TALLYSTREAM, *command], capture_output=True, check=False, env=env, timeout=60)
     assert done.returncode == (3 if "sessions" in command else 0), done.stderr
@@ -64,16 +64,14 @@ main(sys.argv[1:])
         (["status", "--data-dir", "/nowhere"], 3, "nothing runs in /nowhere"),
     ],
 )
-def test_a_user_without_a_home_and_without_an_entry_is_told_what_to_name(
-    command: list[str], code: int, says: str
-) -> None:
+def test_user_without_a_home_directory_is_told_to_name_a_data_dir(command: list[str], code: int, says: str) -> None:
     argv = [sys.executable, "-c", NO_HOME, *command]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, says in done.stdout + done.stderr) == (code, True), done.stderr
     assert "defect" not in done.stderr
 
 
-def test_a_settings_file_that_is_named_and_missing_is_wrong_usage() -> None:
+def test_missing_settings_file_is_wrong_usage() -> None:
     env = os.environ | {"TALLYSTREAM_CONFIG": "/nowhere/tallystream.toml"}
     argv = [*TALLYSTREAM, "cost", "sessions"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env, timeout=60)

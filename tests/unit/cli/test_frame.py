@@ -1,4 +1,4 @@
-"""The command line's frame, as a process: quick help, errors in one line, exit codes."""
+"""The command line as a process: fast help, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_version() -> None:
+def test_version_option_prints_the_version() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"tallystream {tallystream.__version__}\n")
 
@@ -54,25 +54,25 @@ def imported(*args: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stderr.split()}
 
 
-def test_help_imports_nothing_slow() -> None:
+def test_help_does_not_import_slow_modules() -> None:
     assert SLOW_TO_IMPORT & imported("--help") == set()
 
 
-def test_status_needs_no_kafka_client(tmp_path: Path) -> None:
+def test_status_does_not_import_kafka_clients(tmp_path: Path) -> None:
     assert {"aiokafka", "faust", "opentelemetry"} & imported("status", "--data-dir", str(tmp_path)) == set()
 
 
 @pytest.mark.parametrize(
     "args", [("--help",), ("wait", "--help"), ("connections", "--help"), ("port", "blueprints", "--help")]
 )
-def test_help_shows_no_value_behind_a_flag(args: tuple[str, ...]) -> None:
+def test_help_shows_no_values_for_flags(args: tuple[str, ...]) -> None:
     done = run(*args)
     assert done.returncode == 0
     assert "--help" in done.stdout
     assert "<bool>" not in done.stdout
 
 
-def test_wrong_usage_is_one_line_with_a_next_step() -> None:
+def test_wrong_usage_is_reported_in_one_line_with_a_next_step() -> None:
     done = run("status", "--nonsense")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
@@ -81,7 +81,7 @@ def test_wrong_usage_is_one_line_with_a_next_step() -> None:
     ]
 
 
-def test_errors_are_documents_for_programs(tmp_path: Path) -> None:
+def test_errors_are_json_documents_with_json_option(tmp_path: Path) -> None:
     done = run("status", "--json", "--data-dir", str(tmp_path / "nothing"))
     assert (done.returncode, done.stdout) == (3, "")
     error = json.loads(done.stderr)
@@ -89,7 +89,7 @@ def test_errors_are_documents_for_programs(tmp_path: Path) -> None:
     assert "tallystream up" in error["hint"]
 
 
-def test_wrong_settings_are_named_and_their_values_are_not_shown(tmp_path: Path) -> None:
+def test_invalid_settings_are_named_without_their_values(tmp_path: Path) -> None:
     config = tmp_path / "settings.toml"
     config.write_text('partitions = "hunter2"\nuser_key = ["hunter2"]\n')
     done = run("status", TALLYSTREAM_CONFIG=str(config))

@@ -21,7 +21,7 @@ def unconfigured() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def test_log_goes_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_goes_to_the_current_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = io.StringIO(), io.StringIO()
     monkeypatch.setattr("sys.stderr", first)
     log_to_stderr()

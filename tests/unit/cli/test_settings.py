@@ -1,4 +1,4 @@
-"""Settings as people write them: a file that is not there, a broker's listener in full."""
+"""Settings as users write them: a missing file, a Kafka listener with its protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_missing_config_file_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("PLAINTEXT://[fd00::1]:9092", "PLAINTEXT", "[fd00::1]:9092"),
     ],
 )
-def test_a_listener_as_brokers_write_it(
+def test_kafka_listener_with_protocol_is_accepted(
     monkeypatch: pytest.MonkeyPatch, written: str, protocol: str, host: str
 ) -> None:
     monkeypatch.delenv("TALLYSTREAM_CONFIG", raising=False)
@@ -38,7 +38,7 @@ def test_a_listener_as_brokers_write_it(
 
 
 @pytest.mark.parametrize("written", ["SSL://a:1,PLAINTEXT://b:2", "PLAINTEXT://a:1"])
-def test_a_listener_of_another_protocol_is_an_error(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_kafka_listener_with_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     monkeypatch.setenv("TALLYSTREAM_KAFKA_PROTOCOL", "SASL_SSL")
     with pytest.raises(UsageError, match="protocol"):
         settings_from(kafka=written)

@@ -1,4 +1,4 @@
-"""What other people's strings may do to a terminal or a spreadsheet: nothing."""
+"""Text from other people must not control a terminal or become a formula in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def test_terminal_control_characters_are_escaped(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_json_keeps_its_meaning_and_loses_its_controls(text: str) -> None:
+def test_json_keeps_its_meaning_with_control_characters_escaped(text: str) -> None:
     written = escape_json(json.dumps({"a": text}, ensure_ascii=False, indent=1))
     assert json.loads(written) == {"a": text}
     assert not any(unicodedata.category(one) == "Cc" and one != "\n" for one in written)
 
 
-def test_hostile_text_is_written_out() -> None:
+def test_hostile_text_is_escaped() -> None:
     assert visible(HOSTILE) == r"\x1b[2J\x1b]0;owned\x07\r\n\u202eevil\x9b31m\ufeff"
     assert visible("Grüße, 東京 🎉") == "Grüße, 東京 🎉"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "  =1+1"])
-def test_formulas_stay_text(text: str) -> None:
+def test_formulas_are_marked_as_text(text: str) -> None:
     assert csv_text(text) == f"'{text}"
 
 
-def test_a_tab_before_a_formula_does_not_hide_it() -> None:
+def test_formula_after_a_tab_is_marked_as_text() -> None:
     assert csv_text("\t=1+1") == "\\t=1+1"
 
 
-def test_dollars_have_sensible_digits() -> None:
+def test_dollars_are_rounded_for_display() -> None:
     assert [dollars(usd) for usd in ("1234567.891", "1", "0.0423", "0.00004", "0", None)] == [
         "$1,234,567.89",
         "$1.00",
@@ -53,7 +53,7 @@ def test_dollars_have_sensible_digits() -> None:
     ]
 
 
-def test_ids_and_times() -> None:
+def test_ids_and_times_are_shortened_for_display() -> None:
     assert short_id("0199a213-81c0-7800-8aa1-00000000beef") == "0199a213…beef"
     assert short_id("short") == "short"
     at = utc(1_700_000_000 * 10**9)

@@ -1,4 +1,4 @@
-"""Times and durations as people write them."""
+"""Times and durations as users write them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOW_NS = int(NOW.timestamp()) * 10**9
         ("P1DT2H3M4S", timedelta(days=1, hours=2, minutes=3, seconds=4)),
     ],
 )
-def test_durations(text: str, expected: timedelta) -> None:
+def test_durations_are_parsed(text: str, expected: timedelta) -> None:
     assert parse_duration(text, "--grace") == expected
 
 
@@ -49,7 +49,7 @@ def test_invalid_durations_are_refused(text: str) -> None:
         ("P7D", NOW - timedelta(days=7)),
     ],
 )
-def test_times(text: str, expected: datetime) -> None:
+def test_times_are_parsed(text: str, expected: datetime) -> None:
     assert parse_when(text, NOW_NS, "--since") == int(expected.timestamp()) * 10**9
 
 

@@ -1,4 +1,4 @@
-"""Attribution: an allow-list, bounded, and free of what may be a secret."""
+"""Attribution is an allow-list with bounded values and without possible secrets."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ VALUES = (
 NAMES = st.sampled_from([name for names in SOURCES.values() for name in names]) | st.text(max_size=20)
 
 
-def test_the_table_covers_what_rows_can_hold() -> None:
+def test_attribution_table_covers_every_field_of_a_row() -> None:
     assert tuple(SOURCES) == ATTRIBUTION_KEYS
 
 
 @pytest.mark.parametrize(("field", "name"), [(field, name) for field, names in SOURCES.items() for name in names])
-def test_each_name_gives_its_field(field: str, name: str) -> None:
+def test_each_attribute_name_sets_its_field(field: str, name: str) -> None:
     assert attribution({name: "value", "service.name": "codex_exec", "other": "x"}) == {field: "value"}
 
 
-def test_the_first_name_with_a_value_counts() -> None:
+def test_first_attribute_with_a_value_is_used() -> None:
     assert attribution({"env": "dev", "deployment.environment": "prod"})["env"] == "prod"
     assert attribution({"env": "dev", "deployment.environment": " "})["env"] == "dev"
     assert attribution({"team": True, "team.id": "b"}) == {"team": "b"}
 
 
-def test_numbers_are_text_and_blanks_are_nothing() -> None:
+def test_numbers_become_text_and_blank_values_are_ignored() -> None:
     assert attribution({"cost.center": 4242, "team": "  ", "host.name": "", "branch": " main "}) == {
         "cost_center": "4242",
         "branch": "main",
@@ -41,7 +41,7 @@ def test_numbers_are_text_and_blanks_are_nothing() -> None:
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=12))
-def test_whatever_the_resource_holds(resource: dict[str, str | int | float | bool | bytes | None]) -> None:
+def test_any_resource_gives_a_valid_attribution(resource: dict[str, str | int | float | bool | bytes | None]) -> None:
     found = attribution(resource)
     Attribution.model_validate(found)
     assert all(value and len(value.encode()) <= 256 for value in found.values())
@@ -63,18 +63,18 @@ def test_whatever_the_resource_holds(resource: dict[str, str | int | float | boo
         (f"https://me:{'SECRET' * 100}@github.com/acme/app", "github.com/acme/app"),
     ],
 )
-def test_a_repository_loses_its_credentials(value: str, shown: str) -> None:
+def test_credentials_are_removed_from_repository_urls(value: str, shown: str) -> None:
     assert repository(value) == shown
     assert attribution({"vcs.repository.url.full": value}) == {"repo": shown}
 
 
-def test_the_page_for_users_shows_the_table() -> None:
+def test_attribution_page_matches_the_table() -> None:
     page = Path(__file__).parents[3] / "docs" / "attribution.md"
     rows = [re.findall(r"`([^`]+)`", line) for line in page.read_text().splitlines() if line.startswith("| `")]
     assert {field: tuple(names) for field, *names in rows} == SOURCES
 
 
-def test_the_resources_user_goes_before_the_records() -> None:
+def test_user_of_the_resource_takes_precedence_over_the_records() -> None:
     assert with_user({"team": "a"}, "u") == {"team": "a", "user": "u"}
     assert with_user({"team": "a", "user": "set"}, "u") == {"team": "a", "user": "set"}
     assert with_user({"team": "a"}, None) == {"team": "a"}

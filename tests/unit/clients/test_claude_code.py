@@ -1,4 +1,4 @@
-"""Claude Code: disjoint counts, cache lifetimes, request ids, its own estimate."""
+"""Claude Code: disjoint counts, cache lifetimes, request ids, and its own cost estimate."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def event(record: Record) -> dict[str, object]:
     return found
 
 
-def test_a_response_becomes_one_event() -> None:
+def test_response_becomes_one_event() -> None:
     (pack,) = normalised(response()).packs
     assert (pack.client, pack.provider, pack.session_id) == ("claude", "anthropic", "s-1")
     assert pack.attribution == {"team": "payments", "user": "94e8996b"}
@@ -74,7 +74,7 @@ def test_a_response_becomes_one_event() -> None:
     ]
 
 
-def test_the_request_id_is_the_identity() -> None:
+def test_request_id_is_the_identity() -> None:
     assert event(response())["event_id"] == event(response(duration_ms=120, event__sequence=1))["event_id"]
     assert event(response())["event_id"] != event(response(request_id="req_2"))["event_id"]
     bare = response(request_id=None)
@@ -90,7 +90,7 @@ def test_the_request_id_is_the_identity() -> None:
         (None, 5, 6, (5, 6)),
     ],
 )
-def test_cache_creation_without_a_lifetime_is_five_minutes(
+def test_cache_writes_without_a_lifetime_are_5_minute_writes(
     whole: int | None, short: int | None, long: int | None, written: tuple[int, int]
 ) -> None:
     found = event(response(cache_creation_tokens=whole, cache_creation_5m_tokens=short, cache_creation_1h_tokens=long))
@@ -98,7 +98,7 @@ def test_cache_creation_without_a_lifetime_is_five_minutes(
 
 
 @pytest.mark.parametrize("changes", [{"cache_creation_tokens": -1}, {"input_tokens": -1}, {"output_tokens": "x"}])
-def test_impossible_counts_are_set_aside(changes: dict[str, int | str]) -> None:
+def test_impossible_counts_become_dead_letters(changes: dict[str, int | str]) -> None:
     (lost,) = normalised(response(**changes)).rejected
     assert (lost.reason, lost.client, lost.session_id) == (Reason.INVALID_COUNTS, "claude", "s-1")
 
@@ -106,7 +106,7 @@ def test_impossible_counts_are_set_aside(changes: dict[str, int | str]) -> None:
 @pytest.mark.parametrize(
     "changes", [{"cache_creation_1h_tokens": 300}, {"cache_creation_1h_tokens": -1}, {"cache_creation_5m_tokens": "x"}]
 )
-def test_a_breakdown_against_its_sum_is_marked_and_the_sum_counts(changes: dict[str, int | str]) -> None:
+def test_total_counts_if_the_breakdown_contradicts_it(changes: dict[str, int | str]) -> None:
     found = event(response(**changes))
     assert (found["cache_write_5m"], found["cache_write_1h"], found["inconsistent"]) == (1200, 0, True)
 

@@ -1,4 +1,4 @@
-"""Codex: which record costs, what it costs, and what is set aside."""
+"""Codex: which records count, their token counts, and which become dead letters."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rejected(*records: Record) -> Rejected:
     return found
 
 
-def test_a_response_becomes_one_event() -> None:
+def test_response_becomes_one_event() -> None:
     result = normalised(*codex_noise(), codex_response(), *codex_noise())
     (pack,) = result.packs
     assert (pack.client, pack.provider, pack.session_id) == ("codex", "openai", "s-1")
@@ -69,8 +69,8 @@ def test_a_response_becomes_one_event() -> None:
     ]
 
 
-def test_identity_never_changes() -> None:
-    """A changed identity would count every event that is sent again across an upgrade twice."""
+def test_codex_event_identity_is_stable() -> None:
+    """With a changed identity, events that are sent again across an upgrade would count twice."""
     assert event(codex_response())["event_id"] == "b8710feeeae04881"
     assert event(codex_response().having(service_tier="priority"))["event_id"] == "b8710feeeae04881"
 
@@ -93,7 +93,7 @@ def test_identity_never_changes() -> None:
         Record(codex_response().attributes, time_ns=AT_NS, observed_ns=AT_NS, trace_id=codex_response().trace_id),
     ],
 )
-def test_whatever_tells_two_responses_apart_gives_two_identities(other: Record) -> None:
+def test_responses_that_differ_have_different_identities(other: Record) -> None:
     assert event(other)["event_id"] != event(codex_response())["event_id"]
 
 
@@ -105,7 +105,7 @@ def test_counts_as_ints_or_strings_are_the_same_response() -> None:
     assert event(ints) == event(strings) == event(codex_response())
 
 
-def test_counts_that_are_not_there_are_zero() -> None:
+def test_missing_codex_counts_are_zero() -> None:
     old = codex_response(whole=10, output=5).having(
         cached_token_count=None, cache_write_token_count=None, reasoning_token_count=None
     )
@@ -133,7 +133,7 @@ def test_service_tier_is_kept_and_effort_is_not() -> None:
 @pytest.mark.parametrize(
     ("model", "slug", "found"), [("a", "b", "a"), (None, "b", "b"), (None, None, "unknown"), (" ", "", "unknown")]
 )
-def test_the_model_is_as_the_client_wrote_it(model: str | None, slug: str | None, found: str) -> None:
+def test_model_name_is_kept_as_sent(model: str | None, slug: str | None, found: str) -> None:
     assert event(codex_response().having(model=model, slug=slug))["model"] == found
 
 
@@ -149,7 +149,7 @@ def test_the_model_is_as_the_client_wrote_it(model: str | None, slug: str | None
         (0, "yesterday", AT_NS + 5, AT_NS + 5),
         (0, 17, AT_NS + 5, AT_NS + 5),
         (0, None, AT_NS + 5, AT_NS + 5),
-        # not in nanoseconds: milliseconds, microseconds, seconds, .NET's ticks, NTP's epoch
+        # other units than nanoseconds: milliseconds, microseconds, seconds, .NET's ticks, NTP's epoch
         (AT_NS // 10**6, iso(AT_NS), AT_NS + 5, AT_NS),
         (AT_NS // 10**3, None, AT_NS + 5, AT_NS + 5),
         (AT_NS // 10**6, None, AT_NS // 10**6, AT_NS),
@@ -163,7 +163,7 @@ def test_the_model_is_as_the_client_wrote_it(model: str | None, slug: str | None
         (0, str(AT_NS // 10**9), 5, AT_NS),
     ],
 )
-def test_time_is_the_records_else_the_timestamps_else_when_it_was_observed(
+def test_event_time_falls_back_to_timestamp_and_observed_time(
     time_ns: int, timestamp: str | int | None, observed_ns: int, at: int
 ) -> None:
     record = codex_response().having(event__timestamp=timestamp)
@@ -171,7 +171,7 @@ def test_time_is_the_records_else_the_timestamps_else_when_it_was_observed(
 
 
 @pytest.mark.parametrize(("time_ns", "observed_ns"), [(0, 0), (2**63, 5), (0, 2**64 - 1), (1, 1)])
-def test_a_response_without_a_time_is_set_aside(time_ns: int, observed_ns: int) -> None:
+def test_response_without_a_time_becomes_a_dead_letter(time_ns: int, observed_ns: int) -> None:
     found = rejected(Record(codex_response().having(event__timestamp=None).attributes, time_ns, observed_ns))
     assert (found.reason, found.client, found.session_id) == (Reason.NO_TIME, "codex", "s-1")
     assert found.record["input_token_count"] == "1000"
@@ -179,9 +179,14 @@ def test_a_response_without_a_time_is_set_aside(time_ns: int, observed_ns: int) 
 
 @pytest.mark.parametrize(
     ("session", "says"),
-    [(None, "names no session"), ("", "names no session"), (7, "names no session"), ("é" * 129, "258")],
+    [
+        (None, "does not name a session"),
+        ("", "does not name a session"),
+        (7, "does not name a session"),
+        ("é" * 129, "258"),
+    ],
 )
-def test_a_response_without_a_usable_session_is_set_aside_whole(session: str | int | None, says: str) -> None:
+def test_response_without_a_valid_session_becomes_a_dead_letter(session: str | int | None, says: str) -> None:
     found = rejected(codex_response().having(conversation__id=session))
     assert (found.reason, found.client) == (Reason.NO_SESSION, "codex")
     assert says in found.detail
@@ -189,7 +194,7 @@ def test_a_response_without_a_usable_session_is_set_aside_whole(session: str | i
     assert found.session_id is None or len(found.session_id.encode()) <= 256
 
 
-def test_the_longest_session_id_counts() -> None:
+def test_longest_allowed_session_id_is_accepted() -> None:
     (pack,) = normalised(codex_response("é" * 128)).packs
     assert pack.session_id == "é" * 128
 
@@ -217,8 +222,10 @@ def test_the_longest_session_id_counts() -> None:
         {"cache_write_token_count": "x"},
     ],
 )
-def test_impossible_counts_are_set_aside_with_the_record(changes: dict[str, int | str | float | list[int]]) -> None:
-    # NaN equals nothing, not even itself in the other encoding
+def test_impossible_counts_become_dead_letters_with_the_record(
+    changes: dict[str, int | str | float | list[int]],
+) -> None:
+    # NaN is not equal to itself, so the two encodings cannot be compared
     record = codex_response().having(**changes)
     found = next(iter(normalise_logs(encode([Group([record])], Encoding.PROTOBUF), Encoding.PROTOBUF).rejected))
     assert (found.reason, found.client, found.session_id) == (Reason.INVALID_COUNTS, "codex", "s-1")
@@ -240,7 +247,7 @@ def test_impossible_counts_are_set_aside_with_the_record(changes: dict[str, int 
         ({"input_token_count": "0"}, (0, 0, 0, 90, 30)),
     ],
 )
-def test_parts_that_exceed_their_whole_are_marked_and_do_not_cost_the_response(
+def test_parts_exceeding_their_total_are_marked_and_the_total_counts(
     changes: dict[str, int | str], counts: tuple[int, ...]
 ) -> None:
     found = event(codex_response().having(**changes))
@@ -250,7 +257,7 @@ def test_parts_that_exceed_their_whole_are_marked_and_do_not_cost_the_response(
     assert "inconsistent" not in event(codex_response())
 
 
-def test_a_whole_double_is_a_count() -> None:
+def test_whole_double_is_accepted_as_a_count() -> None:
     assert event(codex_response().having(input_token_count=1000.0)) == event(codex_response())
 
 
@@ -263,7 +270,7 @@ def test_a_whole_double_is_a_count() -> None:
         ({"user.id": "alice"}, {"user.email": "a@example.com"}, "alice"),
     ],
 )
-def test_the_user_an_operator_set_goes_before_the_one_codex_found(
+def test_user_set_by_the_operator_takes_precedence(
     resource: dict[str, object], record: dict[str, str], user: str | None
 ) -> None:
     (pack,) = normalised(codex_response().having(**record), resource=resource).packs
@@ -271,7 +278,7 @@ def test_the_user_an_operator_set_goes_before_the_one_codex_found(
 
 
 @BOTH
-def test_mixed_resources_sessions_and_users_give_separate_packs(encoding: Encoding) -> None:
+def test_resources_sessions_and_users_give_separate_messages(encoding: Encoding) -> None:
     one, two = codex_response(at_ns=AT_NS), codex_response(at_ns=AT_NS + 1)
     groups = [
         Group([one, codex_response("s-2")], {"team": "a"}),
@@ -290,7 +297,7 @@ def test_mixed_resources_sessions_and_users_give_separate_packs(encoding: Encodi
 
 
 @BOTH
-def test_one_bad_record_does_not_cost_the_others(encoding: Encoding) -> None:
+def test_bad_record_does_not_affect_the_others(encoding: Encoding) -> None:
     bad = codex_response().having(input_token_count="many")
     result = normalise_logs(encode([Group([codex_response(), bad, codex_response("s-2")])], encoding), encoding)
     assert [pack.session_id for pack in result.packs] == ["s-1", "s-2"]
@@ -298,7 +305,7 @@ def test_one_bad_record_does_not_cost_the_others(encoding: Encoding) -> None:
 
 
 @BOTH
-def test_content_is_never_kept(encoding: Encoding) -> None:
+def test_content_is_not_kept(encoding: Encoding) -> None:
     leaky = [
         codex_record("codex.renamed", "s-1", "m", AT_NS, prompt=SECRET, output=SECRET, output_token_count=5),
         codex_response().having(prompt=SECRET, arguments=SECRET, output=SECRET),

@@ -1,4 +1,4 @@
-"""Gemini CLI: cached inside input, thoughts outside output, tool tokens of their own."""
+"""Gemini CLI: input includes cached tokens, output excludes thoughts, and tool tokens are separate."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def event(record: Record) -> dict[str, object]:
     return found
 
 
-def test_a_response_becomes_one_event() -> None:
+def test_response_becomes_one_event() -> None:
     (pack,) = normalised(response()).packs
     assert (pack.client, pack.provider, pack.session_id) == ("gemini", "google", "s-1")
     assert pack.events == [
@@ -65,11 +65,11 @@ def test_a_response_becomes_one_event() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"duration_ms": 115}, {"prompt_id": "p-2"}, {"tool_token_count": 8}])
-def test_parallel_calls_that_differ_in_little_are_two(changes: dict[str, int | str]) -> None:
+def test_similar_parallel_calls_are_two_events(changes: dict[str, int | str]) -> None:
     assert event(response(**changes))["event_id"] != event(response())["event_id"]
 
 
-def test_the_session_may_be_on_the_resource() -> None:
+def test_session_can_come_from_the_resource() -> None:
     (pack,) = normalised(response(session__id=None)).packs
     assert pack.session_id == "of-resource"
 
@@ -81,7 +81,7 @@ def test_the_session_may_be_on_the_resource() -> None:
         {"output_token_count": 2**53 - 1, "thoughts_token_count": 1},
     ],
 )
-def test_impossible_counts_are_set_aside(changes: dict[str, int]) -> None:
+def test_impossible_counts_become_dead_letters(changes: dict[str, int]) -> None:
     (lost,) = normalised(response(**changes)).rejected
     assert (lost.reason, lost.client) == (Reason.INVALID_COUNTS, "gemini")
 
@@ -110,6 +110,6 @@ def test_repeated_usage_is_ignored_and_unknown_records_are_reported() -> None:
     assert (renamed.reason, renamed.client) == (Reason.UNRECOGNISED_USAGE, "gemini")
 
 
-def test_a_cache_larger_than_the_input_is_marked_and_does_not_cost_the_response() -> None:
+def test_cached_tokens_above_the_input_are_marked_and_the_input_counts() -> None:
     (found,) = normalised(response(cached_content_token_count=2302)).packs[0].events
     assert (found["input_uncached"], found["cache_read"], found["inconsistent"]) == (0, 2301, True)

@@ -1,4 +1,4 @@
-"""Which spans are of one call. The laws: order, splitting into requests and repeats change no total."""
+"""Which spans belong to one call. Order, splitting into requests and repeats must not change any total."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER: dict[str, Any] = {"service.name": "litellm", "service.instance.id": "proc
 
 
 def calls(*spans: MadeSpan) -> list[Call]:
-    """Return the calls that one request of these spans tells of."""
+    """Return the calls in one request of these spans."""
     return normalise(sightings(list(spans)))
 
 
@@ -35,13 +35,13 @@ def tokens(found: list[Call]) -> list[tuple[int, int]]:
 
 
 def agent(name: str, usage: tuple[int, int] | None = None, **more: Any) -> MadeSpan:
-    """Return an agent's span, with the sum of its calls or without."""
+    """Return an agent's span, with or without the sum of its calls."""
     counts = {} if usage is None else {"gen_ai.usage.input_tokens": usage[0], "gen_ai.usage.output_tokens": usage[1]}
     return MadeSpan(name, {"gen_ai.operation.name": "invoke_agent", **counts, **more.pop("attributes", {})}, **more)
 
 
-def test_parents_that_repeat_their_childrens_tokens_do_not_count() -> None:
-    """The run, and the run of the agent it asked, are sums of the calls below them."""
+def test_parent_spans_repeating_their_childrens_tokens_do_not_count() -> None:
+    """The spans of the run and of its delegated agent are sums of the calls below them."""
     found = calls(
         agent("run", (330, 33)),
         chat("c1", (100, 10), parent="run"),
@@ -52,20 +52,20 @@ def test_parents_that_repeat_their_childrens_tokens_do_not_count() -> None:
     assert tokens(found) == [(100, 10), (110, 11), (120, 12)]
 
 
-def test_a_sum_whose_calls_never_came_counts_once_and_says_so() -> None:
-    """Of two sums on one line, the outer one holds the inner one."""
+def test_aggregate_without_calls_counts_once_as_aggregate() -> None:
+    """Of two nested sums, the outer one includes the inner one."""
     found = calls(agent("run", (330, 33)), agent("helper", (230, 23), parent="run"))
     assert tokens(found) == [(330, 33)]
     assert found[0].event["basis"] == "aggregate"
 
 
-def test_a_sum_does_not_count_while_a_call_of_its_trace_may_be_below_it() -> None:
-    """The way from the call to the root leads through a span that never came."""
+def test_aggregate_does_not_count_while_a_call_may_be_below_it() -> None:
+    """A span between the call and the root is missing."""
     assert tokens(calls(agent("run", (100, 10)), chat("c", (100, 10), parent="lost"))) == [(100, 10)]
 
 
-def test_a_response_id_joins_across_traces_and_processes_and_the_innermost_wins() -> None:
-    """An agent and its gateway saw the same call: its session and its real model both stay."""
+def test_response_id_joins_spans_across_traces_and_the_innermost_counts() -> None:
+    """An agent and its gateway saw the same call; both its session and its real model are kept."""
     outer = chat(
         "outer",
         (100, 10),
@@ -99,8 +99,8 @@ def test_a_response_id_joins_across_traces_and_processes_and_the_innermost_wins(
     assert call.event["seen_by"] == ["litellm", "pydantic-ai"]
 
 
-def test_a_gateways_cache_hit_costs_nothing_more() -> None:
-    """It shows the whole usage again, later, under the id of the call that it remembers."""
+def test_cache_hit_of_a_gateway_adds_no_cost() -> None:
+    """A later cache hit reports the whole usage again, under the id of the cached call."""
     again = [
         chat(f"c{n}", (100, 10), trace=f"t{n}", start=n, end=n + 0.5, attributes={"gen_ai.response.id": ID(1)})
         for n in range(3)
@@ -116,16 +116,16 @@ def test_generic_response_id_joins_no_spans() -> None:
     assert unique_id("msg_0123456789abcdef") is not None
 
 
-def test_a_call_below_a_call_is_the_same_call_when_both_count_the_same() -> None:
-    """The provider's library below a framework: the inner one wins, the outer one fills its gaps."""
+def test_nested_calls_with_equal_counts_are_one_call() -> None:
+    """The provider's library below a framework: the inner span counts, and the outer one fills its gaps."""
     outer = chat("outer", (100, 11), attributes={"gen_ai.usage.reasoning.output_tokens": 4})
     inner = chat("inner", (100, 10), parent="outer", start=0.1, end=0.9, scope="com.anthropic.sdk.python")
     (call,) = calls(outer, inner)
     assert (call.event["output"], call.event["reasoning"]) == (10, 4)
 
 
-def test_a_call_above_several_calls_is_their_sum() -> None:
-    """Embedding many texts is one span above one for each request, under the same name."""
+def test_call_span_above_several_calls_is_their_aggregate() -> None:
+    """Embedding many texts gives one span above the spans of the requests, all with the same name."""
     outer = chat("outer", (50, 0), attributes={"gen_ai.operation.name": "embeddings"})
     inner = [
         chat(f"i{n}", (20 + 10 * n, 0), parent="outer", attributes={"gen_ai.operation.name": "embeddings"})
@@ -134,20 +134,20 @@ def test_a_call_above_several_calls_is_their_sum() -> None:
     assert tokens(calls(outer, *inner)) == [(20, 0), (30, 0)]
 
 
-def test_a_call_that_a_tool_of_another_call_made_counts_beside_it() -> None:
-    """Two ids are two calls, whatever stands above what."""
+def test_call_made_by_a_tool_of_another_call_counts_separately() -> None:
+    """Two response ids are two calls, even if one span is below the other."""
     outer = chat("outer", (100, 10), attributes={"gen_ai.response.id": ID(1)})
     inner = chat("inner", (30, 3), parent="outer", attributes={"gen_ai.response.id": ID(2)})
     assert tokens(calls(outer, inner)) == [(30, 3), (100, 10)]
 
 
 def twin(name: str, tokens: tuple[int, int] = (100, 10), at: float = 0.0, **more: Any) -> MadeSpan:
-    """Return what a second instrumentation saw, in a trace of its own and without an id."""
+    """Return the sighting of a second instrumentation, in its own trace and without an id."""
     return chat(name, tokens, trace=name, start=at + 0.1, end=at + 0.9, scope="other.instrumentation", **more)
 
 
-def test_two_instrumentations_of_one_process_saw_one_call() -> None:
-    """Same tokens, one within the other in time; each sees a call once."""
+def test_call_seen_by_two_instrumentations_counts_once() -> None:
+    """Their tokens are equal and one lies within the other in time; each sees the call once."""
     assert len(calls(chat("c", attributes={"gen_ai.response.id": ID(1)}), twin("w"))) == 1
     assert len(calls(chat("c"), twin("w"))) == 1
     assert len(calls(chat("c"), twin("w", resource=OTHER))) == 2, "another process"
@@ -156,26 +156,26 @@ def test_two_instrumentations_of_one_process_saw_one_call() -> None:
     assert len(calls(chat("c"), chat("d", trace="d", start=0.1, end=0.9))) == 2, "the same instrumentation"
 
 
-def test_equal_calls_at_one_time_are_told_apart_by_how_often_each_instrumentation_saw_them() -> None:
+def test_simultaneous_equal_calls_are_counted_per_instrumentation() -> None:
     """Three parallel requests with equal counts, seen twice each, are three calls."""
     spans = [chat(f"c{n}", trace=f"c{n}") for n in range(3)] + [twin(f"w{n}") for n in range(3)]
     assert tokens(calls(*spans)) == [(100, 10)] * 3
 
 
 def test_failed_attempt_counts_only_with_usage() -> None:
-    """A retry's own span; a request that broke after the provider had counted."""
+    """The span of a retry, and a request that failed after the provider had counted it."""
     assert tokens(calls(chat("a", None, failed=True), chat("z", (0, 0), failed=True))) == []
     assert tokens(calls(chat("b", (70, 7), failed=True))) == [(70, 7)]
 
 
-def test_a_stream_given_up_counts_what_was_told() -> None:
-    """Anthropic tells the input at the start of a stream: it is billed, whatever became of the rest."""
+def test_aborted_stream_counts_its_reported_tokens() -> None:
+    """Anthropic reports the input at the start of a stream; it is billed even if the stream is aborted."""
     given_up = MadeSpan("c", {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 575})
     assert tokens(calls(given_up)) == [(575, 0)]
 
 
-def test_the_outermost_session_is_whose_cost_it_is() -> None:
-    """A delegated agent names a conversation of its own; the agent itself is the nearest."""
+def test_cost_belongs_to_the_outermost_session() -> None:
+    """A delegated agent names its own conversation; the agent is that of the nearest span."""
     spans = [
         agent("boss", attributes={"gen_ai.conversation.id": "mine", "gen_ai.agent.name": "boss"}),
         agent("helper", parent="boss", attributes={"gen_ai.conversation.id": "own", "gen_ai.agent.name": "helper"}),
@@ -185,8 +185,8 @@ def test_the_outermost_session_is_whose_cost_it_is() -> None:
     assert (call.session_id, call.agent) == ("mine", "helper")
 
 
-def test_without_any_session_the_trace_is_one() -> None:
-    """A run of an agent that names none."""
+def test_trace_is_the_session_if_none_is_named() -> None:
+    """A run of an agent that does not name a session."""
     (call,) = calls(chat("c"))
     assert call.session_id == f"trace-{call.owner.trace_id}"
 
@@ -210,19 +210,19 @@ def test_without_any_session_the_trace_is_one() -> None:
         (None, "house-model", ("unknown", "house-model")),
     ],
 )
-def test_provider_and_model(named: str | None, model: str, expected: tuple[str, str]) -> None:
-    """Names of the price book, whatever a producer calls them; what nobody knows stays as it is."""
+def test_provider_and_model_are_read_from_the_spans(named: str | None, model: str, expected: tuple[str, str]) -> None:
+    """Names are mapped to those of the price book; unknown names are kept."""
     assert provider_of(named, model) == expected
 
 
-# -- laws over made-up fleets
+# -- rules over generated fleets
 
 SEEDS = st.integers(0, 2**32).map(Random)
 
 
 @dataclass
 class Fleet:
-    """Spans of several agents, and the tokens their calls really had."""
+    """Spans of several agents, and the true tokens of their calls."""
 
     spans: list[MadeSpan] = field(default_factory=list)
     truth: list[tuple[int, int]] = field(default_factory=list)
@@ -230,7 +230,7 @@ class Fleet:
 
 @st.composite
 def fleets(draw: st.DrawFn, *, sums: bool = True) -> Fleet:
-    """Draw agents whose calls are seen once, twice below one another, by a gateway too, or in traces of their own."""
+    """Draw agents whose calls are seen once, twice in nested spans, also by a gateway, or in separate traces."""
     fleet = Fleet()
     random = Random(draw(st.integers(0, 2**32)))
     for run in range(draw(st.integers(1, 3))):
@@ -270,7 +270,7 @@ def fleets(draw: st.DrawFn, *, sums: bool = True) -> Fleet:
 @examples(150, deadline=None)
 @given(fleets(), SEEDS, st.sampled_from(list(Encoding)))
 def test_order_splitting_and_repeats_change_no_total(fleet: Fleet, random: Random, encoding: Encoding) -> None:
-    """However a fleet's spans are mixed, cut into requests and sent again, each call counts once."""
+    """Each call counts once, however the spans are mixed, split into requests and sent again."""
     whole = normalise(sightings(fleet.spans, encoding))
     assert tokens(whole) == fleet.truth
     mixed = fleet.spans + random.sample(fleet.spans, k=random.randint(0, len(fleet.spans)))
@@ -287,8 +287,8 @@ def test_order_splitting_and_repeats_change_no_total(fleet: Fleet, random: Rando
 
 @examples(60, deadline=None)
 @given(fleets())
-def test_every_call_is_a_usage_event(fleet: Fleet) -> None:
-    """What the law gives is what the topic takes, and no two calls share an identity."""
+def test_every_call_becomes_a_usage_event(fleet: Fleet) -> None:
+    """Every call becomes a valid message, and no two calls share an identity."""
     found = normalise(sightings(fleet.spans))
     for call in found:
         batch = {"connection_id": "c", "client": call.client, "provider": call.provider, "session_id": call.session_id}

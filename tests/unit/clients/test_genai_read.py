@@ -1,4 +1,4 @@
-"""One span as evidence of a call: every spelling, what includes what, and what is no call at all."""
+"""Reading a span: all names of counts, which counts include others, and which spans are not calls."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ both_encodings = pytest.mark.parametrize("encoding", list(Encoding))
 
 
 def one(span: MadeSpan, encoding: Encoding = Encoding.PROTOBUF) -> Sighting:
-    """Return the only sighting of a request of one span."""
+    """Return the single sighting of a request with one span."""
     (seen,) = sightings([span], encoding)
     return seen
 
 
 @both_encodings
-def test_a_span_reads_alike_in_both_encodings(encoding: Encoding) -> None:
-    """Ids, times, counts, names and attribution come out of protobuf as out of JSON."""
+def test_span_is_read_alike_in_both_encodings(encoding: Encoding) -> None:
+    """Ids, times, counts, names and attribution are equal for protobuf and JSON."""
     span = chat(
         "c",
         (1200, 95),
@@ -48,7 +48,7 @@ def test_a_span_reads_alike_in_both_encodings(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("meaning", ["INPUT", "OUTPUT", "CACHE_READ", "CACHE_WRITE", "REASONING"])
 def test_every_spelling_of_a_count_is_read(meaning: str) -> None:
-    """Whatever a producer calls a count, it is read as that count."""
+    """A count is read under every name that producers use for it."""
     for name in getattr(spellings, meaning):
         span = MadeSpan("c", {"gen_ai.operation.name": "chat", name: 7, "gen_ai.usage.total_tokens": 7})
         assert getattr(one(span), meaning.lower()) == 7, name
@@ -56,12 +56,12 @@ def test_every_spelling_of_a_count_is_read(meaning: str) -> None:
 
 @pytest.mark.parametrize("name", spellings.SESSION)
 def test_every_spelling_of_a_session_is_read(name: str) -> None:
-    """Whatever a producer calls the session, it is one."""
+    """A session is read under every name that producers use for it."""
     assert one(chat("c", attributes={name: "s-1"})).session == "s-1"
 
 
 def test_response_id_is_not_used_as_session() -> None:
-    """Some producers put the previous response where the conversation belongs; it changes with every turn."""
+    """Some producers put the id of the previous response, which changes with every turn, into the conversation."""
     assert one(chat("c", attributes={"gen_ai.conversation.id": "resp_0123456789abcdef"})).session is None
 
 
@@ -84,8 +84,8 @@ def test_response_id_is_not_used_as_session() -> None:
         ({"llm.request.type": "chat"}, "call"),
     ],
 )
-def test_only_spans_of_one_request_are_calls(attributes: dict[str, str], kind: str) -> None:
-    """A span with usage that is not known to be one request may be the sum of several."""
+def test_only_spans_of_a_single_request_are_calls(attributes: dict[str, str], kind: str) -> None:
+    """A span with usage that may cover several requests is a sum."""
     assert one(MadeSpan("c", {**attributes, "gen_ai.usage.input_tokens": 5})).kind == kind
 
 
@@ -102,14 +102,14 @@ def test_only_spans_of_one_request_are_calls(attributes: dict[str, str], kind: s
         (Counts(0, 0, 60, 0, 0), None, Counts(60, 0, 60, 0, 0)),
     ],
 )
-def test_what_includes_what_is_told_by_arithmetic(counts: Counts, total: int | None, settled: Counts) -> None:
-    """No part is larger than its whole, and a producer's own total says what it added up."""
+def test_arithmetic_shows_which_counts_include_others(counts: Counts, total: int | None, settled: Counts) -> None:
+    """No part exceeds its total, and a producer's own total shows which counts it includes."""
     assert settle(counts, total=total) == settled
 
 
 @given(*(st.integers(0, 10**6) for _ in range(4)))
-def test_parts_lie_within_their_wholes_whichever_way_they_came(fresh: int, read: int, write: int, output: int) -> None:
-    """Inside or beside, with a total that says so: the counts come out the same."""
+def test_parts_never_exceed_their_totals(fresh: int, read: int, write: int, output: int) -> None:
+    """The counts are the same whether parts are included or separate, as the total shows."""
     whole = fresh + read + write
     inside = settle(Counts(whole, output, read, write, None), total=whole + output)
     beside = settle(Counts(fresh, output, read, write, None), total=whole + output)
@@ -117,15 +117,15 @@ def test_parts_lie_within_their_wholes_whichever_way_they_came(fresh: int, read:
 
 
 def test_adk_over_litellm_counts_reasoning_once() -> None:
-    """It adds the reasoning to an output that has it already, but only for models that LiteLLM serves."""
+    """For models served through LiteLLM, it adds the reasoning to an output that already includes it."""
     tokens: dict[str, Attribute] = {"gen_ai.usage.reasoning.output_tokens": 20}
     through = chat("c", (100, 95), scope="gcp.vertex.agent", attributes={**tokens, "gen_ai.request.model": "openai/m"})
     direct = chat("c", (100, 95), scope="gcp.vertex.agent", attributes={**tokens, "gen_ai.request.model": "gemini-m"})
     assert (one(through).output, one(direct).output) == (75, 95)
 
 
-def test_litellms_first_exporter_hides_details_in_a_text() -> None:
-    """Cached and reasoning tokens and the session are read out of how Python shows a dict; nothing is evaluated."""
+def test_details_in_litellms_json_attribute_are_read() -> None:
+    """Cached and reasoning tokens and the session are read from a dict's repr without evaluating it."""
     span = chat(
         "c",
         (100, 50),
@@ -146,8 +146,8 @@ def test_litellms_first_exporter_hides_details_in_a_text() -> None:
     assert (call.provider, call.event["model"], call.event["reported_cost_usd"]) == ("openai", "gpt-5", "0.00025")
 
 
-def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
-    """Its input is the uncached part; what Anthropic said stands in a JSON text."""
+def test_cache_tokens_in_the_ai_sdk_5_metadata_are_read() -> None:
+    """Its input is the uncached part; Anthropic's own counts are in a JSON string."""
     metadata = (
         '{"anthropic":{"usage":{"input_tokens":12,"cache_creation_input_tokens":30,"cache_read_input_tokens":58,'
         '"output_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":10}}}}'
@@ -171,8 +171,8 @@ def test_the_ai_sdk_5_tells_anthropics_cache_only_in_its_metadata() -> None:
         ("no id", None),
     ],
 )
-def test_openinference_shows_the_response_id_in_the_output(shown: str, response_id: str | None) -> None:
-    """It has no attribute for it."""
+def test_response_id_in_openinferences_output_is_read(shown: str, response_id: str | None) -> None:
+    """It does not have an attribute for the response id."""
     attributes: dict[str, Attribute] = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 5}
     assert one(MadeSpan("c", attributes | {"output.value": shown})).response_id == response_id
 
@@ -182,13 +182,13 @@ def test_openinference_shows_the_response_id_in_the_output(shown: str, response_
     [("codex_exec", "codex_exec"), ("com.anthropic.claude_code.tracing", "x"), ("gemini-cli", "x"), ("qwen-code", "x")],
 )
 def test_spans_of_clients_priced_by_logs_are_ignored(scope: str, service: str) -> None:
-    """Codex, Claude Code, Gemini CLI and Qwen Code say the same usage in logs, and that is what counts."""
+    """Codex, Claude Code, Gemini CLI and Qwen Code report the same usage in logs, which are counted instead."""
     assert not sightings([chat("c", scope=scope, resource={"service.name": service})])
 
 
 @pytest.mark.parametrize("value", [-1, 2**53, 1.5, "many", True])
-def test_a_count_that_is_none_makes_a_dead_letter_and_costs_its_neighbours_nothing(value: float | str) -> None:
-    """What cannot be counted is kept with its reason; the other spans count."""
+def test_invalid_count_becomes_a_dead_letter_without_affecting_others(value: float | str) -> None:
+    """An invalid span is kept with the reason, and the other spans count."""
     result = read([chat("bad", attributes={"gen_ai.usage.input_tokens": value}), chat("good")])
     (refused,) = result.rejected
     assert refused.reason is Reason.INVALID_COUNTS
@@ -196,21 +196,21 @@ def test_a_count_that_is_none_makes_a_dead_letter_and_costs_its_neighbours_nothi
     assert [seen.span_id for pack in result.packs for seen in pack.sightings] == [chat("good").ids[1].hex()]
 
 
-def test_whole_floats_are_counts() -> None:
-    """Some exporters know no other numbers."""
+def test_whole_floats_are_accepted_as_counts() -> None:
+    """Some exporters send all numbers as floats."""
     assert one(chat("c", attributes={"gen_ai.usage.input_tokens": 12.0})).input == 12
 
 
-def test_spans_that_are_not_ours_only_pass_on_what_is_above_them() -> None:
-    """A call below a web server's span stands directly under the agent above that, as far as this request knows."""
+def test_unrelated_spans_only_connect_others_in_the_tree() -> None:
+    """A call below a web server's span becomes a child of the agent above that span."""
     web = MadeSpan("web", {"http.route": "/chat"}, parent="agent", scope="fastapi")
     agent = MadeSpan("agent", {"gen_ai.operation.name": "invoke_agent", "session.id": "s"})
     seen = sightings([chat("c", parent="web"), web, agent])
     assert [(one.kind, one.parent_id) for one in seen] == [("call", agent.ids[1].hex()), ("node", "")]
 
 
-def test_content_never_leaves() -> None:
-    """Prompts, answers and tools are in the spans; no sighting has any of it."""
+def test_spans_keep_no_content() -> None:
+    """The spans contain prompts, answers and tool content; the sightings must not."""
     canary = "canary-of-content"
     attributes = dict.fromkeys(
         (
@@ -228,15 +228,15 @@ def test_content_never_leaves() -> None:
 
 
 @both_encodings
-def test_another_signals_body_is_refused(encoding: Encoding) -> None:
-    """A body that is no traces request is an error, not nothing."""
+def test_body_of_another_signal_is_refused(encoding: Encoding) -> None:
+    """A body that is not a traces request is an error, and not an empty request."""
     with pytest.raises(InvalidBodyError):
         read_body(b'{"resourceLogs":[]}' if encoding is Encoding.JSON else b"\xff\xff", encoding)
 
 
 @given(st.data())
-def test_a_sighting_survives_the_wire(data: st.DataObject) -> None:
-    """What is written to the topic is read back equal."""
+def test_sighting_survives_encoding(data: st.DataObject) -> None:
+    """A sighting is read back from the topic unchanged."""
     counts = st.none() | st.integers(0, 2**53 - 1)
     texts = st.none() | st.text(max_size=20)
     seen = Sighting(
@@ -253,7 +253,7 @@ def test_a_sighting_survives_the_wire(data: st.DataObject) -> None:
     assert Sighting.from_wire(seen.to_wire()) == seen
 
 
-def test_encoding_a_request_of_nothing_gives_nothing() -> None:
+def test_request_without_sightings_gives_no_message() -> None:
     """An empty request succeeds."""
     for encoding in Encoding:
         body = b"{}" if encoding is Encoding.JSON else encode([], encoding)

@@ -1,4 +1,4 @@
-"""Laws every normaliser obeys, over any record: no surprise, one result for both encodings, only valid events."""
+"""Rules for every normaliser: no unexpected errors, equal results for both encodings, only valid events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENT = ("prompt", "arguments", "output", "response", "tool_input", "error.mes
 CANARY = "canary-7c1d"
 
 WHOLES = ("input_token_count", "output_token_count", "cache_creation_tokens")
-"""Counts that others are a part of."""
+"""Counts that include others."""
 
 often = st.sampled_from([True] * 7 + [False])
 counts = st.integers(0, 500) | st.integers(0, 500).map(str)
@@ -40,7 +40,7 @@ names = st.sampled_from(FIELDS) | st.text(max_size=12) | st.sampled_from(["x_tok
 
 @st.composite
 def plausible(draw: st.DrawFn, event: str) -> Record:
-    """Draw a record such as a client might send, most often one that costs, with a little odd about it at times."""
+    """Draw a record such as a client might send, usually a priced one, sometimes with odd values."""
     attributes: list[tuple[str, Attribute]] = [("event.name", event if draw(often) else draw(st.text(max_size=8)))]
     for name in FIELDS:
         if name.endswith(("_count", "_tokens")) and draw(often):
@@ -56,7 +56,7 @@ def plausible(draw: st.DrawFn, event: str) -> Record:
 
 @st.composite
 def group(draw: st.DrawFn) -> Group:
-    """Draw records of one client, in its own scope most often."""
+    """Draw records of one client, usually in its own scope."""
     client = draw(st.integers(0, len(EVENTS) - 1))
     records = draw(st.lists(plausible(EVENTS[client]), min_size=1, max_size=4))
     scope = SCOPES[client] if draw(often) else draw(st.sampled_from(SCOPES) | st.text(max_size=5))
@@ -70,14 +70,14 @@ groups = st.lists(group(), max_size=3)
 
 
 @given(groups)
-def test_both_encodings_give_the_same(found: list[Group]) -> None:
+def test_both_encodings_give_the_same_events(found: list[Group]) -> None:
     first, second = (normalise_logs(encode(found, encoding), encoding) for encoding in Encoding)
     assert orjson.dumps(first) == orjson.dumps(second)
     assert first.records == sum(len(group.records) for group in found)
 
 
 @given(groups)
-def test_only_valid_events_leave_and_never_content(found: list[Group]) -> None:
+def test_events_are_valid_and_contain_no_content(found: list[Group]) -> None:
     result = normalise_logs(encode(found, Encoding.PROTOBUF), Encoding.PROTOBUF)
     for pack in result.packs:
         assert 0 < len(pack.session_id.encode()) <= MAX_SESSION_BYTES
@@ -93,13 +93,15 @@ def test_only_valid_events_leave_and_never_content(found: list[Group]) -> None:
 
 
 @given(groups)
-def test_the_same_body_gives_the_same_ids_again(found: list[Group]) -> None:
+def test_same_body_gives_the_same_ids(found: list[Group]) -> None:
     once, twice = (normalise_logs(encode(found, Encoding.JSON), Encoding.JSON) for _ in range(2))
     assert once == twice or orjson.dumps(once) == orjson.dumps(twice)
 
 
 @given(st.lists(st.tuples(names, odd), max_size=6), st.sampled_from(Encoding), st.sampled_from(SCOPES))
-def test_any_record_at_all(attributes: list[tuple[str, Attribute]], encoding: Encoding, scope: str) -> None:
+def test_any_record_is_handled_without_an_error(
+    attributes: list[tuple[str, Attribute]], encoding: Encoding, scope: str
+) -> None:
     for event in EVENTS:
         record = Record([("event.name", event), ("input_token_count", 5), *attributes])
         assert normalise_logs(encode([Group([record], {}, scope)], encoding), encoding).records == 1

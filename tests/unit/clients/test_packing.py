@@ -1,4 +1,4 @@
-"""Packs as messages: every one valid by itself, none too large, no event lost or doubled."""
+"""Packs become messages that are valid and small enough, without losing or doubling an event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pack(number: int, width: int = 5, session: str = "s-1", **attribution: str) 
 
 @examples(30)
 @given(st.integers(1, 1500), st.sampled_from([1, 256, 2000]))
-def test_split_messages_hold_every_event_once_in_order(number: int, width: int) -> None:
+def test_split_messages_contain_every_event_once_in_order(number: int, width: int) -> None:
     found = list(messages(pack(number, width), "codex-7f3a", str.upper))
     assert {key for key, _ in found} == {keys.join("codex-7f3a", "s-1")}
     assert all(len(value) <= MAX_BYTES for _, value in found)
@@ -32,7 +32,7 @@ def test_split_messages_hold_every_event_once_in_order(number: int, width: int) 
     assert [event.event_id for batch in batches for event in batch.events] == [f"{n:016x}" for n in range(number)]
 
 
-def test_the_user_is_replaced_and_nothing_else() -> None:
+def test_only_the_user_is_replaced() -> None:
     wanted = pack(1, user="alice", team="payments")
     ((key, value),) = messages(wanted, "codex-7f3a", lambda name: f"u_{len(name)}")
     assert orjson.loads(value)["attribution"] == {"user": "u_5", "team": "payments"}
@@ -47,6 +47,6 @@ def test_pseudonyms_are_not_requested_without_a_user() -> None:
     assert len(list(messages(pack(1, team="payments"), "c", nobody))) == 1
 
 
-def test_a_session_id_cannot_break_out_of_its_key() -> None:
+def test_session_id_cannot_change_the_structure_of_a_key() -> None:
     ((key, _),) = messages(pack(1, session="a|b%7C"), "codex-7f3a", str)
     assert keys.split(key) == ("codex-7f3a", "a|b%7C")

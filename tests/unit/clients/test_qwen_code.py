@@ -1,4 +1,4 @@
-"""Qwen Code: a relative of Gemini CLI whose output has its thoughts in it."""
+"""Qwen Code: similar to Gemini CLI, but its output includes thoughts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ATTRIBUTES: dict[str, Any] = {
 
 
 def normalised(*records: dict[str, Any], scope: str = "qwen-code") -> LogsResult:
-    """Return what a request of these records gives."""
+    """Return the result of a request with these records."""
     made = [Record(list(attributes.items()), AT_NS) for attributes in records]
     groups = [Group(made, {"service.name": scope}, scope)]
     first, second = (normalise_logs(encode(groups, encoding), encoding) for encoding in Encoding)
@@ -33,8 +33,8 @@ def normalised(*records: dict[str, Any], scope: str = "qwen-code") -> LogsResult
     return first
 
 
-def test_a_response_becomes_one_event() -> None:
-    """Cached is inside of input and thoughts are inside of output; the model says whose prices apply."""
+def test_response_becomes_one_event() -> None:
+    """Input includes cached tokens and output includes thoughts; the model determines the provider."""
     (pack,) = normalised(ATTRIBUTES).packs
     assert (pack.client, pack.provider, pack.session_id) == ("qwen", "openai", "s-1")
     (event,) = pack.events
@@ -42,8 +42,8 @@ def test_a_response_becomes_one_event() -> None:
     assert event["turn_id"] == "s-1########0"
 
 
-def test_the_response_id_is_the_identity() -> None:
-    """A batch that is sent again, and other times, change nothing; without an id everything counts."""
+def test_response_id_is_the_identity() -> None:
+    """Repeated batches and other times do not matter; without an id, all values belong to the identity."""
     ids = {pack.events[0]["event_id"] for pack in normalised(ATTRIBUTES).packs}
     again = normalised({**ATTRIBUTES, "duration_ms": 999}).packs[0].events[0]["event_id"]
     assert ids == {again}
@@ -52,28 +52,28 @@ def test_the_response_id_is_the_identity() -> None:
     assert one["event_id"] != other["event_id"]
 
 
-def test_models_of_several_providers_in_one_session_are_packs_of_their_own() -> None:
-    """Prices go by the pack's provider."""
+def test_providers_in_one_session_give_separate_messages() -> None:
+    """Prices depend on the provider of the message."""
     result = normalised(ATTRIBUTES, {**ATTRIBUTES, "response_id": "msg_0123456789abcdef", "model": "claude-haiku-4-5"})
     assert [(pack.provider, len(pack.events)) for pack in result.packs] == [("openai", 1), ("anthropic", 1)]
 
 
-def test_a_record_without_any_mark_is_told_from_gemini_clis_by_its_response_id() -> None:
-    """Pipelines drop names and scopes; adding thoughts to this output would count them twice."""
+def test_response_id_distinguishes_qwen_code_from_gemini_cli() -> None:
+    """Pipelines may drop names and scopes, and adding thoughts to Qwen Code's output would count them twice."""
     bare = {name: value for name, value in ATTRIBUTES.items() if name != "event.name"}
     (pack,) = normalised(bare, scope="collector").packs
     assert (pack.client, pack.events[0]["output"]) == ("qwen", 95)
 
 
-def test_the_subagent_is_who_did_it() -> None:
-    """Its calls are in the session of the one that asked."""
+def test_subagent_is_kept_as_the_agent() -> None:
+    """A subagent's calls belong to the session of its parent."""
     (pack,) = normalised({**ATTRIBUTES, "subagent_name": "researcher"}).packs
     assert pack.attribution["agent"] == "researcher"
 
 
 @pytest.mark.parametrize("name", ["gen_ai.client.inference.operation.details", "copilot_chat.agent.turn"])
-def test_events_that_repeat_what_spans_say_are_neither_usage_nor_lost(name: str) -> None:
-    """OpenTelemetry's own instrumentations write them beside their spans."""
+def test_events_repeated_by_spans_are_ignored_without_dead_letters(name: str) -> None:
+    """OpenTelemetry's own instrumentations write these events in addition to their spans."""
     attributes = {"event.name": name, "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 10}
     result = normalised(attributes, scope="opentelemetry.util.genai.handler")
     assert (result.packs, result.rejected) == ([], [])

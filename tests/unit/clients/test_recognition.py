@@ -1,4 +1,6 @@
-"""A client and its event are known by more than one mark: what a pipeline drops or renames still counts."""
+"""A client and its event are recognised by several marks, so that usage still counts if a pipeline drops or renames
+one.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def body(record: Record, scope: str, service: str, encoding: Encoding) -> bytes:
 @pytest.mark.parametrize("prefixed", [True, False])
 @pytest.mark.parametrize("place", ["event.name", "event_name", "field", "nowhere"])
 @pytest.mark.parametrize("marks", [("scope", ""), ("", "service"), ("scope", "service"), ("", "")])
-def test_wherever_its_name_went(
+def test_client_is_recognised_wherever_its_name_is(
     client: str, place: str, prefixed: bool, marks: tuple[str, str], encoding: Encoding
 ) -> None:
     record, scope, service, prefix, event = CLIENTS[client]
@@ -50,7 +52,7 @@ def test_wherever_its_name_went(
 
 @BOTH
 @EACH
-def test_another_name_of_the_client_is_never_guessed(client: str, encoding: Encoding) -> None:
+def test_unknown_client_names_are_not_guessed(client: str, encoding: Encoding) -> None:
     record, scope, service, prefix, _ = CLIENTS[client]
     for changed in (
         record.having(event__name=prefix + "something_new"),
@@ -63,9 +65,7 @@ def test_another_name_of_the_client_is_never_guessed(client: str, encoding: Enco
 
 @BOTH
 @EACH
-def test_what_was_set_aside_counts_after_a_mend_with_the_identity_it_would_have_had(
-    client: str, encoding: Encoding
-) -> None:
+def test_replayed_record_counts_with_its_original_identity(client: str, encoding: Encoding) -> None:
     record, scope, service, prefix, event = CLIENTS[client]
     (wanted,) = normalise_logs(body(record, scope, service, encoding), encoding).packs
     renamed = record.having(event__name=prefix + "something_new")
@@ -76,7 +76,7 @@ def test_what_was_set_aside_counts_after_a_mend_with_the_identity_it_would_have_
 
 
 @BOTH
-def test_a_count_that_was_no_count_can_be_mended_too(encoding: Encoding) -> None:
+def test_corrected_count_can_be_replayed(encoding: Encoding) -> None:
     (lost,) = normalise_logs(
         encode([Group([codex_response().having(input_token_count="many")])], encoding), encoding
     ).rejected
@@ -90,7 +90,7 @@ def test_a_count_that_was_no_count_can_be_mended_too(encoding: Encoding) -> None
 
 @BOTH
 @pytest.mark.parametrize("swap", [False, True])
-def test_two_records_of_one_request_with_different_counts_are_both_shown(swap: bool, encoding: Encoding) -> None:
+def test_conflicting_records_of_a_request_are_both_shown(swap: bool, encoding: Encoding) -> None:
     first, last = claude_response(output_tokens=1), claude_response(output_tokens=500, event__sequence=8)
     records = [last, first] if swap else [first, last]
     result = normalise_logs(encode([Group(records, {}, "com.anthropic.claude_code.events")], encoding), encoding)

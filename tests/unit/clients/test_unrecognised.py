@@ -1,4 +1,4 @@
-"""Usage nobody counts must scream; what merely looks a little like it must not."""
+"""Usage that no normaliser recognises must be reported, but not records that only look similar."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_records_without_usage_are_ignored(attributes: dict[str, object], encodi
     assert (result.packs, result.rejected) == ([], [])
 
 
-def test_a_dead_letter_stays_small() -> None:
+def test_dead_letter_is_small() -> None:
     counts = {f"n{number}_tokens": number for number in range(1, 500)}
     record = codex_record("codex.other" + "x" * 5000, "s" * 5000, "m", AT_NS, **{"a" * 5000 + "_tokens": 5}, **counts)
     (lost,) = normalise_logs(encode([Group([record])], Encoding.JSON), Encoding.JSON).rejected
@@ -90,12 +90,12 @@ def test_a_dead_letter_stays_small() -> None:
 
 
 @given(st.from_regex(r"[a-zA-Z0-9._-]{0,12}[tT]oken(s|[._-]?[cC]ount|_usage)?s?[a-zA-Z0-9._-]{0,4}", fullmatch=True))
-def test_the_byte_search_misses_no_name(name: str) -> None:
+def test_byte_search_finds_every_name(name: str) -> None:
     if is_token_name(name):
         assert HINT.search(name.encode())
 
 
-def test_every_count_of_every_client_passes_the_byte_search() -> None:
+def test_byte_search_finds_the_counts_of_every_client() -> None:
     for normaliser in NORMALISERS:
         counts = [name for name in normaliser.fields if is_token_name(name)]
         assert len(counts) >= 4
@@ -103,8 +103,8 @@ def test_every_count_of_every_client_passes_the_byte_search() -> None:
 
 
 @BOTH
-def test_a_body_of_one_word_is_content_and_is_not_kept(encoding: Encoding) -> None:
-    """Unless it is a name that a client writes there."""
+def test_body_of_one_word_is_treated_as_content(encoding: Encoding) -> None:
+    """Except if it is an event name that a client writes there."""
     record = Record([("input_tokens", 5)], observed_ns=AT_NS)
     for word, kept in (("hunter2", False), ("claude_code.model_request", True)):
         body = encode([Group([record], {}, "x")], encoding)

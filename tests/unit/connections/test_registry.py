@@ -1,4 +1,4 @@
-"""Connections: ids, states, and when they last sent."""
+"""Connections: ids, states, and when they last sent data."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def activity(gateway: str, signal: Signal, minutes: int, requests: int) -> bytes
     return one.model_dump_json().encode()
 
 
-def test_ingest_ids_are_22_base62_characters_and_never_the_same() -> None:
+def test_ingest_ids_are_22_random_base62_characters() -> None:
     made = {new_ingest_id() for _ in range(1000)}
     assert len(made) == 1000
     assert all(re.fullmatch(r"[0-9A-Za-z]{22}", one) for one in made)
 
 
-def test_gateways_add_up_and_the_newest_time_counts() -> None:
+def test_activity_of_gateways_is_added_up_with_the_newest_time() -> None:
     found = fold_activity([activity("g1", "logs", 5, 2), activity("g2", "logs", 3, 7), b"junk"])
     logs = found["codex-1a2b"]["logs"]
     assert (logs.last_synced_at, logs.requests, logs.records) == (NOW + timedelta(minutes=5), 9, 90)
     assert set(found["codex-1a2b"]) == {"logs"}
 
 
-def test_states() -> None:
+def test_connection_states_follow_revocation_and_rotation() -> None:
     new, old = IngestKey(sha256="a" * 64), IngestKey(sha256="b" * 64, expires_at=NOW + timedelta(days=7))
     assert state_of(connection(new), NOW) == "active"
     assert state_of(connection(new, old), NOW) == "rotating"
@@ -55,7 +55,7 @@ def test_states() -> None:
     assert state_of(connection(new, revoked_at=NOW), NOW) == "revoked"
 
 
-def test_a_connection_is_found_by_its_secret_alone() -> None:
+def test_connection_is_found_by_its_secret() -> None:
     one = connection(IngestKey(sha256=hash_secret("the-secret-of-this-one")))
     listing = Listing({one.connection_id: one})
     assert listing.by_ingest_id("the-secret-of-this-one") is one

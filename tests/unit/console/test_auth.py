@@ -1,4 +1,4 @@
-"""Who gets in: links that work once, signed logins that end, trusted proxies alone, and forms of ours alone."""
+"""Access to the console: one-time links, signed logins that expire, trusted proxies, and protected forms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def logged_in(auth: ConsoleAuthenticator, folder: Path) -> str:
     return f"{auth.cookie}={given[0]}"
 
 
-def test_a_link_works_once_and_for_ten_minutes(tmp_path: Path) -> None:
+def test_login_link_works_once_within_ten_minutes(tmp_path: Path) -> None:
     auth = authenticator(tmp_path)
     first = token(tmp_path)
     assert auth.log_in(first) is not None
@@ -54,7 +54,7 @@ def test_a_link_works_once_and_for_ten_minutes(tmp_path: Path) -> None:
     assert list((tmp_path / "console" / "links").iterdir()) == []
 
 
-def test_a_login_outlives_a_restart_and_ends(tmp_path: Path) -> None:
+def test_login_survives_a_restart_and_expires(tmp_path: Path) -> None:
     auth = authenticator(tmp_path, session=timedelta(hours=1))
     cookie = logged_in(auth, tmp_path)
     again = authenticator(tmp_path, session=timedelta(hours=1))
@@ -92,12 +92,12 @@ def test_modified_cookie_is_rejected(tmp_path: Path) -> None:
         ("127.0.0.1.nip.io", False),
     ],
 )  # fmt: skip
-def test_only_our_names_are_answered(tmp_path: Path, host: str, ours: bool) -> None:
+def test_unknown_host_names_are_refused(tmp_path: Path, host: str, ours: bool) -> None:
     auth = authenticator(tmp_path, hosts=frozenset({"console.example"}))
     assert auth.host_is_ours(request(Host=host)) is ours
 
 
-def test_a_proxy_is_believed_only_from_its_addresses(tmp_path: Path) -> None:
+def test_proxy_headers_are_accepted_only_from_trusted_networks(tmp_path: Path) -> None:
     auth = authenticator(tmp_path, kind="proxy", proxies=(ip_network("10.1.0.0/16"),), admins=frozenset({"finops"}))
     named = {"X_Forwarded_User": "ann@example.com"}
     assert auth.who(request("10.2.0.1", **named)) is None
@@ -110,7 +110,7 @@ def test_a_proxy_is_believed_only_from_its_addresses(tmp_path: Path) -> None:
     assert auth.log_in(token(tmp_path)) is None, "a link is no way around the proxy"
 
 
-def test_a_change_needs_the_forms_token_our_origin_and_the_role(tmp_path: Path) -> None:
+def test_changes_need_csrf_token_origin_and_role(tmp_path: Path) -> None:
     auth = authenticator(tmp_path)
     person = Visitor("local", "admin", "c" * 64)
     auth.check_change(request(Origin="http://localhost:4319"), person, person.csrf)
@@ -137,6 +137,6 @@ def test_login_secrets_are_readable_only_by_the_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bearer", ["a b", "a\r\nHost: x", "\x00", "ü", ""])
-def test_a_bearer_secret_cannot_break_out_of_its_header(bearer: str) -> None:
+def test_bearer_secret_cannot_inject_headers(bearer: str) -> None:
     with pytest.raises(ValidationError):
         ConnectionTest(ingest_id="x" * 16, bearer=bearer)

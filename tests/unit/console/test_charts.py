@@ -1,4 +1,4 @@
-"""Charts: no bar is higher than the axis, and what a chart shows is also said."""
+"""Charts: no bar exceeds the axis, and the content is also given as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ amounts = st.none() | st.integers(0, 10**20).map(to_usd)
 
 
 @given(st.lists(st.tuples(amounts, amounts), min_size=1, max_size=30))
-def test_every_bar_and_mark_is_inside(values: list[tuple[str | None, str | None]]) -> None:
+def test_bars_and_marks_are_inside_the_chart(values: list[tuple[str | None, str | None]]) -> None:
     drawn = [ChartBar(f"<hour {place}>", str(place), value, mark) for place, (value, mark) in enumerate(values)]
     tree = ET.fromstring(bars("Cost", drawn, of="hour", mark="before"))
     for shape in tree.iter("rect"):
@@ -29,7 +29,7 @@ def test_every_bar_and_mark_is_inside(values: list[tuple[str | None, str | None]
 
 
 @given(st.decimals(min_value=Decimal("1e-12"), max_value=Decimal("1e12")))
-def test_an_axis_has_few_even_steps_up_to_its_top(highest: Decimal) -> None:
+def test_axis_has_few_even_steps(highest: Decimal) -> None:
     top, step = _scale(highest)
     assert top >= highest
     assert top % step == 0

@@ -1,4 +1,4 @@
-"""What the doctor concludes from numbers."""
+"""The doctor's findings from given numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WELL = GatewayStatus(
         ({"spool_messages": 5, "kafka_live": False, "spool_bytes": 900_000_000}, ["does not acknowledge", "90% full"]),
     ],
 )
-def test_spool(held: dict[str, Any], words: list[str]) -> None:
+def test_findings_about_the_spool(held: dict[str, Any], words: list[str]) -> None:
     found = spool.judge("gateway", WELL.model_copy(update=held), WEEK)
     assert [one.check for one in found] == ["spool"] * len(words)
     assert all(word in one.what for word, one in zip(words, found, strict=True))
@@ -57,14 +57,16 @@ def lag(*committed: int | None, end: int = 1000, begin: int = 0) -> list[Partiti
         (lag(1200), lag(1200), "Stable", ["recreated"], "past the end of partitions [0]"),
     ],
 )
-def test_group(before: list[PartitionLag], after: list[PartitionLag], state: str, checks: list[str], word: str) -> None:
+def test_findings_about_the_consumer_group(
+    before: list[PartitionLag], after: list[PartitionLag], state: str, checks: list[str], word: str
+) -> None:
     found = group.judge(before, after, state, 3.0)
     assert [one.check for one in found] == checks
     assert not found or word in found[0].what
 
 
 @pytest.mark.parametrize(("off", "word"), [(0, ""), (4.9, ""), (-4.9, ""), (3600, "ahead of"), (-90, "behind")])
-def test_clock(off: float, word: str) -> None:
+def test_findings_about_clocks(off: float, word: str) -> None:
     found = clocks.judge("the broker's clock", 1_800_000_000 + off, 1_800_000_000)
     assert [one.check for one in found] == (["clock"] if word else [])
     assert not word or word in found[0].what
@@ -86,14 +88,14 @@ def partition(leader: int, replicas: list[int], isr: list[int]) -> dict[str, Any
         (partition(2, [2], [2]), 3, ["replicas"]),
     ],
 )
-def test_replicas(described: dict[str, Any], brokers: int, checks: list[str]) -> None:
+def test_findings_about_replicas(described: dict[str, Any], brokers: int, checks: list[str]) -> None:
     well = partition(1, [1, 2, 3], [1, 2, 3])
     found = topics.replicas({"t.usage": [well, described], "t.activity": [well]}, brokers)
     assert [one.check for one in found] == checks
     assert all("t.usage" in one.what and "t.activity" not in one.what and one.step for one in found)
 
 
-def test_what_was_removed_before_it_was_counted_is_named() -> None:
+def test_messages_removed_uncounted_are_reported() -> None:
     (found,) = group.gone([PartitionLag(0, 6, 14, 14), PartitionLag(1, 5, 5, 9)])
     assert (found.check, "8 messages" in found.what, "0: 6 to 13" in found.what) == ("lost", True, True)
     assert "--accept-loss" in found.step
@@ -111,7 +113,7 @@ def test_what_was_removed_before_it_was_counted_is_named() -> None:
         (lag(None, begin=10), {0: 10}, []),
     ],
 )
-def test_messages_that_grow_old_are_told_of_before_they_are_removed(
+def test_messages_near_retention_are_reported(
     lags: list[PartitionLag], young: dict[int, int], partitions: list[str]
 ) -> None:
     found = group.ageing(lags, young, 14 * 86_400_000)
@@ -126,10 +128,10 @@ def test_messages_that_grow_old_are_told_of_before_they_are_removed(
         ({"spool_files_unopened": 1}, "cannot open 1 spool files"),
         ({"spool_files_damaged": 2}, "2 damaged spool files"),
         ({"spool_foreign_messages": 5}, "5 messages of another prefix"),
-        ({"topics_unfit": True, "partitions_away": 14}, "topics do not fit"),
+        ({"topics_unfit": True, "partitions_away": 14}, "a topic has wrong settings"),
         ({"partitions_away": 3}, "3 partitions"),
     ],
 )
-def test_what_is_wrong_with_a_spools_files(said: dict[str, int], word: str) -> None:
+def test_findings_about_spool_files(said: dict[str, int], word: str) -> None:
     (found,) = spool.judge("gateway", WELL.model_copy(update=said), WEEK)
     assert word in found.what

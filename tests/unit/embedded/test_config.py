@@ -1,4 +1,4 @@
-"""What the broker is told, and that Java reads it as we meant it."""
+"""The broker's configuration, and that Java reads it as intended."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from tallystream.streams.embedded.config import BrokerConfig, Listener, render
 
 
 def parse(text: str) -> dict[str, str]:
-    """Read a properties file by Java's rules (java.util.Properties.load), as far as they matter for one line each."""
+    """Read a properties file by Java's rules (java.util.Properties.load), with one property for each line."""
     properties = {}
     for line in text.split("\n"):
         parts, target, index = ["", ""], 0, 0
@@ -37,11 +37,11 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00\x0b\x0c"))
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z.]{0,20}", fullmatch=True), texts))
-def test_java_reads_back_what_was_meant(properties: dict[str, str]) -> None:
+def test_java_reads_back_the_written_properties(properties: dict[str, str]) -> None:
     assert parse(render(properties)) == properties
 
 
-def test_listeners_are_advertised_on_loopback_and_the_controller_is_not() -> None:
+def test_listeners_are_advertised_on_loopback() -> None:
     sasl = Listener(
         9301, "CLIENTS", "SASL_SSL", {"ssl.keystore.location": "/k.p12", "sasl.enabled.mechanisms": "PLAIN"}
     )
@@ -54,7 +54,7 @@ def test_listeners_are_advertised_on_loopback_and_the_controller_is_not() -> Non
     assert properties["listener.name.clients.sasl.enabled.mechanisms"] == "PLAIN"
 
 
-def test_one_node_needs_no_other_and_forgets_no_position() -> None:
+def test_single_node_settings_need_no_replicas_and_keep_offsets() -> None:
     properties = BrokerConfig(9300, (Listener(9299),)).properties()
     factors = {name: value for name, value in properties.items() if name.endswith(("replication.factor", "min.isr"))}
     assert len(factors) == 5
@@ -64,6 +64,6 @@ def test_one_node_needs_no_other_and_forgets_no_position() -> None:
     assert properties["auto.create.topics.enable"] == "false"
 
 
-def test_overrides_win() -> None:
+def test_overrides_take_precedence() -> None:
     config = BrokerConfig(9300, (Listener(9299),), {"broker.session.timeout.ms": "9000"})
     assert config.properties()["broker.session.timeout.ms"] == "9000"

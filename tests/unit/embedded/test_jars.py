@@ -1,4 +1,4 @@
-"""Jars are the ones of the lock, or there are none: downloads from a Maven repository on loopback."""
+"""Only jars that match the lock are used: downloads from a Maven repository on loopback."""
 
 import hashlib
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 
@@ -18,7 +18,7 @@ CONTENTS = {f"org.example:thing-{n}:1.{n}": bytes([n]) * (1000 + n) for n in ran
 
 
 class Repository:
-    """A Maven repository that counts what is asked of it; `broken` paths get another content, `absent` ones a 404."""
+    """A Maven repository that counts requests. `broken` paths have wrong content, `absent` ones get a 404."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -43,7 +43,7 @@ class Repository:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -71,7 +71,7 @@ def lock() -> Lock:
     return Lock("0.0", tuple(Jar(c, len(b), hashlib.sha256(b).hexdigest()) for c, b in CONTENTS.items()))
 
 
-def test_downloads_once_and_verifies(repository: Repository, lock: Lock, tmp_path: Path) -> None:
+def test_jars_are_downloaded_once_and_verified(repository: Repository, lock: Lock, tmp_path: Path) -> None:
     paths = resolve(tmp_path, mirror=repository.url, lock=lock)
     assert [path.read_bytes() for path in paths] == list(CONTENTS.values())
     asked = len(repository.asked)
@@ -81,7 +81,7 @@ def test_downloads_once_and_verifies(repository: Repository, lock: Lock, tmp_pat
     assert sorted(p.name for p in paths[0].parent.iterdir()) == sorted([".lock", *(p.name for p in paths)])
 
 
-def test_a_wrong_file_is_never_used(
+def test_jar_with_a_wrong_hash_is_not_used(
     repository: Repository, lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jars, "ATTEMPTS", 2)
@@ -92,7 +92,7 @@ def test_a_wrong_file_is_never_used(
     assert not any(p.name == Path(path).name for p in tmp_path.rglob("*.jar"))
 
 
-def test_a_damaged_cache_is_repaired(repository: Repository, lock: Lock, tmp_path: Path) -> None:
+def test_damaged_jar_cache_is_repaired(repository: Repository, lock: Lock, tmp_path: Path) -> None:
     paths = resolve(tmp_path, mirror=repository.url, lock=lock)
     paths[0].write_bytes(b"cut")
     paths[1].unlink()
@@ -102,14 +102,12 @@ def test_a_damaged_cache_is_repaired(repository: Repository, lock: Lock, tmp_pat
     assert len(repository.asked) == asked + 2
 
 
-def test_a_repository_that_fails_for_a_moment_is_asked_again(
-    repository: Repository, lock: Lock, tmp_path: Path
-) -> None:
+def test_transient_download_errors_are_retried(repository: Repository, lock: Lock, tmp_path: Path) -> None:
     repository.failures = 2
     assert len(resolve(tmp_path, mirror=repository.url, lock=lock)) == len(CONTENTS)
 
 
-def test_unavailable_download_is_one_clear_error(
+def test_unavailable_download_is_reported_clearly(
     repository: Repository, lock: Lock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jars, "ATTEMPTS", 1)
@@ -120,21 +118,21 @@ def test_unavailable_download_is_one_clear_error(
     assert not list(tmp_path.rglob(".staging"))
 
 
-def test_two_at_once_download_each_jar_once(repository: Repository, lock: Lock, tmp_path: Path) -> None:
+def test_concurrent_processes_download_each_jar_once(repository: Repository, lock: Lock, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: resolve(tmp_path, mirror=repository.url, lock=lock), range(4)))
     assert len(set(results)) == 1
     assert sorted(repository.asked) == sorted(repository.files)
 
 
-def test_an_unwritable_cache_is_one_clear_error(lock: Lock, tmp_path: Path) -> None:
+def test_unwritable_cache_is_reported_clearly(lock: Lock, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError) as caught:
         resolve(tmp_path / "file", mirror="http://127.0.0.1:9", lock=lock)
     assert "TALLYSTREAM_CACHE_DIR" in caught.value.hint
 
 
-def test_the_committed_lock_is_whole() -> None:
+def test_committed_jar_lock_is_complete() -> None:
     lock = committed_lock()
     names = [jar.file_name for jar in lock.jars]
     assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""Drafts: identifiers that keep rows apart, properties of types Port has."""
+"""Drafts of mappings: identifiers that distinguish rows, and property types that Port has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def entities(found: Draft, rows: list[dict[str, Any]], meta: dict[str, str] | No
     return [entity for _, entity in mapped.entities]
 
 
-def test_an_id_is_an_identity() -> None:
+def test_id_field_becomes_the_identifier() -> None:
     rows: list[dict[str, Any]] = [{"id": "a b", "name": "A", "n": 1}, {"id": "c", "name": "C", "n": None}]
     found = drafted(rows)
     assert found.identity == (".id",)
@@ -35,8 +35,8 @@ def test_an_id_is_an_identity() -> None:
     assert len({entity.key for entity in entities(found, rows)}) == 2
 
 
-def test_rows_without_an_id_are_told_apart_by_all_that_names_them() -> None:
-    """Although the time alone would do in this sample: tomorrow two models may share it."""
+def test_identifier_of_rows_without_id_uses_all_naming_fields() -> None:
+    """In this sample the time alone would be unique, but later two models may share it."""
     rows: list[dict[str, Any]] = [
         {"timestamp": 1_700_000_000, "model": "x", "n": 1},
         {"timestamp": 1_700_000_300, "model": "x", "n": 1},
@@ -47,7 +47,7 @@ def test_rows_without_an_id_are_told_apart_by_all_that_names_them() -> None:
     assert len({entity.key for entity in entities(found, later)}) == 2
 
 
-def test_the_bucket_is_part_of_the_identity_of_what_is_polled_in_buckets() -> None:
+def test_identifier_of_bucketed_rows_includes_the_bucket() -> None:
     rows: list[dict[str, Any]] = [{"model": "x", "n": 1}, {"model": "x", "n": 2}]
     found = drafted(rows, buckets=["2026-11-20", "2026-11-21"])
     assert found.identity == ("$record.bucket", ".model")
@@ -57,7 +57,7 @@ def test_the_bucket_is_part_of_the_identity_of_what_is_polled_in_buckets() -> No
     assert entity.body["properties"]["bucket"] == "2026-11-20T00:00:00Z"
 
 
-def test_rows_that_nothing_names_are_told_apart_by_all_they_hold() -> None:
+def test_identifier_of_unnamed_rows_uses_all_fields() -> None:
     rows: list[dict[str, Any]] = [{"n": 1}, {"n": 2}]
     found = drafted(rows)
     assert found.identity == ()
@@ -76,7 +76,7 @@ def test_rows_that_nothing_names_are_told_apart_by_all_they_hold() -> None:
         ([1], {"type": "array"}, [1]),
     ],
 )
-def test_properties_have_types_port_knows(value: Any, rule: dict[str, Any], shown: Any) -> None:
+def test_properties_have_types_that_port_supports(value: Any, rule: dict[str, Any], shown: Any) -> None:
     rows: list[dict[str, Any]] = [{"id": "a", "start_at": value}, {"id": "b", "start_at": None}]
     found = drafted(rows)
     assert found.blueprint["schema"]["properties"]["start_at"] == {"title": "Start At"} | rule
@@ -85,7 +85,7 @@ def test_properties_have_types_port_knows(value: Any, rule: dict[str, Any], show
     assert second.body["properties"].get("start_at") is None
 
 
-def test_nested_fields_are_flat_and_what_port_has_no_name_for_is_left_out() -> None:
+def test_nested_fields_are_flattened_and_unnameable_ones_left_out() -> None:
     rows: list[dict[str, Any]] = [
         {"id": "a", "amount": {"value": 1, "currency": "usd"}, "ünïcode": 1, "mixed": 1},
         {"id": "b", "mixed": "x"},

@@ -1,4 +1,4 @@
-"""Shapes: what an undocumented answer is made of."""
+"""The shape of an undocumented answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shape(rows: list[Any]) -> Shape:
     return found
 
 
-def test_types_are_told_for_people() -> None:
+def test_types_are_described_for_people() -> None:
     told = {name: describe(inner) for name, inner in shape(ROWS).fields.items()}
     assert told == {
         "id": "string", "created": "integer (epoch)", "n": "integer or null", "cost": "integer or number",
@@ -32,7 +32,7 @@ def test_types_are_told_for_people() -> None:
     }  # fmt: skip
 
 
-def test_always_means_in_every_row_and_never_null() -> None:
+def test_always_present_means_in_every_row_and_not_null() -> None:
     found = shape(ROWS)
     assert [name for name in found.fields if found.always(name)] == ["id", "created", "cost", "tags"]
 
@@ -51,17 +51,17 @@ def test_always_means_in_every_row_and_never_null() -> None:
         ([1, "1"], None, None),
     ],
 )
-def test_kinds_and_formats(values: list[Any], kind: str | None, form: str | None) -> None:
+def test_kinds_and_formats_are_recognised(values: list[Any], kind: str | None, form: str | None) -> None:
     found = shape([{"start_time": value} for value in values]).fields["start_time"]
     assert found.kind == kind
     if kind in ("string", "integer"):
         assert found.format == form
 
 
-def test_a_large_number_is_a_time_only_by_its_name() -> None:
+def test_large_number_is_a_time_only_if_its_name_says_so() -> None:
     assert shape([{"tokens": 1_700_000_000}]).fields["tokens"].format is None
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["a", "b"]), st.none() | st.integers() | st.text() | st.booleans())))
-def test_the_order_of_the_sample_does_not_matter(rows: list[Any]) -> None:
+def test_order_of_the_sample_does_not_matter(rows: list[Any]) -> None:
     assert shape(rows) == shape(list(reversed(rows)))

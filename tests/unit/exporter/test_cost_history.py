@@ -6,7 +6,7 @@ from tallystream.exporter.cost_history import DAYS, history
 from tallystream.schemas.money import PICO
 
 
-def test_an_hour_is_compared_with_the_same_hour_of_the_days_before() -> None:
+def test_hour_is_compared_with_the_same_hour_of_earlier_days() -> None:
     hours = {(1000 - 24 * day, "a"): day * PICO for day in range(1, 5)} | {(1000, "a"): 9 * PICO, (1000, "b"): PICO}
     hours |= {(1000 - 24 * day - 1, "a"): 10**6 * PICO for day in range(1, 4)}  # another hour of the day
     found = history(hours, 1000)
@@ -15,7 +15,7 @@ def test_an_hour_is_compared_with_the_same_hour_of_the_days_before() -> None:
     assert round(found.deviation, 6) == 1.118034
 
 
-def test_an_hour_without_cost_counts_as_0_but_not_before_the_first() -> None:
+def test_hours_without_cost_count_as_0_after_the_first_one() -> None:
     found = history({(1000 - 24 * 9, "a"): PICO, (1000, "a"): PICO}, 1000)
     assert (found.days, found.mean, found.most) == (9, 1 / 9, 1.0)
     assert history({}, 1000).days == 0

@@ -1,4 +1,4 @@
-"""Laws of the exporter's counters: equal to the newest rows, never falling, whatever order, restart or retention."""
+"""The exporter's counters equal the newest rows and never decrease, in any order and despite restarts and retention."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ steps = st.lists(
 
 @examples(60)
 @given(steps)
-def test_counters_are_the_newest_rows_whatever_comes_twice_or_out_of_order(
+def test_counters_equal_the_newest_rows_in_any_order(
     commands: list[tuple[str, int, str, str]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ def test_counters_are_the_newest_rows_whatever_comes_twice_or_out_of_order(
         ledger.close()
 
 
-def test_a_correction_downwards_is_owed_not_shown(tmp_path: Path) -> None:
+def test_counter_does_not_decrease_after_a_correction_downwards(tmp_path: Path) -> None:
     ledger = CounterLedger(tmp_path / "l")
     assert totals(ledger.apply([batch(row("a", 1, 10, pico=100))], NOW))["cost_pico"] == 100
     assert totals(ledger.apply([batch(row("a", 2, 10, pico=40))], NOW))["cost_pico"] == 100
@@ -173,7 +173,7 @@ def test_invalid_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_rows_are_forgotten_when_the_topic_has_dropped_them_and_counters_stay(tmp_path: Path) -> None:
+def test_rows_removed_by_retention_are_forgotten_and_counters_kept(tmp_path: Path) -> None:
     ledger = CounterLedger(tmp_path / "l")
     ledger.apply([batch(row("a", 1, 10, pico=5))], NOW)
     later = NOW + 402 * 24
@@ -186,14 +186,14 @@ def test_rows_are_forgotten_when_the_topic_has_dropped_them_and_counters_stay(tm
     ledger.close()
 
 
-def test_a_damaged_file_is_a_clear_error(tmp_path: Path) -> None:
+def test_damaged_counter_file_is_reported_clearly(tmp_path: Path) -> None:
     path = tmp_path / "l"
     path.write_bytes(b"this is no database, however long it may be " * 99)
     with pytest.raises(UnfitError, match="cannot be read"):
         CounterLedger(path)
 
 
-def test_labels_are_bounded_and_what_is_beyond_is_other() -> None:
+def test_labels_are_bounded_and_further_values_become_other() -> None:
     labels = Labels()
     for number in range(3 * MAX_SERIES):
         labels.usage(f"c{number % (2 * MAX_CONNECTIONS)}", "codex", f"model-{number}")
@@ -207,7 +207,7 @@ def test_labels_are_bounded_and_what_is_beyond_is_other() -> None:
     assert labels.team(None).first == "none"
 
 
-def test_a_rows_parts_are_its_buckets_by_model_and_by_team() -> None:
+def test_row_is_split_by_model_and_by_team() -> None:
     document = orjson.loads(row("a", 1, 4, pico=8).value or b"")
     document["buckets"].append(document["buckets"][0] | {"model": "n", "cost_usd": None, "attribution": {}})
     found = parts(document, Labels())

@@ -1,4 +1,4 @@
-"""FOCUS rows: prices times quantities are costs, and sums are those of our tables or of the bill."""
+"""FOCUS rows: price times quantity is the cost, and sums equal those of our tables or of the bill."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def document(model: str, usd: str | None, **counts: Any) -> dict[str, Any]:
 
 
 def check(rows: list[Row], version: Version = "1.4") -> list[Row]:
-    """What holds of every row."""
+    """Check the rules that every row must obey."""
     for one in rows:
         assert tuple(one) == columns(version) or set(one) == set(columns(version))
         assert all(one[name] is not None for name in MANDATORY)
@@ -62,7 +62,7 @@ def check(rows: list[Row], version: Version = "1.4") -> list[Row]:
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1, 10**7))
-def test_estimates_add_up_to_our_tables(fresh: int, cached: int, output: int) -> None:
+def test_estimates_add_up_to_the_cost_tables(fresh: int, cached: int, output: int) -> None:
     one = priced(input_uncached=fresh, cache_read=cached, output=output)
     rows = check(list(estimate_rows(one, BOOK)))
     assert total(rows) == Decimal(one["buckets"][0]["cost_usd"])
@@ -71,25 +71,25 @@ def test_estimates_add_up_to_our_tables(fresh: int, cached: int, output: int) ->
 
 
 @given(st.integers(0, 10**15), st.integers(1, 10**8), st.integers(1, 10**8))
-def test_a_row_priced_by_another_book_adds_up_too(pico: int, fresh: int, output: int) -> None:
+def test_rows_of_another_price_book_add_up(pico: int, fresh: int, output: int) -> None:
     one = document("gpt-5-codex", str(Decimal(pico).scaleb(-12)), input_uncached=fresh, output=output)
     assert total(check(list(estimate_rows(one, BOOK)))) == Decimal(pico).scaleb(-12)
 
 
 @given(st.fractions(0, 10**6, max_denominator=1).map(lambda whole: whole / 10**7), st.integers(1, 10**9))
-def test_unit_prices_divide_any_cost(amount: Fraction, tokens: int) -> None:
+def test_unit_prices_multiply_to_any_cost(amount: Fraction, tokens: int) -> None:
     parts = list(unit_prices(amount, tokens))
     assert sum(count for count, _ in parts) == tokens
     assert sum((count * price for count, price in parts), Fraction(0)) == amount
 
 
-def test_what_has_no_price_costs_nothing_and_says_so() -> None:
+def test_unpriced_usage_has_no_cost_and_is_marked() -> None:
     (one,) = check(list(estimate_rows(document("in-house", None, output=7), BOOK)))
     assert one["x_CostBasis"] == "unpriced"
     assert (one["BilledCost"], one["ConsumedQuantity"], one["PricingQuantity"]) == (0, 7, None)
 
 
-def test_a_plan_has_only_a_list_cost() -> None:
+def test_usage_paid_by_a_plan_has_only_a_list_cost() -> None:
     (one,) = check(list(estimate_rows(priced(output=1_000_000), BOOK, plans={"codex-1"})))
     assert (one["x_CostBasis"], one["ServiceName"]) == ("plan-equivalent", "OpenAI API (plan)")
     assert one["ListCost"] == 10
@@ -114,7 +114,7 @@ def bill() -> dict[str, Any]:
     return take(view)["openai", "all", DAY]
 
 
-def test_rows_of_the_bill_add_up_to_the_bill() -> None:
+def test_bill_rows_add_up_to_the_bill() -> None:
     statement = bill()
     rows = check(list(bill_rows(statement)))
     assert total(rows) == Decimal(statement["bill_usd"]) == Decimal("18.250001")
@@ -124,7 +124,7 @@ def test_rows_of_the_bill_add_up_to_the_bill() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_both_files_hold_the_same_exact_rows(version: Version, tmp_path: Path) -> None:
+def test_csv_and_parquet_contain_the_same_exact_rows(version: Version, tmp_path: Path) -> None:
     rows = [*estimate_rows(priced(input_uncached=412_345, output=18_231), BOOK, version=version)]
     rows += bill_rows(bill(), version)
     check(rows, version)
@@ -148,7 +148,7 @@ def test_both_files_hold_the_same_exact_rows(version: Version, tmp_path: Path) -
         assert not text["Tags"] or isinstance(json.loads(text["Tags"]), dict)
 
 
-def test_more_decimals_than_parquet_holds_are_refused(tmp_path: Path) -> None:
+def test_too_many_decimals_for_parquet_are_refused(tmp_path: Path) -> None:
     rows = list(bill_rows(bill()))
     rows[0]["BilledCost"] = Decimal("1E-19")
     with pytest.raises(InexactAmountError, match="BilledCost"):

@@ -1,4 +1,4 @@
-"""The timeout follows what acks take, within its bounds."""
+"""The timeout for acknowledgements adapts to their duration, within its bounds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
 
 
-def test_a_quick_kafka_leaves_it_at_its_least() -> None:
+def test_ack_timeout_stays_at_its_minimum_with_a_fast_kafka() -> None:
     timeout = AckTimeout(0.25, 1.0)
     for _ in range(100):
         timeout.measured(0.01)
     assert timeout.seconds == 0.25
 
 
-def test_a_kafka_that_steadily_takes_longer_is_waited_for() -> None:
+def test_ack_timeout_follows_a_slow_kafka() -> None:
     timeout = AckTimeout(0.25, 1.0)
     for _ in range(20):
         timeout.measured(0.3)
     assert 0.6 <= timeout.seconds <= 1.0
 
 
-def test_an_outage_is_forgotten_soon() -> None:
+def test_ack_timeout_recovers_soon_after_an_outage() -> None:
     timeout = AckTimeout(0.25, 1.0)
     timeout.measured(0.01)
     timeout.measured(600.0)
@@ -32,7 +32,7 @@ def test_an_outage_is_forgotten_soon() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6)))
-def test_it_is_never_outside_its_bounds(measured: list[float]) -> None:
+def test_ack_timeout_stays_within_its_bounds(measured: list[float]) -> None:
     timeout = AckTimeout(0.25, 1.0)
     for one in measured:
         timeout.measured(one)

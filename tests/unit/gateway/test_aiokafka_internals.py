@@ -1,4 +1,4 @@
-"""What the link relies on inside aiokafka: a new version that moves it must fail here first."""
+"""The internals of aiokafka that the producer uses; this test fails if a new version moves them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from tallystream.streams.gateway.delivery.producer import abandon
 
 
-async def test_the_names_that_abandoning_a_producer_needs() -> None:
+async def test_aiokafka_has_the_names_for_abandoning_a_producer() -> None:
     producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1", enable_idempotence=True)
     assert producer._sender.sender_task is None
     assert not producer._message_accumulator._batches

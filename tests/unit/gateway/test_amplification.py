@@ -1,7 +1,7 @@
-"""What bytes become: bodies of many shapes, far longer than a fuzzer makes them, against the memory they cost.
+"""The memory that bodies of many shapes need; they are far longer than those of a fuzzer.
 
-Measured in a process of its own as the growth of its peak resident memory, from the compressed body to the messages
-that would go to Kafka: bytes in against bytes in memory, and never seconds. docs/threat-model.md tells the bounds.
+Measured in a separate process as the growth of its peak resident memory, from the compressed body to the messages for
+Kafka. Bytes of input are compared with bytes of memory, never with seconds. docs/threat-model.md states the bounds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.thorough
 
 MIB = 1 << 20
 RATIO = 8
-"""Times a body's bytes, decompressed, that it may cost."""
+"""Maximum memory of a body, as a multiple of its decompressed size."""
 FLOOR = 24 * MIB
-"""And what any body may cost, however small: pieces that are decompressed, a small body parsed whole, Python itself."""
+"""Additional memory for any body: buffers for decompression, small bodies that are parsed whole, Python itself."""
 
 MEASURE = """
 import gzip, json, resource, sys
@@ -64,7 +64,7 @@ print(json.dumps({"grew": peak() - before, "size": size, "outcome": outcome, "ev
 
 
 def nested(inner: bytes, *fields: int) -> bytes:
-    """Return protobuf: `inner` in these fields, from the innermost outwards."""
+    """Return protobuf with `inner` nested in these fields, from the innermost outwards."""
     for field in fields:
         length, size = len(inner), b""
         while length > 0x7F:
@@ -75,7 +75,7 @@ def nested(inner: bytes, *fields: int) -> bytes:
 
 
 def around(records: bytes) -> bytes:
-    """Return a JSON request around what stands in its list of records."""
+    """Return a JSON request around the text of its list of records."""
     return b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + records + b"]}]}]}"
 
 
@@ -154,11 +154,11 @@ SHAPES: dict[str, tuple[Encoding, Any]] = {
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_a_body_costs_a_bounded_multiple_of_its_bytes(shape: str) -> None:
+def test_memory_of_a_body_is_a_bounded_multiple_of_its_size(shape: str) -> None:
     encoding, build = SHAPES[shape]
     plain = build()
     measured = measure(encoding, gzip.compress(plain, 1))
-    # a body that is refused while it is unpacked has no size of its own
+    # a body that is refused during decompression has no decompressed size
     assert measured["grew"] <= RATIO * len(plain) + FLOOR, measured
     assert measured["letters"] <= 1000
     if shape.startswith(("what Codex", "nothing but")):
@@ -175,8 +175,8 @@ def measure(encoding: Encoding, packed: bytes) -> dict[str, Any]:
     return found
 
 
-def test_a_measurement_can_fail() -> None:
-    """A body that is kept twelve times over is measured as that."""
+def test_memory_measurement_detects_amplification() -> None:
+    """A body of which twelve copies are kept must be measured as such."""
     plain = b"x" * (4 * MIB)
     script = MEASURE.replace(
         "    size = len(plain)\n", "    size = len(plain); kept = [plain + b'x' for _ in range(20)]\n"

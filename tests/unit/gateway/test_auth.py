@@ -1,4 +1,4 @@
-"""Who gets in: ids, rotation, revocation, providers, bearer secrets."""
+"""Authentication of requests: ids, rotation, revocation, providers, bearer secrets."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def ask(one: Connection, ingest_id: str = INGEST_ID, provider: str = "codex", be
     return authorize(cache.find(shown.ingest_sha256), shown, NOW)
 
 
-def test_the_id_of_a_connection_opens_it() -> None:
+def test_ingest_id_of_a_connection_is_accepted() -> None:
     assert ask(connection()).connection_id == "codex-7f3a"
     assert ask(connection(), provider="").connection_id == "codex-7f3a"
 
 
-def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
+def test_both_ids_work_after_a_rotation_until_the_old_one_expires() -> None:
     def rotated(expires: timedelta) -> Connection:
         old = IngestKey(sha256=hash_secret("old"), expires_at=NOW + expires)
         return connection(ingest=[old, IngestKey(sha256=hash_secret("new"))])
@@ -53,7 +53,7 @@ def test_after_a_rotation_both_ids_work_until_the_old_one_expires() -> None:
         (BEARER_NEEDED, {"bearer": BEARER[:-1]}, 401, "bearer"),
     ],
 )
-def test_refusals_say_why_and_nothing_secret(
+def test_refusals_name_the_reason_and_no_secret(
     fields: dict[str, Any], asked: dict[str, Any], status: int, says: str
 ) -> None:
     with pytest.raises(RequestRefusedError, match=says) as refused:
@@ -63,11 +63,11 @@ def test_refusals_say_why_and_nothing_secret(
     assert ("WWW-Authenticate" in refused.value.headers) == (status == 401)
 
 
-def test_the_right_bearer_opens() -> None:
+def test_correct_bearer_is_accepted() -> None:
     assert ask(connection(**BEARER_NEEDED), bearer=BEARER).connection_id == "codex-7f3a"
 
 
-def test_a_revocation_that_comes_later_does_not_reach_back() -> None:
+def test_revocation_in_the_future_has_no_effect_yet() -> None:
     assert ask(connection(revoked_at=NOW + HOUR)).connection_id == "codex-7f3a"
 
 
@@ -83,7 +83,7 @@ def test_credentials_come_from_path_or_header_and_are_hashed() -> None:
         assert refused.value.status == 401
 
 
-def test_the_newest_record_of_a_connection_replaces_all_of_it() -> None:
+def test_newest_record_replaces_a_connection_completely() -> None:
     cache = Cache()
     cache.apply("codex-7f3a", connection("codex", "first"))
     cache.apply("codex-7f3a", connection("codex", "second"))

@@ -1,4 +1,4 @@
-"""What all requests hold together, against one limit."""
+"""The memory limit for all requests together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tallystream.streams.gateway.budget import Budget
 from tallystream.streams.gateway.errors import RequestRefusedError
 
 
-def test_the_budget_refuses_what_is_too_much_at_once_and_gets_everything_back() -> None:
+def test_budget_refuses_excess_bytes_and_releases_all() -> None:
     budget = Budget(100, 7)
     with budget.lease() as first:
         first.take(60)

@@ -1,4 +1,4 @@
-"""Decompressing bodies: whole or refused, bounded in what comes out and in how many parts it came."""
+"""Decompression: complete bodies or refusals, with limits on the size and the number of members."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableE
 
 LIMIT = 8 << 20
 PLAIN = random.Random(1).randbytes(150_000) + b"a" * 3_000_000
-"""Some of it does not compress, most of it a thousandfold."""
+"""Some of it is incompressible, and most of it compresses a thousandfold."""
 
 
 def raw_deflate(plain: bytes) -> bytes:
@@ -47,12 +47,12 @@ EACH = pytest.mark.parametrize(("coding", "pack"), PACKERS)
 
 @EACH
 @pytest.mark.parametrize("plain", [b"", b"x", PLAIN])
-def test_what_was_packed_comes_out(coding: str, pack: Callable[[bytes], bytes], plain: bytes) -> None:
+def test_compressed_body_is_decompressed(coding: str, pack: Callable[[bytes], bytes], plain: bytes) -> None:
     assert decompress(pack(plain), coding, LIMIT) == plain
 
 
 @EACH
-def test_what_is_cut_off_is_refused(coding: str, pack: Callable[[bytes], bytes]) -> None:
+def test_truncated_body_is_refused(coding: str, pack: Callable[[bytes], bytes]) -> None:
     packed = pack(PLAIN)
     for cut in (1, 2, 3, 4, 5, 8, 9, 100, len(packed) // 2, len(packed) - 5, len(packed) - 1, len(packed)):
         with pytest.raises(UndecodableError):
@@ -60,13 +60,13 @@ def test_what_is_cut_off_is_refused(coding: str, pack: Callable[[bytes], bytes])
 
 
 @EACH
-def test_what_follows_the_end_is_refused(coding: str, pack: Callable[[bytes], bytes]) -> None:
+def test_trailing_bytes_are_refused(coding: str, pack: Callable[[bytes], bytes]) -> None:
     with pytest.raises(UndecodableError):
         decompress(pack(b"abc") + b"more", coding, LIMIT)
 
 
 @EACH
-def test_more_than_the_limit_is_too_large(coding: str, pack: Callable[[bytes], bytes]) -> None:
+def test_body_above_the_limit_is_too_large(coding: str, pack: Callable[[bytes], bytes]) -> None:
     with pytest.raises(RequestRefusedError) as refused:
         decompress(pack(PLAIN), coding, len(PLAIN) - 1)
     assert refused.value.status == 413
@@ -75,14 +75,12 @@ def test_more_than_the_limit_is_too_large(coding: str, pack: Callable[[bytes], b
 
 @pytest.mark.parametrize(("coding", "pack"), [PACKERS[0], PACKERS[3], PACKERS[4]])
 @given(st.lists(st.binary(max_size=90_000), min_size=1, max_size=5))
-def test_parts_that_follow_each_other_are_one_body(
-    coding: str, pack: Callable[[bytes], bytes], parts: list[bytes]
-) -> None:
+def test_concatenated_members_are_one_body(coding: str, pack: Callable[[bytes], bytes], parts: list[bytes]) -> None:
     assert decompress(b"".join(map(pack, parts)), coding, LIMIT) == b"".join(parts)
 
 
 @pytest.mark.parametrize(("coding", "pack"), [PACKERS[0], PACKERS[3]])
-def test_too_many_parts_are_too_large(coding: str, pack: Callable[[bytes], bytes]) -> None:
+def test_too_many_members_are_too_large(coding: str, pack: Callable[[bytes], bytes]) -> None:
     with pytest.raises(RequestRefusedError) as refused:
         decompress(pack(b"") * 70_000, coding, LIMIT)
     assert refused.value.status == 413
@@ -95,7 +93,7 @@ def test_random_bytes_never_crash_the_decoder(raw: bytes, coding: str) -> None:
             assert len(decompress(body, coding, LIMIT)) <= LIMIT
 
 
-def test_a_zstd_frame_that_asks_for_much_memory_is_refused() -> None:
+def test_zstd_frame_with_a_large_window_is_refused() -> None:
     params = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
     packed = zstandard.ZstdCompressor(compression_params=params).stream_reader(PLAIN * 10).read()
     with pytest.raises(UndecodableError, match="window"):
@@ -114,17 +112,17 @@ def test_a_zstd_frame_that_asks_for_much_memory_is_refused() -> None:
         ("zstd", "zstd"),
     ],
 )
-def test_codings(header: str | None, coding: str) -> None:
+def test_content_codings_are_recognised(header: str | None, coding: str) -> None:
     assert coding_named(header) == coding
 
 
 @pytest.mark.parametrize("header", ["br", "gzip, gzip", "snappy", "*"])
-def test_other_codings_are_refused(header: str) -> None:
+def test_unknown_codings_are_refused(header: str) -> None:
     with pytest.raises(RequestRefusedError, match="gzip, zstd, deflate or none"):
         coding_named(header)
 
 
-def test_a_bomb_costs_no_more_memory_than_the_limit() -> None:
+def test_decompression_bomb_uses_no_more_memory_than_the_limit() -> None:
     squeeze = zlib.compressobj(9, wbits=31)
     bomb = b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(256)) + squeeze.flush()
     tracemalloc.start()

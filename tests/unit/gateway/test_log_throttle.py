@@ -1,4 +1,4 @@
-"""A flood of bad requests must not become a flood of log lines, nor vanish."""
+"""Many invalid requests must not flood the log, but must still be reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.clock import HandClock
 from tallystream.streams.service.log_throttle import EVERY, LogThrottle
 
 
-def test_the_first_is_logged_the_rest_is_counted() -> None:
+def test_first_event_is_logged_and_the_rest_counted() -> None:
     clock = HandClock()
     seldom = LogThrottle(clock, "not_http")
     with capture_logs() as lines:

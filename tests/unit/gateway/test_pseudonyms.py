@@ -1,4 +1,4 @@
-"""User names are replaced: always by the same, never by anything that can be turned back without the key."""
+"""User names are replaced by stable pseudonyms that cannot be reversed without the key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tallystream.streams.gateway.pseudonyms import own_key, pseudonyms
 
 
 @given(st.text(min_size=1), st.binary(min_size=1, max_size=100))
-def test_a_name_always_gets_the_same_pseudonym_and_another_key_gives_another(name: str, key: bytes) -> None:
+def test_pseudonym_depends_on_name_and_key(name: str, key: bytes) -> None:
     one = pseudonyms(key)(name)
     assert one == pseudonyms(key)(name)
     assert len(one) == 18
@@ -25,7 +25,7 @@ def test_a_name_always_gets_the_same_pseudonym_and_another_key_gives_another(nam
     assert pseudonyms(key + b"!")(name) != one
 
 
-def test_the_key_of_this_machine_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+def test_local_key_is_created_once_and_readable_only_by_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "data" / "user.key"
     with ThreadPoolExecutor(8) as threads:
         keys = set(threads.map(lambda _: own_key(path), range(16)))
@@ -35,14 +35,14 @@ def test_the_key_of_this_machine_is_made_once_and_only_its_owner_can_read_it(tmp
 
 
 @pytest.mark.parametrize("content", ["", "not hex", "abcd"])
-def test_a_damaged_key_stops_the_start(tmp_path: Path, content: str) -> None:
+def test_damaged_key_prevents_the_start(tmp_path: Path, content: str) -> None:
     path = tmp_path / "user.key"
     path.write_text(content)
     with pytest.raises(UnfitError):
         own_key(path)
 
 
-def test_a_cluster_needs_a_word_on_user_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_needs_a_user_key_or_an_opt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TALLYSTREAM_USER_KEY", raising=False)
     with pytest.raises(UsageError, match="user names"):
         user_names(Settings(data_dir=tmp_path, kafka="kafka:9092"))
@@ -52,7 +52,7 @@ def test_a_cluster_needs_a_word_on_user_names(tmp_path: Path, monkeypatch: pytes
     assert user_names(Settings(data_dir=tmp_path, kafka="kafka:9092"))("ada") == pseudonyms(b"shared")("ada")
 
 
-def test_on_one_machine_the_key_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_machine_uses_its_own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TALLYSTREAM_USER_KEY", raising=False)
     settings = Settings(data_dir=tmp_path, kafka=None)
     assert (

@@ -1,4 +1,4 @@
-"""What one connection may take: turns, which nobody is refused for, and quotas, beyond which it is 429."""
+"""Limits of a connection: turns, which only delay requests, and quotas, above which they get 429."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def quotas(clock: HandClock, **limits: int) -> Quotas:
     return Quotas(Quota(**limits), clock)
 
 
-def test_a_rate_has_a_burst_and_comes_back_with_time() -> None:
+def test_quota_allows_a_burst_and_refills_over_time() -> None:
     clock = HandClock()
     found = quotas(clock, requests=5)
     for _ in range(int(5 * BURST)):
@@ -44,7 +44,7 @@ def test_a_rate_has_a_burst_and_comes_back_with_time() -> None:
         found.request("a", None)
 
 
-def test_one_large_body_is_taken_and_the_next_ones_wait_for_it() -> None:
+def test_large_body_is_accepted_and_delays_the_next_ones() -> None:
     clock = HandClock()
     found = quotas(clock, bytes=100)
     found.received("a", None, 10_000)
@@ -55,7 +55,7 @@ def test_one_large_body_is_taken_and_the_next_ones_wait_for_it() -> None:
     found.received("a", None, 1)
 
 
-def test_bytes_held_are_given_back() -> None:
+def test_held_bytes_are_released() -> None:
     found = quotas(HandClock(), held_bytes=100)
     with found.holding("a", None, 60):
         with pytest.raises(RequestRefusedError), found.holding("a", None, 60):
@@ -66,7 +66,7 @@ def test_bytes_held_are_given_back() -> None:
         pass
 
 
-def test_a_connections_own_quota_goes_before_the_default_and_nothing_is_no_limit() -> None:
+def test_own_quota_overrides_the_default_and_unset_means_unlimited() -> None:
     found = quotas(HandClock(), requests=1, dead_letters=1)
     for _ in range(100):
         found.request("free", Quota(requests=0))
@@ -80,7 +80,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_alone_a_connection_has_all_turns() -> None:
+async def test_single_connection_may_use_all_turns() -> None:
     turns, at_work, go = Turns(HandClock()), 0, asyncio.Event()
 
     async def work() -> None:
@@ -96,7 +96,7 @@ async def test_alone_a_connection_has_all_turns() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_beside_others_a_flood_waits_for_itself_and_everybody_is_served() -> None:
+async def test_flood_of_one_connection_delays_only_itself() -> None:
     clock = HandClock()
     turns = Turns(clock)
     at_work: dict[str, int] = {"flood": 0, "other": 0}
@@ -123,7 +123,7 @@ async def test_beside_others_a_flood_waits_for_itself_and_everybody_is_served() 
     assert most == AT_WORK // 2
     assert at_work["other"] == 2, "the other does not wait behind the flood"
     for number in range(102):
-        # half of them give up while they wait
+        # half of them are cancelled while they wait
         if number < 40:
             flood.pop().cancel()
         else:
@@ -135,7 +135,7 @@ async def test_beside_others_a_flood_waits_for_itself_and_everybody_is_served() 
     assert done.count("flood") == 60
 
 
-async def test_who_gives_up_in_the_moment_of_its_turn_passes_it_on() -> None:
+async def test_cancelled_waiter_passes_its_turn_on() -> None:
     clock = HandClock()
     turns = Turns(clock)
     async with turns.of("b"):

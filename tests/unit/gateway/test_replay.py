@@ -1,4 +1,4 @@
-"""What the gateway set aside can be replayed once this version, or a setting, counts it."""
+"""Dead letters of the gateway can be replayed once this version or a changed setting can count them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RENAMED = codex_response().having(event__name="codex.sse_event_v2", user__email=
 
 
 def letters(*records: Record, connection: str | None = "codex-7f3a") -> list[DeadLetter]:
-    """Return the dead letters the gateway writes of records."""
+    """Return the dead letters that the gateway writes for records."""
     built = Messages(Topics("t"), lambda user: f"u_{len(user)}", SystemClock())
     rejected = normalise_logs(encode([Group(records)], Encoding.PROTOBUF), Encoding.PROTOBUF).rejected
     return [
@@ -34,7 +34,7 @@ def letters(*records: Record, connection: str | None = "codex-7f3a") -> list[Dea
     ]
 
 
-def test_a_record_that_this_version_knows_is_the_message_it_would_have_been() -> None:
+def test_recognised_record_becomes_its_original_message() -> None:
     (letter,) = letters(RENAMED)
     assert "recognise" in str(prepare(letter, HERE, AT_NS))
     letter.record["event.name"] = CODEX.event
@@ -46,7 +46,7 @@ def test_a_record_that_this_version_knows_is_the_message_it_would_have_been() ->
     assert (row[0], orjson.loads(row[1])) == (key, orjson.loads(value))
 
 
-def test_what_still_cannot_be_counted_is_said() -> None:
+def test_reason_is_given_for_records_that_still_cannot_count() -> None:
     (letter,) = letters(codex_response().having(input_token_count="many"))
     assert "many" in str(prepare(letter, HERE, AT_NS))
     (letter,) = letters(codex_response().having(conversation__id=None))
@@ -54,7 +54,7 @@ def test_what_still_cannot_be_counted_is_said() -> None:
 
 
 @pytest.mark.parametrize("connection", [None, "codex-1111"])
-def test_a_strangers_record_needs_to_be_told_whose_it_is(connection: str | None) -> None:
+def test_record_of_an_unknown_connection_needs_an_assignment(connection: str | None) -> None:
     (letter,) = letters(RENAMED, connection=None)
     letter.record["event.name"] = CODEX.event
     told = prepare(letter, Into(own=True, lateness=timedelta(days=7), connection=connection), AT_NS)
@@ -65,7 +65,7 @@ def test_a_strangers_record_needs_to_be_told_whose_it_is(connection: str | None)
         assert told[0].startswith(b"codex-1111|")
 
 
-def test_an_old_record_waits_for_a_longer_lateness() -> None:
+def test_old_record_needs_a_longer_lateness() -> None:
     (letter,) = letters(RENAMED)
     letter.record["event.name"] = CODEX.event
     later = AT_NS + 30 * 24 * 3600 * 10**9
@@ -74,8 +74,8 @@ def test_an_old_record_waits_for_a_longer_lateness() -> None:
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_of_every_reason_is_said_whether_it_can_be_replayed(reason: Reason) -> None:
-    """What holds an event goes out, or why it does not is said: nothing is passed over."""
+def test_every_reason_is_replayable_or_explained(reason: Reason) -> None:
+    """Every letter is either replayed or reported with the reason."""
     batch = {
         "connection_id": "codex-7f3a", "client": "codex", "provider": "openai", "session_id": "s",
         "events": [{"event_id": "0" * 16, "occurred_at": AT_NS, "model": "m", "output": 5}],
@@ -101,7 +101,7 @@ def test_of_every_reason_is_said_whether_it_can_be_replayed(reason: Reason) -> N
             assert "still does not recognise" in str(here)  # a record's fields, not an event: above
 
 
-def test_a_message_that_an_older_worker_refused_is_taken_out_of_the_topic() -> None:
+def test_message_refused_by_an_older_worker_is_read_from_the_topic() -> None:
     event = {"event_id": "0" * 16, "occurred_at": AT_NS, "model": "m", "output": 5}
     batch = {
         "connection_id": "codex-7f3a", "client": "codex", "provider": "openai", "session_id": "s",
@@ -119,4 +119,4 @@ def test_a_message_that_an_older_worker_refused_is_taken_out_of_the_topic() -> N
     assert isinstance(sent, tuple)
     assert [one["output"] for one in orjson.loads(sent[1])["events"]] == [5]
     for other in (with_record(letter(0), value), with_record(letter(1), value + b" "), with_record(letter(1), None)):
-        assert "is still none" in str(prepare(other, HERE, AT_NS))
+        assert "still cannot read it" in str(prepare(other, HERE, AT_NS))

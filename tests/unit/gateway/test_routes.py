@@ -1,4 +1,4 @@
-"""Which paths are ours, and what is said about those that almost are."""
+"""Which paths the gateway accepts, and the errors for similar ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ID = "Zq3v0000000000000000AB"
 @pytest.mark.parametrize("provider", ["codex", "claude", "gemini"])
 @pytest.mark.parametrize("signal", ["logs", "metrics", "traces"])
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
-def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
+def test_three_url_forms_are_recognised(provider: str, signal: str, slashes: str) -> None:
     assert parse(f"{INGEST_PATH}{provider}/{ID}/v1/{signal}{slashes}") == RouteTarget(provider, ID, signal)
     assert parse(f"{INGEST_PATH}{provider}/{ID}{slashes}") == RouteTarget(provider, ID, None)
     assert parse(f"/v1/{signal}{slashes}") == RouteTarget(None, None, signal)
@@ -37,7 +37,7 @@ def test_the_three_forms(provider: str, signal: str, slashes: str) -> None:
         (f"{INGEST_PATH}codex/{ID}/v1/logs/more", "signal"),
     ],
 )
-def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
+def test_wrong_paths_are_explained_without_the_secret(path: str, says: str) -> None:
     with pytest.raises(RequestRefusedError) as refused:
         parse(path)
     assert refused.value.status == 404
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said_without_the_secret(path: str, says: str) -> None:
         (f"{INGEST_PATH}codex/{ID}/v1/trace/", f"traces go to {INGEST_PATH}codex/{{ingestId}}/v1/traces"),
     ],
 )
-def test_a_wrong_path_names_the_right_one(path: str, meant: str) -> None:
+def test_wrong_path_suggests_the_right_one(path: str, meant: str) -> None:
     with pytest.raises(RequestRefusedError) as refused:
         parse(path)
     assert refused.value.status == 404
@@ -80,7 +80,7 @@ def test_a_wrong_path_names_the_right_one(path: str, meant: str) -> None:
         ("//", None),
     ],
 )
-def test_what_exporters_make_of_a_base_url_is_taken(base: str, end: str, signal: str | None) -> None:
+def test_urls_built_by_exporters_are_accepted(base: str, end: str, signal: str | None) -> None:
     assert (
         parse(base + end)
         == parse(f"/{base}{end}")
@@ -89,7 +89,7 @@ def test_what_exporters_make_of_a_base_url_is_taken(base: str, end: str, signal:
 
 
 @given(st.text(max_size=200))
-def test_no_path_is_a_surprise(text: str) -> None:
+def test_any_path_is_handled_without_an_error(text: str) -> None:
     for path in (text, f"/{text}", INGEST_PATH + text, f"{INGEST_PATH}codex/{text}"):
         with suppress(RequestRefusedError):
             target = parse(path)

@@ -1,4 +1,4 @@
-"""The registry on disk: whole or absent, never in the way."""
+"""The registry's snapshot on disk: complete or ignored, and never an obstacle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.gateway import INGEST_ID, connection
 from tallystream.streams.gateway.connections import snapshot
 
 
-def test_it_comes_back_as_it_was_and_holds_no_secret(tmp_path: Path) -> None:
+def test_snapshot_is_read_back_and_contains_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "connections.json"
     snapshot.save(path, "t.connections", "cluster", [connection("codex", "first")])
     snapshot.save(path, "t.connections", "cluster", [connection(), connection("claude", "other")])
@@ -22,21 +22,21 @@ def test_it_comes_back_as_it_was_and_holds_no_secret(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["connections.json"]
 
 
-def test_another_deployments_snapshot_is_none(tmp_path: Path) -> None:
+def test_snapshot_of_another_deployment_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "connections.json"
     snapshot.save(path, "a.connections", "cluster", [connection()])
     assert snapshot.load(path, "b.connections") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"topic": "t.connections"}', b"\xff\xfe"])
-def test_a_damaged_snapshot_is_none(tmp_path: Path, content: bytes) -> None:
+def test_damaged_snapshot_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "connections.json"
     path.write_bytes(content)
     assert snapshot.load(path, "t.connections") is None
     assert snapshot.load(tmp_path / "nothing.json", "t.connections") is None
 
 
-def test_a_snapshot_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+def test_failed_snapshot_keeps_the_previous_one(tmp_path: Path) -> None:
     path = tmp_path / "connections.json"
     snapshot.save(path, "t.connections", "cluster", [connection()])
     with pytest.raises(OSError, match="connections"):

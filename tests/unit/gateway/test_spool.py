@@ -1,4 +1,4 @@
-"""The spool file keeps what it was given, in order, through anything, until its own ack; or says that it cannot."""
+"""The spool file keeps its messages in order until Kafka has acknowledged them, or reports that it cannot."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def spool(tmp_path: Path) -> Iterator[SpoolFile]:
 
 
 class SpoolModel(RuleBasedStateMachine):
-    """Against a dict: put, delete, read in pieces, reopen in any order."""
+    """Compared with a dict: put, delete, read in pieces and reopen in any order."""
 
     @initialize()
     def start(self) -> None:
@@ -98,12 +98,12 @@ TestSpoolModel = SpoolModel.TestCase
 TestSpoolModel.settings = examples(30, stateful_step_count=20)
 
 
-def test_commits_are_fsynced(spool: SpoolFile) -> None:
+def test_spool_commits_are_fsynced(spool: SpoolFile) -> None:
     assert spool._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert spool._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_a_full_spool_takes_nothing_of_a_request_that_does_not_fit(tmp_path: Path) -> None:
+def test_full_spool_stores_no_part_of_a_request(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool.db", max_bytes=1000)
     spool.put([message(1, 500)], 1)
     with pytest.raises(SpoolFullError):
@@ -116,7 +116,7 @@ def test_a_full_spool_takes_nothing_of_a_request_that_does_not_fit(tmp_path: Pat
     spool.close()
 
 
-def test_a_full_disk_is_an_error_and_stores_nothing(spool: SpoolFile) -> None:
+def test_full_disk_is_an_error_and_stores_nothing(spool: SpoolFile) -> None:
     spool.put([message(1)], 1)
     pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
     spool._db.execute(f"PRAGMA max_page_count = {pages + 4}")
@@ -131,7 +131,7 @@ def test_a_full_disk_is_an_error_and_stores_nothing(spool: SpoolFile) -> None:
     assert spool.put([message(4, 200_000)], 3)
 
 
-def test_a_disk_that_fails_is_an_error_in_every_call(spool: SpoolFile) -> None:
+def test_failing_disk_is_an_error_in_every_call(spool: SpoolFile) -> None:
     spool.put([message(1)], 1)
     spool._db.close()
     for call in (
@@ -148,12 +148,12 @@ def test_a_disk_that_fails_is_an_error_in_every_call(spool: SpoolFile) -> None:
     assert spool.level.rows == 1
 
 
-def test_only_the_owner_of_the_files_can_read_them(spool: SpoolFile) -> None:
+def test_spool_files_are_readable_only_by_their_owner(spool: SpoolFile) -> None:
     spool.put([message(1)], 1)
     assert {oct(path.stat().st_mode & 0o777) for path in spool.path.parent.glob("spool.db*")} == {"0o600"}
 
 
-def test_quarantine_becomes_messages_in_one_step(spool: SpoolFile) -> None:
+def test_quarantined_request_becomes_messages_atomically(spool: SpoolFile) -> None:
     spool.hold(HELD)
     (held,) = spool.held(10)
     assert held[1:] == HELD[1:]
@@ -163,7 +163,7 @@ def test_quarantine_becomes_messages_in_one_step(spool: SpoolFile) -> None:
     assert spool.quarantine_level == Level()
 
 
-def test_quarantine_has_a_limit_of_its_own(tmp_path: Path) -> None:
+def test_quarantine_has_its_own_limit(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool.db", quarantine=len(HELD.payload))
     spool.hold(HELD)
     with pytest.raises(SpoolFullError):
@@ -172,7 +172,7 @@ def test_quarantine_has_a_limit_of_its_own(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_rows_are_found_by_their_place(tmp_path: Path) -> None:
+def test_rows_are_found_by_topic_and_partition(tmp_path: Path) -> None:
     spool = SpoolFile(
         tmp_path / "spool.db", max_bytes=1 << 20, quarantine_max_bytes=0, partition_of=lambda one: one.value[0] % 2
     )
@@ -188,7 +188,7 @@ def test_rows_are_found_by_their_place(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_file_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
+def test_spool_file_of_version_1_keeps_its_rows(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "spool.db") as db:
         db.executescript(
             "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
@@ -207,7 +207,7 @@ def test_a_file_of_the_first_version_keeps_its_rows(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
+def test_spool_file_names_its_deployment(tmp_path: Path) -> None:
     spool = opened(tmp_path / "spool.db")
     spool.belong("t", "cluster-a")
     spool.close()
@@ -216,7 +216,7 @@ def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
     again.close()
 
 
-def test_activity_goes_on_after_a_restart(tmp_path: Path) -> None:
+def test_activity_counts_survive_a_restart(tmp_path: Path) -> None:
     rows = [ActivityRow("codex-1", "logs", 5, 2, 30), ActivityRow("codex-1", "traces", 6, 1, 7)]
     spool = opened(tmp_path / "spool.db")
     spool.save_activity([rows[0]._replace(requests=1), rows[1]])
@@ -227,7 +227,7 @@ def test_activity_goes_on_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_file_of_another_format_is_not_touched(tmp_path: Path) -> None:
+def test_spool_file_of_another_format_is_not_changed(tmp_path: Path) -> None:
     opened(tmp_path / "spool.db").close()
     with sqlite3.connect(tmp_path / "spool.db") as db:
         db.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
@@ -236,7 +236,7 @@ def test_a_file_of_another_format_is_not_touched(tmp_path: Path) -> None:
         opened(tmp_path / "spool.db")
 
 
-def test_the_disk_gets_its_bytes_back_when_the_spool_is_empty(spool: SpoolFile) -> None:
+def test_empty_spool_releases_disk_space(spool: SpoolFile) -> None:
     spool._max_bytes = 1 << 30
     ids = [one for number in range(30) for one in spool.put([message(number, 1 << 20)], 1)]
     assert spool.path.stat().st_size > 20 << 20

@@ -1,4 +1,4 @@
-"""`spool list` and `spool recover`: what is left aside comes back, and nothing is deleted."""
+"""`spool list` and `spool recover`: set-aside messages are recovered, and no file is deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def states(directory: Path) -> dict[str, tuple[str, int | None]]:
     return {one.path.name.partition(".aside")[0]: (one.state, one.messages) for one in inventory(directory, PREFIX)}
 
 
-async def test_whose_each_file_is_and_what_it_holds(tmp_path: Path) -> None:
+async def test_spool_list_shows_deployment_and_contents_of_each_file(tmp_path: Path) -> None:
     made(slot_path(tmp_path, "other", 0), 5, prefix="other", topic="other.usage")
     made(slot_path(tmp_path, PREFIX, 3), 7)
     spool = await opened(tmp_path)
@@ -33,7 +33,7 @@ async def test_whose_each_file_is_and_what_it_holds(tmp_path: Path) -> None:
     assert states(tmp_path)["spool-t-3.db"] == ("ours", 7)
 
 
-async def test_another_prefixs_messages_come_here_when_somebody_says_so(tmp_path: Path) -> None:
+async def test_messages_of_another_prefix_can_be_recovered_here(tmp_path: Path) -> None:
     made(slot_path(tmp_path, "other", 0), 5, prefix="other", topic="other.usage")
     spool = await opened(tmp_path)
     await spool.claim("this-cluster")
@@ -46,7 +46,7 @@ async def test_another_prefixs_messages_come_here_when_somebody_says_so(tmp_path
     await spool.close()
 
 
-async def test_a_damaged_file_is_settled_and_kept(tmp_path: Path) -> None:
+async def test_damaged_spool_file_is_recovered_and_kept(tmp_path: Path) -> None:
     path = slot_path(tmp_path, PREFIX, 0)
     made(path, 2000)
     damage(path, random.Random(4))
@@ -66,7 +66,7 @@ def test_missing_spool_file_is_reported(tmp_path: Path) -> None:
         recover(tmp_path, "spool-t-9.db", PREFIX, frozenset())
 
 
-def test_the_commands_speak_json(tmp_path: Path) -> None:
+def test_spool_commands_print_json(tmp_path: Path) -> None:
     made(slot_path(tmp_path / "gateway", "other", 0), 5, prefix="other", topic="other.deadletters")
     run = CliRunner()
     listed = run.invoke(build(), ["spool", "list", "--json", "--data-dir", str(tmp_path)])

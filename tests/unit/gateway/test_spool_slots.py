@@ -1,4 +1,4 @@
-"""One spool, one owner: locks that end with their process, and spools that outlive whoever wrote them."""
+"""Each spool has one owner: locks end with their process, and spools outlive it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def opened(directory: Path, owner: Owner = OWNER, salvaged: Callable[[int]
 
 
 async def rows_of(spool: Spool) -> list[Message]:
-    """Return all that may be drained."""
+    """Return all messages that may be drained."""
     found = []
     for lane in spool.lanes():
         found += [row.message for row in await spool.read(lane, max_bytes=1 << 24, limit=10_000)]
@@ -66,7 +66,7 @@ async def drain(spool: Spool) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a file as a backup tool does."""
+    """Lock a file as a backup tool does."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
         try:
@@ -76,7 +76,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def made(path: Path, count: int, *, prefix: str = PREFIX, cluster: str = "", topic: str = "t.usage") -> None:
-    """Leave a spool behind, as a gateway that was killed does."""
+    """Leave a spool behind, as a killed gateway does."""
     path.parent.mkdir(exist_ok=True)
     file = SpoolFile(path, max_bytes=1 << 24, quarantine_max_bytes=1 << 20)
     if prefix:
@@ -85,7 +85,7 @@ def made(path: Path, count: int, *, prefix: str = PREFIX, cluster: str = "", top
     file.close()
 
 
-def test_a_slot_has_one_owner_and_is_free_again_afterwards(tmp_path: Path) -> None:
+def test_spool_slot_has_one_owner_until_released(tmp_path: Path) -> None:
     path = slot_path(tmp_path, PREFIX, 0)
     first = Slot.take(path)
     assert first is not None
@@ -96,7 +96,7 @@ def test_a_slot_has_one_owner_and_is_free_again_afterwards(tmp_path: Path) -> No
     second.release()
 
 
-def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
+def test_killed_process_releases_its_lock(tmp_path: Path) -> None:
     path = slot_path(tmp_path, PREFIX, 0)
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
@@ -109,7 +109,7 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     slot.release()
 
 
-async def test_a_dead_gateways_spool_is_drained_and_a_living_ones_is_not(tmp_path: Path) -> None:
+async def test_only_spools_of_ended_gateways_are_adopted(tmp_path: Path) -> None:
     ours, living = await opened(tmp_path), await opened(tmp_path)
     await living.put([MESSAGE])
     made(slot_path(tmp_path, PREFIX, 7), 3)
@@ -124,7 +124,7 @@ async def test_a_dead_gateways_spool_is_drained_and_a_living_ones_is_not(tmp_pat
     await ours.close()
 
 
-async def test_a_restarted_gateway_finds_what_it_had_spooled(tmp_path: Path) -> None:
+async def test_restarted_gateway_finds_its_spooled_messages(tmp_path: Path) -> None:
     spool = await opened(tmp_path)
     await spool.put([MESSAGE])
     await spool.hold(*HELD)
@@ -135,7 +135,7 @@ async def test_a_restarted_gateway_finds_what_it_had_spooled(tmp_path: Path) -> 
     await again.close()
 
 
-async def test_an_empty_spool_goes_on_under_its_gateways_name(tmp_path: Path) -> None:
+async def test_empty_spool_keeps_its_gateways_name(tmp_path: Path) -> None:
     spool = await opened(tmp_path)
     name = await spool.meta("gateway", "gw-1")
     await spool.close()
@@ -144,7 +144,7 @@ async def test_an_empty_spool_goes_on_under_its_gateways_name(tmp_path: Path) ->
     await again.close()
 
 
-async def test_the_name_and_the_counts_go_on_beside_a_spool_that_is_not_empty(tmp_path: Path) -> None:
+async def test_name_and_counts_continue_although_another_spool_is_not_empty(tmp_path: Path) -> None:
     counts = [ActivityRow("codex-1", "logs", 5, 2, 30)]
     spool = await opened(tmp_path)
     assert await spool.meta("gateway", "gw-1") == "gw-1"
@@ -159,7 +159,7 @@ async def test_the_name_and_the_counts_go_on_beside_a_spool_that_is_not_empty(tm
 
 
 @pytest.mark.parametrize("trouble", ["locked", "newer format", "directory in its place"])
-async def test_a_spool_that_cannot_be_opened_is_gone_on_beside_and_drained_later(tmp_path: Path, trouble: str) -> None:
+async def test_unopenable_spool_is_replaced_and_drained_later(tmp_path: Path, trouble: str) -> None:
     path = slot_path(tmp_path, PREFIX, 0)
     made(path, 200)
 
@@ -197,7 +197,7 @@ async def test_a_spool_that_cannot_be_opened_is_gone_on_beside_and_drained_later
             await spool.close()
 
 
-async def test_a_spool_that_is_locked_while_it_is_written_is_gone_on_beside(tmp_path: Path) -> None:
+async def test_spool_locked_during_a_write_is_replaced(tmp_path: Path) -> None:
     spool = await opened(tmp_path)
     await spool.put([MESSAGE])
     with locked(spool.path):
@@ -208,7 +208,7 @@ async def test_a_spool_that_is_locked_while_it_is_written_is_gone_on_beside(tmp_
     await spool.close()
 
 
-async def test_without_any_file_it_says_so_and_finds_one_later(tmp_path: Path) -> None:
+async def test_missing_writable_file_is_reported_and_retried(tmp_path: Path) -> None:
     (tmp_path / "gateway").write_text("in the way")
     spool = await opened(tmp_path / "gateway")
     assert not spool.writable
@@ -235,7 +235,7 @@ async def test_locks_do_not_leak_when_opens_fail(tmp_path: Path) -> None:
     await spool.close()
 
 
-async def test_another_deployments_spool_is_kept_counted_and_never_sent(tmp_path: Path) -> None:
+async def test_spool_of_another_deployment_is_kept_and_counted_but_not_sent(tmp_path: Path) -> None:
     made(slot_path(tmp_path, "other", 0), 5, prefix="other", topic="other.usage")
     made(slot_path(tmp_path, PREFIX, 0), 7, cluster="another-cluster")
     made(slot_path(tmp_path, PREFIX, 1), 11, cluster="this-cluster")
@@ -255,7 +255,7 @@ async def test_another_deployments_spool_is_kept_counted_and_never_sent(tmp_path
     await there.close()
 
 
-async def test_a_mixed_spool_of_the_first_version_is_drained_of_ours_and_kept_for_the_others(tmp_path: Path) -> None:
+async def test_mixed_version_1_spool_sends_only_our_messages(tmp_path: Path) -> None:
     made(tmp_path / "spool-0.db", 2, prefix="")
     file = SpoolFile(tmp_path / "spool-0.db", max_bytes=1 << 20, quarantine_max_bytes=0)
     file.put([MESSAGE._replace(topic="other.usage")] * 3, 1)
@@ -270,7 +270,7 @@ async def test_a_mixed_spool_of_the_first_version_is_drained_of_ours_and_kept_fo
     await spool.close()
 
 
-async def test_what_is_spooled_before_the_cluster_is_known_goes_to_the_cluster_that_is_met(tmp_path: Path) -> None:
+async def test_messages_spooled_before_any_cluster_go_to_the_first_one(tmp_path: Path) -> None:
     first = await opened(tmp_path)
     await first.claim("cluster-a")
     await first.put([MESSAGE])
@@ -283,7 +283,7 @@ async def test_what_is_spooled_before_the_cluster_is_known_goes_to_the_cluster_t
     await spool.close()
 
 
-async def test_what_is_spooled_before_any_cluster_answers_is_meant_for_the_last_that_did(tmp_path: Path) -> None:
+async def test_messages_spooled_without_kafka_belong_to_the_last_known_cluster(tmp_path: Path) -> None:
     spool = await opened(tmp_path, replace(OWNER, last_met="cluster-a"))
     await spool.put(numbered(4))
     await spool.close()
@@ -297,7 +297,7 @@ async def test_what_is_spooled_before_any_cluster_answers_is_meant_for_the_last_
     await back.close()
 
 
-async def test_another_cluster_behind_the_same_address_gets_nothing_of_the_first(tmp_path: Path) -> None:
+async def test_other_cluster_at_the_same_address_gets_no_messages_of_the_first(tmp_path: Path) -> None:
     spool = await opened(tmp_path)
     await spool.claim("cluster-a")
     await spool.put(numbered(4))
@@ -316,7 +316,7 @@ def damage(path: Path, rng: random.Random) -> None:
     path.write_bytes(raw)
 
 
-async def test_a_damaged_spool_is_set_aside_and_its_readable_rows_are_saved(tmp_path: Path) -> None:
+async def test_damaged_spool_is_set_aside_and_its_readable_rows_copied(tmp_path: Path) -> None:
     path = slot_path(tmp_path, PREFIX, 0)
     made(path, 2000)
     damage(path, random.Random(4))
@@ -347,7 +347,7 @@ async def test_file_that_is_not_a_database_is_set_aside(tmp_path: Path) -> None:
     assert aside.read_bytes().startswith(b"this is no database")
 
 
-async def test_a_damaged_spool_of_another_deployment_is_left_alone(tmp_path: Path) -> None:
+async def test_damaged_spool_of_another_deployment_is_not_changed(tmp_path: Path) -> None:
     path = slot_path(tmp_path, "other", 0)
     path.write_bytes(b"garbage" * 1000)
     spool = await opened(tmp_path)
@@ -357,7 +357,7 @@ async def test_a_damaged_spool_of_another_deployment_is_left_alone(tmp_path: Pat
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_salvage_finds_the_rows_behind_the_damage_too(tmp_path: Path, seed: int) -> None:
+def test_salvage_reads_rows_after_the_damage(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "spool.db"
     made(path, 3000)
     file = SpoolFile(path, quarantine_max_bytes=1 << 20)
@@ -372,9 +372,7 @@ def test_salvage_finds_the_rows_behind_the_damage_too(tmp_path: Path, seed: int)
     assert len({message for _, message in found.messages}) == len(found.messages)
 
 
-async def test_a_disk_that_takes_nothing_leaves_no_files_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unwritable_disk_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = await opened(tmp_path)
     monkeypatch.setattr(files, "OTHER_FILE_EVERY", 0.0)
     monkeypatch.setattr(SpoolFile, "put", _fails)

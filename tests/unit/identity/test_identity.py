@@ -1,4 +1,4 @@
-"""What counts as the same deployment, and what becomes of another's state."""
+"""Which state belongs to the same deployment, and what happens to that of another one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_state_of_another_deployment_is_recognised_with_a_reason(found: Identity
         Identity("cluster-a", "tally"),
     ],
 )
-def test_a_state_made_from_fewer_topics_or_by_a_broker_without_ids_is_ours(found: Identity) -> None:
+def test_state_with_fewer_topics_or_without_ids_is_accepted(found: Identity) -> None:
     assert OURS.matches(found)
 
 
@@ -49,7 +49,7 @@ def test_a_state_without_identity_is_not_ours() -> None:
     assert not OURS.matches(None)
 
 
-def test_the_file_gives_back_what_was_saved(tmp_path: Path) -> None:
+def test_saved_identity_is_read_back(tmp_path: Path) -> None:
     OURS.save(tmp_path / "deep" / FILE)
 
     assert Identity.load(tmp_path / "deep" / FILE) == OURS
@@ -66,7 +66,7 @@ def test_unreadable_identity_file_names_no_deployment(tmp_path: Path, content: b
     assert Identity.load(tmp_path / "missing") is None
 
 
-def test_a_directory_of_ours_is_used_as_it_is(tmp_path: Path) -> None:
+def test_directory_of_this_deployment_is_kept(tmp_path: Path) -> None:
     state = tmp_path / "store"
 
     assert not claim_directory(state, OURS)
@@ -78,7 +78,7 @@ def test_a_directory_of_ours_is_used_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_directory_of_another_deployment_is_set_aside_whole_and_counted(tmp_path: Path, marked: bool) -> None:
+def test_directory_of_another_deployment_is_set_aside(tmp_path: Path, marked: bool) -> None:
     state = tmp_path / "store"
     state.mkdir()
     (state / "data").write_text("theirs")
@@ -95,7 +95,7 @@ def test_a_directory_of_another_deployment_is_set_aside_whole_and_counted(tmp_pa
     assert times == [1]
 
 
-def test_a_file_goes_aside_with_its_identity(tmp_path: Path) -> None:
+def test_identity_file_moves_with_the_set_aside_file(tmp_path: Path) -> None:
     state = tmp_path / "snapshot.json"
     state.write_text("theirs")
     OURS.save(beside_of(state))

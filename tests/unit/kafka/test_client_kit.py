@@ -1,4 +1,4 @@
-"""The client kit: every Kafka client of the product is made in it, and every producer keeps the promise."""
+"""Every Kafka client of the product is created by the client kit, and every producer is idempotent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENTS = {"AIOKafkaProducer", "AIOKafkaConsumer", "AIOKafkaAdminClient"}
 PROFILES = {name: value for name, value in vars(producers).items() if isinstance(value, ProducerProfile)}
 
 
-def test_clients_are_made_in_the_kit_alone() -> None:
+def test_kafka_clients_are_created_only_in_the_kit() -> None:
     made = {
         (str(path.relative_to(ROOT)), name)
         for folder in ("schemas", "streams", "agents", "src")
@@ -45,7 +45,7 @@ async def test_every_producer_is_idempotent_and_waits_for_all_replicas(name: str
     await producer.stop()
 
 
-def test_a_profile_names_what_it_changes() -> None:
+def test_producer_profile_changes_only_named_settings() -> None:
     default = ProducerProfile()
     changed = {name: {f.name for f in dataclasses.fields(p) if getattr(p, f.name) != getattr(default, f.name)}
                for name, p in PROFILES.items()}  # fmt: skip
@@ -61,7 +61,7 @@ def test_a_profile_names_what_it_changes() -> None:
     ("cause", "text"),
     [(OSError("no route"), "no route"), (TimeoutError(), "TimeoutError"), ("no records", "no records")],
 )
-def test_a_cluster_that_does_not_answer_is_one_error_with_a_next_step(cause: object, text: str) -> None:
+def test_unreachable_cluster_is_one_error_with_a_next_step(cause: object, text: str) -> None:
     error = unreachable(KafkaSettings("kafka-0:9092"), cause, "take the reset")
     assert isinstance(error, UnreachableError)
     assert error.message == f"Kafka at kafka-0:9092 did not take the reset: {text}"

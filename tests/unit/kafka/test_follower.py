@@ -1,6 +1,7 @@
-"""The end of a partition may be a hole: nothing left before the end offset, and the position stands still.
+"""The end of a partition may be a hole: no record is left before the end offset, and the position does not move.
 
-Compaction keeps the newest segment, so no broker makes such a hole on request: a stand-in for aiokafka's consumer does.
+Compaction keeps the newest segment, so a broker cannot produce such a hole on request. A stand-in for aiokafka's
+consumer does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ AT = TopicPartition("t", 0)
 
 
 class Standing:
-    """A consumer whose position never moves. `answers`: whether fetches are answered, with nothing in them."""
+    """A consumer whose position never moves. `answers` tells whether its fetches get (empty) answers."""
 
     def __init__(self, *, answers: bool) -> None:
         self._answers = answers
@@ -55,7 +56,7 @@ async def walk(consumer: Standing, stall: float) -> list[tuple[int, list[Any]]]:
     return [found async for found in reader._partition(consumer, AT, 9)]
 
 
-async def test_an_answered_fetch_without_records_ends_the_partition() -> None:
+async def test_answered_fetch_without_records_ends_the_partition() -> None:
     consumer = Standing(answers=True)
     assert await walk(consumer, stall=30.0) == [(9, [])]
     assert consumer.fetches >= 2, "the answer must be older than the fetch that found nothing in it"

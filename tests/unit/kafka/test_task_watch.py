@@ -1,4 +1,4 @@
-"""A task that a Kafka client has lost is noticed; those it renews, and those of closed clients, are no news."""
+"""A lost task of a Kafka client is reported, but not tasks that the client renews or those of closed clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def ends() -> None:
 
 @pytest.fixture
 async def producer() -> AsyncIterator[Any]:
-    """Give aiokafka's own producer, which has not been started; its sender is the test's."""
+    """Provide aiokafka's producer, not started, with a sender of the test."""
     made: Any = aiokafka.AIOKafkaProducer(bootstrap_servers="127.0.0.1:1")
     made._sender._sender_task = asyncio.create_task(forever())
     yield made
@@ -35,7 +35,7 @@ async def producer() -> AsyncIterator[Any]:
     made._closed = True
 
 
-async def test_nothing_is_said_of_a_client_that_works_or_is_closed(producer: Any) -> None:
+async def test_working_and_closed_clients_are_not_reported(producer: Any) -> None:
     assert find_ended_task(None) is None
     assert find_ended_task(producer) is None
     producer._closed = True
@@ -45,7 +45,7 @@ async def test_nothing_is_said_of_a_client_that_works_or_is_closed(producer: Any
 
 
 @pytest.mark.parametrize(("task", "said"), [(fails(), "someone's URL"), (ends(), "None"), (None, "cancelled")])
-async def test_a_sender_that_has_ended(producer: Any, task: Awaitable[None] | None, said: str) -> None:
+async def test_ended_sender_task_is_reported(producer: Any, task: Awaitable[None] | None, said: str) -> None:
     watching = asyncio.create_task(watch_tasks(lambda: [None, producer], every=0.001))
     await asyncio.sleep(0)
     assert not watching.done()
@@ -59,8 +59,8 @@ async def test_a_sender_that_has_ended(producer: Any, task: Awaitable[None] | No
     assert said == "None" or said in why
 
 
-async def test_a_client_that_its_owner_closes_in_time_is_no_matter(producer: Any) -> None:
-    """The owner has opened another one."""
+async def test_client_closed_in_time_is_not_reported(producer: Any) -> None:
+    """The owner has opened another client."""
     clients, looks = [producer], asyncio.Event()
 
     def look() -> list[Any]:
@@ -80,8 +80,8 @@ async def test_a_client_that_its_owner_closes_in_time_is_no_matter(producer: Any
     assert "sender task" in await asyncio.wait_for(watching, 10)
 
 
-def test_aiokafka_still_keeps_its_tasks_where_they_are_looked_for() -> None:
-    """A version that moves one fails here first."""
+def test_aiokafka_keeps_its_tasks_in_the_watched_attributes() -> None:
+    """This test fails if a new version moves one of them."""
     import inspect
 
     from aiokafka import client

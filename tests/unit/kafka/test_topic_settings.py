@@ -1,4 +1,4 @@
-"""What a topic's settings must be, by its replicas, and the command that mends each."""
+"""The required settings of topics, depending on their replicas, and the commands that correct them."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def wrong(spec: TopicSpec, replicas: int, **changes: str) -> list[str]:
         (3, {"min_insync_replicas": "2", "message_timestamp_type": "CreateTime"}, ["message.timestamp.type"]),
     ],
 )
-def test_what_the_promise_rests_on(replicas: int, changes: dict[str, str], names: list[str]) -> None:
+def test_required_topic_settings_are_checked(replicas: int, changes: dict[str, str], names: list[str]) -> None:
     assert wrong(USAGE, replicas, **changes) == names
 
 
-def test_what_somebody_relies_on_is_flushed_at_once() -> None:
+def test_durable_topics_are_flushed_immediately() -> None:
     flushed = [spec.name for spec in TOPICS.all() if spec.wanted(1).get("flush.messages") == "1"]
     assert flushed == [
         "t.usage", "t.calls", "t.cost.session-hours", "t.cost.hours", "t.connections", "t.deadletters",
@@ -58,13 +58,13 @@ def test_what_somebody_relies_on_is_flushed_at_once() -> None:
     ]  # fmt: skip
 
 
-def test_every_topic_as_it_is_created_fits() -> None:
+def test_topics_as_created_pass_the_check() -> None:
     for replicas in (1, 2, 3):
         for spec in TOPICS.all():
             assert misfits(spec, replicas, DEFAULTS | spec.creation(replicas)) == []
 
 
-def test_lists_are_compared_as_sets_and_written_in_brackets() -> None:
+def test_list_settings_are_compared_as_sets() -> None:
     spec = TOPICS.hour_rows
     have = DEFAULTS | spec.creation(1)
     assert misfits(spec, 1, have | {"cleanup.policy": "delete,compact"}) == []

@@ -1,4 +1,4 @@
-"""The law of the ledger: whatever came in whatever order, in whatever batches, it gives what the topic gives."""
+"""In any order and any batches of records, the ledger must give the same rows as the topic."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ few = examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 @many
 @given(history=histories, sizes=sizes, asked=st.lists(queries, max_size=4))
-def test_sqlite_gives_what_the_topic_gives(
+def test_sqlite_ledger_equals_the_topic(
     sqlite: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]
 ) -> None:
     law(sqlite, history, sizes, asked)
@@ -102,7 +102,7 @@ def test_sqlite_gives_what_the_topic_gives(
 
 @few
 @given(history=histories, sizes=sizes, asked=st.lists(queries, max_size=3))
-def test_postgresql_gives_what_the_topic_gives(
+def test_postgresql_ledger_equals_the_topic(
     postgresql: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]
 ) -> None:
     law(postgresql, history, sizes, asked)

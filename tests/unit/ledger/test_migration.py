@@ -1,4 +1,4 @@
-"""An older ledger becomes this release's, and keeps what it holds."""
+"""An older ledger is migrated to this release without losing data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tallystream.agents.ledger.store.sqlite import SQLiteDatabase
 
 
 @pytest.mark.parametrize("have", range(1, schema.VERSION))
-def test_an_older_ledger_gets_what_it_lacks_and_loses_nothing(tmp_path: Path, have: int) -> None:
+def test_older_ledger_is_migrated_without_losing_data(tmp_path: Path, have: int) -> None:
     fresh, older = SQLiteDatabase(tmp_path / "fresh.db"), SQLiteDatabase(tmp_path / "older.db")
     assert schema.migrate(fresh)
     with older.writing():

@@ -1,4 +1,4 @@
-"""Days out of records: a pure function of the newest ones, whatever order and however often they come."""
+"""Days are a pure function of the newest records, in any order and with any repetitions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rows_of(*records: OpenAIRecord) -> dict[tuple[str | None, str | None], Bille
     return {(row.model, row.project_id): row for row in found}
 
 
-def test_what_each_resource_says_stands_beside_the_others() -> None:
+def test_resources_of_a_day_are_reported_separately() -> None:
     rows = rows_of(
         record(COSTS, [cost("0.1", "gpt-5, input", "p"), cost("0.2", "gpt-5, output", "p"), cost("3", "storage", "p")]),
         record(DASHBOARD, [{"timestamp": 0, "line_items": [{"name": "gpt-5, input", "cost": Decimal("30.7")}]}]),
@@ -68,7 +68,7 @@ def test_what_each_resource_says_stands_beside_the_others() -> None:
     assert len(rows) == 3
 
 
-def test_a_restated_bucket_replaces_all_its_rows_and_what_vanished_is_said_to_be_nothing() -> None:
+def test_restated_bucket_replaces_its_rows_and_clears_vanished_ones() -> None:
     days = Days()
     days.record(b"k", 4, record(COSTS, [cost("1", "gpt-5, input"), cost("2", "o4-mini, input")]))
     assert len(days.take()) == 2
@@ -79,14 +79,14 @@ def test_a_restated_bucket_replaces_all_its_rows_and_what_vanished_is_said_to_be
     assert (row["billed"], row["used"], row["version"]) == ([], [], [0, 9])
 
 
-def test_the_query_polled_last_speaks_for_its_resource() -> None:
+def test_latest_query_of_a_resource_is_used() -> None:
     old = record(COSTS, [cost("5", "gpt-5, input", "p"), cost("5", "gpt-5, input", "q")], query="b" * 16)
     new = record(COSTS, [cost("9.5", "gpt-5, input")], polled=5, query="a" * 16)
     rows = rows_of(new, old)
     assert {place: [one.usd for one in row.billed] for place, row in rows.items()} == {("gpt-5", None): ["9.5"]}
 
 
-def test_what_was_published_is_not_published_again_unless_an_older_version_came_after_it() -> None:
+def test_row_is_published_again_only_after_an_older_version() -> None:
     one = record(COSTS, [cost("1", "gpt-5, input")])
     first = Days()
     first.record(one.key, 3, one)
@@ -125,7 +125,7 @@ UNUSABLE: dict[str, tuple[str, list[dict[str, Any]], str]] = {
 
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_a_day_keeps_what_it_had_while_an_answer_cannot_be_used(case: str, restarted: bool) -> None:
+def test_unusable_answer_keeps_the_days_figures(case: str, restarted: bool) -> None:
     resource, rows, says = UNUSABLE[case]
     other = record(LEGACY, [{"snapshot_id": "gpt-5", "n_requests": 3}])
     good = (
@@ -138,7 +138,7 @@ def test_a_day_keeps_what_it_had_while_an_answer_cannot_be_used(case: str, resta
     before = days.take()
     assert days.problems == []
     if restarted:
-        # Compaction has left the unusable record alone: only what was published still says what was known.
+        # Compaction has kept only the unusable record; the earlier figures are known only from the published row.
         days = Days()
         days.record(other.key, 1, other)
         for key, value in before:
@@ -156,7 +156,7 @@ def test_a_day_keeps_what_it_had_while_an_answer_cannot_be_used(case: str, resta
     assert (days.take(), days.problems) == ([], [])
 
 
-def test_a_day_keeps_what_it_had_of_a_record_that_this_version_cannot_read() -> None:
+def test_unreadable_record_keeps_the_days_figures() -> None:
     good = record(COSTS, [line("1.5")])
     first = Days()
     first.record(good.key, 2, good)
@@ -171,7 +171,7 @@ def test_a_day_keeps_what_it_had_of_a_record_that_this_version_cannot_read() -> 
     assert days.problems == []
 
 
-def test_a_day_of_which_nothing_was_known_says_nothing_of_an_unusable_answer() -> None:
+def test_unusable_answer_for_a_new_day_publishes_nothing() -> None:
     days = Days()
     bad = record(COSTS, UNUSABLE["a null amount"][1])
     days.record(bad.key, 1, bad)
@@ -188,7 +188,7 @@ def usage(name: str, requests: int, *, polled: int = 0, start: datetime = DAY) -
 
 
 def used(published: list[tuple[bytes, bytes]]) -> dict[str, dict[str, int]]:
-    """Return what the published rows of a day say was requested, by resource."""
+    """Return the number of requests in a day's published rows, by resource."""
     rows = [BilledDay.model_validate_json(value) for _, value in published]
     return {
         row.day: {
@@ -198,7 +198,7 @@ def used(published: list[tuple[bytes, bytes]]) -> dict[str, dict[str, int]]:
     }
 
 
-def test_a_day_is_not_said_by_embeddings_alone() -> None:
+def test_embeddings_alone_publish_no_day() -> None:
     days = Days()
     legacy = record(LEGACY, [{"snapshot_id": "gpt-5", "n_requests": 40}])
     days.record(legacy.key, 1, legacy)
@@ -212,14 +212,14 @@ def test_a_day_is_not_said_by_embeddings_alone() -> None:
     assert days.held == set()
 
 
-def test_a_resource_without_rows_has_spoken() -> None:
+def test_resource_without_rows_counts_as_answered() -> None:
     days = Days()
     for offset, one in enumerate((usage("embeddings", 1), usage("completions", 0))):
         days.record(one.key, offset, one)
     assert used(days.take()) == {"2026-11-21": {"embeddings": 1}}
 
 
-def test_days_wait_for_a_resource_that_has_spoken_of_earlier_ones_until_it_is_silent_for_long() -> None:
+def test_day_waits_for_known_resources_until_they_are_silent_for_long() -> None:
     later = [DAY + timedelta(days=n) for n in range(4)]
     days, offset = Days(), 0
 
@@ -240,8 +240,8 @@ def test_days_wait_for_a_resource_that_has_spoken_of_earlier_ones_until_it_is_si
     assert days.held == set()
 
 
-def test_a_day_restated_in_part_keeps_what_was_published_of_it() -> None:
-    """A restart finds completions of the day gone (compacted away with a topic that was cut, say)."""
+def test_partly_restated_day_keeps_its_published_figures() -> None:
+    """A restart finds the day's completions missing, for example because the topic was cut."""
     whole = Days()
     for offset, one in enumerate((usage("completions", 39), usage("embeddings", 1))):
         whole.record(one.key, offset, one)
@@ -255,7 +255,7 @@ def test_a_day_restated_in_part_keeps_what_was_published_of_it() -> None:
     assert days.held == {"2026-11-21"}
 
 
-def test_sums_are_exact_however_small_an_amount_is() -> None:
+def test_sums_of_tiny_amounts_are_exact() -> None:
     tiny = "0.000000000000000000000000000000000000000000123"
     rows = rows_of(record(COSTS, [line("12.50"), line(tiny), line(Decimal("0.00006")), line("-1.25")]))
     ((_, row),) = rows.items()
@@ -276,7 +276,7 @@ def test_invalid_row_is_refused_without_changes(poison: bytes) -> None:
             days.published(name, said)
     days.removed(b"x")
     assert days.take() == []
-    days.removed(key)  # readers do not have it any more
+    days.removed(key)  # readers no longer have it
     assert days.take() == [(key, value)]
 
 
@@ -284,7 +284,7 @@ NO_KEYS = (b"x", b"\xff", b"\xff|\xfe|\xfd", b"a|b|2026-11-21", b"2026-11-21|gpt
 
 
 @pytest.mark.parametrize("key", NO_KEYS, ids=repr)
-def test_a_record_whose_key_names_no_bucket_changes_nothing(key: bytes) -> None:
+def test_record_with_an_invalid_key_is_ignored(key: bytes) -> None:
     one = record(COSTS, [cost("1", "gpt-5, input")])
     days = Days()
     days.record(one.key, 3, one)
@@ -295,7 +295,7 @@ def test_a_record_whose_key_names_no_bucket_changes_nothing(key: bytes) -> None:
 
 
 @given(st.lists(st.binary() | st.lists(st.text(), min_size=3, max_size=3).map(lambda parts: keys.join(*parts))))
-def test_no_key_of_an_unreadable_record_raises_anything(found: list[bytes]) -> None:
+def test_unreadable_keys_raise_no_error(found: list[bytes]) -> None:
     days = Days()
     for offset, key in enumerate(found):
         days.passed(key, offset)
@@ -303,7 +303,7 @@ def test_no_key_of_an_unreadable_record_raises_anything(found: list[bytes]) -> N
     assert days.take() == []
 
 
-def test_a_poll_at_a_time_that_utc_cannot_say_is_a_problem_of_its_record_alone() -> None:
+def test_invalid_poll_time_affects_only_its_record() -> None:
     at = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
     one = record(COSTS, [cost("1", "gpt-5, input")]).model_copy(update={"polled_at": at})
     days = Days()
@@ -313,7 +313,7 @@ def test_a_poll_at_a_time_that_utc_cannot_say_is_a_problem_of_its_record_alone()
 
 
 @pytest.mark.parametrize("resource", [COSTS, DASHBOARD, COMPLETIONS, LEGACY])
-def test_a_day_whose_only_record_cannot_be_read_says_nothing(resource: str) -> None:
+def test_day_with_only_unreadable_records_is_not_published(resource: str) -> None:
     key = keys.join(resource, "a" * 16, "2026-11-21")
     days = Days()
     days.passed(key, 0)
@@ -330,7 +330,7 @@ batches = st.lists(
 
 @given(batches, st.randoms(use_true_random=False))
 def test_order_and_repetition_of_records_do_not_matter(batches: Any, rng: Any) -> None:
-    """Equal polls of one bucket are the same poll, as the poller sees to."""
+    """Equal polls of a bucket count as one, which the poller ensures."""
     polls = {(name, polled): amounts for name, polled, amounts in batches}
     records = [
         record(COSTS, [cost(str(amount), f"{name}, input", name) for amount in amounts], polled=polled, query=name * 16)
@@ -349,7 +349,7 @@ def test_order_and_repetition_of_records_do_not_matter(batches: Any, rng: Any) -
     assert said(one) == said(other)
 
 
-def test_route_modality_and_window_are_not_part_of_a_model() -> None:
+def test_route_modality_and_window_are_removed_from_model_names() -> None:
     items = [
         "gpt-5.6-sol, input",
         "priority | gpt-5.6-sol, output, long context",

@@ -1,7 +1,7 @@
-"""Who wins in `openai.days`: agents at different places, paused, late, on a topic that was made anew.
+"""Which rows win in `openai.days`: agents that are behind, paused or late, and a recreated topic.
 
-The model below has the two topics as lists and agents that read and publish in any order. Whatever they do, readers
-(who keep the highest version, of equal ones the later) end with what the newest records say.
+The model has the two topics as lists, and agents that read and publish in any order. In the end readers (who keep the
+highest version, and the later of two equal ones) must see what the newest records say.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def record(day: int, polled: int, amounts: dict[str, int]) -> OpenAIRecord:
 
 
 def read(messages: list[Message]) -> dict[bytes, dict[str, Any]]:
-    """What readers keep."""
+    """The rows that readers keep."""
     kept: dict[bytes, dict[str, Any]] = {}
     for key, value in messages:
         row = orjson.loads(value)
@@ -52,13 +52,13 @@ def read(messages: list[Message]) -> dict[bytes, dict[str, Any]]:
 
 
 def amounts_of(rows: dict[bytes, dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """Dollars by day and model; rows of which nothing is said are left out."""
+    """Dollars by day and model; empty rows are left out."""
     return {(row["day"], row["model"]): row["billed"][0]["usd"] for row in rows.values() if row["billed"]}
 
 
 @dataclass
 class Topics:
-    """The records' topic has holes (None) where compaction was; `made` counts how often it was made anew."""
+    """The records' topic has holes (None) after compaction; `made` counts how often it was recreated."""
 
     records: list[OpenAIRecord | None] = field(default_factory=list)
     days: list[Message] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Topics:
         }
 
     def compact(self) -> None:
-        """Remove every record with a later one of its key; days too, whatever their versions are."""
+        """Remove every record that is followed by one of the same key, also rows of days, whatever their versions."""
         last = {one.bucket: offset for offset, one in enumerate(self.records) if one is not None}
         self.records = [
             one if one is not None and last[one.bucket] == offset else None for offset, one in enumerate(self.records)
@@ -84,7 +84,7 @@ class Topics:
 
 
 class Agent:
-    """Does what `agent.py` does, a step at a time; `publish` may come much later than `take`."""
+    """Does what `agent.py` does, step by step; `publish` may happen much later than `take`."""
 
     def __init__(self, topics: Topics) -> None:
         self.topics = topics
@@ -117,7 +117,7 @@ class Agent:
             if self.caught_up():
                 self.pending += self.days.take()
         except TopicRecreatedError:
-            # What it has handed to the producer is on its way all the same.
+            # Records already handed to the producer are still sent.
             late = self.pending
             self.begin()
             self.pending = late
@@ -138,7 +138,7 @@ class Agent:
 
 
 def settle(topics: Topics, agents: list[Agent]) -> int:
-    """Let all agents run until nothing changes; return the rounds it took."""
+    """Let all agents run until nothing changes; return the number of rounds."""
     for rounds in range(200):
         for agent in agents:
             agent.read(10**6, 10**6)
@@ -168,21 +168,21 @@ def test_rows_of_a_recreated_topic_get_the_next_generation() -> None:
     assert [row["version"] for row in read(topics.days).values()] == [[1, 1]]
 
 
-def test_all_agents_come_to_the_same_generation() -> None:
+def test_all_agents_choose_the_same_generation() -> None:
     topics = Topics()
     topics.records = [record(0, n, {"m": n, "o": 1}) for n in range(5)]
     settle(topics, [Agent(topics)])
     topics.records = [record(0, 9, {"m": 50})]
     agents = [Agent(topics) for _ in range(3)]
-    for agent in agents:  # none has seen what the others publish
+    for agent in agents:  # none has seen the rows that the others publish
         agent.read(10**6, 10**6)
     said = [sorted(agent.pending) for agent in agents]
     assert said[0] == said[1] == said[2]
     assert {tuple(orjson.loads(value)["version"]) for _, value in said[0]} == {(1, 0)}
 
 
-def test_an_agent_that_is_behind_raises_no_generation() -> None:
-    """It sees a row made of a record that it has not read yet: that is no topic made anew."""
+def test_agent_that_is_behind_starts_no_generation() -> None:
+    """It sees a row of a record that it has not read yet, which does not mean that the topic was recreated."""
     topics = Topics()
     topics.records = [record(0, n, {"m": n}) for n in range(3)]
     ahead, late = Agent(topics), Agent(topics)
@@ -197,7 +197,7 @@ def test_an_agent_that_is_behind_raises_no_generation() -> None:
     assert (row["version"], row["billed"][0]["usd"]) == ([0, 3], "99")
 
 
-def test_one_that_has_just_begun_reads_up_to_what_the_rows_are_of_before_it_judges_them() -> None:
+def test_new_agent_reads_all_records_before_it_judges_rows() -> None:
     topics = Topics()
     topics.records = [record(0, n, {"m": n}) for n in range(3)]
     ahead = Agent(topics)
@@ -211,8 +211,8 @@ def test_one_that_has_just_begun_reads_up_to_what_the_rows_are_of_before_it_judg
     assert [(row["version"], row["billed"][0]["usd"]) for row in read(topics.days).values()] == [([0, 3], "99")]
 
 
-def test_compaction_ahead_of_one_that_has_just_begun_is_no_topic_made_anew() -> None:
-    """The record that a row is of is removed before the agent comes to it, for one beyond the end that it was told."""
+def test_compaction_during_the_start_is_not_taken_for_a_recreated_topic() -> None:
+    """The row's record is compacted before the agent reads it, because of a record after the end that it was told."""
     topics = Topics()
     topics.records = [record(0, 0, {"m": 1}), record(0, 1, {"m": 2})]
     settle(topics, [Agent(topics)])
@@ -227,7 +227,7 @@ def test_compaction_ahead_of_one_that_has_just_begun_is_no_topic_made_anew() -> 
 
 
 def test_agent_unaware_of_a_recreated_topic_does_not_win() -> None:
-    """Its position is in the middle of the new topic, and it holds the old one's records before it."""
+    """Its position is in the middle of the new topic, and before it the agent has the old topic's records."""
     topics = Topics()
     topics.records = [record(day, n, {"m": n}) for n in range(3) for day in (0, 1)]
     unaware = Agent(topics)
@@ -239,7 +239,7 @@ def test_agent_unaware_of_a_recreated_topic_does_not_win() -> None:
 
 
 def test_unreadable_records_do_not_indicate_a_recreated_topic() -> None:
-    """Another version of ours can: the days it published are left as they are."""
+    """Another version of tallystream can read them; the days that it published are kept."""
     one = record(0, 1, {"m": 1})
     days = Days()
     days.record(one.key, 0, one)
@@ -248,7 +248,7 @@ def test_unreadable_records_do_not_indicate_a_recreated_topic() -> None:
     newer = orjson.dumps({**orjson.loads(value), "used": used, "version": [0, 4]})
     days.passed(one.key, 4)
     days.published(key, newer)
-    with pytest.raises(TopicRecreatedError):  # once, to make sure
+    with pytest.raises(TopicRecreatedError):  # once, to be sure
         days.take()
     fresh = Days()
     fresh.published(key, newer)
@@ -260,7 +260,7 @@ def test_unreadable_records_do_not_indicate_a_recreated_topic() -> None:
 @examples(300)
 @given(st.integers(0, 2**32), st.booleans())
 @example(1703, False)  # compaction ahead of a reader
-def test_whatever_agents_do_the_newest_records_win(seed: int, anew: bool) -> None:
+def test_newest_records_win_in_any_interleaving_of_agents(seed: int, anew: bool) -> None:
     rng = random.Random(seed)
     topics = Topics()
     agents = [Agent(topics) for _ in range(3)]
@@ -284,7 +284,7 @@ def test_whatever_agents_do_the_newest_records_win(seed: int, anew: bool) -> Non
         elif anew:
             topics.made += 1
             topics.records = []
-    for day in range(2):  # whoever polls asks again for what is open
+    for day in range(2):  # every poller requests open buckets again
         polled += 1
         topics.records.append(record(day, 2 * polled, {"a": rng.randrange(4, 9)}))
     settle(topics, [*agents, Agent(topics)])

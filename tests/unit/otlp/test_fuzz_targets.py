@@ -1,4 +1,4 @@
-"""The fuzz programs work: each takes its seeds, and thousands of blind changes of them."""
+"""The fuzz targets accept their seeds and thousands of random mutations of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_takes_its_seeds_and_changes_of_them(name: str) -> None:
+def test_fuzz_target_accepts_its_seeds_and_mutations(name: str) -> None:
     rng, begun = random.Random(10), list(seeds(name))
     assert begun
     for seed in begun:

@@ -1,4 +1,4 @@
-"""The quick test for a log record agrees with the examination field by field."""
+"""The quick test for a log record agrees with the examination of each field."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ record = st.lists(field, max_size=6).map(b"".join) | st.binary(max_size=30)
 
 @examples(2_000)
 @given(st.sampled_from([b"", b"\x09" + bytes(8), b"\x59" + bytes(8), b"\x10\x09"]), record)
-def test_a_record_that_passes_is_a_log_for_any_endpoint(first: bytes, rest: bytes) -> None:
+def test_recognised_log_record_is_a_log_at_any_endpoint(first: bytes, rest: bytes) -> None:
     if is_log_record(first + rest):
         assert {shape(body_of(first + rest), signal, LIMITS) for signal in ("logs", "metrics", "traces")} == {"logs"}
 
 
-def test_records_of_clients_pass() -> None:
+def test_records_of_clients_are_recognised_as_logs() -> None:
     whole = LogRecord(severity_text="INFO", trace_id=bytes(16), span_id=bytes(8), flags=1, event_name="codex.x")
     whole.severity_number = SEVERITY_NUMBER_INFO
     whole.body.string_value = "hello"

@@ -1,4 +1,4 @@
-"""Reading logs requests: the same records, whatever the encoding."""
+"""Reading logs requests: both encodings give the same records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def only(body: bytes, encoding: Encoding) -> LogRecord:
 
 
 @BOTH
-def test_an_empty_request_holds_no_records(encoding: Encoding) -> None:
+def test_empty_request_has_no_records(encoding: Encoding) -> None:
     for body in {Encoding.PROTOBUF: (b"", encode([], encoding)), Encoding.JSON: (b"{}", b'{"resourceLogs":[]}')}[
         encoding
     ]:
@@ -32,7 +32,7 @@ def test_an_empty_request_holds_no_records(encoding: Encoding) -> None:
 
 
 @BOTH
-def test_every_record_is_counted_and_only_those_that_may_cost_are_decoded(encoding: Encoding) -> None:
+def test_only_records_with_possible_usage_are_decoded(encoding: Encoding) -> None:
     noise = codex_noise()
     groups = [Group(noise), Group([*noise, codex_response(), *noise]), Group([codex_response("s-2")])]
     logs = read_logs(encode(groups, encoding), encoding)
@@ -41,12 +41,12 @@ def test_every_record_is_counted_and_only_those_that_may_cost_are_decoded(encodi
     assert logs.records == 3 * len(noise) + 2
     assert (2 * len(noise), "s-1") in found
     assert (3 * len(noise) + 1, "s-2") in found
-    # the events around a response hold no name like a token count; one mentions it in its output
+    # the other events have no names of token counts, except one that mentions such a name in its output
     assert len(found) <= 2 + 3 * 3
 
 
 @BOTH
-def test_a_record_comes_whole(encoding: Encoding) -> None:
+def test_record_is_decoded_completely(encoding: Encoding) -> None:
     wanted = Record(
         [("event.name", "some.event"), ("tokens", 5)], time_ns=AT_NS, observed_ns=AT_NS + 7, trace_id="0A" * 16
     )
@@ -57,13 +57,13 @@ def test_a_record_comes_whole(encoding: Encoding) -> None:
 
 
 @BOTH
-def test_the_name_is_the_attribute_else_the_field(encoding: Encoding) -> None:
+def test_event_name_is_the_attribute_or_else_the_field(encoding: Encoding) -> None:
     with_field = Record([("tokens", 5)], observed_ns=AT_NS, event_name="from.field")
     assert only(encode([Group([with_field])], encoding), encoding).event_name == "from.field"
 
 
 @BOTH
-def test_every_kind_of_value(encoding: Encoding) -> None:
+def test_every_kind_of_value_is_decoded(encoding: Encoding) -> None:
     values: dict[str, Any] = {
         "tokens": 2**63 - 1,
         "low": -(2**63),
@@ -87,13 +87,13 @@ def test_every_kind_of_value(encoding: Encoding) -> None:
 
 
 @BOTH
-def test_of_two_attributes_with_one_key_the_last_counts(encoding: Encoding) -> None:
+def test_last_of_two_attributes_with_the_same_key_is_used(encoding: Encoding) -> None:
     twice = Record([("tokens", 1), ("x", "a"), ("tokens", 2), ("x", "b")], observed_ns=1)
     attributes = only(encode([Group([twice])], encoding), encoding).attributes
     assert (attributes.get("tokens"), attributes.get("x")) == (2, "b")
 
 
-def test_json_numbers_ids_and_nulls() -> None:
+def test_json_numbers_ids_and_nulls_are_decoded() -> None:
     body = document([Group([codex_response()])])
     record = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
     record |= {"timeUnixNano": AT_NS, "observedTimeUnixNano": None, "traceId": "", "unheard": {"of": []}, "body": None}
@@ -106,7 +106,7 @@ def test_json_numbers_ids_and_nulls() -> None:
     assert found.attributes.get("c") != found.attributes.get("c")
 
 
-def test_a_json_name_written_with_escapes_is_seen() -> None:
+def test_escaped_json_names_are_recognised() -> None:
     body = as_json([Group([codex_response()])]).replace(b"oken", b"o\\u006ben")
     assert b"oken" not in body
     assert only(body, Encoding.JSON).attributes.get("input_token_count") == "1000"
@@ -115,7 +115,7 @@ def test_a_json_name_written_with_escapes_is_seen() -> None:
 RECORD = ("resourceLogs", 0, "scopeLogs", 0, "logRecords", 0)
 
 
-def changed(path: tuple[str | int, ...], value: Any) -> bytes:
+def changed(path: tuple[str | int, ...], value: object) -> bytes:
     whole = document([Group([codex_response()])])
     target: Any = whole
     for step in path[:-1]:
@@ -137,13 +137,13 @@ def changed(path: tuple[str | int, ...], value: Any) -> bytes:
         (b'{"resourceLogs": 5}', "resourceLogs holds a number"),
         (b'{"resourceLogs": [5]}', "resourceLogs holds a number"),
         (b'{"resourceLogs": [{"scopeLogs": 5}]}', "scopeLogs holds a number"),
-        (b'{"resourceSpans": []}', "holds traces, but came to the endpoint for logs"),
-        (b'{"resource_spans": []}', "holds traces, but came to the endpoint for logs"),
+        (b'{"resourceSpans": []}', "holds traces, but was sent to the endpoint for logs"),
+        (b'{"resource_spans": []}', "holds traces, but was sent to the endpoint for logs"),
         (b'{"ResourceLogs": []}', "it has no resourceLogs, but 'ResourceLogs'"),
         (changed(RECORD, "text"), "logRecords holds a string"),
     ],
 )
-def test_json_in_which_nothing_can_be_told_apart_is_refused_with_the_reason(body: bytes, says: str) -> None:
+def test_unreadable_json_is_refused_with_the_reason(body: bytes, says: str) -> None:
     with pytest.raises(InvalidBodyError) as refused:
         list(read_logs(body, Encoding.JSON).candidates)
     assert says in refused.value.message
@@ -160,7 +160,7 @@ def test_json_in_which_nothing_can_be_told_apart_is_refused_with_the_reason(body
         (("attributes", 0, "key"), [], "key is an array"),
     ],
 )
-def test_a_record_whose_attributes_are_none_is_broken(place: tuple[str | int, ...], value: Any, says: str) -> None:
+def test_record_with_invalid_attributes_is_broken(place: tuple[str | int, ...], value: object, says: str) -> None:
     (found,) = read_logs(changed((*RECORD, *place), value), Encoding.JSON).candidates
     assert isinstance(found, BrokenRecord)
     assert says in found.why
@@ -182,7 +182,7 @@ def test_a_record_whose_attributes_are_none_is_broken(place: tuple[str | int, ..
         ({"doubleValue": "much"}, "doubleValue"),
     ],
 )
-def test_a_value_that_is_not_what_its_type_says_is_broken(value: Any, says: str) -> None:
+def test_value_of_another_type_than_declared_is_broken(value: object, says: str) -> None:
     record = only(changed((*RECORD, "attributes", 0, "value"), value), Encoding.JSON)
     name = next(iter(record.attributes.names()))
     found = record.attributes.get(name)
@@ -192,7 +192,7 @@ def test_a_value_that_is_not_what_its_type_says_is_broken(value: Any, says: str)
 
 @pytest.mark.parametrize("whole", [100, 1e2, "100", "1e2", "1E+2", "100.0", "1000e-1", "+100"])
 @pytest.mark.parametrize("name", ["intValue", "int_value"])
-def test_every_legal_spelling_of_an_integer(whole: float | str, name: str) -> None:
+def test_every_legal_form_of_an_integer_is_read(whole: float | str, name: str) -> None:
     record = only(changed((*RECORD, "attributes", 0, "value"), {name: whole}), Encoding.JSON)
     assert record.attributes.get(next(iter(record.attributes.names()))) == 100
 
@@ -212,7 +212,7 @@ def test_every_legal_spelling_of_an_integer(whole: float | str, name: str) -> No
         ("not an id", "not an id"),
     ],
 )
-def test_ids_are_hex_or_base64(written: Any, read: str) -> None:
+def test_ids_are_hex_or_base64(written: object, read: str) -> None:
     assert only(changed((*RECORD, "traceId"), written), Encoding.JSON).trace_id == read
 
 
@@ -227,11 +227,11 @@ def test_ids_are_hex_or_base64(written: Any, read: str) -> None:
         (("resourceLogs", 0, "scopeLogs", 0, "scope"), 5),
     ],
 )
-def test_what_is_beside_a_records_attributes_costs_nothing(path: tuple[str | int, ...], value: Any) -> None:
+def test_broken_fields_besides_attributes_are_ignored(path: tuple[str | int, ...], value: object) -> None:
     assert only(changed(path, value), Encoding.JSON).attributes.get("input_token_count") == "1000"
 
 
-def test_snake_case_is_the_same() -> None:
+def test_snake_case_names_are_accepted() -> None:
     body = as_json([Group([codex_response()], {"team": "a"})])
     spelled = re.sub(rb'"([a-z]+)((?:[A-Z][a-z]+)+)":', _snake, body)
     for name in (b"resource_logs", b"string_value", b"observed_time_unix_nano"):

@@ -1,4 +1,4 @@
-"""Whatever bytes arrive: an answer or InvalidBodyError, never anything else."""
+"""Arbitrary bytes give a result or InvalidBodyError, and no other exception."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOOD = {
 
 
 def survives(body: bytes, encoding: Encoding) -> None:
-    """Every reader answers or refuses."""
+    """Every reader must return a result or refuse the body."""
     readers: list[Callable[[], Any]] = [
         lambda: normalise_logs(body, encoding),
         lambda: detect_signal(body, encoding),
@@ -45,7 +45,7 @@ def test_random_bytes_never_crash_the_decoder(body: bytes, encoding: Encoding) -
 
 
 @given(st.sampled_from(Encoding), st.data())
-def test_a_good_body_cut_or_with_bytes_changed(encoding: Encoding, data: st.DataObject) -> None:
+def test_mutated_body_never_crashes_the_decoder(encoding: Encoding, data: st.DataObject) -> None:
     body = bytearray(GOOD[encoding])
     for _ in range(data.draw(st.integers(0, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -60,13 +60,13 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 
 
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5)))
-def test_any_json_with_the_words_of_otlp(found: Any) -> None:
+def test_any_json_with_otlp_names_never_crashes_the_decoder(found: object) -> None:
     survives(json.dumps(found).encode(), Encoding.JSON)
 
 
 @given(st.sampled_from(["resourceLogs", "scopeLogs", "logRecords", "attributes", "value"]), SCALARS | st.lists(SCALARS))
-def test_any_json_in_any_place(key: str, found: Any) -> None:
-    def replaced(node: Any) -> Any:
+def test_any_json_at_any_position_never_crashes_the_decoder(key: str, found: object) -> None:
+    def replaced(node: object) -> Any:
         if isinstance(node, dict):
             return {name: found if name == key else replaced(inner) for name, inner in node.items()}
         return [replaced(inner) for inner in node] if isinstance(node, list) else node
@@ -85,7 +85,7 @@ def test_any_json_in_any_place(key: str, found: Any) -> None:
         pytest.param(b"\x0a\x05\x12\x03\x12\x05\x39", id="one record, cut off"),
     ],
 )
-def test_protobuf_in_which_nothing_can_be_told_apart_is_refused(body: bytes) -> None:
+def test_unreadable_protobuf_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidBodyError) as refused:
         normalise_logs(body, Encoding.PROTOBUF)
     assert "protobuf" in refused.value.message
@@ -101,11 +101,11 @@ FIVE = {encoding: encode([Group(RECORDS)], encoding) for encoding in Encoding}
 
 @pytest.mark.parametrize("encoding", list(Encoding))
 @given(cut=st.integers(1, 200))
-def test_a_body_that_was_cut_off_counts_what_came_whole(encoding: Encoding, cut: int) -> None:
+def test_complete_records_of_a_truncated_body_count(encoding: Encoding, cut: int) -> None:
     result = normalise_logs(FIVE[encoding][:-cut], encoding)
     lost = result.rejected[-1]
     assert len(result.rejected) == 1
-    # the last brackets are no record: without them all five are whole
+    # the last brackets do not belong to a record: without them all five are complete
     assert sessions(result) in (["s-0", "s-1", "s-2", "s-3"], ["s-0", "s-1", "s-2", "s-3", "s-4"])
     assert lost.reason is Reason.UNDECODABLE
 
@@ -121,7 +121,7 @@ def test_a_body_that_was_cut_off_counts_what_came_whole(encoding: Encoding, cut:
     ],
 )
 @pytest.mark.parametrize("encoding", list(Encoding))
-def test_text_that_is_not_utf8_costs_nothing(old: bytes, new: bytes, encoding: Encoding) -> None:
+def test_invalid_utf8_does_not_lose_the_record(old: bytes, new: bytes, encoding: Encoding) -> None:
     body = FIVE[encoding].replace(old, new)
     if old != b"otlp":
         assert body != FIVE[encoding]
@@ -130,7 +130,7 @@ def test_text_that_is_not_utf8_costs_nothing(old: bytes, new: bytes, encoding: E
 
 
 @pytest.mark.parametrize("encoding", list(Encoding))
-def test_text_that_is_kept_has_the_replacement_character(encoding: Encoding) -> None:
+def test_invalid_utf8_becomes_the_replacement_character(encoding: Encoding) -> None:
     body = FIVE[encoding].replace(b"s-3", b"s\xff3").replace(b"gpt-5.1-codex", b"gpt-5.1\xffcodex")
     result = normalise_logs(body, encoding)
     assert sessions(result) == ["s-0", "s-1", "s-2", "s\ufffd3", "s-4"]
@@ -142,7 +142,7 @@ def test_text_that_is_kept_has_the_replacement_character(encoding: Encoding) -> 
 @pytest.mark.parametrize(
     ("old", "new", "counted"),
     [
-        # text nobody keeps, numbers nobody counts
+        # text and numbers that are not used
         ('"codex_exec"', '"\\ud83d"', 5),
         ('{"stringValue": "lab"}', '{"doubleValue": NaN}', 5),
         ('{"stringValue": "lab"}', '{"doubleValue": -Infinity}', 5),
@@ -154,12 +154,12 @@ def test_text_that_is_kept_has_the_replacement_character(encoding: Encoding) -> 
         ('{"stringValue": "lab"}', '{"intValue": "9999999999999999999999"}', 5),
         ('"severityNumber": 9', '"severityNumber": "SEVERITY_NUMBER_INFO"', 5),
         ('"severityNumber": 9', '"severityNumber": undefined', 5),
-        # one record's own count, or what makes it a record
+        # a record's own count, or its structure
         ('{"stringValue": "s-2"}', '{"stringValue": 2}', 4),
         ('"s-2"', '"s-2', 0),
     ],
 )
-def test_odd_json_costs_no_neighbour(old: str, new: str, counted: int) -> None:
+def test_invalid_json_record_does_not_affect_others(old: str, new: str, counted: int) -> None:
     body = json.dumps(json.loads(FIVE[Encoding.JSON]))
     assert old in body
     changed = body.replace(old, new).encode()
@@ -167,7 +167,7 @@ def test_odd_json_costs_no_neighbour(old: str, new: str, counted: int) -> None:
         result = normalise_logs(changed, Encoding.JSON)
         assert (len(sessions(result)), len(result.rejected)) == (counted, 5 - counted)
     else:
-        # a quote that never ends takes what follows with it, and nothing before it
+        # an unterminated quote swallows what follows, but nothing before it
         assert sessions(normalise_logs(changed, Encoding.JSON)) == ["s-0", "s-1"]
 
 
@@ -175,7 +175,7 @@ def test_odd_json_costs_no_neighbour(old: str, new: str, counted: int) -> None:
     "record", ["5", '"text"', "null", "[]", '{"attributes": 5}', "nan", '{"attributes": ["input_tokens"]}']
 )
 @pytest.mark.parametrize("place", range(3))
-def test_a_record_that_cannot_be_decoded_is_a_dead_letter_of_its_own(record: str, place: int) -> None:
+def test_undecodable_record_becomes_its_own_dead_letter(record: str, place: int) -> None:
     body = json.loads(FIVE[Encoding.JSON])
     body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].insert(place * 2, "HERE")
     result = normalise_logs(json.dumps(body).replace('"HERE"', record).encode(), Encoding.JSON)
@@ -184,7 +184,7 @@ def test_a_record_that_cannot_be_decoded_is_a_dead_letter_of_its_own(record: str
     assert result.records == 6
 
 
-def test_a_broken_record_in_protobuf_is_a_dead_letter_with_what_was_sound() -> None:
+def test_broken_protobuf_record_becomes_a_dead_letter_with_its_readable_fields() -> None:
     request = ExportLogsServiceRequest.FromString(FIVE[Encoding.PROTOBUF])
     scope = request.resource_logs[0].scope_logs[0]
     third = scope.log_records[2].SerializeToString()
@@ -200,7 +200,7 @@ def test_a_broken_record_in_protobuf_is_a_dead_letter_with_what_was_sound() -> N
 
 
 @given(st.lists(st.sampled_from(RECORDS), min_size=1, max_size=4), st.text(max_size=5))
-def test_taken_apart_or_parsed_whole_a_body_is_the_same(records: list[Record], team: str) -> None:
+def test_both_decoders_give_the_same_result(records: list[Record], team: str) -> None:
     for encoding in Encoding:
         body = encode([Group(records, {"team": team, "service.name": "codex_exec"})] * 2, encoding)
         with pytest.MonkeyPatch.context() as patch:
@@ -211,7 +211,7 @@ def test_taken_apart_or_parsed_whole_a_body_is_the_same(records: list[Record], t
 
 
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf"])
-def test_a_byte_order_mark_is_passed_over(mark: bytes) -> None:
+def test_byte_order_mark_is_skipped(mark: bytes) -> None:
     plain = FIVE[Encoding.JSON]
     for body in (mark + plain, plain.replace(b'"logRecords": [', b'"logRecords": [' + mark), plain + mark):
         assert normalise_logs(body, Encoding.JSON) == normalise_logs(plain, Encoding.JSON)
@@ -219,7 +219,7 @@ def test_a_byte_order_mark_is_passed_over(mark: bytes) -> None:
     assert inspect(mark + b'{"resourceSpans": []}', Encoding.JSON, "traces") == 0
 
 
-def test_too_many_of_anything_is_too_large() -> None:
+def test_bodies_above_a_count_limit_are_too_large() -> None:
     with pytest.raises(TooManyElementsError, match="resources and scopes"):
         normalise_logs(b"\x0a\x00" * 40_000, Encoding.PROTOBUF)
     many = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + b"{}," * 300_000 + b"{}]}]}]}"
@@ -229,7 +229,7 @@ def test_too_many_of_anything_is_too_large() -> None:
         normalise_logs(b'{"resourceLogs":[' + b"{}," * 40_000 + b"{}]}", Encoding.JSON)
 
 
-def test_many_that_are_set_aside_are_folded() -> None:
+def test_many_dead_letters_of_one_reason_are_summarised() -> None:
     bad = [codex_response(f"s-{number}").having(input_token_count="many") for number in range(MOST_REJECTED + 50)]
     result = normalise_logs(encode([Group([*bad, codex_response()])], Encoding.JSON), Encoding.JSON)
     assert (len(result.rejected), result.lost, len(result.packs)) == (MOST_REJECTED, MOST_REJECTED + 50, 1)

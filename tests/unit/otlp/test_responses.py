@@ -1,4 +1,4 @@
-"""The bodies of answers, read back by the official classes."""
+"""The bodies of answers, decoded with the official classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_full_success_leaves_partial_success_unset() -> None:
     assert json.loads(success(Encoding.JSON)) == {}
 
 
-def test_partial_success_in_protobuf() -> None:
+def test_partial_success_is_encoded_in_protobuf() -> None:
     logs = ExportLogsServiceResponse.FromString(partial_success("logs", 3, "why", Encoding.PROTOBUF)).partial_success
     metrics = ExportMetricsServiceResponse.FromString(partial_success("metrics", 4, "why", Encoding.PROTOBUF))
     traces = ExportTraceServiceResponse.FromString(partial_success("traces", 5, "why", Encoding.PROTOBUF))
@@ -31,12 +31,12 @@ def test_partial_success_in_protobuf() -> None:
 @pytest.mark.parametrize(
     ("signal", "name"), [("logs", "rejectedLogRecords"), ("metrics", "rejectedDataPoints"), ("traces", "rejectedSpans")]
 )
-def test_partial_success_in_json(signal: str, name: str) -> None:
+def test_partial_success_is_encoded_in_json(signal: str, name: str) -> None:
     body = json.loads(partial_success(signal, 3, "wh\u00fd", Encoding.JSON))  # type: ignore[arg-type] # parametrized
     assert body == {"partialSuccess": {name: "3", "errorMessage": "wh\u00fd"}}
 
 
-def test_status_in_protobuf() -> None:
+def test_status_is_encoded_in_protobuf() -> None:
     plain = Status.FromString(status(3, "no OTLP", Encoding.PROTOBUF))
     assert (plain.code, plain.message, len(plain.details)) == (3, "no OTLP", 0)
     again = Status.FromString(status(14, "full", Encoding.PROTOBUF, retry_delay=5))
@@ -45,7 +45,7 @@ def test_status_in_protobuf() -> None:
     assert (again.code, retry.retry_delay.seconds) == (14, 5)
 
 
-def test_status_in_json() -> None:
+def test_status_is_encoded_in_json() -> None:
     assert json.loads(status(3, "no OTLP", Encoding.JSON)) == {"code": 3, "message": "no OTLP"}
     assert json.loads(status(14, "full", Encoding.JSON, retry_delay=5)) == {
         "code": 14,

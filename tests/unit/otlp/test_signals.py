@@ -1,4 +1,4 @@
-"""Which signal a body is, and how much it holds, judged on bodies of the official classes."""
+"""The signal and the size of a body, checked with bodies of the official classes."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def cases() -> list[tuple[Signal, bytes, Encoding, int]]:
 
 
 @pytest.mark.parametrize(("signal", "body", "encoding", "size"), cases())
-def test_a_body_shows_its_signal_and_size(signal: Signal, body: bytes, encoding: Encoding, size: int) -> None:
+def test_signal_and_size_of_a_body_are_recognised(signal: Signal, body: bytes, encoding: Encoding, size: int) -> None:
     assert detect_signal(body, encoding) == signal
     assert inspect(body, encoding, signal) == size
 
 
 @pytest.mark.parametrize(("signal", "body", "encoding", "size"), cases())
-def test_a_body_at_another_signals_endpoint_is_refused(
+def test_body_of_another_signal_is_refused_at_an_endpoint(
     signal: Signal, body: bytes, encoding: Encoding, size: int
 ) -> None:
     for other in SIGNALS:
@@ -91,7 +91,7 @@ def test_a_body_at_another_signals_endpoint_is_refused(
 
 
 @pytest.mark.parametrize(("signal", "body", "encoding", "size"), cases())
-def test_logs_alone_are_normalised(signal: Signal, body: bytes, encoding: Encoding, size: int) -> None:
+def test_only_logs_are_normalised(signal: Signal, body: bytes, encoding: Encoding, size: int) -> None:
     if signal == "logs":
         assert normalise_logs(body, encoding).records == size
     else:
@@ -101,13 +101,13 @@ def test_logs_alone_are_normalised(signal: Signal, body: bytes, encoding: Encodi
 
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize(("body", "encoding"), [(b"", Encoding.PROTOBUF), (b"{}", Encoding.JSON)])
-def test_an_empty_request_succeeds_everywhere(signal: Signal, body: bytes, encoding: Encoding) -> None:
+def test_empty_request_succeeds_at_every_endpoint(signal: Signal, body: bytes, encoding: Encoding) -> None:
     assert inspect(body, encoding, signal) == 0
     assert detect_signal(body, encoding) == "logs"
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_names_of_fields_may_be_in_snake_case(signal: Signal) -> None:
+def test_field_names_may_be_snake_case(signal: Signal) -> None:
     body, size = JSON[signal]
     spelled = re.sub(rb'"([a-z]+)([A-Z])([A-Za-z]+)"', lambda m: b'"%b_%b%b"' % (m[1], m[2].lower(), m[3]), body)
     assert spelled != body
@@ -117,14 +117,14 @@ def test_names_of_fields_may_be_in_snake_case(signal: Signal) -> None:
 
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize("key", ["ResourceLogs", "resourcelogs", "resource-spans", "events", "batch"])
-def test_an_object_without_any_name_of_otlp_gets_a_reason(signal: Signal, key: str) -> None:
+def test_object_without_otlp_names_is_refused_with_a_reason(signal: Signal, key: str) -> None:
     body = f'{{"{key}": [{{}}]}}'.encode()
     for read in (lambda: inspect(body, Encoding.JSON, signal), lambda: detect_signal(body, Encoding.JSON)):
         with pytest.raises(InvalidBodyError, match=key):
             read()
 
 
-def test_a_field_of_a_newer_protocol_does_not_change_the_signal() -> None:
+def test_unknown_field_does_not_change_the_signal() -> None:
     newer = b"\xf8\x07\x01"
     record = b"\x09" + (5).to_bytes(8, "little") + newer
     scope = b"\x12" + bytes([len(record)]) + record

@@ -1,4 +1,4 @@
-"""When resources are polled: all once an interval, one that failed within minutes, and never later than the others."""
+"""When resources are polled: once per interval, failed ones within minutes, and none later than the others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def failed(*names: str, retry_after: float | None = None) -> PollResult:
     return PollResult(failures=dict.fromkeys(names, error))
 
 
-def test_everything_is_due_at_first_and_then_once_an_interval() -> None:
+def test_resources_are_due_at_the_start_and_then_once_per_interval() -> None:
     agenda = Agenda(CONFIG)
     assert agenda.due(0.0) == [A, B]
     agenda.note([A, B], failed(), 10.0)
@@ -42,7 +42,7 @@ def test_everything_is_due_at_first_and_then_once_an_interval() -> None:
     assert agenda.due(7210.0) == [A, B]
 
 
-def test_one_that_failed_is_asked_again_within_minutes_ever_later_and_with_the_others_at_last() -> None:
+def test_failed_resource_is_retried_with_growing_delays() -> None:
     agenda, now, waits = Agenda(CONFIG), 0.0, []
     agenda.note(agenda.due(now), failed("/a"), now)
     while agenda.next_at() < 7200.0:
@@ -57,7 +57,7 @@ def test_one_that_failed_is_asked_again_within_minutes_ever_later_and_with_the_o
     assert agenda.due(7200.0) == [A, B]
 
 
-def test_one_that_recovers_waits_for_the_others_and_fails_anew_from_the_first_delay() -> None:
+def test_recovered_resource_returns_to_the_interval() -> None:
     agenda = Agenda(CONFIG)
     agenda.note([A, B], failed("/a"), 0.0)
     agenda.note([A], failed("/a"), 60.0)
@@ -67,14 +67,14 @@ def test_one_that_recovers_waits_for_the_others_and_fails_anew_from_the_first_de
     assert 30 <= agenda.next_at() - 7200.0 <= 60
 
 
-def test_a_server_that_says_when_is_asked_then() -> None:
+def test_retry_after_of_the_server_is_followed() -> None:
     agenda = Agenda(CONFIG)
     agenda.note([A, B], failed("/b", retry_after=900.0), 0.0)
     assert agenda.next_at() == 900.0
 
 
 @given(st.floats(1, 86_400), st.lists(st.booleans(), min_size=1, max_size=30))
-def test_no_resource_is_forgotten_and_none_is_asked_in_a_loop(interval: float, outcomes: list[bool]) -> None:
+def test_every_resource_is_polled_without_busy_loops(interval: float, outcomes: list[bool]) -> None:
     agenda, now = Agenda(replace(CONFIG, interval=interval, retry=min(60.0, interval))), 0.0
     for good in outcomes:
         due = agenda.due(now)

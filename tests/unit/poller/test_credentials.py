@@ -1,4 +1,4 @@
-"""Keys: the right one for each endpoint, rotated in place, never shown."""
+"""API keys: the right one for each endpoint, rotated in place, never shown."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tallystream.streams.poller.credentials import ApiKey, ApiKeys
 from tallystream.streams.poller.errors import FailureReason, PollError
 
 
-def test_a_kind_without_its_own_key_uses_the_api_key() -> None:
+def test_missing_special_key_falls_back_to_the_api_key() -> None:
     tokens = ApiKeys({"api": ApiKey("sk-a"), "admin": ApiKey("sk-admin-b")})
     assert (tokens.get("api"), tokens.get("admin"), tokens.get("session")) == ("sk-a", "sk-admin-b", "sk-a")
 
 
-def test_no_key_says_which_one_is_needed() -> None:
+def test_missing_key_error_names_the_required_key() -> None:
     with pytest.raises(PollError) as caught:
         ApiKeys({"admin": ApiKey("sk-admin-b")}).get("session")
     assert caught.value.why == FailureReason.TOKEN
     assert "TALLYSTREAM_OPENAI_SESSION_TOKEN" in caught.value.hint
 
 
-def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_key_file_is_read_at_every_poll(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("sk-one\n")
     tokens = ApiKeys({"api": ApiKey(file=file)})
@@ -42,7 +42,7 @@ def test_key_file_without_a_key_is_reported(tmp_path: Path, text: str) -> None:
         ApiKeys({"api": ApiKey(file=tmp_path / "nope")}).get("api")
 
 
-def test_nothing_that_looks_like_a_key_is_repeated() -> None:
+def test_error_messages_do_not_repeat_keys() -> None:
     tokens = ApiKeys({"api": ApiKey("secret-of-an-odd-shape")})
     assert tokens.get("api")
     said = tokens.scrub("Incorrect API key provided: sk-proj-abc***xyz; secret-of-an-odd-shape")

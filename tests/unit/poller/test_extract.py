@@ -1,9 +1,8 @@
-"""A response becomes buckets, to the last digit, or nothing."""
+"""A response becomes exact buckets, or an error."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ def organisation() -> Extractor:
     return Extractor(data=".data", at=".start_time", rows=".results", next_page=".next_page", more=".has_more")
 
 
-def test_pages_of_buckets_come_out_exactly() -> None:
+def test_buckets_are_extracted_exactly() -> None:
     page = organisation().page(COSTS)
     assert page.next == "page_2"
     assert [item.at for item in page.items] == [DAY, 2 * DAY]
@@ -34,7 +33,7 @@ def test_pages_of_buckets_come_out_exactly() -> None:
     assert page.items[1].rows == []
 
 
-def test_a_dashboards_day_is_its_own_row() -> None:
+def test_dashboard_day_is_a_single_row() -> None:
     answer = exact.loads('{"daily_costs": [{"timestamp": 86400.0, "line_items": [{"name": "x", "cost": 6.0001}]}]}')
     page = Extractor(data=".daily_costs", at=".timestamp", rows="[.]", next_page=None, more=None).page(answer)
     assert page.items[0].at == DAY
@@ -53,25 +52,25 @@ def test_a_dashboards_day_is_its_own_row() -> None:
         {"data": [{"results": [], "start_time": True}]},
     ],
 )  # fmt: skip
-def test_an_answer_of_another_shape_is_a_failure_not_an_empty_bucket(answer: Any) -> None:
+def test_unexpected_answer_shape_is_a_failure(answer: object) -> None:
     with pytest.raises(PollError) as caught:
         organisation().page(answer)
     assert caught.value.why == FailureReason.SHAPE
 
 
 @pytest.mark.parametrize("token", [None, "", 7])
-def test_more_pages_without_a_way_there_are_a_failure(token: Any) -> None:
+def test_missing_next_page_is_a_failure(token: object) -> None:
     with pytest.raises(PollError) as caught:
         organisation().page({"data": [], "has_more": True, "next_page": token})
     assert caught.value.why == FailureReason.PAGINATION
 
 
-def test_buckets_outside_the_window_were_not_asked_for() -> None:
+def test_buckets_outside_the_window_are_ignored() -> None:
     items = organisation().page(COSTS).items
     assert set(buckets(items, TimeSpan(2 * DAY, 4 * DAY), DAY)) == {2 * DAY}
 
 
-def test_two_items_of_one_bucket_are_a_failure() -> None:
+def test_two_items_for_one_bucket_are_a_failure() -> None:
     items = organisation().page(COSTS).items
     with pytest.raises(PollError, match="two items"):
         buckets([*items, items[0]], TimeSpan(0, 4 * DAY), DAY)
@@ -82,5 +81,5 @@ def test_two_items_of_one_bucket_are_a_failure() -> None:
     [(86400, DAY), (Decimal("86400.5"), DAY), ("1970-01-02", DAY), ("1970-01-02T00:00:00Z", DAY),
      ("1970-01-02T01:00:00+01:00", DAY)],
 )  # fmt: skip
-def test_times_are_read_in_every_form(value: Any, start: int) -> None:
+def test_times_are_read_in_every_form(value: object, start: int) -> None:
     assert bucket_start(value) == start

@@ -1,4 +1,4 @@
-"""All pages of a query, or nothing."""
+"""A query returns all pages or fails."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WEEK = TimeSpan(0, 7 * DAY)
 
 
 class Script:
-    """Answers with what it is given, in order, and remembers what it was asked."""
+    """Returns the given answers in order, and records the requests."""
 
-    def __init__(self, *answers: Any) -> None:
+    def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
         self.asked: list[Pairs] = []
         self.requests: list[PageRequest] = []
@@ -34,7 +34,7 @@ class Script:
         return answer if isinstance(answer, PageAnswer) else PageAnswer(answer)
 
 
-def resource(**changes: Any) -> Resource:
+def resource(**changes: object) -> Resource:
     raw = {
         "path": "/costs",
         "bucket": "1d",
@@ -62,13 +62,13 @@ async def test_pages_are_followed_to_the_end() -> None:
     ]
 
 
-async def test_a_failed_page_fails_the_query() -> None:
+async def test_failed_page_fails_the_query() -> None:
     script = Script(page(bucket(0, {"n": 1}), following="b"), PollError(FailureReason.SERVER_ERROR, "down"))
     with pytest.raises(PollError, match="down"):
         await fetch_buckets(script, resource(), WEEK, 1e6)
 
 
-async def test_pages_in_a_circle_are_noticed() -> None:
+async def test_circular_pages_are_detected() -> None:
     script = Script(page(bucket(0), following="b"), page(bucket(1), following="c"), page(bucket(2), following="b"))
     with pytest.raises(PollError) as caught:
         await fetch_buckets(script, resource(), WEEK, 1e6)
@@ -82,7 +82,7 @@ async def test_bucket_repeated_on_two_pages_fails_the_query() -> None:
     assert caught.value.why == FailureReason.SHAPE
 
 
-async def test_offsets_count_items_until_a_page_is_short() -> None:
+async def test_offset_paging_ends_with_a_short_page() -> None:
     pages = {"style": "offset", "param": "offset", "size": 2}
     script = Script({"data": [{"id": 1}, {"id": 2}]}, {"data": [{"id": 3}, {"id": 4}]}, {"data": []})
     rows = await fetch_current(script, resource(bucket=None, rows="[.]", params={}, pages=pages), 1e6)
@@ -90,7 +90,7 @@ async def test_offsets_count_items_until_a_page_is_short() -> None:
     assert [dict(asked).get("offset") for asked in script.asked] == [None, "2", "4"]
 
 
-async def test_a_date_resource_is_asked_for_each_day_even_with_an_expression_of_now() -> None:
+async def test_date_resource_is_requested_for_each_day() -> None:
     pasted = {"date": '(now | floor) | strftime("%Y-%m-%d")'}
     daily = resource(requests="bucket", rows="[.]", pages=None, params=pasted)
     script = Script({"data": [{"n": 1}]}, {"data": []})

@@ -1,4 +1,4 @@
-"""Resources: the built-in ones are whole, a user's file adds to them without code, mistakes are named."""
+"""Resources: the built-in ones are complete, a user's file can add to them, and mistakes are reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ data = ".data | map(select(.owned_by != \\"system\\"))"
 """
 
 
-def test_every_published_usage_endpoint_is_built_in_and_asked_as_its_spec_says() -> None:
+def test_built_in_resources_match_the_published_endpoints() -> None:
     contract = Contract("openai", "openai-legacy")
     resources = {resource.path: resource for resource in builtin()}
     assert set(resources) == {operation.template for operation in contract.operations} - {"/models/{model}"}
@@ -51,7 +51,7 @@ def test_every_published_usage_endpoint_is_built_in_and_asked_as_its_spec_says()
         assert resource.key == kind.get(next(iter(found[0].schemes), ""), "api")
 
 
-def test_a_file_adds_replaces_and_leaves_out(tmp_path: Path) -> None:
+def test_resource_file_can_add_replace_and_disable(tmp_path: Path) -> None:
     path = tmp_path / "more.toml"
     path.write_text(MORE)
     resources = {resource.name: resource for resource in load(path).resources}
@@ -62,7 +62,7 @@ def test_a_file_adds_replaces_and_leaves_out(tmp_path: Path) -> None:
     assert len(resources) == len(builtin(*BUILTIN))
 
 
-def test_yaml_says_the_same(tmp_path: Path) -> None:
+def test_yaml_resource_file_is_equivalent(tmp_path: Path) -> None:
     path = tmp_path / "more.yaml"
     path.write_text("resources:\n- path: /fine_tuning/jobs\n  params: {limit: 20}\n  lookback: P7D\n")
     (added,) = [resource for resource in load(path).resources if resource.name == "/fine_tuning/jobs"]
@@ -85,7 +85,7 @@ def test_yaml_says_the_same(tmp_path: Path) -> None:
         ("- 1", "more.yaml"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_files_are_reported_with_the_place(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "more.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=said.replace("/", ".")) as caught:
@@ -93,18 +93,18 @@ def test_mistakes_are_named(tmp_path: Path, text: str, said: str) -> None:
     assert caught.value.hint
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         load(tmp_path / "nope.toml")
 
 
-def costs(**changes: Any) -> Resource:
+def costs(**changes: object) -> Resource:
     raw = {"path": "/organization/costs", "bucket": "1d", "rows": ".results", "pages": {"size": 7},
            "params": {"start_time": "$from", "group_by": ["project_id"]}}  # fmt: skip
     return Resource.model_validate(raw | changes)
 
 
-def test_the_fingerprint_is_what_is_asked_not_when_nor_in_how_many_pages() -> None:
+def test_fingerprint_ignores_time_and_paging() -> None:
     same = costs(pages={"size": 90}, params={"start_time": "$from + 0", "group_by": ["project_id"]}, lookback="P90D")
     assert costs().fingerprint() == same.fingerprint()
 
@@ -114,10 +114,10 @@ def test_the_fingerprint_is_what_is_asked_not_when_nor_in_how_many_pages() -> No
     [{"name": "other"}, {"bucket": "1h"}, {"params": {"start_time": "$from", "group_by": ["model"]}},
      {"params": {"start_time": "$from"}}],
 )  # fmt: skip
-def test_another_question_is_another_query(changes: dict[str, Any]) -> None:
+def test_changed_parameters_make_another_query(changes: dict[str, Any]) -> None:
     assert costs(**changes).fingerprint() != costs().fingerprint()
 
 
-def test_another_organisations_usage_is_another_query() -> None:
+def test_another_organisation_makes_another_query() -> None:
     assert costs().fingerprint(("org-1", None)) != costs().fingerprint(("org-2", None))
     assert costs().fingerprint(("a", None)) != costs().fingerprint((None, "a"))

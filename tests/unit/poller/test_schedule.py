@@ -1,4 +1,4 @@
-"""The law of windows: whatever fails and whenever one starts again, nothing is skipped and nothing settled repeats."""
+"""The schedule of windows: despite failures and restarts nothing is skipped and no settled bucket is polled again."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ def window(restated: int = 3, reach: int = 30, chunk: int = 30) -> BucketWindow:
 
 
 def days(spans: list[TimeSpan]) -> list[int]:
-    """The days of the spans, in the order they are asked for, relative to today."""
+    """The days of the spans, in the order in which they are requested, relative to today."""
     return [(start - TODAY) // DAY for span in spans for start in range(span.start, span.end, DAY)]
 
 
-def test_a_first_poll_asks_for_what_may_change_and_then_for_history_newest_first() -> None:
+def test_first_poll_fetches_open_buckets_then_history_newest_first() -> None:
     plan = window(chunk=10).plan(NOON, window().begin(NOON))
     assert days(plan[:1]) == [-3, -2, -1, 0]
     assert plan[1:] == [TimeSpan(TODAY - n * DAY, TODAY - m * DAY) for n, m in ((13, 3), (23, 13), (30, 23))]
 
 
-def test_a_restart_asks_only_for_what_may_still_change() -> None:
+def test_restart_fetches_only_open_buckets() -> None:
     covered = Coverage(TODAY - 30 * DAY, TODAY - 3 * DAY)
     assert days(window().plan(NOON, covered)) == [-3, -2, -1, 0]
 
 
-def test_the_day_that_ended_just_now_stays_open_for_its_restatements() -> None:
+def test_ended_day_stays_open_while_it_can_be_restated() -> None:
     assert window(restated=3).opens(TODAY) == TODAY - 3 * DAY
     assert window(restated=3).opens(TODAY - 0.5) == TODAY - 4 * DAY
     assert window(restated=0).opens(NOON) == TODAY
 
 
-def test_after_ten_days_away_the_gap_comes_first() -> None:
+def test_gap_after_downtime_is_fetched_first() -> None:
     covered = Coverage(TODAY - 30 * DAY, TODAY - 10 * DAY)
     assert days(window().plan(NOON, covered)) == list(range(-10, 1))
 
 
-def test_backfill_widens_history_once() -> None:
+def test_backfill_extends_history_once() -> None:
     covered = Coverage(TODAY - 30 * DAY, TODAY - 3 * DAY)
     plan = window(chunk=30).plan(NOON, covered, 90 * DAY)
     assert plan[1:] == [TimeSpan(TODAY - 60 * DAY, TODAY - 30 * DAY), TimeSpan(TODAY - 90 * DAY, TODAY - 60 * DAY)]
@@ -58,8 +58,8 @@ def test_backfill_widens_history_once() -> None:
     st.integers(0, 5), st.integers(0, 20), st.sampled_from([1, 7, 30]),
     st.lists(st.tuples(st.floats(0, 9), st.integers(0, 12), st.integers(0, 40)), min_size=1, max_size=12),
 )  # fmt: skip
-def test_coverage_never_has_a_hole(restated: int, reach: int, chunk: int, polls: list[tuple[float, int, int]]) -> None:
-    """Each poll comes some days later, gets through some of its queries, then fails; or wants more history."""
+def test_coverage_has_no_gaps(restated: int, reach: int, chunk: int, polls: list[tuple[float, int, int]]) -> None:
+    """Each poll happens some days later and fails after some of its queries, or requests more history."""
     rule = window(restated, reach, chunk)
     settled_when: dict[int, float] = {}
     now, coverage = NOON, rule.begin(NOON)

@@ -1,11 +1,11 @@
-"""The backlog: news go before sweeps."""
+"""The backlog: changes are sent before sweeps."""
 
 from __future__ import annotations
 
 from tallystream.agents.port_sink.pipeline.backlog import Backlog, Waiting
 
 
-def test_news_go_before_sweeps_and_nothing_is_in_it_twice() -> None:
+def test_changes_are_sent_before_sweeps_and_only_once() -> None:
     backlog = Backlog(["connection", "session"])
     backlog.resync("connection", [b"c1", b"c2"], 10)
     backlog.add("session", b"s1", 20)

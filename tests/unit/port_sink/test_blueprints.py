@@ -1,4 +1,4 @@
-"""Our blueprints beside Port's."""
+"""Our blueprints and Port's schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tallystream.sandbox.contract import Contract
 
 
 class TestBlueprints:
-    def test_port_takes_every_one_of_them_in_this_order(self) -> None:
+    def test_port_accepts_our_blueprints_in_order(self) -> None:
         found = Contract("port").find("POST", "/v1/blueprints")
         assert found is not None
         made: set[str] = set()
@@ -23,14 +23,14 @@ class TestBlueprints:
         assert len(made) == 7
         assert blueprints.SESSION_HOUR not in blueprints.load()
 
-    def test_as_printed_ports_own_schema_refuses_the_dates(self) -> None:
+    def test_documented_date_properties_are_refused_by_ports_schema(self) -> None:
         found = Contract("port").find("POST", "/v1/blueprints")
         assert found is not None
         usage = blueprints.load()["openai_daily_usage"]
         usage["schema"]["properties"]["date"]["format"] = "date"
         assert found[0].body_problems(usage)
 
-    def test_applying_leaves_nothing_to_apply_and_takes_nothing_away(self) -> None:
+    def test_applied_blueprints_have_no_difference_and_keep_other_properties(self) -> None:
         ours = blueprints.load()
         theirs: dict[str, Any] = {
             "coding_agent_session": {
@@ -54,7 +54,7 @@ class TestBlueprints:
         assert session["schema"]["properties"]["own"] == {"type": "number"}
         assert session["relations"]["service"]["target"] == "service"
 
-    def test_a_real_validator_agrees_that_they_are_schemas(self) -> None:
+    def test_blueprints_are_valid_json_schemas(self) -> None:
         for blueprint in blueprints.load(session_hours=True).values():
             rules = {name: {"type": rule["type"]} for name, rule in blueprint["schema"]["properties"].items()}
             jsonschema_rs.Draft202012Validator({"properties": rules})

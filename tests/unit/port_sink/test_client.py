@@ -1,4 +1,4 @@
-"""Port's client: its base URL, and tokens that are renewed in time."""
+"""Port's client: its base URL, and renewal of tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tallystream.agents.port_sink.port.client import PortClientConfig
 from tallystream.agents.port_sink.port.token import AccessTokens
 
 
-async def test_a_token_is_renewed_ahead_of_its_end_and_when_it_is_refused() -> None:
+async def test_token_is_renewed_before_expiry_and_after_a_401() -> None:
     clock, asked = HandClock(), 0
 
     async def ask() -> tuple[str, float]:
@@ -34,7 +34,7 @@ async def test_a_token_is_renewed_ahead_of_its_end_and_when_it_is_refused() -> N
 
 
 @given(st.sampled_from(["https://api.getport.io", "https://api.getport.io/", "https://api.getport.io/v1/"]))
-def test_the_base_url_may_have_the_version_or_not(url: str) -> None:
+def test_base_url_may_include_the_version(url: str) -> None:
     config = PortClientConfig("id", "the-secret", base_url=url)
     assert config.url == "https://api.getport.io/v1"
     assert "the-secret" not in repr(config)

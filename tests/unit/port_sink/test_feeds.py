@@ -1,4 +1,4 @@
-"""What the sink keeps of its topics: rows that it can rely on, and nothing else."""
+"""Which records the sink keeps of its topics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOPICS = Topics("t")
 FEEDS = {feed.topic: feed for feed in (*feeds(TOPICS), SentIndex.feed(TOPICS.port_sent.name))}
 POISON = (b"\xffgarbage", b"{not json", b"", b"[]", b"null", b"7", b'"text"', b"{}", b'{"connection_id":"x"}')
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
-"""What the table takes for an unreadable record; anything else ends the sink."""
+"""The error for an unreadable record; any other exception ends the sink."""
 
 
 def record(key: bytes | None, value: bytes | None) -> Any:
@@ -61,7 +61,7 @@ PLAN = {
         (TOPICS.port_sent.name, SWEEP, {"blueprint": None}),
     ],
 )
-def test_what_belongs_there_is_kept_and_only_under_its_key(topic: str, key: bytes, value: dict[str, Any]) -> None:
+def test_valid_records_are_kept_under_their_own_key(topic: str, key: bytes, value: dict[str, Any]) -> None:
     raw = orjson.dumps(value)
     (row,) = FEEDS[topic].rows(record(key, raw))
     assert row.key.endswith(key)

@@ -1,4 +1,4 @@
-"""Requests of unknown fate are repeated until they cannot land any more."""
+"""Requests with unknown outcome are repeated until they can no longer take effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def plan(until_ms: int = 0) -> PlannedRequest:
 class TestDoubts:
     KEY = EntityKey("b", "i")
 
-    def test_what_another_sink_planned_is_sent_until_its_token_has_expired(self) -> None:
+    def test_plans_of_another_sink_are_repeated_until_its_token_expires(self) -> None:
         in_doubt, sent = InDoubt(), []
         in_doubt.add_foreign(plan(10_000_000), 0, 8_000)
         for now in range(0, 10_200_000, 1_000):
@@ -29,7 +29,7 @@ class TestDoubts:
         assert [one.slot for one in in_doubt.settled(10_200_000)] == [1]
         assert not in_doubt.settled(10_200_000)
 
-    def test_a_request_of_ours_is_doubted_once(self) -> None:
+    def test_own_request_with_unknown_outcome_is_repeated_once(self) -> None:
         in_doubt = InDoubt()
         in_doubt.add(plan(), 5_000)
         assert in_doubt.soon == 1

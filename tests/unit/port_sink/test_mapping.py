@@ -1,4 +1,4 @@
-"""Mappings: the page's as they are pasted, what is repaired in them, and what a record can do to an expression."""
+"""Mappings: those of Port's page as pasted, the repairs made to them, and records on which an expression fails."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ resources:
 """
 
 
-def run(mapper: Mapper, kind: str, *rows: Any) -> Mapped:
+def run(mapper: Mapper, kind: str, *rows: object) -> Mapped:
     found = mapper.run(kind, [(row, {"resource": kind}) for row in usable(kind, rows)[0]], KNOWN)
     return collisions(found.entities, found.failures)
 
 
 def one(expression: str, row: Any, *, field: str = "title") -> Any:
-    """Return what an expression gives for a field of a session."""
+    """Return the result of an expression for a field of a session."""
     mapper = Mapper(HEAD + f"          {field}: {expression}\n")
     found = run(mapper, "session", {"id": "s", **row})
     return found.entities[0][1].body.get(field) if found.entities else found.failures[0][1]
@@ -47,7 +47,7 @@ def one(expression: str, row: Any, *, field: str = "title") -> Any:
 
 @pytest.mark.parametrize("paste", [str, flattened], ids=["as printed", "as plain text"])
 class TestThePage:
-    def test_days(self, paste: Any) -> None:
+    def test_mapping_of_days_is_exact(self, paste: Any) -> None:
         mapper = Mapper(paste(DAILY))
         found = run(
             mapper,
@@ -73,7 +73,7 @@ class TestThePage:
         assert ".daily_costs" in whys
         assert "total" in whys
 
-    def test_models_and_keys(self, paste: Any) -> None:
+    def test_mapping_of_usage_by_model_and_key_is_exact(self, paste: Any) -> None:
         mapper = Mapper(paste(USAGE))
         usage = {"aggregation_timestamp": DAY, "snapshot_id": "gpt-4o", "operation": "completion", "n_requests": 2,
                  "n_context_tokens_total": 10, "n_generated_tokens_total": 5}  # fmt: skip
@@ -94,7 +94,7 @@ class TestThePage:
         }  # fmt: skip
         assert [(index, failure.field) for index, failure in found.failures] == [(3, "identifier"), (4, "identifier")]
 
-    def test_models(self, paste: Any) -> None:
+    def test_mapping_of_models_is_exact(self, paste: Any) -> None:
         mapper = Mapper(paste(MODELS))
         found = run(mapper, "/models", {"id": "ft:a b", "object": "model", "created": 1, "owned_by": "acme"})
         assert [entity.body for _, entity in found.entities] == [
@@ -102,17 +102,17 @@ class TestThePage:
              "properties": {"modelId": "ft:a b", "object": "model", "ownedBy": "acme", "permission": None}}
         ]  # fmt: skip
 
-    def test_all_three_after_one_another(self, paste: Any) -> None:
+    def test_three_pasted_mappings_are_combined(self, paste: Any) -> None:
         assert Mapper(paste(PASTED)).kinds == ("/dashboard/billing/usage", "/usage", "/models")
 
 
-def test_the_default_mapping_needs_no_repair_and_names_our_blueprints() -> None:
+def test_default_mapping_needs_no_repairs_and_uses_our_blueprints() -> None:
     mapper = Mapper(default_text())
     assert mapper.repairs == []
     assert mapper.blueprints() == KNOWN.keys()
 
 
-def test_money_is_a_number_without_dust_and_an_exact_text() -> None:
+def test_money_is_a_rounded_number_and_an_exact_text() -> None:
     text = default_text()
     row = {"day": "2026-11-21", "requests": None, "tokens": 3, "cost": Decimal("1234567.123456789012"),
            "cost_usd": "1234567.123456789012"}  # fmt: skip
@@ -128,7 +128,7 @@ def test_money_is_a_number_without_dust_and_an_exact_text() -> None:
     assert entity.body["properties"]["output_tokens"] == 2**53 - 1
 
 
-def test_a_record_that_fails_costs_the_others_nothing_and_names_its_expression() -> None:
+def test_failing_record_names_its_expression_and_affects_no_others() -> None:
     mapper = Mapper(HEAD + "          title: .a + 1 | tostring\n")
     found = run(mapper, "session", {"id": "x", "a": 1}, {"id": "y", "a": "text"}, {"id": "z", "a": 2})
     assert [entity.body["title"] for _, entity in found.entities] == ["2", "3"]
@@ -137,8 +137,8 @@ def test_a_record_that_fails_costs_the_others_nothing_and_names_its_expression()
     assert "cannot be added" in failure.reason
 
 
-def test_an_expression_that_does_not_end_costs_its_records_and_no_more() -> None:
-    """The first few are tried, each for seconds; then it is known."""
+def test_endless_expression_affects_only_its_records() -> None:
+    """It is tried on the first few records, for seconds each, and not on the others."""
     mapper = Mapper(HEAD + "          title: 'def f: f; f'\n")
     found = run(mapper, "session", *({"id": str(number)} for number in range(6)))
     assert not found.entities
@@ -150,14 +150,14 @@ def test_an_expression_that_does_not_end_costs_its_records_and_no_more() -> None
     assert other.entities[0][1].body["title"] == "x"
 
 
-def test_what_is_required_and_null_is_refused_with_its_expression() -> None:
+def test_null_in_a_required_property_is_refused_with_its_expression() -> None:
     found = run(Mapper(HEAD.replace("client: '\"codex\"'", "client: .client")), "session", {"id": "s"})
     ((_, failure),) = found.failures
     assert (failure.field, failure.expression) == ("properties.client", ".client")
     assert "requires" in failure.reason
 
 
-def test_two_records_that_contradict_each_other_are_both_refused() -> None:
+def test_contradicting_records_are_both_refused() -> None:
     mapper = Mapper(HEAD + "          title: .a\n")
     found = run(mapper, "session", {"id": "s", "a": "1"}, {"id": "s", "a": "2"}, {"id": "t", "a": "1"},
                 {"id": "t", "a": "1"})  # fmt: skip
@@ -165,7 +165,7 @@ def test_two_records_that_contradict_each_other_are_both_refused() -> None:
     assert [index for index, _ in found.failures] == [0, 1]
 
 
-def test_selection_items_and_several_mappings() -> None:
+def test_query_items_and_several_mappings_work_together() -> None:
     mapper = Mapper(
         """
 resources:
@@ -218,6 +218,6 @@ def test_expressions_see_neither_the_environment_nor_other_input() -> None:
         (HEAD + "          colour: .a\n", "colour"),
     ],
 )
-def test_a_mapping_that_cannot_be_used_says_where(text: str, says: str) -> None:
+def test_invalid_mapping_is_reported_with_the_place(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says.replace("[", r"\[")):
         Mapper(text)

@@ -1,4 +1,4 @@
-"""The rate of requests is planned so that Port's limit is never met."""
+"""The rate of requests is planned so that Port's limit is never exceeded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def said(clock: HandClock, limit: int, remaining: int, left: float = 300.0) -> d
 
 
 class TestPace:
-    async def test_a_limit_is_never_met_however_much_there_is_to_send(self) -> None:
-        """A bucket as Port has one: a burst of 20, filled at the limit's rate; each call is counted in it."""
+    async def test_rate_limit_is_never_exceeded(self) -> None:
+        """A token bucket like Port's: a burst of 20, refilled at the limit's rate; each call takes a token."""
         clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         limit, burst = 3_000, 20
@@ -33,7 +33,7 @@ class TestPace:
             limiter.observe(said(clock, limit, limit - used, 300 - (clock.seconds - began)))
         assert clock.seconds - 1_000 < 4_000 / (limit / 300) * 1.25, "and little of it is left unused"
 
-    async def test_it_makes_room_when_others_use_the_limit_up(self) -> None:
+    async def test_rate_falls_when_others_use_the_limit(self) -> None:
         clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         limiter.observe(said(clock, 35_000, 34_000))
@@ -41,7 +41,7 @@ class TestPace:
         limiter.observe(said(clock, 35_000, 300, 100.0))
         assert 2 < limiter.rate <= 3
 
-    async def test_a_429_stops_everybody_for_as_long_as_port_says(self) -> None:
+    async def test_all_senders_pause_after_a_429(self) -> None:
         clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         limiter.throttled({}, 7.0, 0)
@@ -56,7 +56,7 @@ class TestPace:
         await limiter.wait()
         assert clock.seconds - before >= 8
 
-    def test_headers_that_say_nothing_change_nothing(self) -> None:
+    def test_invalid_rate_limit_headers_are_ignored(self) -> None:
         clock = HandClock(1_000.0)
         limiter = RateLimiter(clock, clock.sleep)
         for headers in ({}, {"x-ratelimit-limit": "many"}, said(clock, 0, 0)):

@@ -47,7 +47,8 @@ def test_whole_buckets_of_the_organisation_are_the_records_for_items_to_parse(tm
 
 def test_items_to_parse_that_finds_nothing_in_the_sink_finds_nothing_here(tmp_path: Path) -> None:
     found = tried(tmp_path, "/own", BUCKETS, (OWN,), items=".results", identifier=".item.id")
-    assert found.entities == found.failures == []
+    assert not found.entities
+    assert not found.failures
     assert any("no entity from any of the 4 records" in note for note in found.notes)
 
 

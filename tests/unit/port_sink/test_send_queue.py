@@ -1,4 +1,4 @@
-"""Laws of the outbox, by a machine that does what delivery does, in any order."""
+"""Rules of the send queue, tested with deliveries in any order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def entity(blueprint: str, name: str, version: int, size: int = 0) -> Entity:
 
 
 class Machine(RuleBasedStateMachine):
-    """`newest` is what was put in last, `there` what landed last: in the end they are equal."""
+    """`newest` is the last enqueued version, `there` the last one that landed; in the end they must be equal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ Machine.TestCase.settings = examples(60, stateful_step_count=40)
 TestOutbox = Machine.TestCase
 
 
-def test_of_two_documents_the_higher_order_is_right_and_the_oldest_change_counts() -> None:
+def test_newest_document_is_sent_with_the_time_of_the_oldest_change() -> None:
     send_queue = SendQueue(linger_ms=0)
     send_queue.put(QueuedEntity(entity("one", "a", 2), "k", b"new", order=2, since_ms=50, appended_ms=45), 50)
     send_queue.put(QueuedEntity(entity("one", "a", 1), "k", b"old", order=1, since_ms=40), 60)
@@ -115,7 +115,7 @@ def test_of_two_documents_the_higher_order_is_right_and_the_oldest_change_counts
     assert [(item.key, item.appended_ms) for item in taken[1]] == [(b"new", 45)], "a repetition is no change"
 
 
-def test_what_others_relate_to_goes_first_and_twenty_share_a_request() -> None:
+def test_relation_targets_are_sent_first_in_requests_of_twenty() -> None:
     send_queue = SendQueue(linger_ms=100)
     send_queue.rank({"target": 0, "source": 1})
     for number in range(25):

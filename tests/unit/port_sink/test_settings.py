@@ -1,4 +1,4 @@
-"""Settings of the sink: the names of Port's own page, and what starts it."""
+"""Settings of the sink: the names on Port's own page, and when it is started."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class TestThePagesNames:
         assert settings.port_samples is True
         assert settings.openai_interval.total_seconds() == settings.port_resync.total_seconds() == 1800
 
-    def test_names_are_read_from_the_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_ocean_names_are_read_from_the_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "c.toml").write_text(self.FILE)
         monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "c.toml"))
         self.check()
         monkeypatch.setenv("TALLYSTREAM_PORT_IDENTIFIER", "ours")
         assert settings_from().port_identifier == "ours"
 
-    def test_names_are_read_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ocean_names_are_read_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         values = {
             "OCEAN__PORT__CLIENT_ID": "an id", "OCEAN__PORT__CLIENT_SECRET": "a secret",
             "OCEAN__PORT__BASE_URL": "https://api.us.getport.io", "OCEAN__INTEGRATION__IDENTIFIER": "codex-integration",
@@ -170,7 +170,7 @@ def test_up_starts_a_sink_when_there_are_credentials(monkeypatch: pytest.MonkeyP
     assert "sink" in names()
 
 
-def test_session_hours_are_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_session_hours_are_off_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "session-hour" not in read_mapper(settings_from(tmp_path)).kinds
     monkeypatch.setenv("TALLYSTREAM_PORT_SESSION_HOURS", "true")
     assert "session-hour" in read_mapper(settings_from(tmp_path)).kinds

@@ -1,4 +1,4 @@
-"""The book against genai-prices itself: every model we may meet, every tier, thousands of random requests."""
+"""The price book compared with genai-prices: every model, every tier, thousands of random requests."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def reference(
 
 
 def tiers_of(model: ModelInfo, at_ns: int, name: str = "service_tier") -> set[str]:
-    """Return the tiers genai-prices has for a model at a time, by its data alone."""
+    """Return the tiers that genai-prices has for a model at a time, from its data."""
     at = datetime.fromtimestamp(at_ns // NS, UTC)
     return {
         v.when[name]
@@ -70,7 +70,7 @@ def tiers_of(model: ModelInfo, at_ns: int, name: str = "service_tier") -> set[st
 
 
 def name_of(model: ModelInfo, provider: str) -> str | None:
-    """Return a reference that finds exactly this model, where its id does."""
+    """Return a reference that finds exactly this model, if its id does."""
     found = OURS[provider].find_model(model.id, all_providers=providers)
     return model.id if found is model else None
 
@@ -80,12 +80,12 @@ def random_counts(rng: random.Random) -> Counts:
     near = max(0, edge + rng.randint(-1, 1))
     size = rng.choice((10, 3_000, 400_000))
     plain, read, write_5m, write_1h, output = (rng.randrange(size) if rng.random() < 0.7 else 0 for _ in range(5))
-    if rng.random() < 0.5:  # put the sum of the inputs right at the edge of a context tier
+    if rng.random() < 0.5:  # put the sum of the inputs at the edge of a context tier
         plain = max(0, near - read - write_5m - write_1h)
     return plain, read, write_5m, write_1h, output
 
 
-def test_agrees_with_genai_prices_on_every_model_and_tier() -> None:
+def test_prices_equal_genai_prices_for_every_model_and_tier() -> None:
     rng = random.Random(20261121)
     compared = priced = 0
     for _ in range(45):
@@ -101,7 +101,7 @@ def test_agrees_with_genai_prices_on_every_model_and_tier() -> None:
             if tier and tier not in STANDARD_TIERS and tier not in tiers_of(model, at):
                 assert ours is None, f"{provider}/{name} has no price for {tier}, and must not take another"
                 continue
-            if ours is None:  # only where the book has no price for a kind of token that the request has
+            if ours is None:  # only if the book has no price for one of the request's kinds of token
                 prices = model.get_prices(datetime.fromtimestamp(at // NS, UTC))
                 assert (prices.input_mtok is None and any(counts[:4])) or (
                     prices.output_mtok is None and (counts[4] or prices.input_mtok is None)
@@ -114,7 +114,7 @@ def test_agrees_with_genai_prices_on_every_model_and_tier() -> None:
     assert priced > 4_000
 
 
-def test_agrees_on_speeds() -> None:
+def test_prices_equal_genai_prices_for_speeds() -> None:
     rng = random.Random(5)
     fast = [(p, m) for p, m in MODELS if name_of(m, p) and tiers_of(m, LAST_DAY, "speed")]
     assert fast, "the book has models with a fast mode"
@@ -128,13 +128,13 @@ def test_agrees_on_speeds() -> None:
 
 
 @pytest.mark.parametrize("provider", [p.id for p in providers])
-def test_every_price_of_our_providers_is_whole_pico_dollars(provider: str) -> None:
+def test_every_price_is_a_whole_number_of_pico_dollars(provider: str) -> None:
     book = Book()
     for model in next(p for p in providers if p.id == provider).models:
         if provider in OURS:
             from tallystream.agents.pricing.compile import compile_model
 
-            compile_model(model, {})  # InexactPriceError would say which one
+            compile_model(model, {})  # InexactPriceError would name it
         book.price(provider, model.id, None, LAST_DAY, 1, 1, 1, 1, 1)
 
 
@@ -142,7 +142,7 @@ AT = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()) * NS
 ONE = (1_000, 5_000, 0, 0, 100)
 
 
-def test_context_tiers_go_by_the_request() -> None:
+def test_context_tier_depends_on_the_request() -> None:
     small = BOOK.price("openai", "gpt-5.4", None, AT, 100_000, 0, 0, 0, 1000)
     assert small == 265_000_000_000
     assert BOOK.price("openai", "gpt-5.4", None, AT, 300_000, 0, 0, 0, 3000) == 1_567_500_000_000
@@ -150,7 +150,7 @@ def test_context_tiers_go_by_the_request() -> None:
     assert BOOK.price("openai", "gpt-5.4", None, AT, 0, 272_001, 0, 0, 0) == 272_001 * 500_000
 
 
-def test_standard_has_several_names_and_auto_is_none_of_them() -> None:
+def test_auto_is_not_a_name_of_the_standard_tier() -> None:
     prices = {BOOK.price("openai", "gpt-5-codex", tier, AT, *ONE) for tier in (None, "", "default", "standard")}
     assert prices == {2_875_000_000}
     assert BOOK.price("openai", "gpt-5-codex", "auto", AT, *ONE) is None
@@ -160,7 +160,7 @@ def test_standard_has_several_names_and_auto_is_none_of_them() -> None:
     assert flex < 2_875_000_000
 
 
-def test_claude_codes_normal_speed_is_the_standard_one() -> None:
+def test_normal_speed_of_claude_code_has_the_standard_price() -> None:
     prices = {
         BOOK.price("anthropic", "claude-opus-5-5", None, AT, *ONE, speed=speed)
         for speed in (None, "", "standard", "normal")
@@ -171,7 +171,7 @@ def test_claude_codes_normal_speed_is_the_standard_one() -> None:
     assert BOOK.price("anthropic", "claude-haiku-4-5", None, AT, *ONE, speed="fast") is None
 
 
-def test_a_tier_has_no_price_before_its_date() -> None:
+def test_tier_has_no_price_before_its_date() -> None:
     before = int(datetime(2026, 10, 11, 23, 59, 59, tzinfo=UTC).timestamp()) * NS
     assert BOOK.price("openai", "gpt-5-codex", "flex", before, *ONE) is None
     assert BOOK.price("openai", "gpt-5-codex", "flex", before + NS, *ONE) is not None
@@ -183,7 +183,7 @@ def test_dated_prices_change_at_midnight_utc() -> None:
     assert before == 5 * (after or 0)
 
 
-def test_what_the_book_does_not_know_is_unpriced_and_says_why() -> None:
+def test_unknown_models_are_unpriced_with_a_reason() -> None:
     assert BOOK.price("openai", "openai/gpt-5-codex", None, AT, *ONE) is None
     assert BOOK.price("nobody", "gpt-5-codex", None, AT, *ONE) is None
     assert BOOK.price("openai", "m" * 5000, None, AT, *ONE) is None
@@ -194,7 +194,7 @@ def test_what_the_book_does_not_know_is_unpriced_and_says_why() -> None:
     assert BOOK.price("openai", "codex-mini-latest", None, AT, *ONE) is not None
 
 
-def test_a_kind_of_token_without_a_price_is_not_free() -> None:
+def test_token_kind_without_a_price_is_unpriced() -> None:
     assert BOOK.price("openai", "text-embedding-3-small", None, AT, 1000, 0, 0, 0, 0) == 20_000_000
     assert BOOK.price("openai", "text-embedding-3-small", None, AT, 1000, 0, 0, 0, 1) is None
     assert BOOK.price("openai", "whisper-1", None, AT, 1, 0, 0, 0, 0) is None
@@ -207,7 +207,7 @@ def test_missing_name_or_time_does_not_raise(model: str, tier: str | None, at: i
     BOOK.why_unpriced("openai", model, tier)
 
 
-def test_made_up_names_fill_nothing() -> None:
+def test_unknown_model_names_do_not_fill_the_cache() -> None:
     from genai_prices.data_snapshot import get_snapshot
 
     book = Book(max_names=64)
@@ -225,7 +225,7 @@ def one_model(model: ModelInfo) -> Book:
     return Book(providers=[Provider(id="p", name="p", api_pattern="p", models=[model])])
 
 
-def test_prices_by_time_of_day() -> None:
+def test_prices_depend_on_the_time_of_day() -> None:
     night = ModelPrice(input_mtok=Decimal("0.5"), output_mtok=Decimal(1))
     day = ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(2))
     later = ModelPrice(input_mtok=Decimal(3), output_mtok=Decimal(3))
@@ -269,13 +269,13 @@ def test_fractional_picodollar_price_is_unpriced() -> None:
     assert book.price("p", "m", None, AT, 1, 0, 0, 0, 0) is None
 
 
-def test_a_fee_a_request_counts() -> None:
+def test_fee_per_request_is_included() -> None:
     prices = ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(1), requests_kcount=Decimal(5))
     book = one_model(ModelInfo(id="m", match=ClauseEquals("m"), prices=prices))
     assert book.price("p", "m", None, AT, 1, 0, 0, 0, 0) == 5 * PICO // 1000 + 1_000_000
 
 
-def test_variants_of_two_things_at_once_are_not_mixed() -> None:
+def test_tier_and_speed_prices_are_not_combined() -> None:
     std = ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(1))
     half = TieredPrices(base=Decimal("0.5"), tiers=[Tier(start=10, price=Decimal("0.7"))])
     model = ModelInfo(
@@ -294,7 +294,7 @@ def test_variants_of_two_things_at_once_are_not_mixed() -> None:
     assert book.price("p", "m", "flex", AT, 10, 0, 0, 0, 0, speed="fast") is None
 
 
-def test_the_hash_says_which_book() -> None:
+def test_hash_identifies_the_book() -> None:
     assert Book().hash == BOOK.hash
     std = ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(1))
     dear = ModelPrice(input_mtok=Decimal(2), output_mtok=Decimal(1))

@@ -1,4 +1,4 @@
-"""Private prices: what they override and when, and that every mistake is named with its place and its remedy."""
+"""Your own prices: what they override and when, and errors that name the place and the remedy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def book(tmp_path: Path, text: str) -> Book:
     return Book(overlay(tmp_path, text))
 
 
-def test_goes_before_the_book_and_only_where_it_says(tmp_path: Path) -> None:
+def test_own_price_overrides_the_book_only_for_its_entry(tmp_path: Path) -> None:
     ours = book(tmp_path, ENTRY)
     assert ours.price("openai", "gpt-5-codex", None, NOW, 1, 0, 0, 0, 1) == 3_000_000
     assert ours.price("openai", "GPT-5-Codex", "default", NOW, 1, 0, 0, 0, 1) == 3_000_000
@@ -48,14 +48,14 @@ def test_goes_before_the_book_and_only_where_it_says(tmp_path: Path) -> None:
         )
 
 
-def test_left_out_kinds_cost_what_they_are_a_part_of(tmp_path: Path) -> None:
+def test_omitted_token_kinds_use_the_price_of_their_total(tmp_path: Path) -> None:
     ours = book(tmp_path, ENTRY + 'cache_write_5m = "1.25"\n')
     kinds = [(1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1)]
     prices = [ours.price("openai", "gpt-5-codex", None, NOW, *kind) for kind in kinds]
     assert prices == [1_000_000, 1_000_000, 1_250_000, 1_250_000, 2_000_000]
 
 
-def test_from_is_inclusive_until_is_not_and_between_the_book_holds(tmp_path: Path) -> None:
+def test_from_is_inclusive_and_until_exclusive(tmp_path: Path) -> None:
     ours = book(tmp_path, ENTRY + "from = 2026-10-01\nuntil = 2026-11-01T12:00:00+02:00\n")
     theirs = Book().price("openai", "gpt-5-codex", None, NOW, 1, 0, 0, 0, 1)
 
@@ -66,7 +66,7 @@ def test_from_is_inclusive_until_is_not_and_between_the_book_holds(tmp_path: Pat
     assert [price(start - 1), price(start), price(end - 1), price(end)] == [theirs, 3_000_000, 3_000_000, theirs]
 
 
-def test_a_model_the_book_does_not_know_with_context_tiers_tier_and_speed(tmp_path: Path) -> None:
+def test_own_price_for_an_unknown_model_with_all_options(tmp_path: Path) -> None:
     text = """
     [[price]]
     provider = "openai"
@@ -87,7 +87,7 @@ def test_a_model_the_book_does_not_know_with_context_tiers_tier_and_speed(tmp_pa
     assert ours.price("openai", "in-house-1", None, NOW, 1, 0, 0, 0, 0) is None
 
 
-def test_the_hash_follows_the_prices_not_the_file(tmp_path: Path) -> None:
+def test_hash_depends_on_prices_and_not_on_the_file(tmp_path: Path) -> None:
     plain = book(tmp_path, ENTRY).hash
     assert plain != Book().hash
     assert plain == book(tmp_path, "# a remark\n" + ENTRY.replace('"1"', '"1.00"')).hash
@@ -107,7 +107,7 @@ def test_the_hash_follows_the_prices_not_the_file(tmp_path: Path) -> None:
         (ENTRY + 'from = "2026-10-01"\n', "`from`: must be a date like 2026-10-01, not in quotes"),
         (ENTRY + "from = 2026-10-01T00:00:00\n", "`from`: must have an offset"),
         (ENTRY + "from = 2026-10-02\nuntil = 2026-10-02\n", "`until` must be later than `from`"),
-        (ENTRY + ENTRY, "entries 1 and 2 (openai/gpt-5-codex) both hold at the same time"),
+        (ENTRY + ENTRY, "entries 1 and 2 (openai/gpt-5-codex) apply at the same time"),
         (ENTRY + 'tier = "default"\n' + ENTRY, "entries 1 and 2"),
         (ENTRY + '[[price.above]]\ninput_tokens = 5\ninput = "1"\noutput = "1"\n' * 2, "`above` must go up"),
         ("prices = 1", "`prices`: is not a field we know"),
@@ -115,7 +115,7 @@ def test_the_hash_follows_the_prices_not_the_file(tmp_path: Path) -> None:
         ("[[price]", "is not TOML"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_files_are_reported_with_the_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         overlay(tmp_path, text)
     assert message in caught.value.message
@@ -123,12 +123,12 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
     assert caught.value.hint
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.toml cannot be read: No such file"):
         read_overlay(tmp_path / "nowhere.toml")
 
 
-def test_the_documented_example_works(tmp_path: Path) -> None:
+def test_documented_price_file_is_valid(tmp_path: Path) -> None:
     page = Path(__file__).parents[3] / "docs" / "pricing.md"
     blocks = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
     assert blocks

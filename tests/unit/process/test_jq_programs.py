@@ -1,4 +1,4 @@
-"""JQ ends, whatever the program."""
+"""Every JQ program ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tallystream.streams.process.jq_programs import Jq, TooLongError
 ENDLESS = "def f: f; f"
 
 
-def test_it_gives_what_jq_gives() -> None:
+def test_program_returns_the_same_as_jq() -> None:
     assert Jq(".a[]").all('{"a": [1, 2.5, "é\\u0000", null, {"b": []}]}') == [1, 2.5, "é\x00", None, {"b": []}]
     assert Jq(".[0]").first("[7]") == 7
     assert Jq("empty").first("1") is None
@@ -22,13 +22,13 @@ def test_it_gives_what_jq_gives() -> None:
         Jq('error("ha")').first("1")
 
 
-def test_what_is_no_program_is_said_at_once() -> None:
+def test_invalid_program_is_refused_immediately() -> None:
     with pytest.raises(ValueError, match="syntax error"):
         Jq("][")
 
 
 @pytest.mark.parametrize("program", [ENDLESS, "[range(1e12)]", "last(repeat(1))"])
-def test_one_that_does_not_end_is_ended_and_the_next_run_works(program: str) -> None:
+def test_endless_program_is_stopped_and_the_next_run_works(program: str) -> None:
     began = time.monotonic()
     with pytest.raises(TooLongError):
         Jq(program).first("null", 0.5)
@@ -36,6 +36,6 @@ def test_one_that_does_not_end_is_ended_and_the_next_run_works(program: str) -> 
     assert Jq(".").first('"there"') == "there"
 
 
-def test_large_inputs_and_answers_pass() -> None:
+def test_large_inputs_and_outputs_work() -> None:
     text = '["' + "x" * 5_000_000 + '"]'
     assert len(Jq(".[0] + .[0]").first(text, 20)) == 10_000_000

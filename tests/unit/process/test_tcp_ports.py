@@ -1,4 +1,4 @@
-"""Ports that several processes pick at the same time."""
+"""Ports that several processes choose concurrently."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_recently_picked_port_is_not_picked_again() -> None:
         tcp_ports.pick()
 
 
-def test_a_reservation_ends(tmp_path: Path) -> None:
+def test_port_reservation_expires(tmp_path: Path) -> None:
     first, *_ = [tcp_ports.pick() for _ in tcp_ports.BELOW_EPHEMERAL]
     (kept,) = tmp_path.glob(f"tallystream-ports-*/{first}")
     long_ago = time.time() - tcp_ports.RESERVED_FOR - 1
@@ -34,12 +34,12 @@ def test_a_reservation_ends(tmp_path: Path) -> None:
     assert tcp_ports.pick() == first
 
 
-def test_what_somebody_listens_on_and_what_is_taken_is_left_out() -> None:
+def test_used_and_reserved_ports_are_not_picked() -> None:
     with socket.create_server(("127.0.0.1", 19_990)):
         found = {tcp_ports.pick(19_991) for _ in range(len(tcp_ports.BELOW_EPHEMERAL) - 2)}
     assert found == set(tcp_ports.BELOW_EPHEMERAL) - {19_990, 19_991}
 
 
-def test_without_a_place_for_files_free_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_are_picked_without_a_directory_for_reservations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
     assert tcp_ports.is_free(tcp_ports.pick())

@@ -1,4 +1,4 @@
-"""Records and rows in, statements out: the worked examples, states, scopes, restatements, late telemetry."""
+"""Statements from records and rows: worked examples, states, scopes, restatements, late telemetry."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def contract(view: Reconciliation) -> None:
     view.row(*row("codex-1", f"{DAY}T10:00:00Z", "gpt-5.6-sol", "22", tier=None, **unsaid), 0)
 
 
-def test_a_contract_with_unsaid_tiers(prices: Book) -> None:
+def test_contract_discount_and_unreported_tiers_are_separated(prices: Book) -> None:
     view = Reconciliation(prices)
     contract(view)
     statement = check(take(view)["openai", "all", DAY])
@@ -113,7 +113,7 @@ def test_a_contract_with_unsaid_tiers(prices: Book) -> None:
     assert statement["discount_ratio"] == "0.9"
 
 
-def test_analytics_with_list_amounts(prices: Book) -> None:
+def test_discount_is_derived_from_list_amounts(prices: Book) -> None:
     def group(model: str, kind: str | None, cost_type: str = "tokens") -> dict[str, Any]:
         return {
             "api_key_id": "apikey_1", "workspace_id": "wrkspc_1", "model": model, "service_tier": "standard",
@@ -189,7 +189,7 @@ NEXT = "2026-11-22"
 
 
 def midnight(view: Reconciliation) -> None:
-    """Costs of two days, usage by hour, and telemetry that has 40,000 tokens on the other side of midnight."""
+    """Costs of two days, usage by hour, and telemetry with 40,000 tokens on the other side of midnight."""
     mini, luna = "gpt-5.4-mini, output", "gpt-5.6-luna, output"
     view.record(record(COSTS, DAY, [cost(mini, "4.50", 1_000_000), cost(luna, "0E-6176", 500_000)]))
     view.record(record(COSTS, NEXT, [cost(mini, "3.60", 800_000)]))
@@ -210,7 +210,7 @@ def midnight(view: Reconciliation) -> None:
     see(f"{DAY}T09:00:00Z", "gpt-5.6-luna", "0.576", 480_000)
 
 
-def test_midnight_free_tokens_and_costs_behind_usage(prices: Book) -> None:
+def test_timing_free_tokens_and_lag_are_separated(prices: Book) -> None:
     view = Reconciliation(prices)
     midnight(view)
     statements = take(view)
@@ -223,7 +223,7 @@ def test_midnight_free_tokens_and_costs_behind_usage(prices: Book) -> None:
     assert causes(second) == {"unseen": Decimal("0.045"), "timing": Decimal("-0.18"), "lag": Decimal("-0.135")}
 
 
-def test_an_open_day_becomes_provisional_and_settled_and_late_telemetry_reopens_it(prices: Book) -> None:
+def test_day_becomes_provisional_then_settled_and_late_telemetry_reopens_it(prices: Book) -> None:
     view = Reconciliation(prices)
     view.record(record(COSTS, DAY, [cost("gpt-5.4-mini, output", "4.50", 1_000_000)], f"{DAY}T12:00:00Z"))
     assert take(view)["openai", "all", DAY]["state"] == "open"
@@ -242,7 +242,7 @@ def test_an_open_day_becomes_provisional_and_settled_and_late_telemetry_reopens_
     assert take(view)["openai", "all", DAY]["state"] == "settled"
 
 
-def test_a_restatement_is_a_statement_of_its_own(prices: Book) -> None:
+def test_restatement_is_a_new_statement(prices: Book) -> None:
     view = Reconciliation(prices)
     contract(view)
     before = take(view)["openai", "all", DAY]
@@ -258,7 +258,7 @@ def test_a_restatement_is_a_statement_of_its_own(prices: Book) -> None:
         assert Decimal(value) == Decimal(after["causes"][name]) - Decimal(before["causes"][name])
 
 
-def test_trailing_zeros_say_nothing_new(prices: Book) -> None:
+def test_trailing_zeros_are_not_a_restatement(prices: Book) -> None:
     view = Reconciliation(prices)
     contract(view)
     take(view)
@@ -266,7 +266,7 @@ def test_trailing_zeros_say_nothing_new(prices: Book) -> None:
     assert take(view, 120) == {}
 
 
-def test_a_missing_answer_is_never_zero(prices: Book) -> None:
+def test_missing_answer_is_not_treated_as_zero(prices: Book) -> None:
     view = Reconciliation(prices)
     contract(view)
     view.row(*row("codex-1", f"{NEXT}T09:00:00Z", "gpt-5.4-mini", "4.5", output=1_000_000), 0)
@@ -277,7 +277,7 @@ def test_a_missing_answer_is_never_zero(prices: Book) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "about five", True])
-def test_an_amount_that_cannot_be_read_makes_the_day_partial(prices: Book, value: Any) -> None:
+def test_unreadable_amount_makes_the_day_partial(prices: Book, value: Any) -> None:
     view = Reconciliation(prices)
     view.record(record(COSTS, DAY, [cost("a, input", value, 1), cost("b, input", "2", 1)]))
     statement = check(take(view)["openai", "all", DAY])
@@ -286,7 +286,7 @@ def test_an_amount_that_cannot_be_read_makes_the_day_partial(prices: Book, value
     assert statement["bill_usd"] is None
 
 
-def test_other_currencies_are_shown_and_never_added(prices: Book) -> None:
+def test_other_currencies_are_shown_but_not_added(prices: Book) -> None:
     view = Reconciliation(prices)
     rows = [cost("whisper", "2.50"), cost("whisper", "3.10", currency="eur"), cost("tts", "1", currency="eur")]
     view.record(record(COSTS, DAY, rows))
@@ -302,7 +302,7 @@ def link(connection: str, *, project: str | None = None, key: str | None = None,
     )  # fmt: skip
 
 
-def test_scopes_are_what_the_map_connects_and_add_up_to_the_organisation(prices: Book) -> None:
+def test_scopes_follow_mappings_and_add_up_to_the_organisation(prices: Book) -> None:
     view = Reconciliation(prices)
     mini = "gpt-5.4-mini, output"
     by_project = [
@@ -329,7 +329,7 @@ def test_scopes_are_what_the_map_connects_and_add_up_to_the_organisation(prices:
     assert causes(statements["unmapped"]) == {"overseen": Decimal("-0.45")}
     assert causes(statements["outside"]) == {"unseen": Decimal("6.3"), "no_token_line": Decimal("0.25")}
     assert statements["plan"]["state"] == "provisional" or statements["plan"]["cells"] == []
-    # A key of a project that is mapped as a whole cannot be told apart from it.
+    # A key of a project that is mapped as a whole cannot be separated from it.
     joined = link("b", project="p2")
     view.link(joined.key, joined)
     view.record(record(HOURLY, DAY, [{"model": "m", "project_id": "p2", "api_key_id": "k2"}], hour=3))
@@ -338,7 +338,7 @@ def test_scopes_are_what_the_map_connects_and_add_up_to_the_organisation(prices:
     assert statements["outside"]["bill_usd"] == "0.25"
 
 
-def test_a_scope_of_keys_waits_for_the_costs_by_key(prices: Book) -> None:
+def test_scope_of_keys_waits_for_costs_by_key(prices: Book) -> None:
     view = Reconciliation(prices)
     contract(view)
     one = link("codex-1", key="k1")
@@ -348,7 +348,7 @@ def test_a_scope_of_keys_waits_for_the_costs_by_key(prices: Book) -> None:
     assert "costs by key" in statement["reason"]
 
 
-def test_a_plan_changes_nothing_else(prices: Book) -> None:
+def test_plan_does_not_change_other_scopes(prices: Book) -> None:
     view, other = Reconciliation(prices), Reconciliation(prices)
     one = link("codex-plan", plan=True)
     for each in (view, other):
@@ -360,7 +360,7 @@ def test_a_plan_changes_nothing_else(prices: Book) -> None:
     assert with_plan == without
 
 
-def test_an_agent_that_read_everything_anew_goes_on_in_the_next_generation(prices: Book) -> None:
+def test_agent_that_reads_again_continues_in_the_next_generation(prices: Book) -> None:
     before, anew = Reconciliation(prices), Reconciliation(prices)
     contract(before)
     messages = before.take(1000)
@@ -373,7 +373,7 @@ def test_an_agent_that_read_everything_anew_goes_on_in_the_next_generation(price
         anew.take(9)
 
 
-def test_a_late_statement_of_a_paused_agent_is_written_over(prices: Book) -> None:
+def test_late_statement_of_a_paused_agent_is_overwritten(prices: Book) -> None:
     view = Reconciliation(prices)
     contract(view)
     ((key, old),) = view.take(10)

@@ -1,4 +1,4 @@
-"""The price book checked by the bill."""
+"""The price book compared with the bill."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def statements(*days: tuple[str, list[dict[str, Any]]], book: Book | None = None
     return list(take(view).values())
 
 
-def test_a_price_that_changed_is_told_with_its_first_day() -> None:
+def test_changed_price_is_reported_with_its_first_day() -> None:
     out = cost("gpt-9, output", "30", 1_000_000)
     found = check_prices(
         statements(
@@ -76,5 +76,5 @@ def test_discount_is_not_reported_as_a_price_error(tmp_path: Path) -> None:
     assert overlay(found, prices) == ""
 
 
-def test_free_tokens_and_products_say_nothing_of_prices() -> None:
+def test_free_tokens_and_products_are_not_used_for_price_checks() -> None:
     assert check_prices(statements((DAY, [cost("gpt-9, input", "0E-6176", 10), cost("whisper", "3")])), prices) == []

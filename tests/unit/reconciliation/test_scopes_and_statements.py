@@ -1,4 +1,4 @@
-"""The smaller laws: scopes, suggestions, midnight, decimals, people, words."""
+"""Scopes, suggestions, midnight shifts, decimals, personal data and explanations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ links = st.builds(
 
 
 @given(st.lists(links, min_size=1), st.dictionaries(NAMES.map("k{}".format), NAMES.map("p{}".format)))
-def test_what_is_linked_is_in_one_scope(given_links: list[AccountLink], projects_of: dict[str, str]) -> None:
+def test_linked_keys_and_connections_share_a_scope(given_links: list[AccountLink], projects_of: dict[str, str]) -> None:
     scopes = Scopes(given_links, projects_of)
     for one in given_links:
         own = scopes.of_connection(one.connection_id)
@@ -53,7 +53,7 @@ def test_what_is_linked_is_in_one_scope(given_links: list[AccountLink], projects
     assert Scopes(reversed(given_links), projects_of).scopes == scopes.scopes
 
 
-def test_what_nobody_mapped_has_a_scope_too() -> None:
+def test_unmapped_connections_have_their_own_scope() -> None:
     assert Scopes([], {}).of_connection("c") == Scopes([], {}).of_account("p", "k") == ALL
     scopes = Scopes([link("a", project_id="p"), link("b", billing="plan")], {})
     assert (scopes.of_connection("b"), scopes.of_connection("c")) == (PLAN, UNMAPPED)
@@ -64,7 +64,7 @@ def test_what_nobody_mapped_has_a_scope_too() -> None:
     )  # fmt: skip
 
 
-def test_a_key_whose_hours_are_a_connections_is_suggested() -> None:
+def test_key_with_matching_hours_is_suggested() -> None:
     hours = {f"{DAY}T{hour:02}:00:00Z": 1000 * (hour + 1) for hour in range(8)}
     other = {hour: 90_000 - tokens for hour, tokens in hours.items()}
     keys = {"k1": {hour: tokens + 10 for hour, tokens in hours.items()}, "k2": other}
@@ -75,7 +75,7 @@ def test_a_key_whose_hours_are_a_connections_is_suggested() -> None:
 
 
 @given(*[st.integers(0, 1000)] * 4)
-def test_what_moves_over_midnight_is_never_more_than_either_side_lacks(a: int, b: int, c: int, d: int) -> None:
+def test_midnight_shift_never_exceeds_either_sides_difference(a: int, b: int, c: int, d: int) -> None:
     moved = moved_by_hours(a, b, c, d)
     assert abs(moved) <= min(abs(a - b), abs(c - d))
     assert moved_by_hours(b, a, d, c) == -moved
@@ -83,7 +83,7 @@ def test_what_moves_over_midnight_is_never_more_than_either_side_lacks(a: int, b
 
 
 @given(st.dictionaries(st.sampled_from(CAUSES), st.fractions(max_denominator=10**9), min_size=1), st.integers(0, 25))
-def test_parts_are_written_so_that_they_add_up(causes: dict[str, Fraction], places: int) -> None:
+def test_written_parts_add_up(causes: dict[str, Fraction], places: int) -> None:
     whole = Fraction(round(sum(causes.values()) * 10**places), 10**places)
     causes["rounding"] = causes.get("rounding", Fraction(0)) + whole - sum(causes.values())
     written = decimals.parts(causes, whole)
@@ -93,7 +93,7 @@ def test_parts_are_written_so_that_they_add_up(causes: dict[str, Fraction], plac
 
 
 @given(st.integers(0, 10**15), *[st.integers(0, 10**7)] * 3)
-def test_a_rows_dollars_are_split_exactly(cost_pico: int, fresh: int, cached: int, output: int) -> None:
+def test_dollars_of_a_row_are_split_exactly(cost_pico: int, fresh: int, cached: int, output: int) -> None:
     counts = {k: n for k, n in (("input_uncached", fresh), ("cache_read", cached), ("output", output)) if n}
     for model in ("gpt-5-codex", "gpt-5.4", "nobody-knows-it"):
         card = Book().card("openai", model, None, 1_795_262_400 * 10**9)
@@ -103,7 +103,7 @@ def test_a_rows_dollars_are_split_exactly(cost_pico: int, fresh: int, cached: in
             assert sum(part[2] for part in parts if part[1] == kind) == tokens
 
 
-def test_people_leave_rows_before_they_are_written() -> None:
+def test_people_are_removed_from_rows_before_writing() -> None:
     rows: list[dict[str, Any]] = [
         {"user_email": "ada@example.com", "user_id": "u", "line_item": "x", "name": "a key"},
         {"owner": {"user": {"id": "u", "name": "Ada", "email": "ada@example.com"}}, "name": "a key"},
@@ -126,7 +126,7 @@ def day_with_everything() -> list[dict[str, Any]]:
     return list(take(view).values())
 
 
-def test_a_sentence_says_what_why_and_what_to_do() -> None:
+def test_explanation_names_amount_cause_and_next_step() -> None:
     said = explain(day_with_everything())
     assert "the providers billed $11.25, our estimate is $9.00: the bill is $2.25 more (+25.0%)" in said
     assert "+$1.25 is for products that are not billed by token" in said
@@ -138,7 +138,7 @@ def test_a_sentence_says_what_why_and_what_to_do() -> None:
     assert sums.document()["without_bill_usd"] == "3"
 
 
-def test_metrics_show_the_newest_complete_day() -> None:
+def test_reconciliation_metrics_show_the_newest_complete_day() -> None:
     registry = CollectorRegistry()
     metrics = ReconciliationMetrics(registry)
     metrics.show(day_with_everything())

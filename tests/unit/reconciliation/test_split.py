@@ -1,4 +1,4 @@
-"""The split of a difference: the worked examples, and that it always adds up."""
+"""The split of a difference: worked examples, and that the parts always add up."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -27,7 +27,7 @@ TIERS = ["standard", "priority", "flex", "batch"]
 
 
 def price(dollars: str) -> Fraction:
-    """Return dollars a million tokens as dollars a token."""
+    """Convert dollars per million tokens to dollars per token."""
     return Fraction(dollars) / MILLION
 
 
@@ -55,7 +55,7 @@ def cell(billed: dict[str, tuple[str, int]], seen: dict[str | None, int], book: 
 
 
 def contract_day() -> dict[str, Split]:
-    """Return a day of one model under a contract of 10% off, with part of the tiers unsaid."""
+    """Return a day of one model with a contract discount of 10%, for which some tiers are not reported."""
     return {
         "input": split(
             cell(
@@ -82,7 +82,7 @@ def contract_day() -> dict[str, Split]:
     }
 
 
-def test_a_contract_and_unsaid_tiers_hide_behind_seven_percent() -> None:
+def test_difference_of_7_percent_is_split_into_three_causes() -> None:
     splits = contract_day()
     assert splits["input"].placed == {"standard": 1_333_333, "priority": 666_667}
     assert said(splits) == {
@@ -99,7 +99,7 @@ def test_a_contract_and_unsaid_tiers_hide_behind_seven_percent() -> None:
     assert sum(one.estimate for one in splits.values()) == 117
 
 
-def test_one_ratio_over_all_lines_is_a_discount() -> None:
+def test_single_ratio_over_all_lines_is_a_discount() -> None:
     splits = contract_day()
     assert name_discount(list(splits.values())) == Fraction("0.9")
     assert sum(one.causes["discount"] for one in splits.values()) == Fraction("-12.4583345")
@@ -143,7 +143,7 @@ def listed_day() -> dict[str, Split]:
     }
 
 
-def test_list_amounts_separate_a_discount_from_the_book() -> None:
+def test_list_amounts_separate_discount_from_book_price() -> None:
     splits = listed_day()
     assert said(splits) == {
         "input_uncached": {"unseen": Decimal("0.00475"), "discount": Decimal("-0.99975")},
@@ -157,7 +157,7 @@ def test_list_amounts_separate_a_discount_from_the_book() -> None:
     assert sum(one.difference for one in splits.values()) == Fraction("10.4550000022")
 
 
-def test_tokens_of_another_kind_are_one_cause() -> None:
+def test_moved_token_kinds_are_one_cause() -> None:
     splits = listed_day()
     net_kinds({kind: splits[kind] for kind in ("input_uncached", "cache_write_5m", "cache_write_1h", "output")})
     totals = {cause: sum(one.causes[cause] for one in splits.values()) for cause in CAUSES}
@@ -167,7 +167,7 @@ def test_tokens_of_another_kind_are_one_cause() -> None:
     assert sum(totals.values()) == Fraction("10.4550000022")
 
 
-def test_midnight_free_tokens_and_costs_behind_usage() -> None:
+def test_timing_free_tokens_and_lag_are_separated() -> None:
     mini = price("4.5")
 
     def day(amount: str, quantity: int, seen: int, moved: int, usage: int) -> Split:
@@ -221,7 +221,7 @@ def any_cell(draw: st.DrawFn) -> DayCell:
 
 @given(any_cell())
 @examples(500)
-def test_the_causes_add_up_to_exactly_the_difference(drawn: DayCell) -> None:
+def test_causes_add_up_to_the_difference(drawn: DayCell) -> None:
     out = split(drawn)
     assert sum(out.causes.values()) == out.bill - out.estimate
     assert sum(out.placed.values()) == (drawn.seen[None].tokens if None in drawn.seen else 0)
@@ -229,7 +229,7 @@ def test_the_causes_add_up_to_exactly_the_difference(drawn: DayCell) -> None:
 
 
 @given(st.lists(any_cell(), min_size=2, max_size=5))
-def test_netting_kinds_and_naming_a_discount_keep_every_sum(drawn: list[DayCell]) -> None:
+def test_netting_and_discounts_preserve_the_sums(drawn: list[DayCell]) -> None:
     kinds = ["cache_write_5m", "cache_write_1h", "input_uncached", "cache_read", "output"]
     splits = {kind: split(one) for kind, one in zip(kinds, drawn, strict=False)}
     net_kinds(splits)
@@ -240,8 +240,8 @@ def test_netting_kinds_and_naming_a_discount_keep_every_sum(drawn: list[DayCell]
 
 
 @given(any_cell())
-def test_the_bill_as_our_estimate_has_no_causes(drawn: DayCell) -> None:
-    """Whoever sees exactly what is billed, at the charged price, has nothing to explain."""
+def test_bill_equal_to_the_estimate_has_no_causes(drawn: DayCell) -> None:
+    """If telemetry equals the bill at the charged price, there is no difference to explain."""
     billed = {tier: BilledUsage(line.amount, line.quantity) for tier, line in drawn.billed.items() if line.quantity}
     seen: dict[str | None, SeenUsage] = {
         tier: SeenUsage(line.quantity, line.amount / line.quantity) for tier, line in billed.items()
@@ -252,7 +252,7 @@ def test_the_bill_as_our_estimate_has_no_causes(drawn: DayCell) -> None:
 
 
 @given(any_cell(), st.randoms(use_true_random=False))
-def test_the_order_of_lines_changes_nothing(drawn: DayCell, random: Random) -> None:
+def test_order_of_lines_does_not_matter(drawn: DayCell, random: Random) -> None:
     billed, seen = list(drawn.billed.items()), list(drawn.seen.items())
     random.shuffle(billed)
     random.shuffle(seen)
@@ -260,7 +260,7 @@ def test_the_order_of_lines_changes_nothing(drawn: DayCell, random: Random) -> N
 
 
 @given(st.integers(0, 10**9), st.dictionaries(st.sampled_from(TIERS), st.integers(0, 10**9)))
-def test_whole_tokens_are_placed_and_none_is_lost(unsaid: int, room: dict[str, int]) -> None:
+def test_tokens_are_distributed_as_whole_numbers_without_loss(unsaid: int, room: dict[str, int]) -> None:
     placed = place(unsaid, room)
     assert sum(placed.values()) == unsaid
     for tier, tokens in placed.items():
@@ -268,7 +268,7 @@ def test_whole_tokens_are_placed_and_none_is_lost(unsaid: int, room: dict[str, i
 
 
 @given(st.integers(-(10**9), 10**9), st.dictionaries(st.sampled_from(TIERS), st.integers(1, 10**9), min_size=1))
-def test_parts_differ_from_their_share_by_less_than_one(total: int, weights: dict[str, int]) -> None:
+def test_distributed_parts_differ_from_their_share_by_less_than_one(total: int, weights: dict[str, int]) -> None:
     parts = apportion(total, weights)
     assert sum(parts.values()) == total
     whole = sum(weights.values())

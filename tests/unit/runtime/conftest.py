@@ -1,4 +1,4 @@
-"""The counting fold on each host: on a broker in memory, and as a Faust table that has not been started."""
+"""The counting fold on each host: a broker in memory, and a Faust table that has not been started."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def counts(prefix: str = "unit") -> Counts:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """Give a worker that owns nothing yet."""
+    """Provide a worker without partitions."""
     broker, fold = MemoryBroker(), counts()
     for topic in (fold.names.source, fold.names.changelog, fold.names.rows, fold.names.sums):
         broker.create(topic, PARTITIONS)
@@ -51,7 +51,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def table(tmp_path: Path) -> AsyncIterator[CountsTable]:
-    """Give the counting table of an app that has not been started."""
+    """Provide the counting table of an app that has not been started."""
     config = WorkerConfig("127.0.0.1:1", "unit", PARTITIONS, str(tmp_path), "", store="memory", lateness=500)
     app, made = build(config, exit=ended)
     yield made

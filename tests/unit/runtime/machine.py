@@ -1,9 +1,9 @@
-"""The product's fold on a broker in memory, against a plain sequential model, whatever happens in between.
+"""The product's fold on a broker in memory, compared with a plain sequential model.
 
-A Hypothesis state machine: workers fold, crash, come back with their disk, an older one or none, are paused and go on
-as zombies; what they sent lands batch by batch, in part, late or never; partitions move; records are sent twice; topics
-are compacted; hours expire. Whenever everything has come to rest, what readers see must be exactly what the model says,
-and every public row ever written must be the model's at its version.
+A Hypothesis state machine: workers fold, crash, and return with their disk, an older one or none; they are paused and
+continue as zombies. Their batches land completely, in part, late or never; partitions move; records are sent twice;
+topics are compacted; hours expire. Whenever nothing is in progress, readers must see exactly the model's result, and
+every public row ever written must equal the model's at its version.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SESSIONS = 3
 """A partition."""
 MODELS = ("gpt-5-codex", "o3", "house-model-9")
 BATCH_BYTES = 700
-"""So few that most groups take several batches, and can be torn."""
+"""Small, so that most groups need several batches and can be torn."""
 COUNTS = ("input_uncached", "cache_read", "output")
 TOPICS = Topics("machine", PARTITIONS)
 BOOK = Book()
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 @dataclass
 class Sums:
-    """What the model knows of one session-hour, or of one partial of an hour."""
+    """The model's state of one session-hour, or of one partial sum of an hour."""
 
     requests: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * len(COUNTS))
@@ -85,7 +85,7 @@ SHOWN = ("requests", *COUNTS, "cost_usd", "unpriced_requests", "late_events")
 
 
 class Model:
-    """One record after the other, no group, no crash: what each row is after each source offset."""
+    """Processes records sequentially, without groups or crashes: each row after each source offset."""
 
     def __init__(self) -> None:
         self.sessions: dict[bytes, dict[str, Sums]] = defaultdict(lambda: defaultdict(Sums))
@@ -121,22 +121,22 @@ class Model:
 
 
 def shown(row: dict[str, Any]) -> Any:
-    """Return what the model knows of a public session-hour."""
+    """Return the model's state of a public session-hour."""
     return row["duplicates"], {b["model"]: {name: b[name] for name in SHOWN} for b in row["buckets"]}
 
 
 @dataclass
 class Seat:
-    """A place for a worker; its disk outlives it."""
+    """A slot for a worker; its disk outlives the worker."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
     older: MemoryStore = field(default_factory=MemoryStore)
-    """What the disk held some time ago: a power cut may bring it back."""
+    """An earlier state of the disk, which a power cut may restore."""
     paused: bool = False
 
 
 class Exactness(RuleBasedStateMachine):
-    """The product's engine and fold. A subclass takes a safeguard away, to see that it is missed."""
+    """The product's engine and fold. A subclass removes a safeguard, to see that this is detected."""
 
     engine: ClassVar[type[Engine]] = Engine
     fold: ClassVar[type[SessionCost]] = SessionCost
@@ -155,7 +155,7 @@ class Exactness(RuleBasedStateMachine):
         self.model = Model()
         self.random = random.Random(0)
         self.ghosts: list[MemoryHost] = []
-        """Hosts of workers that have ended, with what they had sent still in flight."""
+        """Hosts of ended workers, with batches still in flight."""
         self.checked: dict[TopicPartition, int] = {}
         self.sent: list[tuple[int, str, list[Any]]] = []
 
@@ -170,7 +170,7 @@ class Exactness(RuleBasedStateMachine):
         self.loop.close()
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T | None:
-        """Do it and let what follows from it go on; a worker that ends meanwhile has ended."""
+        """Run it and everything that follows from it; a worker may end meanwhile."""
 
         async def both() -> T | None:
             done = None
@@ -204,7 +204,7 @@ class Exactness(RuleBasedStateMachine):
         )  # fmt: skip
 
     def rebalance(self, choice: int) -> None:
-        """Share the partitions among those who hear of it."""
+        """Assign the partitions to the workers that are not paused."""
         aware = [name for name in self.group.members if not self.seats[name].paused]
         if not aware:
             return
@@ -214,7 +214,7 @@ class Exactness(RuleBasedStateMachine):
         self.run(self.group.rebalance(assignment, [name for name in SEATS if self.seats[name].paused]))
 
     def give_all_to(self, name: str) -> None:
-        """Let one worker own everything; the paused do not hear of it."""
+        """Let one worker own everything; paused workers are not told."""
         if name not in self.group.members:
             self.start(name)
         unaware = [other for other in SEATS if self.seats[other].paused]
@@ -224,7 +224,7 @@ class Exactness(RuleBasedStateMachine):
         names = sorted(self.group.members)
         return self.group.members[names[number % len(names)]] if names else None
 
-    # -- what happens
+    # -- the rules
 
     @initialize()
     def begin(self) -> None:
@@ -243,7 +243,7 @@ class Exactness(RuleBasedStateMachine):
         )
     )
     def produce(self, requests: list[tuple[int, list[tuple[int, int, int]]]]) -> None:
-        """Requests, each with usage of one session: (id, age in steps of 40 minutes, tokens). Ids are few: copies."""
+        """Requests with usage of one session each: (id, age in steps of 40 minutes, tokens), with few ids."""
         now = self.broker.clock.now_ms()
         for session, events in requests:
             model = MODELS[session % len(MODELS)]
@@ -256,7 +256,7 @@ class Exactness(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(number=st.integers(0, 1000))
     def produce_again(self, number: int) -> None:
-        """A client that has heard nothing sends the same request again."""
+        """A client without an answer sends the same request again."""
         self._send(*self.sent[number % len(self.sent)])
 
     def _send(self, p: int, session: str, events: list[Any]) -> None:
@@ -286,14 +286,14 @@ class Exactness(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 2), p=st.integers(0, PARTITIONS - 1), count=st.integers(1, 3))
     def lose_on_the_way(self, who: int, p: int, count: int) -> None:
-        """A batch never reaches the engine; the next one shows the gap, or the watch finds it."""
+        """A batch does not reach the engine; the next one shows the gap, or the watch detects it."""
         worker = self.member(who)
         if worker is not None and p in worker.owned:
             worker.skip(p, count)
 
     @rule(who=st.integers(0, 5), batches=st.integers(1, 6), topic=st.integers(0, 3))
     def land(self, who: int, batches: int, topic: int) -> None:
-        """Batches in flight land, of a living worker or of one that has ended."""
+        """Batches in flight land, of a running or an ended worker."""
         hosts = [worker.host for _, worker in sorted(self.group.members.items())] + self.ghosts
         host = hosts[who % len(hosts)] if hosts else None
         if host is None or not host.in_flight:
@@ -309,7 +309,7 @@ class Exactness(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 2))
     def commit(self, who: int) -> None:
-        """All that a worker has folded lands, group after group."""
+        """Everything that a worker has folded lands, group by group."""
         worker = self.member(who)
         if worker is not None:
             self.flow(worker)
@@ -323,7 +323,7 @@ class Exactness(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 2), lost=st.booleans())
     def crash(self, who: int, lost: bool) -> None:
-        """Kill -9: what is in flight may land later, or is `lost`."""
+        """Kill -9: batches in flight may land later, or are `lost`."""
         worker = self.member(who)
         if worker is None:
             return
@@ -351,7 +351,7 @@ class Exactness(RuleBasedStateMachine):
         choice=st.integers(0, 7), more=st.booleans(),
     )  # fmt: skip
     def outlive(self, who: int, count: int, batches: int, public: bool, choice: int, more: bool) -> None:
-        """A worker is paused in mid-group; others take over and go on; then what it had sent lands, or some of it."""
+        """A worker is paused during a group; others take over and continue; then some or all of its batches land."""
         worker = self.member(who)
         if worker is None or len(self.group.members) < 2:
             return
@@ -376,7 +376,7 @@ class Exactness(RuleBasedStateMachine):
             self.flow(worker)
 
     def _begin_group(self, worker: MemoryWorker, count: int, *, public: bool = True) -> None:
-        """Fold some; the group's public rows land, if told to, and its changelog batches are in flight."""
+        """Fold some records; the group's public rows land if requested, and its changelog batches are in flight."""
         for p in worker.owned:
             self.run(worker.deliver(p, count))
         if public:
@@ -432,20 +432,20 @@ class Exactness(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 2))
     def pause(self, who: int) -> None:
-        """SIGSTOP: it hears of no rebalance, goes on folding when it is let, and believes that it is a member."""
+        """SIGSTOP: the worker misses rebalances, and considers itself a member when it is allowed to continue."""
         names = sorted(self.group.members)
         if names:
             self.seats[names[who % len(names)]].paused = True
 
     @rule()
     def resume(self) -> None:
-        """The paused hear that they are members no more, at the next rebalance."""
+        """Paused workers learn at the next rebalance that they are no longer members."""
         for seat in self.seats.values():
             seat.paused = False
 
     @rule(choice=st.integers(0, 7), compacted=st.booleans())
     def come_to_rest(self, choice: int, compacted: bool) -> None:
-        """Everything lands, everything is folded, late rows are mended, topics are compacted: exact."""
+        """Everything lands and is folded, late rows are overwritten, topics are compacted; the result must be exact."""
         for host in self.ghosts:
             host.land_all()
         self.ghosts.clear()
@@ -483,7 +483,7 @@ class Exactness(RuleBasedStateMachine):
         positions = {name: worker.engine.applied() for name, worker in self.group.members.items()}
         raise AssertionError(f"not caught up: {positions}")
 
-    # -- what must hold
+    # -- the invariants
 
     @invariant()
     def every_row_is_true_at_its_version(self) -> None:
@@ -498,7 +498,7 @@ class Exactness(RuleBasedStateMachine):
             self.checked[tp] = self.broker.end(tp)
 
     def view(self, topic: str) -> dict[bytes, dict[str, Any]]:
-        """Return what a reader sees: of each key the row of the highest version, of equal ones the later."""
+        """Return what a reader sees: for each key the row of the highest version, the later of two equal ones."""
         rows: dict[bytes, dict[str, Any]] = {}
         for record in self.broker.records(topic):
             assert record.key is not None

@@ -1,4 +1,4 @@
-"""What the engine does with a batch: fold it exactly where the state ends, and nowhere else."""
+"""What the engine does with a batch: it folds records only at the expected offset."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ START = Position(0)
 
 
 def own(bench: Bench, position: Position = START, watermark: Watermark | None = None) -> Partition:
-    """Give the engine a recovered partition that commits nothing."""
+    """Give the engine a recovered partition that does not commit."""
     partition = Partition(0, bench.worker.store, position, watermark)
     bench.fold.recovered(partition)
     bench.engine._owned[0] = partition
@@ -43,7 +43,7 @@ def counted(partition: Partition) -> int:
     return sum(state[1] for state in partition.dirty.values())
 
 
-async def test_batches_that_follow_each_other_are_folded(bench: Bench) -> None:
+async def test_consecutive_batches_are_folded(bench: Bench) -> None:
     partition = own(bench)
     await bench.engine.accept(0, records(0, 1, 2))
     await bench.engine.accept(0, records(3))
@@ -52,7 +52,7 @@ async def test_batches_that_follow_each_other_are_folded(bench: Bench) -> None:
     assert partition.wake.is_set()
 
 
-async def test_counted_records_are_skipped(bench: Bench) -> None:
+async def test_already_counted_records_are_skipped(bench: Bench) -> None:
     partition = own(bench)
     await bench.engine.accept(0, records(0, 1, 2))
     await bench.engine.accept(0, records(0, 1))
@@ -60,7 +60,7 @@ async def test_counted_records_are_skipped(bench: Bench) -> None:
     assert (partition.expected, counted(partition), bench.engine.counters.skipped) == (5, 5, 4)
 
 
-async def test_a_gap_is_not_folded_but_sought_again(bench: Bench) -> None:
+async def test_gap_causes_a_seek_back_instead_of_a_fold(bench: Bench) -> None:
     bench.broker.append(bench.names.source, 0, [(None, b"k|0 1")] * 9)
     partition = own(bench, Position(5))
     await bench.engine.accept(0, records(7, 8))
@@ -69,19 +69,19 @@ async def test_a_gap_is_not_folded_but_sought_again(bench: Bench) -> None:
     assert (partition.expected, counted(partition), bench.engine.counters.gaps) == (5, 0, 1)
 
 
-async def test_a_partition_that_is_not_ours_is_not_folded(bench: Bench) -> None:
+async def test_batch_of_a_foreign_partition_is_not_folded(bench: Bench) -> None:
     await bench.engine.accept(1, records(0))
     assert bench.engine.counters.folded == 0
 
 
-async def test_a_source_with_holes_is_refused(bench: Bench) -> None:
+async def test_source_with_holes_is_refused(bench: Bench) -> None:
     own(bench)
     with pytest.raises(UnfitError, match="0 to 2 hold 2 records"):
         await bench.engine.accept(0, records(0, 2))
 
 
-async def test_a_source_that_is_another_one_is_refused(bench: Bench) -> None:
-    """The consumer was thrown back to the start of a topic that was created again under the running worker."""
+async def test_other_source_topic_is_refused(bench: Bench) -> None:
+    """The consumer was reset to the start of a topic that was recreated while the worker ran."""
     own(bench, Position(3, 1002))
     await bench.engine.accept(0, records(0, 1, 2))
     with pytest.raises(UnfitError, match="created again"):
@@ -90,7 +90,7 @@ async def test_a_source_that_is_another_one_is_refused(bench: Bench) -> None:
         await bench.engine.accept(0, records(0, 1, 2, 3, at=5000))
 
 
-async def test_a_row_with_a_newer_version_is_not_counted_twice(bench: Bench) -> None:
+async def test_message_already_in_a_newer_row_is_not_counted_twice(bench: Bench) -> None:
     """The position went back (a torn group); the row did not."""
     partition = own(bench, Position(0))
     bench.worker.store.write(0, [(b"k|0", bench.fold.dump([1, 2, 2]))], 9)
@@ -98,7 +98,7 @@ async def test_a_row_with_a_newer_version_is_not_counted_twice(bench: Bench) -> 
     assert partition.dirty == {b"k|0": [2, 3, 3]}
 
 
-async def test_folding_waits_while_too_much_is_unacknowledged(bench: Bench) -> None:
+async def test_fold_waits_while_too_much_is_unacknowledged(bench: Bench) -> None:
     partition = own(bench)
     bench.fold.max_unacked = 3
     await bench.engine.accept(0, records(0, 1, 2))
@@ -121,15 +121,15 @@ async def test_records_waiting_for_a_lost_partition_are_dropped(bench: Bench) ->
     assert bench.engine.counters.folded == 0
 
 
-async def test_records_of_closed_keys(bench: Bench) -> None:
-    """Below the offset where the marker came into force they have been judged; above it they are refused."""
+async def test_records_of_closed_keys_become_dead_letters(bench: Bench) -> None:
+    """Records below the offset at which the watermark took effect were already judged; later ones are refused."""
     partition = own(bench, Position(3), Watermark(b"%020d" % 100, 5))
     await bench.engine.accept(0, records(3, 4, 5, 6, value=b"k|99 1"))
     assert counted(partition) == 0
     assert [key for key, _ in bench.fold.letters[0]] == [b"0-5", b"0-6"]
 
 
-async def test_rows_shows_neither_closed_nor_reserved_ones(bench: Bench) -> None:
+async def test_rows_excludes_closed_and_reserved_keys(bench: Bench) -> None:
     rows = [(b"a|99", b"old"), (b"a|100", b"new"), (b"\0closed", Watermark(b"%020d" % 100, 5).encode())]
     bench.worker.store.write(0, rows, 3)
     assert list(bench.engine.rows(0)) == [(b"a|100", b"new")]

@@ -1,4 +1,4 @@
-"""A static member is given the assignment it had under another name of its machine."""
+"""A static member gets the assignment that it had under another host name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.counting import CountsTable
 from tallystream.streams.runtime.faust_backend.assignor import CANONICAL_URL
 
 
-async def test_an_assignment_for_another_host_is_taken(table: CountsTable) -> None:
+async def test_assignment_for_another_host_name_is_accepted(table: CountsTable) -> None:
     assignor: Any = table.app.assignor
     assert str(assignor._url) == CANONICAL_URL
     assignor._assignment.actives = {"unit.source": [0, 1]}

@@ -1,4 +1,4 @@
-"""How a worker ends, and what it says."""
+"""How a worker exits, and its message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_crash_message_is_one_line_for_expected_errors() -> None:
     assert "Traceback" in last_words(caught.value)
 
 
-def test_a_crash_ends_with_70_and_says_why_past_any_redirection(capfd: pytest.CaptureFixture[str]) -> None:
+def test_crash_exits_with_70_and_writes_the_reason_to_the_original_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EndedError, match="70"):
         FailFast(ended)("because")
     assert capfd.readouterr().err == "FATAL because\n"

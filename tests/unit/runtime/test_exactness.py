@@ -1,6 +1,6 @@
-"""Exact whatever happens, in whatever order; and the proof fails when a safeguard is taken away.
+"""The runtime is exact in any interleaving, and the test fails when a safeguard is removed.
 
-TALLYSTREAM_EXACTNESS_EXAMPLES=20000 makes it a long run (`make test` plays a few dozen).
+TALLYSTREAM_EXACTNESS_EXAMPLES=20000 makes a long run (`make test` runs a few dozen examples).
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from tallystream.streams.runtime.memory import MemoryHost
 EXAMPLES = int(os.environ.get("TALLYSTREAM_EXACTNESS_EXAMPLES", "60"))
 STEPS = 40
 PLANTED_EXAMPLES = 300
-"""Most planted faults are found within a few; the seed is fixed, so that none is found by luck."""
+"""Most planted faults are found within a few examples; the seed is fixed, so that the result does not vary."""
 QUIET = tuple(HealthCheck)
 
 
-def test_readers_see_what_a_plain_sequential_model_says() -> None:
+def test_readers_see_the_result_of_a_sequential_model() -> None:
     run_state_machine_as_test(
         Exactness,
         settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=QUIET),
     )
 
 
-# -- safeguards taken away
+# -- removed safeguards
 
 
 class AnyOffsetWillDo(MemoryHost):
-    """Where changelog rows land is not looked at."""
+    """Does not check where changelog rows land."""
 
     async def write(self, packs: Sequence[Packed], expect: int | None = None) -> int:
         return await super().write(packs)
@@ -50,7 +50,7 @@ class NoContiguity(Exactness):
 
 
 class GapsAreFolded(Engine):
-    """What is missing before a batch is not noticed."""
+    """Does not notice missing records before a batch."""
 
     async def accept(self, p: int, records: Sequence[InputRecord]) -> None:
         partition = self.partition(p)
@@ -64,7 +64,7 @@ class NoGapCheck(Exactness):
 
 
 class Versionless(SessionCost):
-    """A state does not know which messages are in it."""
+    """A state without a record of which messages it includes."""
 
     def _state(self, *args: Any) -> State:
         state = super()._state(*args)
@@ -77,7 +77,7 @@ class NoVersions(Exactness):
 
 
 class ChangelogFirst(MemoryHost):
-    """Public rows are written when the changelog has been acknowledged, in place of before."""
+    """Writes public rows after the changelog's acknowledgement instead of before."""
 
     held: Sequence[Packed] = ()
 
@@ -99,7 +99,7 @@ class NoLateWriteRepair(Exactness):
 
 
 class OpensAhead(MemoryHost):
-    """Batches open with the position after the group, in place of the one before it."""
+    """Batches begin with the position after the group instead of the one before it."""
 
     def pack(self, topic: str, partition: int, rows: Sequence[Row], **options: Any) -> Packed:
         options.pop("opening", None)
@@ -115,7 +115,7 @@ class PositionAhead(Exactness):
 
 
 class KeepsMemory(Engine):
-    """A revoked partition's memory is kept, and gone on with when the partition comes back."""
+    """Keeps the memory of a revoked partition and continues with it when the partition returns."""
 
     def revoke_all(self) -> None:
         return
@@ -126,7 +126,7 @@ class NothingDropped(Exactness):
 
 
 class Forgetful(SessionCost):
-    """Ids of events are not remembered."""
+    """Does not remember ids of events."""
 
     def _state(self, *args: Any) -> State:
         state = super()._state(*args)
@@ -139,7 +139,7 @@ class NoDedupe(Exactness):
 
 
 class Torn(SessionCost):
-    """The changelog gets only half of a group's rows."""
+    """Writes only half of a group's rows to the changelog."""
 
     def group(self, partition: Partition, states: Mapping[bytes, Any], version: int) -> Group:
         group = super().group(partition, states, version)
@@ -154,7 +154,7 @@ EVERY_HOUR = [(1, 0, 5), (2, 1, 6), (3, 2, 7), (4, 3, 8)]
 
 
 def a_zombie_stores(machine: Exactness) -> None:
-    """A paused worker's group lands behind its successor's; it goes on, and later owns the partition again."""
+    """A paused worker's group lands after its successor's; it continues, and later owns the partition again."""
     machine.give_all_to("a")
     machine.produce([(0, EVERY_HOUR)])
     machine.fold_some(0, 0, 1)
@@ -177,7 +177,7 @@ def a_zombie_stores(machine: Exactness) -> None:
 
 
 def a_late_public_row(machine: Exactness) -> None:
-    """A paused worker's public rows land behind its successor's, whose row of the same key is newer."""
+    """A paused worker's public rows land after its successor's newer row of the same key."""
     machine.give_all_to("a")
     machine.produce([(0, EVERY_HOUR)])
     machine.fold_some(0, 0, 1)
@@ -192,7 +192,7 @@ def a_late_public_row(machine: Exactness) -> None:
 
 
 def a_lost_batch(machine: Exactness) -> None:
-    """A record never reaches the engine, the one after it does."""
+    """A record does not reach the engine, but the next one does."""
     machine.give_all_to("a")
     machine.produce([(0, [(1, 0, 5)]), (2, [(2, 0, 6)])])
     machine.lose_on_the_way(0, 0, 1)
@@ -210,7 +210,7 @@ def a_torn_group(machine: Exactness) -> None:
 
 
 def told(machine: type[Exactness], story: Callable[[Exactness], None]) -> None:
-    """Play a story on the machine, with its invariant after it."""
+    """Run a scenario on the machine and check the invariants."""
     made = machine()
     try:
         made.begin()
@@ -229,7 +229,7 @@ STORIES = [
 
 
 @pytest.mark.parametrize(("machine", "story"), STORIES, ids=lambda value: value.__name__)
-def test_an_interleaving_made_by_hand(machine: type[Exactness], story: Callable[[Exactness], None]) -> None:
+def test_handwritten_interleaving_is_exact(machine: type[Exactness], story: Callable[[Exactness], None]) -> None:
     told(Exactness, story)
     with pytest.raises(AssertionError):
         told(machine, story)
@@ -239,7 +239,7 @@ PLANTED = [NoVersions, PublicLast, NothingDropped, NoDedupe, HalfAGroup]
 
 
 @pytest.mark.parametrize("machine", PLANTED, ids=lambda machine: machine.__name__)
-def test_without_a_safeguard_the_proof_fails(machine: type[Exactness]) -> None:
+def test_removing_a_safeguard_is_detected(machine: type[Exactness]) -> None:
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             machine,

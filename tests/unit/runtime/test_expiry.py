@@ -8,7 +8,7 @@ from tallystream.streams.runtime import Partition
 from tallystream.streams.runtime.changelog import Position, Watermark
 
 
-async def test_a_watermark_never_falls(bench: Bench) -> None:
+async def test_watermark_never_decreases(bench: Bench) -> None:
     partition = Partition(0, bench.worker.store, Position(0))
     assert bench.engine.expiry.raise_watermark(partition, Position(0)) is None
     assert bench.engine.expiry.raise_watermark(partition, Position(7, 2000)) == Watermark(b"%020d" % 1500, 7)
@@ -17,8 +17,8 @@ async def test_a_watermark_never_falls(bench: Bench) -> None:
     assert (partition.watermark, partition.settled) == (b"%020d" % 1500, 7)
 
 
-async def test_a_broker_clock_that_jumps_ahead_closes_nothing(bench: Bench) -> None:
-    """Both clocks have to say that a key is past: a jump of the broker's alone would close it for good."""
+async def test_broker_clock_jumping_ahead_closes_no_rows(bench: Bench) -> None:
+    """Both clocks must agree that a key is past: a jump of the broker's alone would close it permanently."""
     now = bench.broker.clock.now_ms()
     partition = Partition(0, bench.worker.store, Position(0))
     day = 86_400_000

@@ -1,4 +1,4 @@
-"""Every private name of faust and aiokafka that the runtime touches: a version that moves one fails here first."""
+"""Every private name of faust and aiokafka that the runtime uses; these tests fail if a new version moves one."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("function", "says"), CALLS, ids=lambda value: getattr(value, "__qualname__", value))
-def test_the_library_still_does_what_a_docstring_relies_on(function: Any, says: str) -> None:
-    """The line is the reason for an override: when it is gone, read the new version and think again."""
+def test_library_behaves_as_documented_here(function: object, says: str) -> None:
+    """This line is the reason for an override. If it is gone, read the new version and reconsider the override."""
     assert says in source(function)
 
 
@@ -112,22 +112,22 @@ def test_the_library_still_does_what_a_docstring_relies_on(function: Any, says: 
         (Sender, "start"),
     ],
 )
-def test_the_name_is_where_it_was(owner: Any, name: str) -> None:
+def test_private_library_name_exists(owner: object, name: str) -> None:
     assert hasattr(owner, name)
 
 
 @pytest.mark.parametrize("request_name", ["HeartbeatRequest", "SyncGroupRequest"])
-def test_the_guard_knows_requests_by_name(request_name: str) -> None:
+def test_membership_guard_recognises_request_names(request_name: str) -> None:
     assert hasattr(group_coordinator, request_name)
 
 
-def test_a_produce_request_is_called_produce() -> None:
+def test_produce_request_has_the_expected_name() -> None:
     from aiokafka.producer import sender
 
     assert sender.ProduceRequest.__name__.startswith("Produce")
 
 
-async def test_the_app_is_made_of_our_parts(table: CountsTable) -> None:
+async def test_faust_app_uses_our_subclasses(table: CountsTable) -> None:
     app = table.app
     assert isinstance(app.transport, Transport)
     assert isinstance(app.tables, PromptTableManager)
@@ -137,17 +137,17 @@ async def test_the_app_is_made_of_our_parts(table: CountsTable) -> None:
     assert not issubclass(RocksRows, MemoryRows)
 
 
-async def test_a_seek_back_is_not_dropped(table: CountsTable) -> None:
-    """Faust would drop what lies below the last offset it read."""
+async def test_records_after_a_seek_back_are_delivered(table: CountsTable) -> None:
+    """Faust would drop records below the last offset that it read."""
     consumer: Any = table.app.consumer
     tp = TP("t", 0)
     consumer._read_offset[tp] = 7
     consumer._read_offset.update({tp: 8})
     assert consumer._read_offset[tp] is None
-    consumer._thread.thread_loop.close()  # the thread would have, had it run
+    consumer._thread.thread_loop.close()  # the thread would have done it, had it run
 
 
-async def test_no_produce_request_leaves_without_membership(table: CountsTable) -> None:
+async def test_no_produce_request_is_sent_without_membership(table: CountsTable) -> None:
     """The guard sits on the client that aiokafka's sender uses."""
     faust_producer: Any = table.app.producer
     producer = faust_producer._new_producer()

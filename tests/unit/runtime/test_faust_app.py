@@ -1,4 +1,4 @@
-"""The Faust app that has not been started: batches, health, credentials."""
+"""The Faust app before its start: batches, health, credentials."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Hand:
         return self.now
 
 
-def test_batches_hold_all_records_in_order() -> None:
+def test_batches_contain_all_records_in_order() -> None:
     records = [SimpleNamespace(topic="t", partition=1, offset=n, timestamp=n) for n in range(2 * MAX_RECORDS + 1)]
     batches = list(BatchScheduler().iterate({TP("t", 1): records, TP("t", 2): []}))
     assert [record for _, batch in batches for record in batch.value] == records
@@ -37,7 +37,7 @@ def test_batches_hold_all_records_in_order() -> None:
     assert [batch.offset for _, batch in batches] == [MAX_RECORDS - 1, 2 * MAX_RECORDS - 1, 2 * MAX_RECORDS]
 
 
-async def test_an_app_that_never_joined_is_not_ready_and_turns_unhealthy(tmp_path: Path) -> None:
+async def test_app_that_never_joins_is_not_ready_and_becomes_unhealthy(tmp_path: Path) -> None:
     app, _ = build(WorkerConfig("127.0.0.1:1", "unit", 2, str(tmp_path), "", store="memory"), exit=ended)
     assert not app.ready().ok
     assert app.healthy().ok
@@ -52,8 +52,8 @@ async def test_rows_change_only_through_fold(table: CountsTable) -> None:
             change()
 
 
-async def test_every_client_authenticates_alike(tmp_path: Path) -> None:
-    """Faust's consumer and producer, by its settings; recovery's reader, by ours."""
+async def test_every_kafka_client_uses_the_same_credentials(tmp_path: Path) -> None:
+    """Faust's consumer and producer use its settings, recovery's reader uses ours."""
     kafka = KafkaSettings("h:1,i:2", "SASL_SSL", "SCRAM-SHA-256", "user", "password")
     app = App("unit", kafka, datadir=tmp_path, partitions=2)
     ours = kafka.client()
@@ -66,7 +66,7 @@ async def test_every_client_authenticates_alike(tmp_path: Path) -> None:
     assert producer._settings_default()["bootstrap_servers"] == ["h:1", "i:2"]
 
 
-def test_credentials_in_fausts_terms() -> None:
+def test_credentials_are_converted_for_faust() -> None:
     assert credentials(KafkaSettings("h:1")) is None
     assert isinstance(credentials(KafkaSettings("h:1", "SSL")), SSLCredentials)
     for protocol, mechanism in (("SASL_SSL", "SCRAM-SHA-512"), ("SASL_PLAINTEXT", "PLAIN")):

@@ -1,4 +1,4 @@
-"""Which stretches of a topic an owner looks at: what others wrote between, behind and shortly before its own rows."""
+"""Which ranges of a topic an owner checks: foreign rows between, behind and shortly before its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def taken(one: LateWrites, end: int) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=30))
-def test_whatever_others_write_before_our_last_row_is_looked_at(writes: list[tuple[bool, int]]) -> None:
+def test_foreign_writes_before_our_last_row_are_checked(writes: list[tuple[bool, int]]) -> None:
     one, end, foreign, last = made(), 7, set[int](), 0
     taken(one, end)
     one._ranges.clear()
@@ -43,13 +43,13 @@ def test_whatever_others_write_before_our_last_row_is_looked_at(writes: list[tup
         assert (first, stop) == (0, 0)
 
 
-def test_a_new_owner_looks_back() -> None:
+def test_new_owner_checks_earlier_rows() -> None:
     one = made()
     taken(one, 3 * LOOK_BACK)
     assert one._ranges == dict.fromkeys((ROWS, SUMS), (2 * LOOK_BACK, 3 * LOOK_BACK))
 
 
-def test_an_owner_that_returns_looks_at_what_came_while_it_was_away() -> None:
+def test_returning_owner_checks_rows_written_in_its_absence() -> None:
     one = made()
     taken(one, 10)
     one._ranges.clear()
@@ -59,7 +59,7 @@ def test_an_owner_that_returns_looks_at_what_came_while_it_was_away() -> None:
     assert one._ranges[ROWS] == (15, 40)
 
 
-def test_what_was_not_looked_at_before_a_loss_is_looked_at_after_it() -> None:
+def test_unchecked_rows_are_checked_after_a_loss() -> None:
     one = made()
     taken(one, 10)
     one._ranges.clear()

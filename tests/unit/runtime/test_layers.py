@@ -1,4 +1,4 @@
-"""The engine knows no Faust, and no file of the runtime imports one that imports it."""
+"""The engine does not import Faust, and no module of the runtime imports one that does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def imports(path: Path, known: set[str]) -> set[str]:
     return found & known
 
 
-def test_no_import_cycle() -> None:
+def test_runtime_has_no_import_cycle() -> None:
     files = modules()
     graph = {name: imports(path, set(files)) for name, path in files.items()}
     assert sum(map(len, graph.values())) > 30
@@ -46,7 +46,7 @@ def test_no_import_cycle() -> None:
         graph = {name: needs for name, needs in graph.items() if name not in leaves}
 
 
-def test_the_engine_and_its_memory_host_run_without_faust() -> None:
+def test_engine_and_memory_host_run_without_faust() -> None:
     wanted = [f"{PREFIX}.memory", f"{PREFIX}.engine", "tallystream.agents.session_cost.agent"]
     code = f"import sys, {', '.join(wanted)}; sys.exit('faust' in sys.modules or 'mode' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

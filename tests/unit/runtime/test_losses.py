@@ -1,4 +1,4 @@
-"""What Kafka has lost is named, counted and gone on from; nothing that comes after it is missed or counted twice."""
+"""Losses in Kafka are reported, and the worker continues; later records are neither missed nor counted twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def broker() -> MemoryBroker:
 
 @pytest.fixture
 async def start(broker: MemoryBroker) -> AsyncIterator[Start]:
-    """Give a function that starts a worker, on an empty disk unless it is given a store."""
+    """Provide a function that starts a worker, with an empty disk unless a store is given."""
     workers: list[MemoryWorker] = []
 
     def made(store: MemoryStore | None = None, ids: dict[str, str] = IDS, accept_loss: bool = False) -> MemoryWorker:
@@ -71,7 +71,7 @@ async def work(worker: MemoryWorker) -> MemoryWorker:
 
 
 def counted(broker: MemoryBroker, topic: str = ROWS) -> int:
-    """Return the requests a reader sees: the highest version of each key, of equal ones the later."""
+    """Return the requests that a reader sees: the highest version of each key, the later of two equal ones."""
     rows: dict[bytes | None, dict[str, Any]] = {}
     for record in broker.records(topic):
         row = orjson.loads(record.value or b"")
@@ -88,7 +88,7 @@ def letters(broker: MemoryBroker) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("regrown", [0, 1, 5], ids=["shorter", "partly", "longer"])
 @pytest.mark.parametrize("disk", ["kept", "lost"])
-async def test_a_power_cut_that_took_counted_messages(
+async def test_counted_messages_lost_in_a_power_cut_are_reported(
     broker: MemoryBroker, start: Start, regrown: int, disk: str
 ) -> None:
     """The changelog was flushed, the last three messages of usage were not; new ones may have come meanwhile."""
@@ -115,8 +115,8 @@ async def test_a_power_cut_that_took_counted_messages(
     assert after.alive is False
 
 
-async def test_a_zombie_of_before_the_power_cut_changes_nothing(broker: MemoryBroker, start: Start) -> None:
-    """Its group, of offsets that have been given out again, lands after the new generation's."""
+async def test_zombie_from_before_the_power_cut_changes_nothing(broker: MemoryBroker, start: Start) -> None:
+    """Its group, whose offsets have been assigned again, lands after the new generation's."""
     send(broker, *range(4))
     (await work(start())).crash()
     zombie = start()
@@ -138,7 +138,7 @@ async def test_a_zombie_of_before_the_power_cut_changes_nothing(broker: MemoryBr
     assert counted(broker) == 4 + 6 + 1
 
 
-async def test_another_topic_is_refused_and_so_is_one_that_cannot_be_told(broker: MemoryBroker, start: Start) -> None:
+async def test_recreated_and_unidentifiable_topics_are_refused(broker: MemoryBroker, start: Start) -> None:
     send(broker, *range(8))
     (await work(start())).crash()
     broker.cut(USAGE, 0, 5)
@@ -154,7 +154,7 @@ async def test_another_topic_is_refused_and_so_is_one_that_cannot_be_told(broker
     assert counted(broker) == 8
 
 
-async def test_retention_that_took_uncounted_messages_needs_a_word(broker: MemoryBroker, start: Start) -> None:
+async def test_uncounted_messages_removed_by_retention_need_accept_loss(broker: MemoryBroker, start: Start) -> None:
     send(broker, *range(4))
     (await work(start())).crash()
     send(broker, *range(4, 12))
@@ -172,8 +172,8 @@ async def test_retention_that_took_uncounted_messages_needs_a_word(broker: Memor
     assert (await work(start())).engine.counters.lost_records == 0
 
 
-async def test_a_changelog_that_a_power_cut_shortened_is_believed(broker: MemoryBroker, start: Start) -> None:
-    """The local store is ahead of it: the store is made again from the changelog, and the messages are folded again."""
+async def test_changelog_shortened_by_a_power_cut_is_accepted(broker: MemoryBroker, start: Start) -> None:
+    """The local store is ahead of it, so it is rebuilt from the changelog, and the messages are folded again."""
     send(broker, *range(8))
     before = await work(start())
     before.crash()
@@ -187,10 +187,10 @@ async def test_a_changelog_that_a_power_cut_shortened_is_believed(broker: Memory
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-async def test_a_changelog_that_was_cut_and_has_grown_past_the_store_is_noticed(
+async def test_changelog_regrown_past_the_store_is_detected(
     broker: MemoryBroker, start: Start, compacted: bool
 ) -> None:
-    """Another worker folds again what was cut, in other groups; the store then lacks the rows that took its offsets."""
+    """Another worker folds the cut messages again in other groups, so the store lacks the rows at these offsets."""
     sessions = [Session("codex-7f3a", f"session-{number}", "platform", "acme/app") for number in range(40)]
 
     def send_each(some: list[Session]) -> None:
@@ -221,7 +221,7 @@ async def test_a_changelog_that_was_cut_and_has_grown_past_the_store_is_noticed(
     assert counted(broker) == counted(broker, TOPICS.hour_rows.name) == 20 + 30 + 40
 
 
-async def test_a_store_at_the_end_of_a_compacted_changelog_is_kept(broker: MemoryBroker, start: Start) -> None:
+async def test_store_at_the_end_of_a_compacted_changelog_is_kept(broker: MemoryBroker, start: Start) -> None:
     send(broker, *range(8))
     before = await work(start())
     before.crash()
@@ -231,8 +231,8 @@ async def test_a_store_at_the_end_of_a_compacted_changelog_is_kept(broker: Memor
     assert after.engine.counters.recovered == 0
 
 
-async def test_rows_of_a_removed_changelog_are_outlived(broker: MemoryBroker, start: Start) -> None:
-    """Public rows have higher offsets than what is counted anew: the generation makes the new rows win."""
+async def test_removed_changelog_starts_a_new_generation(broker: MemoryBroker, start: Start) -> None:
+    """Public rows have higher offsets than the newly counted ones; the generation lets the new rows win."""
     send(broker, *range(8))
     (await work(start())).crash()
     broker.create(LOG, 1)

@@ -1,4 +1,4 @@
-"""The heartbeat guard."""
+"""The guard that checks heartbeats before each write."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Hand:
         return self.now
 
 
-def test_the_guard_counts_from_when_a_heartbeat_was_sent() -> None:
+def test_membership_age_counts_from_the_sending_of_a_heartbeat() -> None:
     clock = Hand()
     membership = Membership(10.0, clock)
     assert membership.lost()
     sent = membership.now()
-    clock.now = 105.0  # the answer took its time
+    clock.now = 105.0  # the answer was slow
     membership.confirmed(sent)
     clock.now = 110.0
     assert membership.lost() is None
@@ -36,7 +36,7 @@ def test_the_guard_counts_from_when_a_heartbeat_was_sent() -> None:
     assert membership.silence() == 90.0
 
 
-async def test_no_write_without_membership(table: CountsTable) -> None:
+async def test_writing_without_membership_is_refused(table: CountsTable) -> None:
     with pytest.raises(EndedError):
         table.app.must_be_member()
     table.app.context.membership.confirmed(table.app.context.membership.now())

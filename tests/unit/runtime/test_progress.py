@@ -1,4 +1,4 @@
-"""When a worker is stuck."""
+"""When a worker counts as stuck."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ IDLE = PartitionProgress(5, 5, 5, 0.0)
         (Progress({0: PartitionProgress(6, 5, 6, 29.0), 1: IDLE}, 0, 0.0), False),
     ],
 )
-def test_stuck_is_work_without_progress(progress: Progress, stuck: bool) -> None:
+def test_stuck_means_work_without_progress(progress: Progress, stuck: bool) -> None:
     assert (progress.stuck(30.0) is not None) is stuck

@@ -1,8 +1,8 @@
-"""The law of the changelog: whatever lands in it, a worker that reads it goes on without losing or doubling a record.
+"""Recovery from the changelog: whatever is in it, a worker continues without losing or doubling a record.
 
-The model has the rules of the runtime (groups that open and end with positions, the watermark in the last batch, a
-worker that ends when its rows land behind somebody else's, versions, absolute public rows) and none of its machinery;
-it replays with the real `replay`.
+The model has the rules of the runtime (groups that begin and end with positions, the watermark in the last batch, a
+worker that ends when its rows land behind another one's, versions, absolute public rows) but not its code. It recovers
+with the real `replay`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def closing(append_ms: int, since: int) -> bytes:
 
 @dataclass
 class World:
-    """A source, a changelog and what has been published."""
+    """A source, a changelog and the published rows."""
 
     source: list[tuple[bytes, int]]
     log: list[Changelog] = field(default_factory=list)
@@ -67,7 +67,7 @@ class World:
 
 @dataclass
 class Worker:
-    """A process that owns the partition, or thinks so."""
+    """A process that owns the partition, or assumes so."""
 
     world: World
     chunk: int = 1000
@@ -149,7 +149,7 @@ operations = st.lists(
         st.integers(0, 2),  # which worker acts
         st.integers(0, 6),  # how many records it folds
         st.integers(1, 3),  # rows in a batch
-        st.one_of(st.none(), st.integers(0, 4)),  # batches that land before it is killed; None: all, and it lives
+        st.one_of(st.none(), st.integers(0, 4)),  # batches that land before it is killed; None: all, and it continues
         st.integers(0, 2),  # operations that happen before the rest of its group lands
     ),
     max_size=25,
@@ -168,7 +168,7 @@ def play(source: list[tuple[bytes, int]], steps: list[tuple[int, int, int, int |
         if alone and batches:
             worker.end = len(world.log)
             worker.acknowledged()
-        else:  # somebody else has written: this process ends, its rows stay
+        else:  # another process has written: this one ends, its rows stay
             for name in [name for name, other in workers.items() if other is worker]:
                 del workers[name]
 
@@ -176,7 +176,7 @@ def play(source: list[tuple[bytes, int]], steps: list[tuple[int, int, int, int |
         worker = workers.setdefault(name, Worker(world, chunk)) if name in workers else Worker(world, chunk)
         workers[name] = worker
         if any(other is worker for _, other, _ in late):
-            continue  # its group is still on its way
+            continue  # its group is still in flight
         batches = worker.group(count, per_batch)
         if torn is not None:
             world.log.extend(row for batch in batches[:torn] for row in batch)
@@ -207,10 +207,10 @@ def truth(source: list[tuple[bytes, int]]) -> dict[bytes, int]:
     steps=operations,
     chunk=st.integers(1, 50),
 )
-def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(
+def test_new_worker_recovers_the_truth_after_torn_and_late_groups(
     data: list[tuple[int, int, int]], steps: list[tuple[int, int, int, int | None, int]], chunk: int
 ) -> None:
-    """Nothing is lost, nothing is doubled, no expired total starts again, for groups torn and landing in any order."""
+    """With torn groups landing in any order, nothing is lost or doubled, and no expired total starts again."""
     source = [
         (b"k%d|%d" % (name, max(0, offset * STEP - age) // 20 * 20 + 20), amount)
         for offset, (name, age, amount) in enumerate(data)
@@ -248,8 +248,8 @@ def test_a_fresh_worker_ends_with_the_truth_after_torn_and_late_groups(
     ),
     cut=st.integers(0, 30),
 )
-def test_replaying_in_steps_is_replaying_at_once(records: list[Changelog], cut: int) -> None:
-    """Where a recovery step ends changes nothing."""
+def test_recovery_in_steps_equals_recovery_at_once(records: list[Changelog], cut: int) -> None:
+    """The result does not depend on where recovery steps end."""
 
     def run(parts: list[list[Changelog]]) -> tuple[dict[bytes, bytes | None], set[bytes], list[int]]:
         store: dict[bytes, bytes | None] = {}
@@ -268,7 +268,7 @@ def test_replaying_in_steps_is_replaying_at_once(records: list[Changelog], cut: 
     assert run([records]) == run([records[:cut], records[cut:]])
 
 
-def test_the_highest_version_wins_and_an_hidden_row_is_written_again() -> None:
+def test_highest_version_wins_and_a_hidden_row_is_written_again() -> None:
     hidden: set[bytes] = set()
     replayed = replay([(b"a", encode(5, 50)), (b"a", encode(3, 30))], empty, version, hidden)
     assert replayed.rows == {b"a": encode(5, 50)}
@@ -277,12 +277,12 @@ def test_the_highest_version_wins_and_an_hidden_row_is_written_again() -> None:
     assert not hidden
 
 
-def test_of_equal_versions_the_later_is_kept() -> None:
+def test_later_row_of_equal_version_is_kept() -> None:
     replayed = replay([(b"a", encode(5, 50)), (b"a", encode(5, 51))], empty, version, set())
     assert replayed.rows == {b"a": encode(5, 51)}
 
 
-def test_positions_go_back_markers_do_not() -> None:
+def test_positions_can_go_back_but_watermarks_cannot() -> None:
     records = [
         (POSITION, Position(9, 90).encode()),
         (WATERMARK, Watermark(b"000900", 9).encode()),
@@ -293,17 +293,17 @@ def test_positions_go_back_markers_do_not() -> None:
 
 
 @pytest.mark.parametrize("position", [Position(0), Position(7, 0), Position(2**62, 1_900_000_000_000)])
-def test_position_survives_its_row(position: Position) -> None:
+def test_position_is_decoded_as_encoded(position: Position) -> None:
     assert Position.decode(position.encode()) == position
 
 
 @pytest.mark.parametrize("raw", [b"", b"7", b"x 1", b"1 2 3 4"])
-def test_what_is_not_a_position_says_so(raw: bytes) -> None:
+def test_invalid_position_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError):
         Position.decode(raw)
 
 
-def test_records_that_are_not_the_tables_are_counted_and_leave_no_trace() -> None:
+def test_foreign_changelog_records_are_counted_and_ignored() -> None:
     store = {b"a": encode(5, 50), POSITION: b"6 60"}
     hidden: set[bytes] = set()
     replayed = replay(

@@ -1,4 +1,4 @@
-"""The source must be the one that was counted."""
+"""The source must be the topic that was counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tallystream.streams.runtime.source_check import check_offset, check_record
 SOURCE = TopicPartition("s", 0)
 
 
-def test_the_source_must_be_the_one_that_was_counted() -> None:
+def test_source_must_be_the_counted_topic() -> None:
     check_offset(SOURCE, 5, 0, 9)
     check_offset(SOURCE, 5, 5, 5)
     with pytest.raises(UnfitError, match="retention deleted 5 to 5"):

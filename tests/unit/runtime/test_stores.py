@@ -1,4 +1,4 @@
-"""Both stores obey the same laws."""
+"""Rules that both stores must obey."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return table.engine.store
 
 
-async def test_rows_and_changelog_offset_are_written_together(store: Any) -> None:
+async def test_rows_and_changelog_offset_are_written_atomically(store: Any) -> None:
     assert (store.read(0, b"a"), store.changelog_offset(0)) == (None, -1)
     store.write(0, [(b"a", b"1"), (b"b", b"2")], 7)
     store.write(0, [(b"a", None)], 9)
@@ -28,14 +28,14 @@ async def test_rows_and_changelog_offset_are_written_together(store: Any) -> Non
     assert list(store.items(0)) == [(b"b", b"2")]
 
 
-async def test_partitions_are_apart(store: Any) -> None:
+async def test_partitions_are_stored_separately(store: Any) -> None:
     store.write(0, [(b"a", b"0")], 1)
     store.write(1, [(b"a", b"1")], 2)
     assert (store.read(0, b"a"), store.read(1, b"a")) == (b"0", b"1")
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
-async def test_chunks_visit_every_key_once_while_keys_go(store: Any, size: int) -> None:
+async def test_chunked_scan_visits_every_key_once_during_deletes(store: Any, size: int) -> None:
     keys = [b"k%d" % n for n in range(20)]
     store.write(0, [(key, b"v") for key in keys], 1)
     seen = []
@@ -47,7 +47,7 @@ async def test_chunks_visit_every_key_once_while_keys_go(store: Any, size: int) 
     assert list(store.items(0)) == []
 
 
-async def test_rocksdb_keeps_its_rows(tmp_path: Path) -> None:
+async def test_rocksdb_store_is_persistent(tmp_path: Path) -> None:
     (tmp_path / "v1" / "tables").mkdir(parents=True, exist_ok=True)
     config = WorkerConfig("127.0.0.1:1", "unit", 2, str(tmp_path), "", store="rocksdb")
     _, table = build(config)

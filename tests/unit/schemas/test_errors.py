@@ -1,4 +1,4 @@
-"""The error tree: drawn as it is, each error retryable or permanent, and a hint wherever a person reads one."""
+"""The error tree: equal to its drawing, each error retryable or permanent, and hints for user-facing errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tallystream.supervisor.child import FirstStartError
 
 ROOT = Path(__file__).parents[3]
 BY_REASON = {RequestRefusedError, FirstStartError, PollError, PortError}
-"""Whether these are retryable depends on what they hold, and so is said by each of them, not by the class."""
+"""Errors whose instances, and not their class, say whether they are retryable."""
 FOR_PEOPLE = {"UsageError", "UnreachableError", "MismatchError", "UnfitError"}
 
 
@@ -42,7 +42,7 @@ def exceptions() -> list[type[BaseException]]:
         if module.name.endswith("__main__"):
             continue
         for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            private = member.__name__.startswith("_")  # never leaves its module, so it decides nothing elsewhere
+            private = member.__name__.startswith("_")  # never leaves its module, so other code does not depend on it
             if issubclass(member, BaseException) and member.__module__.startswith("tallystream.") and not private:
                 found.add(member)
     return sorted(found, key=lambda kind: kind.__name__)
@@ -64,13 +64,13 @@ def drawn() -> dict[str, str]:
     return parents
 
 
-def test_the_tree_is_drawn_as_it_is() -> None:
+def test_documented_error_tree_matches_the_code() -> None:
     ours = {kind.__name__: kind.__bases__[0].__name__ for kind in ALL if kind is not TallystreamError}
     assert drawn() == ours
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-def test_every_exception_is_an_error_of_the_tree(kind: type[BaseException]) -> None:
+def test_every_exception_belongs_to_the_error_tree(kind: type[BaseException]) -> None:
     assert kind.__name__.endswith("Error")
     assert issubclass(kind, TallystreamError)
     assert kind.__doc__
@@ -87,7 +87,7 @@ def test_no_two_errors_share_a_name() -> None:
     assert len(names) == len(set(names))
 
 
-def test_reasons_decide_where_the_class_does_not() -> None:
+def test_reason_decides_if_an_error_is_retryable() -> None:
     polls = {why: PollError(why, "it failed").retryable for why in PollWhy}
     assert {why for why, again in polls.items() if again} == {
         PollWhy.RATE_LIMITED, PollWhy.SERVER_ERROR, PollWhy.TIMEOUT, PollWhy.CONNECTION,
@@ -101,7 +101,7 @@ def test_reasons_decide_where_the_class_does_not() -> None:
     ]  # fmt: skip
 
 
-def test_a_component_that_ended_is_the_error_of_its_exit_code() -> None:
+def test_exit_code_of_a_component_gives_its_error() -> None:
     assert [error_of_exit(code) for code in (2, 3, 4, 1, 70, None)] == [
         UsageError, UnreachableError, MismatchError, UnfitError, UnfitError, UnfitError,
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_component_that_ended_is_the_error_of_its_exit_code() -> None:
     assert not FirstStartError("sink", 2, "no such option", "see --help").retryable
 
 
-def test_what_passes_by_itself_exits_3() -> None:
+def test_transient_errors_exit_with_3() -> None:
     assert PortError(PortWhy.UNANSWERED, "no answer").exit_code == 3
     assert PortError(PortWhy.REJECTED, "refused").exit_code == 1
     assert PortError(PortWhy.CREDENTIALS, "people have to put it right").exit_code == 1
@@ -117,7 +117,7 @@ def test_what_passes_by_itself_exits_3() -> None:
     assert InvalidBodyError("not JSON").exit_code == 1
 
 
-def test_what_people_read_says_what_to_do() -> None:
+def test_user_facing_errors_have_a_hint() -> None:
     without = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for folder in ("schemas", "streams", "agents", "src")

@@ -1,4 +1,6 @@
-"""What other programs rely on stands in one place: topics, headers, versions, count names, hashes, dead letters."""
+"""Topics, headers, versions, count names, hashes and dead letters, on which other programs rely, are defined in one
+place.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ ROOT = Path(__file__).parents[3]
 AT = datetime(2026, 11, 21, 14, 0, 0, 123456, UTC)
 NAMES = {value for name, value in vars(topic_names).items() if name.isupper()}
 DOTTED = {name for name in NAMES if "." in name}
-"""Names that mean nothing but a topic, so that a literal of one is a second place where it is written."""
+"""Names that can only mean a topic, so that a literal of one is a duplicate of its definition."""
 
 
 @cache
@@ -58,12 +60,12 @@ def where(*texts: str) -> set[str]:
 
 
 @pytest.mark.thorough
-def test_topic_names_are_written_once() -> None:
+def test_topic_names_are_defined_in_one_place() -> None:
     found = {place.partition(":")[0] for place, text in literals() if text in DOTTED}
     assert found == {"schemas/topic_names.py"}
 
 
-def test_every_topic_of_a_deployment_has_its_name_from_there() -> None:
+def test_every_topic_uses_the_defined_names() -> None:
     topics = Topics("p")
     names = {spec.name.removeprefix("p.") for spec in topics.all()} - {
         topics.session_hours_changelog.name,
@@ -74,20 +76,20 @@ def test_every_topic_of_a_deployment_has_its_name_from_there() -> None:
 
 
 @pytest.mark.thorough
-def test_schema_headers_are_made_by_the_catalogue_alone() -> None:
+def test_schema_headers_are_created_only_by_the_catalogue() -> None:
     headers = {schema.header.decode() for schema in CATALOGUE.values()}
     assert not [place for place, text in literals() if text in headers]
     assert schema_of(UsageBatch).headers == [(SCHEMA_HEADER, b"usage-batch/1")]
 
 
 @pytest.mark.thorough
-def test_the_ingest_path_and_header_are_written_once() -> None:
+def test_ingest_path_and_header_are_defined_in_one_place() -> None:
     assert where(ingest.INGEST_PATH.rstrip("/"), ingest.CONNECTION_HEADER) == {"schemas/ingest.py"}
 
 
 @pytest.mark.thorough
-def test_the_count_names_are_listed_once() -> None:
-    """Any tuple, list or set that names three or more counts in a row is a list of them."""
+def test_count_names_are_defined_in_one_place() -> None:
+    """A tuple, list or set with three or more consecutive count names is treated as a list of counts."""
     found = set()
     for folder in ("schemas", "streams", "agents", "src"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -98,31 +100,31 @@ def test_the_count_names_are_listed_once() -> None:
                     ]
                     if len(named) > 2:
                         found.add(str(path.relative_to(ROOT)))
-    # The simulator's Response has them as attributes of its own; it is what the counts are checked against.
-    # Prices and bills have a kind of token each that is charged apart: they are named in the order they are shown.
+    # The simulator's Response defines them separately, because the counts are checked against it.
+    # Prices and bills name each kind of token that is charged separately, in the order in which they are shown.
     charged = {"agents/reconciliation/seen.py", "src/tallystream/console/build.py"}
     assert found == {"schemas/usage.py", "src/tallystream/simulator/agent.py", *charged}
 
 
-def test_the_count_names_are_those_of_the_models() -> None:
+def test_count_names_match_the_models() -> None:
     assert set(TOKEN_COUNTS) == {*DISJOINT_COUNTS, "reasoning"}
     assert all(UsageEvent.model_fields[name].default == 0 for name in TOKEN_COUNTS)
     assert set(SUM_COUNTS) == set(Sums.model_fields) - {"cost_usd", "reported_cost_usd"}
 
 
-def test_a_secret_has_one_hash_everywhere() -> None:
+def test_secrets_are_hashed_in_one_place() -> None:
     assert hash_secret("s3cret") == hashlib.sha256(b"s3cret").hexdigest()
     as_a_header_is_read = b"\xff\xfe".decode("ascii", "surrogateescape")
     assert hash_secret(as_a_header_is_read) == hashlib.sha256(b"\xff\xfe").hexdigest()
 
 
 @pytest.mark.parametrize(("after_ns", "final"), [(-1, False), (0, False), (HOUR_NS - 1, False), (HOUR_NS, True)])
-def test_an_hour_is_final_an_hour_after_its_end(after_ns: int, final: bool) -> None:
+def test_hour_is_final_one_hour_after_its_end(after_ns: int, final: bool) -> None:
     assert is_final(10, 11 * HOUR_NS + after_ns) is final
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**19))
-def test_the_last_final_hour_is_the_newest_that_is_final(hour: int, now_ns: int) -> None:
+def test_last_final_hour_is_the_newest_final_one(hour: int, now_ns: int) -> None:
     assert is_final(hour, now_ns) == (hour <= last_final_hour(now_ns))
     assert is_final(last_final_hour(now_ns), now_ns)
     assert not is_final(last_final_hour(now_ns) + 1, now_ns)
@@ -132,19 +134,19 @@ PAIR = st.tuples(st.integers(0, 2**62), st.integers(0, 2**62))
 
 
 @given(PAIR, st.booleans(), st.text())
-def test_a_version_is_found_in_every_row(version: tuple[int, int], spaced: bool, text: str) -> None:
+def test_version_is_found_in_every_row(version: tuple[int, int], spaced: bool, text: str) -> None:
     row = {"session_id": f'"version":[9,9] {text}'.encode(errors="replace").decode(), "version": list(version)}
     value = orjson.dumps(row, option=orjson.OPT_INDENT_2 if spaced else 0)
     assert find_version(value) == version
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b'{"version":3}', b'{"version":["a",1]}', b'{"version":[1]}'])
-def test_what_is_not_a_row_has_no_version(value: bytes | None) -> None:
+def test_records_other_than_rows_have_no_version(value: bytes | None) -> None:
     assert find_version(value) is None
 
 
 @given(st.lists(PAIR, min_size=1, max_size=6))
-def test_the_highest_version_wins_and_of_equal_ones_the_later(versions: list[tuple[int, int]]) -> None:
+def test_highest_version_wins_and_the_later_of_two_equal_ones(versions: list[tuple[int, int]]) -> None:
     kept: tuple[tuple[int, int], int] | None = None
     for number, version in enumerate(versions):
         if supersedes(version, kept and kept[0]):
@@ -166,7 +168,7 @@ ANYTHING = st.recursive(
     st.dictionaries(st.text(), ANYTHING, max_size=3) | st.none(),
     st.sampled_from(Reason),
 )
-def test_a_dead_letter_can_be_built_of_anything_and_read(
+def test_dead_letter_can_be_built_from_anything_and_read(
     source: list[str], detail: str, record: dict[str, Any] | None, reason: Reason
 ) -> None:
     key, value = dead_letter(tuple(source), reason, detail, AT, record=record, connection_id="codex-7f3a", size=3)
@@ -179,13 +181,13 @@ def test_a_dead_letter_can_be_built_of_anything_and_read(
 
 
 @pytest.mark.parametrize("record", [None, {}, orjson.Fragment(b'{"a":1}')])
-def test_a_detail_that_is_not_utf_8_does_not_change_the_record(record: dict[str, Any] | orjson.Fragment | None) -> None:
+def test_invalid_utf8_in_the_detail_does_not_change_the_record(record: dict[str, Any] | orjson.Fragment | None) -> None:
     _, value = dead_letter(("usage", "0"), Reason.UNDECODABLE, "half an emoji: \ud83d", AT, record=record)
     letter = DeadLetter.model_validate_json(value)
     assert letter.detail == "half an emoji: ?"
     assert letter.record == ({"a": 1} if isinstance(record, orjson.Fragment) else {})
 
 
-def test_numbers_of_any_size_stay_what_they_were() -> None:
+def test_numbers_of_any_size_are_preserved() -> None:
     _, value = dead_letter(("usage", "0"), Reason.INVALID_COUNTS, "too many", AT, record={"output": 2**70, "at": "x"})
     assert DeadLetter.model_validate_json(value).record == {"output": 2**70, "at": "x"}

@@ -1,4 +1,4 @@
-"""Delays between attempts: doubled to a limit, drawn when many wait, short again after a while that went well."""
+"""Delays between attempts: doubled up to a limit, with jitter, and reset after a successful period."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_delays_double_to_their_limit() -> None:
 
 
 @given(st.floats(0.001, 100), st.floats(1, 1000), st.integers(0, 10**9))
-def test_a_drawn_delay_stays_in_the_upper_half(first: float, factor: float, failures: int) -> None:
+def test_jittered_delay_stays_in_the_upper_half(first: float, factor: float, failures: int) -> None:
     longest = first * factor
     whole = Backoff(first, longest).delay(failures)
     assert 0 < whole <= longest
@@ -22,11 +22,11 @@ def test_a_drawn_delay_stays_in_the_upper_half(first: float, factor: float, fail
 
 
 @pytest.mark.parametrize(("at_least", "delay"), [(0.0, 1.0), (0.5, 1.0), (4.0, 4.0), (600.0, 600.0)])
-def test_what_a_server_asks_for_is_kept_to(at_least: float, delay: float) -> None:
+def test_requested_delay_of_a_server_is_respected(at_least: float, delay: float) -> None:
     assert Backoff(1.0, 30.0).delay(0, at_least=at_least) == delay
 
 
-def test_a_long_run_starts_over_and_waiting_is_not_running() -> None:
+def test_backoff_resets_after_a_long_run_and_not_after_waiting() -> None:
     now = [100.0]
     failures = FailureBackoff(Backoff(1.0, 8.0), steady=60.0, now=lambda: now[0])
     assert failures.after_failure() == 1.0

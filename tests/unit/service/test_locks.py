@@ -1,4 +1,4 @@
-"""Locks between processes: one holder, whose process id others are told; a kill lets go of it."""
+"""Locks between processes: one holder, whose process id is known; a killed process releases its lock."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def refused(pid: int | None) -> UsageError:
     return UsageError(f"it runs already (process {pid})", "stop it first")
 
 
-def test_a_lock_that_another_process_has_is_refused_with_its_process_id(tmp_path: Path) -> None:
+def test_lock_of_another_process_is_refused_with_its_pid(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with another_process_with(path) as other:
         assert holder(path) == other.pid
         with pytest.raises(UsageError, match=f"process {other.pid}"), held(path, refused):
             pass
-        # Being refused changes nothing for the one who has it.
+        # A refused attempt does not affect the holder.
         assert not ProcessLock(path).acquire()
         assert holder(path) == other.pid
 
 
-def test_a_killed_process_lets_go_of_its_lock(tmp_path: Path) -> None:
+def test_killed_process_releases_a_file_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with another_process_with(path) as other:
         other.send_signal(signal.SIGKILL)
@@ -65,7 +65,7 @@ def test_a_killed_process_lets_go_of_its_lock(tmp_path: Path) -> None:
     assert holder(path) is None
 
 
-def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+def test_lock_can_be_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with another_process_with(path) as other:
         assert not ProcessLock(path).acquire(wait=0.1)
@@ -76,7 +76,7 @@ def test_a_lock_is_waited_for(tmp_path: Path) -> None:
         lock.release()
 
 
-def test_two_locks_of_one_process_exclude_each_other(tmp_path: Path) -> None:
+def test_locks_within_a_process_exclude_each_other(tmp_path: Path) -> None:
     first, second = ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "lock")
     assert first.acquire()
     assert not second.acquire()
@@ -86,7 +86,7 @@ def test_two_locks_of_one_process_exclude_each_other(tmp_path: Path) -> None:
     second.release()
 
 
-def test_a_file_that_was_removed_protects_nothing(tmp_path: Path) -> None:
+def test_removed_lock_file_does_not_protect(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     first = ProcessLock(path)
     assert first.acquire()
@@ -100,7 +100,7 @@ def test_a_file_that_was_removed_protects_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "not a number", "\xff\xfe", "²"])
-def test_a_file_without_a_process_id_has_no_known_holder(tmp_path: Path, content: str) -> None:
+def test_lock_file_without_a_pid_has_no_known_holder(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lock"
     lock = ProcessLock(path)
     assert lock.acquire()
@@ -109,7 +109,7 @@ def test_a_file_without_a_process_id_has_no_known_holder(tmp_path: Path, content
     lock.release()
 
 
-def test_a_lock_that_nobody_ever_had_has_no_holder(tmp_path: Path) -> None:
+def test_unused_lock_has_no_holder(tmp_path: Path) -> None:
     assert holder(tmp_path / "none" / "lock") is None
     with held(tmp_path / "made" / "lock", refused):
         assert holder(tmp_path / "made" / "lock") == os.getpid()

@@ -1,4 +1,4 @@
-"""The ops port: what clients named does not steer the terminal of who looks at the metrics."""
+"""The ops port: names from clients must not control the terminal of whoever reads the metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tallystream.streams.service.ops import Health, OpsServer
 
 
-async def test_no_escape_is_in_the_metrics() -> None:
+async def test_metrics_page_contains_no_terminal_escapes() -> None:
     registry = CollectorRegistry()
     counter = Counter("requests", "Requests.", ["model"], registry=registry)
     counter.labels('a\x1b[31m\x9b"\n\\\x00é').inc()

@@ -1,4 +1,4 @@
-"""The data dir is this user's alone."""
+"""The data dir is accessible only to its user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_it_is_created_private_and_so_is_what_comes_into_it(tmp_path: Path) -> None:
+def test_data_dir_and_its_files_are_created_private(tmp_path: Path) -> None:
     directory = tmp_path / "a" / "données"
     private_dir.claim(directory)
     (directory / "file").touch()
@@ -33,28 +33,28 @@ def test_it_is_created_private_and_so_is_what_comes_into_it(tmp_path: Path) -> N
     private_dir.claim(directory)
 
 
-def test_one_of_ours_that_others_can_read_is_closed(tmp_path: Path) -> None:
+def test_readable_data_dir_is_made_private(tmp_path: Path) -> None:
     directory = tmp_path / "open"
     directory.mkdir(mode=0o755)
     private_dir.claim(directory)
     assert mode(directory) == 0o700
 
 
-def test_a_link_is_refused(tmp_path: Path) -> None:
+def test_symbolic_link_as_data_dir_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(UsageError, match="is a symbolic link"):
         private_dir.claim(tmp_path / "link")
 
 
-def test_a_file_is_refused(tmp_path: Path) -> None:
+def test_file_as_data_dir_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         private_dir.claim(tmp_path / "file")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-def test_another_users_is_refused(tmp_path: Path) -> None:
+def test_data_dir_of_another_user_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "theirs"
     directory.mkdir()
     os.chown(directory, 65534, 65534)

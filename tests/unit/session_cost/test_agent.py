@@ -1,4 +1,4 @@
-"""The fold with its real table on a store in memory, without Kafka: crashes at any moment, splits of any kind."""
+"""The fold with its real table on a store in memory, without Kafka: crashes at any moment, any split into messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def totals(rows: dict[bytes, dict[str, Any]]) -> dict[str, int]:
 
 @examples(25)
 @given(st.integers(0, 10**6), st.data())
-def test_any_split_crash_and_torn_group_gives_the_truth(seed: int, data: st.DataObject) -> None:
+def test_any_split_crash_or_torn_group_gives_exact_rows(seed: int, data: st.DataObject) -> None:
     messages, truth = messages_of(seed, 6)
     fold_of = session_cost()
     partition = Stepped(0, fold_of)
@@ -84,7 +84,7 @@ def test_any_split_crash_and_torn_group_gives_the_truth(seed: int, data: st.Data
         HourCost.model_validate(row, strict=True)
 
 
-def test_hours_are_the_sum_of_session_hours_over_partitions() -> None:
+def test_hour_rows_equal_the_sum_of_session_hours() -> None:
     messages, truth = messages_of(5, 40)
     one = session_cost()
     partitions = [Stepped(p, one) for p in range(3)]
@@ -105,7 +105,7 @@ def test_hours_are_the_sum_of_session_hours_over_partitions() -> None:
     assert by_hour == {key: line.counts for key, line in truth.hours.items()}
 
 
-def test_a_trimmed_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trimming_the_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "MAX_CACHE_IDS", 200)
     messages, truth = messages_of(8, 30)
     partition = Stepped(0, session_cost())
@@ -116,12 +116,12 @@ def test_a_trimmed_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert totals(partition.rows)["output"] == sum(line.counts["output"] for line in truth.lines.values())
 
 
-def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
+def test_closing_hour_is_published_once_more_and_not_again() -> None:
     partition = Stepped(0, session_cost())
     rng = random.Random(1)
     old, new = event(rng, NOW - 2 * HOUR, "o3", "default"), event(rng, NOW, "o3", "default")
     partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])
-    partition.partition.watermark = b"2026-11-21T13:00:00Z"  # in force from the moment the group is serialised
+    partition.partition.watermark = b"2026-11-21T13:00:00Z"  # it takes effect when the group is serialised
     partition.commit()
     assert len(partition.hours) == len(partition.rows) == 2
     before = dict(partition.hours)
@@ -132,7 +132,7 @@ def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
     assert [letter.reason for letter in partition.letters] == [Reason.CLOSED]
     seen = len(partition.letters)
     partition.recover(Watermark(b"2026-11-21T13:00:00Z", 2))
-    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])  # below where the watermark came in
+    partition.fold([Message(0, LAPTOP.message([old, new]), LAPTOP.key)])  # below the watermark's offset
     assert not partition.fold_of._derived[0].letters
     partition.fold([Message(2, LAPTOP.message([old]), LAPTOP.key)])
     partition.commit()
@@ -155,8 +155,8 @@ def test_an_hour_is_emitted_once_more_when_it_closes_and_never_again() -> None:
     ids=repr,
 )
 @pytest.mark.parametrize("closing", [False, True])
-def test_a_row_whose_key_is_none_of_ours_hides_nothing(key: bytes, closing: bool) -> None:
-    """Anybody may write to a topic: an owner that looks at what others wrote must not end of it."""
+def test_row_with_a_foreign_key_hides_nothing(key: bytes, closing: bool) -> None:
+    """Other programs may write to the topic, and an owner that checks such records must not fail."""
     fold_of = session_cost()
     one = Stepped(0, fold_of)
     one.fold(messages_of(5, 3)[0])
@@ -169,7 +169,7 @@ def test_a_row_whose_key_is_none_of_ours_hides_nothing(key: bytes, closing: bool
     one.commit()
 
 
-def test_a_row_of_ours_that_is_another_is_written_again() -> None:
+def test_changed_public_row_is_written_again() -> None:
     fold_of = session_cost()
     one = Stepped(0, fold_of)
     one.fold(messages_of(5, 3)[0])
@@ -187,8 +187,8 @@ def test_a_row_of_ours_that_is_another_is_written_again() -> None:
         assert all(fold_of.is_current(one.partition, topic, key, orjson.dumps(row)) for key, row in rows.items())
 
 
-def test_of_two_owners_with_one_partial_in_two_versions_the_higher_one_stays() -> None:
-    """One has folded a duplicate, by which no sum changed; the other has recovered the row that came of it."""
+def test_higher_version_of_a_partial_sum_wins() -> None:
+    """One has folded a duplicate, which changed no sum; the other has recovered the resulting row."""
     message = messages_of(5, 1)[0][0]
     folded, recovered = Stepped(0, session_cost()), Stepped(0, session_cost())
     for offset in (0, 1):
@@ -212,7 +212,7 @@ def test_of_two_owners_with_one_partial_in_two_versions_the_higher_one_stays() -
         assert not is_current(folded, wrong)
 
 
-def test_metrics_name_what_happened_and_stay_bounded() -> None:
+def test_worker_metrics_count_events_and_stay_bounded() -> None:
     registry = CollectorRegistry()
     one = session_cost(registry=registry)
     engine = Engine(one, MemoryHost(MemoryBroker()), MemoryStore(), source=TOPICS.usage.name, changelog="changelog")
@@ -240,17 +240,15 @@ CLAUDE = {"connection_id": "claude-7f3a", "client": "claude", "provider": "anthr
 
 
 def told(offset: int, request: int, output: int, model: str = "claude-sonnet-4-5-20250929", second: int = 0) -> Message:
-    """A message of one record of a request of Claude Code's."""
+    """Return a message with one record of a Claude Code request."""
     one = {"event_id": f"{request:016x}", "occurred_at": ns(NOW) + second * 10**9, "model": model, "output": output}
     return Message(offset, orjson.dumps({**CLAUDE, "events": [one | {"reported_cost_usd": "0.5"}]}), b"claude-7f3a|s")
 
 
 @pytest.mark.parametrize("order", [(1, 500), (500, 1)])
 @pytest.mark.parametrize("between", [0, 100])
-def test_of_two_records_of_one_request_in_two_messages_the_larger_counts_and_a_letter_shows_both(
-    order: tuple[int, int], between: int
-) -> None:
-    """However many requests lie between them, and whether or not the state was put away meanwhile."""
+def test_larger_of_two_records_in_two_messages_counts_with_a_dead_letter(order: tuple[int, int], between: int) -> None:
+    """This holds for any number of requests between them, and if the state was stored meanwhile."""
     partition = Stepped(0, session_cost())
     first, second = (told(0, 1, order[0]), told(between + 1, 1, order[1], second=1))
     partition.fold([first, *(told(n, 1 + n, 7) for n in range(1, between + 1))])
@@ -258,7 +256,7 @@ def test_of_two_records_of_one_request_in_two_messages_the_larger_counts_and_a_l
     partition.recover()
     partition.fold([second])
     partition.commit()
-    for again in (first, second):  # copies: one is what counts, of the other there is a letter already
+    for again in (first, second):  # copies: one is the counted record, and the other already has a dead letter
         copy = Message(between + 2 + (again is second), again.value, again.key)
         partition.fold([copy])
         partition.commit()
@@ -278,7 +276,7 @@ def test_of_two_records_of_one_request_in_two_messages_the_larger_counts_and_a_l
     assert len(partition.letters) == 2
 
 
-def test_a_request_told_again_with_another_model_leaves_no_empty_line() -> None:
+def test_record_repeated_with_another_model_leaves_no_empty_bucket() -> None:
     partition = Stepped(0, session_cost())
     partition.fold([told(0, 1, 1, "claude-haiku-4-5-20251001")])
     partition.commit()

@@ -1,4 +1,4 @@
-"""The laws of a session-hour."""
+"""Rules of a session-hour's state."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def fresh() -> State:
 
 
 @given(many, st.randoms(use_true_random=False))
-def test_totals_do_not_depend_on_order_nor_on_copies(events: list[Made], rng: random.Random) -> None:
+def test_totals_ignore_order_and_copies(events: list[Made], rng: random.Random) -> None:
     one, other = fresh(), fresh()
     fold(one, events)
     shuffled = events + rng.choices(events, k=len(events))
@@ -84,7 +84,7 @@ def test_totals_do_not_depend_on_order_nor_on_copies(events: list[Made], rng: ra
 
 
 @given(many)
-def test_sums_are_what_was_put_in(events: list[Made]) -> None:
+def test_sums_equal_the_added_events(events: list[Made]) -> None:
     state = fresh()
     fold(state, events)
     total = [sum(column) for column in zip(*state.buckets.values(), strict=True)]
@@ -105,7 +105,7 @@ def test_sums_are_what_was_put_in(events: list[Made]) -> None:
 
 
 @given(many, st.integers(0, 2**62))
-def test_load_gives_back_what_dump_took(events: list[Made], version: int) -> None:
+def test_dumped_state_is_loaded_unchanged(events: list[Made], version: int) -> None:
     state = fresh()
     fold(state, events)
     state.version = version
@@ -127,7 +127,7 @@ def test_load_gives_back_what_dump_took(events: list[Made], version: int) -> Non
 
 
 @given(st.lists(made(), min_size=1, max_size=30), st.sets(st.integers(0, 29)))
-def test_a_state_that_was_put_away_goes_on_as_if_it_had_not(events: list[Made], stops: set[int]) -> None:
+def test_reloaded_state_continues_unchanged(events: list[Made], stops: set[int]) -> None:
     with blocks_of(4, 2):
         straight, stopping = fresh(), fresh()
         shelf, other = Shelf(), Shelf()
@@ -143,14 +143,14 @@ def test_a_state_that_was_put_away_goes_on_as_if_it_had_not(events: list[Made], 
 
 @contextmanager
 def blocks_of(size: int, number: int) -> Iterator[None]:
-    """Let blocks be of `size` ids of which nothing more is known, and `number` of them be remembered."""
+    """Set the number of ids in a block and of remembered blocks, without counts for the ids."""
     with mock.patch.object(event_ids, "SEAL_BYTES", 9 * size), mock.patch.object(event_ids, "MAX_IDS", size * number):
         yield
 
 
 @examples(300)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=200))
-def test_nothing_counts_twice_however_little_is_remembered(offers: list[tuple[int, int]]) -> None:
+def test_nothing_counts_twice_even_with_a_small_memory(offers: list[tuple[int, int]]) -> None:
     at = {ident: START + time for ident, time in reversed(offers)}  # an event has one time
     with blocks_of(4, 3):
         state = fresh()
@@ -192,8 +192,8 @@ def test_at_least_4096_ids_are_remembered_and_memory_is_bounded() -> None:
     assert (back.ids.seen, back.ids.floor, back.ids.newest) == (state.ids.seen, state.ids.floor, state.ids.newest)
 
 
-def test_a_long_session_hour_costs_less_than_a_megabyte() -> None:
-    """4,096 events, each in a group of its own: what is written grows with what changes, not with what was."""
+def test_long_session_hour_uses_less_than_a_megabyte() -> None:
+    """4,096 events in separate groups: the written bytes grow with the changes and not with the existing state."""
     state, shelf = State("codex", "openai"), Shelf()
     rng = random.Random(3)
     key = f"codex-7f3a|{rng.getrandbits(128):032x}|{hour_iso(HOUR)}".encode()
@@ -212,8 +212,8 @@ def test_a_long_session_hour_costs_less_than_a_megabyte() -> None:
     assert shelf.get(key).ids.seen == state.ids.seen
 
 
-def test_a_long_session_hour_of_requests_known_by_an_id_costs_less_than_a_megabyte() -> None:
-    """The same where each request can be told again with other counts, so that what was counted is kept too."""
+def test_long_session_hour_with_request_ids_uses_less_than_a_megabyte() -> None:
+    """The same for requests that may be repeated with other counts, so that the counted values are kept, too."""
     state, shelf = State("claude", "anthropic"), Shelf()
     rng = random.Random(3)
     key = f"claude-7f3a|{rng.getrandbits(128):032x}|{hour_iso(HOUR)}".encode()
@@ -234,9 +234,7 @@ def test_a_long_session_hour_of_requests_known_by_an_id_costs_less_than_a_megaby
 
 
 @given(many, st.data())
-def test_of_two_records_of_one_request_the_larger_counts_whichever_comes_first(
-    events: list[Made], data: st.DataObject
-) -> None:
+def test_larger_of_two_records_of_a_request_counts_in_any_order(events: list[Made], data: st.DataObject) -> None:
     rivals: list[Made] = []
     for event, cost, attribution, late in data.draw(st.lists(st.sampled_from(events), max_size=10)):
         more = data.draw(st.integers(0, 9))
@@ -247,7 +245,7 @@ def test_of_two_records_of_one_request_the_larger_counts_whichever_comes_first(
     with blocks_of(2, 1000):
         for n, offer in enumerate(offers):
             fold(state, [offer])
-            if n % 3 == 0:  # it is put away and read again
+            if n % 3 == 0:  # it is stored and read again
                 shelf.put(KEY, state)
                 state = shelf.get(KEY)
     best: dict[int, Made] = {}
@@ -272,7 +270,7 @@ def size(offer: Made) -> tuple[int, tuple[int, ...]]:
     st.none() | st.integers(0, 10**40), st.none() | st.integers(0, 10**18), st.tuples(st.booleans(), st.booleans()),
     st.binary(max_size=5),
 )  # fmt: skip
-def test_what_was_counted_is_read_as_it_was_written(
+def test_counted_records_are_read_as_written(
     place: int, counts: list[int], cost: int | None, reported: int | None, flags: tuple[bool, bool], more: bytes
 ) -> None:
     raw = counted.pack(place, tuple(counts), cost, reported, flags)
@@ -280,8 +278,8 @@ def test_what_was_counted_is_read_as_it_was_written(
     assert counted.end_of(b"12" + raw + more, 2) == 2 + len(raw)
 
 
-def test_ids_that_an_older_version_wrote_are_known_and_of_them_nothing_more() -> None:
-    """A block of ids alone, and a head of format 3: copies are copies whatever they say."""
+def test_ids_of_an_older_version_are_recognised_without_counts() -> None:
+    """A block of ids only, and a head of format 3: copies are recognised by their id, whatever their counts."""
     older = list(range(100, 108))
     block = b"\x10" + bytes(8) + event_ids.NONE + (-1).to_bytes(8, "little", signed=True) + START.to_bytes(8, "little")
     block += b"".join(ident.to_bytes(8, "little") for ident in older)
@@ -310,8 +308,8 @@ def test_ids_that_an_older_version_wrote_are_known_and_of_them_nothing_more() ->
     assert (sums[s.REQUESTS], sums[s.INPUT], sums[s.COST], sums[s.INCONSISTENT]) == (10, 10, 10, 1)
 
 
-def test_a_chain_of_blocks_that_is_broken_forgets_and_doubles_nothing() -> None:
-    """A block that is missing makes older events too old to be judged; it never makes them count again."""
+def test_broken_block_chain_forgets_ids_and_doubles_nothing() -> None:
+    """A missing block makes older events too old to be judged, but never counts them again."""
     state, shelf = fresh(), Shelf()
     events: list[Event] = [
         (n, START + n, "m", None, None, 1, 0, 0, 0, 0, 0, 0, None, 0, False) for n in range(2 * SEAL_BYTES)
@@ -328,7 +326,7 @@ def test_a_chain_of_blocks_that_is_broken_forgets_and_doubles_nothing() -> None:
         }  # fmt: skip
 
 
-def test_a_row_that_is_full_takes_no_new_bucket_and_stays_small_enough() -> None:
+def test_full_row_accepts_no_new_bucket_and_stays_small() -> None:
     state, refused = fresh(), 0
     nasty = '"\\\x01' * 85
     attribution = orjson.dumps({"team": nasty, "repo": nasty}).decode()
@@ -365,7 +363,7 @@ def test_sums_larger_than_64_bits_are_kept() -> None:
     assert bucket["reported_cost_usd"] == "1000000000"
 
 
-def test_counts_stop_where_readers_do() -> None:
+def test_counts_stop_at_the_readers_limit() -> None:
     sums = s.zero()
     sums[s.REQUESTS], sums[s.INPUT], sums[s.COST] = 3, 2**60, 10**30
     fields = s.to_fields(sums)
@@ -374,7 +372,7 @@ def test_counts_stop_where_readers_do() -> None:
 
 
 @given(many)
-def test_rows_are_what_their_model_says(events: list[Made]) -> None:
+def test_rows_match_their_model(events: list[Made]) -> None:
     state = fresh()
     fold(state, events)
     state.version = 7
@@ -390,7 +388,7 @@ WEEK = 7 * 24 * HOUR_MS
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**42), st.integers(0, 400 * 24 * HOUR_MS), st.integers(0, 2_562_047))
-def test_verdicts_follow_the_message_alone(at: int, append_ms: int, lateness: int, closed: int) -> None:
+def test_verdict_depends_only_on_the_message(at: int, append_ms: int, lateness: int, closed: int) -> None:
     window, hour = Window(lateness), at // HOUR_NS
     verdict = window.verdict(at, hour, append_ms, closed)
     too_late = (hour + 1) * HOUR_MS + lateness <= append_ms
@@ -409,7 +407,7 @@ def test_watermarks_rise_with_append_time(one: int, other: int, lateness: int) -
     assert (one <= other) <= (window.watermark(one) <= window.watermark(other))
 
 
-def test_the_edges_of_an_hour() -> None:
+def test_events_at_the_edges_of_an_hour_are_assigned_correctly() -> None:
     window, end = Window(WEEK), (HOUR + 1) * HOUR_MS
     assert window.verdict(START, HOUR, end + WEEK - 1, 0) is None
     assert window.verdict(START, HOUR, end + WEEK, 0) is Reason.TOO_LATE
@@ -421,7 +419,7 @@ def test_the_edges_of_an_hour() -> None:
     assert is_late(HOUR, end + HOUR_MS)
 
 
-def test_a_row_of_another_format_is_refused() -> None:
+def test_row_of_another_format_is_refused() -> None:
     shelf = Shelf()
     shelf.put(KEY, fresh())
     with pytest.raises(UnfitError, match="format 9"):

@@ -1,4 +1,4 @@
-"""Public rows of a replaced worker that come last are written again by the owner, whatever its settings were."""
+"""Late public rows of a replaced worker are overwritten by the owner, whatever that worker's settings were."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ output = "1000"
 
 @pytest.fixture
 def dearer(tmp_path: Path) -> Book:
-    """Give a price book that a rolling change has brought to one of two workers."""
+    """Provide a price book that a rollout has given to only one of two workers."""
     (tmp_path / "prices.toml").write_text(DEARER)
     return Book(read_overlay(tmp_path / "prices.toml"))
 
@@ -66,8 +66,8 @@ def last(broker: MemoryBroker, topic: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["while-it-owns", "before-it-takes-over"])
-async def test_an_equal_version_with_another_price_is_replaced(dearer: Book, before: bool) -> None:
-    """Versions cannot tell the two rows apart: only their bytes can."""
+async def test_row_of_equal_version_with_another_price_is_replaced(dearer: Book, before: bool) -> None:
+    """The versions of the two rows are equal; only their bytes differ."""
     broker = broker_of([message(MemoryBroker().clock.now_ms(), 1, 2)])
     zombie, owner = worker(broker, "zombie", dearer), worker(broker, "owner", Book())
     await zombie.assign([0])
@@ -100,8 +100,8 @@ async def test_an_equal_version_with_another_price_is_replaced(dearer: Book, bef
     owner.crash()
 
 
-async def test_a_takeover_writes_nothing_again_that_did_not_change() -> None:
-    """Neither session-hours nor partials of hours: an idle partition that moves costs nothing."""
+async def test_takeover_does_not_rewrite_unchanged_rows() -> None:
+    """Neither session-hours nor partial sums are written again, so moving an idle partition is cheap."""
     now = MemoryBroker().clock.now_ms()
     broker = broker_of([message(now, 1), message(now - 3_600_000, 2), message(now, 3, 3)])
     first = worker(broker, "first", Book())

@@ -1,4 +1,4 @@
-"""`parse` against the models it stands for, and against everything a message must not be able to do."""
+"""`parse` compared with the models, and with hostile messages."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def events(draw: st.DrawFn) -> Any:
-    """Draw an event that is right but for a few things, often none."""
+    """Draw an event with no or few invalid fields."""
     event: dict[str, Any] = dict(EVENT)
     for name in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4)):
         event[name] = draw(FIELDS[name])
@@ -101,8 +101,8 @@ def key_of(batch: Any) -> bytes:
     return keys.join(connection, session) if isinstance(connection, str) and isinstance(session, str) else b"?"
 
 
-def accepted(batch: Any) -> ParsedBatch | None:
-    """Return what `parse` makes of it when nothing in it is wrong."""
+def accepted(batch: object) -> ParsedBatch | None:
+    """Return the result of `parse` for a valid message."""
     try:
         parsed = parse(key_of(batch), orjson.dumps(batch, option=orjson.OPT_PASSTHROUGH_DATETIME))
     except InvalidMessageError:
@@ -112,17 +112,17 @@ def accepted(batch: Any) -> ParsedBatch | None:
 
 @examples(1000)
 @given(batches())
-def test_accepts_what_the_models_accept_and_nothing_else(batch: Any) -> None:
+def test_parser_accepts_exactly_what_the_models_accept(batch: object) -> None:
     try:
         value = orjson.dumps(batch)
-    except TypeError:  # a number that no writer of ours can write
+    except TypeError:  # a number that our writers cannot write
         return
     try:
         model: UsageBatch | None = UsageBatch.model_validate_json(value, strict=True)
     except ValidationError:
         model = None
     if model is not None and any(event.total_tokens >= MAX_EVENT_TOKENS for event in model.events):
-        model = None  # a bound of the worker's own
+        model = None  # an additional limit of the worker
     parsed = accepted(batch)
     assert (parsed is None) == (model is None)
     if parsed is None or model is None:
@@ -169,7 +169,7 @@ anything = st.recursive(
 
 @examples(300)
 @given(st.one_of(st.binary(max_size=200), anything.map(orjson.dumps)), st.one_of(st.none(), st.binary(max_size=20)))
-def test_nothing_but_invalid_message_is_ever_raised(value: bytes, key: bytes | None) -> None:
+def test_parser_raises_only_invalid_message(value: bytes, key: bytes | None) -> None:
     try:
         parse(key, value)
     except InvalidMessageError as exc:
@@ -178,14 +178,14 @@ def test_nothing_but_invalid_message_is_ever_raised(value: bytes, key: bytes | N
 
 @examples(300)
 @given(st.lists(anything, min_size=1, max_size=4))
-def test_bad_events_leave_the_good_ones_and_can_be_kept(rubbish: list[Any]) -> None:
+def test_bad_events_do_not_affect_good_ones_and_are_kept(rubbish: list[Any]) -> None:
     batch = {**BATCH, "events": [*rubbish, EVENT]}
     parsed = parse(key_of(batch), orjson.dumps(batch))
     assert [event[13] for event in parsed.events] == [len(rubbish)]
     assert [index for index, _ in parsed.bad] == list(range(len(rubbish)))
 
 
-def test_a_deep_message_is_no_way_in() -> None:
+def test_deeply_nested_message_becomes_a_dead_letter() -> None:
     deep = b"[" * 400 + b"]" * 400
     value = orjson.dumps({**BATCH, "events": ["DEEP"]}).replace(b'"DEEP"', deep)
     parsed = parse(key_of(BATCH), value)
@@ -204,36 +204,36 @@ def test_a_deep_message_is_no_way_in() -> None:
         ({"events": []}, "events is not a list of 1 to 512"),
         ({"events": [EVENT] * 513}, "events is not a list of 1 to 512"),
         ({"attribution": {"team": "t" * 15_000}}, "attribution exceeds 14336 bytes"),
-        ({"attribution": {"team": 1}}, "attribution has a value that is not a text"),
-        ({"prompt": "secret"}, "the message has fields that UsageBatch has not"),
+        ({"attribution": {"team": 1}}, "attribution has a value that is not a string"),
+        ({"prompt": "secret"}, "the message has fields that UsageBatch does not have"),
         ({"provider": None}, "provider is not a text"),
     ],
 )
-def test_faults_are_named_without_their_values(change: dict[str, Any], detail: str) -> None:
+def test_errors_name_the_fault_without_the_value(change: dict[str, Any], detail: str) -> None:
     batch = BATCH | change
     with pytest.raises(InvalidMessageError) as caught:
         parse(key_of(batch), orjson.dumps(batch))
     assert caught.value.message == detail
 
 
-def test_a_message_under_another_key_does_not_count() -> None:
+def test_message_under_another_key_is_refused() -> None:
     with pytest.raises(InvalidMessageError, match="key is not connection_id"):
         parse(b"codex-7f3a|s|1", orjson.dumps(BATCH))
     assert parse(b"codex-7f3a|s%7C1", orjson.dumps(BATCH)).events
 
 
-def test_an_oversized_message_is_not_even_decoded() -> None:
+def test_oversized_message_is_refused_without_decoding() -> None:
     with pytest.raises(InvalidMessageError, match="exceeds"):
         parse(b"k", b"[" * (MAX_BYTES + 1))
 
 
-def test_counts_that_are_missing_are_zero() -> None:
+def test_missing_counts_are_zero() -> None:
     event = {"event_id": "00000000000000ff", "occurred_at": 5, "model": "m", "output": 9}
     (plain,) = parse(key_of(BATCH), orjson.dumps(BATCH | {"events": [event]})).events
     assert plain == (255, 5, "m", None, None, 0, 0, 0, 0, 9, 0, 0, None, 0, False)
 
 
-def test_a_refused_event_is_kept_whole_and_can_be_sent_again() -> None:
+def test_refused_event_is_kept_completely_and_can_be_replayed() -> None:
     event = EVENT | {"service_tier": "flex", "turn_id": "t", "reported_cost_usd": "0.5"}
     parsed = parse(key_of(BATCH), orjson.dumps(BATCH | {"events": [EVENT, event]}))
     key, value = refused_event(7, 12, 1_795_290_579_123, parsed, 1, Reason.TOO_LATE)

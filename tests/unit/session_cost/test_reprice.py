@@ -1,4 +1,4 @@
-"""Repricing: what it counts is what the fold counts, and both books are applied to each request."""
+"""Repricing counts what the fold counts, and applies both books to each request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def usd(pico: int) -> Decimal:
 
 @given(st.integers(0, 10**6))
 @examples(20)
-def test_sums_are_those_of_the_truth_by_both_books(seed: int) -> None:
+def test_repriced_sums_are_exact_with_both_books(seed: int) -> None:
     truth, repricing = Truth(), Repricing(BOOK, BOOK, WINDOW)
     for session, events in fleet(random.Random(seed), 12, NOW):
         truth.add(session, events, NOW)
@@ -48,7 +48,7 @@ def test_sums_are_those_of_the_truth_by_both_books(seed: int) -> None:
     assert all((one.cost, one.unpriced) == (one.other_cost, one.other_unpriced) for one in sums)
 
 
-def test_another_book_changes_its_model_alone(tmp_path: Path) -> None:
+def test_another_book_changes_only_its_models(tmp_path: Path) -> None:
     path = tmp_path / "prices.toml"
     path.write_text(FREE)
     repricing = Repricing(BOOK, Book(read_overlay(path)), WINDOW)
@@ -61,7 +61,7 @@ def test_another_book_changes_its_model_alone(tmp_path: Path) -> None:
     assert found == {"o3": (True, 0), "gpt-5-codex": (True, codex)}
 
 
-def test_what_the_fold_leaves_out_is_left_out() -> None:
+def test_repricing_leaves_out_what_the_fold_leaves_out() -> None:
     rng = random.Random(4)
     session = Session("codex-7f3a", "s1", None, "acme/app")
     small, large = event(rng, NOW), event(rng, NOW)

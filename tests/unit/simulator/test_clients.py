@@ -1,4 +1,4 @@
-"""What each client's bodies hold: its own words, all its noise, content that must never be stored."""
+"""The bodies of each simulated client: its vocabulary, its other records, and content that must never be stored."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ CONTENT = {
         ("gen_ai.client.inference.operation.details", "gen_ai.output.messages"),
     },
 }  # fmt: skip
-"""Where prompts, answers and tools are: all of it goes out when the user lets it, and some of it always."""
+"""Attributes with prompts, answers and tool content. Some are always sent, all of them if the user allows it."""
 
 
 @each_client
-def test_content_carries_the_canary_and_what_counts_does_not(client: ClientName) -> None:
+def test_only_content_attributes_contain_the_canary(client: ClientName) -> None:
     holders = {
         (record.get("event.name"), key)
         for record in records(client)
@@ -66,7 +66,7 @@ def test_content_carries_the_canary_and_what_counts_does_not(client: ClientName)
 
 
 @each_client
-def test_whom_a_record_names_is_a_secret(client: ClientName) -> None:
+def test_user_names_in_records_are_treated_as_secrets(client: ClientName) -> None:
     config = FleetConfig(agents=8, requests=900, seed=7, start_ns=START, client=client)
     secrets = Fleet(config).secrets()
     assert CANARY in secrets
@@ -111,7 +111,7 @@ SCOPES = {
 
 
 @each_client
-def test_all_the_noise_of_the_real_client_is_there(client: ClientName) -> None:
+def test_simulated_clients_send_all_record_types_of_the_real_ones(client: ClientName) -> None:
     found = records(client)
     assert {record.get("event.name") for record in found} == NOISE[client]
     assert {record.scope for record in found} == SCOPES[client]
@@ -119,7 +119,7 @@ def test_all_the_noise_of_the_real_client_is_there(client: ClientName) -> None:
     assert {request.signal for request in requests(client)} == {"logs", "metrics", "traces"}
 
 
-def test_codex_repeats_completions_without_counts_and_warms_up_with_none() -> None:
+def test_simulated_codex_sends_completions_and_warm_ups_without_counts() -> None:
     found = records("codex")
     assert {None, "response.created", "response.output_text.delta"} <= {record.get("event.kind") for record in found}
     warm = [r for r in found if r.event[2] and r.get("input_token_count") == "0"]
@@ -134,7 +134,7 @@ def test_codex_repeats_completions_without_counts_and_warms_up_with_none() -> No
     assert any(plain[session] >= tokens[session] > 0 for session in tokens)
 
 
-def test_claude_numbers_the_records_of_each_run_and_a_session_has_several() -> None:
+def test_simulated_claude_numbers_records_per_run() -> None:
     runs: dict[str, list[int]] = defaultdict(list)
     for record in records("claude"):
         runs[record.get("session.id")].append(record.get("event.sequence"))
@@ -146,7 +146,7 @@ def test_claude_numbers_the_records_of_each_run_and_a_session_has_several() -> N
     assert all(r.time_ns == r.observed_ns and r.time_ns % 10**6 == 0 for r in records("claude"))
 
 
-def test_gemini_tells_of_each_response_twice() -> None:
+def test_simulated_gemini_reports_each_response_twice() -> None:
     told, again = (
         Counter(
             (r.get("session.id"), r.get("input_token_count") or r.get("gen_ai.usage.input_tokens"))
@@ -164,7 +164,7 @@ LOGIN = {
     "claude": {"user.account_id", "user.account_uuid", "user.email", "organization.id"},
     "gemini": {"user.email"},
 }
-"""A login adds these to every event; not every event was recorded with one."""
+"""A login adds these to every event; not all recordings were made with a login."""
 TOLD = {
     "codex": set(),
     "claude": {"vcs.repository.name", "vcs.ref.head.name", "deployment.environment.name", "enduser.id", "team",
@@ -177,7 +177,7 @@ recordings were made without most of it."""
 
 
 @each_client
-def test_every_event_and_attribute_occurs_in_recordings_of_the_real_client(client: ClientName) -> None:
+def test_simulated_events_and_attributes_occur_in_recordings(client: ClientName) -> None:
     captures = SHARED / "captures"
     files = sorted(captures.glob(f"{client}-[bj]*/*.logs.*")) if captures.is_dir() else []
     if not files:
@@ -192,7 +192,7 @@ def test_every_event_and_attribute_occurs_in_recordings_of_the_real_client(clien
 
 
 @pytest.mark.parametrize("client", ["claude", "gemini"])
-def test_records_are_made_as_the_real_clients_are(client: ClientName) -> None:
+def test_simulated_records_have_the_structure_of_recorded_ones(client: ClientName) -> None:
     """Attributes in the same order, the same fields beside them, ids in the same events."""
     files = sorted((SHARED / "captures").glob(f"{client}-[bj]*/*.logs.*"))
     if not files:

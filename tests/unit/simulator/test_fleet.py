@@ -1,4 +1,4 @@
-"""A fleet of any client sends what its config says, the same every time."""
+"""A fleet of any client sends what its configuration says, reproducibly."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ each_client = pytest.mark.parametrize("client", get_args(ClientName))
 
 
 @pytest.mark.parametrize("client", ["codex", "claude", "gemini", "mixed"])
-def test_the_same_seed_and_start_give_the_same_bytes(client: Any) -> None:
+def test_same_seed_and_start_give_the_same_bytes(client: Any) -> None:
     config = replace(CONFIG, client=client)
     fleet = Fleet(config)
     assert [request.body for request in fleet] == [request.body for request in fleet]
@@ -62,7 +62,7 @@ def test_the_same_seed_and_start_give_the_same_bytes(client: Any) -> None:
     ("client", "encoding"),
     [("codex", "protobuf"), ("codex", "json"), ("claude", "protobuf"), ("claude", "json"), ("gemini", "json")],
 )
-def test_official_classes_read_exactly_what_the_fleet_says_it_sent(client: ClientName, encoding: Encoding) -> None:
+def test_official_classes_read_what_the_fleet_reports_as_sent(client: ClientName, encoding: Encoding) -> None:
     for request in Fleet(replace(CONFIG, client=client, encoding=encoding, requests=300)):
         if request.signal != "logs":
             assert count_items(request.body, request.content_type, request.signal) == request.records > 0
@@ -73,7 +73,7 @@ def test_official_classes_read_exactly_what_the_fleet_says_it_sent(client: Clien
         assert Counter(read) == Counter(map(used, request.responses))
 
 
-def test_a_mixed_fleet_is_half_codex_and_all_three_send_both_encodings_they_have() -> None:
+def test_mixed_fleet_is_half_codex_and_uses_all_encodings() -> None:
     config = replace(CONFIG, client="mixed", agents=40, requests=400)
     clients = Counter(Fleet(config).client(number)[0] for number in range(40))
     assert clients == {"codex": 20, "claude": 12, "gemini": 8}
@@ -102,7 +102,7 @@ def test_each_client_posts_as_its_exporter_does() -> None:
 
 
 @pytest.mark.parametrize("client", ["codex", "claude", "gemini", "mixed"])
-def test_exactly_the_billed_responses_asked_for_each_told_from_the_others(client: Any) -> None:
+def test_fleet_sends_the_requested_number_of_distinct_responses(client: Any) -> None:
     for requests, agents in ((1, 1), (7, 3), (3, 7), (600, 8)):
         config = replace(CONFIG, client=client, agents=agents, requests=requests, encoding="mixed")
         bodies = logs(config)
@@ -112,7 +112,7 @@ def test_exactly_the_billed_responses_asked_for_each_told_from_the_others(client
 
 
 @each_client
-def test_the_order_is_the_fleets_own_time(client: ClientName) -> None:
+def test_bodies_are_ordered_by_the_fleets_time(client: ClientName) -> None:
     requests = list(Fleet(replace(CONFIG, client=client)))
     assert [r.at_ns for r in requests] == sorted(r.at_ns for r in requests)
     assert requests[0].at_ns >= START
@@ -120,7 +120,7 @@ def test_the_order_is_the_fleets_own_time(client: ClientName) -> None:
 
 
 @each_client
-def test_shares_are_as_asked(client: ClientName) -> None:
+def test_shares_match_the_options(client: ClientName) -> None:
     config = replace(CONFIG, client=client, agents=20, requests=6000, duplicates=0.2, late=0.1, resend=0.1)
     requests = logs(config)
     first = [request for request in requests if not request.resent]
@@ -132,7 +132,7 @@ def test_shares_are_as_asked(client: ClientName) -> None:
 
 
 @each_client
-def test_nothing_is_repeated_or_late_unless_asked_for(client: ClientName) -> None:
+def test_nothing_is_repeated_or_late_by_default(client: ClientName) -> None:
     config = replace(CONFIG, client=client, duplicates=0, late=0, resend=0)
     requests = logs(config)
     assert not any(request.copies or request.late or request.resent for request in requests)
@@ -141,7 +141,7 @@ def test_nothing_is_repeated_or_late_unless_asked_for(client: ClientName) -> Non
 
 
 @each_client
-def test_a_copy_is_the_same_bytes_in_another_body_and_a_resent_body_the_same_body(client: ClientName) -> None:
+def test_copies_and_resent_bodies_have_identical_bytes(client: ClientName) -> None:
     config = replace(CONFIG, client=client, duplicates=0.3)
     seen: dict[int, list[Request]] = defaultdict(list)
     bodies: Counter[bytes] = Counter()
@@ -158,7 +158,7 @@ def test_a_copy_is_the_same_bytes_in_another_body_and_a_resent_body_the_same_bod
 
 
 @each_client
-def test_late_events_lie_hours_back_but_within_what_was_asked(client: ClientName) -> None:
+def test_late_events_are_hours_old_within_the_configured_maximum(client: ClientName) -> None:
     config = replace(CONFIG, client=client, late=0.5, late_max_ns=5 * HOUR)
     for request in logs(config):
         back = [
@@ -193,7 +193,7 @@ def test_sessions_cross_hours_models_and_branches(client: ClientName) -> None:
 
 
 @each_client
-def test_some_responses_differ_in_next_to_nothing(client: ClientName) -> None:
+def test_some_responses_are_nearly_identical(client: ClientName) -> None:
     """Codex's in nanoseconds, Claude Code's in the request id, Gemini CLI's in 1 ms of duration."""
     config = replace(CONFIG, client=client, requests=3000, late=0, duplicates=0, resend=0)
     seen: Counter[tuple[object, ...]] = Counter()
@@ -232,6 +232,6 @@ def test_bodies_are_of_realistic_size(client: Any, bytes_: tuple[int, int], reco
         {"client": "gemini", "encoding": "protobuf"},
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
+def test_invalid_fleet_config_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         replace(CONFIG, **change)

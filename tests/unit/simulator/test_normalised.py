@@ -1,4 +1,4 @@
-"""What the gateway makes of a fleet's bodies is what the fleet says it was billed: both know nothing of each other."""
+"""Normalising a fleet's bodies gives what the fleet reports as billed; both use separate code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def encoding_of(request: Request) -> Encoding:
 
 
 def wanted(response: Response) -> tuple[Any, ...]:
-    """Return what the gateway should know of a response. Codex writes ns, but what counts is its `event.timestamp`."""
+    """Return the gateway's expected event of a response. Codex writes ns, but its `event.timestamp` is used."""
     session, reported = response.session, response.reported_pico
     return (
         session.client, session.provider, session.session_id, response.at_ns // MS * MS, response.model,
@@ -71,7 +71,7 @@ def test_normalised_events_are_the_fleets_responses(client: ClientName, seed: in
 
 
 @pytest.mark.parametrize("client", get_args(ClientName))
-def test_the_books_price_is_what_genai_prices_says_of_each_response(client: ClientName) -> None:
+def test_price_of_each_response_equals_genai_prices(client: ClientName) -> None:
     book, priced = Book(), 0
     config = FleetConfig(agents=6, requests=600, seed=3, start_ns=START, client=client, metrics=0, traces=0)
     for request in Fleet(config):

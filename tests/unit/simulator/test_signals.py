@@ -1,4 +1,4 @@
-"""Metrics and traces are shaped like the real clients', and repeat usage that must add nothing."""
+"""Simulated metrics and traces have the form of the real ones, and repeat usage that must not add anything."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shapes(found: Iterator[tuple[tuple[Any, ...], Any]], into: Shapes) -> Shapes
 
 @each_client
 @pytest.mark.parametrize("signal", ["metrics", "traces"])
-def test_what_is_sent_occurs_in_recordings_of_the_real_client(client: ClientName, signal: str) -> None:
+def test_simulated_signals_occur_in_recordings(client: ClientName, signal: str) -> None:
     real: Shapes = defaultdict(set)
     for file in sorted((SHARED / "captures").glob(f"{client}-[bj]*/*.{signal}.*")):
         raw = file.read_bytes()
@@ -79,7 +79,7 @@ def test_what_is_sent_occurs_in_recordings_of_the_real_client(client: ClientName
 
 
 @each_client
-def test_time_and_session_are_the_runs_own(client: ClientName) -> None:
+def test_signals_have_time_and_session_of_their_run(client: ClientName) -> None:
     config = FleetConfig(agents=4, requests=100, seed=7, start_ns=START, client=client, metrics=1, traces=1)
     requests = list(Fleet(config))
     sessions = {r.session.session_id.encode() for q in requests for r in q.responses}

@@ -1,4 +1,4 @@
-"""The truth equals what an independent reader finds in the bodies, and its comparison misses nothing."""
+"""The truth equals an independent reading of the bodies, and its comparison finds every difference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG = FleetConfig(
 )
 REQUESTS = list(Fleet(CONFIG))
 USED = [usage(read_logs(q.body, q.content_type)) if q.signal == "logs" else [] for q in REQUESTS]
-"""What a plain reader finds in each of them."""
+"""The responses that a plain reader finds in each of them."""
 Row = dict[str, Any]
 
 
@@ -39,7 +39,7 @@ def play(answer: Callable[[int, Request], int | None], config: FleetConfig = CON
 
 
 def read(requests: list[Request]) -> list[Row]:
-    """Return the rows that a plain reader makes of the requests' bodies."""
+    """Return the rows that a plain reader computes from the requests' bodies."""
     used = {u: u for q in requests if q.signal == "logs" for u in usage(read_logs(q.body, q.content_type))}
     return rows(used)
 
@@ -63,7 +63,7 @@ def keyed(found: list[Row]) -> dict[tuple[Any, ...], Row]:
     }
 
 
-def test_all_acknowledged_the_truth_is_what_the_bodies_say(exact: list[Row]) -> None:
+def test_truth_equals_the_bodies_if_all_are_acknowledged(exact: list[Row]) -> None:
     document = play(lambda *_: 200).document()
     assert keyed(document["acknowledged"]["rows"]) == keyed(exact)
     totals = document["acknowledged"]["totals"]
@@ -78,7 +78,7 @@ def test_all_acknowledged_the_truth_is_what_the_bodies_say(exact: list[Row]) -> 
     assert {row["cost_usd"] for row in exact if row["model"] == "qwen3-coder-inhouse"} == {None}
 
 
-def test_exact_rows_have_no_difference(exact: list[Row]) -> None:
+def test_exact_rows_have_no_differences(exact: list[Row]) -> None:
     assert compare(play(lambda *_: 200), exact, alone=True) == []
 
 
@@ -88,7 +88,7 @@ def test_exact_rows_have_no_difference(exact: list[Row]) -> None:
      ("cache_read", -1), ("reasoning", 1), ("tool", 1), ("cache_write_5m", 1), ("cost_usd", "0.000000000001"),
      ("cost_usd", "-0.000000000001"), ("cache_write_1h", 1), ("reported_cost_usd", "0.000000000001")],
 )  # fmt: skip
-def test_one_token_or_one_pico_dollar_is_found(exact: list[Row], field: str, by: int | str) -> None:
+def test_difference_of_one_token_or_pico_dollar_is_found(exact: list[Row], field: str, by: int | str) -> None:
     planted = copy.deepcopy(exact)
     row = next(row for row in planted if row["cost_usd"] is not None and row["reported_cost_usd"] is not None)
     row[field] = row[field] + by if isinstance(by, int) else str(Decimal(row[field]) + Decimal(by))
@@ -100,7 +100,7 @@ def test_one_token_or_one_pico_dollar_is_found(exact: list[Row], field: str, by:
     assert changed in str(difference)
 
 
-def test_rows_that_lack_are_too_many_or_foreign_are_found(exact: list[Row]) -> None:
+def test_missing_extra_and_foreign_rows_are_found(exact: list[Row]) -> None:
     truth = play(lambda *_: 200)
     assert [d.kind for d in compare(truth, exact[1:])] == ["missing"]
     moved = [{**exact[0], "hour": "2001-01-01T00:00:00Z"}, *exact[1:]]
@@ -113,7 +113,7 @@ def test_rows_that_lack_are_too_many_or_foreign_are_found(exact: list[Row]) -> N
     assert [d.kind for d in compare(truth, [exact[0], *exact])] == ["wrong"]
 
 
-def test_rows_apart_in_book_user_or_connection_are_added_up(exact: list[Row]) -> None:
+def test_rows_differing_in_book_user_or_connection_are_added_up(exact: list[Row]) -> None:
     truth = play(lambda *_: 200)
     row = next(row for row in exact if row["requests"] > 1 and row["cost_usd"])
     part = {
@@ -134,15 +134,15 @@ def test_rows_apart_in_book_user_or_connection_are_added_up(exact: list[Row]) ->
     assert compare(truth, [part, rest, *(other for other in exact if other is not row)]) == []
 
 
-def test_attribution_counts_unless_it_is_left_out(exact: list[Row]) -> None:
+def test_attribution_is_compared_unless_left_out(exact: list[Row]) -> None:
     truth = play(lambda *_: 200)
     wrong = [{**row, "attribution": row["attribution"] | {"team": "thieves"}} for row in exact]
     assert {d.kind for d in compare(truth, wrong)} == {"missing", "unexpected"}
     assert compare(truth, wrong, attribution=False) == []
 
 
-def test_a_response_in_any_acknowledged_body_is_acknowledged() -> None:
-    """Copies and resent bodies: one 200 is enough, before or after a refusal."""
+def test_response_is_acknowledged_if_any_of_its_bodies_is() -> None:
+    """For copies and resent bodies, a single 200 is enough, before or after a refusal."""
     config = replace(CONFIG, resend=1.0)
     first_lost = play(lambda _, request: 200 if request.resent else None, config)
     second_lost = play(lambda _, request: 503 if request.resent else 200, config)
@@ -180,7 +180,7 @@ def test_unknown_responses_may_count_once_or_not_at_all(outcomes: list[int | Non
     assert [d.key.session_id for d in short] == [lost.session_id]
 
 
-def test_half_an_unknown_response_is_a_difference() -> None:
+def test_partly_counted_unknown_response_is_a_difference() -> None:
     truth = play(lambda *_: None)
     found = read(REQUESTS)
     assert compare(truth, found, alone=True) == []
@@ -189,7 +189,7 @@ def test_half_an_unknown_response_is_a_difference() -> None:
     assert [d.kind for d in compare(truth, found)] == ["wrong"]
 
 
-def test_with_too_many_unknown_responses_to_try_the_bounds_still_hold() -> None:
+def test_bounds_are_checked_with_many_unknown_responses() -> None:
     config = replace(CONFIG, agents=1, requests=400, duplicates=0, late=0, encoding="protobuf")
     truth = play(lambda *_: 503, config)
     found = read(list(Fleet(config)))
@@ -200,7 +200,7 @@ def test_with_too_many_unknown_responses_to_try_the_bounds_still_hold() -> None:
 
 
 @pytest.mark.parametrize("final", [True, False])
-def test_a_truth_file_is_read_back(tmp_path: Path, final: bool) -> None:
+def test_truth_file_is_read_back(tmp_path: Path, final: bool) -> None:
     truth = Truth(CONFIG)
     half = REQUESTS[: len(REQUESTS) // 2]
     for number, request in enumerate(half):
@@ -216,7 +216,7 @@ def test_a_truth_file_is_read_back(tmp_path: Path, final: bool) -> None:
     assert loaded.sent == truth.sent
     known = truth.document()["unknown"]["totals"]["requests"]
     rest = 240 - truth.document()["acknowledged"]["totals"]["requests"]
-    # Until it is final, what it does not speak of may have been sent since.
+    # Until the file is final, further responses may have been sent.
     assert loaded.document()["unknown"]["totals"]["requests"] == (known if final else rest)
     truth.write(file)
     assert Truth.load(file).document() == truth.document() or not final
@@ -224,7 +224,7 @@ def test_a_truth_file_is_read_back(tmp_path: Path, final: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 99}', "[]"])
-def test_what_is_no_truth_file_is_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_truth_file_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "truth.json"
     file.write_text(text)
     with pytest.raises(UsageError):

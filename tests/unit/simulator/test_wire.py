@@ -1,4 +1,4 @@
-"""What is spliced together from templates decodes, by the official classes, to what was put in."""
+"""Bodies built from templates decode to their input with the official classes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EVENT: tuple[Pair | WirePart, ...] = (("event.timestamp", Hole(ISO, 24)), hole(M
     traced=st.booleans(),
     body=TEXT | st.just(Hole(EXTRA, 15)) | st.none(),
 )
-def test_records_decode_to_what_was_put_in(
+def test_encoded_records_decode_to_their_input(
     wire: Wire, own: dict[str, Value], listed: list[str], common: dict[str, Value], late: dict[str, Value],
     times: list[int], trace: bytes, traced: bool, body: str | Hole | None,
 ) -> None:  # fmt: skip
@@ -71,7 +71,7 @@ def test_records_decode_to_what_was_put_in(
     values = [wire.time(times[0]), iso, wire.head(template.sizes[0] + len(shared[0]) + len(marks[0])), marks[0]]
     values += [wire.time(times[1]), b"", wire.head(template.sizes[1]), b""]
     run = template.render([*values, *shared, call.encode()])
-    # A record whose own attributes come as a whole, as the one with tokens does.
+    # A record whose own attributes are encoded as a whole, like the one with tokens.
     last = wire.template([WireRecord(wire.attributes([hole(EXTRA), *EVENT]), False, "third")])
     given = wire.between.join(wire.attribute(k, v) for k, v in late.items())
     head = wire.head(last.sizes[0] + len(shared[0]) + len(marks[1]) + len(given))

@@ -1,4 +1,4 @@
-"""Each process under `up` gets its own secrets and nobody else's."""
+"""Each process under `up` gets only its own secrets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GIVEN = OURS | {
 
 
 @pytest.mark.parametrize("component", [*BY_COMPONENT, "worker-2", "something-new"])
-def test_a_process_gets_no_secret_but_its_own(component: str) -> None:
+def test_process_gets_only_its_own_secrets(component: str) -> None:
     found = environment_of(component, GIVEN, {"NO_COLOR": "1"})
     allowed = BY_COMPONENT.get(component.partition("-")[0], frozenset({"kafka_password"}))
     secrets = {value for value in found.values() if value.startswith("secret")}
@@ -28,6 +28,6 @@ def test_a_process_gets_no_secret_but_its_own(component: str) -> None:
         assert name in found
 
 
-def test_every_secret_is_somebodys() -> None:
+def test_every_secret_belongs_to_a_component() -> None:
     assert frozenset[str]().union(*BY_COMPONENT.values()) == SECRETS
     assert {"kafka_password", "openai_api_token", "port_client_secret", "user_key", "ledger"} <= SECRETS

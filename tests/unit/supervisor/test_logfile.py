@@ -1,4 +1,4 @@
-"""Logs of components: bounded, and what people are shown of them."""
+"""Logs of components: their size is bounded, and only important lines are shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tallystream.supervisor.logfile import KEPT, LogFile, important
 
 
-def test_a_log_takes_bounded_space_and_keeps_the_newest(tmp_path: Path) -> None:
+def test_log_is_bounded_and_keeps_the_newest_lines(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "logs" / "worker.log", max_bytes=100)
     for number in range(200):
         log.write(b"line %03d\n" % number)
@@ -23,7 +23,7 @@ def test_a_log_takes_bounded_space_and_keeps_the_newest(tmp_path: Path) -> None:
     assert (tmp_path / "logs" / "worker.log.1").read_text().splitlines()[-1] == f"line {int(newest[0][5:]) - 1:03d}"
 
 
-def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_log_continues_in_an_existing_file(tmp_path: Path) -> None:
     for text in (b"first\n", b"second\n"):
         log = LogFile(tmp_path / "a.log")
         log.write(text)
@@ -31,7 +31,7 @@ def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "a.log").read_bytes() == b"first\nsecond\n"
 
 
-def test_the_error_a_component_ended_with_is_found(tmp_path: Path) -> None:
+def test_final_error_of_a_component_is_found(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "a.log")
     for line in (b'{"event": "x"}\n', b"\x1b[1;31merror:\x1b[0m port 1 is taken\n", b"  choose another\n"):
         log.write(line)
@@ -57,7 +57,7 @@ def test_the_error_a_component_ended_with_is_found(tmp_path: Path) -> None:
         (b"\xff\xfe anything", None, None),
     ],
 )
-def test_people_are_shown_what_matters(line: bytes, shown: str | None, shown_quietly: str | None) -> None:
+def test_only_warnings_and_errors_are_shown(line: bytes, shown: str | None, shown_quietly: str | None) -> None:
     assert important(line) == shown
     assert important(line, quiet=True) == shown_quietly
 
@@ -66,7 +66,7 @@ ESCAPES = "\x1b]0;owned\x07 \x9b31m \x00 \u202e"
 
 
 @pytest.mark.parametrize("shape", ["json", "java", "plain"])
-def test_no_escape_reaches_the_file_nor_who_watches(tmp_path: Path, shape: str) -> None:
+def test_log_file_and_terminal_contain_no_escapes(tmp_path: Path, shape: str) -> None:
     text = f"model {ESCAPES}"
     line = {
         "json": json.dumps({"event": "unpriced", "level": "warning", "model": text}, ensure_ascii=False).encode(),

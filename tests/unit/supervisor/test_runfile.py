@@ -19,7 +19,7 @@ RUN = Run(
 )
 
 
-def test_a_run_file_counts_only_while_its_supervisor_lives(tmp_path: Path) -> None:
+def test_run_file_is_valid_only_while_its_supervisor_runs(tmp_path: Path) -> None:
     with runfile.SupervisorLock(tmp_path):
         assert runfile.read_live(tmp_path) is None
         runfile.write(tmp_path, RUN)
@@ -31,14 +31,14 @@ def test_a_run_file_counts_only_while_its_supervisor_lives(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.glob("*.tmp")] == []
 
 
-def test_a_data_dir_has_one_supervisor(tmp_path: Path) -> None:
+def test_data_dir_has_one_supervisor(tmp_path: Path) -> None:
     with runfile.SupervisorLock(tmp_path), pytest.raises(UsageError, match="already runs"):
         runfile.SupervisorLock(tmp_path).__enter__()
     with runfile.SupervisorLock(tmp_path):
         pass
 
 
-def test_a_data_dir_that_is_none_is_one_clear_error(tmp_path: Path) -> None:
+def test_invalid_data_dir_is_reported_clearly(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         runfile.SupervisorLock(tmp_path / "file").__enter__()

@@ -8,7 +8,7 @@ from tallystream.settings.settings import Settings
 from tallystream.supervisor.specs import plan
 
 
-def test_the_plan_runs_kafka_only_where_no_cluster_is_named(tmp_path: Path) -> None:
+def test_embedded_kafka_runs_only_without_an_external_cluster(tmp_path: Path) -> None:
     ours = plan(Settings(data_dir=tmp_path), port=4318, workers=2, embedded_port=29092)
     assert [spec.name for spec in ours.specs] == ["kafka", "gateway", "worker-1", "worker-2", "exporter", "ledger"]
     assert ours.kafka == "127.0.0.1:29092"
@@ -19,7 +19,7 @@ def test_the_plan_runs_kafka_only_where_no_cluster_is_named(tmp_path: Path) -> N
         assert spec.argv[spec.argv.index("--kafka") :][:2] == ("--kafka", "k:9092")
 
 
-def test_every_worker_is_told_that_a_loss_is_accepted_and_nobody_else(tmp_path: Path) -> None:
+def test_accept_loss_is_passed_only_to_workers(tmp_path: Path) -> None:
     planned = plan(Settings(data_dir=tmp_path), port=4318, workers=2, embedded_port=29092, accept_loss=True)
     told = [spec.name for spec in planned.specs if "--accept-loss" in spec.argv]
     assert told == ["worker-1", "worker-2"]

@@ -1,7 +1,7 @@
-"""State written by an older version is read by this one, to the last event id: nothing recovers from scratch.
+"""State of an older version is read completely by this one, without recovery from scratch.
 
-`tests/fixtures/state-v1` was written once, by the version that first had this format, and is never written again; a
-new format gets a folder of its own beside it.
+`tests/fixtures/state-v1` was written once, by the first version with this format, and is never written again. A new
+format gets a folder of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def folder(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
+def test_older_state_is_read_and_written_back_unchanged(folder: str) -> None:
     expected = json.loads((FIXTURES / folder / "expected.json").read_text())["states"]
     seen = set()
     for key, value in changelog(folder):
@@ -44,7 +44,7 @@ def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
         state = state_rows.load(key, value, nothing_else)
         want = expected[key.decode()]
         for bucket in want["row"]["buckets"]:
-            bucket.setdefault("inconsistent", 0)  # a sum that this version had not
+            bucket.setdefault("inconsistent", 0)  # a sum that the older version did not have
         assert json.loads(hour_state.to_row(key, state)) == want["row"]
         assert [f"{ident:016x}" for ident in state.ids] == want["ids"]
         newest = max(want["newest"])
@@ -59,7 +59,7 @@ def test_each_state_is_read_and_written_back_unchanged(folder: str) -> None:
     assert seen == expected.keys()
 
 
-def test_the_changelog_recovers_to_the_same_positions_and_markers(folder: str) -> None:
+def test_older_changelog_recovers_the_same_positions_and_watermarks(folder: str) -> None:
     expected = json.loads((FIXTURES / folder / "expected.json").read_text())
     replayed = replay(changelog(folder), nothing_else, state_rows.version_of, set())
     assert (replayed.zombies, replayed.unknown) == (0, 0)

@@ -29,7 +29,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if or .Values.port.existingSecret (and .Values.port.clientId .Values.port.clientSecret) }}yes{{ end }}
 {{- end }}
 
-{{/* The Secret the chart makes of values that are secrets. */}}
+{{/* The Secret that the chart creates from secret values. */}}
 {{- define "tallystream.ownSecret" -}}
 {{ include "tallystream.name" . }}
 {{- end }}
@@ -42,7 +42,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       key: {{ .key }}
 {{- end }}
 
-{{/* What every component is told: the cluster, the topics, where its ops port listens. */}}
+{{/* Environment of every component: the cluster, the topics, and the address of its ops port. */}}
 {{- define "tallystream.env" -}}
 - name: TALLYSTREAM_DATA_DIR
   value: /data
@@ -131,7 +131,7 @@ affinity:
 {{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* Variables of the operator's own. Kubernetes takes texts alone, and numbers of values.yaml are floats to Helm. */}}
+{{/* The operator's extra variables. Kubernetes accepts only strings, and Helm reads numbers in values.yaml as floats. */}}
 {{- define "tallystream.extraEnv" -}}
 {{- range . }}
 - name: {{ .name }}
@@ -250,7 +250,7 @@ spec:
 {{- end }}
 
 
-{{/* Where a component may connect to: names, Kafka, and what is its own task to reach. */}}
+{{/* Where a component may connect to: name servers, Kafka, and what its own task needs. */}}
 {{- define "tallystream.egress" -}}
 {{- $values := .root.Values }}
 {{- $egress := $values.networkPolicy.egress }}

@@ -151,7 +151,7 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a value for JSON. Exact decimals and types that JSON does not have become strings."""
     from datetime import UTC, datetime
     from decimal import Decimal
@@ -166,7 +166,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def _print_csv(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+def _print_csv(columns: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
     import csv
     import sys
 
@@ -180,12 +180,12 @@ def _print_csv(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
     sys.stdout.flush()
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     """Return whether a cell is text, and not a number written as text, which may begin with a minus."""
     return isinstance(value, str) and not value.removeprefix("-").replace(".", "", 1).isdecimal()
 
 
-def _print_table(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+def _print_table(columns: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
     from itertools import islice
 
     from rich import box

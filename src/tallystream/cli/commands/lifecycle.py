@@ -38,7 +38,8 @@ def up(
         bool,
         typer.Option(
             "--accept-loss",
-            help="Workers go on although usage messages are gone that were not counted: they are counted as lost.",
+            help="Workers continue although usage messages were removed before they were counted. These are reported as"
+            " lost.",
         ),
     ] = False,
 ) -> None:

@@ -182,7 +182,7 @@ def _polled(
         return None, [f"{exc.message}; {exc.hint}"]
 
 
-def _records(answer: Any, polled: Resource | None) -> tuple[list[Any], list[str]]:
+def _records(answer: object, polled: Resource | None) -> tuple[list[Any], list[str]]:
     """Return the records of a sample: those that the poller would find in it, or the sample itself."""
     if isinstance(answer, list):
         return answer, []
@@ -197,7 +197,7 @@ def _records(answer: Any, polled: Resource | None) -> tuple[list[Any], list[str]
     return found, []
 
 
-def _times(bucket: Any) -> dict[str, Any]:
+def _times(bucket: object) -> dict[str, Any]:
     """Return the times of a bucket that expressions see in `$record`, as the sink has them."""
     if not isinstance(bucket, dict):
         return {}

@@ -63,7 +63,7 @@ def show_csv(rows: Sequence[Mapping[str, Any]], by: Axis) -> None:
     sys.stdout.flush()
 
 
-def _cell(name: str, value: Any) -> str | int:
+def _cell(name: str, value: object) -> str | int:
     if value is None:
         return ""
     if isinstance(value, int):

@@ -1,5 +1,5 @@
-// Live updates: when the ledger has changed, the parts of this page that may change are fetched again and replaced.
-// Everything works without this file; forms and links never depend on it.
+// Live updates: when the ledger changes, the live parts of this page are fetched again and replaced. Forms and links
+// work without this file.
 "use strict";
 (() => {
   const state = document.getElementById("live-state");

@@ -22,7 +22,7 @@ SOURCES: Mix[str] = Mix([(HEADLESS, 35), (TERMINAL, 65)])
 TERMINALS: Mix[str] = Mix([("xterm-256color", 50), ("vscode", 30), ("iTerm.app", 20)])
 EFFORTS: Mix[str] = Mix([("medium", 60), ("high", 30), ("low", 10)])
 LIFETIMES: Mix[float] = Mix([(0.0, 60), (1.0, 30), (0.5, 10)])
-"""The share of what is written to the cache that stays for an hour: subscribers' does."""
+"""The share of cache writes that are kept for an hour, as for subscribers."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ClaudeAgent(Agent):
                 self._respond(Thread(replace(kind, model=SMALL, source=TITLE), AgentContext(rng), ""), spoken=True)
             yield from self._turn(thread)
             if source == TERMINAL and rng.random() < 0.06:
-                # `/model`: the session goes on with another one.
+                # `/model`: the session continues with another model.
                 thread = Thread(replace(kind, model=MODELS.pick(rng)), thread.context, thread.effort)
         if source == TERMINAL and rng.random() < 0.1:
             self._noise("swept", thread)

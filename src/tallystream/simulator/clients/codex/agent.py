@@ -77,7 +77,7 @@ class CodexAgent(Agent):
                 if self.exporter.full:
                     yield self._cut()
             if originator == "codex-tui" and rng.random() < 0.05:
-                # `/model`: the conversation goes on with another one.
+                # `/model`: the conversation continues with another model.
                 conversation = self._conversation(session, originator, auth)
         if originator == "codex-tui":
             self._noise(conversation, "turn_cost")
@@ -137,7 +137,7 @@ class CodexAgent(Agent):
             self._noise(conversation, "called")
 
     def _subagent(self, parent: Conversation, originator: str, auth: str | None) -> None:
-        """Let a subagent work: a conversation of its own in the same process, hence in the same bodies."""
+        """Let a subagent work: it has its own conversation in the same process, and therefore in the same bodies."""
         self._noise(parent, "spawned")
         whose = parent.session
         session = SimulatedSession("codex", "openai", uuid7(self.now, self.rng), whose.user, whose.attribution)
@@ -203,7 +203,7 @@ class CodexAgent(Agent):
         return (b"call_%020x" % self.rng.getrandbits(80),)
 
     def _cut(self, *, last: bool = False) -> Request:
-        """End the batch; when the client ends its exporter says so in a scope of its own."""
+        """End the batch. When the client ends, its exporter logs that in a separate scope."""
         wire = self.options.wire
         ending: list[tuple[WireScope, Sequence[bytes]]] = []
         if last:

@@ -23,7 +23,7 @@ _USAGE = {
 }
 
 
-def _attributes(**pairs: Any) -> list[dict[str, Any]]:
+def _attributes(**pairs: object) -> list[dict[str, Any]]:
     return signals.attributes(((key.replace("__", "."), given) for key, given in pairs.items()), quoted=True)
 
 

@@ -35,7 +35,7 @@ DETAILS = "gen_ai.client.inference.operation.details"
 PROMPT = Hole(EXTRA, 0)
 """A prompt's id, in shapes of noise."""
 _OWN, _BODY, _ID = hole(EXTRA), Hole(EXTRA + 1, 0), Hole(EXTRA + 2, 0)
-"""Attributes, body and response id of a record of its own. JSON tells no sizes, so none is fixed."""
+"""Attributes, body and response id of a separate record. JSON has no length prefixes, so no size is fixed."""
 INSTRUCTIONS = "\n".join(
     f"## Rule {n}\n\nWork on {CANARY} alone. Read before you write, say what you did, and leave the rest as it was: "
     "a change that nobody asked for is a mistake, however right it looks. Ask when two files say different things."
