@@ -94,6 +94,15 @@ class ResourceStatus(BaseModel):
     next_step: str = ""
 
 
+class ReadPosition(BaseModel):
+    """How far a topic has been read."""
+
+    topic: str
+    partition: int
+    offset: int
+    """Offset of the next record."""
+
+
 class PollerStatus(BaseModel):
     """A poller's state."""
 
@@ -110,15 +119,9 @@ class PollerStatus(BaseModel):
     """Days that keep their previous figures, by reason: `invalid` or `incomplete`."""
     not_polled: list[str] = Field(default_factory=list)
     """Why kinds of the mapping cannot be polled."""
-
-
-class ReadPosition(BaseModel):
-    """How far a topic has been read."""
-
-    topic: str
-    partition: int
-    offset: int
-    """Offset of the next record."""
+    reconciled: list[ReadPosition] | None = None
+    """Positions up to which the statements of reconciliation.days are complete; empty while their sources are read from
+    the beginning. None: a release before these were reported."""
 
 
 class SinkStatus(BaseModel):

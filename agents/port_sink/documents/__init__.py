@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from tallystream.agents.port_sink.documents.base import Document, DocumentKind, DocumentRows
+from tallystream.agents.port_sink.documents.bills import BillDayDocuments
 from tallystream.agents.port_sink.documents.feeds import feeds
 from tallystream.agents.port_sink.documents.openai import Daily, EndpointDocuments, ModelDaily
 from tallystream.agents.port_sink.documents.telemetry import (
@@ -26,6 +27,7 @@ OURS: dict[str, type[DocumentKind]] = {
     "cost-hour": CostHourDocuments,
     "openai-daily": Daily,
     "openai-model-daily": ModelDaily,
+    "bill-day": BillDayDocuments,
 }
 """Kinds that are tables of our own; every kind that begins with a slash is an endpoint of OpenAI's."""
 

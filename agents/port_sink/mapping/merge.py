@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.alias_generators import to_camel
 
 from tallystream.agents.port_sink.mapping.model import MappingFile, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import leaves
@@ -63,16 +62,15 @@ def merged(sources: Sequence[MappingSource]) -> MergedMapping:
         own = [one for one in file.resources if one.kind not in source.without]
         taken = {(one.kind, name) for one in own for name in literal_blueprints(one)}
         resources = [one for one in resources if not _among(one, taken)] + own
-        for option in file.model_fields_set - {"resources"}:
-            value = getattr(file, option)
-            have = options.setdefault(to_camel(option), (value, source.name))
+        for option, value in file.model_dump(by_alias=True, exclude_unset=True, exclude={"resources"}).items():
+            have = options.setdefault(option, (value, source.name))
             if have[0] != value:
                 raise UsageError(
-                    f"{have[1]} says {to_camel(option)}: {have[0]}, and {source.name} says {value}",
+                    f"{have[1]} says {option}: {have[0]}, and {source.name} says {value}",
                     "it holds for all mappings together, so give it one value",
                 )
     values = {option: value for option, (value, _) in options.items()}
-    return MergedMapping(MappingFile(resources=resources, **values), repairs, notes)
+    return MergedMapping(MappingFile.model_validate({"resources": resources, **values}), repairs, notes)
 
 
 def literal_blueprints(resource: ResourceMapping) -> Iterator[str]:

@@ -59,7 +59,7 @@ class EntityMapping(BaseModel):
 
     @field_validator("identifier", mode="before")
     @classmethod
-    def _no_search(cls, given: Any) -> Any:
+    def _no_search(cls, given: object) -> object:
         if isinstance(given, dict):
             raise ValueError(  # noqa: TRY004 - pydantic's validators raise ValueError
                 "a search for the entity (combinator, rules) is not supported: write JQ that gives its identifier, or"

@@ -286,8 +286,8 @@ class PollerWithDays:
         return self._poller.ready()
 
     def status(self) -> PollerStatus:
-        """Return whether this poller is active, and the positions of the days."""
-        return self._poller.status()
+        """Return whether this poller is active, and the positions of the days and of the statements."""
+        return self._poller.status().model_copy(update={"reconciled": self._reconciliation.reached()})
 
 
 async def _until_told(work: Coroutine[None, None, T]) -> T | None:
