@@ -183,7 +183,7 @@ def _times(bucket: object) -> dict[str, Any]:
 
 
 def _at(path: str, answer: object) -> Any:
-    """Return what is at a data path, its numbers as they were: found by JQ as a place, not as a value."""
+    """Return the value at a data path with its numbers unchanged, because JQ finds only the path."""
     places = Jq(f"path({path})").all(exact.dumps(answer))
     if len(places) != 1:
         return None
