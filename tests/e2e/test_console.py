@@ -19,7 +19,7 @@ from tests.support.browser import chromium
 from tests.support.product import Product, product
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-PAGES = ("/", "/providers", "/sessions", "/deadletters", "/openai", "/health")
+PAGES = ("/", "/providers", "/sessions", "/deadletters", "/bills", "/openai", "/health")
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "console"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 """Schemathesis' checks of what is answered."""
