@@ -17,7 +17,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up check test coverage test-all chaos fuzz conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots focus-check
+.PHONY: help up check test coverage test-all chaos fuzz bench bench-check conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots focus-check
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -65,6 +65,13 @@ fuzz: $(VENV)/.dev ## Fuzz each decoder and the whole way of a body into rows, 1
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0 \
 		|| echo "atheris cannot be installed: mutations are not guided by coverage"
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+bench: $(VENV)/.dev ## Measure the gateway beside the OpenTelemetry Collector, turn by turn; writes docs/benchmarks.md (Go, 10 minutes).
+	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-collector"; benchmarks/peers/build.sh "$$peer"; \
+	$(BIN)/python -m benchmarks.gateway --collector "$$peer/otelcol/otelcol" --report docs/benchmarks.md $(ARGS)
+
+bench-check: $(VENV)/.dev ## Count the instructions of the hot paths, and fail if one costs 5% more than the baseline (valgrind).
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 conformance: $(VENV)/.dev ## The page of rules, and real exporters of OpenTelemetry's SDK over HTTP and gRPC against the gateway.
 	$(BIN)/pytest tests/contract/test_conformance.py tests/integration/gateway/test_exporters.py tests/integration/gateway/test_grpc.py $(PYTEST)
