@@ -17,7 +17,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up check test coverage test-all chaos fuzz conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots
+.PHONY: help up check test coverage test-all chaos fuzz conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots focus-check
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -97,6 +97,9 @@ dashboards-shots: $(VENV)/.dev ## Draw every dashboard from a running pipeline w
 	(cd "$$folder" && npm install --silent --legacy-peer-deps --ignore-scripts --no-package-lock --no-audit --no-fund); \
 	TALLYSTREAM_GRAFANA_UI="$$folder" $(BIN)/pytest tests/e2e/test_dashboard_shots.py $(PYTEST)
 
+focus-check: $(VENV)/.dev $(VENV)-focus/.installed ## Check FOCUS files with the FinOps Foundation's validator, in an environment of its own (Python 3.12).
+	TALLYSTREAM_FOCUS_VALIDATOR=$(VENV)-focus $(BIN)/pytest -q -rP tests/contract/test_focus_validator.py $(PYTEST)
+
 console-test: $(VENV)/.dev ## Test the console in a real browser (Chromium): pages, live updates, accessibility; pictures in build/console.
 	$(BIN)/pytest tests/e2e/test_console.py $(PYTEST)
 
@@ -128,6 +131,7 @@ lock: $(VENV)/.dev ## Update the lock files of Python packages and Kafka's jars,
 	$(COMPILE) pyproject.toml requirements/build.in --extra embedded -c requirements/dev.lock -o requirements/embedded.lock
 	$(COMPILE) pyproject.toml requirements/build.in -c requirements/dev.lock -o requirements/runtime.lock
 	$(COMPILE) --no-deps requirements/neighbour.in -o requirements/neighbour.lock
+	$(subst 3.11,3.12,$(COMPILE)) requirements/focus.in -o requirements/focus.lock
 	$(BIN)/python requirements/lock_kafka.py
 
 upgrade: ## Update the lock files to the newest versions that pyproject.toml allows.
@@ -141,6 +145,15 @@ $(VENV)/.embedded: requirements/embedded.lock $(LOCKED) | $(BIN)/uv
 
 $(VENV)/.dev: requirements/dev.lock $(LOCKED) | $(BIN)/uv
 	$(call install,dev)
+
+$(VENV)-focus/.installed: requirements/focus.lock | $(BIN)/uv
+	@python="$$(pyenv prefix "$$(pyenv latest 3.12 2>/dev/null)" 2>/dev/null)/bin/python"; \
+	[ -x "$$python" ] || python=python3.12; \
+	"$$python" -c '' 2>/dev/null || { echo "focus-validator needs Python 3.12" >&2; exit 1; }; \
+	echo "installing requirements/focus.lock into $(VENV)-focus"; \
+	"$$python" -m venv --clear $(VENV)-focus
+	@$(UV) pip sync --python $(VENV)-focus/bin/python --require-hashes requirements/focus.lock
+	@touch $@
 
 # uv removes everything that the lock does not name, including the project itself, and checks every hash.
 define install

@@ -66,6 +66,8 @@ class TierLine(BaseModel):
     usage_tokens: int | None
     """By the provider's usage report; null if there is no separate report."""
     amount_usd: Usd | None
+    rounding_usd: Usd | None = None
+    """How far the amount may be off because of the digits that the provider transmits, at most 18 decimals."""
     list_amount_usd: Usd | None
     """Before discounts, if the provider reports it."""
     book_price_usd: Usd | None

@@ -79,14 +79,19 @@ class WorkerStatus(BaseModel):
     """Assigned partitions whose state has been recovered."""
 
 
-class PollerStatus(BaseModel):
-    """A poller's state."""
+class ResourceStatus(BaseModel):
+    """What a poller knows of one resource since it started."""
 
-    component: Literal["poller"] = "poller"
-    active: bool
-    """Whether it polls; a standby waits."""
-    days_offset: int
-    """Offset in openai.records up to which openai.days is complete; 0 while both are read from the beginning."""
+    name: str
+    key: str
+    """The kind of API key it needs."""
+    last_success_at: datetime | None = None
+    last_failure_at: datetime | None = None
+    reason: str | None = None
+    """Why its last poll failed; None: it has not."""
+    message: str = ""
+    """What went wrong, in words."""
+    next_step: str = ""
 
 
 class ReadPosition(BaseModel):
@@ -96,6 +101,27 @@ class ReadPosition(BaseModel):
     partition: int
     offset: int
     """Offset of the next record."""
+
+
+class PollerStatus(BaseModel):
+    """A poller's state."""
+
+    component: Literal["poller"] = "poller"
+    active: bool
+    """Whether it polls; a standby waits."""
+    days_offset: int
+    """Offset in openai.records up to which openai.days is complete; 0 while both are read from the beginning."""
+    interval_seconds: float = 0.0
+    keys: list[str] = Field(default_factory=list)
+    """The kinds of API keys that are set."""
+    resources: list[ResourceStatus] = Field(default_factory=list)
+    held_days: dict[str, int] = Field(default_factory=dict)
+    """Days that keep their previous figures, by reason: `invalid` or `incomplete`."""
+    not_polled: list[str] = Field(default_factory=list)
+    """Why kinds of the mapping cannot be polled."""
+    reconciled: list[ReadPosition] | None = None
+    """Positions up to which the statements of reconciliation.days are complete; empty while their sources are read from
+    the beginning. None: a release before these were reported."""
 
 
 class SinkStatus(BaseModel):
@@ -116,6 +142,26 @@ class SinkStatus(BaseModel):
     """Age of the oldest change that is not in Port yet."""
     read: list[ReadPosition]
     """How far each source is in the sink's local copy."""
+    problem: str | None = None
+    """A general problem with Port; None: it works."""
+    next_step: str = ""
+    """What to do about it."""
+    kinds: list[str] = Field(default_factory=list)
+    """The mapped kinds of records."""
+    missing_blueprints: dict[str, list[str]] = Field(default_factory=dict)
+    """By kind that is not written, the blueprints that Port lacks."""
+    unmatched_kinds: list[str] = Field(default_factory=list)
+    """Kinds with records of which the mapping makes nothing."""
+    deferred_entities: int = 0
+    """Entities that wait for another attempt, mostly for entities they relate to."""
+    written_entities: int = 0
+    """Since it started, as the following numbers."""
+    refused_entities: int = 0
+    unmapped_records: int = 0
+    requests_per_second: float = 0.0
+    """The pace it keeps to; 0 on standby."""
+    remaining_calls: int | None = None
+    """Calls left in the rate-limit period according to Port; None: unknown."""
 
 
 class ExporterStatus(BaseModel):

@@ -32,7 +32,7 @@ _COMMON = (
 )  # fmt: skip
 _OWN = (
     "x_SessionId", "x_Client", "x_ConnectionId", "x_Model", "x_TokenKind", "x_ServiceTier", "x_TierKnown",
-    "x_PrincipalId", "x_PriceBook", "x_CostBasis", "x_AsOf",
+    "x_PrincipalId", "x_CredentialId", "x_PriceBook", "x_CostBasis", "x_AsOf",
 )  # fmt: skip
 DECIMALS = frozenset(
     {

@@ -1,22 +1,25 @@
 """FOCUS files out of the ledger: a folder a UTC day with `focus.csv` and `focus.parquet` in it.
 
-Where a provider's bill of a day is complete, its lines take the place of the estimates of the connections it is about,
-so that a file never holds the same money twice. `x_CostBasis` says of each row which of the two it is.
+Where a provider's bill of a day is complete, it is shared among the usage of the connections it is about and takes the
+place of their estimates, so that a file never holds the same money twice. `x_CostBasis` says of each row
+which of the two it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from tallystream.agents.focus.columns import Version
 from tallystream.agents.focus.files import write_csv, write_parquet
-from tallystream.agents.focus.rows import Row, bill_rows, estimate_rows, is_plan
+from tallystream.agents.focus.rows import UNKNOWN, PayingAccount, Row, estimate_rows, is_plan
+from tallystream.agents.focus.shared import shared_rows
 from tallystream.agents.ledger.queries.export import FIELDS, DayWriter, day_name, day_rows
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
+from tallystream.schemas.billing.accounts import AccountLink
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.rows import SUM_COUNTS
@@ -31,8 +34,8 @@ DAY_SECONDS = 86_400
 class FocusExport:
     """The rows of a deployment's days.
 
-    `statements` are the newest of `reconciliation.days`; with the basis `estimate` they are passed over. `plans` are
-    the connections that a subscription pays for.
+    `statements` are the newest of `reconciliation.days`; with the basis `estimate` they are passed over. `links` is
+    the operator's map of connections to accounts.
     """
 
     def __init__(
@@ -41,11 +44,12 @@ class FocusExport:
         statements: Iterable[Mapping[str, Any]],
         book: Book,
         *,
-        plans: Collection[str] = (),
+        links: Iterable[AccountLink] = (),
         basis: Basis = "reconciled",
         version: Version = "1.4",
     ) -> None:
-        self._database, self._book, self._plans, self._version = database, book, plans, version
+        self._database, self._book, self._version = database, book, version
+        self._accounts = accounts_of(links)
         self._bills: dict[str, list[Mapping[str, Any]]] = {}
         for statement in statements:
             complete = statement["state"] in COMPLETE and statement["bill_usd"] is not None
@@ -58,15 +62,19 @@ class FocusExport:
         return {int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) // DAY_SECONDS for day in self._bills}
 
     def rows(self, day: int) -> Iterator[Row]:
-        """Yield the rows of a day since the epoch: estimates by hour, then the lines of bills."""
-        bills = self._bills.get(day_name(day), [])
-        billed = {(bill["provider"], connection) for bill in bills for connection in bill["connections"]}
+        """Yield the rows of a day since the epoch: estimates by hour, then bills, shared among those who used them."""
+        bills = sorted(self._bills.get(day_name(day), []), key=lambda one: (one["provider"], one["scope"]))
+        place = {(bill["provider"], name): number for number, bill in enumerate(bills) for name in bill["connections"]}
+        used: list[list[dict[str, Any]]] = [[] for _ in bills]
         for row in day_rows(self._database, day):
             document = _document(row)
-            if (document["provider"], document["connection_id"]) not in billed or is_plan(document["buckets"][0]):
-                yield from estimate_rows(document, self._book, plans=self._plans, version=self._version)
-        for bill in sorted(bills, key=lambda one: (one["provider"], one["scope"])):
-            yield from bill_rows(bill, self._version)
+            at = document["provider"], document["connection_id"]
+            if at in place and not is_plan(document["buckets"][0]):
+                used[place[at]].append(document)
+            else:
+                yield from estimate_rows(document, self._book, self._accounts.get(at, UNKNOWN), self._version)
+        for bill, documents in zip(bills, used, strict=True):
+            yield from shared_rows(bill, documents, self._book, self._version)
 
     def files(self, *, csv_alone: bool = False) -> dict[str, DayWriter]:
         """Return the writers of a day's files, by name.
@@ -84,6 +92,23 @@ class FocusExport:
 
     def _parquet(self, path: Path, day: int) -> int:
         return write_parquet(self.rows(day), path, self._version)
+
+
+def accounts_of(links: Iterable[AccountLink]) -> dict[tuple[str, str], PayingAccount]:
+    """Return the account of each (provider, connection). A plan pays only where no account of the API is mapped, as in
+    the reconciliation.
+    """
+    found: dict[tuple[str, str], list[AccountLink]] = {}
+    for link in links:
+        found.setdefault((link.provider, link.connection_id), []).append(link)
+    return {
+        place: PayingAccount.only(
+            sorted({link.project_id for link in mine if link.project_id is not None}),
+            sorted({link.api_key_id for link in mine if link.api_key_id is not None}),
+            plan=all(link.billing == "plan" for link in mine),
+        )
+        for place, mine in found.items()
+    }
 
 
 def _document(row: Iterable[Any]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 There is one row per token kind and unit price, so that price times quantity is exactly the cost. `x_CostBasis` is the
 kind of cost: `estimate` (our price book), `unpriced` (shown as 0, but not free), `plan-equivalent` (a subscription
-pays: only the list cost is not 0) or `reconciled` (a line of the provider's bill). Estimates add up to our tables,
-reconciled rows to the bill; both describe the same money and must not be added up.
+pays: only the list cost is not 0) or `reconciled` (a line of the provider's bill, or a part of one). Estimates add up
+to our tables, reconciled rows to the bill; both describe the same money and must not be added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -28,6 +29,7 @@ from tallystream.schemas.usage import DISJOINT_COUNTS
 
 Row = dict[str, Any]
 """By column: text, Decimal, datetime or None."""
+SUB_ACCOUNTS = {"openai": "Project", "anthropic": "Workspace"}
 COMPANIES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
 SERVICES = {"openai": "OpenAI API", "anthropic": "Claude API", "google": "Gemini API"}
 METERS = {
@@ -43,30 +45,47 @@ PICO_DIGITS = 12
 MTOK = 10**6
 
 
+@dataclass(frozen=True)
+class PayingAccount:
+    """The provider's account that pays for rows, as far as the operator's map says it."""
+
+    plan: bool = False
+    """A subscription pays."""
+    project_id: str | None = None
+    """OpenAI's project or Anthropic's workspace."""
+    api_key_id: str | None = None
+    """The key's id, which is not a secret."""
+
+    @classmethod
+    def only(cls, projects: Sequence[str], api_keys: Sequence[str], *, plan: bool = False) -> PayingAccount:
+        """Return the account if there is only one, else one without names: it cannot be told which of them pays."""
+        if len(projects) + len(api_keys) != 1:
+            return cls(plan)
+        return cls(plan, next(iter(projects), None), next(iter(api_keys), None))
+
+    def columns(self, provider: str) -> Row:
+        """Return the columns that name it."""
+        kind = SUB_ACCOUNTS.get(provider) if self.project_id is not None else None
+        named = {"SubAccountId": self.project_id, "SubAccountName": self.project_id, "SubAccountType": kind}
+        return named | {"x_CredentialId": self.api_key_id}
+
+
+UNKNOWN = PayingAccount()
+
+
 def estimate_rows(
-    document: Mapping[str, Any], book: Book, *, plans: Collection[str] = (), version: Version = "1.4"
+    document: Mapping[str, Any], book: Book, account: PayingAccount = UNKNOWN, version: Version = "1.4"
 ) -> Iterator[Row]:
-    """Yield the FOCUS rows of one SessionHourCost; `plans` are the connections paid by a subscription; so
-    is usage whose attribution says it.
-    """
-    start = datetime.fromisoformat(document["hour"])
+    """Yield the FOCUS rows of one SessionHourCost. `account` pays for it, or a plan where the usage says so."""
     provider = document["provider"]
     for bucket in document["buckets"]:
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}
         tier, cost = bucket.get("service_tier"), bucket.get("cost_usd")
-        plan = document["connection_id"] in plans or is_plan(bucket)
+        plan = account.plan or is_plan(bucket)
         at_ns = hour_from_iso(document["hour"]) * HOUR_NS
         card = book.card(provider, bucket["model"], tier, at_ns, speed=bucket.get("speed"))
-        attribution = {name: value for name, value in (bucket.get("attribution") or {}).items() if value is not None}
-        head = _head(version, provider, document["connection_id"], start, timedelta(hours=1), plan=plan) | {
-            "Tags": _json({name: value for name, value in attribution.items() if name != "user"}),
-            "x_SessionId": document["session_id"],
-            "x_Client": document.get("client"),
-            "x_ConnectionId": document["connection_id"],
-            "x_PrincipalId": attribution.get("user"),
-            "x_PriceBook": bucket.get("book"),
-            "x_TierKnown": "true" if tier_of(tier) is not None else "false",
-        }
+        head = _usage(version, document, bucket, document["connection_id"], replace(account, plan=plan))
+        head["x_PriceBook"] = bucket.get("book")
         basis = "unpriced" if cost is None else "plan-equivalent" if plan else "estimate"
         for window, kind, tokens, pico in kind_costs(counts, None if cost is None else to_pico(cost), card):
             what = _sku(provider, bucket["model"], kind, tier_of(tier) or STANDARD, window)
@@ -79,34 +98,39 @@ def is_plan(bucket: Mapping[str, Any]) -> bool:
     return (bucket.get("attribution") or {}).get("billing") == PLAN
 
 
-def bill_rows(statement: Mapping[str, Any], version: Version = "1.4") -> Iterator[Row]:
-    """Yield the FOCUS rows of a statement's bill: they add up to exactly its `bill_usd`. A statement without a bill has
-    none.
-    """
-    if statement["bill_usd"] is None:
-        return
+def usage_head(
+    document: Mapping[str, Any], bucket: Mapping[str, Any], statement: Mapping[str, Any], account: PayingAccount,
+    version: Version,
+) -> Row:  # fmt: skip
+    """Return the columns of a bucket's usage that a bill is shared with."""
+    return _usage(version, document, bucket, statement["scope"], account) | _as_of(statement)
+
+
+def bill_head(statement: Mapping[str, Any], account: PayingAccount, version: Version) -> Row:
+    """Return the columns of a bill's lines of which no usage is known."""
     start = datetime.fromisoformat(statement["day"]).replace(tzinfo=UTC)
-    head = _head(version, statement["provider"], statement["scope"], start, timedelta(days=1)) | {
-        "x_AsOf": datetime.fromisoformat(statement["as_of"]) if statement["as_of"] else None,
-        "x_TierKnown": "true",
-    }
-    for cell in statement["cells"]:
-        for line in cell["tiers"]:
-            if line["amount_usd"] is None or line["tier"] is None:
-                continue
-            amount, tokens = Fraction(line["amount_usd"]), line["billed_tokens"] or 0
-            if tokens <= 0 or cell["model"] is None:
-                yield head | _product(cell, line["tier"]) | _lump(amount)
-                continue
-            listed = None if line["list_amount_usd"] is None else Fraction(line["list_amount_usd"])
-            what = _sku(statement["provider"], cell["model"], cell["kind"], line["tier"], cell["window"])
-            parts = list(unit_prices(amount, tokens))
-            for part, price in parts:
-                row = head | what | _money(part, price, "reconciled")
-                # A list price applies to a row of the line only if it applies to the whole line.
-                if listed is not None and len(parts) == 1 and _ends(listed * MTOK / tokens):
-                    row |= _listed(part, listed / tokens)
-                yield row
+    head = _head(version, statement["provider"], statement["scope"], start, timedelta(days=1), account)
+    return head | _as_of(statement) | {"x_TierKnown": "true"}
+
+
+def billed_line(
+    head: Row, provider: str, model: str, cell: Mapping[str, Any], tier: str, tokens: int, amount: Fraction,
+    list_price: Fraction | None,
+) -> Iterator[Row]:  # fmt: skip
+    """Yield the rows of a line of tokens, or of a part of one. `list_price` is dollars per token before discounts; one
+    that is not a finite decimal is left out, because the columns could not hold it.
+    """
+    what = _sku(provider, model, cell["kind"], tier, cell["window"])
+    for part, price in unit_prices(amount, tokens):
+        row = head | what | _money(part, price, "reconciled")
+        if list_price is not None and _ends(list_price * MTOK):
+            row |= _listed(part, list_price)
+        yield row
+
+
+def product_line(cell: Mapping[str, Any], line: Mapping[str, Any]) -> Row:
+    """Return the columns of an amount that is not for a quantity of tokens."""
+    return _product(cell, line["tier"]) | _lump(Fraction(line["amount_usd"]))
 
 
 def unit_prices(cost: Fraction, tokens: int) -> Iterator[tuple[int, Fraction]]:
@@ -121,15 +145,35 @@ def unit_prices(cost: Fraction, tokens: int) -> Iterator[tuple[int, Fraction]]:
             yield part, Fraction(price, 10**digits)
 
 
+def _usage(
+    version: Version, document: Mapping[str, Any], bucket: Mapping[str, Any], name: str, account: PayingAccount
+) -> Row:
+    """Return the columns of a bucket: whose usage it is, of which hour."""
+    start, tier = datetime.fromisoformat(document["hour"]), bucket.get("service_tier")
+    attribution = {key: value for key, value in (bucket.get("attribution") or {}).items() if value is not None}
+    return _head(version, document["provider"], name, start, timedelta(hours=1), account) | {
+        "Tags": _json({key: value for key, value in attribution.items() if key != "user"}),
+        "x_SessionId": document["session_id"],
+        "x_Client": document.get("client"),
+        "x_ConnectionId": document["connection_id"],
+        "x_PrincipalId": attribution.get("user"),
+        "x_TierKnown": "true" if tier_of(tier) is not None else "false",
+    }
+
+
+def _as_of(statement: Mapping[str, Any]) -> Row:
+    return {"x_AsOf": datetime.fromisoformat(statement["as_of"]) if statement["as_of"] else None}
+
+
 def _head(
-    version: Version, provider: str, account: str, start: datetime, length: timedelta, *, plan: bool = False
+    version: Version, provider: str, name: str, start: datetime, length: timedelta, account: PayingAccount
 ) -> Row:
     month = start.replace(day=1, hour=0)
     company = COMPANIES.get(provider, provider)
     service = SERVICES.get(provider, provider)
     return dict.fromkeys(columns(version)) | dict.fromkeys(provider_columns(version), company) | {
-        "BillingAccountId": account,
-        "BillingAccountName": account,
+        "BillingAccountId": name,
+        "BillingAccountName": name,
         "BillingAccountType": "Organization",
         "BillingCurrency": "USD",
         "BillingPeriodStart": month,
@@ -140,10 +184,10 @@ def _head(
         "ChargeFrequency": "Usage-Based",
         "ServiceCategory": "AI and Machine Learning",
         "ServiceSubcategory": "Generative AI",
-        "ServiceName": f"{service} (plan)" if plan else service,
+        "ServiceName": f"{service} (plan)" if account.plan else service,
         "InvoiceIssuerName": company,
         "PricingCurrency": "USD",
-    }  # fmt: skip
+    } | account.columns(provider)  # fmt: skip
 
 
 def _sku(provider: str, model: str, kind: str, tier: str, window: str) -> Row:
@@ -168,7 +212,9 @@ def _money(tokens: int, price: Fraction | None, basis: str) -> Row:
     consumed: Row = {"ConsumedQuantity": Decimal(tokens), "ConsumedUnit": "Tokens", "x_CostBasis": basis}
     if price is None:
         nothing = dict.fromkeys(("ListCost", "ContractedCost", "EffectiveCost", "BilledCost"), Decimal(0))
-        return consumed | nothing | {"SkuPriceId": None, "PricingCurrencyEffectiveCost": Decimal(0)}
+        # A price that does not exist has neither an id nor details; x_Model and x_TokenKind still say what it is.
+        without = {"SkuPriceId": None, "SkuPriceDetails": None, "PricingCurrencyEffectiveCost": Decimal(0)}
+        return consumed | nothing | without
     list_price, cost = _decimal(price * MTOK), _decimal(price * tokens)
     paid = basis != "plan-equivalent"
     own_price, own_cost = (list_price, cost) if paid else (Decimal(0), Decimal(0))

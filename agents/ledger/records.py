@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,7 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.hours import hour_from_iso, hour_iso
 from tallystream.schemas.links import SessionLink
 from tallystream.schemas.openai import BilledDay
+from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.schemas.rows import counts_of
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.schemas.versions import find_version
@@ -218,6 +219,20 @@ def dead_letter_row(value: bytes) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+class VersionedRow(Protocol):
+    """A row of a topic whose higher version is right."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The parts of its message's key."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Packed."""
+        ...
+
+
 @dataclass(frozen=True)
 class DayRow:
     """A BilledDay with its packed version."""
@@ -243,6 +258,46 @@ def day_row(value: bytes) -> DayRow:
     if version is None:
         raise ValueError("its version is larger than the ledger can hold")
     return DayRow(day, version)
+
+
+STATEMENT_COLUMNS = (
+    "state", "reason", "as_of", "telemetry_as_of", "bill", "estimate", "difference", "seen_tokens", "billed_tokens",
+    "document",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StatementRow:
+    """A statement of the reconciliation with its packed version."""
+
+    key: tuple[str, str, str]
+    """Provider, scope and day."""
+    version: int
+    columns: tuple[Any, ...]
+    """STATEMENT_COLUMNS."""
+    causes: tuple[tuple[str, str], ...]
+    """Those that are not 0; dollars as decimal text."""
+
+
+def statement_row(value: bytes) -> StatementRow:
+    """Return a statement.
+
+    Raises:
+        ValueError: it is not a ReconciledDay, or its version does not fit.
+
+    """
+    one = _valid(ReconciledDay, value)
+    version = pack_version(*one.version)
+    if version is None:
+        raise ValueError("its version is larger than the ledger can hold")
+    causes = {} if one.causes is None else one.causes.model_dump()
+    columns = (
+        one.state, one.reason and one.reason.replace("\0", ""), iso(one.as_of), iso(one.telemetry_as_of), one.bill_usd,
+        one.estimate_usd, one.difference_usd, one.seen_tokens, one.billed_tokens,
+        one.model_dump_json().replace("\\u0000", ""),
+    )  # fmt: skip
+    parts = tuple((name, usd) for name, usd in causes.items() if usd != "0")
+    return StatementRow((one.provider, one.scope, one.day), version, columns, parts)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -14,7 +14,7 @@ from tallystream.agents.ledger.store.database import Database, Dialect
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
-VERSION = 3
+VERSION = 4
 """Of the tables. A database with a higher one belongs to a newer release."""
 LO = 10**9
 """Pico-dollars of one unit of `*_hi`."""
@@ -92,16 +92,25 @@ _SECOND = tuple(
     for table in ("session", "bucket", "session_model", "hour_total")
 )
 _THIRD = (
+    "CREATE TABLE reconciled (provider {text} NOT NULL, scope {text} NOT NULL, day {text} NOT NULL,"
+    " version {int} NOT NULL, state {text} NOT NULL, reason {text}, as_of {text}, telemetry_as_of {text},"
+    " bill {amount}, estimate {amount} NOT NULL, difference {amount}, seen_tokens {int} NOT NULL, billed_tokens {int},"
+    " document {text} NOT NULL, PRIMARY KEY (provider, scope, day))",
+    "CREATE INDEX reconciled_by_day ON reconciled (day DESC)",
+    "CREATE TABLE reconciled_cause (provider {text} NOT NULL, scope {text} NOT NULL, day {text} NOT NULL,"
+    " cause {text} NOT NULL, usd {amount} NOT NULL, PRIMARY KEY (provider, scope, day, cause))",
+)
+_FOURTH = (
     *(f"ALTER TABLE attribution ADD COLUMN {name} {{text}}" for name in _LATER_KEYS),
     "CREATE TABLE session_link (connection_id {text} NOT NULL, session_id {text} NOT NULL,"
     " parent_session_id {text} NOT NULL, PRIMARY KEY (connection_id, session_id))",
     "CREATE INDEX session_link_by_parent ON session_link (connection_id, parent_session_id)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Statements that lead from each version to the next, beginning with an empty database."""
 VIEWS = (
     "sessions", "session_hours", "session_links", "hours", "models", "teams", "connections", "synced", "dead_letters",
-    "dead_letter_reasons", "openai_billed_days", "openai_used_days",
+    "dead_letter_reasons", "openai_billed_days", "openai_used_days", "reconciled_days", "reconciled_causes",
 )  # fmt: skip
 """The public views; columns are only added."""
 
@@ -169,10 +178,14 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
     def time(column: str) -> str:
         return f"({column})::timestamptz" if postgres else column
 
+    def exact(column: str) -> str:
+        """Return a decimal of any length, so that it compares and sorts as a number."""
+        return f"{column} COLLATE usd" if usd else column
+
     def money(hi: str, lo: str, name: str) -> str:
         pico = dialect.words["pico"].replace("$hi", hi).replace("$lo", lo)
-        exact = f"({hi} * 0.001 + {lo} * 0.000000000001)::numeric" if postgres else usd
-        dollars = f", {exact.replace('$hi', hi).replace('$lo', lo)} AS {name}_usd" if exact else ""
+        one = f"({hi} * 0.001 + {lo} * 0.000000000001)::numeric" if postgres else usd
+        dollars = f", {one.replace('$hi', hi).replace('$lo', lo)} AS {name}_usd" if one else ""
         return f"{pico} AS {name}_pico{dollars}"
 
     def both(alias: str = "") -> str:
@@ -234,6 +247,11 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
         f" resource, usd, {time('polled_at')} AS polled_at FROM openai_billed",
         "openai_used_days": f"SELECT day, nullif(model, '') AS model, nullif(project_id, '') AS project_id,"
         f" resource, name, amount, {time('polled_at')} AS polled_at FROM openai_used",
+        "reconciled_days": f"SELECT provider, scope, day, state, reason, {time('as_of')} AS as_of,"
+        f" {time('telemetry_as_of')} AS telemetry_as_of, {exact('bill')} AS bill_usd,"
+        f" {exact('estimate')} AS estimate_usd, {exact('difference')} AS difference_usd,"
+        " seen_tokens, billed_tokens FROM reconciled WHERE as_of IS NOT NULL OR seen_tokens > 0 OR state = 'partial'",
+        "reconciled_causes": f"SELECT provider, scope, day, cause, {exact('usd')} AS usd FROM reconciled_cause",
     }
     return {name: names[name] for name in VIEWS}
 

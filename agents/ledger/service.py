@@ -13,6 +13,7 @@ from tallystream.agents.ledger.apply import Writer
 from tallystream.agents.ledger.config import LedgerConfig
 from tallystream.agents.ledger.errors import LedgerDamagedError
 from tallystream.agents.ledger.metrics import LedgerMetrics
+from tallystream.agents.ledger.small_topics import sources_of
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.ledger.store.open import open_database
 from tallystream.agents.ledger.store.sqlite import rename_aside
@@ -81,10 +82,7 @@ class Ledger:
         """Write the ledger until Kafka or the database becomes unavailable."""
         config = self._config
         topics = config.topics
-        await ensure(
-            config.kafka,
-            (topics.session_hour_rows, topics.connections, topics.activity, topics.deadletters, topics.openai_days),
-        )
+        await ensure(config.kafka, sources_of(topics))
         database = await _thread(lambda: open_database(config.place))
         try:
             await self._until_writer(database)

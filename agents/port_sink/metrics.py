@@ -98,6 +98,7 @@ class SinkMetrics:
         self.sweeps = counter(
             "tallystream_sink_sweeps_total", "Completed comparisons of everything with what was sent."
         )
+        self.pace: tuple[float, int | None] = (0.0, None)
         self.sweep_running = False
         self.sweeping = gauge(
             SWEEPING,
@@ -126,6 +127,7 @@ class SinkMetrics:
 
     def paced(self, rate: float, remaining: int | None) -> None:
         """Note the pace, and what Port has last said is left (None: nothing yet)."""
+        self.pace = (rate, remaining)
         self.rate.set(rate)
         self.remaining.set(-1 if remaining is None else remaining)
 

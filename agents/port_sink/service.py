@@ -53,7 +53,8 @@ class Sink:
         self._clock = clock or SystemClock()
         self.writer = uuid.uuid4().hex[:12]
         mapper = config.mapper
-        self._kinds = kinds(mapper.kinds, {kind for kind in mapper.kinds if mapper.reads_buckets(kind)})
+        buckets = {kind for kind in mapper.kinds if mapper.reads_buckets(kind)}
+        self._kinds = kinds(mapper.kinds, buckets, mapper.endpoints)
         self._sources: list[Feed] = feeds(topics)
         self._prefixes: dict[bytes, list[str]] = {}
         for name, kind in self._kinds.items():
@@ -83,7 +84,7 @@ class Sink:
         self._writing = False
         self._active = False
         self._role = "starting"
-        self._problem: str | None = None
+        self._problem: PortError | None = None
         self._moved = time.monotonic()
         self._stood_since = 0.0
         self._told: set[str] = set()
@@ -133,7 +134,7 @@ class Sink:
     def ready(self) -> Health:
         """Return whether this sink writes to Port, or stands by."""
         if self._problem is not None:
-            return Health(False, f"{self._role}; {self._problem}")
+            return Health(False, f"{self._role}; {self._problem.message}")
         why = self._role
         stopped = self._context.result.stopped if self._writing else {}
         for kind, missing in stopped.items():
@@ -142,7 +143,8 @@ class Sink:
         return Health(self._role in ("active", "standby") and some, why)
 
     def status(self) -> SinkStatus:
-        """Return the work that is not in Port yet, and the positions of the local copy."""
+        """Return the work that is not in Port yet, what hinders it, and the positions of the local copy."""
+        result = self._context.result
         return SinkStatus(
             active=self._active,
             sweep_running=self.metrics.sweep_running,
@@ -154,9 +156,20 @@ class Sink:
                 ReadPosition(topic=topic, partition=partition, offset=offset)
                 for (topic, partition), offset in self.table.read.items()
             ],
+            problem=None if self._problem is None else self._problem.message,
+            next_step="" if self._problem is None else self._problem.hint,
+            kinds=list(self._kinds),
+            missing_blueprints=dict(result.stopped) if self._writing else {},
+            unmatched_kinds=sorted(self._told),
+            deferred_entities=self.send_queue.deferred,
+            written_entities=result.written,
+            refused_entities=result.refused,
+            unmapped_records=result.unmapped,
+            requests_per_second=self.metrics.pace[0],
+            remaining_calls=self.metrics.pace[1],
         )
 
-    def on_port_status(self, problem: str | None) -> None:
+    def on_port_status(self, problem: PortError | None) -> None:
         """Note a general problem with Port, None when it works."""
         self._problem = problem
         self._moved = time.monotonic()
@@ -236,7 +249,7 @@ class Sink:
                     if once:
                         raise
                     pause = pauses.after_failure()
-                    self.on_port_status(exc.message)
+                    self.on_port_status(exc)
                     log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=pause)
                     await asyncio.sleep(pause)
         finally:

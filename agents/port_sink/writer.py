@@ -64,7 +64,7 @@ class SinkContext:
     compared: asyncio.Event
     """Set once everything has been put into the backlog since this sink began to write."""
     result: SinkResult
-    on_status: Callable[[str | None], None]
+    on_status: Callable[[PortError | None], None]
     """Called with a general problem with Port, None when it works."""
 
 

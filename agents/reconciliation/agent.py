@@ -14,13 +14,14 @@ import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from prometheus_client import CollectorRegistry
 
-from tallystream.agents.reconciliation.config import ReconciliationConfig
+from tallystream.agents.reconciliation.config import ReconciliationConfig, sources
 from tallystream.agents.reconciliation.days import Reconciliation
 from tallystream.agents.reconciliation.metrics import ReconciliationMetrics
 from tallystream.schemas.billing.accounts import AccountLink
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.openai import OpenAIRecord, PollCursor
 from tallystream.schemas.reconciliation import ReconciledDay
+from tallystream.schemas.status import ReadPosition
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
@@ -43,13 +44,17 @@ class ReconciliationAgent:
         self._kafka, topics = config.kafka, config.topics
         self._metrics = ReconciliationMetrics(registry)
         self._clock = clock or SystemClock()
-        self._records, self._control = topics.openai_records.name, topics.poller_control.name
-        self._accounts, self._rows = topics.accounts.name, topics.session_hour_rows.name
-        self._own = topics.reconciliation_days.name
-        self._needs = (
-            topics.openai_records, topics.poller_control, topics.accounts, topics.session_hour_rows,
-            topics.reconciliation_days,
-        )  # fmt: skip
+        self._records, self._rows = topics.openai_records.name, topics.session_hour_rows.name
+        self._accounts, self._own = topics.accounts.name, topics.reconciliation_days.name
+        self._needs = (*sources(topics), topics.reconciliation_days)
+        self._reached: dict[tuple[str, int], int] = {}
+
+    def reached(self) -> list[ReadPosition]:
+        """Return the positions of its sources up to which the statements are complete; none while catching up."""
+        return [
+            ReadPosition(topic=topic, partition=partition, offset=offset)
+            for (topic, partition), offset in self._reached.items()
+        ]
 
     async def run(self) -> None:
         """Keep `reconciliation.days` up to date.
@@ -66,6 +71,7 @@ class ReconciliationAgent:
         failures = FailureBackoff()
         while True:
             self._metrics.position.set(0)
+            self._reached = {}
             try:
                 async with producing(self._kafka, MANY) as producer:
                     await self._follow(producer)
@@ -77,9 +83,9 @@ class ReconciliationAgent:
     async def _follow(self, producer: AIOKafkaProducer) -> None:
         first = utc(self._clock.now_ns()) - timedelta(days=self._config.days)
         view = Reconciliation(self._config.book, f"{first:%Y-%m-%d}")
-        names = (self._own, self._records, self._control, self._accounts, self._rows)
+        names = [topic.name for topic in self._needs]
         async with TopicFollower(self._kafka, names, {}) as follower:
-            looked, judged = boottime(), 0.0
+            looked, after = boottime(), 0.0
             waiting = urgent = False
             while True:
                 batches = await follower.poll()
@@ -91,17 +97,18 @@ class ReconciliationAgent:
                     await follower.renew()
                 looked = boottime()
                 waiting |= bool(batches)
-                recent = judged > 0 and boottime() - judged < self._config.pause
-                if follower.behind or not waiting or (recent and not urgent):
+                if follower.behind or not waiting or (looked < after and not urgent):
                     continue
-                await self._publish(view, producer, self._read(follower))
-                judged, waiting, urgent = boottime(), False, False
+                at = {place: offset for place, offset in follower.positions().items() if place[0] != self._own}
+                await self._publish(view, producer, at)
+                took = boottime() - looked
+                after = boottime() + max(self._config.pause, took / self._config.share - took)
+                waiting = urgent = False
 
-    def _read(self, follower: TopicFollower) -> int:
-        """Return the sum of the sources' positions. Compaction and retention never make it smaller."""
-        return sum(offset for (topic, _), offset in follower.positions().items() if topic != self._own)
-
-    async def _publish(self, view: Reconciliation, producer: AIOKafkaProducer, positions: int) -> None:
+    async def _publish(
+        self, view: Reconciliation, producer: AIOKafkaProducer, reached: dict[tuple[str, int], int]
+    ) -> None:
+        positions = sum(reached.values())  # compaction and retention never make it smaller
         if changed := await asyncio.to_thread(view.take, positions):
             for key, value in changed:
                 await producer.send(self._own, value, key=key, headers=HEADERS)
@@ -109,6 +116,7 @@ class ReconciliationAgent:
             log.debug("statements_published", statements=len(changed))
         self._metrics.show(view.published.rows())
         self._metrics.position.set(positions)
+        self._reached = reached
 
     def _apply(self, view: Reconciliation, batches: Iterable[FollowedBatch]) -> bool:
         """Add what was read; return whether it is more than telemetry."""

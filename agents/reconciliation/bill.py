@@ -36,6 +36,7 @@ class Line:
 
     amount: Fraction
     ulp: Fraction = Fraction(0)
+    """How far the amount may be off because the provider rounds what it transmits: of a sum, that of all its parts."""
     quantity: int | None = None
     list_amount: Fraction | None = None
     written: str = ""
@@ -50,7 +51,7 @@ class Line:
         if self.list_amount is not None and other.list_amount is not None:
             listed = self.list_amount + sign * other.list_amount
         return Line(
-            self.amount + sign * other.amount, max(self.ulp, other.ulp), quantity, listed, self.written or other.written
+            self.amount + sign * other.amount, self.ulp + other.ulp, quantity, listed, self.written or other.written
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tallystream.agents.pricing.book import Book
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.kafka.topics import Topics, TopicSpec
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,12 @@ class ReconciliationConfig:
     days: int = 100
     """Days that are kept in memory and reconciled; published statements of older days are unchanged. Providers restate
     30 days, and telemetry is accepted for `lateness` (7 days)."""
-    pause: float = 10.0
+    pause: float = 1.0
     """Minimum time between two reconciliations after new telemetry; new bills and links are reconciled at once."""
+    share: float = 0.1
+    """Of the time that may be spent on reconciling new telemetry: after a long one the pause is longer."""
+
+
+def sources(topics: Topics) -> tuple[TopicSpec, ...]:
+    """Return the topics that statements are made of."""
+    return topics.openai_records, topics.poller_control, topics.accounts, topics.session_hour_rows

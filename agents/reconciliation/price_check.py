@@ -16,7 +16,7 @@ from tallystream.schemas.billing.line_item import LONG, STANDARD
 
 MTOK = 10**6
 TOLERANCE = Fraction(1, 10**6)
-"""Relative difference below which two prices are equal, because amounts are rounded."""
+"""Relative difference below which two prices are equal, besides what the digits of the amount allow for."""
 OVERLAY_KINDS = {
     "input_uncached": "input", "cache_read": "cache_read", "cache_write_5m": "cache_write_5m",
     "cache_write_1h": "cache_write_1h", "output": "output",
@@ -57,6 +57,8 @@ class PriceCheck:
     book: Fraction | None
     tokens: int
     """Billed in that stretch."""
+    tolerance: Fraction
+    """How far `charged` may be off, because amounts have a last digit."""
 
     @property
     def off(self) -> Fraction | None:
@@ -66,33 +68,55 @@ class PriceCheck:
     @property
     def right(self) -> bool:
         """Whether the book agrees."""
-        return self.off is not None and abs(self.off) <= TOLERANCE
+        return self.book is not None and abs(self.charged - self.book) <= self.tolerance
+
+
+@dataclass
+class _DaySums:
+    """What a line came to on a day, over all account scopes. Dollars, and tokens."""
+
+    listed: Fraction = Fraction(0)
+    paid: Fraction = Fraction(0)
+    rounding: Fraction = Fraction(0)
+    tokens: int = 0
+
+    @property
+    def price(self) -> Fraction:
+        """Dollars per token, before discounts where they are known."""
+        return self.listed / self.tokens
+
+    @property
+    def tolerance(self) -> Fraction:
+        return max(self.rounding / self.tokens, TOLERANCE * self.price)
 
 
 def check_prices(statements: Iterable[Mapping[str, Any]], prices: ChargedPrices) -> list[PriceCheck]:
     """Return a check per line; lines with wrong prices come first, ordered by the money involved."""
-    days: dict[PriceLine, dict[str, list[Fraction]]] = {}
+    days: dict[PriceLine, dict[str, _DaySums]] = {}
     for statement in statements:
-        for line, listed, paid, tokens in _lines(statement):
-            sums = days.setdefault(line, {}).setdefault(statement["day"], [Fraction(0), Fraction(0), Fraction(0)])
-            sums[0] += listed * tokens
-            sums[1] += paid * tokens
-            sums[2] += tokens
+        for line, amounts in _lines(statement):
+            sums = days.setdefault(line, {}).setdefault(statement["day"], _DaySums())
+            sums.listed += amounts.listed
+            sums.paid += amounts.paid
+            sums.rounding += amounts.rounding
+            sums.tokens += amounts.tokens
     found = []
     for line, by_day in days.items():
-        each = sorted((day, whole / count, paid / count, int(count)) for day, (whole, paid, count) in by_day.items())
-        until, charged, last_paid, _ = each[-1]
+        until, last = max(by_day.items())
         since, billed = until, 0
-        for day, price, _, count in reversed(each):
-            if abs(price - charged) > TOLERANCE * charged:
+        for day, sums in sorted(by_day.items(), reverse=True):
+            if abs(sums.price - last.price) > sums.tolerance + last.tolerance:
                 break
-            since, billed = day, billed + count
-        found.append(PriceCheck(line, since, until, charged, last_paid, prices(line, until), billed))
+            since, billed = day, billed + sums.tokens
+        paid = last.paid / last.tokens
+        found.append(
+            PriceCheck(line, since, until, last.price, paid, prices(line, until), billed, last.tolerance)
+        )  # fmt: skip
     return sorted(found, key=lambda one: (one.right, -abs(one.charged - (one.book or 0)) * one.tokens, one.line))
 
 
-def _lines(statement: Mapping[str, Any]) -> Iterator[tuple[PriceLine, Fraction, Fraction, int]]:
-    """Yield (line, list or charged price, paid price, tokens) of the lines with tokens that cost something."""
+def _lines(statement: Mapping[str, Any]) -> Iterator[tuple[PriceLine, _DaySums]]:
+    """Yield the lines with tokens that cost something."""
     ratio = Fraction(statement["discount_ratio"]) if statement["discount_ratio"] else Fraction(1)
     for cell in statement["cells"]:
         if cell["model"] is None or cell["kind"] not in OVERLAY_KINDS:
@@ -101,11 +125,11 @@ def _lines(statement: Mapping[str, Any]) -> Iterator[tuple[PriceLine, Fraction, 
             tokens, amount = tier["billed_tokens"], tier["amount_usd"]
             if tier["tier"] is None or not tokens or tokens < 0 or amount is None or Fraction(amount) <= 0:
                 continue
-            paid = Fraction(amount) / tokens
-            listed = tier["list_amount_usd"]
-            price = Fraction(listed) / tokens if listed is not None else paid / ratio
+            paid, listed = Fraction(amount), tier["list_amount_usd"]
+            before = Fraction(listed) if listed is not None else paid / ratio
+            rounding = Fraction(tier.get("rounding_usd") or 0) / (1 if listed is not None else ratio)
             line = PriceLine(statement["provider"], cell["model"], tier["tier"], cell["window"], cell["kind"])
-            yield line, price, paid, tokens
+            yield line, _DaySums(before, paid, rounding, tokens)
 
 
 def words(check: PriceCheck) -> str:
@@ -115,6 +139,8 @@ def words(check: PriceCheck) -> str:
     what += f", {line.tier}" if line.tier != STANDARD else ""
     what += ", long context" if line.window == LONG else ""
     price = f"${per_million(check.charged)} a million tokens since {check.since}"
+    if per_million(check.paid) != per_million(check.charged):
+        price += f", ${per_million(check.paid)} after the discount"
     if check.book is None:
         return f"{what}: the book has no price, {price} is charged"
     if check.right:

@@ -16,7 +16,7 @@ ZERO = Fraction(0)
 WORDS = {
     "unseen": (
         "was billed for tokens that no telemetry has",
-        "look for tools and machines that use these accounts without sending telemetry, and for gaps in `coverage`",
+        "look for tools and machines that use these accounts without sending telemetry",
     ),
     "overseen": (
         "was seen by telemetry but is not on this bill",
@@ -126,14 +126,7 @@ def explain(statements: Sequence[Statement]) -> str:
     sums = total(statements)
     if not sums.bill and not sums.estimate and not sums.left_out:
         return "Nothing was billed and nothing was seen."
-    difference = sums.bill - sums.estimate
-    days = sorted({one["day"] for one in statements})
-    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    more = "more" if difference > 0 else "less"
-    lines = [
-        f"{when}: the providers billed {dollars(sums.bill)}, our estimate is {dollars(sums.estimate)}: the bill is "
-        + (f"{dollars(abs(difference))} {more}{_share(difference, sums.estimate)}." if difference else "the same.")
-    ]
+    lines = [headline(statements, sums)]
     ranked = sorted(((abs(value), name) for name, value in sums.causes.items() if value), reverse=True)
     if len(ranked) > 1:
         lines.append(f"The difference has {len(ranked)} parts, which add up to it exactly:")
@@ -142,8 +135,20 @@ def explain(statements: Sequence[Statement]) -> str:
         value = sums.causes[name]
         lines.append(f"- {'+' if value > 0 else '-'}{dollars(abs(value))} {what}. To do: {to_do}.")
         lines += _largest(statements, name)
-    lines += _notes(statements, sums)
+    lines += notes(statements, sums)
     return "\n".join(lines)
+
+
+def headline(statements: Sequence[Statement], sums: ReportTotals) -> str:
+    """Return the sentence that says how far bill and estimate are apart; there must be a statement."""
+    difference = sums.bill - sums.estimate
+    days = sorted({one["day"] for one in statements})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    more = "more" if difference > 0 else "less"
+    return (
+        f"{when}: the providers billed {dollars(sums.bill)}, our estimate is {dollars(sums.estimate)}: the bill is "
+        + (f"{dollars(abs(difference))} {more}{_share(difference, sums.estimate)}." if difference else "the same.")
+    )
 
 
 def _largest(statements: Iterable[Statement], cause: str) -> list[str]:
@@ -160,7 +165,8 @@ def _largest(statements: Iterable[Statement], cause: str) -> list[str]:
     return [f"    {dollars_signed(value)} {what}" for what, value in ranked if value]
 
 
-def _notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
+def notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
+    """Return further sentences: ratios, what has no split, what may change, restatements, plans, other currencies."""
     out = []
     for provider in sorted({one["provider"] for one in statements}):
         split = [one for one in statements if one["provider"] == provider and one["causes"] is not None]
@@ -169,11 +175,11 @@ def _notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
             out.append(f"{provider} charges every line at one ratio to the price book: {off:f}% off.")
     if waiting := {one["reason"] for one in statements if one["state"] == "partial"}:
         out.append(
-            f"{sums.states['partial']} statements have no split, with {dollars(sums.left_out)} of estimates:"
-            f" {'; '.join(sorted(waiting))[:300]}."
+            f"{_statements(sums.states['partial'], 'has', 'have')} no split, with {dollars(sums.left_out)} of"
+            f" estimates: {'; '.join(sorted(waiting))[:300]}."
         )
     if moving := sums.states.get("open", 0) + sums.states.get("provisional", 0):
-        out.append(f"{moving} statements may still change. As of {sums.as_of}.")
+        out.append(f"{_statements(moving, 'may', 'may')} still change. As of {sums.as_of}.")
     for one in statements:
         if one["restated"] is not None:
             out.append(
@@ -192,13 +198,19 @@ def _notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
     return out
 
 
+def _statements(count: int, one: str, several: str) -> str:
+    return f"1 statement {one}" if count == 1 else f"{count} statements {several}"
+
+
 def _share(difference: Fraction, estimate: Fraction) -> str:
     return f" ({float(100 * difference / estimate):+.1f}%)" if estimate else ""
 
 
 def dollars(value: Fraction) -> str:
-    """Return dollars for people: cents, and more digits below one."""
-    if value and abs(value) < Fraction(1, 100):
+    """Return dollars for people: cents, and more digits below one cent, at least two of which are not 0."""
+    if 0 < abs(value) < Fraction(1, 10**6):
+        return f"${Decimal(f'{float(value):.1e}'):f}"
+    if 0 < abs(value) < Fraction(1, 100):
         return f"${float(value):.6f}".rstrip("0")
     return f"${float(round(value, 2)):,.2f}"
 

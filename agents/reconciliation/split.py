@@ -45,7 +45,7 @@ class BilledUsage:
     usage: int | None = None
     """Tokens by the provider's own usage report; None: not known, or the same."""
     ulp: Fraction = ZERO
-    """What one in the last transmitted digit of the amount is worth."""
+    """How far the amount may be off: what one in its last transmitted digit is worth, added up over what it sums."""
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,7 @@ def _tier_lines(cell: DayCell, one: Split) -> list[dict[str, Any]]:
                 "billed_tokens": quantity or None,
                 "usage_tokens": line.usage if line is not None else None,
                 "amount_usd": decimals.text(line.amount) if line is not None else None,
+                "rounding_usd": decimals.rounded(line.ulp, decimals.DIGITS) if line is not None else None,
                 "list_amount_usd": decimals.text(line.list_amount)
                 if line is not None and line.list_amount is not None
                 else None,

@@ -42,7 +42,7 @@ def read_amount(raw: object) -> Amount:
         ValueError: it is not a finite decimal number, or is beyond what a 128-bit decimal can hold.
 
     """
-    number = _decimal(raw)
+    number = read_decimal(raw)
     exponent = number.as_tuple().exponent
     assert isinstance(exponent, int)
     if number == 0:
@@ -66,12 +66,18 @@ def _worth(value: object) -> Any:
     if isinstance(value, dict | list):
         return normalised(value)
     try:
-        return _decimal(value)
+        return read_decimal(value)
     except ValueError:
         return value
 
 
-def _decimal(raw: object) -> Decimal:
+def read_decimal(raw: object) -> Decimal:
+    """Return the amount in a JSON value as a Decimal, with the digits as transmitted.
+
+    Raises:
+        ValueError: as `read_amount`.
+
+    """
     if isinstance(raw, bool) or not isinstance(raw, int | Decimal | str):
         raise ValueError(f"an amount is a decimal number, not {_shown(raw)}")  # noqa: TRY004 - one error for all inputs
     if isinstance(raw, str):

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from yarl import URL
 
 from tallystream import __version__
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError
-from tallystream.streams.poller.credentials import NEEDS, ApiKeys
+from tallystream.streams.poller.credentials import ApiKeys, needs
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Pairs
+from tallystream.streams.poller.request import PageAnswer, PageRequest
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock, SystemClock
-from tallystream.streams.service.http import retry_after, trust
+from tallystream.streams.service.http import PAGE, is_page, retry_after, trust
 
 BEYOND_RETRY_AFTER = Backoff(first=0.1, jitter=True)
 """Additional wait after a Retry-After, because clocks differ."""
@@ -46,8 +49,11 @@ class OpenAIClientConfig:
     max_bytes: int = 64 << 20
     name: str = "OpenAI"
     """The provider's name for messages."""
+    auth: Literal["bearer", "basic", "api_key", "none"] = "bearer"
+    """How the key is sent: as a bearer token, as the password of `username`, in `key_header`, or not at all."""
     key_header: str = "Authorization"
-    """The header that carries the key; `Authorization` takes it as a bearer token."""
+    """With `api_key`, the header that carries the key."""
+    username: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with every request."""
 
@@ -110,13 +116,24 @@ class OpenAIClient:
             self._session = None
 
     async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
-        """Return the response's JSON, exactly (see `schemas.exact`).
+        """Return the response's JSON to a GET, exactly (see `schemas.exact`).
 
         Raises:
-            PollError: OpenAI did not answer with 200 and JSON after all retries.
+            PollError: as `fetch`.
 
         """
-        token = self._tokens.get(key)
+        return (await self.fetch(PageRequest(path, params, key))).body
+
+    async def fetch(self, request: PageRequest) -> PageAnswer:
+        """Return the response's JSON, exactly, and the URL of the next page if its headers name one.
+
+        Raises:
+            PollError: the provider did not answer with 200 and JSON after all retries, or the URL of the next page is
+                another host's.
+
+        """
+        url = self._url(request.path)
+        token = "" if self._config.auth == "none" else self._tokens.get(request.key)
         retrying = AsyncRetrying(
             retry=retry_if_exception(self._again),
             wait=self._wait,
@@ -124,23 +141,41 @@ class OpenAIClient:
             sleep=self._pause,
             reraise=True,
         )
-        return await retrying(self._once, path, params, key, token)
+        return await retrying(self._once, request, url, token)
 
-    async def _once(self, path: str, params: Pairs, key: str, token: str) -> Any:
+    def _url(self, path: str) -> URL:
+        """Return the URL of a path. The key goes nowhere but to the configured host, whatever an answer names."""
+        base = self._config.base_url.rstrip("/")
+        if path.startswith("/") and not path.startswith("//"):
+            return URL(base + path)
+        url = URL(base).join(URL(path))
+        if url.origin() != URL(base).origin():
+            raise PollError(
+                FailureReason.PAGINATION,
+                f"the next page is said to be at {url.host}, which is not the host that is polled",
+                "the key is not sent there; declare another pagination",
+            )
+        return url
+
+    async def _once(self, request: PageRequest, url: URL, token: str) -> PageAnswer:
         assert self._session is not None, "used outside of its context"
         self._expect(self._config.timeout)
-        header = self._config.key_header
+        next_url: str | None = None
         try:
-            async with self._session.get(
-                self._config.base_url.rstrip("/") + path,
-                params=params,
-                headers={header: f"Bearer {token}" if header == "Authorization" else token},
+            async with self._session.request(
+                request.method,
+                url,
+                params=request.params,
+                json=request.body,
+                headers={**request.headers, **self._key(token)},
                 proxy=self._config.proxy,
                 allow_redirects=False,
             ) as response:
                 body = await self._body(response)
                 if response.status != 200:
-                    raise self._refused(response, body, path, key)
+                    raise self._refused(response, body, request.path, request.key)
+                if (link := response.links.get("next")) is not None:
+                    next_url = str(link.get("url"))
         # The messages of these errors are not repeated, because some contain the request with its headers.
         except TimeoutError:
             raise PollError(
@@ -154,10 +189,24 @@ class OpenAIClient:
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise PollError(FailureReason.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
+        if is_page(body):
+            raise PollError(FailureReason.UNDECODABLE, PAGE, _REACH)
         try:
-            return await asyncio.to_thread(exact.loads, body)
+            return PageAnswer(await asyncio.to_thread(exact.loads, body), next_url)
         except InvalidBodyError as exc:
             raise PollError(FailureReason.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
+
+    def _key(self, token: str) -> dict[str, str]:
+        """Return the headers that carry the key."""
+        config = self._config
+        match config.auth:
+            case "bearer":
+                return {"Authorization": f"Bearer {token}"}
+            case "basic":
+                return {"Authorization": f"Basic {b64encode(f'{config.username}:{token}'.encode()).decode()}"}
+            case "api_key":
+                return {config.key_header: token}
+        return {}
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -174,12 +223,12 @@ class OpenAIClient:
 
     def _refused(self, response: aiohttp.ClientResponse, body: bytes, path: str, key: str) -> PollError:
         status = response.status
-        said = self._tokens.scrub(_message(body))
+        said = PAGE if is_page(body) else self._tokens.scrub(_message(body))
         text = f"{self._config.name} answered {status}" + (f": {said}" if said else "")
         if status == 401:
-            return PollError(FailureReason.UNAUTHORISED, text, NEEDS[key])
+            return PollError(FailureReason.UNAUTHORISED, text, needs(key))
         if status == 403:
-            return PollError(FailureReason.FORBIDDEN, text, NEEDS[key])
+            return PollError(FailureReason.FORBIDDEN, text, needs(key))
         if status == 404:
             return PollError(FailureReason.NOT_FOUND, text, f"is there a {path} at {self._config.base_url}?")
         if status == 429:
@@ -194,6 +243,8 @@ class OpenAIClient:
                 "see OpenAI's status page",
                 retry_after=retry_after(response.headers.get("Retry-After", ""), self._clock),
             )
+        if 300 <= status < 400:
+            text += ", a redirect"
         return PollError(
             FailureReason.REJECTED, text, "is the base URL right (TALLYSTREAM_OPENAI_BASE_URL), and the request?"
         )
@@ -239,11 +290,11 @@ class ProviderClients:
         self._default = default
         self._by_key = dict(by_key)
 
-    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
+    async def fetch(self, request: PageRequest) -> PageAnswer:
         """Return the response's JSON, exactly.
 
         Raises:
-            PollError: as `OpenAIClient.get`.
+            PollError: as `OpenAIClient.fetch`.
 
         """
-        return await self._by_key.get(key, self._default).get(path, params, key)
+        return await self._by_key.get(request.key, self._default).fetch(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -23,6 +23,8 @@ class PollerConfig:
     client: OpenAIClientConfig = field(default_factory=OpenAIClientConfig)
     anthropic: OpenAIClientConfig | None = None
     """How to reach Anthropic; None: its resources are not polled."""
+    providers: Mapping[str, OpenAIClientConfig] = field(default_factory=dict)
+    """How to reach the user's own providers, by name."""
     pseudonym: Callable[[str], str] | None = None
     """Replaces people's names and addresses in rows; None: they are removed."""
     interval: float = 7200.0
@@ -34,6 +36,8 @@ class PollerConfig:
     """How far back history is fetched, unless a resource's own `lookback` is longer."""
     session_timeout: float = 10.0
     """A standby takes over this long after the active poller's last heartbeat; Kafka's own minimum is 6 s."""
+    not_polled: tuple[str, ...] = ()
+    """Why kinds of the mapping cannot be polled, for the status."""
     concurrency: int = 4
     """Resources polled at the same time."""
 

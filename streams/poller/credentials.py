@@ -27,8 +27,13 @@ NEEDS = {
 """Hint for a provider's refusal, by the kind of key that a resource needs."""
 _KEY_LIKE = re.compile(r"\b(sk|sess)-[A-Za-z0-9_*.-]{3,}")
 HIDDEN = "***"
-PROVIDER_OF = {"anthropic": "Anthropic"}
-"""The provider by kind of key; all other kinds are OpenAI's."""
+OPENAI_KINDS = ("api", "admin", "session")
+"""The kinds of keys that are OpenAI's; another one is a provider's."""
+
+
+def needs(kind: str) -> str:
+    """Return the hint for a refusal of a key of this kind."""
+    return NEEDS.get(kind, f"check the file that `key_file` of the provider {kind} names")
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,11 @@ class ApiKeys:
         self._tokens = dict(tokens)
         self._seen: set[str] = set()
 
+    @property
+    def kinds(self) -> list[str]:
+        """Return the kinds for which a key or a key file is set."""
+        return sorted(self._tokens)
+
     def get(self, kind: str) -> str:
         """Return the key for resources of a kind.
 
@@ -79,14 +89,13 @@ class ApiKeys:
 
         """
         # One provider's key is never sent to another one.
-        for name in (kind,) if kind == "anthropic" else (kind, "api"):
+        for name in (kind, "api") if kind in OPENAI_KINDS else (kind,):
             value = self._tokens[name].read() if name in self._tokens else None
             if value:
                 self._seen.add(value)
                 return value
-        raise PollError(
-            FailureReason.TOKEN, f"the API key for {PROVIDER_OF.get(kind, 'OpenAI')} is not set", NEEDS[kind]
-        )
+        provider = "OpenAI" if kind in OPENAI_KINDS else "Anthropic" if kind == "anthropic" else kind
+        raise PollError(FailureReason.TOKEN, f"the API key for {provider} is not set", needs(kind))
 
     def scrub(self, text: str) -> str:
         """Return the text with every key that was ever used, and everything that looks like one, removed."""

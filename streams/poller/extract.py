@@ -38,10 +38,14 @@ class PageItem:
 
 @dataclass(frozen=True)
 class ResultPage:
-    """One page: its items, and the parameter for the next one (None: it is the last)."""
+    """One page: its items, and the parameter for the next one (None: it is the last, or does not say).
+
+    `more` is what it says about further pages without naming the next one; None: nothing.
+    """
 
     items: list[PageItem]
     next: str | None
+    more: bool | None = None
 
 
 class Expression:
@@ -115,6 +119,8 @@ class Extractor:
         items = [self._item(item) for item in data]
         token = self._next(response) if self._next else None
         more = self._more(response) if self._more else None
+        if self._next is None:
+            return ResultPage(items, None, None if more is None else bool(more))
         if more is None:
             more = token is not None
         if not more:
@@ -124,6 +130,21 @@ class Extractor:
                 FailureReason.PAGINATION, "the answer has more pages but does not name the next one", _SHAPE_HINT
             )
         return ResultPage(items, token)
+
+    def items(self, response: object) -> list[Any] | None:
+        """Return the items of a response as they are; None: it has no list of them.
+
+        Raises:
+            PollError: the expression fails on it.
+
+        """
+        data = self._data(response)
+        return data if isinstance(data, list) else None
+
+    def rows(self, item: object) -> list[Any]:
+        """Return the rows of an item; an item that has none of its own is one itself."""
+        found = self._rows(item) if self._rows and isinstance(item, dict) else None
+        return found if isinstance(found, list) else [item]
 
     def _item(self, item: object) -> PageItem:
         rows = self._rows(item) if self._rows else [item]

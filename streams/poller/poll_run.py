@@ -20,6 +20,7 @@ from tallystream.streams.leader_election import Fence, NotLeaderError
 from tallystream.streams.poller.config import PollerConfig
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import Row
+from tallystream.streams.poller.history import PollHistory
 from tallystream.streams.poller.metrics import PollerMetrics
 from tallystream.streams.poller.personal import without_people
 from tallystream.streams.poller.published import PublishedIndex
@@ -82,7 +83,7 @@ class PollRun:
 
     def __init__(
         self, config: PollerConfig, getter: Getter, publisher: Publisher, metrics: PollerMetrics, clock: Clock,
-        progress: PollProgress,
+        progress: PollProgress, history: PollHistory,
     ) -> None:  # fmt: skip
         self._config = config
         self._getter = getter
@@ -90,6 +91,7 @@ class PollRun:
         self._metrics = metrics
         self._clock = clock
         self._progress = progress
+        self._history = history
         self._failing: dict[str, FailureReason] = {}
 
     async def poll_resources(self, lease: PollLease, resources: Iterable[Resource]) -> PollResult:
@@ -141,12 +143,14 @@ class PollRun:
             self._failed(name, defect, result)
         else:
             self._metrics.last_success.labels(name).set(self._now())
+            self._history.succeeded(name, utc(self._clock.now_ns()))
             if self._failing.pop(name, None):
                 log.info("poll_recovered", resource=name)
 
     def _failed(self, name: str, failure: PollError, result: PollResult) -> None:
         result.failures[name] = failure
         self._metrics.failures.labels(name, failure.why.value).inc()
+        self._history.failed(name, failure, utc(self._clock.now_ns()))
         self._progress.failed(name, failure)
         level = log.info if self._failing.get(name) == failure.why else log.warning
         level("poll_failed", resource=name, reason=failure.why.value, why=failure.message, next=failure.hint)

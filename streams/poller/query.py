@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote
 
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.extract import PageItem, Row, buckets
-from tallystream.streams.poller.params import Moment, Pairs, pairs
+from tallystream.streams.poller.params import Moment, pairs
+from tallystream.streams.poller.request import PageAnswer, PageRequest
 from tallystream.streams.poller.resources import Resource
 from tallystream.streams.poller.schedule import TimeSpan
 
@@ -16,10 +17,11 @@ MAX_PAGES = 10_000
 
 
 class Getter(Protocol):
-    """Fetches one page; see `OpenAIClient.get`."""
+    """Fetches one page; see `OpenAIClient.fetch`."""
 
-    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
-        """Return the response's exact JSON."""
+    async def fetch(self, request: PageRequest) -> PageAnswer:
+        """Return the response."""
+        ...
 
 
 async def fetch_buckets(getter: Getter, resource: Resource, span: TimeSpan, now: float) -> dict[int, list[Row]]:
@@ -47,16 +49,20 @@ async def fetch_current(getter: Getter, resource: Resource, now: float) -> list[
     """
     moment = Moment(now, int(now), int(now))
     parents = resource.parents
-    if parents is None:
+    if parents is None or resource.parent_list is None or resource.parent_field is None:
         return await _rows(getter, resource, moment)
     rows: list[Row] = []
-    for parent in await _rows(getter, resource.model_copy(update={"path": parents.path}), moment):
-        if isinstance(name := parent.get("id"), str):
-            path = resource.path.replace("{id}", quote(name, safe=""))
-            rows += [
-                row | {parents.name: name}
-                for row in await _rows(getter, resource.model_copy(update={"path": path}), moment)
-            ]
+    for parent in await _rows(getter, resource.parent_list, moment):
+        if resource.parent_filter is not None and resource.parent_filter(parent) is not True:
+            continue
+        name = resource.parent_field(parent)
+        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+            continue
+        path = resource.path.replace(f"{{{parents.param}}}", quote(str(name), safe=""))
+        rows += [
+            row | {parents.name: str(name)}
+            for row in await _rows(getter, resource.model_copy(update={"path": path}), moment)
+        ]
     return rows
 
 
@@ -69,25 +75,41 @@ async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Pag
     pages = resource.pages
     if pages is not None and pages.size is not None:
         values[pages.size_param] = pages.size
+    if pages is not None and pages.style == "page":
+        values[pages.param] = pages.first
     items: list[PageItem] = []
     asked: set[str] = set()
-    for _ in range(MAX_PAGES):
-        answer = await getter.get(resource.path, pairs(values), resource.key)
+    path = resource.path
+    for number in range(1, MAX_PAGES + 1):
+        request = PageRequest(path, pairs(values), resource.asks_with, resource.method, resource.headers, resource.body)
+        answer = await getter.fetch(request)
         # A large response takes seconds, so it is processed in a thread to keep heartbeats going.
-        page = await asyncio.to_thread(resource.extractor.page, answer)
-        items += page.items
+        page = await asyncio.to_thread(resource.extractor.page, answer.body)
         if pages is None:
-            return items
-        if pages.style == "offset":
-            assert pages.size is not None
-            if len(page.items) < pages.size:
+            return page.items
+        if page.items and page.items == items[-len(page.items) :] and pages.style != "token":
+            raise _repeated()
+        items += page.items
+        if pages.style in ("offset", "page"):
+            whole = page.more is not False if page.more is not None else len(page.items) >= (pages.size or 1)
+            if not whole or not page.items:
                 return items
-            values[pages.param] = len(items)
+            values[pages.param] = len(items) if pages.style == "offset" else pages.first + number
             continue
-        if page.next is None:
+        following = page.next or answer.next_url if pages.style == "link" else page.next
+        if following is None:
             return items
-        if page.next in asked:
-            raise PollError(FailureReason.PAGINATION, "the pagination repeats a page", "the API may have changed")
-        asked.add(page.next)
-        values[pages.param] = page.next
+        if following in asked:
+            raise _repeated()
+        asked.add(following)
+        if pages.style == "link":
+            path, values = following, {}
+        else:
+            values[pages.param] = following
     raise PollError(FailureReason.PAGINATION, f"more than {MAX_PAGES} pages", "declare larger pages or a shorter chunk")
+
+
+def _repeated() -> PollError:
+    return PollError(
+        FailureReason.PAGINATION, "the pagination repeats a page", "does the endpoint know the parameter of `pages`?"
+    )

@@ -6,8 +6,10 @@ those listed under `disable`.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -20,49 +22,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tallystream.schemas import exact
 from tallystream.schemas.errors import UsageError
-from tallystream.streams.poller.extract import Extractor
+from tallystream.streams.poller.extract import Expression, Extractor
+from tallystream.streams.poller.pages import Pages, Parents
 from tallystream.streams.poller.params import Params
+from tallystream.streams.poller.providers import KEY_HEADERS, Provider
 from tallystream.streams.poller.schedule import BucketWindow
 
 WIDTHS = {"1m": 60, "1h": 3600, "1d": 86_400}
+_PLACE = re.compile(r"\{(\w*)\}")
 KeyKind = Literal["api", "admin", "session", "anthropic"]
 BUILTIN = ("resources.toml", "billing.toml")
 """Files of built-in resources: OpenAI's reports, and those needed to reconcile bills."""
-
-
-class Pages(BaseModel):
-    """Pagination of a resource.
-
-    `token`: `next` (JQ on the response) is sent as `param` until it is null, or until `more` is false.
-    `offset`: the number of items so far is sent as `param` until a page has fewer than `size` items.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    style: Literal["token", "offset"] = "token"
-    param: str = "page"
-    next: str = ".next_page"
-    more: str | None = ".has_more"
-    size: int | None = Field(default=None, ge=1)
-    """Items per page, sent as `size_param`; not part of the query's identity."""
-    size_param: str = "limit"
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.style == "offset" and self.size is None:
-            raise ValueError("an offset needs a page size")
-        return self
-
-
-class Parents(BaseModel):
-    """A list of parents: the resource is fetched once for each item, whose id replaces `{id}` in the path."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: str = Field(pattern=r"^/[^\s?#]*$")
-    """Path of the list of parents, which is paginated like the resource."""
-    name: str
-    """Field in which each row names its parent."""
 
 
 class Resource(BaseModel):
@@ -76,6 +46,14 @@ class Resource(BaseModel):
     """Name in records and metrics; by default the path. Two queries of one path need different names."""
     key: KeyKind = "api"
     """The kind of API key that the endpoint needs."""
+    provider: str | None = None
+    """The provider of the file that is asked; by default OpenAI, or Anthropic if `key` says so."""
+    method: Literal["GET", "POST"] = "GET"
+    """POST is for queries that an API takes as a body; nothing is changed by a poll."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Sent with each request; the key is not among them."""
+    body: Any = None
+    """JSON sent with POST, as it is."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Query parameters: a string is a JQ expression (see `params`); numbers, booleans and lists are sent unchanged."""
     data: str = ".data"
@@ -106,15 +84,25 @@ class Resource(BaseModel):
             object.__setattr__(self, "name", self.path)
         if not all(isinstance(value, str | int | float | list) for value in self.params.values()):
             raise ValueError("a parameter is a text (JQ), a number, a boolean or a list")
-        if (self.parents is not None) != ("{id}" in self.path) or (self.parents and self.bucket):
+        places = set(_PLACE.findall(self.path))
+        if places != ({self.parents.param} if self.parents else set()) or (self.parents and self.bucket):
             raise ValueError(
                 "`parents` requires {id} in the path and a resource without buckets, and {id} requires `parents`"
             )
+        if self.body is not None and self.method == "GET":
+            raise ValueError("a body needs the method POST")
+        if forbidden := {name for name in self.headers if name.lower() in KEY_HEADERS}:
+            raise ValueError(f"the header {min(forbidden)} carries the key, which is a setting")
         try:
-            _ = self.compiled, self.extractor
+            _ = self.compiled, self.extractor, self.parent_list, self.parent_field, self.parent_filter
         except UsageError as exc:
             raise ValueError(exc.message) from None
         return self
+
+    @property
+    def asks_with(self) -> str:
+        """The key that its requests carry: a kind of key, or a provider's name."""
+        return self.provider or self.key
 
     @cached_property
     def compiled(self) -> Params:
@@ -125,14 +113,40 @@ class Resource(BaseModel):
     def extractor(self) -> Extractor:
         """The compiled extractor of buckets from a response."""
         pages = self.pages
-        token = pages is not None and pages.style == "token"
         return Extractor(
             data=self.data,
             at=self.at if self.bucket and self.requests == "window" else None,
             rows=self.rows,
-            next_page=pages.next if pages and token else None,
-            more=pages.more if pages and token else None,
+            next_page=pages.next_jq if pages else None,
+            more=pages.more_jq if pages else None,
         )
+
+    @cached_property
+    def parent_list(self) -> Resource | None:
+        """The list of parents, as a resource."""
+        parents = self.parents
+        if parents is None:
+            return None
+        return Resource(
+            path=parents.path,
+            key=self.key,
+            provider=self.provider,
+            data=parents.data or self.data,
+            params=self.params if parents.params is None else parents.params,
+            headers=self.headers,
+            pages=self.pages,
+        )
+
+    @cached_property
+    def parent_field(self) -> Expression | None:
+        """What of a parent replaces the placeholder."""
+        return Expression(self.parents.field, "parents.field") if self.parents else None
+
+    @cached_property
+    def parent_filter(self) -> Expression | None:
+        """Which parents are asked for."""
+        one = self.parents
+        return Expression(one.filter, "parents.filter") if one is not None and one.filter is not None else None
 
     @cached_property
     def window(self) -> BucketWindow | None:
@@ -159,7 +173,17 @@ class Resource(BaseModel):
             PollError: an expression fails.
 
         """
-        parts = [self.name, self.path, self.bucket or "", self.fixed_params(), [part or "" for part in account]]
+        parts: list[Any] = [
+            self.name,
+            self.path,
+            self.bucket or "",
+            self.fixed_params(),
+            [part or "" for part in account],
+        ]
+        if self.method != "GET" or self.headers or self.body is not None:
+            parts.append([self.method, self.headers, self.body])
+        if self.provider is not None:
+            parts.append(self.provider)
         return sha256(exact.canonical(exact.loads(_json(parts))).encode()).hexdigest()[:16]
 
 
@@ -169,6 +193,7 @@ class ResourceFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     resources: list[Resource] = Field(default_factory=list)
+    providers: list[Provider] = Field(default_factory=list)
     disable: list[str] = Field(default_factory=list)
     """Names of built-in resources not to poll."""
 
@@ -180,21 +205,59 @@ def builtin(*names: str) -> tuple[Resource, ...]:
     return tuple(found for text in texts for found in ResourceFile.model_validate(tomllib.loads(text)).resources)
 
 
-def load(path: Path | None) -> tuple[Resource, ...]:
-    """Return all resources to poll: the built-in ones, changed by the user's file.
+@dataclass(frozen=True)
+class Declared:
+    """The resources to poll, and the providers of the user's own that some of them ask."""
+
+    resources: tuple[Resource, ...]
+    providers: tuple[Provider, ...] = ()
+
+
+def load(*paths: Path) -> Declared:
+    """Return all resources to poll: the built-in ones, changed by the user's files.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML or YAML, or has an invalid declaration.
+        UsageError: a file cannot be read, is not TOML or YAML, or has an invalid declaration.
 
     """
     resources = {resource.name: resource for resource in builtin(*BUILTIN)}
-    if path is None:
-        return tuple(resources.values())
+    ours = set(resources)
+    names: set[str] = set()
+    providers: dict[str, Provider] = {}
+    for path in paths:
+        file = _read(path)
+        for provider in file.providers:
+            if provider.name in providers:
+                raise UsageError(f"the provider {provider.name} is declared twice, here in {path}", "declare it once")
+            providers[provider.name] = provider
+        for resource in file.resources:
+            if resource.name in names:
+                raise UsageError(f"{resource.name} is declared twice, here in {path}", "give each its own `name`")
+            if resource.provider is not None and resource.name in ours:
+                raise UsageError(
+                    f"{path}: {resource.name} of {resource.provider} has the name of a built-in resource",
+                    "give it a `name` of its own, such as /PROVIDER/PATH",
+                )
+            names.add(resource.name)
+        if unknown := set(file.disable) - resources.keys():
+            raise UsageError(f"{path} disables {min(unknown)}, which is not a built-in resource", ", ".join(resources))
+        for name in file.disable:
+            del resources[name]
+        resources |= {resource.name: resource for resource in file.resources}
+    for resource in resources.values():
+        if resource.provider is not None and resource.provider not in providers:
+            raise UsageError(
+                f"{resource.name} asks {resource.provider}, which no file declares", "declare it under [[providers]]"
+            )
+    return Declared(tuple(resources.values()), tuple(providers.values()))
+
+
+def _read(path: Path) -> ResourceFile:
     hint = "docs/operations/openai.md shows the shape; `tallystream openai explore` writes one"
     try:
         text = path.read_text()
         raw = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-        file = ResourceFile.model_validate(raw or {})
+        return ResourceFile.model_validate(raw or {})
     except OSError as exc:
         raise UsageError(f"the resource file {path} cannot be read: {exc.strerror}", hint) from exc
     except ValidationError as exc:
@@ -202,15 +265,6 @@ def load(path: Path | None) -> tuple[Resource, ...]:
         raise UsageError(f"{path}: {'.'.join(map(str, error['loc']))}: {error['msg']}", hint) from None
     except (ValueError, yaml.YAMLError) as exc:
         raise UsageError(f"{path} is not TOML or YAML: {' '.join(str(exc).split())}", hint) from exc
-    names = [resource.name for resource in file.resources]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"{path} declares {min(twice)} twice", "give each its own `name`")
-    if unknown := set(file.disable) - resources.keys():
-        raise UsageError(f"{path} disables {min(unknown)}, which is not a built-in resource", ", ".join(resources))
-    for name in file.disable:
-        del resources[name]
-    resources |= {resource.name: resource for resource in file.resources}
-    return tuple(resources.values())
 
 
 def select(resources: Sequence[Resource], names: Iterable[str]) -> tuple[Resource, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -19,6 +19,7 @@ from tallystream.streams.leader_election import Election, Fence, election_loop, 
 from tallystream.streams.poller.agenda import Agenda
 from tallystream.streams.poller.client import OpenAIClient, ProviderClients
 from tallystream.streams.poller.config import PollerConfig
+from tallystream.streams.poller.history import PollHistory
 from tallystream.streams.poller.metrics import PollerMetrics
 from tallystream.streams.poller.poll_run import NullProgress, PollLease, PollProgress, PollResult, PollRun
 from tallystream.streams.poller.published import PublishedIndex, read_cursors
@@ -56,6 +57,8 @@ class Poller:
         self._stood_since = 0.0
         self._active = False
         self._days_offset = 0
+        self._history = PollHistory(config.resources)
+        self._held: dict[str, int] = {}
 
     async def run(self) -> None:
         """Poll or stand by until cancelled.
@@ -99,7 +102,21 @@ class Poller:
 
     def status(self) -> PollerStatus:
         """Return whether it polls, and how far openai.days has been computed."""
-        return PollerStatus(active=self._active, days_offset=self._days_offset)
+        config = self._config
+        return PollerStatus(
+            active=self._active,
+            days_offset=self._days_offset,
+            interval_seconds=config.interval,
+            keys=config.tokens.kinds,
+            resources=self._history.resources(),
+            held_days=dict(self._held),
+            not_polled=list(config.not_polled),
+        )
+
+    def days_held(self, days: Mapping[str, int]) -> None:
+        """Note how many days keep their previous figures, by reason."""
+        self._held = dict(days)
+        self.metrics.note_held(days)
 
     def days_done(self, offset: int) -> None:
         """Note up to which offset of openai.records the days are complete; the agent that computes them runs in this
@@ -135,7 +152,7 @@ class Poller:
             stack.callback(self._left)
             self._election = election
             publisher = await stack.enter_async_context(Publisher(self._kafka, topics))
-            poll_run = PollRun(config, getter, publisher, self.metrics, self._clock, self._progress)
+            poll_run = PollRun(config, getter, publisher, self.metrics, self._clock, self._progress, self._history)
             return await election_loop(
                 election,
                 partial(self._lead, election, poll_run, once=once),
@@ -146,13 +163,17 @@ class Poller:
     async def _others(self, stack: AsyncExitStack) -> dict[str, OpenAIClient]:
         """Return the clients of other providers, by their kind of key."""
         config = self._config
-        if config.anthropic is None:
-            return {}
-        client = OpenAIClient(
-            config.anthropic, config.tokens, clock=self._clock, expect=self._expect,
-            retried=lambda why: self.metrics.retries.labels(why.value).inc(),
-        )  # fmt: skip
-        return {"anthropic": await stack.enter_async_context(client)}
+        others = dict(config.providers)
+        if config.anthropic is not None:
+            others["anthropic"] = config.anthropic
+        clients: dict[str, OpenAIClient] = {}
+        for name, reached in others.items():
+            client = OpenAIClient(
+                reached, config.tokens, clock=self._clock, expect=self._expect,
+                retried=lambda why: self.metrics.retries.labels(why.value).inc(),
+            )  # fmt: skip
+            clients[name] = await stack.enter_async_context(client)
+        return clients
 
     def _stand_by(self, election: Election, *, once: bool) -> None:
         """Note that another poller is the active one; with `once`, fail after a while."""

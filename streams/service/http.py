@@ -1,4 +1,4 @@
-"""Shared parts of our HTTP clients: trusted CAs, and parsing of Retry-After."""
+"""Shared parts of our HTTP clients: trusted CAs, the environment's proxy, Retry-After, and pages in place of JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 import ssl
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.service.clock import Clock
@@ -35,3 +37,27 @@ def retry_after(text: str, clock: Clock) -> float | None:
         except ValueError:
             return None
     return max(0.0, value) if math.isfinite(value) else None
+
+
+def environment_proxy(url: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY or HTTP_PROXY names for a URL, unless NO_PROXY excepts its host. Never for
+    this machine.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return None
+    proxies = getproxies_environment()
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    found = proxies.get(parts.scheme)
+    return found if found is None or "://" in found else f"http://{found}"
+
+
+def is_page(body: bytes) -> bool:
+    """Return whether an answer is a web page: what a login page or a proxy answers in place of an API."""
+    return body.lstrip()[:1] == b"<"
+
+
+PAGE = "a login page or proxy answered with a web page"
+"""What to say then."""

@@ -63,6 +63,14 @@ RENDERINGS: dict[str, dict[str, str]] = {
         "gateway.ingress.tlsSecret": "ingress",
         "worker.pricesConfigMap": "prices",
         "sink.mappingConfigMap": "mapping",
+        "sink.mappingAddsToDefault": "true",
+        "sink.extraVolumes[0].name": "more",
+        "sink.extraVolumes[0].configMap.name": "more",
+        "sink.extraVolumeMounts[0].name": "more",
+        "sink.extraVolumeMounts[0].mountPath": "/more",
+        "port.caSecret": "port-ca",
+        "openai.caSecret": "openai-ca",
+        "poller.resourcesConfigMap": "resources",
     },
     "a platform that assigns ids, brokers by IPv6": BASE
     | {

@@ -24,7 +24,7 @@ from tests.support.replay import Body, post
 from tallystream.schemas.otlp import Encoding
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-PAGES = ("/", "/providers", "/sessions", "/deadletters", "/openai", "/health")
+PAGES = ("/", "/providers", "/sessions", "/deadletters", "/bills", "/openai", "/health")
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "console"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 """Schemathesis' checks of what is answered."""

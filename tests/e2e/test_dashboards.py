@@ -48,7 +48,7 @@ def filled(expr: str, span: str = "1h", **chosen: str) -> str:
     """Fill the variables in as Grafana does."""
     seconds = int(span[:-1]) * {"s": 1, "h": 3600}[span[-1]]
     expr = expr.replace("$__range_s", str(seconds)).replace("$__range", span).replace("$__rate_interval", "1m")
-    for name in ("connection", "client", "model"):
+    for name in ("connection", "client", "model", "provider", "scope"):
         expr = expr.replace(f"${name}", chosen.get(name, ".*"))
     return expr
 

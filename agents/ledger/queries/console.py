@@ -153,6 +153,16 @@ def openai_days(database: Database, since: str) -> tuple[list[Row], list[Row]]:
     return billed, used
 
 
+def statements(database: Database, since: str, limit: int) -> list[str]:
+    """Return the newest statements of bills as documents (JSON), of days from `since` (YYYY-MM-DD) on."""
+    rows = database.rows(
+        "SELECT document FROM reconciled WHERE day >= ? AND (as_of IS NOT NULL OR seen_tokens > 0 OR state = 'partial')"
+        " ORDER BY day DESC, provider, scope LIMIT ?",
+        (since, limit),
+    )
+    return [document for (document,) in rows]
+
+
 def seen_by_day(database: Database, provider: str, first: int, last: int) -> dict[int, int | None]:
     """Return the telemetry's sums for a provider's models, by day since 1970."""
     rows = database.rows(

@@ -1,4 +1,4 @@
-"""The blueprints: three from Port's page on Codex and OpenAI, and four of our own.
+"""The blueprints: three from Port's page on Codex and OpenAI, and five of our own.
 
 Those of the page are unchanged except for one word: Port's own schema does not support `format: "date"`, so `date` is
 `date-time` here. `coding_agent_session_hour` is off by default, because it creates an entity for each hour of each
@@ -18,7 +18,13 @@ Blueprint = dict[str, Any]
 
 PAGE = ("openai_daily_usage", "openai_model_usage", "openai_model")
 SESSION_HOUR = "coding_agent_session_hour"
-OURS = ("coding_agent_connection", "coding_agent_session", SESSION_HOUR, "coding_agent_cost_hour")
+OURS = (
+    "coding_agent_connection",
+    "coding_agent_session",
+    SESSION_HOUR,
+    "coding_agent_cost_hour",
+    "coding_agent_bill_day",
+)
 
 
 def load(*, session_hours: bool = False) -> dict[str, Blueprint]:

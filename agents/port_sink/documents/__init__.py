@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from tallystream.agents.port_sink.documents.base import Document, DocumentKind, DocumentRows
+from tallystream.agents.port_sink.documents.bills import BillDayDocuments
 from tallystream.agents.port_sink.documents.feeds import feeds
 from tallystream.agents.port_sink.documents.openai import Daily, EndpointDocuments, ModelDaily
 from tallystream.agents.port_sink.documents.telemetry import (
@@ -26,12 +27,16 @@ OURS: dict[str, type[DocumentKind]] = {
     "cost-hour": CostHourDocuments,
     "openai-daily": Daily,
     "openai-model-daily": ModelDaily,
+    "bill-day": BillDayDocuments,
 }
 """Kinds that are tables of our own; every kind that begins with a slash is an endpoint of OpenAI's."""
 
 
-def kinds(names: Iterable[str], buckets: Container[str] = ()) -> dict[str, DocumentKind]:
-    """Return kinds by name; the records of those in `buckets` are whole buckets.
+def kinds(
+    names: Iterable[str], buckets: Container[str] = (), endpoints: Container[str] = ()
+) -> dict[str, DocumentKind]:
+    """Return kinds by name; the records of those in `buckets` are whole buckets, those in `endpoints` are endpoints
+    whatever their names.
 
     Raises:
         UsageError: a name is not a kind.
@@ -41,7 +46,7 @@ def kinds(names: Iterable[str], buckets: Container[str] = ()) -> dict[str, Docum
     for name in names:
         if name in OURS:
             found[name] = OURS[name]()
-        elif name.startswith("/"):
+        elif name.startswith("/") or name in endpoints:
             found[name] = EndpointDocuments(name, buckets=name in buckets)
         else:
             raise UsageError(

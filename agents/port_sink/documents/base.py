@@ -22,6 +22,16 @@ class DocumentRows(Protocol):
 
 
 @dataclass(frozen=True)
+class LeftOutRecord:
+    """A record that is not mapped: what it says in `field` cannot be used, for this reason. `place` is its index."""
+
+    place: int
+    record: Any
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Document:
     """The input of a mapping: one record, or several that are valid at the same time.
 
@@ -33,6 +43,8 @@ class Document:
     at_ms: int | None = None
     order: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
+    unusable: Sequence[LeftOutRecord] = ()
+    """Records that are left out. Their entities stay in Port as they are."""
 
 
 class DocumentKind(Protocol):

@@ -6,6 +6,7 @@
     C|connection, A|connection|signal|gateway   connections, activity
     R|resource|query|bucket                     openai.records
     D|day|model|project                         openai.days
+    B|day|provider|scope                        reconciliation.days, so that the scopes of a day are adjacent
 
 Versions decide as each topic's own rule says: rows by `version`, records by `polled_at`, the rest by offset.
 """
@@ -22,6 +23,7 @@ from aiokafka import ConsumerRecord
 
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
+from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.global_table import Feed, TableRow
 from tallystream.streams.kafka.topics import Topics
@@ -103,6 +105,21 @@ class DayFeed:
         yield _row(b"D|", record)
 
 
+@dataclass(frozen=True)
+class StatementFeed:
+    """reconciliation.days."""
+
+    topic: str
+
+    def rows(self, record: ConsumerRecord) -> Iterator[TableRow]:
+        """Return the statement."""
+        row = _row(b"", record)
+        provider, scope, day = row.key.split(b"|")
+        if record.value is not None and ReconciledDay.model_validate_json(record.value).key != record.key:
+            raise ValueError("not the key of this value")
+        yield row._replace(key=b"|".join((b"B", day, provider, scope)))
+
+
 def feeds(topics: Topics) -> list[Feed]:
     """Return all feeds of documents."""
     return [
@@ -112,6 +129,7 @@ def feeds(topics: Topics) -> list[Feed]:
         LatestFeed(topics.activity.name, b"A|", _activity_key),
         RecordFeed(topics.openai_records.name),
         DayFeed(topics.openai_days.name),
+        StatementFeed(topics.reconciliation_days.name),
     ]
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import orjson
 
+from tallystream.agents.port_sink.documents.amounts import COSTS, DASHBOARD, usable
 from tallystream.agents.port_sink.documents.base import Document, DocumentRows
 from tallystream.agents.port_sink.documents.sums import money
 from tallystream.schemas import keys
 from tallystream.schemas.money import to_pico
 from tallystream.schemas.openai import OpenAIRecord, bucket_of, seconds
 
-DASHBOARD = "/dashboard/billing/usage"
-COSTS = "/organization/costs"
 ORGANIZATION = "/organization/usage/"
 LEGACY = "/usage"
 REQUESTS = "num_model_requests"
@@ -60,27 +58,17 @@ class EndpointDocuments:
         record = OpenAIRecord.model_validate_json(kept.value)
         meta = record.model_dump(mode="json", include=META)
         end = record.ends_at
-        records = complete(self._resource, record.exact_rows())
+        records = record.exact_rows()
         if self._buckets and record.starts_at is not None and end is not None:
             records = [bucket_of(seconds(record.starts_at), seconds(end), records)]
+        records, unusable = usable(self._resource, records)
         return Document(
             records,
             None if end is None else int(end.timestamp() * 1000),
             kept.version[0],
             meta,
+            unusable,
         )
-
-
-def complete(kind: str, rows: Iterable[object]) -> list[Any]:
-    """Return the rows of an answer as documents have them."""
-    if kind != DASHBOARD:
-        return list(rows)
-    return [
-        {**row, "total_usage": sum((Decimal(item["cost"]) for item in row["line_items"]), Decimal(0))}
-        if isinstance(row, dict) and isinstance(row.get("line_items"), list) and "total_usage" not in row
-        else row
-        for row in rows
-    ]
 
 
 class DayFigures:

@@ -7,11 +7,13 @@ model      its shape
 repairs    expressions that do not do what was intended
 prelude    what expressions can use
 program    one resource compiled: records in, entities and failures out
-mapper     a whole file, as the sink uses it
+merge      several files put together
+mapper     the whole, as the sink uses it
 """
 
 from tallystream.agents.port_sink.mapping.mapper import Mapped, Mapper, default_text
+from tallystream.agents.port_sink.mapping.merge import MappingSource
 from tallystream.agents.port_sink.mapping.program import Failure
 from tallystream.agents.port_sink.mapping.repairs import MappingRepair
 
-__all__ = ["Failure", "Mapped", "Mapper", "MappingRepair", "default_text"]
+__all__ = ["Failure", "Mapped", "Mapper", "MappingRepair", "MappingSource", "default_text"]

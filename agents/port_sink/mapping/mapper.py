@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from pydantic import ValidationError
-
 from tallystream.agents.port_sink.mapping import repairs as rules
 from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey, Rules, UnmappableError, build
-from tallystream.agents.port_sink.mapping.model import EntityMapping, MappingFile, ResourceMapping
+from tallystream.agents.port_sink.mapping.merge import LITERAL, MappingSource, merged
+from tallystream.agents.port_sink.mapping.model import EntityMapping, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
 from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, MappingRepair
-from tallystream.agents.port_sink.mapping.text import parse
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.openai import BUCKETED
 
 Rows = Sequence[tuple[Any, Mapping[str, Any]]]
 SESSION_HOUR = "session-hour"
-_LITERAL = re.compile(r'"([^"\\]+)"')
 
 
 @dataclass(frozen=True)
@@ -33,35 +29,46 @@ class Mapped:
 
 
 class Mapper:
-    """A mapping file, compiled. `repairs` lists the corrections made to it.
+    """Mapping files put together and compiled. `repairs` lists the corrections made to them, `notes` what of them works
+    differently here.
 
     Raises:
-        UsageError: the text is not a mapping; the message says where and why.
+        UsageError: a text is not a mapping; the message says where and why.
 
     """
 
-    def __init__(self, text: str, *, without: Sequence[str] = ()) -> None:
-        raw, self.repairs = parse(text)
-        if not isinstance(raw, dict):
-            raise UsageError("the mapping is empty or not a YAML object", "it begins with `resources:`")
-        try:
-            file = MappingFile.model_validate(raw)
-        except ValidationError as exc:
-            error = exc.errors(include_url=False)[0]
-            where = ".".join(map(str, error["loc"]))
-            raise UsageError(
-                f"the mapping does not fit: {where}: {error['msg']}", "docs/port.md shows the shape"
-            ) from None
+    def __init__(self, *sources: MappingSource | str) -> None:
+        texts = [MappingSource(one) if isinstance(one, str) else one for one in sources]
+        whole = merged(texts)
+        file = self._file = whole.file
+        self.repairs, self.notes = whole.repairs, whole.notes
         self.create_missing = file.create_missing_related_entities
         self.merge = file.enable_merge_entity
         self.delete_dependents = file.delete_dependent_entities
-        self.resources = [self._repaired(one) for one in file.resources if one.kind not in without]
+        self.resources = [self._repaired(one) for one in file.resources]
         self._programs = [Program(resource) for resource in self.resources]
+
+    def document(self) -> dict[str, Any]:
+        """Return the mapping as it is used, in the shape of a file: all files in one, with their repairs."""
+        options = self._file.model_dump(by_alias=True, exclude_unset=True, exclude={"resources"})
+        return {
+            **options,
+            "resources": [_plain(one.model_dump(by_alias=True, exclude_none=True)) for one in self.resources],
+        }
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """Return the mapped kinds of records, in the order of the file."""
         return tuple(dict.fromkeys(program.kind for program in self._programs))
+
+    @property
+    def endpoints(self) -> dict[str, ResourceMapping]:
+        """Return the kinds that are endpoints, each with its first mapping."""
+        found: dict[str, ResourceMapping] = {}
+        for one in self.resources:
+            if one.kind.startswith("/") or one.selector.endpoint is not None:
+                found.setdefault(one.kind, one)
+        return found
 
     def reads_buckets(self, kind: str) -> bool:
         """Tell whether the records of a kind are whole buckets, because `itemsToParse` goes through their `results`.
@@ -93,7 +100,7 @@ class Mapper:
             if kind not in (None, program.kind):
                 continue
             for field, source in program.expressions():
-                if field.endswith("blueprint") and (found := _LITERAL.fullmatch(source.strip())):
+                if field.endswith("blueprint") and (found := LITERAL.fullmatch(source.strip())):
                     named.add(found[1])
         return named
 
@@ -172,6 +179,13 @@ def collisions(entities: Sequence[tuple[int, Entity]], failures: Sequence[tuple[
         if entity.key in twice
     ]
     return Mapped([one for one in entities if one[1].key not in twice], [*failures, *refused])
+
+
+def _plain(value: Any) -> Any:
+    """Leave out what is empty."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if item not in ({}, [])}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def default_text() -> str:

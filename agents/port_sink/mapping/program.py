@@ -59,6 +59,9 @@ class Program:
         self._mappings = given if isinstance(given, list) else [given]
         self.items = resource.port.items_to_parse
         """`itemsToParse`."""
+        item = resource.port.items_to_parse_name
+        self._each = "" if self.items is None else f"(({self.items}\n) // [])[] as $item | (. + {{{item}: $item}}) |"
+        """JQ that goes through the items; nothing without `itemsToParse`."""
         self._query = resource.selector.query
         self.kind = resource.kind
         self._endless = 0
@@ -68,7 +71,7 @@ class Program:
             _compile(source, f"{resource.kind}: {field}", source)
         bodies = ", ".join(_object(mapping) for mapping in self._mappings)
         if self.items is not None:
-            bodies = f"(({self.items}\n) // [])[] as $item | (. + {{item: $item}}) | ({bodies})"
+            bodies = f"{self._each} ({bodies})"
         body = f"if ({self._query}\n) == true then [{bodies}] else [] end"
         program = f"{PRELUDE} [.[] | .m as $record | .r | try ({body}) catch {{failed: .}}]"
         self._program = _compile(program, resource.kind, "the mapping as a whole", prelude=False)
@@ -109,10 +112,9 @@ class Program:
     def _explain(self, row: object, meta: Mapping[str, object], said: object) -> MappingOutcome:
         """Find the expression that failed, by running them one by one."""
         text = orjson.dumps([{"r": row, "m": meta}], default=_number).decode()
-        items = f"(({self.items}\n) // [])[] as $item | (. + {{item: $item}}) |" if self.items is not None else ""
         for field, source in self.expressions():
             if field not in self._single:
-                before = "" if field in ("selector.query", "itemsToParse") else items
+                before = "" if field in ("selector.query", "itemsToParse") else self._each
                 program = f"{PRELUDE} .[0] | .m as $record | .r | [{before} ([{source}\n][0])]"
                 self._single[field] = Jq(program)
             try:

@@ -1,17 +1,22 @@
-"""A sample of each kind of records, to try mappings on: `port mapping test FILE --input DIR/session.json`."""
+"""A sample of each kind of records, to try mappings on: `port mapping test FILE --input DIR/session.json`. What is
+sensitive in it is masked, and only this user can read it.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
+from tallystream.agents.port_sink.pipeline.masking import masked
 from tallystream.schemas import exact
 
 log = structlog.get_logger()
 MOST = 5
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
 
 
 class Samples:
@@ -28,7 +33,19 @@ class Samples:
         self._seen.add(kind)
         path = self._directory / f"{re.sub(r'[^A-Za-z0-9]+', '-', kind).strip('-')}.json"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            path.write_text(exact.dumps(list(records[:MOST])) + "\n")
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_sample(path, list(records[:MOST]))
         except (OSError, TypeError) as exc:
             log.warning("no_sample", kind=kind, why=type(exc).__name__)
+
+
+def write_sample(path: Path, records: object) -> None:
+    """Write records (exact JSON) to a file of this user's, masked.
+
+    Raises:
+        OSError: it cannot be written, or is a link.
+
+    """
+    with os.fdopen(os.open(path, FLAGS, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)  # it may have been there, with another mode
+        file.write(exact.dumps(masked(records)) + "\n")

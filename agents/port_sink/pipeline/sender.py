@@ -60,7 +60,7 @@ class Sender:
     in_doubt: InDoubt
     metrics: SinkMetrics
     clock: Clock
-    on_status: Callable[[str | None], None]
+    on_status: Callable[[PortError | None], None]
     result: SinkResult = field(default_factory=SinkResult)
     merge: bool = True
     create_missing: bool = False
@@ -142,7 +142,7 @@ class Sender:
             self.metrics.paced(self.limiter.rate, self.limiter.remaining)
             log.warning("throttled", seconds=round(seconds, 1), hint=exc.hint)
             return
-        self.on_status(exc.message)
+        self.on_status(exc)
         seconds = REQUEST_BACKOFF.delay(attempt, at_least=min(exc.retry_after or 0.0, MOST_RETRY_AFTER))
         if attempt in (0, 5) or attempt % 20 == 0:
             log.warning("port_away", why=exc.message, hint=exc.hint, retry_in_s=round(seconds, 1))

@@ -77,13 +77,19 @@ class Transform:
         owners: list[tuple[int, int]] = []
         oldest = self._oldest_ms()
         for key, since in changed:
-            document = self.kinds[kind].build(self.table, key)
+            document = await self._build(kind, key)
             if document is None or (document.at_ms is not None and document.at_ms < oldest):
                 continue
             for index, record in enumerate(document.records):
                 owners.append((len(documents), index))
                 rows.append((record, document.meta))
             documents.append((key, since, document))
+            if document.unusable:
+                await self._refuse(
+                    kind,
+                    key,
+                    [(one.place, Failure(one.field, "", one.reason), one.record) for one in document.unusable],
+                )
         self.samples.keep(kind, [record for record, _ in rows])
         found = self.mapper.run(kind, rows, self.rules)
         self.result.note_mapped(kind, len(rows), len({row for row, _ in (*found.entities, *found.failures)}))
@@ -97,10 +103,23 @@ class Transform:
             mapped = collisions(entities.get(number, []), failures.get(number, []))
             self._offer(kind, key, since, document, [entity for _, entity in mapped.entities])
             if mapped.failures:
-                self.metrics.mapping_errors.labels(kind).inc(len(mapped.failures))
-                self.result.unmapped += len(mapped.failures)
-                refused = [(owners[row][1], failure, rows[row][0]) for row, failure in mapped.failures]
-                await self.dead_letters.unmapped(kind, key, refused)
+                await self._refuse(
+                    kind, key, [(owners[row][1], failure, rows[row][0]) for row, failure in mapped.failures]
+                )
+
+    async def _build(self, kind: str, key: bytes) -> Document | None:
+        """Return a document; one whose rows are invalid is a dead letter, so that it does not stop the others."""
+        try:
+            return self.kinds[kind].build(self.table, key)
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as exc:
+            await self._refuse(kind, key, [(0, Failure("", "", f"invalid rows: {type(exc).__name__}"), None)])
+            return None
+
+    async def _refuse(self, kind: str, key: bytes, refused: Sequence[tuple[int, Failure, Any]]) -> None:
+        """Report records of a document that cannot be mapped."""
+        self.metrics.mapping_errors.labels(kind).inc(len(refused))
+        self.result.unmapped += len(refused)
+        await self.dead_letters.unmapped(kind, key, refused)
 
     def _offer(self, kind: str, key: bytes, since: Waiting, document: Document, entities: Sequence[Entity]) -> None:
         """Queue entities unless Port already has them, or has them from a document that takes precedence."""

@@ -15,7 +15,7 @@ from tallystream import __version__
 from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.port.token import AccessTokens
 from tallystream.streams.service.clock import Clock, SystemClock
-from tallystream.streams.service.http import retry_after, trust
+from tallystream.streams.service.http import PAGE, is_page, retry_after, trust
 
 EU = "https://api.getport.io"
 MAX_ANSWER = 16 << 20
@@ -167,7 +167,9 @@ class PortClient:
         except ValueError:
             answer = None
         if status >= 300:
-            raise self._refusal(status, answer, given)
+            raise self._refusal(status, answer if not is_page(raw) else {"message": PAGE}, given)
+        if is_page(raw):
+            raise PortError(PortFailureReason.UNANSWERED, PAGE, _HINTS[PortFailureReason.UNANSWERED])
         if not isinstance(answer, dict):
             raise PortError(
                 PortFailureReason.UNANSWERED, "Port's answer is not whole JSON", _HINTS[PortFailureReason.UNANSWERED]

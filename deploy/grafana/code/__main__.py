@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deploy.grafana.code import ledger, pipeline, port_openai, spend
+from deploy.grafana.code import bills, ledger, pipeline, port_openai, spend
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 FOLDER = Path(__file__).resolve().parents[1]
 BOARDS = {
     "dashboards/spend.json": spend.build,
+    "dashboards/bills.json": bills.build,
     "dashboards/pipeline.json": pipeline.build,
     "dashboards/port-openai.json": port_openai.build,
     "postgresql/ledger.json": ledger.build,

@@ -132,11 +132,13 @@ def number(
 def lines(
     title: str, text: str, *queries: Query | Sql, unit: str = "short", span: int = HALF, stacked: bool = False,
     limits: Sequence[tuple[float, str]] = (), top: float | None = None, log: bool = False, beside: bool = False,
+    signed: bool = False,
 ) -> timeseries.Panel:  # fmt: skip
     """Return curves over time, or stacked areas.
 
     `limits` are drawn as lines. The axis reaches at least up to `top`, so that small values look small. `log` is for
     values from milliseconds to minutes. `beside` puts the legend to the right, for long names.
+    The axis begins at 0, unless values may be negative (`signed`).
     """
     panel = (
         timeseries.Panel()
@@ -162,7 +164,7 @@ def lines(
     )
     if log:
         panel = panel.scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
-    else:
+    elif not signed:
         panel = panel.min(0)
     if top is not None:
         panel = panel.axis_soft_max(top)

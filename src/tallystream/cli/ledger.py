@@ -92,6 +92,7 @@ async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
     from aiokafka import TopicPartition
     from aiokafka.errors import KafkaError
 
+    from tallystream.agents.ledger.small_topics import sources_of
     from tallystream.streams.identity import read_identity
     from tallystream.streams.kafka.consumer import new_consumer
     from tallystream.streams.kafka.errors import unreachable
@@ -100,14 +101,7 @@ async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
 
     kafka, topics = cluster(settings), settings.topics()
     topic = topics.session_hour_rows
-    names = [
-        topic.name,
-        topics.connections.name,
-        topics.session_links.name,
-        topics.activity.name,
-        topics.deadletters.name,
-        topics.openai_days.name,
-    ]
+    names = [one.name for one in sources_of(topics)]
     try:
         async with asyncio.timeout(30), opened(new_consumer(kafka)) as consumer:
             looking = asyncio.create_task(read_identity(kafka, topics.prefix, names))

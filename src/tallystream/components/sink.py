@@ -13,13 +13,16 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.port_sink import Sink, SinkConfig, SinkResult
-from tallystream.agents.port_sink.mapping import Mapper, default_text
+from tallystream.agents.port_sink.mapping import Mapper, MappingSource, default_text
 from tallystream.agents.port_sink.mapping.mapper import SESSION_HOUR
 from tallystream.agents.port_sink.port.client import PortClientConfig
 from tallystream.components import harness, logs
 from tallystream.schemas.errors import UsageError
+from tallystream.settings.ocean_ignored import ignored_settings
+from tallystream.settings.places import named_files
 from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.service.http import environment_proxy
 
 log = structlog.get_logger()
 PLACES = 16
@@ -38,6 +41,10 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     client, mapper = client_config(settings), read_mapper(settings)
     for repair in mapper.repairs:
         log.warning("mapping_repaired", where=repair.where, was=repair.was, now=repair.now, why=repair.why)
+    for note in mapper.notes:
+        log.warning("mapping_differs", why=note)
+    for ignored in ignored_settings():
+        log.warning("setting_ignored", name=ignored.name, hint=ignored.hint)
     with _own_directory(settings) as directory:
         config = sink_config(settings, kafka, directory, client, mapper)
         harness.run("sink", Sink, config, ops=(settings.ops_host, ops_port))
@@ -91,7 +98,7 @@ def client_config(settings: Settings) -> PortClientConfig:
         client_secret=secret,
         base_url=settings.port_base_url,
         identifier=settings.port_identifier,
-        proxy=proxy.get_secret_value() if proxy else None,
+        proxy=proxy.get_secret_value() if proxy else environment_proxy(settings.port_base_url),
         ca=settings.port_ca,
         timeout=settings.port_timeout.total_seconds(),
     )
@@ -100,28 +107,23 @@ def client_config(settings: Settings) -> PortClientConfig:
 
 
 def read_mapper(settings: Settings) -> Mapper:
-    """Return the mapping, compiled.
+    """Return the mapping of all files that are named, compiled.
 
     Raises:
-        UsageError: the file cannot be read, or is not a valid mapping.
+        UsageError: a file cannot be read, or is not a valid mapping.
 
     """
-    # The user's own mapping alone decides what is written.
-    whole = settings.port_session_hours or settings.port_mapping is not None
-    return Mapper(mapping_text(settings.port_mapping), without=() if whole else (SESSION_HOUR,))
+    places = named_files(settings.port_mapping, "TALLYSTREAM_PORT_MAPPING", (".yaml", ".yml"))
+    return Mapper(*(_source(settings, path) for path in places or [None]))
 
 
-def mapping_text(path: Path | None) -> str:
-    """Return the text of the mapping file, or of the default mapping if no file is set.
-
-    Raises:
-        UsageError: the file cannot be read.
-
-    """
+def _source(settings: Settings, path: Path | None) -> MappingSource:
+    """Return the text of a mapping file; None is the default mapping."""
     if path is None:
-        return default_text()
+        without = () if settings.port_session_hours else (SESSION_HOUR,)
+        return MappingSource(default_text(), "the default mapping", without, own=False)
     try:
-        return path.read_text()
+        return MappingSource(path.read_text(), f"the mapping {path}")
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         raise UsageError(f"the mapping file {path} cannot be read: {why}", "TALLYSTREAM_PORT_MAPPING names it") from exc

@@ -16,7 +16,7 @@ from tallystream import __version__
 from tallystream.agents.ledger.queries.console import changed
 from tallystream.agents.ledger.store.open import open_database
 from tallystream.agents.pricing.book import Book
-from tallystream.console import build, charts, models, params
+from tallystream.console import bills, build, charts, models, params
 from tallystream.console import format as words
 from tallystream.console.auth import CSRF_FIELD, CSRF_HEADER, ConsoleAuthenticator, Visitor
 from tallystream.console.changes import Actor, Changes, chosen_letters
@@ -39,6 +39,7 @@ NAV = (
     ("/providers", "Providers"),
     ("/sessions", "Sessions"),
     ("/deadletters", "Dead letters"),
+    ("/bills", "Bills"),
     ("/openai", "OpenAI"),
     ("/health", "Health"),
 )
@@ -71,8 +72,8 @@ class ConsoleApp:
             undefined=jinja2.StrictUndefined,
         )  # fmt: skip
         self._templates.filters |= {
-            "dollars": words.dollars, "number": words.number, "tokens": words.tokens, "hour": words.hour,
-            "short_id": words.short_id,
+            "dollars": words.dollars, "signed": words.signed, "number": words.number, "tokens": words.tokens,
+            "hour": words.hour, "short_id": words.short_id,
         }  # fmt: skip
         self._templates.globals |= {
             "ago": words.ago, "change": words.change, "bars": charts.bars, "Bar": charts.ChartBar,
@@ -138,6 +139,10 @@ class ConsoleApp:
     async def _openai(self, request: web.Request) -> models.BilledDays:
         asked = params.read(params.OpenAIParams, request.query)
         return await self._read(lambda sight: build.openai_days(sight, asked.days))
+
+    async def _bills(self, request: web.Request) -> bills.BillDays:
+        asked = params.read(params.BillParams, request.query)
+        return await self._read(lambda sight: bills.bill_days(sight, asked.days))
 
     async def _health_now(self, _: web.Request) -> models.DeploymentHealth:
         return await self._health.read()
@@ -315,6 +320,8 @@ class ConsoleApp:
             (ApiOperation("POST", f"{api}/deadletters/replay", "Replay them.",
                        models.ReplayResult, body=models.ReplayRequest, problems=known),
              self._api_change(models.ReplayRequest, self._replay, 200)),
+            (ApiOperation("GET", f"{api}/bills", "Bills and estimates, and why they differ.", bills.BillDays,
+                       params=params.BillParams, table=True), self._api(self._bills)),
             (ApiOperation("GET", f"{api}/openai/days", "OpenAI's numbers next to ours.", models.BilledDays,
                        params=params.OpenAIParams, table=True), self._api(self._openai)),
             (ApiOperation("GET", f"{api}/health", "The health of the deployment.", models.DeploymentHealth,
@@ -336,6 +343,7 @@ class ConsoleApp:
         route.add_get("/session", self._page("session.html", self._session))
         route.add_get("/deadletters", self._page("deadletters.html", self._dead_letters))
         route.add_post("/deadletters/replay", self._replay_page)
+        route.add_get("/bills", self._page("bills.html", self._bills))
         route.add_get("/openai", self._page("openai.html", self._openai))
         route.add_get("/health", self._page("health.html", self._health_now))
         route.add_get("/login", self._login)

@@ -20,6 +20,15 @@ def dollars(usd: str | None) -> str:
     return f"${amount:.4f}" if abs(amount) >= Decimal("0.0001") else "<$0.0001"
 
 
+def signed(usd: str | None) -> str:
+    """Return a difference with its sign: cents, below one cent its first two digits, a dash without a value."""
+    if usd is None:
+        return "–"
+    amount = abs(Decimal(usd))
+    shown = f"{amount:,.2f}" if amount == 0 or amount >= Decimal("0.01") else f"{Decimal(f'{amount:.1e}'):f}"
+    return f"{'' if amount == 0 else '-' if usd.startswith('-') else '+'}${shown}"
+
+
 def short_dollars(amount: Decimal) -> str:
     """Return the label of a value on an axis."""
     if amount == 0:

@@ -87,6 +87,12 @@ class DeadLetterParams(FormatParams):
     after: str | None = Field(default=None, max_length=1500, pattern=r"^[^\x00]*$")
 
 
+class BillParams(FormatParams):
+    """How many days."""
+
+    days: int = Field(default=30, ge=1, le=400)
+
+
 class OpenAIParams(FormatParams):
     """How many days."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from pydantic import BaseModel
 from tallystream.console import models
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+"""A negative amount begins like a formula and is none."""
 
 
 def to_csv(answer: BaseModel) -> str:
@@ -60,5 +63,5 @@ def _cell(value: object) -> Any:
         return "true" if value else "false"
     if isinstance(value, str):
         text = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in value)
-        return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+        return f"'{text}" if text.lstrip().startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
     return value

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 
-from tallystream.doctor import broker, clocks, disks, group, processes, spool, topics
-from tallystream.doctor.model import Check, DoctorContext, Examination, Finding
+from tallystream.doctor import broker, clocks, disks, group, names, openai, port, processes, spool, topics
+from tallystream.doctor.model import Check, DoctorContext, Examination, Finding, Section
 
 CHECKS: tuple[Check, ...] = (
     processes.CHECK,
+    names.CHECK,
+    openai.CHECK,
+    port.CHECK,
     disks.CHECK,
     spool.CHECK,
     broker.CHECK,
@@ -21,7 +24,7 @@ CHECKS: tuple[Check, ...] = (
 )
 """The checks, in the order in which they are made and shown."""
 
-__all__ = ["CHECKS", "Check", "DoctorContext", "Examination", "Finding", "examine"]
+__all__ = ["CHECKS", "Check", "DoctorContext", "Examination", "Finding", "Section", "examine"]
 
 
 async def examine(context: DoctorContext) -> Examination:
@@ -36,6 +39,8 @@ async def examine(context: DoctorContext) -> Examination:
         looked = await asyncio.gather(*(check.look(context) for check in checks))
         found |= dict(zip((check.name for check in checks), looked, strict=True))
     for check in CHECKS:
+        if check.describe is not None and (section := await check.describe(context)) is not None:
+            done.sections.append(section)
         if check.name in found:
             done.made.append(check.name)
             done.findings += found[check.name]

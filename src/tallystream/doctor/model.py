@@ -48,12 +48,21 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Section:
+    """What is known of a part, good or bad: lines of a name and a text."""
+
+    title: str
+    lines: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Check:
-    """A check. `look` returns the problems found now, and does not raise for them."""
+    """A check. `look` returns the problems found now, and does not raise for them; `describe` returns a section."""
 
     name: str
     look: Callable[[DoctorContext], Awaitable[list[Finding]]]
     needs_kafka: bool = False
+    describe: Callable[[DoctorContext], Awaitable[Section | None]] | None = None
 
 
 @dataclass
@@ -63,3 +72,4 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.schemas.errors import UnreachableError
-from tallystream.supervisor.status import collect
+from tallystream.schemas.status import SinkStatus
+from tallystream.supervisor.status import ComponentStatus, collect
 
 
 async def look(context: DoctorContext) -> list[Finding]:
@@ -23,8 +24,14 @@ async def look(context: DoctorContext) -> list[Finding]:
             f"its log: {log / one.name}.log; a component that stays unhealthy for 20 s is restarted by `up`",
         )
         for one in status.components
-        if not one.ready
+        if not one.ready and not _told(one)
     ]
+
+
+def _told(one: ComponentStatus) -> bool:
+    """Tell whether the check of Port names what keeps a sink from being ready."""
+    detail = one.report.detail if one.report is not None else None
+    return one.healthy and isinstance(detail, SinkStatus) and bool(detail.problem or detail.missing_blueprints)
 
 
 CHECK = Check("component", look)

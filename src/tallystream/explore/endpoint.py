@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,7 +19,7 @@ from tallystream.streams.poller.client import OpenAIClient, OpenAIClientConfig
 from tallystream.streams.poller.credentials import ApiKeys
 from tallystream.streams.poller.extract import WHOLE, Expression, Row
 from tallystream.streams.poller.params import Moment, Params, pairs
-from tallystream.streams.poller.resources import Resource, builtin
+from tallystream.streams.poller.resources import BUILTIN, Resource, builtin
 
 DAY = 86_400
 WEEK = 7 * DAY
@@ -51,6 +50,11 @@ class Explored:
     answer_shape: Shape
     rows_shape: Shape
     draft: Draft
+
+    @property
+    def polled_already(self) -> bool:
+        """Whether a built-in resource polls the endpoint."""
+        return any(resource.name == self.endpoint.path for resource in builtin(*BUILTIN))
 
 
 def endpoint(path: str, params: Mapping[str, str], key: str | None, data: str | None) -> Endpoint:
@@ -151,7 +155,7 @@ def files(explored: Explored) -> dict[str, str]:
 def resource_toml(explored: Explored) -> str:
     """Return the resource file that makes the poller poll the endpoint."""
     asked = explored.endpoint
-    if any(resource.path == asked.path for resource in builtin()):
+    if explored.polled_already:
         return f"# {asked.path} is built in: it is polled already, with windows and pages of its own.\n"
     lines = [
         "# Polled by tallystream once TALLYSTREAM_OPENAI_RESOURCES names this file.",
@@ -165,20 +169,6 @@ def resource_toml(explored: Explored) -> str:
         lines += ["", "[resources.params]"]
         lines += [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in asked.params.items()]
     return "\n".join(lines) + "\n"
-
-
-def install_command(directory: Path, base_url: str, key: str) -> str:
-    """Return the commands that use the files, with placeholders for the keys."""
-    variable = {"api": "API", "admin": "ADMIN", "session": "SESSION"}[key]
-    return (
-        f"export TALLYSTREAM_OPENAI_{variable}_TOKEN=YOUR_OPENAI_KEY\n"
-        f"export TALLYSTREAM_OPENAI_BASE_URL={base_url}\n"
-        f"export TALLYSTREAM_OPENAI_RESOURCES={directory / 'resources.toml'}\n"
-        f"export TALLYSTREAM_PORT_MAPPING={directory / 'mapping.yaml'}\n"
-        "export TALLYSTREAM_PORT_CLIENT_ID=YOUR_PORT_CLIENT_ID\n"
-        "export TALLYSTREAM_PORT_CLIENT_SECRET=YOUR_PORT_CLIENT_SECRET\n"
-        "tallystream up"
-    )
 
 
 def _jq(value: object) -> str:

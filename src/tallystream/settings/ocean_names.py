@@ -8,6 +8,7 @@ Our own names take precedence. docs/port.md has the table.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -62,6 +63,8 @@ NAMES: Mapping[str, tuple[tuple[str, ...], Convert]] = {
 """Each name of the page, its settings, and its parser. A name without settings must have the value that we support."""
 EXTRA_VARIABLES = {"OCEAN__EVENT_LISTENER__TYPE": "integration.eventListener.type"}
 """Names that differ between the container and the chart."""
+LISTENER = "OCEAN__EVENT_LISTENER"
+"""The whole event listener as JSON, as Ocean's chart sets it."""
 
 
 def variable(name: str) -> str:
@@ -98,11 +101,47 @@ class PageNames(PydanticBaseSettingsSource):
             found |= dict.fromkeys(fields, converted)
         return found
 
-    def _in_environment(self) -> Iterator[tuple[str, str]]:
-        variables = {variable(name): name for name in NAMES} | EXTRA_VARIABLES
-        for written, name in variables.items():
+    def _in_environment(self) -> Iterator[tuple[str, Any]]:
+        if (listener := self._environment.get(LISTENER)) is not None:
+            yield from _listener(listener)
+        for written, name in _variables().items():
             if (value := self._environment.get(written)) is not None:
                 yield name, value
+
+
+def known_variables() -> set[str]:
+    """Return the variables that have an effect."""
+    return set(_variables())
+
+
+def _variables() -> dict[str, str]:
+    return {variable(name): name for name in NAMES} | EXTRA_VARIABLES
+
+
+def _listener(text: str) -> Iterator[tuple[str, Any]]:
+    """Yield the names that an event listener in JSON gives: its type, and its interval in seconds.
+
+    Raises:
+        UsageError: it is not a JSON object.
+
+    """
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise UsageError(f"{LISTENER} is not a JSON object", '{"type": "POLLING"} is what we support')
+    if "type" in given:
+        yield "integration.eventListener.type", given["type"]
+    if "interval" in given:
+        yield "scheduledResyncInterval", _in_minutes(given["interval"])
+
+
+def _in_minutes(seconds: Any) -> float:
+    try:
+        return float(seconds) / 60
+    except (TypeError, ValueError):
+        raise UsageError(f"the interval in {LISTENER} is not a number of seconds", "60 is a minute") from None
 
 
 class TomlWithout(TomlConfigSettingsSource):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -139,8 +139,9 @@ class Settings(BaseSettings):
     """Time between two polls (ISO 8601 duration)."""
     openai_backfill: int = Field(default=0, ge=0, le=3650)
     """Days of history to fetch once; 0: the default of each resource (30 days)."""
-    openai_resources: Path | None = None
-    """TOML or YAML file that adds resources to poll, or changes or disables built-in ones."""
+    openai_resources: str | None = None
+    """TOML or YAML files that add resources to poll, or change or disable built-in ones: paths of files or folders,
+    separated by commas."""
     openai_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
     """How long one request to OpenAI may take (ISO 8601 duration)."""
     openai_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
@@ -169,10 +170,11 @@ class Settings(BaseSettings):
     """Base URL of Port's API; `https://api.us.getport.io` for accounts in the US."""
     port_identifier: str = Field(default="tallystream", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Name of this integration, part of the User-Agent: Port shows it as the source of our entities."""
-    port_mapping: Path | None = None
-    """YAML file of the mapping from records to entities; unset: the mapping of `tallystream port mapping show`."""
+    port_mapping: str | None = None
+    """YAML files of the mapping from records to entities: paths of files or folders, separated by commas. `default`
+    among them is the mapping of `tallystream port mapping show`, which is used if nothing is set."""
     port_session_hours: bool = False
-    """Also create an entity for each hour of each session. Ignored with your own mapping, which decides by itself."""
+    """Also create an entity for each hour of each session. Your own mapping files decide this by themselves."""
     port_initialize: bool = True
     """Create our blueprints if they are missing in Port. Only `tallystream port blueprints apply` changes them."""
     port_resync: timedelta = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
@@ -228,6 +230,14 @@ class Settings(BaseSettings):
         toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
         page = PageNames(settings_cls, os.environ, Path(file) if file else None)
         return (init_settings, env_settings, *toml, page)
+
+    @field_validator("openai_resources", "port_mapping", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """Accept a list of paths from the TOML file, and paths from Python."""
+        if isinstance(given, list):
+            return ",".join(map(str, given))
+        return str(given) if isinstance(given, Path) else given
 
     @model_validator(mode="before")
     @classmethod

@@ -32,6 +32,10 @@ class ComponentSpec:
     """Whether `up` waits for it and fails if it does not start. Only what receives and counts telemetry gates; other
     components report their problems while `up` goes on.
     """
+    outward: bool = False
+    """Whether its warnings are about others: Port, OpenAI, the user's files. They are shown from the start, because
+    some are logged only once.
+    """
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,10 @@ def plan(
     if console_port is not None:
         console = command("console", "--port", str(console_port), "--endpoint-url", http, *where)
         specs.append(ComponentSpec("console", console, stop_rank=0, needs_kafka=False, gates=False))
-    if settings.polls_openai or settings.polls_anthropic:
-        specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5, gates=False))
+    if settings.polls_openai or settings.polls_anthropic or settings.openai_resources is not None:
+        specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5, gates=False, outward=True))
     if settings.writes_to_port:
-        specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6, gates=False))
+        specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6, gates=False, outward=True))
     grpc = f"127.0.0.1:{grpc_port}" if grpc_port else None
     served_before = any((data_dir / "gateway").glob("connections*.json"))
     return Plan(

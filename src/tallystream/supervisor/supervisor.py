@@ -43,6 +43,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._complete = False
+        self._outward = {spec.name for spec in plan.specs if spec.outward}
 
     async def run(self) -> None:
         """Start everything, keep it running, and return when SIGINT, SIGTERM or SIGHUP has stopped it.
@@ -153,7 +154,7 @@ class Supervisor:
 
     def _warn(self, component: str, text: str) -> None:
         # While components start concurrently, they may not find each other yet. That is expected, and in their logs.
-        if self._complete:
+        if self._complete or component in self._outward:
             self._say(component, text)
 
     def _run_file(self) -> Run:

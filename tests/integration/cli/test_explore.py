@@ -121,13 +121,16 @@ def test_explore_shows_the_shape_with_its_types(explore: Any) -> None:
     said = explore("/models")
     assert "created: integer (epoch)" in said
     assert "owned_by: string" in said
-    assert "TALLYSTREAM_OPENAI_API_TOKEN=YOUR_OPENAI_KEY" in said
+    assert "TALLYSTREAM_OPENAI_API_TOKEN" not in said, "it is set, and a placeholder would replace it"
+    assert "TALLYSTREAM_PORT_CLIENT_SECRET=YOUR_PORT_CLIENT_SECRET" in said
     assert "sk-sandbox" not in said
 
 
 def test_explored_endpoint_can_be_polled_with_the_written_file(explore: Any, tmp_path: Path) -> None:
     explore("/models/gpt-5-codex", "--data", "[.]", "--blueprint", "one_model")
-    (added,) = [resource for resource in load(tmp_path / "resources.toml") if resource.path == "/models/gpt-5-codex"]
+    (added,) = [
+        resource for resource in load(tmp_path / "resources.toml").resources if resource.path == "/models/gpt-5-codex"
+    ]
     assert added.extractor.page({"id": "gpt-5-codex"}).items[0].rows == [{"id": "gpt-5-codex"}]
 
 

@@ -16,7 +16,7 @@ from tests.support.topics import produce
 from tallystream.cli.commands.catch_up import Places, catch_up
 from tallystream.components.harness import reporter
 from tallystream.schemas.errors import UnreachableError
-from tallystream.schemas.status import GatewayStatus
+from tallystream.schemas.status import GatewayStatus, PollerStatus, ReadPosition
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.kafka.topics import Topics
@@ -51,11 +51,8 @@ class Held:
     spool_messages: int = 0
 
 
-class Gateway:
-    """A gateway, represented by its ops port."""
-
-    def __init__(self) -> None:
-        self.held: Held | None = Held()
+class Shown:
+    """A component of which only what its ops port shows matters."""
 
     async def run(self) -> None:
         """Do nothing."""
@@ -65,6 +62,13 @@ class Gateway:
 
     def ready(self) -> Health:
         return Health(True)
+
+
+class Gateway(Shown):
+    """A gateway, represented by its ops port."""
+
+    def __init__(self) -> None:
+        self.held: Held | None = Held()
 
     def status(self) -> GatewayStatus | None:
         if self.held is None:
@@ -163,6 +167,39 @@ async def test_gateway_without_status_is_not_caught_up(kafka: KafkaSettings, top
     try:
         with pytest.raises(UnreachableError, match="does not report its status"):
             await catch_up(kafka, topics, lambda: Places({"gateway": server.url}), seconds=0.5, show=lambda _: None)
+    finally:
+        await server.stop()
+
+
+class Statements(Shown):
+    """A poller as its ops port shows it: its days are complete, its statements may not be."""
+
+    def __init__(self, reached: list[ReadPosition] | None) -> None:
+        self.reached = reached
+
+    def status(self) -> PollerStatus:
+        return PollerStatus(active=True, days_offset=10**6, reconciled=self.reached)
+
+
+async def test_wait_covers_the_statements_of_bills(kafka: KafkaSettings, topics: Topics, watch: Watch) -> None:
+    await ensure(kafka, (topics.usage, topics.calls, topics.session_hour_rows, topics.accounts))
+    await produce(kafka, topics.session_hour_rows.name, [(b"k", b"v", 0), (b"k", b"v", 0), (b"k", b"v", 1)])
+    poller = Statements([ReadPosition(topic=topics.session_hour_rows.name, partition=0, offset=9)])
+    server = OpsServer(lambda: Health(True), lambda: Health(True), status=reporter("poller", poller))
+    await server.start()
+    try:
+        places = Places(pollers={"poller": server.url})
+        waiting = asyncio.create_task(catch_up(kafka, topics, lambda: places, seconds=60, show=watch.note))
+        # What is read beyond the goal of one partition does not make up for another.
+        await watch.until(f"1 records are not in {topics.reconciliation_days.name} yet")
+        assert not waiting.done()
+        poller.reached = [
+            ReadPosition(topic=topics.session_hour_rows.name, partition=partition, offset=2 - partition)
+            for partition in (0, 1)
+        ]
+        await waiting
+        poller.reached = None  # an older release does not say it, and is not waited for
+        await catch_up(kafka, topics, lambda: places, seconds=60, show=watch.note)
     finally:
         await server.stop()
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tallystream.agents.port_sink.errors import PortError
+from tallystream.agents.port_sink.port.client import PortClient, PortClientConfig
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas.errors import UsageError
 from tallystream.streams.poller.client import OpenAIClient, OpenAIClientConfig
@@ -194,3 +196,24 @@ def test_invalid_ca_file_prevents_the_start(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="CA file"):
             OpenAIClient(OpenAIClientConfig(ca=tmp_path / name), KEYS)
     assert isinstance(OpenAIClientConfig().ssl_context(), ssl.SSLContext)
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 502])
+async def test_a_web_page_in_place_of_an_answer_is_called_one(status: int) -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(status=status, text="\n<!doctype html><title>Sign in</title>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with OpenAIClient(OpenAIClientConfig(url, attempts=1), KEYS) as client:
+            assert "a login page or proxy answered" in (await failure(client)).message
+        async with PortClient(PortClientConfig("id", "secret", url)) as port:
+            with pytest.raises(PortError, match="a login page or proxy answered"):
+                await port.tokens.get()
+    finally:
+        await runner.cleanup()

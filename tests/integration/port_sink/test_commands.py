@@ -52,12 +52,12 @@ async def test_blueprints_are_compared_created_and_extended_but_never_reduced() 
         here = at(sandbox)
         found = json.loads(await run("port", "blueprints", "diff", "--json", code=4, **here))
         assert {one["what"] for one in found["differences"]} == {"missing"}
-        assert len(found["differences"]) == 6
+        assert len(found["differences"]) == 7
         assert "missing" in await run("port", "blueprints", "diff", code=4, **here)
         await run("port", "blueprints", "apply", code=130, stdin="n\n", **here)
         assert not sandbox.store.blueprints()
         await run("port", "blueprints", "apply", "--yes", **here)
-        assert len(sandbox.store.blueprints()) == 6
+        assert len(sandbox.store.blueprints()) == 7
         assert "include everything" in await run("port", "blueprints", "diff", **here)
 
         mine = {**sandbox.store.blueprint("openai_model"), "title": "Models"}
@@ -68,7 +68,9 @@ async def test_blueprints_are_compared_created_and_extended_but_never_reduced() 
         assert {(one["what"], one["path"]) for one in found["differences"]} == {
             ("changed", "title"), ("added", "schema.properties.ownedBy"),
         }  # fmt: skip
-        await run("port", "blueprints", "apply", "--json", **here)
+        assert "--yes" in await run("port", "blueprints", "apply", "--json", code=2, **here)
+        assert sandbox.store.blueprint("openai_model")["title"] == "Models"
+        await run("port", "blueprints", "apply", "--json", "--yes", **here)
         properties = sandbox.store.blueprint("openai_model")["schema"]["properties"]
         assert {"own", "ownedBy"} <= properties.keys()
         assert json.loads(await run("port", "blueprints", "diff", "--json", **here))["differences"] == []

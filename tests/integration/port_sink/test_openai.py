@@ -21,7 +21,7 @@ from tallystream.agents.openai_days import OpenAIDays
 from tallystream.agents.port_sink.mapping.identifiers import encode
 from tallystream.sandbox import Fault
 from tallystream.sandbox.openai_data import UsageCell
-from tallystream.schemas.openai import DAY_S, BilledDay, at
+from tallystream.schemas.openai import DAY_S, BilledDay, OpenAIRecord, at
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.client import OpenAIClientConfig
@@ -175,7 +175,29 @@ async def test_openai_data_reaches_port_with_the_default_and_documented_mappings
             daily, models = printed(one)
             with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)):
                 await until(lambda: not wrong(), lambda: f"differs: {list(wrong().items())[:3]}")
-            assert not await one.letters()
+                assert not await one.letters()
+
+                # amounts that cannot be added up, and a record that cannot be read, leave their days as they are
+                records = await latest(kafka, one.topics.openai_records.name)
+                bills = sorted(key for key in records if b"billing" in key)
+                nothing, half, unreadable = bills[-3:]
+                for key, items in ((nothing, None), (half, [{"name": "x", "cost": 5}, {"name": "y", "cost": None}])):
+                    bill = OpenAIRecord.model_validate_json(records[key])
+                    bill = bill.model_copy(
+                        update={"polled_at": bill.polled_at + timedelta(hours=1), "decimals": [],
+                                "rows": [{**row, "line_items": items} for row in bill.rows]}
+                    )  # fmt: skip
+                    await one.append(one.topics.openai_records.name, key, bill.model_dump_json().encode())
+                later = {"polled_at": "2100-01-01T00:00:00Z", "rows": "none"}
+                await one.append(one.topics.openai_records.name, unreadable, later)
+
+                async def letters() -> bool:
+                    return {letter["record"].get("key") for letter in await one.letters()} >= {
+                        key.decode() for key in (nothing, half, unreadable)
+                    }
+
+                await until(letters, "a dead letter for each")
+                assert not wrong()
         finally:
             agent.cancel()
             with suppress(asyncio.CancelledError):

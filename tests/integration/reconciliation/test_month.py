@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -33,8 +33,8 @@ from tallystream.schemas import exact
 from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
-DAYS = [f"2026-11-{day:02}" for day in range(1, 24)]
-NOW = at("2026-11-24T12:00:00Z").timestamp()
+DAYS = [f"2026-10-{day:02}" for day in range(1, 32)]
+NOW = at("2026-11-01T12:00:00Z").timestamp()
 PRICES = """
 [[price]]
 provider = "openai"
@@ -66,7 +66,7 @@ output = "25"
 MINI, SOL, LUNA, OPUS = "gpt-5.4-mini", "gpt-5.6-sol", "gpt-5.6-luna", "claude-opus-5-5"
 BOOK = {MINI: ("0.75", "4.5"), SOL: ("5", "30"), LUNA: ("1", "6"), OPUS: ("5", "25")}
 KINDS = ("input_uncached", "output")
-SHORT = "2026-11-20"
+SHORT = "2026-10-28"
 """The day whose bill is incomplete at first."""
 
 
@@ -204,6 +204,7 @@ def truth(sent: list[Request], model: str) -> dict[str, Fraction]:
 async def test_each_cause_is_found_with_its_true_amount(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     sent = list(requests())
     async with bill_rig(kafka, prefix, bill(sent, short=True), book(tmp_path, PRICES), NOW) as one:
+        one.config = replace(one.config, backfill=40 * 86_400)  # as `poller --backfill 40` does
         await one.see(telemetry(sent))
         assert (await one.poll()).failures == {}
         before = await one.statements()
@@ -241,6 +242,9 @@ async def test_each_cause_is_found_with_its_true_amount(kafka: KafkaSettings, pr
     # In total the parts add up to the difference, and the explanation names them.
     sums = total(mine)
     assert sum(sums.causes.values()) == sums.bill - sums.estimate
+    shown = {name: f"{float(value):+.2f}" for name, value in sums.causes.items() if value}
+    assert shown == {"unseen": "+28.07", "book_price": "+23.02", "tier_unknown": "+17.15", "discount": "-10.91"}
+    assert (f"{float(sums.bill):.2f}", f"{float(sums.estimate):.2f}") == ("590.80", "533.48")  # docs/reconciliation.md
     said_in_words = explain(mine)
     for part in ("no telemetry has", "is a discount", "differ from our price book", "did not report"):
         assert part in said_in_words

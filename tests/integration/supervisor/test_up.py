@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.product import Product
@@ -104,6 +106,7 @@ def test_up_is_ready_without_port_and_openai_and_reports_why(tmp_path: Path) -> 
             "TALLYSTREAM_PORT_CLIENT_SECRET": "not-the-secret",
             "TALLYSTREAM_OPENAI_BASE_URL": nobody,
             "TALLYSTREAM_OPENAI_API_TOKEN": "sk-nobody",
+            "OCEAN__INTEGRATION__CONFIG__PAGE_SIZE": "100",
         },
     )
     said = tmp_path / "data-up.log"
@@ -112,6 +115,27 @@ def test_up_is_ready_without_port_and_openai_and_reports_why(tmp_path: Path) -> 
         assert product.json("connections", "create", "codex")["connection_id"]
         eventually(lambda: re.search(r"sink port_away .*hint=is Port .*reachable", said.read_text()), "up says why not")
         assert "not-the-secret" not in said.read_text()
+        # logged once, while other components were starting
+        assert "setting_ignored name=OCEAN__INTEGRATION__CONFIG__PAGE_SIZE" in said.read_text()
+
+        def examined() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(product.cli("doctor", "--json", "--watch", "2", code=1))
+            return found
+
+        # attempts last for some seconds until a resource counts as failed
+        eventually(lambda: {"openai", "port"} <= {one["check"] for one in examined()["findings"]}, "doctor names both")
+        document = examined()
+        port = next(one for one in document["findings"] if one["check"] == "port")
+        assert "connection failed" in port["finding"]
+        assert "TALLYSTREAM_PORT_BASE_URL" in port["next"]
+        openai = next(one for one in document["findings"] if one["check"] == "openai")
+        assert "cannot be polled: the connection failed" in openai["finding"]
+        assert "failed" in document["sections"]["OpenAI"]["/models"]
+        assert "documents" in document["sections"]["Port"]["backlog"]
+        status = product.cli("status", code=1)
+        assert "cannot be polled" in status
+        assert "TALLYSTREAM_PORT_BASE_URL" in status
+        assert "not-the-secret" not in json.dumps(document) + status
         assert product.down() == 0
     finally:
         if product.process is not None and product.process.poll() is None:

@@ -9,6 +9,7 @@ import pytest
 from tallystream.streams.poller.errors import FailureReason, PollError
 from tallystream.streams.poller.params import Pairs
 from tallystream.streams.poller.query import fetch_buckets, fetch_current
+from tallystream.streams.poller.request import PageAnswer, PageRequest
 from tallystream.streams.poller.resources import Resource
 from tallystream.streams.poller.schedule import TimeSpan
 
@@ -22,13 +23,15 @@ class Script:
     def __init__(self, *answers: object) -> None:
         self.answers = list(answers)
         self.asked: list[Pairs] = []
+        self.requests: list[PageRequest] = []
 
-    async def get(self, path: str, params: Pairs, key: str = "api") -> Any:
-        self.asked.append(params)
+    async def fetch(self, request: PageRequest) -> PageAnswer:
+        self.requests.append(request)
+        self.asked.append(request.params)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer if isinstance(answer, PageAnswer) else PageAnswer(answer)
 
 
 def resource(**changes: object) -> Resource:

@@ -54,7 +54,7 @@ def test_built_in_resources_match_the_published_endpoints() -> None:
 def test_resource_file_can_add_replace_and_disable(tmp_path: Path) -> None:
     path = tmp_path / "more.toml"
     path.write_text(MORE)
-    resources = {resource.name: resource for resource in load(path)}
+    resources = {resource.name: resource for resource in load(path).resources}
     assert "/dashboard/billing/usage" not in resources
     assert resources["my costs by key"].path == "/organization/costs"
     assert "/organization/costs" in resources
@@ -65,7 +65,7 @@ def test_resource_file_can_add_replace_and_disable(tmp_path: Path) -> None:
 def test_yaml_resource_file_is_equivalent(tmp_path: Path) -> None:
     path = tmp_path / "more.yaml"
     path.write_text("resources:\n- path: /fine_tuning/jobs\n  params: {limit: 20}\n  lookback: P7D\n")
-    (added,) = [resource for resource in load(path) if resource.name == "/fine_tuning/jobs"]
+    (added,) = [resource for resource in load(path).resources if resource.name == "/fine_tuning/jobs"]
     assert added.params == {"limit": 20}
     assert added.window is None
 

@@ -20,7 +20,7 @@ class TestBlueprints:
             assert found[0].body_problems(blueprint) == []
             assert blueprints.targets(blueprint) <= made
             made.add(name)
-        assert len(made) == 7
+        assert len(made) == 8
         assert blueprints.SESSION_HOUR not in blueprints.load()
 
     def test_documented_date_properties_are_refused_by_ports_schema(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.port_page import DAILY, MODELS, PASTED, USAGE, flattened
 
 from tallystream.agents.port_sink import blueprints
-from tallystream.agents.port_sink.documents.openai import complete
+from tallystream.agents.port_sink.documents.amounts import usable
 from tallystream.agents.port_sink.mapping import Mapped, Mapper, default_text
 from tallystream.agents.port_sink.mapping.entities import rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
@@ -34,7 +34,7 @@ resources:
 
 
 def run(mapper: Mapper, kind: str, *rows: object) -> Mapped:
-    found = mapper.run(kind, [(row, {"resource": kind}) for row in complete(kind, rows)], KNOWN)
+    found = mapper.run(kind, [(row, {"resource": kind}) for row in usable(kind, rows)[0]], KNOWN)
     return collisions(found.entities, found.failures)
 
 

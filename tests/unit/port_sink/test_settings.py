@@ -8,10 +8,22 @@ import pytest
 
 from tallystream.agents.port_sink.mapping import default_text
 from tallystream.cli.options import settings_from
+from tallystream.components.poller import read_resources
 from tallystream.components.sink import read_mapper
 from tallystream.schemas.errors import UsageError
+from tallystream.settings.ocean_ignored import ignored_settings
 from tallystream.settings.ocean_names import NAMES, variable
 from tallystream.supervisor.specs import plan as plan_of
+
+OWN = """\
+resources:
+  - kind: {kind}
+    port:
+      entity:
+        mappings:
+          identifier: .id
+          blueprint: '"own"'
+"""
 
 
 class TestThePagesNames:
@@ -88,6 +100,63 @@ class TestThePagesNames:
         monkeypatch.setenv("TALLYSTREAM_CONFIG", str(tmp_path / "c.toml"))
         with pytest.raises(UsageError, match=r"port\.clientid"):
             settings_from()
+
+
+def test_variables_of_ocean_without_effect_are_named() -> None:
+    given = {
+        "OCEAN__PORT__CLIENT_ID": "id",
+        "OCEAN__EVENT_LISTENER": '{"type": "POLLING"}',
+        "OCEAN__INTEGRATION__CONFIG__PAGINATION_TYPE": "offset",
+        "OCEAN__NO_SUCH": "1",
+        "OTHER": "1",
+    }
+    found = {one.name: one.hint for one in ignored_settings(given)}
+    assert found.keys() == {"OCEAN__INTEGRATION__CONFIG__PAGINATION_TYPE", "OCEAN__NO_SUCH"}
+    assert "selector.pagination" in found["OCEAN__INTEGRATION__CONFIG__PAGINATION_TYPE"]
+
+
+def test_the_event_listener_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCEAN__EVENT_LISTENER", '{"type": "POLLING", "interval": 1800}')
+    assert settings_from().openai_interval.total_seconds() == 1800
+    for wrong in ('{"type": "KAFKA"}', "POLLING", '{"type": "POLLING", "interval": "soon"}'):
+        monkeypatch.setenv("OCEAN__EVENT_LISTENER", wrong)
+        with pytest.raises(UsageError):
+            settings_from()
+
+
+def test_a_mapping_may_be_several_files_and_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "more"
+    folder.mkdir()
+    for name, kind in (("b.yaml", "/b"), ("a.yml", "/a"), ("notes.txt", "/no")):
+        (folder / name).write_text(OWN.format(kind=kind))
+    (tmp_path / "one, two.yaml").write_text(OWN.format(kind="/c"))
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", f"{folder}")
+    assert read_mapper(settings_from(tmp_path)).kinds == ("/a", "/b")
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", f"default, {folder}")
+    kinds = read_mapper(settings_from(tmp_path)).kinds
+    assert kinds[-2:] == ("/a", "/b")
+    assert "session" in kinds
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", str(tmp_path / "one, two.yaml"))
+    assert read_mapper(settings_from(tmp_path)).kinds == ("/c",)
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", "default,no-such.yaml")
+    with pytest.raises(UsageError, match=r"no-such.yaml"):
+        read_mapper(settings_from(tmp_path))
+
+
+def test_the_poller_polls_what_a_mapping_names_and_nothing_else_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "own.yaml").write_text(OWN.format(kind="/own") + OWN.format(kind="/usage").replace("resources:\n", ""))
+    (tmp_path / "less.toml").write_text('disable = ["/usage"]')
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", f"default,{tmp_path / 'own.yaml'}")
+    monkeypatch.setenv("TALLYSTREAM_OPENAI_RESOURCES", str(tmp_path / "less.toml"))
+    names = [one.name for one in read_resources(settings_from(tmp_path))[0].resources]
+    assert names.count("/own") == 1
+    assert "/usage" not in names, "it is disabled, and a mapping does not bring it back"
+    monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", str(tmp_path / "no-such.yaml"))
+    assert "/own" not in [one.name for one in read_resources(settings_from(tmp_path))[0].resources], (
+        "the sink reports it"
+    )
 
 
 def test_up_starts_a_sink_when_there_are_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.support.bills import book as private_book
 
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.reconciliation.days import Reconciliation
-from tallystream.agents.reconciliation.price_check import PriceLine, check_prices, overlay, words
+from tallystream.agents.reconciliation.price_check import ChargedPrices, PriceLine, check_prices, overlay, words
 from tallystream.agents.reconciliation.seen import book_price
 
 COSTS = "/organization/costs"
@@ -73,7 +73,34 @@ def test_discount_is_not_reported_as_a_price_error(tmp_path: Path) -> None:
     found = check_prices(statements((DAY, rows), book=private_book(tmp_path, entry)), prices)
     assert all(one.right for one in found)
     assert {one.paid for one in found} == {Fraction("4.5") / 10**6, Fraction(27) / 10**6}
+    assert words(min(found, key=lambda one: one.paid)) == (
+        f"gpt-9 input uncached: the book is right, $5 a million tokens since {DAY}, $4.5 after the discount"
+    )
     assert overlay(found, prices) == ""
+
+
+def test_a_rounded_amount_is_no_price_error() -> None:
+    """0.125 dollars a million: three tokens cost 0.000000375, which a provider with 8 decimals writes as 0.00000038."""
+
+    def book_of(dollars: str) -> ChargedPrices:
+        def found(line: PriceLine, day: str) -> Fraction | None:
+            return Fraction(dollars) / 10**6 if line.kind == "cache_read" and day else None
+
+        return found
+
+    rows = [cost("gpt-9, cached input", "0.00000038", 3)]
+    few = ("2026-11-19", [cost("gpt-9, cached input", "0.00000013", 1)])
+    said = statements(few, (DAY, rows))
+    (one,) = check_prices(said, book_of("0.125"))
+    assert (one.right, one.since, overlay([one], book_of("0.125"))) == (True, "2026-11-19", "")
+    (one,) = check_prices(said, book_of("0.12"))
+    assert not one.right, "a difference that the last digit does not explain stays an error"
+    # A statement of an earlier release does not say how its amounts are rounded.
+    for statement in said:
+        for tier in statement["cells"][0]["tiers"]:
+            del tier["rounding_usd"]
+    (one,) = check_prices(said, book_of("0.125"))
+    assert not one.right
 
 
 def test_free_tokens_and_products_are_not_used_for_price_checks() -> None:

@@ -148,7 +148,7 @@ def test_explanation_names_amount_cause_and_next_step() -> None:
     assert "the providers billed $11.25, our estimate is $9.00: the bill is $2.25 more (+25.0%)" in said
     assert "+$1.25 is for products that are not billed by token" in said
     assert "+$1.00 was billed for tokens that no telemetry has. To do: look for tools" in said
-    assert "1 statements have no split, with $3.00 of estimates: the bill of this day has not been polled" in said
+    assert "1 statement has no split, with $3.00 of estimates: the bill of this day has not been polled" in said
     assert "openai also billed 2 EUR" in said
     assert explain([]) == "Nothing was billed and nothing was seen."
     sums = total(day_with_everything())

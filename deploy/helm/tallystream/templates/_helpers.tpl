@@ -194,6 +194,46 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
+{{/* The mapping: the sink writes by it, the poller polls the endpoints that it describes itself. */}}
+{{- define "tallystream.mappingEnv" -}}
+{{- with .Values.sink }}
+{{- if .mappingConfigMap }}
+- name: TALLYSTREAM_PORT_MAPPING
+  value: {{ if .mappingAddsToDefault }}default,{{ end }}/etc/tallystream/mapping
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Files of the operator's own for poller and sink: mapping, CA, and any volumes. */}}
+{{- define "tallystream.filesMounts" -}}
+{{- if .root.Values.sink.mappingConfigMap }}
+- {name: mapping, mountPath: /etc/tallystream/mapping, readOnly: true}
+{{- end }}
+{{- if .ca }}
+- {name: ca, mountPath: /etc/tallystream/ca, readOnly: true}
+{{- end }}
+{{- with .own.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.filesVolumes" -}}
+{{- if .root.Values.sink.mappingConfigMap }}
+- name: mapping
+  configMap:
+    name: {{ .root.Values.sink.mappingConfigMap }}
+{{- end }}
+{{- if .ca }}
+- name: ca
+  secret:
+    secretName: {{ .ca }}
+    items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
+{{- with .own.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "tallystream.claim" -}}
 apiVersion: v1
 kind: PersistentVolumeClaim

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tallystream.schemas.errors import MismatchError, UnreachableError
-from tallystream.schemas.status import Detail, GatewayStatus, PollerStatus, SinkStatus
+from tallystream.schemas.status import Detail, GatewayStatus, PollerStatus, ReadPosition, SinkStatus
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -97,6 +97,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
                 damaged = await _gateways(http, find, note)
                 await _worker(kafka, topics, note)
                 await _days(http, kafka, topics, find, note)
+                await _statements(http, kafka, topics, find, note)
                 await _sinks(http, kafka, topics, find, note)
             if damaged:
                 raise MismatchError(
@@ -254,6 +255,35 @@ async def _days(http: ClientSession, kafka: KafkaSettings, topics: Topics, find:
         await asyncio.sleep(POLL)
 
 
+# -- reconciliation.days
+
+
+async def _statements(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
+    """Wait until the statements include what their sources held at the start. Any poller maintains them."""
+    from tallystream.agents.reconciliation.config import sources
+
+    if not find().pollers:
+        return
+    goal = await _ends(kafka, [topic.name for topic in sources(topics)], note)
+    while True:
+        details = await _details(http, find().pollers.values())
+        found = [detail.reconciled for detail in details if isinstance(detail, PollerStatus)]
+        left = [unread(reached, goal) if reached is not None else 0 for reached in found]
+        if 0 in left:
+            return
+        if left:
+            note(f"{min(left):,} records are not in {topics.reconciliation_days.name} yet")
+        else:
+            note("no poller reports the position of the statements")
+        await asyncio.sleep(POLL)
+
+
+def unread(reached: Iterable[ReadPosition], goal: Offsets) -> int:
+    """Return how many records are left up to the goal's offsets."""
+    at = {(one.topic, one.partition): one.offset for one in reached}
+    return sum(max(0, end - at.get(where, 0)) for where, end in goal.items())
+
+
 # -- the sink
 
 
@@ -279,9 +309,8 @@ async def _sinks(http: ClientSession, kafka: KafkaSettings, topics: Topics, find
 
 def _sink(name: str, status: SinkStatus, goal: Offsets, seen_without: set[str]) -> str | None:
     """Return a description of the work a sink has left up to the goal, or None."""
-    at = {(one.topic, one.partition): one.offset for one in status.read}
-    if unread := sum(max(0, end - at.get(where, 0)) for where, end in goal.items()):
-        return f"{name} has {unread:,} rows to read"
+    if rows := unread(status.read, goal):
+        return f"{name} has {rows:,} rows to read"
     return _left(name, status, SINK_HOLDS, seen_without)
 
 

@@ -66,9 +66,16 @@ def doctor(
                 "findings": [{"check": one.check, "finding": one.what, "next": one.step} for one in done.findings],
                 "checks": done.made,
                 "left_out": done.left_out,
+                "sections": {one.title: dict(one.lines) for one in done.sections},
             }
         )
     else:
+        for section in done.sections:
+            console.print(Text(section.title, style="bold"))
+            width = max(len(name) for name, _ in section.lines)
+            for name, text in section.lines:
+                console.print(Text(f"  {visible(name):{width}}  {visible(text)}"), soft_wrap=True)
+            console.print()
         for one in done.findings:
             console.print(Text.assemble((f"{one.check}: ", "bold red"), visible(one.what)), soft_wrap=True)
             console.print(Text(f"  {visible(one.step)}", style="dim"), soft_wrap=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tallystream.agents.focus.columns import Version
     from tallystream.agents.focus.export import Basis, FocusExport
     from tallystream.agents.ledger.store.database import Database
+    from tallystream.schemas.billing.accounts import AccountLink
     from tallystream.settings.settings import Settings
 
 TABLE_ROWS = 1000
@@ -32,8 +33,9 @@ def sql(
     """Query the ledger in SQL, read-only.
 
     The views are sessions, session_hours, hours, models, teams, connections, synced, dead_letters,
-    dead_letter_reasons, openai_billed_days and openai_used_days; docs/ledger.md describes them. In SQLite cost_usd is
-    exact text, which this command compares, sorts and adds up as a number. cost_pico is in whole pico-dollars.
+    dead_letter_reasons, openai_billed_days, openai_used_days, reconciled_days and reconciled_causes; docs/ledger.md
+    describes them. In SQLite cost_usd is exact text, which this command compares, sorts and adds up as a number.
+    cost_pico is in whole pico-dollars.
 
         tallystream sql "select team, cost_usd, requests from teams order by cost_usd desc"
     """
@@ -121,10 +123,10 @@ def export(
 
 @dataclass(frozen=True)
 class _Bills:
-    """What Kafka knows of bills and plans."""
+    """What Kafka knows of bills and of who pays them."""
 
     statements: list[dict[str, Any]]
-    plans: frozenset[str]
+    links: list[AccountLink]
 
     @classmethod
     def read(cls, settings: Settings) -> Self:
@@ -134,15 +136,14 @@ class _Bills:
         from tallystream.streams.connections.accounts import Accounts
 
         statements, _ = run(collect(settings))
-        links = run(Accounts(cluster(settings), settings.topics()).all())
-        return cls(statements, frozenset(link.connection_id for link in links if link.billing == "plan"))
+        return cls(statements, list(run(Accounts(cluster(settings), settings.topics()).all())))
 
     def export_of(self, settings: Settings, database: Database, basis: Basis, version: Version) -> FocusExport:
         from tallystream.agents.focus.export import FocusExport
         from tallystream.cli.commands.prices import book_of
 
         book = book_of(settings)
-        return FocusExport(database, self.statements, book, plans=self.plans, basis=basis, version=version)
+        return FocusExport(database, self.statements, book, links=self.links, basis=basis, version=version)
 
 
 def register(app: typer.Typer) -> None:

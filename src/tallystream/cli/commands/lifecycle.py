@@ -16,10 +16,13 @@ from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.schemas.legible import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from tallystream.doctor import Finding
     from tallystream.schemas.run import Run
     from tallystream.settings.settings import Settings
+    from tallystream.supervisor.status import Status
 
 POLL_SECONDS = 0.05
 
@@ -206,6 +209,9 @@ def status(data_dir: DataDir = None, as_json: JsonOption = False) -> None:
                     row.name, str(row.pid), row.uptime, f"[{colour}]{escape(row.state)}[/]", row.ops_url or "-"
                 )
             console.print(table)
+            for name, finding in _problems(state):
+                console.print(f"[bold red]{escape(name)}[/] {escape(visible(finding.what))}", soft_wrap=True)
+                console.print(f"  {escape(visible(finding.step))}", style="dim", soft_wrap=True)
             console.print(
                 f"OTLP endpoint {state.run.http}, Kafka {state.run.kafka}; `tallystream down` stops everything"
             )
@@ -213,6 +219,19 @@ def status(data_dir: DataDir = None, as_json: JsonOption = False) -> None:
                 console.print(f"Console {state.run.console}; `tallystream console link` logs in")
     if not state.ready:
         raise typer.Exit(1)
+
+
+def _problems(state: Status) -> Iterator[tuple[str, Finding]]:
+    """Yield what pollers and sinks cannot do now, with the name of each."""
+    from tallystream.doctor import openai, port
+    from tallystream.schemas.status import PollerStatus, SinkStatus
+
+    for one in state.components:
+        detail = one.report.detail if one.report is not None else None
+        if isinstance(detail, PollerStatus):
+            yield from ((one.name, finding) for finding in openai.judge(detail))
+        elif isinstance(detail, SinkStatus):
+            yield from ((one.name, finding) for finding in port.judge(detail))
 
 
 def register(app: typer.Typer) -> None:

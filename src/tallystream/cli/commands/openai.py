@@ -40,7 +40,7 @@ def explore(
     save_sample: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the rows to this file, as mappings see them, for `port mapping test`."
+            metavar="FILE", help="Write the rows to this file, masked, as mappings see them, for `port mapping test`."
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -50,11 +50,12 @@ def explore(
 
     Parameters may use `now`, and `$from` and `$to` for the last seven days. Nothing is polled or sent to Port yet.
     """
+    from tallystream.agents.port_sink.pipeline.samples import write_sample
     from tallystream.cli.output.progress import run
     from tallystream.components.poller import client_config, tokens
-    from tallystream.explore.endpoint import endpoint, files, install_command
+    from tallystream.explore.endpoint import endpoint, files
     from tallystream.explore.endpoint import explore as ask
-    from tallystream.schemas import exact
+    from tallystream.explore.install import install_lines
 
     if key not in (None, "api", "admin", "session"):
         raise UsageError(f"{key!r} is not a valid kind of key", "kinds: api, admin, session")
@@ -67,12 +68,12 @@ def explore(
         for name, text in written.items():
             (out / name).write_text(text)
         if save_sample is not None:
-            save_sample.write_text(exact.dumps(found.rows) + "\n")
+            write_sample(save_sample, found.rows)
     except OSError as exc:
         raise UsageError(
             f"{exc.filename} cannot be written: {exc.strerror}", "name another directory with --out"
         ) from exc
-    install = install_command(out.resolve(), settings.openai_base_url, asked.key)
+    install = "\n".join(install_lines(found, out.resolve(), settings, data_dir))
     if as_json:
         emit_json(
             {

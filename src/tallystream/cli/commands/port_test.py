@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from tallystream.agents.port_sink import blueprints
-from tallystream.agents.port_sink.documents.openai import complete
+from tallystream.agents.port_sink.documents.amounts import usable
 from tallystream.agents.port_sink.mapping import Failure, Mapper, MappingRepair, default_text
 from tallystream.agents.port_sink.mapping.entities import Entity, rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.agents.port_sink.mapping.model import ResourceMapping
-from tallystream.agents.port_sink.mapping.program import first_line
+from tallystream.agents.port_sink.mapping.polled import query_params, resource_of
 from tallystream.cli.options import console
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError, TallystreamError, UsageError
-from tallystream.schemas.openai import BUCKETED, bucket_name
 from tallystream.schemas.openai import at as openai_at
+from tallystream.schemas.openai import bucket_name
+from tallystream.streams.poller.errors import PollError
 from tallystream.streams.poller.params import Moment, Params
-from tallystream.streams.process.jq_programs import Jq
+from tallystream.streams.poller.resources import Resource
 
 DAY = 86_400
 
@@ -58,8 +59,8 @@ class MappingTest:
         }
 
 
-def run(file: Path, sample: Path, kind: str | None) -> MappingTest:
-    """Map a sample.
+def run(file: Path, sample: Path, kind: str | None, declared: Sequence[Resource] = ()) -> MappingTest:
+    """Map a sample; `declared` are the resources that are polled anyway.
 
     Raises:
         UsageError: the mapping or the sample cannot be read, or no kind is given and the mapping has several.
@@ -69,26 +70,39 @@ def run(file: Path, sample: Path, kind: str | None) -> MappingTest:
     mapper = Mapper(text)
     answer = _sample(sample)
     resource = _resource(mapper, kind)
-    rows, notes = _records(answer, resource)
+    polled, notes = _polled(mapper, resource, declared)
+    rows, more = _records(answer, polled)
+    notes += [*mapper.notes, *more]
     meta = {"resource": resource.kind, "query": "0" * 16, "bucket": "current"}
     metas = [meta | _times(row) for row in rows]
-    if resource.kind.startswith(BUCKETED) and not mapper.reads_buckets(resource.kind):
-        found_rows = [(one, about) for row, about in zip(rows, metas, strict=True) for one in _rows(row)]
+    if polled is not None and not mapper.reads_buckets(resource.kind):
+        split = polled.extractor.rows
+        found_rows = [(one, about) for row, about in zip(rows, metas, strict=True) for one in split(row)]
         rows, metas = [row for row, _ in found_rows], [about for _, about in found_rows]
-    rows = complete(resource.kind, rows)
+    places = list(range(len(rows)))
+    rows, unusable = usable(resource.kind, rows)
+    if unusable:
+        left_out = {one.place for one in unusable}
+        places = [place for place in places if place not in left_out]
+        metas = [metas[place] for place in places]
     known = blueprints.load(session_hours=True)
     for name in sorted(mapper.blueprints() - known.keys()):
         known[name] = {"identifier": name, "schema": {"properties": {}}}
         notes.append(f"{name} is not one of our blueprints: required properties and dates are not checked here")
     mapped = mapper.run(resource.kind, list(zip(rows, metas, strict=True)), rules(known))
-    found = collisions(mapped.entities, mapped.failures)
+    entities = [(places[index], entity) for index, entity in mapped.entities]
+    failures = [(places[index], failure) for index, failure in mapped.failures]
+    refused = [(one.place, Failure(one.field, "", one.reason)) for one in unusable]
+    found = collisions(entities, [*failures, *refused])
     params, wrong = _params(resource)
     repairs = [one for one in mapper.repairs if ": " not in one.where or one.where.startswith(f"{resource.kind}: ")]
     if rows and not found.entities and not found.failures:
         notes.append(
             f"the mapping made no entity from any of the {len(rows)} records: check its query and itemsToParse"
         )
-    return MappingTest(resource.kind, len(rows), found.entities, found.failures, repairs, params, [*notes, *wrong])
+    return MappingTest(
+        resource.kind, len(rows) + len(unusable), found.entities, found.failures, repairs, params, [*notes, *wrong]
+    )
 
 
 def show(outcome: MappingTest) -> None:
@@ -148,24 +162,39 @@ def _resource(mapper: Mapper, kind: str | None) -> ResourceMapping:
     return found[0]
 
 
-def _records(answer: object, resource: ResourceMapping) -> tuple[list[Any], list[str]]:
-    """Return the records of a sample: those at the data path, or the sample itself."""
-    path = resource.selector.data_path
-    if path is not None and isinstance(answer, dict):
-        try:
-            found = _at(path, answer)
-        except ValueError as exc:
-            raise UsageError(f"data_path {path!r} fails on the sample: {first_line(exc)}", "") from None
-        if isinstance(found, list):
-            return found, []
-        return [answer], [f"found no list at {path}: treating the sample as one record"]
-    return (answer, []) if isinstance(answer, list) else ([answer], [])
+def _polled(
+    mapper: Mapper, mapping: ResourceMapping, declared: Sequence[Resource]
+) -> tuple[Resource | None, list[str]]:
+    """Return the resource that the poller has for the kind, with what is to be said about it."""
+    kind, selector = mapping.kind, mapping.selector
+    for one in declared:
+        if one.name == kind:
+            asked = {"query_params", "method", "headers", "path_parameters", "pagination", "endpoint", "body"}
+            own = sorted(asked & selector.model_fields_set)
+            if not own:
+                return one, []
+            return one, [f"{kind} is polled as it is declared; {', '.join(own)} of the mapping are not used"]
+    if kind not in mapper.endpoints:
+        return None, []
+    try:
+        return resource_of(mapping), []
+    except UsageError as exc:
+        return None, [f"{exc.message}; {exc.hint}"]
 
 
-def _rows(bucket: object) -> list[Any]:
-    """Return the rows of a bucket, as the sink has them. A record that is not a bucket is itself a row."""
-    results = bucket.get("results") if isinstance(bucket, dict) else None
-    return results if isinstance(results, list) else [bucket]
+def _records(answer: object, polled: Resource | None) -> tuple[list[Any], list[str]]:
+    """Return the records of a sample: those that the poller would find in it, or the sample itself."""
+    if isinstance(answer, list):
+        return answer, []
+    if polled is None or not isinstance(answer, dict):
+        return [answer], []
+    try:
+        found = polled.extractor.items(answer)
+    except PollError as exc:
+        raise UsageError(exc.message, "is the data_path right, and is this an answer of the endpoint?") from None
+    if found is None:
+        return [answer], [f"found no list at {polled.data}: treating the sample as one record"]
+    return found, []
 
 
 def _times(bucket: object) -> dict[str, Any]:
@@ -182,27 +211,11 @@ def _times(bucket: object) -> dict[str, Any]:
     }
 
 
-def _at(path: str, answer: object) -> Any:
-    """Return what is at a data path, its numbers as they were: found by JQ as a place, not as a value."""
-    places = Jq(f"path({path})").all(exact.dumps(answer))
-    if len(places) != 1:
-        return None
-    value = answer
-    for step in places[0]:
-        if not isinstance(value, dict | list):
-            return None
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
-
-
 def _params(resource: ResourceMapping) -> tuple[dict[str, Any], list[str]]:
     """Return the query parameters that a poll would have now."""
     now = time.time()
     start = int(now) // DAY * DAY
     try:
-        return Params(resource.selector.query_params).evaluate(Moment(now, start, start + DAY)), []
+        return Params(query_params(resource.selector.query_params)).evaluate(Moment(now, start, start + DAY)), []
     except TallystreamError as exc:
         return {}, [exc.message]

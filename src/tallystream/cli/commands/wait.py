@@ -53,8 +53,9 @@ def wait(
 
     Caught up means that no gateway has anything in its spool, in quarantine or being answered, and that the worker has
     then counted and published all messages of the usage topic. If a poller runs, openai.days includes all of OpenAI's
-    records. If a Port sink runs, it has read all of these, and Port has every entity that it accepts. One case is not
-    waited for: if a sink is replaced during a request, its successor repeats that request up to three hours later.
+    records, and the reconciliation all bills and costs. If a Port sink runs, it has read all of these, and Port has
+    every entity that it accepts. One case is not waited for: if a sink is replaced during a request, its successor
+    repeats that request up to three hours later.
     """
     from tallystream.cli.commands.catch_up import catch_up, places_of
     from tallystream.cli.output.progress import run

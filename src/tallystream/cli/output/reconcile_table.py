@@ -74,7 +74,8 @@ def _cell(name: str, value: object) -> str | int:
 
 def show_table(statements: Sequence[Statement], by: Axis, console: Console) -> None:
     """Print the table for people. Empty causes are left out. If the terminal is too narrow for all causes, the smallest
-    are added up as `Other`. Totals are printed below.
+    are added up as `Other`, and named below; without room for any there is no such column, for it would repeat the
+    difference.
     """
     sums = report.total(statements)
     causes = [name for name in CAUSES if any(_part(one, name) for one in statements)]
@@ -83,10 +84,13 @@ def show_table(statements: Sequence[Statement], by: Axis, console: Console) -> N
         # `Other` must stand for at least two causes.
         if shown == len(causes) - 1:
             continue
-        grid = _grid(statements, by, sums, causes[:shown], causes[shown:])
+        grid = _grid(statements, by, sums, causes[:shown], causes[shown:] if shown else ())
         if Measurement.get(console, console.options.update(width=10_000), grid).maximum <= console.width:
             break
     console.print(grid)
+    if others := [name for name in causes[shown:] if sums.causes[name]]:
+        parts = ", ".join(f"{SHORT.get(name, name)} {_money(sums.causes[name], signed=True)}" for name in others)
+        console.print(Text(f"{'Other' if shown else 'By cause'}: {parts}."))
     for line in _below(statements, sums):
         console.print(Text(line, style="dim"))
 
