@@ -1,4 +1,4 @@
-"""How telemetry reaches a gateway: the path or the header that carries the ingest id."""
+"""The path and the header that carry the ingest id to a gateway."""
 
 from __future__ import annotations
 

@@ -76,15 +76,18 @@ UNKNOWN = PayingAccount()
 def estimate_rows(
     document: Mapping[str, Any], book: Book, account: PayingAccount = UNKNOWN, version: Version = "1.4"
 ) -> Iterator[Row]:
-    """Yield the FOCUS rows of one SessionHourCost. `account` pays for it, or a plan where the usage says so."""
+    """Yield the FOCUS rows of one SessionHourCost, which `account` pays for. Usage that itself says that a plan pays
+    for it is a plan's.
+    """
     provider = document["provider"]
     for bucket in document["buckets"]:
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}
         tier, cost = bucket.get("service_tier"), bucket.get("cost_usd")
-        plan = account.plan or is_plan(bucket)
         at_ns = hour_from_iso(document["hour"]) * HOUR_NS
         card = book.card(provider, bucket["model"], tier, at_ns, speed=bucket.get("speed"))
-        head = _usage(version, document, bucket, document["connection_id"], replace(account, plan=plan))
+        plan = account.plan or is_plan(bucket)
+        paying = replace(account, plan=plan)
+        head = _usage(version, document, bucket, document["connection_id"], paying)
         head["x_PriceBook"] = bucket.get("book")
         basis = "unpriced" if cost is None else "plan-equivalent" if plan else "estimate"
         for window, kind, tokens, pico in kind_costs(counts, None if cost is None else to_pico(cost), card):

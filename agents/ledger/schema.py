@@ -14,7 +14,7 @@ from tallystream.agents.ledger.store.database import Database, Dialect
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
-VERSION = 4
+VERSION = 3
 """Of the tables. A database with a higher one belongs to a newer release."""
 LO = 10**9
 """Pico-dollars of one unit of `*_hi`."""
@@ -99,14 +99,12 @@ _THIRD = (
     "CREATE INDEX reconciled_by_day ON reconciled (day DESC)",
     "CREATE TABLE reconciled_cause (provider {text} NOT NULL, scope {text} NOT NULL, day {text} NOT NULL,"
     " cause {text} NOT NULL, usd {amount} NOT NULL, PRIMARY KEY (provider, scope, day, cause))",
-)
-_FOURTH = (
     *(f"ALTER TABLE attribution ADD COLUMN {name} {{text}}" for name in _LATER_KEYS),
     "CREATE TABLE session_link (connection_id {text} NOT NULL, session_id {text} NOT NULL,"
     " parent_session_id {text} NOT NULL, PRIMARY KEY (connection_id, session_id))",
     "CREATE INDEX session_link_by_parent ON session_link (connection_id, parent_session_id)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 """Statements that lead from each version to the next, beginning with an empty database."""
 VIEWS = (
     "sessions", "session_hours", "session_links", "hours", "models", "teams", "connections", "synced", "dead_letters",

@@ -50,7 +50,7 @@ Apply = Callable[[Database, Sequence[tuple[int, TopicRecord]]], int]
 def sources_of(topics: Topics) -> tuple[TopicSpec, ...]:
     """Return the topics that a ledger is built from."""
     return (
-        topics.session_hour_rows, topics.session_links, topics.connections, topics.activity, topics.deadletters,
+        topics.session_hour_rows, topics.connections, topics.session_links, topics.activity, topics.deadletters,
         topics.openai_days, topics.reconciliation_days,
     )  # fmt: skip
 

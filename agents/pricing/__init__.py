@@ -1,4 +1,4 @@
-"""What a request costs: the price book, in integer pico-dollars a token, and an operator's private prices before it."""
+"""The cost of a request: the price book, in integer pico-dollars per token, and the operator's own prices."""
 
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.pricing.overlay import Overlay, read_overlay

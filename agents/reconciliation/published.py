@@ -129,7 +129,7 @@ def content(row: Mapping[str, Any]) -> bytes:
 
 
 def _restated(before: Mapping[str, Any] | None, statement: Mapping[str, Any]) -> Any:
-    """Return what changed in a bill that was complete before; what was said of earlier changes stays."""
+    """Return the change of a bill that was complete before; earlier changes are kept."""
     if before is None:
         return None
     if any(before[name] != statement[name] for name in ("projects", "api_keys")) or statement["as_of"] is None:

@@ -97,7 +97,7 @@ class Split:
     gaps: dict[str, Gap]
     """By tier."""
     placed: dict[str, int]
-    """Where tokens of unsaid tier were put."""
+    """The tiers to which tokens without a reported tier were assigned."""
     rates: list[Rate]
 
     @property
@@ -125,7 +125,7 @@ def split(cell: DayCell) -> Split:
         line, own = cell.billed.get(tier), known.get(tier)
         price = own.price if own is not None else _book(cell, tier)
         tokens = placed.get(tier, 0)
-        # Tokens of unsaid tier are worth the price of the tier they are put on, if that is known.
+        # Tokens without a reported tier get the price of the tier they are assigned to, if that is known.
         put = SeenUsage(tokens, price if price is not None else unsaid.price)
         causes["tier_unknown"] += ((put.price or ZERO) - base) * tokens
         parts = [part for part in (own, put) if part is not None and part.tokens]
@@ -136,7 +136,7 @@ def split(cell: DayCell) -> Split:
 
 
 def _book(cell: DayCell, tier: str) -> Fraction | None:
-    """Return the price of a tier without seen tokens. The standard tier's is that of unsaid tokens."""
+    """Return the price of a tier without seen tokens. The standard tier has that of tokens without a tier."""
     if tier in cell.book:
         return cell.book[tier]
     return cell.seen[None].price if tier == STANDARD and None in cell.seen else None
@@ -176,8 +176,8 @@ def _tier(out: Split, tier: str, line: BilledUsage | None, parts: Sequence[SeenU
 
 
 def place(unsaid: int, room: Mapping[str, int]) -> dict[str, int]:
-    """Return how many of the unsaid tokens go to which tier: in proportion to what is still unmatched there, whole
-    tokens by largest remainder, ties by name; what does not fit is the standard tier's.
+    """Assign tokens without a reported tier to tiers: in proportion to the unmatched tokens of each tier, as whole
+    numbers by largest remainder, with ties broken by name. The rest goes to the standard tier.
     """
     taken = min(unsaid, sum(room.values()))
     out = apportion(taken, room)

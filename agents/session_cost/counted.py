@@ -1,4 +1,4 @@
-"""What was counted under an event id, in few bytes: enough to take it back when a larger record of it comes.
+"""Encodes what was counted for an event id in a few bytes, so that it can be taken back when a larger record arrives.
 
     UNKNOWN          one byte 0: of an older version, or of a client whose ids are made of the counts
     mask, numbers    two bytes, then each number that is not 0 (LEB128)

@@ -56,7 +56,7 @@ class EventIds:
     def __init__(self) -> None:
         self.seen: dict[int, bytes] = {}
         self.open: list[Entry] = []
-        """What is in no block yet, in order of arrival."""
+        """The ids that are not in a block yet, in order of arrival."""
         self._open_bytes = 0
         self.blocks: list[Block] = []
         self.full = 0

@@ -50,7 +50,7 @@ class Partial:
 
     @classmethod
     def load(cls, raw: bytes) -> Partial:
-        """Return what `dump` wrote."""
+        """Load what `dump` wrote."""
         version, sums = orjson.loads(raw)
         return cls(version, s.widened(map(int, sums)))
 

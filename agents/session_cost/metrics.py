@@ -158,7 +158,7 @@ class RuntimeCollector(Collector):
             "Ignored changelog records that do not belong to the table, so another program writes to the topic.",
         ),
     )
-    """What the metric is called, the attribute of `Counters`, and what it means."""
+    """The metric's name, the attribute of `Counters`, and the help text."""
 
     def __init__(self, table: Engine, rebalances: Callable[[], int]) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""What the kept usage would cost with another price book. Reads messages of `usage`; changes nothing.
+"""Computes what the kept usage would cost with another price book. Reads messages of `usage` and changes nothing.
 
 Events are counted as the fold counts them: once for each session, hour and event id, the larger of two records that
 differ, only within the window of time. A partition is one unit: all messages of a session are in it, so what is needed

@@ -133,7 +133,7 @@ def _sound_attributes(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Marks:
-    """Where in a body there may be what a hint marks; asked from its beginning to its end."""
+    """Finds where a body may contain what a hint marks. Must be asked in ascending order."""
 
     __slots__ = ("_body", "_mark", "_next")
 

@@ -15,7 +15,7 @@ from tallystream.schemas.errors import TooManyElementsError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one body may hold; beyond `frames` or `records` it is refused, beyond the others a record is set aside."""
+    """Limits of one body. Above `frames` or `records` the body is refused; above the others, a record is set aside."""
 
     frames: int = 32_768
     """Resources and scopes together."""

@@ -90,7 +90,7 @@ class PortMapping(BaseModel):
 
 
 class ResourceMapping(BaseModel):
-    """What records of a kind become."""
+    """The mapping of the records of a kind."""
 
     model_config = ConfigDict(extra="forbid")
 

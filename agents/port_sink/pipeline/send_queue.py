@@ -41,7 +41,7 @@ class SendQueue:
         self._waiting: dict[str, dict[EntityKey, tuple[QueuedEntity, int]]] = {}
         """By blueprint; with the time (ms) it came in."""
         self._flying: dict[EntityKey, QueuedEntity | None] = {}
-        """What is under way, and the newer version that waits for it to land."""
+        """The entity in flight, and the newer version that waits for its outcome."""
         self._parked: dict[EntityKey, tuple[QueuedEntity, int]] = {}
         """With the time (ms) at which to try again."""
 
@@ -105,7 +105,7 @@ class SendQueue:
         return best[1], batch
 
     def newest(self, items: Iterable[QueuedEntity]) -> list[QueuedEntity]:
-        """Return what to send in place of items under way that have to be sent again."""
+        """Return the newest versions of items in flight that have to be sent again."""
         found = []
         for item in items:
             held = self._flying[item.entity.key]

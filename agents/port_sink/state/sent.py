@@ -80,7 +80,7 @@ class SentIndex:
         await close(self._producer, within=None)
 
     def get(self, key: EntityKey) -> SentRecord | None:
-        """Return what Port has of an entity, None when nothing was ever noted."""
+        """Return the recorded state of an entity in Port, None if there is no record."""
         kept = self._table.get(PREFIX + keys.join("entity", *key))
         return None if kept is None else _sent(kept.value, kept.timestamp)
 

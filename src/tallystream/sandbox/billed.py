@@ -86,7 +86,7 @@ class OpenAIUse(_Strict):
 
 
 class OpenAIBill(_Strict):
-    """What OpenAI answers."""
+    """OpenAI's answers."""
 
     costs: list[OpenAICost] = []
     usage: list[OpenAIUse] = []
@@ -126,7 +126,7 @@ class AnthropicUse(_Group):
 
 
 class AnthropicBill(_Strict):
-    """What Anthropic answers."""
+    """Anthropic's answers."""
 
     costs: list[AnthropicCost] = []
     usage: list[AnthropicUse] = []

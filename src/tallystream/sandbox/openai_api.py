@@ -18,7 +18,7 @@ WIDTHS = {"1m": (60, 60, 1440), "1h": (3600, 24, 168), "1d": (DAY_S, 7, 31)}
 """Width in seconds, and default and maximum of `limit`."""
 COSTS_LIMIT = 180
 OBJECTS = {"file_search_calls": "file_searches", "web_search_calls": "web_searches"}
-"""Where a result's `object` is not called as its path."""
+"""The `object` of results for which it differs from the path."""
 COUNTS = {
     "completions": (
         "input_tokens", "input_cached_tokens", "input_uncached_tokens", "output_tokens", "num_model_requests",

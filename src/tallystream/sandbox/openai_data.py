@@ -54,7 +54,7 @@ class UsageCell:
 
 
 class Source(Protocol):
-    """Where cells come from."""
+    """The source of cells."""
 
     def day(self, day: int) -> tuple[UsageCell, ...]:
         """Return the cells of a UTC day (days since the epoch), in order of time."""

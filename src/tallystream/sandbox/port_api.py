@@ -200,7 +200,7 @@ def _how(call: SandboxCall) -> How:
 
 
 def _public(entity: Entity) -> dict[str, Any]:
-    """Return what the API shows; an absent icon or team is left out, for its schema knows no null there."""
+    """Return the API's form; an absent icon or team is left out, because its schema does not allow null there."""
     return {name: entity[name] for name in PUBLIC if entity[name] is not None}
 
 

@@ -1,4 +1,4 @@
-"""What an API's handler answers with, before it becomes bytes."""
+"""A handler's answer, before it is encoded."""
 
 from __future__ import annotations
 

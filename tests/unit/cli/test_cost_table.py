@@ -58,7 +58,7 @@ def test_csv_is_rfc_4180_with_a_stable_header(capfd: pytest.CaptureFixture[str])
     assert (rows[0]["team"], rows[0]["user"], rows[0]["version"], rows[0]["final"]) == ("payments", "", "0:41", "false")
 
 
-def test_the_csv_header_does_not_depend_on_the_rows(capfd: pytest.CaptureFixture[str]) -> None:
+def test_csv_header_does_not_depend_on_the_rows(capfd: pytest.CaptureFixture[str]) -> None:
     query = Query("models", by=("provider",))
     cost_csv(filled(query), NOW)
     assert capfd.readouterr().out == ",".join(csv_header(query)) + "\r\n"

@@ -45,7 +45,7 @@ def test_state_with_fewer_topics_or_without_ids_is_accepted(found: Identity) -> 
     assert OURS.matches(found)
 
 
-def test_a_state_without_identity_is_not_ours() -> None:
+def test_state_without_identity_is_not_accepted() -> None:
     assert not OURS.matches(None)
 
 

@@ -172,7 +172,7 @@ async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
     """Read the rows topic and return the table, and whether the topic exists and was read to its end.
 
     Rows of an hour are written from a day before it begins (a client's clock may be that far ahead) until they expire,
-    so what is older than the first hour wanted, by that and a day for the clocks of ours, is not read.
+    so records older than that, and a day more for differences between our clocks, are not read.
 
     Raises:
         UnreachableError: Kafka did not answer, or the end offsets read at the start were not reached.

@@ -19,7 +19,7 @@ def adapt() -> None:
 
 
 def _nearest(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return what stands for characters that an encoding lacks: `...` for an ellipsis, else their code."""
+    """Return a replacement for characters that an encoding lacks: `...` for an ellipsis, otherwise their code."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]

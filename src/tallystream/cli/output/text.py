@@ -15,7 +15,7 @@ from tallystream.schemas.legible import visible, visible_lines
 __all__ = ["ago", "count", "csv_text", "dollars", "escape_json", "short_id", "stamp", "visible", "visible_lines"]
 
 _JSON_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""What `legible` writes out without C0, which JSON escapes anyway and which stands between its tokens."""
+"""The characters that `legible` escapes, without C0, which JSON escapes itself and has between its tokens."""
 _FORMULA = ("=", "+", "-", "@")
 SHORT_ID = 16
 """Ids up to this length are shown in full."""
