@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from tallystream.agents.cost_sums import BucketPart, CostPart, CostSums
+from tallystream.agents.session_tree import SessionTree
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_from_iso, hour_iso, last_final_hour
-from tallystream.schemas.money import PICO, to_pico, to_usd
+from tallystream.schemas.money import PICO, to_pico
 from tallystream.schemas.rows import SUM_COUNTS, counts_of
 from tallystream.schemas.usage import ATTRIBUTION_KEYS, TOKEN_COUNTS
 from tallystream.schemas.versions import find_version, supersedes
@@ -85,6 +86,8 @@ class Query:
     since: int | None = None
     until: int | None = None
     coarse: tuple[str, ...] | None = None
+    tree: SessionTree | None = None
+    """Adds what a session started to its own row; then `session` selects it or a session above it."""
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -92,6 +95,8 @@ class Query:
         for name in self.by:
             if name not in GROUPINGS:
                 raise UsageError(f"cannot group by {name!r}", f"groupings: {', '.join(GROUPINGS)}")
+        if self.tree is not None and (self.view != "sessions" or self.by):
+            raise UsageError("only the rows of sessions have children", "use `tallystream cost sessions` without --by")
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -104,7 +109,8 @@ class Query:
     def fields(self) -> tuple[str, ...]:
         """Return the names of a row's fields, in their order: those of `by` first when they are not among them."""
         own = tuple(name for name in FIELDS if name != "hour" or "hour" in VIEWS[self.view] or "hour" in self.by)
-        return (*(name for name in self.by if name not in own), *own, *(("sessions",) if self.by else ()))
+        last = ("sessions",) if self.by else ("children",) if self.tree is not None else ()
+        return (*(name for name in self.by if name not in own), *own, *last)
 
 
 def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Iterable[Keyed]) -> int:
@@ -128,79 +134,6 @@ def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Ite
     return broken
 
 
-class CostSums:
-    """The sums of one table row or of all."""
-
-    __slots__ = ("cost", "counts", "hour", "priced", "reported", "reports", "sessions", "version")
-
-    def __init__(self) -> None:
-        self.counts: Sequence[int] = _ZEROS
-        self.cost = 0
-        """Pico-dollars."""
-        self.priced = False
-        self.reported = 0
-        self.reports = False
-        self.hour = ""
-        """The newest hour included."""
-        self.version: list[int] = _OLDEST
-        self.sessions: set[tuple[str, str]] | int | None = None
-        """The sessions included, or their number; None when not requested."""
-
-    def add(self, part: _Part, hour: str, version: list[int]) -> None:
-        """Add a bucket of a SessionHourCost."""
-        _, counts, cost, reported = part
-        self.counts = counts if self.counts is _ZEROS else tuple(map(add, self.counts, counts))
-        if cost is not None:
-            self.cost += cost
-            self.priced = True
-        if reported is not None:
-            self.reported += reported
-            self.reports = True
-        if hour > self.hour:
-            self.hour = hour
-        if version > self.version:
-            self.version = version
-
-    def add_part(self, part: CostPart) -> None:
-        """Add sums that were computed elsewhere."""
-        self.add((part.key, part.counts, part.cost, part.reported), part.hour, part.version)
-
-    def merge(self, other: CostSums) -> None:
-        """Add other sums."""
-        self.counts = tuple(map(add, self.counts, other.counts))
-        self.cost += other.cost
-        self.priced |= other.priced
-        self.reported += other.reported
-        self.reports |= other.reports
-        self.hour = max(self.hour, other.hour)
-        self.version = max(self.version, other.version)
-
-    def fill(self, row: dict[str, Any], last_final: str) -> dict[str, Any]:
-        """Set the summed fields of a row and return it; `last_final` is the newest hour that is final."""
-        row.update(zip(SUM_COUNTS, self.counts, strict=True))
-        row["cost_usd"] = to_usd(self.cost) if self.priced else None
-        row["reported_cost_usd"] = to_usd(self.reported) if self.reports else None
-        row["final"] = self.hour <= last_final
-        row["version"] = self.version
-        return row
-
-
-class CostPart(NamedTuple):
-    """A sum of buckets that have the dimensions `key` in common: `Table.dimensions`, in their order."""
-
-    key: tuple[Any, ...]
-    counts: tuple[int, ...]
-    cost: int | None
-    """Pico-dollars; None when none of the requests has a price."""
-    reported: int | None
-    hour: str
-    """The newest hour included."""
-    version: list[int]
-    """The highest version included."""
-    sessions: int
-    """The number of different sessions; counted only for a query with `by`."""
-
-
 class TablePage(NamedTuple):
     """The first rows of a table, and the facts about the others needed to show them."""
 
@@ -221,6 +154,8 @@ class Table:
         self.skipped = 0
         self.unpriced: dict[tuple[str, str, str | None], int] = {}
         """Requests without a price, by (provider, model, service tier)."""
+        self.plan = 0
+        """The part of the costs, in pico-dollars, that a plan pays for."""
         self._groups: dict[tuple[Any, ...], CostSums] = {}
         wanted = query.dimensions
         self._of_row = tuple(name for name in wanted if name in _ROW)
@@ -232,6 +167,9 @@ class Table:
         self._until = None if query.until is None else _bound(query.until)
         head, mark, tail = (query.session or "").partition("…")
         self._session = (head, tail) if mark else None
+        self._tree = query.tree
+        self._children: dict[tuple[Any, ...], set[str]] = {}
+        self._place = {name: place for place, name in enumerate(self.dimensions)}
         self._filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
 
     def add(self, values: Iterable[bytes]) -> None:
@@ -245,19 +183,51 @@ class Table:
                 self.skipped += 1
 
     def add_part(self, part: CostPart) -> None:
-        """Add sums that were filtered and computed elsewhere; if sessions are counted, only one part per key."""
+        """Add sums that were filtered and computed elsewhere; if sessions are counted, only one part per key. With a
+        tree, the part must not have been filtered by session.
+        """
+        if self._tree is not None:
+            connection, session = (part.key[self._place[name]] for name in ("connection_id", "session_id"))
+            top = self._top(connection, session)
+            if top is None:
+                return
+            part = part._replace(key=self._moved(part.key, session, top))
         sums = self._groups.get(part.key)
         if sums is None:
             sums = self._groups[part.key] = CostSums()
             sums.sessions = part.sessions if self.query.by else None
         sums.add_part(part)
 
+    def members(self) -> set[tuple[str, str]]:
+        """Return (connection, session) of each session in a table with a tree."""
+        connection, session = self._place["connection_id"], self._place["session_id"]
+        return {(key[connection], one) for key, below in self._children.items() for one in (key[session], *below)}
+
+    def _top(self, connection: str, session: str) -> str | None:
+        """Return the session whose row includes this one, None when it is not wanted."""
+        assert self._tree is not None
+        if self.query.session is None:
+            return self._tree.root(connection, session)
+        line = [session, *self._tree.ancestors(connection, session)]
+        return next((one for one in reversed(line) if self._is_session(one)), None)
+
+    def _moved(self, key: tuple[Any, ...], session: str, top: str) -> tuple[Any, ...]:
+        """Return the key of the row that a session's sums belong to, and note the session in it."""
+        place = self._place["session_id"]
+        key = (*key[:place], top, *key[place + 1 :])
+        children = self._children.setdefault(key, set())
+        if session != top:
+            children.add(session)
+        return key
+
     def _wanted(self, row: Mapping[str, Any]) -> bool:
         query = self.query
+        if self._tree is not None and self._top(row["connection_id"], row["session_id"]) is None:
+            return False
         hour: str = row["hour"]
         return (
             (query.connection is None or row["connection_id"] == query.connection)
-            and (query.session is None or self._is_session(row["session_id"]))
+            and (query.session is None or self._tree is not None or self._is_session(row["session_id"]))
             and (self._since is None or hour >= self._since)
             and (self._until is None or hour < self._until)
         )
@@ -275,6 +245,8 @@ class Table:
         if len(version) != 2 or not isinstance(connection, str) or not isinstance(session, str):
             raise TypeError("no row")
         groups = self._groups
+        if self._tree is not None and (top := self._top(connection, session)) is not None:
+            parts = [(self._moved(part[0], session, top), *part[1:]) for part in parts]
         for part, bucket in zip(parts, row["buckets"], strict=True):
             sums = groups.get(part[0])
             if sums is None:
@@ -283,11 +255,13 @@ class Table:
             sums.add(part, hour, version)
             if isinstance(sums.sessions, set):
                 sums.sessions.add((connection, session))
+            if part[2] is not None and (bucket.get("attribution") or _NOBODY).get("billing") == PLAN:
+                self.plan += part[2]
             if part[1][_UNPRICED]:
                 what = (row["provider"], bucket["model"], bucket.get("service_tier"))
                 self.unpriced[what] = self.unpriced.get(what, 0) + part[1][_UNPRICED]
 
-    def _part(self, of_row: tuple[Any, ...], bucket: Mapping[str, Any]) -> _Part:
+    def _part(self, of_row: tuple[Any, ...], bucket: Mapping[str, Any]) -> BucketPart:
         """Return the contribution of a bucket and the key of its group."""
         key = of_row + tuple(map(bucket.get, self._of_bucket))
         if self._of_attribution:
@@ -320,6 +294,8 @@ class Table:
                 row["attribution"] = {name: value for name, value in pairs if value is not None}
             if sums.sessions is not None:
                 row["sessions"] = sums.sessions if isinstance(sums.sessions, int) else len(sums.sessions)
+            if self._tree is not None:
+                row["children"] = sorted(self._children.get(key, ()))
             yield row
 
     def page(self, now_ns: int, limit: int) -> TablePage:
@@ -344,10 +320,9 @@ class Table:
         return hour, not sums.priced, -sums.cost, -sums.counts[_TOTAL], names
 
 
-_Part = tuple[tuple[Any, ...], tuple[int, ...], int | None, int | None]
-"""A bucket's contribution: key of its group, counts, cost and reported cost in pico-dollars."""
-_ZEROS = (0,) * len(SUM_COUNTS)
-_OLDEST = [-1, -1]
+PLAN = "plan"
+"""Value of the attribution `billing` for usage that is part of no bill."""
+_NOBODY: Mapping[str, str] = {}
 _ATTRIBUTION = frozenset(ATTRIBUTION_KEYS)
 _LAST_HOUR = hour_from_iso("9999-12-31T23:00:00Z")
 _TOTAL = SUM_COUNTS.index("total_tokens")

@@ -18,6 +18,7 @@ from tallystream.schemas.billing.accounts import AccountLink
 from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.links import SessionLink
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
 from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm, SweepRequest
 from tallystream.schemas.reconciliation import ReconciledDay
@@ -75,6 +76,7 @@ CATALOGUE: Final = {
         MessageSchema("call-batch", 1, CallBatch, topics.CALLS, "'calls'"),
         MessageSchema("session-hour-cost", 1, SessionHourCost, topics.SESSION_HOURS, "connection_id|session_id|hour"),
         MessageSchema("hour-cost", 1, HourCost, topics.HOURS, "partition|connection_id|hour|model|team"),
+        MessageSchema("session-link", 1, SessionLink, topics.SESSION_LINKS, "connection_id|session_id"),
         MessageSchema("connection", 1, Connection, topics.CONNECTIONS, "connection_id"),
         MessageSchema("activity", 1, Activity, topics.ACTIVITY, "connection_id|signal|gateway"),
         MessageSchema("dead-letter", 1, DeadLetter, topics.DEADLETTERS, "source"),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tallystream.schemas.usage import Count
 
 Provider = Literal[
-    "codex", "claude", "gemini", "copilot", "vscode", "qwen", "opencode", "litellm", "collector", "genai"
+    "codex", "claude", "gemini", "copilot", "vscode", "qwen", "opencode", "cline", "litellm", "collector", "genai"
 ]
 Signal = Literal["logs", "metrics", "traces"]
 

@@ -14,9 +14,9 @@ from tallystream.schemas.money import reported_pico
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Client = str
-"""Who reported a response. Open: new clients need no new schema. Known: codex, claude, gemini and qwen from their logs;
-copilot, vscode, opencode, cline, goose, litellm and the names of frameworks (docs/agents.md) from their spans; `genai`
-is a span of an unknown program."""
+"""Who reported a response. Open: new clients need no new schema. Known: codex, claude, gemini, qwen and cline from
+their logs; copilot, vscode, opencode, goose, litellm and the names of frameworks (docs/agents.md) from their spans;
+`genai` is a span of an unknown program."""
 
 DISJOINT_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
 """Token counts of an event that can be added up: each token is in exactly one of them."""
@@ -48,6 +48,11 @@ class Attribution(BaseModel):
     cost_center: str | None = None
     agent: str | None = None
     """The agent of the session: a subagent, the name that an agent framework gives it, or else the program."""
+    billing: Literal["plan", "api"] | None = None
+    """How the usage is paid. `plan`: by a subscription, so that its cost is what the API would have charged and is part
+    of no bill. None: the client does not tell."""
+    account: str | None = None
+    """The provider's account or organisation that the client was logged in to, as a hash."""
 
 
 ATTRIBUTION_KEYS = tuple(Attribution.model_fields)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tallystream.agents.focus.columns import Version
 from tallystream.agents.focus.files import write_csv, write_parquet
-from tallystream.agents.focus.rows import UNKNOWN, PayingAccount, Row, estimate_rows
+from tallystream.agents.focus.rows import UNKNOWN, PayingAccount, Row, estimate_rows, is_plan
 from tallystream.agents.focus.shared import shared_rows
 from tallystream.agents.ledger.queries.export import FIELDS, DayWriter, day_name, day_rows
 from tallystream.agents.ledger.store.database import Database
@@ -69,7 +69,7 @@ class FocusExport:
         for row in day_rows(self._database, day):
             document = _document(row)
             at = document["provider"], document["connection_id"]
-            if at in place:
+            if at in place and not is_plan(document["buckets"][0]):
                 used[place[at]].append(document)
             else:
                 yield from estimate_rows(document, self._book, self._accounts.get(at, UNKNOWN), self._version)

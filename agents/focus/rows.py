@@ -9,7 +9,7 @@ to our tables, reconciled rows to the bill; both describe the same money and mus
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from tallystream.agents.cost_query import PLAN
 from tallystream.agents.focus.columns import Version, columns, provider_columns
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.reconciliation import decimals
@@ -75,20 +76,29 @@ UNKNOWN = PayingAccount()
 def estimate_rows(
     document: Mapping[str, Any], book: Book, account: PayingAccount = UNKNOWN, version: Version = "1.4"
 ) -> Iterator[Row]:
-    """Yield the FOCUS rows of one SessionHourCost, which `account` pays for."""
-    provider, plan = document["provider"], account.plan
+    """Yield the FOCUS rows of one SessionHourCost, which `account` pays for. Usage that itself says that a plan pays
+    for it is a plan's.
+    """
+    provider = document["provider"]
     for bucket in document["buckets"]:
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}
         tier, cost = bucket.get("service_tier"), bucket.get("cost_usd")
         at_ns = hour_from_iso(document["hour"]) * HOUR_NS
         card = book.card(provider, bucket["model"], tier, at_ns, speed=bucket.get("speed"))
-        head = _usage(version, document, bucket, document["connection_id"], account)
+        plan = account.plan or is_plan(bucket)
+        paying = replace(account, plan=plan)
+        head = _usage(version, document, bucket, document["connection_id"], paying)
         head["x_PriceBook"] = bucket.get("book")
         basis = "unpriced" if cost is None else "plan-equivalent" if plan else "estimate"
         for window, kind, tokens, pico in kind_costs(counts, None if cost is None else to_pico(cost), card):
             what = _sku(provider, bucket["model"], kind, tier_of(tier) or STANDARD, window)
             for part, price in unit_prices(Fraction(pico or 0, 10**PICO_DIGITS), tokens):
                 yield head | what | _money(part, None if pico is None else price, basis)
+
+
+def is_plan(bucket: Mapping[str, Any]) -> bool:
+    """Tell whether a bucket's usage says that a plan pays for it."""
+    return (bucket.get("attribution") or {}).get("billing") == PLAN
 
 
 def usage_head(

@@ -20,6 +20,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.hours import hour_from_iso, hour_iso
+from tallystream.schemas.links import SessionLink
 from tallystream.schemas.openai import BilledDay
 from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.schemas.rows import counts_of
@@ -174,6 +175,19 @@ def connection_row(value: bytes) -> tuple[Any, ...]:
         one.connection_id, one.provider, one.name, iso(one.created_at), iso(one.revoked_at), iso(until),
         int(one.bearer_sha256 is not None),
     )  # fmt: skip
+
+
+def link_row(value: bytes) -> tuple[Any, ...]:
+    """Return the columns of `session_link`.
+
+    Raises:
+        ValueError: it is not a SessionLink that a database can hold.
+
+    """
+    one = _valid(SessionLink, value)
+    if "\0" in one.parent_session_id:
+        raise ValueError("a database cannot hold its parent")
+    return one.connection_id, one.session_id, one.parent_session_id
 
 
 def activity_row(value: bytes) -> tuple[Any, ...]:

@@ -21,11 +21,13 @@ LO = 10**9
 MONEY = ("cost_hi", "cost_lo", "reported_hi", "reported_lo")
 COLUMN = {name: f"{name}_name" if name == "user" else name for name in ATTRIBUTION_KEYS}
 """Attribution keys and their columns: `user` is a word of SQL's own."""
+_LATER_KEYS = ("billing", "account")
+"""Attribution keys that the tables got later than in their first version."""
 _LATER = ("inconsistent",)
 """Sums that the tables got later than in their first version."""
 _COUNTS = ", ".join(f"{name} {{int}} NOT NULL DEFAULT 0" for name in SUM_COUNTS if name not in _LATER)
 _MONEY = ", ".join(f"{name} {{int}}" for name in MONEY)
-_ATTRIBUTION = ", ".join(f"{column} {{text}}" for column in COLUMN.values())
+_ATTRIBUTION = ", ".join(f"{column} {{text}}" for name, column in COLUMN.items() if name not in _LATER_KEYS)
 
 _FIRST = (
     "CREATE TABLE ledger_position (topic {text} NOT NULL, partition {int} NOT NULL, next_offset {int} NOT NULL,"
@@ -97,11 +99,15 @@ _THIRD = (
     "CREATE INDEX reconciled_by_day ON reconciled (day DESC)",
     "CREATE TABLE reconciled_cause (provider {text} NOT NULL, scope {text} NOT NULL, day {text} NOT NULL,"
     " cause {text} NOT NULL, usd {amount} NOT NULL, PRIMARY KEY (provider, scope, day, cause))",
+    *(f"ALTER TABLE attribution ADD COLUMN {name} {{text}}" for name in _LATER_KEYS),
+    "CREATE TABLE session_link (connection_id {text} NOT NULL, session_id {text} NOT NULL,"
+    " parent_session_id {text} NOT NULL, PRIMARY KEY (connection_id, session_id))",
+    "CREATE INDEX session_link_by_parent ON session_link (connection_id, parent_session_id)",
 )
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 """Statements that lead from each version to the next, beginning with an empty database."""
 VIEWS = (
-    "sessions", "session_hours", "hours", "models", "teams", "connections", "synced", "dead_letters",
+    "sessions", "session_hours", "session_links", "hours", "models", "teams", "connections", "synced", "dead_letters",
     "dead_letter_reasons", "openai_billed_days", "openai_used_days", "reconciled_days", "reconciled_causes",
 )  # fmt: skip
 """The public views; columns are only added."""
@@ -219,6 +225,7 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
         "session_hours": f"SELECT s.connection_id, s.session_id, {hour('b.hour')} AS hour, l.client, l.provider,"
         f" l.model, l.service_tier, l.speed, l.book, {attributed}, {counted('b.')}, {both('b.')} FROM bucket b"
         " JOIN session s ON s.id = b.session JOIN line l ON l.id = b.line JOIN attribution a ON a.id = b.attribution",
+        "session_links": "SELECT connection_id, session_id, parent_session_id FROM session_link",
         "hours": f"SELECT {hour('t.hour')} AS hour, {of_line}, m.name AS team, {counted('t.')}, {known('t.')}"
         " FROM hour_total t JOIN line l ON l.id = t.line JOIN team m ON m.id = t.team",
         "models": f"SELECT provider, model, service_tier, {counted('')}, {known('')} FROM"

@@ -16,6 +16,7 @@ _DAY = ("day", "model", "project_id")
 _STATEMENT = ("provider", "scope", "day")
 _CONNECTION = ("connection_id", "provider", "name", "created_at", "revoked_at", "old_until", "bearer")
 _ACTIVITY = ("connection_id", "signal", "gateway", "last_synced_at", "requests", "records")
+_LINK = ("connection_id", "session_id", "parent_session_id")
 _LETTER = (
     "source", "reason", "detail", "at", "connection_id", "client", "session_id", "document", "partition",
     "record_offset",
@@ -49,8 +50,8 @@ Apply = Callable[[Database, Sequence[tuple[int, TopicRecord]]], int]
 def sources_of(topics: Topics) -> tuple[TopicSpec, ...]:
     """Return the topics that a ledger is built from."""
     return (
-        topics.session_hour_rows, topics.connections, topics.activity, topics.deadletters, topics.openai_days,
-        topics.reconciliation_days,
+        topics.session_hour_rows, topics.connections, topics.session_links, topics.activity, topics.deadletters,
+        topics.openai_days, topics.reconciliation_days,
     )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ def tables_of(topics: Topics) -> Mapping[str, Apply]:
     """Return how each topic is written."""
     return {
         topics.connections.name: _keyed("connection", _CONNECTION, 1, decode.connection_row),
+        topics.session_links.name: _keyed("session_link", _LINK, 2, decode.link_row),
         topics.activity.name: _keyed("activity", _ACTIVITY, 3, decode.activity_row),
         topics.deadletters.name: _dead_letters,
         topics.openai_days.name: _days,

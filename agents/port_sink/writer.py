@@ -237,8 +237,7 @@ class ActiveWriter:
                 stopped[kind] = missing
                 log.warning(
                     "kind_stopped", kind=kind, why=f"Port has no blueprint {', '.join(missing)}",
-                    hint="`tallystream port blueprints apply` creates ours; create others in Port, or remove them from"
-                    " the mapping",
+                    hint="`tallystream port blueprints apply` creates ours, `... apply FILE` those of a JSON file",
                 )  # fmt: skip
         self._context.send_queue.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
 

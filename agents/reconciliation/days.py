@@ -22,7 +22,7 @@ from tallystream.agents.reconciliation import bill_anthropic, bill_openai, decim
 from tallystream.agents.reconciliation.bill import DayBill
 from tallystream.agents.reconciliation.published import PublishedStatements
 from tallystream.agents.reconciliation.scopes import PLAN, Scopes
-from tallystream.agents.reconciliation.seen import SeenDay, SeenRow, book_price, read_row
+from tallystream.agents.reconciliation.seen import SeenDay, SeenRow, book_price, connection_of, read_row
 from tallystream.agents.reconciliation.statement import (
     ModelKind,
     ScopeDay,
@@ -294,7 +294,7 @@ class Reconciliation:
                 "day": day,
                 "as_of": None,
                 "telemetry_as_of": _iso_ms(seen.newest_ms) if name in by_scope else None,
-                "connections": sorted(members.connections or by_scope.get(name, set())),
+                "connections": sorted(members.connections or {connection_of(one)[0] for one in by_scope.get(name, ())}),
                 "projects": sorted(members.projects),
                 "api_keys": sorted(members.keys),
                 "estimate_usd": to_usd(sum(tally.cost for tally in own_hours)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tallystream.agents.reconciliation.seen import connection_of
 from tallystream.schemas.billing.accounts import AccountLink
 
 ALL, OUTSIDE, UNMAPPED, PLAN = "all", "outside", "unmapped", "plan"
@@ -40,7 +41,10 @@ class Scopes:
         self._projects_of = dict(projects_of)
 
     def of_connection(self, connection_id: str) -> str:
-        """Return the scope that telemetry of a connection is in."""
+        """Return the scope that telemetry of a connection is in; usage that says a plan pays is always the plan's."""
+        connection_id, plan = connection_of(connection_id)
+        if plan:
+            return PLAN
         if connection_id in self._connections:
             return self._connections[connection_id]
         if connection_id in self._plans:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from tallystream.agents.cost_query import PLAN
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.pricing.rates import Card, Rates
 from tallystream.schemas.billing.line_item import LONG, SHORT, STANDARD, undated
@@ -26,10 +27,15 @@ UNSAID_TIERS = frozenset({"auto"})
 STANDARD_TIERS = frozenset({"", "default", "standard"})
 
 
+_BY_PLAN = "|plan"
+"""No connection id contains a `|`."""
+
+
 class SeenKey(NamedTuple):
     """The key by which seen tokens are added up."""
 
     connection_id: str
+    """The connection, or `by_plan` of it where its usage says that a plan pays."""
     model: str
     """Without its date."""
     window: str
@@ -124,9 +130,20 @@ def read_row(row: Mapping[str, Any], book: Book, names: dict[str, str]) -> SeenR
         card = book.card(provider, model, bucket.get("service_tier"), at_ns, speed=bucket.get("speed"))
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}
         tier = tier_of(bucket.get("service_tier"))
+        payer = by_plan(connection) if (bucket.get("attribution") or {}).get("billing") == PLAN else connection
         for window, kind, tokens, share in kind_costs(counts, None if cost is None else to_pico(cost), card):
-            parts.append(SeenPart(SeenKey(connection, name, window, kind, tier), tokens, share))
+            parts.append(SeenPart(SeenKey(payer, name, window, kind, tier), tokens, share))
     return SeenRow(provider, hour[:10], int(hour[11:13]), tuple(parts))
+
+
+def by_plan(connection_id: str) -> str:
+    """Return the name under which a connection's usage is kept when the usage itself says that a plan pays for it."""
+    return f"{connection_id}{_BY_PLAN}"
+
+
+def connection_of(name: str) -> tuple[str, bool]:
+    """Return the connection that a name of seen usage stands for, and whether a plan pays."""
+    return name.removesuffix(_BY_PLAN), name.endswith(_BY_PLAN)
 
 
 def tier_of(said: str | None) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tallystream.schemas.clients.base import text
+from tallystream.schemas.clients.payer import NOBODY, Payer, account_hash, billing_named
 from tallystream.schemas.otlp.records import Value
 
 SOURCES: Final[dict[str, tuple[str, ...]]] = {
@@ -23,6 +24,8 @@ SOURCES: Final[dict[str, tuple[str, ...]]] = {
     "host": ("host.name", "host"),
     "cost_center": ("cost_center", "cost.center", "cost-center", "costcenter", "cost_centre", "cost.centre"),
     "agent": ("agent", "agent.name", "gen_ai.agent.name"),
+    "billing": ("billing",),
+    "account": ("account.id", "organization.id"),
 }
 
 _RANKS: Final = {name: (field, rank) for field, names in SOURCES.items() for rank, name in enumerate(names)}
@@ -38,11 +41,24 @@ def attribution(resource: Mapping[str, Value]) -> dict[str, str]:
         if place is None:
             continue
         field, rank = place
-        if (field not in ranked or rank < ranked[field][0]) and (
-            kept := text(repository(value) if field == "repo" else value)
-        ):
+        if (field not in ranked or rank < ranked[field][0]) and (kept := _kept(field, value)):
             ranked[field] = rank, kept
     return {field: ranked[field][1] for field in SOURCES if field in ranked}
+
+
+def _kept(field: str, value: Value) -> str | None:
+    if field == "repo":
+        return text(repository(value))
+    if field == "billing":
+        return billing_named(value)
+    return account_hash(value) if field == "account" else text(value)
+
+
+def with_payer(found: dict[str, str], payer: Payer) -> dict[str, str]:
+    """Return the attribution with the payer that a record names. What an operator set takes precedence."""
+    if payer == NOBODY:
+        return found
+    return {name: value for name, value in payer._asdict().items() if value} | found
 
 
 def with_user(found: dict[str, str], user: str | None) -> dict[str, str]:

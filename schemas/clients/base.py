@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from tallystream.schemas.clients.payer import NOBODY, Payer
 from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import OPAQUE, LogRecord, Value
 from tallystream.schemas.usage import Client
@@ -67,6 +68,7 @@ class Usage:
     """The agent of the session that asked for the response; None for the session's main agent."""
     provider: str | None = None
     """The provider whose prices apply, when it may differ from the normaliser's `provider`."""
+    payer: Payer = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Normaliser:
     """Return the usage, or None when the record costs nothing. Raises InvalidRecordError when it cannot be counted."""
     user: Callable[[LogRecord], str | None]
     """The user that the client itself reports."""
+    payer: Callable[[LogRecord], Payer]
+    """How the request is paid, as far as the client reports it."""
     repeats: frozenset[str]
     """Events whose token counts are already in `event`, or are not usage at all."""
     fields: tuple[str, ...]

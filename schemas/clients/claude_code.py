@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from tallystream.schemas.clients.base import (
@@ -26,16 +27,30 @@ from tallystream.schemas.clients.base import (
     side_count,
     text,
 )
+from tallystream.schemas.clients.payer import Payer, payer
 from tallystream.schemas.money import to_pico, to_usd
 from tallystream.schemas.otlp.records import LogRecord, Value
 
 EVENT = "api_request"
+CLOUDS = ("bedrock", "vertex", "foundry")
+"""Values of `anthropic.provider` for Claude's models in a cloud; `firstParty` is Anthropic itself."""
+_BEDROCK = re.compile(r"^(?:[a-z]{2,6}\.)?anthropic\.claude")
+"""Names of Claude's models on AWS, which only AWS's prices know."""
 
 
 def user(record: LogRecord) -> str | None:
     """Return the account's user, or the random id of the installation."""
     names = ("user.email", "user.account_uuid", "user.id")
     return next((found for name in names if (found := text(record.attributes.get(name)))), None)
+
+
+def payer_of(record: LogRecord) -> Payer:
+    """Return the organisation or account; a cloud's models are always on its bill. A login to Anthropic may be a
+    subscription or a Console account, which Claude Code does not tell.
+    """
+    attributes = record.attributes
+    found = payer(None, attributes.get("organization.id"), attributes.get("user.account_uuid"))
+    return found._replace(billing="api") if attributes.get("anthropic.provider") in CLOUDS else found
 
 
 def normalise(record: LogRecord) -> Usage | None:
@@ -94,7 +109,8 @@ def normalise(record: LogRecord) -> Usage | None:
     event |= {name: value for name, value in optional.items() if value is not None}
     if not consistent:
         event["inconsistent"] = True
-    return Usage(session, event, user(record), _agent(record))
+    provider = "aws" if _BEDROCK.search(model) else None
+    return Usage(session, event, user(record), _agent(record), provider, payer_of(record))
 
 
 def _written(record: LogRecord) -> tuple[int, int, bool]:
@@ -136,6 +152,7 @@ CLAUDE_CODE = Normaliser(
     ),
     normalise=normalise,
     user=user,
+    payer=payer_of,
     # the sum of requests that have their own events; the size of a context, which is not usage
     repeats=frozenset({"subagent_completed", "compaction"}),
     fields=(

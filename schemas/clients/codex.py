@@ -24,6 +24,7 @@ from tallystream.schemas.clients.base import (
     side_count,
     text,
 )
+from tallystream.schemas.clients.payer import Payer, payer
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "codex.sse_event"
@@ -32,6 +33,11 @@ EVENT = "codex.sse_event"
 def user(record: LogRecord) -> str | None:
     """Return the user of the ChatGPT account."""
     return text(record.attributes.get("user.email")) or text(record.attributes.get("user.account_id"))
+
+
+def payer_of(record: LogRecord) -> Payer:
+    """Return the way of logging in and the ChatGPT account."""
+    return payer(record.attributes.get("auth_mode"), record.attributes.get("user.account_id"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
@@ -92,7 +98,8 @@ def normalise(record: LogRecord) -> Usage | None:
         event["service_tier"] = tier
     if (read, fresh_write, reasoning) != (cached, written, told):
         event["inconsistent"] = True
-    return Usage(session, event, user(record), text(attributes.get("agent_name")) or text(attributes.get("originator")))
+    agent = text(attributes.get("agent_name")) or text(attributes.get("originator"))
+    return Usage(session, event, user(record), agent, payer=payer_of(record))
 
 
 CODEX = Normaliser(
@@ -105,6 +112,7 @@ CODEX = Normaliser(
     signature=frozenset({"conversation.id", "event.kind", "input_token_count", "output_token_count"}),
     normalise=normalise,
     user=user,
+    payer=payer_of,
     repeats=frozenset(),
     fields=(
         "event.kind",
@@ -124,5 +132,6 @@ CODEX = Normaliser(
         "turn.id",
         "app.version",
         "originator",
+        "auth_mode",
     ),
 )

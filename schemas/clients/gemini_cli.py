@@ -21,6 +21,7 @@ from tallystream.schemas.clients.base import (
     session_of,
     text,
 )
+from tallystream.schemas.clients.payer import Payer, payer
 from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord
 
@@ -30,6 +31,11 @@ EVENT = "gemini_cli.api_response"
 def user(record: LogRecord) -> str | None:
     """Return the user of the Google account."""
     return text(record.attributes.get("user.email"))
+
+
+def payer_of(record: LogRecord) -> Payer:
+    """Return the way of logging in."""
+    return payer(record.attributes.get("auth_type"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
@@ -88,7 +94,7 @@ def normalise(record: LogRecord) -> Usage | None:
         event["turn_id"] = prompt
     if read != cached:
         event["inconsistent"] = True
-    return Usage(session, event, user(record), text(attributes.get("role")))
+    return Usage(session, event, user(record), text(attributes.get("role")), payer=payer_of(record))
 
 
 GEMINI_CLI = Normaliser(
@@ -103,6 +109,7 @@ GEMINI_CLI = Normaliser(
     ),
     normalise=normalise,
     user=user,
+    payer=payer_of,
     repeats=frozenset({"gen_ai.client.inference.operation.details"}),
     fields=(
         "event.timestamp",
@@ -110,6 +117,7 @@ GEMINI_CLI = Normaliser(
         "prompt_id",
         "model",
         "role",
+        "auth_type",
         "input_token_count",
         "cached_content_token_count",
         "output_token_count",

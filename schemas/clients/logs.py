@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tallystream.schemas.clients.attribution import attribution, with_agent, with_user
+from tallystream.schemas.clients.attribution import attribution, with_agent, with_payer, with_user
 from tallystream.schemas.clients.base import Normaliser, Usage, bounded, kept
 from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
@@ -154,7 +154,7 @@ def _pack(packs: dict[tuple[Any, ...], Pack], normaliser: Normaliser, found: dic
         raise InvalidRecordError(
             Reason.NO_SESSION, f"the session id has {size} bytes, at most {MAX_SESSION_BYTES} are allowed"
         )
-    whose = with_agent(with_user(found, usage.user), usage.agent)
+    whose = with_payer(with_agent(with_user(found, usage.user), usage.agent), usage.payer)
     provider = usage.provider or normaliser.provider
     key = (normaliser.client, provider, session, *whose.items())
     pack = packs.get(key)
@@ -209,7 +209,7 @@ def _conflicting(
         normaliser.client,
         bounded(session),
         {"counted": counted, "other": lesser},
-        with_user(whose, normaliser.user(record)),
+        _whose(whose, normaliser, record),
     )
 
 
@@ -234,7 +234,7 @@ def _rejected(
         normaliser.client,
         _session(fields),
         fields,
-        with_user(whose, normaliser.user(record)),
+        _whose(whose, normaliser, record),
     )
 
 
@@ -250,8 +250,13 @@ def _unrecognised(
         client,
         _session(lost),
         lost,
-        with_user(whose, normaliser.user(record)) if normaliser else whose,
+        _whose(whose, normaliser, record) if normaliser else whose,
     )
+
+
+def _whose(found: dict[str, str], normaliser: Normaliser, record: LogRecord) -> dict[str, str]:
+    """Return the attribution with the user and the payer that a record names."""
+    return with_payer(with_user(found, normaliser.user(record)), normaliser.payer(record))
 
 
 def _session(fields: dict[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ from tallystream.schemas.clients.base import (
     session_of,
     text,
 )
+from tallystream.schemas.clients.payer import Payer, payer
 from tallystream.schemas.clients.providers import provider_of
 from tallystream.schemas.otlp.records import LogRecord
 
@@ -30,6 +31,11 @@ EVENT = "qwen-code.api_response"
 def user(record: LogRecord) -> str | None:
     """Return the account's user."""
     return text(record.attributes.get("user.email"))
+
+
+def payer_of(record: LogRecord) -> Payer:
+    """Return the way of logging in."""
+    return payer(record.attributes.get("auth_type"))
 
 
 def normalise(record: LogRecord) -> Usage | None:
@@ -85,7 +91,7 @@ def normalise(record: LogRecord) -> Usage | None:
         event["turn_id"] = prompt
     if (read, reasoning) != (cached, thoughts):
         event["inconsistent"] = True
-    return Usage(session, event, user(record), text(attributes.get("subagent_name")), provider)
+    return Usage(session, event, user(record), text(attributes.get("subagent_name")), provider, payer_of(record))
 
 
 QWEN_CODE = Normaliser(
@@ -107,6 +113,7 @@ QWEN_CODE = Normaliser(
     ),
     normalise=normalise,
     user=user,
+    payer=payer_of,
     repeats=frozenset({"gen_ai.client.inference.operation.details"}),
     fields=(
         "event.timestamp",
@@ -115,6 +122,7 @@ QWEN_CODE = Normaliser(
         "response_id",
         "model",
         "subagent_name",
+        "auth_type",
         "input_token_count",
         "output_token_count",
         "cached_content_token_count",

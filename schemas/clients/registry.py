@@ -11,12 +11,13 @@ from typing import Final
 
 from tallystream.schemas.clients.base import Normaliser
 from tallystream.schemas.clients.claude_code import CLAUDE_CODE
+from tallystream.schemas.clients.cline import CLINE
 from tallystream.schemas.clients.codex import CODEX
 from tallystream.schemas.clients.gemini_cli import GEMINI_CLI
 from tallystream.schemas.clients.qwen_code import QWEN_CODE
 from tallystream.schemas.otlp.records import LogRecord
 
-NORMALISERS: Final[tuple[Normaliser, ...]] = (CODEX, CLAUDE_CODE, QWEN_CODE, GEMINI_CLI)
+NORMALISERS: Final[tuple[Normaliser, ...]] = (CODEX, CLAUDE_CODE, QWEN_CODE, GEMINI_CLI, CLINE)
 
 ALL_FIELDS: Final = tuple(
     dict.fromkeys(

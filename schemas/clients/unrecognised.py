@@ -13,7 +13,9 @@ from tallystream.schemas.clients.base import Normaliser, bounded, kept, plain
 from tallystream.schemas.clients.registry import ALL_FIELDS, repeats
 from tallystream.schemas.otlp.records import Broken, LogRecord, Value
 
-_TOKEN_NAME: Final = re.compile(r"[tT]okens$|[tT]okens?[._-]?[cC]ounts?$|[tT]oken_usage(?:[._-]|$)")
+_TOKEN_NAME: Final = re.compile(
+    r"[tT]okens(?:[._-]?(?:[iI]n|[oO]ut))?$|[tT]okens?[._-]?[cC]ounts?$|[tT]oken_usage(?:[._-]|$)"
+)
 _NO_USAGE: Final = re.compile(r"max|limit|budget|window|threshold|remaining|per_second", re.IGNORECASE)
 _MOST: Final = 32
 

@@ -22,11 +22,11 @@ from tallystream.schemas.otlp.json_values import (
 )
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.records import (
-    MARK,
-    NAMES_HINT,
+    TOKENS,
     BrokenRecord,
     LogRecord,
     LogsBody,
+    RecordHint,
     Value,
     event_names,
 )
@@ -53,14 +53,14 @@ class DictAttributes:
         return self._values
 
 
-def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
+def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
     """Decode an ExportLogsServiceRequest. Walking the candidates may raise InvalidBodyError."""
     tally = DecodingBudget(limits)
-    return LogsBody(tally, _candidates(utf8(body), tally))
+    return LogsBody(tally, _candidates(utf8(body), tally, hint))
 
 
-def _candidates(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
-    marks = _Marks(body)
+def _candidates(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
+    marks = _Marks(body, hint.mark)
     marked: bool | None = None
     owner: dict[str, Any] | None = None
     shown: dict[str, Value] = {}
@@ -85,7 +85,7 @@ def _candidates(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | Brok
             if not marked:
                 continue
         try:
-            if whole and not NAMES_HINT.search(attribute_names(record)):
+            if whole and not hint.names.search(attribute_names(record)):
                 continue
         except InvalidBodyError:
             pass
@@ -133,19 +133,20 @@ def _sound_attributes(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Marks:
-    """Finds where a body may contain the name of a token count. Must be asked in ascending order."""
+    """Finds where a body may contain what a hint marks. Must be asked in ascending order."""
 
-    __slots__ = ("_body", "_next")
+    __slots__ = ("_body", "_mark", "_next")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, mark: bytes) -> None:
         self._body = body
-        self._next = {MARK: 0, _ESCAPE: 0}
+        self._mark = mark
+        self._next = {mark: 0, _ESCAPE: 0}
 
     @property
     def any(self) -> bool:
         """Whether there is one anywhere."""
         body = self._body
-        return MARK in body or (b"\\" in body and _ESCAPE in body)
+        return self._mark in body or (b"\\" in body and _ESCAPE in body)
 
     def within(self, part: Part) -> bool:
         """Whether there is one in the part."""

@@ -8,18 +8,19 @@ from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import json_logs, protobuf_logs
 from tallystream.schemas.otlp.encoding import Encoding
 from tallystream.schemas.otlp.limits import LIMITS, Limits
-from tallystream.schemas.otlp.records import BrokenRecord, LogRecord, LogsBody
+from tallystream.schemas.otlp.records import TOKENS, BrokenRecord, LogRecord, LogsBody, RecordHint
 
 
-def read_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> LogsBody:
-    """Decode a logs request as far as usage needs it.
+def read_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
+    """Decode a logs request as far as the records that `hint` finds.
 
     Raises:
         InvalidBodyError: now, or while walking the candidates: it is not a logs request, exceeds a limit, or its
             records cannot be separated.
 
     """
-    logs = json_logs.read_logs(body, limits) if encoding is Encoding.JSON else protobuf_logs.read_logs(body, limits)
+    read = json_logs.read_logs if encoding is Encoding.JSON else protobuf_logs.read_logs
+    logs = read(body, limits, hint)
     logs.candidates = _some_sound(logs, logs.candidates)
     return logs
 

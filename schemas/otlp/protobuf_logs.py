@@ -17,13 +17,13 @@ from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, is_log_record, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
 from tallystream.schemas.otlp.protobuf_records import attributes, message_value, record
-from tallystream.schemas.otlp.records import HINT, MARK, BrokenRecord, LogRecord, LogsBody, Value
+from tallystream.schemas.otlp.records import TOKENS, BrokenRecord, LogRecord, LogsBody, RecordHint, Value
 
 PARSED_WHOLE: Final = 256 << 10
 """Largest body, in bytes, whose frame protobuf parses: with two bytes per element it briefly needs 10 MB."""
 
 
-def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
+def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
     """Decode an ExportLogsServiceRequest.
 
     Raises:
@@ -35,8 +35,8 @@ def read_logs(body: bytes, limits: Limits = LIMITS) -> LogsBody:
     if request is None or not _plainly_logs(request):
         refuse_other_shapes(body, "logs", limits)
     if request is None:
-        return LogsBody(tally, _walked(body, tally))
-    return LogsBody(tally, _parsed(request, body.count(MARK), tally))
+        return LogsBody(tally, _walked(body, tally, hint))
+    return LogsBody(tally, _parsed(request, body.count(hint.mark), tally, hint))
 
 
 def _request(body: bytes) -> Any:
@@ -55,7 +55,7 @@ def _plainly_logs(request: Any) -> bool:
     return False
 
 
-def _parsed(request: Any, marks: int, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
+def _parsed(request: Any, marks: int, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
     """Walk a parsed request; records are looked at until every mark the body holds has been seen."""
     for resource in request.resources:
         tally.frame()
@@ -68,30 +68,30 @@ def _parsed(request: Any, marks: int, tally: DecodingBudget) -> Iterator[LogReco
             if not marks:
                 continue
             for place, raw in enumerate(records, index):
-                if MARK not in raw:
+                if hint.mark not in raw:
                     continue
-                if HINT.search(raw):
+                if hint.raw.search(raw):
                     if described is None:
                         described = {key: message_value(value) for key, value in resource.resource.attributes.items()}
                     tally.usage_record()
                     yield record(raw, place, scope.scope.name, described, tally.limits)
-                marks -= raw.count(MARK)
+                marks -= raw.count(hint.mark)
                 if not marks:
                     break
 
 
-def _walked(body: bytes, tally: DecodingBudget) -> Iterator[LogRecord | BrokenRecord]:
+def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
     """Walk the wire format. Undecodable remains are yielded last, as one broken record."""
     frames = Frames(body, tally)
     limits = tally.limits
-    mark = body.find(MARK)
+    mark = body.find(hint.mark)
     owner = inside = None
     described: dict[str, Value] = {}
     name = ""
     for resource, scope, found in frames.items():
         if 0 <= mark < found.start:
-            mark = body.find(MARK, found.start)
-        if not 0 <= mark < found.stop or not HINT.search(body, found.start, found.stop):
+            mark = body.find(hint.mark, found.start)
+        if not 0 <= mark < found.stop or not hint.raw.search(body, found.start, found.stop):
             continue
         if owner is not resource:
             owner, described = resource, _described(body, resource, limits)

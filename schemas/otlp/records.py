@@ -44,6 +44,22 @@ begins with a literal, so that the search for it is one scan.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class RecordHint:
+    """How to find the records that are worth decoding; those that are not wanted may match, too."""
+
+    mark: bytes
+    """A part of what `raw` matches: a search for it is fast."""
+    raw: re.Pattern[bytes]
+    """Matches the bytes of a wanted record."""
+    names: re.Pattern[str]
+    """Matches the attribute names of a wanted record."""
+
+
+TOKENS: Final = RecordHint(MARK, HINT, NAMES_HINT)
+"""Finds the records with token counts."""
+
+
 class Attributes(Protocol):
     """Attributes of a record, each decoded when it is asked for. Of two with one key the last one counts."""
 

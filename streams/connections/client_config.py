@@ -59,6 +59,7 @@ class Endpoints:
             "vscode": "VS Code's settings.json",
             "qwen": "~/.qwen/settings.json",
             "opencode": "the shell that starts opencode",
+            "cline": "the shell that starts cline, or VS Code",
             "litellm": "the shell that starts the LiteLLM proxy",
             "collector": "the Collector's configuration",
             "genai": "the shell that starts the program",
@@ -109,8 +110,9 @@ _SPANS = {
     "vscode": spans.vscode,
     "qwen": spans.qwen,
     "opencode": spans.opencode,
+    "cline": spans.cline,
     "litellm": spans.litellm,
     "collector": spans.collector,
     "genai": spans.genai,
 }
-"""Clients whose usage is counted from their spans, and programs that forward spans."""
+"""Clients that are configured by the base URL alone, and programs that forward spans."""

@@ -1,7 +1,8 @@
 """Configuration of clients that are counted by their spans, and of programs that forward spans, each by its own
 documentation.
 
-Sources: Copilot's and VS Code's monitoring pages, Qwen Code's telemetry page, opencode's configuration schema, the
+Sources: Copilot's and VS Code's monitoring pages, Qwen Code's telemetry page, opencode's configuration schema, Cline's
+page on environment variables, the
 OpenTelemetry pages of LiteLLM, the Collector's otlphttp exporter, and OpenTelemetry's environment variables.
 """
 
@@ -55,6 +56,18 @@ def opencode(base_url: str, authorization: dict[str, str]) -> str:
         'export OPENCODE_CONFIG_CONTENT=\'{"experimental":{"openTelemetry":true}}\'',
     ]
     return _lines(*lines, *headers_variable(authorization))
+
+
+def cline(base_url: str, authorization: dict[str, str]) -> str:
+    """Return Cline's environment; organisations can set the same in its dashboard instead."""
+    lines = [
+        "export CLINE_OTEL_TELEMETRY_ENABLED=1",
+        "export CLINE_OTEL_LOGS_EXPORTER=otlp",
+        "export CLINE_OTEL_METRICS_EXPORTER=otlp",
+        "export CLINE_OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+        f"export CLINE_OTEL_EXPORTER_OTLP_ENDPOINT={base_url}",
+    ]
+    return _lines(*lines, *headers_variable(authorization, "CLINE_OTEL_EXPORTER_OTLP_HEADERS"))
 
 
 def litellm(traces_url: str, authorization: dict[str, str]) -> str:

@@ -123,7 +123,7 @@ def _normalised(letter: DeadLetter, into: Into) -> UsageBatch | str:
         return f"it still cannot be counted: {exc.message}"
     if pack is None:
         return "this version still does not recognise it as usage; a newer one may"
-    attribution = Attribution(**pack.attribution)
+    attribution = Attribution.model_validate(pack.attribution)
     return UsageBatch(
         connection_id=connection,
         client=pack.client,

@@ -75,13 +75,15 @@ class ConnectionDestination:
         self.quota = connection.quota
 
     def build(self, decoded: Decoded, raw: bytes) -> Sequence[Message]:
-        """Return the messages: usage, sightings of calls, and dead letters."""
+        """Return the messages: usage, sightings of calls, links between sessions, and dead letters."""
         if decoded.logs is None or decoded.is_empty:
             return ()
         connection_id = self._connection.connection_id
         usage = self._messages.usage(decoded.logs.packs, connection_id)
         if decoded.sightings:
             usage += self._messages.calls(decoded.sightings, connection_id)
+        if decoded.links:
+            usage += self._messages.links(decoded.links, connection_id)
         if decoded.logs.rejected:
             usage += self._messages.rejected(decoded.logs.rejected, digest_of(raw), connection_id)
         return usage

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tallystream.schemas import calls, packing
+from tallystream.schemas import calls, links, packing
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.clients.genai import SightingPack, read_sightings
+from tallystream.schemas.clients.links import FoundLink, session_links
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.otlp import LIMITS, Encoding, Limits, detect_signal, inspect
-from tallystream.streams.gateway.message import CALLS_SCHEMA, DEAD_LETTER_SCHEMA, USAGE_SCHEMA, Message
+from tallystream.streams.gateway.message import CALLS_SCHEMA, DEAD_LETTER_SCHEMA, LINK_SCHEMA, USAGE_SCHEMA, Message
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, utc
 
@@ -30,11 +31,13 @@ class Decoded:
     logs: LogsResult | None
     sightings: list[SightingPack] = field(default_factory=list)
     """Sightings of model calls in spans."""
+    links: list[FoundLink] = field(default_factory=list)
+    """Which session started which."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
-        return self.logs is None or not (self.logs.packs or self.logs.rejected or self.sightings)
+        return self.logs is None or not (self.logs.packs or self.logs.rejected or self.sightings or self.links)
 
 
 def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limits = LIMITS) -> Decoded:
@@ -48,7 +51,7 @@ def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limit
         signal = detect_signal(body, encoding)
     if signal == "logs":
         logs = normalise_logs(body, encoding, limits)
-        return Decoded(signal, logs.records, logs)
+        return Decoded(signal, logs.records, logs, links=session_links(body, encoding, limits))
     if signal == "traces":
         spans = read_sightings(body, encoding, limits)
         return Decoded(signal, spans.records, LogsResult(spans.records, [], spans.rejected), spans.packs)
@@ -67,6 +70,7 @@ class Messages:
         self._topics = topics
         self._usage = topics.usage.name
         self._calls = topics.calls.name
+        self._links = topics.session_links.name
         self._deadletters = topics.deadletters.name
         self.user = user
         self._clock = clock
@@ -90,6 +94,10 @@ class Messages:
             for pack in packs
             for key, value in calls.messages(pack, connection_id, self.user)
         ]
+
+    def links(self, found: list[FoundLink], connection_id: str) -> list[Message]:
+        """Return the links between sessions as messages."""
+        return [Message(self._links, *links.message(link, connection_id), LINK_SCHEMA) for link in found]
 
     def rejected(self, rejected: list[Rejected], digest: str, connection_id: str | None) -> list[Message]:
         """Return dead letters for the rejected records. A body that is sent again produces the same keys."""

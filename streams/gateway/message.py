@@ -12,6 +12,7 @@ from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.connections import Activity
 from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.links import SessionLink
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.kafka.topics import Topics
 
@@ -40,6 +41,7 @@ class Place(NamedTuple):
 CALLS_SCHEMA = schema_of(CallBatch).header.decode()
 USAGE_SCHEMA = schema_of(UsageBatch).header.decode()
 ACTIVITY_SCHEMA = schema_of(Activity).header.decode()
+LINK_SCHEMA = schema_of(SessionLink).header.decode()
 DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
 
 
@@ -66,4 +68,5 @@ def place_of(message: Message, partitions: Mapping[str, int]) -> Place:
 
 def partition_counts(topics: Topics) -> Mapping[str, int]:
     """Return the partition count of each topic the gateway writes."""
-    return {spec.name: spec.partitions for spec in (topics.usage, topics.calls, topics.deadletters, topics.activity)}
+    written = (topics.usage, topics.calls, topics.session_links, topics.deadletters, topics.activity)
+    return {spec.name: spec.partitions for spec in written}

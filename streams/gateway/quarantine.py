@@ -21,6 +21,7 @@ import structlog
 from tallystream.schemas import calls
 from tallystream.schemas.clients import Pack, Rejected
 from tallystream.schemas.clients.genai import SightingPack
+from tallystream.schemas.clients.links import FoundLink
 from tallystream.schemas.connections import Quota
 from tallystream.schemas.errors import Reason, TallystreamError
 from tallystream.schemas.otlp import LIMITS
@@ -72,6 +73,7 @@ class QuarantineDestination:
             "records": decoded.records,
             "signal": decoded.signal,
             "sightings": [calls.to_wire(pack, self._messages.user) for pack in decoded.sightings],
+            "links": [list(link) for link in decoded.links],
             "packs": [self._named(asdict(pack)) for pack in logs.packs],
             "rejected": [self._named(asdict(record)) for record in logs.rejected],
         }
@@ -193,6 +195,7 @@ class Quarantine:
             ]
         packs = [Pack(**pack) for pack in document["packs"]]
         sightings = [calls.from_wire(pack) for pack in document.get("sightings", ())]
+        links = [FoundLink(*link) for link in document.get("links", ())]
         rejected = [Rejected(**(record | {"reason": Reason(record["reason"])})) for record in document["rejected"]]
         letters = self._messages.already_named().rejected(rejected, document["digest"], connection_id)
         if connection_id is None:
@@ -203,7 +206,8 @@ class Quarantine:
             return letters
         self._activity.note(connection_id, document.get("signal", "logs"), document["records"])
         named = self._messages.already_named()
-        return named.usage(packs, connection_id) + named.calls(sightings, connection_id) + letters
+        usage = named.usage(packs, connection_id) + named.calls(sightings, connection_id)
+        return usage + named.links(links, connection_id) + letters
 
     def _strangers(self, packs: list[Pack], sightings: list[SightingPack], digest: str, refusal: str) -> list[Message]:
         events = [(pack.client, pack.session_id, event) for pack in packs for event in pack.events]

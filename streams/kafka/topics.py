@@ -89,6 +89,11 @@ class Topics:
         return self._spec(topic_names.HOURS, self.partitions, ROWS, promised=True)
 
     @property
+    def session_links(self) -> TopicSpec:
+        """SessionLink by `connection|session`: which session started which; kept as long as rows are."""
+        return self._spec(topic_names.SESSION_LINKS, 1, ROWS, promised=True)
+
+    @property
     def connections(self) -> TopicSpec:
         """Connection by `connection`."""
         return self._spec(topic_names.CONNECTIONS, 1, COMPACT, promised=True)
@@ -174,6 +179,7 @@ class Topics:
             self.calls_changelog,
             self.session_hour_rows,
             self.hour_rows,
+            self.session_links,
             self.connections,
             self.activity,
             self.deadletters,

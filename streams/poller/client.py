@@ -132,7 +132,7 @@ class OpenAIClient:
                 another host's.
 
         """
-        url = self._url(request.path)
+        url = self._url(request)
         token = "" if self._config.auth == "none" else self._tokens.get(request.key)
         retrying = AsyncRetrying(
             retry=retry_if_exception(self._again),
@@ -143,12 +143,12 @@ class OpenAIClient:
         )
         return await retrying(self._once, request, url, token)
 
-    def _url(self, path: str) -> URL:
-        """Return the URL of a path. The key goes nowhere but to the configured host, whatever an answer names."""
+    def _url(self, request: PageRequest) -> URL:
+        """Return the URL of a request. The key goes nowhere but to the configured host, whatever an answer names."""
         base = self._config.base_url.rstrip("/")
-        if path.startswith("/") and not path.startswith("//"):
-            return URL(base + path)
-        url = URL(base).join(URL(path))
+        if not request.named_by_page:
+            return URL(base + request.path)
+        url = URL(f"{base}/").join(URL(request.path))
         if url.origin() != URL(base).origin():
             raise PollError(
                 FailureReason.PAGINATION,

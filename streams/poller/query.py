@@ -81,7 +81,15 @@ async def _items(getter: Getter, resource: Resource, moment: Moment) -> list[Pag
     asked: set[str] = set()
     path = resource.path
     for number in range(1, MAX_PAGES + 1):
-        request = PageRequest(path, pairs(values), resource.asks_with, resource.method, resource.headers, resource.body)
+        request = PageRequest(
+            path,
+            pairs(values),
+            resource.asks_with,
+            resource.method,
+            resource.headers,
+            resource.body,
+            named_by_page=path != resource.path,
+        )
         answer = await getter.fetch(request)
         # A large response takes seconds, so it is processed in a thread to keep heartbeats going.
         page = await asyncio.to_thread(resource.extractor.page, answer.body)

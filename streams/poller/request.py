@@ -11,7 +11,7 @@ from tallystream.streams.poller.params import Pairs
 
 @dataclass(frozen=True)
 class PageRequest:
-    """One request. `path` is below the base URL, or a whole URL that an earlier page named."""
+    """One request. `path` is below the base URL; if an earlier page named it, it is a URL, whole or relative."""
 
     path: str
     params: Pairs
@@ -20,6 +20,7 @@ class PageRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     """JSON to send; None: nothing."""
+    named_by_page: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.contract.test_captures_genai import FOLDERS, LOGS_COST, counts, recorded
 from tests.support.product import product
-from tests.support.replay import Body, Capture, post
+from tests.support.replay import Body, Capture, export, post
 
 from tallystream.schemas.clients.genai import normalise
 
@@ -50,7 +50,7 @@ def got(rows: list[dict[str, Any]]) -> Counter[str]:
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
-    """All recordings over one connection, one after the other, twice."""
+    """All recordings over one connection, one after the other, twice; gRPC calls are repeated as gRPC calls."""
     want: Counter[str] = Counter()
     bodies: list[Body] = []
     for folder in FOLDERS:
@@ -62,7 +62,10 @@ def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
         connection = running.json("connections", "create", "codex", "--name", "recordings")
         for _ in range(2):
             for body in bodies:
-                assert post(connection["traces_url"], body) == 200
+                if body.grpc:
+                    export(connection["grpc"].rpartition("/")[2], tuple(connection["headers"].items()), body)
+                else:
+                    assert post(connection["traces_url"], body) == 200
             running.cli("wait", "--caught-up", "--timeout", "90")
             table = running.json("cost", "sessions")
             assert table["complete"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from tests.support.browser import chromium
+from tests.support.otlp_bodies import SECRET, Group, codex_record, codex_response, encode
 from tests.support.product import Product, product
+from tests.support.replay import Body, post
+
+from tallystream.schemas.otlp import Encoding
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 PAGES = ("/", "/providers", "/sessions", "/deadletters", "/bills", "/openai", "/health")
@@ -119,6 +124,41 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
         assert sum(map(Decimal, sums)) == whole
     assert foreign == []
     assert complaints == []
+
+
+def test_a_session_shows_what_it_started_and_that_a_plan_pays(running: Product, browser: Browser) -> None:
+    """A ChatGPT login whose session starts a subagent: from the client's records to both pages and the table."""
+    child, now = "01a1ffa0-ba82-70b2-8c49-8b4fec05b4b6", time.time_ns()
+    output = f'{{"agent_id":"{child}","nickname":"{SECRET}"}}'
+    records = [
+        codex_response("parent", "gpt-5", now),
+        codex_record("codex.tool_result", "parent", "gpt-5", now, tool_name="spawn_agent", output=output),
+        codex_response(child, "gpt-5", now + 1),
+    ]
+    body = encode([Group([one.having(auth_mode="Chatgpt") for one in records])], Encoding.PROTOBUF)
+    connection = running.json("connections", "create", "codex", "--name", "family")
+    sent = Body("logs", {"content-type": "application/x-protobuf"}, body)
+    assert post(connection["logs_url"], sent) == 200
+    running.cli("wait", "--caught-up", "--timeout", "90")
+    only = ("--connection", connection["connection_id"])
+    alone = running.json("cost", "sessions", *only)["rows"]
+    (whole,) = running.json("cost", "sessions", "--with-children", *only)["rows"]
+    assert (whole["session_id"], whole["children"], whole["requests"]) == ("parent", [child], 2)
+    assert {one["attribution"]["billing"] for one in alone} == {"plan"}
+    assert "part of no bill" in " ".join(running.cli("cost", "sessions", *only).split())
+
+    page = browser.new_page()
+    base = open_link(page, link(running))
+    page.goto(f"{base}/session?connection={connection['connection_id']}&id=parent")
+    expect(page.get_by_role("heading", name="Sessions that it started")).to_be_visible(timeout=ARRIVES_MS)
+    expect(page.locator("#plan")).to_contain_text("A plan pays for this usage")
+    assert serious(page) == []
+    page.locator("section[aria-labelledby=family] tbody a").click()
+    expect(page.get_by_role("heading", name=child)).to_be_visible()
+    expect(page.get_by_text("Started by")).to_be_visible()
+    assert SECRET not in page.content()
+    page.goto(base)
+    expect(page.locator("#plan")).to_contain_text("a plan pays for")
 
 
 def _is_complaint(said: ConsoleMessage) -> bool:

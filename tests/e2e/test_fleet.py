@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from tests.support.product import Product, product
 from tests.support.waiting import eventually
 
-from tallystream.simulator import CANARY, Truth, compare
+from tallystream.simulator import CANARY, Fleet, FleetConfig, Truth, compare
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -29,6 +30,17 @@ def start_fleet(running: Product, folder: Path, *args: str) -> subprocess.Popen[
     connection.write_text(running.cli("connections", "create", "codex", "--json"))
     argv = running.command("simulate", "--connection", str(connection), "--truth", str(folder / "truth.json"), *args)
     return subprocess.Popen(argv, env=running.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def export_spans(connection: dict[str, Any], truth: Truth) -> None:
+    """Send a fleet's requests by OTLP/gRPC, and note in its truth that they were accepted."""
+    metadata = tuple(connection["headers"].items())
+    with grpc.insecure_channel(connection["grpc"].rpartition("/")[2]) as channel:
+        call = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        for request in Fleet(truth.config):
+            truth.begin(request)
+            call(request.body, metadata=metadata, timeout=30)
+            truth.end(request, 200)
 
 
 def past(moment: float) -> bool:
@@ -48,6 +60,36 @@ def rows_now(running: Product) -> list[dict[str, Any]]:
     assert document["complete"]
     rows: list[dict[str, Any]] = document["rows"]
     return rows
+
+
+def test_spans_of_runs_that_repeat_and_of_calls_seen_twice_cost_what_was_served_once(tmp_path: Path) -> None:
+    """Bodies in both encodings, some of them sent twice or hours late; the worker is killed while calls are held.
+
+    A second fleet comes over gRPC, every request twice.
+    """
+    with product(tmp_path / "data", {"TALLYSTREAM_CALLS_HOLD": "PT3S"}) as running:
+        fleet = start_fleet(
+            running, tmp_path, "--client", "genai", "--agents", "12", "--requests", "900", "--seed", "11",
+            "--duplicates", "0.1", "--late", "0.1", "--resend", "0.1", "--retry", "6",
+        )  # fmt: skip
+        out, _ = fleet.communicate(timeout=120)
+        assert fleet.returncode == 0, out.decode()
+        pid = running.pid("worker")
+        os.kill(pid, signal.SIGKILL)
+        eventually(partial(replaced, running, "worker", pid), "worker runs again")
+        rows = rows_now(running)
+        assert compare(Truth.load(tmp_path / "truth.json"), rows, alone=True) == []
+        over_grpc = Truth(FleetConfig(
+            agents=4, requests=200, seed=12, start_ns=time.time_ns() - 2 * 3600 * 10**9, client="genai",
+            encoding="protobuf", duplicates=0.1,
+        ))  # fmt: skip
+        for _ in range(2):
+            export_spans(json.loads((tmp_path / "connection.json").read_text()), over_grpc)
+        rows = rows_now(running)
+        assert compare(over_grpc, rows) == []
+        assert compare(Truth.load(tmp_path / "truth.json"), rows) == []
+        assert {row["client"] for row in rows} == {"copilot", "pydantic-ai", "langchain"}
+        assert running.json("deadletters", "list")["deadletters"] == []
 
 
 def test_rows_are_exact_although_processes_are_killed_repeatedly(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from tallystream.schemas.hours import HOUR_NS, hour_iso
 
 KEPT_HEADERS = ("content-type", "content-encoding")
@@ -22,6 +24,8 @@ class Body:
     signal: str
     headers: dict[str, str]
     data: bytes
+    grpc: bool = False
+    """Whether the client sent it by gRPC."""
 
 
 class Capture:
@@ -41,10 +45,11 @@ class Capture:
                 continue
             recorded = json.loads((self.folder / f"{number}.headers.json").read_text())["headers"]
             headers = {name: value for name, value in recorded if name.lower() in KEPT_HEADERS}
+            by_grpc = any(name.lower() == "content-type" and "grpc" in value for name, value in recorded)
             # a gRPC call contains the same message as a protobuf request
             if not any(name.lower() == "content-type" and "grpc" not in value for name, value in headers.items()):
                 headers["content-type"] = "application/x-protobuf"
-            found.append(Body(signal, headers, path.read_bytes()))
+            found.append(Body(signal, headers, path.read_bytes(), by_grpc))
         return found
 
     def expected(self) -> dict[tuple[str, str], Totals]:
@@ -75,6 +80,14 @@ def codex_counts(served: dict[str, int]) -> Totals:
         "reasoning": served["reasoning"],
         "tool": 0,
     }
+
+
+def export(address: str, metadata: tuple[tuple[str, str], ...], body: Body) -> None:
+    """Send a recorded message by gRPC; raises when it is refused."""
+    service = {"logs": "logs.v1.LogsService", "metrics": "metrics.v1.MetricsService", "traces": "trace.v1.TraceService"}
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/opentelemetry.proto.collector.{service[body.signal]}/Export")
+        call(body.data, metadata=metadata, timeout=30)
 
 
 def post(url: str, body: Body) -> int:

@@ -6,10 +6,12 @@ only the first of many rows are shown, the database also sorts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tallystream.agents.cost_query import CostPart, Query, Table, TablePage
+from tallystream.agents.cost_query import PLAN, Query, Table, TablePage
+from tallystream.agents.cost_sums import CostPart
 from tallystream.agents.ledger.records import unpack_version
 from tallystream.agents.ledger.schema import COLUMN, MONEY
 from tallystream.agents.ledger.staging import join_money
@@ -21,14 +23,20 @@ from tallystream.schemas.usage import ATTRIBUTION_KEYS
 _LINE = ("connection_id", "client", "provider", "model", "service_tier", "book")
 _SUMS = ", ".join([f"sum(b.{name})" for name in SUM_COUNTS] + [f"sum(b.{name})" for name in MONEY])
 _WIDTH = len(SUM_COUNTS)
+Members = Collection[tuple[str, str]]
+"""(connection_id, session_id) of sessions."""
 
 
 def cost_table(database: Database, query: Query) -> Table:
     """Return the complete table of a query; call it within `reading`."""
     table = Table(query)
-    for part in _parts(database, query, table.dimensions):
+    # a row may include sessions that the filter does not name: the table itself selects them
+    asked = query if query.tree is None else replace(query, session=None, tree=None)
+    for part in _parts(database, asked, table.dimensions):
         table.add_part(part)
-    table.unpriced = _unpriced(database, query)
+    among = table.members() if query.tree is not None and query.session is not None else None
+    table.unpriced = _unpriced(database, asked, among)
+    table.plan = plan_cost(database, asked, among)
     table.skipped = _skipped(database)
     return table
 
@@ -42,6 +50,7 @@ class SortedTable:
     def __init__(self, database: Database, query: Query, limit: int, now_ns: int) -> None:
         self.query = query
         self.unpriced = _unpriced(database, query)
+        self.plan = plan_cost(database, query)
         self.skipped = _skipped(database)
         self._page, self._totals = _page(database, query, limit, now_ns)
 
@@ -61,7 +70,7 @@ def can_sort(query: Query) -> bool:
     narrow = tuple(name for name in VIEWS[query.view] if name not in (*ATTRIBUTION_KEYS, "book"))
     filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
     many = query.view in ("sessions", "session-hours", "hours")
-    return many and not query.by and query.coarse == narrow and not filtered
+    return many and query.tree is None and not query.by and query.coarse == narrow and not filtered
 
 
 def _parts(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[CostPart]:
@@ -151,12 +160,16 @@ def _range(query: Query, column: str) -> tuple[list[str], list[Any]]:
     return where, parameters
 
 
-def _bucket_filter(query: Query) -> tuple[str, str, list[Any]]:
+def _bucket_filter(query: Query, among: Members | None = None) -> tuple[str, str, list[Any]]:
     """Return (joins, where, parameters) of a query on buckets `b`."""
     where, parameters = _range(query, "b.hour")
     if query.connection is not None:
         where.append("l.connection_id = ?")
         parameters.append(query.connection)
+    if among is not None:
+        pairs = ", ".join(["(?, ?)"] * len(among)) or "(NULL, NULL)"
+        where.append(f"(s.connection_id, s.session_id) IN (VALUES {pairs})")
+        parameters += [name for pair in sorted(among) for name in pair]
     if query.session is not None:
         head, mark, tail = query.session.partition("…")
         if mark:
@@ -171,9 +184,9 @@ def _bucket_filter(query: Query) -> tuple[str, str, list[Any]]:
     return joins, " WHERE " + " AND ".join(where) if where else "", parameters
 
 
-def _unpriced(database: Database, query: Query) -> dict[tuple[str, str, str | None], int]:
-    if query.session is not None:
-        joins, where, parameters = _bucket_filter(query)
+def _unpriced(database: Database, query: Query, among: Members | None = None) -> dict[tuple[str, str, str | None], int]:
+    if query.session is not None or among is not None:
+        joins, where, parameters = _bucket_filter(query, among)
         source, found = f"bucket b {joins}", [where.removeprefix(" WHERE ")]
     else:
         found, parameters = _range(query, "b.hour")
@@ -189,6 +202,16 @@ def _unpriced(database: Database, query: Query) -> dict[tuple[str, str, str | No
         parameters,
     )
     return {(provider, model, tier): int(requests) for provider, model, tier, requests in rows}
+
+
+def plan_cost(database: Database, query: Query, among: Members | None = None) -> int:
+    """Return the part of a query's costs, in pico-dollars, that a plan pays for; `among`: only of these sessions."""
+    if not database.rows("SELECT 1 FROM attribution WHERE billing = ? LIMIT 1", (PLAN,)):
+        return 0
+    joins, where, parameters = _bucket_filter(query, among)
+    where += " AND a.billing = ?" if where else " WHERE a.billing = ?"
+    rows = database.rows(f"SELECT sum(b.cost_hi), sum(b.cost_lo) FROM bucket b {joins}{where}", (*parameters, PLAN))
+    return join_money(*rows[0]) or 0
 
 
 def _skipped(database: Database) -> int:

@@ -24,6 +24,7 @@ _KEY = re.compile(r"^(?P<dash>-[ \t]+)?(?P<key>[\w.$@/-]+):(?:[ \t]+(?P<value>\S
 
 _DEPTH = {
     "resources": 0, "createMissingRelatedEntities": 0, "deleteDependentEntities": 0, "enableMergeEntity": 0,
+    "entityDeletionThreshold": 0, "itemsToParseName": 3, "itemsToParseTopLevelTransform": 3,
     "kind": 1, "selector": 2, "port": 2,
     "query": 3, "query_params": 3, "data_path": 3, "method": 3, "entity": 3, "itemsToParse": 3,
     "mappings": 4, "identifier": 5, "title": 5, "icon": 5, "team": 5, "blueprint": 5, "properties": 5, "relations": 5,

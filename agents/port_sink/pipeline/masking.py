@@ -25,7 +25,7 @@ _IN_TEXT = re.compile(
 )
 
 
-def masked(value: Any, name: str = "") -> Any:
+def masked(value: object, name: str = "") -> Any:
     """Return a JSON value with what is sensitive in it replaced; `name` is the field that it stands in."""
     if isinstance(value, dict):
         return {key: masked(item, key) for key, item in value.items()}

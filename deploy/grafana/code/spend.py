@@ -129,6 +129,18 @@ def build() -> dashboard.Dashboard:
             )
         )
         .with_panel(
+            bars(
+                "Cost by agent", "The subagent, or what the program calls itself. Whatever connection, client or model is chosen.",
+                Query(f"sort_desc({spent('tallystream_exporter_agent_cost_usd_total', 'agent', labels='', within='agent')})", "{{agent}}"), unit=USD, span=FULL // 2,
+            )
+        )
+        .with_panel(
+            bars(
+                "Cost by who pays", "`plan`: a subscription pays, and this is what the API would have charged, part of no bill. `none`: the client does not tell.",
+                Query(f"sort_desc({spent('tallystream_exporter_billing_cost_usd_total', 'billing', labels='', within='billing')})", "{{billing}}"), unit=USD, span=FULL // 2,
+            )
+        )
+        .with_panel(
             grid(
                 "Models", "Cost, tokens and requests.",
                 Query(range_of("tallystream_exporter_cost_usd_total", "model"), "cost"),

@@ -58,8 +58,6 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, progress: Po
 
     """
     logs.configure()
-    for ignored in ignored_settings():
-        log.warning("setting_ignored", name=ignored.name, hint=ignored.hint)
     book = Book(read_overlay(settings.prices) if settings.prices else None)
     service = partial(PollerWithDays, book=book, progress=progress)
     harness.run("poller", service, poller_config(settings, kafka), ops=(settings.ops_host, ops_port))
@@ -89,6 +87,8 @@ def poller_config(settings: Settings, kafka: KafkaSettings) -> PollerConfig:
         UsageError: no key is set, or the resource file or the CA file cannot be used.
 
     """
+    for ignored in ignored_settings():
+        log.warning("setting_ignored", name=ignored.name, hint=ignored.hint)
     declared, not_polled = read_resources(settings)
     config = PollerConfig(
         kafka=kafka,

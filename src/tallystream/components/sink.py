@@ -39,12 +39,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int) -> None:
     """
     logs.configure()
     client, mapper = client_config(settings), read_mapper(settings)
-    for repair in mapper.repairs:
-        log.warning("mapping_repaired", where=repair.where, was=repair.was, now=repair.now, why=repair.why)
-    for note in mapper.notes:
-        log.warning("mapping_differs", why=note)
-    for ignored in ignored_settings():
-        log.warning("setting_ignored", name=ignored.name, hint=ignored.hint)
+    _warn(mapper)
     with _own_directory(settings) as directory:
         config = sink_config(settings, kafka, directory, client, mapper)
         harness.run("sink", Sink, config, ops=(settings.ops_host, ops_port))
@@ -61,9 +56,20 @@ def run_once(settings: Settings, kafka: KafkaSettings) -> SinkResult | None:
     """
     logs.configure()
     client, mapper = client_config(settings), read_mapper(settings)
+    _warn(mapper)
     with _own_directory(settings) as directory:
         sink = Sink(sink_config(settings, kafka, directory, client, mapper), CollectorRegistry())
         return uvloop.run(_until_told(sink.once()))
+
+
+def _warn(mapper: Mapper) -> None:
+    """Log what of the mapping was corrected, what of it works differently here, and settings without effect."""
+    for repair in mapper.repairs:
+        log.warning("mapping_repaired", where=repair.where, was=repair.was, now=repair.now, why=repair.why)
+    for note in mapper.notes:
+        log.warning("mapping_differs", why=note)
+    for ignored in ignored_settings():
+        log.warning("setting_ignored", name=ignored.name, hint=ignored.hint)
 
 
 def _own_directory(settings: Settings) -> AbstractContextManager[Path]:

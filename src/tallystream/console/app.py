@@ -367,6 +367,7 @@ PROVIDER_NAMES = {
     "copilot": "GitHub Copilot CLI",
     "vscode": "VS Code",
     "qwen": "Qwen Code",
+    "cline": "Cline",
     "litellm": "LiteLLM",
     "collector": "OpenTelemetry Collector",
     "genai": "Another program (GenAI spans)",

@@ -9,8 +9,11 @@ from typing import Any, Literal, cast
 
 import orjson
 
+from tallystream.agents.cost_query import Query
 from tallystream.agents.ledger.queries import console as queries
+from tallystream.agents.ledger.queries import family
 from tallystream.agents.ledger.queries import sessions as session_queries
+from tallystream.agents.ledger.queries.cost import plan_cost
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import models
@@ -100,6 +103,7 @@ def overview(sight: Sight, chosen: str) -> models.Overview:
         range=cast(Literal["today", "7d", "30d"], chosen),
         periods=periods,
         burn_usd_per_hour=_burn(sight, now.get(hour)),
+        plan_usd=usd(plan_cost(database, Query("models", since=first, until=hour + 1)) or None),
         hours=hours,
         **{
             f"{name}s": [
@@ -175,12 +179,38 @@ def session_detail(sight: Sight, book: Book, connection_id: str, session_id: str
         return None
     rows = session_queries.buckets(database, found.key, MOST_BUCKETS + 1)
     letters = queries.dead_letters(database, PAGE, session_id=session_id, connection=connection_id)
+    below = family.children(database, connection_id, session_id)
     return models.SessionDetail(
         as_of=sight.as_of,
+        parents=family.parents(database, connection_id, session_id),
+        children=[_child(one) for one in below],
+        with_children=_with_children(found, below) if below else None,
         session=_session_rows(database, [found])[0],
         buckets=[_bucket(sight, book, row) for row in rows[:MOST_BUCKETS]],
         more_buckets=len(rows) > MOST_BUCKETS,
         dead_letters=[dead_letter(text) for text in letters],
+    )
+
+
+def _child(one: family.FamilyMember) -> models.ChildSession:
+    return models.ChildSession(
+        session_id=one.session_id,
+        parent_session_id=one.parent_session_id,
+        depth=one.depth,
+        requests=one.requests,
+        total_tokens=one.total_tokens,
+        unpriced_requests=one.unpriced,
+        cost_usd=usd(one.cost),
+    )
+
+
+def _with_children(own: session_queries.SessionSummary, below: list[family.FamilyMember]) -> models.Totals:
+    costs = [cost for cost in (own.cost, *(one.cost for one in below)) if cost is not None]
+    return models.Totals(
+        requests=own.counts["requests"] + sum(one.requests for one in below),
+        total_tokens=own.counts["total_tokens"] + sum(one.total_tokens for one in below),
+        unpriced_requests=own.counts["unpriced_requests"] + sum(one.unpriced for one in below),
+        cost_usd=usd(sum(costs)) if costs else None,
     )
 
 

@@ -60,6 +60,8 @@ class Overview(BaseModel):
     periods: list[Period]
     burn_usd_per_hour: str | None
     """Cost of this hour if it continues like its first minutes; null until a few minutes have passed."""
+    plan_usd: str | None = None
+    """The part of the range's cost that a plan pays for: what the API would have charged, part of no bill."""
     hours: list[HourPoint]
     models: list[Share]
     teams: list[Share]
@@ -180,6 +182,19 @@ class DeadLetterModel(BaseModel):
     sha256: str | None = None
 
 
+class ChildSession(BaseModel):
+    """A session that another one started."""
+
+    session_id: str
+    parent_session_id: str
+    depth: int
+    """1: started by the session that is shown."""
+    requests: int
+    total_tokens: int
+    unpriced_requests: int
+    cost_usd: str | None
+
+
 class SessionDetail(BaseModel):
     """One session with the explanation of its cost."""
 
@@ -189,6 +204,12 @@ class SessionDetail(BaseModel):
     more_buckets: bool
     """Whether the session has more buckets than are shown."""
     dead_letters: list[DeadLetterModel]
+    parents: list[str] = Field(default_factory=list)
+    """The sessions that started it, the nearest first."""
+    children: list[ChildSession] = Field(default_factory=list)
+    """The sessions that it started, parents before their children."""
+    with_children: Totals | None = None
+    """Its sums together with those of its children; null when it has none."""
 
 
 class SignalModel(BaseModel):

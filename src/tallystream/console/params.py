@@ -49,6 +49,8 @@ class SessionParams(FormatParams):
     host: str | None = Text
     cost_center: str | None = Text
     agent: str | None = Text
+    billing: str | None = Text
+    account: str | None = Text
     since: date | None = None
     """The first UTC day."""
     until: date | None = None

@@ -7,7 +7,7 @@ to appear are kept, and are stored with the counters.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from tallystream.schemas.money import to_pico
 from tallystream.schemas.usage import DISJOINT_COUNTS
@@ -23,11 +23,15 @@ KINDS = DISJOINT_COUNTS
 Sums = tuple[int, ...]
 
 OTHER = "other"
-NO_TEAM = "none"
-"""Label of usage without a team."""
+NO_NAME = "none"
+"""Label of usage whose attribution does not name a team, an agent or how it is paid."""
+Dimension = Literal["team", "agent", "billing"]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+"""Parts of the attribution that have counters of their own."""
 MAX_CONNECTIONS = 500
 MAX_MODELS = 100
 MAX_TEAMS = 100
+MAX_AGENTS = 100
 MAX_SERIES = 2_000
 """Maximum number of (connection, client, model); a further model of any connection becomes `other`."""
 MAX_LENGTH = 80
@@ -35,9 +39,9 @@ MAX_LENGTH = 80
 
 
 class Label(NamedTuple):
-    """Identifies a counter: (usage, connection, client, model) or (team, name, "", "")."""
+    """Identifies a counter: (usage, connection, client, model) or (a dimension, name, "", "")."""
 
-    kind: Literal["usage", "team"]
+    kind: Literal["usage"] | Dimension
     first: str
     client: str = ""
     model: str = ""
@@ -49,7 +53,7 @@ class Labels:
     def __init__(self, known: Iterable[Label] = ()) -> None:
         self._connections: set[str] = set()
         self._models: set[str] = set()
-        self._teams: set[str] = set()
+        self._names: dict[Dimension, set[str]] = {dimension: set() for dimension in DIMENSIONS}
         self._usage: set[tuple[str, str, str]] = set()
         for label in known:
             self._keep(label)
@@ -62,13 +66,14 @@ class Labels:
             model = OTHER
         return self._keep(Label("usage", connection, client, model))
 
-    def team(self, name: str | None) -> Label:
-        """Return the label of a team."""
-        return self._keep(Label("team", _bounded(name, self._teams, MAX_TEAMS) if name else NO_TEAM))
+    def of(self, dimension: Dimension, name: str | None) -> Label:
+        """Return the label of a team, an agent or a way of paying."""
+        most = MAX_AGENTS if dimension == "agent" else MAX_TEAMS
+        return self._keep(Label(dimension, _bounded(name, self._names[dimension], most) if name else NO_NAME))
 
     def _keep(self, label: Label) -> Label:
-        if label.kind == "team":
-            self._teams.add(label.first)
+        if label.kind != "usage":
+            self._names[label.kind].add(label.first)
         else:
             self._connections.add(label.first)
             self._models.add(label.model)
@@ -82,7 +87,7 @@ def _bounded(value: str, known: set[str], most: int) -> str:
 
 
 def parts(row: Mapping[str, Any], labels: Labels) -> dict[Label, Sums]:
-    """Return the sums of a SessionHourCost by label. Each bucket counts once for its model and once for its team.
+    """Return the sums of a SessionHourCost by label. Each bucket counts once for its model and once for each dimension.
 
     Raises:
         KeyError, TypeError, ValueError, ArithmeticError, AttributeError: the value is not such a row.
@@ -95,9 +100,10 @@ def parts(row: Mapping[str, Any], labels: Labels) -> dict[Label, Sums]:
         if not all(type(count) is int and count >= 0 for count in counts):
             raise TypeError("counts are whole numbers")
         sums = (*counts, 0 if cost is None else to_pico(cost))
+        named = bucket.get("attribution") or {}
         for label in (
             labels.usage(row["connection_id"], row["client"], bucket["model"]),
-            labels.team((bucket.get("attribution") or {}).get("team")),
+            *(labels.of(dimension, named.get(dimension)) for dimension in DIMENSIONS),
         ):
             found[label] = add(found[label], sums) if label in found else sums
     return found

@@ -1,8 +1,8 @@
 """Every metric of the exporter, named and explained.
 
 Labels and their bounds: `group` and `consumergroup` MAX_GROUPS; `topic` ours; `partition` as configured; `connection`,
-`client`, `model`, `team` as bounded by `exporter.labels`, beyond which they become `other`; `kind`, `signal`, `status`
-and `hour` are fixed. A label is never a session, an ingest id or a user.
+`client`, `model`, `team`, `agent` as bounded by `exporter.labels`, beyond which they become `other`; `kind`, `signal`,
+`status`, `billing` and `hour` are fixed. A label is never a session, an ingest id or a user.
 
 Names that begin with `kafka_` are those of kafka_exporter and kafka-lag-exporter, so that their dashboards work
 unchanged. Only metrics that can be measured from outside the group are provided.
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from tallystream.exporter.cost_history import history
 from tallystream.exporter.counters import PublishedCounters
-from tallystream.exporter.labels import COUNTS, FIELDS, KINDS, Label, Sums
+from tallystream.exporter.labels import COUNTS, FIELDS, KINDS, Dimension, Label, Sums
 from tallystream.exporter.lag import GroupPartition, Lags
 from tallystream.schemas.money import PICO
 
@@ -55,7 +55,8 @@ class ExporterCollector(Collector):
         yield from _lag_for_others(view)
         yield from _freshness(view)
         yield from _usage(view.published)
-        yield from _teams(view.published)
+        for dimension, none in _DIMENSIONS.items():
+            yield from _dimension(view.published, dimension, none)
         yield from _hours(view)
         yield from _connections(view)
         yield from _own(view)
@@ -205,14 +206,20 @@ def _usage(published: PublishedCounters | None) -> Iterator[Metric]:
     yield from (tokens, reasoning, cost, requests, unpriced)
 
 
-def _teams(published: PublishedCounters | None) -> Iterator[Metric]:
-    cost = _counter(
-        "team_cost_usd", "Cost in US dollars by team (`none`: no team is named). Computed from the rows.", "team"
-    )
-    tokens = _counter("team_tokens", "Tokens of all kinds by team. Computed from the rows.", "team")
-    requests = _counter("team_requests", "Billed model responses by team. Computed from the rows.", "team")
+_DIMENSIONS: Mapping[Dimension, str] = {
+    "team": "no team is named",
+    "agent": "no agent is named",
+    "billing": "the client does not tell; `plan`: what the API would have charged, part of no bill",
+}
+"""What the value `none` means."""
+
+
+def _dimension(published: PublishedCounters | None, name: Dimension, none: str) -> Iterator[Metric]:
+    cost = _counter(f"{name}_cost_usd", f"Cost in US dollars by {name} (`none`: {none}). Computed from the rows.", name)
+    tokens = _counter(f"{name}_tokens", f"Tokens of all kinds by {name}. Computed from the rows.", name)
+    requests = _counter(f"{name}_requests", f"Billed model responses by {name}. Computed from the rows.", name)
     assert COUNTS[0] == "requests"
-    for label, sums in _of(published, "team"):
+    for label, sums in _of(published, name):
         cost.add_metric((label.first,), sums[_AT["cost_pico"]] / PICO)
         tokens.add_metric((label.first,), sum(sums[_AT[kind]] for kind in KINDS))
         requests.add_metric((label.first,), sums[_AT["requests"]])

@@ -25,7 +25,7 @@ from tallystream.agents.reconciliation.metrics import MAX_SCOPES, Reconciliation
 from tallystream.agents.session_cost.metrics import BOOK, MAX_UNPRICED, FoldMetrics, RuntimeCollector
 from tallystream.components.renamed_metrics import OLD_NAMES
 from tallystream.console.metrics import ConsoleMetrics
-from tallystream.exporter.labels import MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
+from tallystream.exporter.labels import MAX_AGENTS, MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, MAX_TEAMS
 from tallystream.exporter.lag import MAX_GROUPS
 from tallystream.exporter.metrics import ExporterCollector, View
 from tallystream.streams.gateway import metrics as gateway
@@ -63,6 +63,8 @@ LABELS = {
     "signal": "logs, metrics, traces or unknown",
     "state": "open, provisional, settled or partial",
     "status": "active or revoked",
+    "agent": f"an agent as the attribution names it, `none` without; at most {MAX_AGENTS}, then `other`",
+    "billing": "how usage is paid: plan, api, or none if the client does not tell",
     "team": f"a team as the client's attributes name it, or `none`; at most {MAX_TEAMS}, then `other`",
     "tier": "a service tier or speed; bounded together with `model`",
     "topic": "one of our topics",

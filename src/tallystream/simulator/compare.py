@@ -34,7 +34,7 @@ class Difference:
         return f"{self.kind}: {where} {dict(self.key.attribution)}: {fields or self.detail}"
 
 
-_UNTOLD = ("user", "agent")
+_UNTOLD = ("user", "agent", "billing", "account")
 """Fields of a row that the truth does not contain."""
 
 
@@ -43,7 +43,8 @@ def compare(
 ) -> list[Difference]:
     """Return where rows of `cost session-hours` differ from the truth; an empty list means they are exact.
 
-    Rows that differ only in book, user, agent or connection are added up. `attribution=False` ignores attribution.
+    Rows that differ only in book, user, agent, payer or connection are added up. `attribution=False` ignores
+    attribution.
     Rows of sessions that are not the fleet's are left out, unless it must be `alone`.
     """
     found: dict[Key, Sums] = {}

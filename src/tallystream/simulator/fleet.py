@@ -8,7 +8,7 @@ from operator import attrgetter
 from random import Random
 
 from tallystream.simulator.clients import CLIENTS
-from tallystream.simulator.model import CANARY, ClientName, Request
+from tallystream.simulator.model import CANARY, ClientName, FleetClient, Request
 from tallystream.simulator.options import AgentOptions, FleetConfig
 from tallystream.simulator.population import person
 
@@ -56,12 +56,12 @@ class Fleet:
             if held is not None:
                 yield held._replace(at_ns=request.at_ns, resent=True, copies=len(held.responses))
                 held = None
-            if request.signal == "logs" and again.random() < config.resend:
+            if request.signal == client.costs and again.random() < config.resend:
                 held = request
         if held is not None:
             yield held._replace(resent=True, copies=len(held.responses))
 
-    def client(self, number: int) -> tuple[ClientName, int]:
+    def client(self, number: int) -> tuple[FleetClient, int]:
         """Return which client agent `number` is, and how many of that client come before it."""
         if self.config.client != "mixed":
             return self.config.client, number

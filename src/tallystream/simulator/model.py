@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 Signal = Literal["logs", "metrics", "traces"]
 ClientName = Literal["codex", "claude", "gemini"]
+"""Clients that are counted by their logs."""
+FleetClient = ClientName | Literal["genai"]
+"""`genai`: programs that are counted by their spans."""
 
 CANARY = "canary-content-that-must-never-be-stored"
 """Part of every prompt, argument and output that the fleet sends. If it is found behind the gateway, content leaked."""
@@ -16,7 +19,8 @@ CANARY = "canary-content-that-must-never-be-stored"
 class SimulatedSession:
     """One run of a client. A resumed session has the same id, but may have another attribution."""
 
-    client: ClientName
+    client: str
+    """As the cost tables name it: of `genai`, the framework."""
     provider: str
     session_id: str
     user: str | None

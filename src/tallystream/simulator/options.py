@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from tallystream.schemas.errors import UsageError
-from tallystream.simulator.model import ClientName
+from tallystream.simulator.model import FleetClient
 from tallystream.simulator.wire import Wire
 
 HOUR_NS = 3_600_000_000_000
@@ -53,8 +53,8 @@ class FleetConfig:
     seed: int
     start_ns: int
     span_ns: int = HOUR_NS
-    client: ClientName | Literal["mixed"] = "codex"
-    """`mixed`: all of them, in the proportions of `fleet.MIXED`."""
+    client: FleetClient | Literal["mixed"] = "codex"
+    """`mixed`: all that are counted by their logs, in the proportions of `fleet.MIXED`."""
     encoding: Encoding = "mixed"
     """Of clients that have a choice: Gemini CLI sends JSON."""
     gzip: bool = False
@@ -64,7 +64,7 @@ class FleetConfig:
     """Share of the bodies whose events happened 1 h to `late_max_ns` before the agent's present."""
     late_max_ns: int = 26 * HOUR_NS
     resend: float = 0.0
-    """Share of the log bodies that are posted again as they are."""
+    """Share of the bodies of the signal that costs that are posted again as they are."""
     metrics: float = 0.2
     """Metrics bodies a run of a client."""
     traces: float = 0.2

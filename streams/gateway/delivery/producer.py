@@ -271,7 +271,14 @@ class Link:
         """Create missing topics, check the existing ones, and start a producer."""
         topics = self._config.topics
         kafka = self._config.kafka
-        specs = (topics.usage, topics.calls, topics.connections, topics.activity, topics.deadletters)
+        specs = (
+            topics.usage,
+            topics.calls,
+            topics.session_links,
+            topics.connections,
+            topics.activity,
+            topics.deadletters,
+        )
         await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)

@@ -17,7 +17,14 @@ from tests.integration.cli.conftest import Cli
 from tests.support.ledger import LedgerProcess
 from tests.support.ledger_rows import HOUR0, bucket, row
 from tests.support.topics import produce
+from tests.support.waiting import eventually
 
+from tallystream.agents.ledger.config import LedgerPlace
+from tallystream.agents.ledger.store.open import open_database
+from tallystream.agents.pricing import Book
+from tallystream.console.build import Sight, session_detail
+from tallystream.console.models import SessionDetail
+from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.reconciliation import Causes, ReconciledDay, TierLine
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
@@ -87,6 +94,41 @@ def test_cost_reads_the_topics_if_the_ledger_cannot_store_a_row(
     ledger.caught_up()
     found = {one["session_id"]: one["requests"] for one in cli("cost", "sessions", "--json").document["rows"]}
     assert found["s4"] == 2**60
+
+
+def test_children_are_added_to_the_session_that_started_them(
+    kafka: KafkaSettings, topics: Topics, ledger: LedgerProcess, cli: Cli, tmp_path: Path
+) -> None:
+    """From the ledger and from the topics alike; the console's page reads the same links."""
+    link = {"connection_id": "codex-1a2b", "session_id": "s2", "parent_session_id": "s1"}
+
+    async def tell() -> None:
+        await ensure(kafka, (topics.session_links,))
+        await produce(kafka, topics.session_links.name, [(b"codex-1a2b|s2", json.dumps(link).encode(), 0)])
+
+    asyncio.run(tell())
+    for where in ((), ("--from-topics",)):
+        rows = cli("cost", "sessions", "--with-children", "--json", *where).document["rows"]
+        assert {(one["session_id"], tuple(one["children"])) for one in rows} == {("s1", ("s2",)), ("s1", ())}
+        assert sum(Decimal(one["cost_usd"] or 0) for one in rows) == Decimal("14000000.000000000001")
+    assert cli("cost", "models", "--with-children").code == 2
+    assert ledger.stop() == 0  # so that it finds the new topic at once
+    ledger.start()
+
+    def page(session: str) -> SessionDetail:
+        database = open_database(LedgerPlace(topics.prefix, tmp_path / "ledger"), read_only=True)
+        with database.reading():
+            shown = session_detail(Sight(database, (HOUR0 + 40) * HOUR_NS), Book(), "codex-1a2b", session)
+        database.close()
+        assert shown is not None
+        return shown
+
+    eventually(lambda: page("s1").children, "the ledger has the link", 60)
+    found, child = page("s1"), page("s2")
+    assert [(one.session_id, one.depth, one.cost_usd) for one in found.children] == [("s2", 1, "0.000000000001")]
+    assert found.with_children is not None
+    assert found.with_children.cost_usd == "14000000.000000000001"
+    assert (child.parents, child.children, child.with_children) == (["s1"], [], None)
 
 
 @pytest.mark.usefixtures("ledger")

@@ -59,7 +59,9 @@ class Api:
         if style == "stuck":
             return web.json_response({"members": ALL[:3]})
         body = {"members": page, "meta": {"next": following}}
-        return web.json_response(body | ({"@odata.nextLink": f"{self.url}/v1/odata?from={following}"} if more else {}))
+        host = self.url if start else ""  # both are allowed: a whole URL and one without the host
+        link = {"@odata.nextLink": f"{host}/v1/odata?from={following}"} if more else {}
+        return web.json_response(body | link)
 
 
 @pytest_asyncio.fixture

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystream.schemas.clients.attribution import SOURCES, attribution, repository, with_user
+from tallystream.schemas.clients.payer import account_hash
 from tallystream.schemas.usage import ATTRIBUTION_KEYS, Attribution
 
 VALUES = (
@@ -24,7 +25,8 @@ def test_attribution_table_covers_every_field_of_a_row() -> None:
 
 @pytest.mark.parametrize(("field", "name"), [(field, name) for field, names in SOURCES.items() for name in names])
 def test_each_attribute_name_sets_its_field(field: str, name: str) -> None:
-    assert attribution({name: "value", "service.name": "codex_exec", "other": "x"}) == {field: "value"}
+    given, kept = {"billing": ("Plan", "plan"), "account": ("org-1", account_hash("org-1"))}.get(field, ("value",) * 2)
+    assert attribution({name: given, "service.name": "codex_exec", "other": "x"}) == {field: kept}
 
 
 def test_first_attribute_with_a_value_is_used() -> None:

@@ -13,7 +13,9 @@ from tallystream.schemas.otlp import Encoding
 from tallystream.schemas.packing import messages
 from tallystream.schemas.usage import MAX_SESSION_BYTES, UsageBatch
 
-SCOPES = ("codex_otel.log_only", "com.anthropic.claude_code.events", "gemini-cli", "another")
+SCOPES = (
+    "codex_otel.log_only", "com.anthropic.claude_code.events", "qwen-code", "gemini-cli", "cline", "another",
+)  # fmt: skip
 EVENTS = tuple(normaliser.event for normaliser in NORMALISERS)
 FIELDS = sorted({name for normaliser in NORMALISERS for name in normaliser.fields} | {"user.email", "user.id"})
 CONTENT = ("prompt", "arguments", "output", "response", "tool_input", "error.message")

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 
 from tallystream.exporter.counters import CounterLedger, PublishedCounters
-from tallystream.exporter.labels import COUNTS, FIELDS, MAX_CONNECTIONS, MAX_MODELS, MAX_SERIES, Label, Labels, parts
+from tallystream.exporter.labels import (
+    COUNTS,
+    DIMENSIONS,
+    FIELDS,
+    MAX_AGENTS,
+    MAX_CONNECTIONS,
+    MAX_MODELS,
+    MAX_SERIES,
+    Label,
+    Labels,
+    parts,
+)
 from tallystream.schemas.errors import UnfitError
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.money import to_usd
@@ -110,7 +121,8 @@ def test_counters_equal_the_newest_rows_in_any_order(
             assert exact["cost_pico"] == 3 * wanted
             assert sum(ledger.published.hours.values()) == 3 * wanted
             if all(model == "m" for _, version, _, model in commands if version >= 5):
-                assert totals(published) == exact == totals(published, "team")
+                assert totals(published) == exact
+                assert all(totals(published, dimension) == exact for dimension in DIMENSIONS)
         ledger.close()
 
 
@@ -204,15 +216,19 @@ def test_labels_are_bounded_and_further_values_become_other() -> None:
     assert len(labels._connections) <= MAX_CONNECTIONS + 1
     assert len(labels._usage) <= MAX_SERIES + MAX_CONNECTIONS + 1
     assert labels.usage("c0", "codex", "x\n\x1b[31m" + "y" * 500).model.isprintable()
-    assert labels.team(None).first == "none"
+    assert labels.of("team", None).first == "none"
+    for number in range(3 * MAX_AGENTS):
+        labels.of("agent", f"agent-{number}")
+    assert labels.of("agent", "newer") == Label("agent", "other")
 
 
-def test_row_is_split_by_model_and_by_team() -> None:
+def test_row_is_split_by_model_and_by_dimension() -> None:
     document = orjson.loads(row("a", 1, 4, pico=8).value or b"")
-    document["buckets"].append(document["buckets"][0] | {"model": "n", "cost_usd": None, "attribution": {}})
+    document["buckets"].append(document["buckets"][0] | {"model": "n", "cost_usd": None, "attribution": {"agent": "a"}})
     found = parts(document, Labels())
     cost = {label: Decimal(sums[-1]) for label, sums in found.items()}
     assert cost == {
         Label("usage", "c", "codex", "m"): 8, Label("usage", "c", "codex", "n"): 0,
-        Label("team", "t"): 8, Label("team", "none"): 0,
+        Label("team", "t"): 8, Label("team", "none"): 0, Label("agent", "none"): 8, Label("agent", "a"): 0,
+        Label("billing", "none"): 8,
     }  # fmt: skip

@@ -88,6 +88,13 @@ def test_usage_paid_by_a_plan_has_only_a_list_cost() -> None:
     assert one["BilledCost"] == one["EffectiveCost"] == one["ContractedCost"] == 0
 
 
+def test_usage_marked_as_paid_by_a_plan_has_only_a_list_cost() -> None:
+    found = priced(output=1_000_000)
+    found["buckets"][0]["attribution"]["billing"] = "plan"
+    (one,) = check(list(estimate_rows(found, BOOK)))
+    assert (one["x_CostBasis"], one["ListCost"], one["BilledCost"]) == ("plan-equivalent", 10, 0)
+
+
 def test_account_mapping_names_the_paying_account() -> None:
     def link(connection: str, **place: Any) -> AccountLink:
         return AccountLink(

@@ -18,6 +18,7 @@ from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_t
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.ledger.store.postgres import PostgresDatabase
 from tallystream.agents.ledger.store.sqlite import SQLiteDatabase
+from tallystream.agents.session_tree import SessionTree
 from tallystream.cli.output.cost_table import people
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.streams.identity import Identity
@@ -26,6 +27,7 @@ from tallystream.streams.kafka.topics import Topics
 TOPICS = Topics("law")
 NOW = (HOUR0 + 20) * HOUR_NS
 IDENTITY = Identity("cluster", "law", {})
+TREE = SessionTree({("codex-1a2b", "s2"): "s1", ("claude-ffff", "a|b%"): "s2"})
 queries = st.builds(
     Query,
     st.sampled_from(sorted(VIEWS)),
@@ -71,11 +73,13 @@ def check(database: Database, history: list[tuple[bytes, bytes | None]], query: 
     assert list(found.rows(NOW)) == list(want.rows(NOW))
     assert found.totals(NOW) == want.totals(NOW)
     assert found.unpriced == want.unpriced
+    assert found.plan == want.plan
     if first is not None:
         whole = expected(history, narrow)
         assert first.page(NOW, 3) == whole.page(NOW, 3)
         assert first.totals(NOW) == whole.totals(NOW)
         assert first.unpriced == whole.unpriced
+        assert first.plan == whole.plan
 
 
 def law(database: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]) -> None:
@@ -83,7 +87,8 @@ def law(database: Database, history: list[tuple[bytes, bytes | None]], sizes: li
     for batch in batches(TOPICS.session_hour_rows.name, history, sizes):
         writer.apply([batch])
     assert not database.rows("SELECT * FROM unreadable WHERE reason = 'unfit'")
-    for query in (*(Query(view) for view in VIEWS), *asked):
+    trees = (Query("sessions", tree=TREE), Query("sessions", tree=TREE, session="s1", since=HOUR0 + 1))
+    for query in (*(Query(view) for view in VIEWS), *trees, *asked):
         check(database, history, query)
 
 

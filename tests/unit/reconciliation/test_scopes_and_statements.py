@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -62,6 +63,22 @@ def test_unmapped_connections_have_their_own_scope() -> None:
     assert (only_plan.of_connection("b"), only_plan.of_connection("c"), only_plan.of_account("p", None)) == (
         PLAN, ALL, ALL,
     )  # fmt: skip
+
+
+def test_usage_that_says_a_plan_pays_is_compared_with_no_bill() -> None:
+    """Also on a connection whose other usage is the API's, and is reconciled."""
+    view = Reconciliation(Book())
+    view.record(record("/organization/costs", DAY, [cost("gpt-5-codex, output", "10", 1_000_000)]))
+    whole = orjson.loads(row("c", f"{DAY}T09:00:00Z", "gpt-5-codex", "10", output=1_000_000)[1])
+    plan = whole["buckets"][0] | {"cost_usd": "5", "output": 500_000, "attribution": {"billing": "plan"}}
+    whole["buckets"].append(plan)
+    view.row(b"c|s|h", orjson.dumps(whole), 1)
+    statements = take(view)
+    ((_, own),) = [item for item in statements.items() if item[1]["scope"] == ALL]
+    ((_, apart),) = [item for item in statements.items() if item[1]["scope"] == PLAN]
+    assert (own["estimate_usd"], own["seen_tokens"], own["connections"]) == ("10", 1_000_000, ["c"])
+    assert (apart["estimate_usd"], apart["seen_tokens"], apart["connections"]) == ("5", 500_000, ["c"])
+    assert apart["bill_usd"] is None
 
 
 def test_key_with_matching_hours_is_suggested() -> None:

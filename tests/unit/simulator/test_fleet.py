@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from decimal import Decimal
 from statistics import mean, median
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from tests.support.oracle import Used, count_items, read_logs, usage
@@ -39,7 +39,8 @@ def used(response: Response) -> Used:
     """Return the response as its record says it."""
     r, session = response, response.session
     return Used(
-        session.client, session.session_id, r.model, r.at_ns, r.input_uncached, r.cache_read, r.cache_write_5m,
+        cast(ClientName, session.client), session.session_id, r.model, r.at_ns, r.input_uncached, r.cache_read,
+        r.cache_write_5m,
         r.cache_write_1h, r.output, r.reasoning, r.tool, session.attribution, r.service_tier, r.speed,
         None if r.reported_pico is None else Decimal(r.reported_pico).scaleb(-12),
     )  # fmt: skip
@@ -77,7 +78,7 @@ def test_mixed_fleet_is_half_codex_and_uses_all_encodings() -> None:
     config = replace(CONFIG, client="mixed", agents=40, requests=400)
     clients = Counter(Fleet(config).client(number)[0] for number in range(40))
     assert clients == {"codex": 20, "claude": 12, "gemini": 8}
-    responses: dict[int, ClientName] = {}
+    responses: dict[int, str] = {}
     encodings = set()
     for request in logs(config):
         for response in request.responses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from tallystream.agents.cost_query import Query, Table
+    from tallystream.agents.session_tree import SessionTree
     from tallystream.cli.output.cost_table import Shown
     from tallystream.settings.settings import Settings
 
@@ -29,8 +31,8 @@ By = Annotated[
     typer.Option(
         "--by",
         metavar="KEY[,KEY]",
-        help="Group by team, user, repo, branch, env, host, cost_center, connection, client, provider, model,"
-        " service_tier, book, hour or session; all other dimensions are added up.",
+        help="Group by team, user, repo, branch, env, host, cost_center, agent, billing, account, connection, client,"
+        " provider, model, service_tier, book, hour or session; all other dimensions are added up.",
     ),
 ]
 OnlyConnection = Annotated[str | None, typer.Option("--connection", metavar="ID", help="Only this connection.")]
@@ -59,6 +61,15 @@ FromTopics = Annotated[
     bool, typer.Option("--from-topics", help="Read Kafka even if the ledger is up to date. The rows are the same.")
 ]
 
+WithChildren = Annotated[
+    bool,
+    typer.Option(
+        "--with-children",
+        help="Add the sessions that a session started (Codex's subagents) to its row, and name them in `children`."
+        " Only for `sessions`.",
+    ),
+]
+
 HOUR_MS = 3_600_000
 AHEAD_MS = 48 * HOUR_MS
 """How long before an hour begins its first row may have been written."""
@@ -84,9 +95,11 @@ def _command(view: str) -> Callable[..., None]:
     def command(
         by: By = None, connection: OnlyConnection = None, session: OnlySession = None, since: Since = None,
         until: Until = None, json: Json = False, csv: Csv = False, limit: Limit = 50, wide: Wide = False,
-        from_topics: FromTopics = False, data_dir: DataDir = None, kafka: KafkaOption = None,
+        from_topics: FromTopics = False, with_children: WithChildren = False, data_dir: DataDir = None,
+        kafka: KafkaOption = None,
     ) -> None:  # fmt: skip
         from tallystream.agents.cost_query import Query
+        from tallystream.agents.session_tree import SessionTree
         from tallystream.cli.output.times import parse_when
         from tallystream.schemas.hours import HOUR_NS, hour_of
         from tallystream.streams.service.clock import SystemClock
@@ -102,10 +115,23 @@ def _command(view: str) -> Callable[..., None]:
             None if since is None else hour_of(parse_when(since, now, "--since")),
             None if until is None else -(-parse_when(until, now, "--until") // HOUR_NS),
         )
+        settings = settings_from(data_dir, kafka)
+        if with_children:
+            query = replace(query, tree=SessionTree({}))  # refuse a query without children before Kafka is read
+            query = replace(query, tree=_tree(settings))
         form = "json" if json else "csv" if csv else "wide" if wide else "people"
-        _show(query, settings_from(data_dir, kafka), now, form, limit, from_topics=from_topics)
+        _show(query, settings, now, form, limit, from_topics=from_topics)
 
     return command
+
+
+def _tree(settings: Settings) -> SessionTree:
+    """Return the tree of sessions, which is small, as Kafka has it now."""
+    from tallystream.agents.session_tree import SessionTree
+    from tallystream.cli.output.progress import run
+    from tallystream.streams.kafka.reader import latest
+
+    return SessionTree.of_messages(run(latest(cluster(settings), settings.topics().session_links.name)).values())
 
 
 def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, from_topics: bool) -> None:

@@ -24,9 +24,10 @@ HELP = """
 Play a fleet of coding agents against a gateway, and record its true cost.
 
 The fleet sends the telemetry of Codex, Claude Code or Gemini CLI over HTTP, including records that are not usage, or of
-all three with --client mixed. Each record names its client, so any connection accepts any fleet. The same --seed and
---start give the same bodies, byte for byte. Name the target with --endpoint, or with --connection when `tallystream up`
-runs on this machine:
+all three with --client mixed. With --client genai it sends the spans of Copilot CLI, Pydantic AI behind a LiteLLM proxy
+and LangChain, in which runs repeat the totals of their calls and calls are seen twice. Each record names its client, so
+any connection accepts any fleet. The same --seed and --start give the same bodies, byte for byte. Name the target with
+--endpoint, or with --connection when `tallystream up` runs on this machine:
 
     tallystream connections create codex --json > conn.json
     tallystream simulate --connection conn.json --agents 20 --requests 2000 --seed 7 --client mixed --truth truth.json
@@ -85,8 +86,9 @@ Client = Annotated[
     str,
     typer.Option(
         "--client",
-        metavar="codex|claude|gemini|mixed",
-        help="Which clients to play. mixed: of ten agents, five Codex, three Claude Code, two Gemini CLI.",
+        metavar="codex|claude|gemini|genai|mixed",
+        help="Which clients to play. genai: programs that are counted by their spans. mixed: of ten agents, five Codex,"
+        " three Claude Code, two Gemini CLI.",
     ),
 ]
 Duplicates = Annotated[
@@ -144,7 +146,7 @@ def simulate(
         seed=seed,
         start_ns=now_ns - span_ns if start is None else parse_when(start, now_ns, "--start"),
         span_ns=span_ns,
-        client=_one_of("--client", client, ("codex", "claude", "gemini", "mixed")),
+        client=_one_of("--client", client, ("codex", "claude", "gemini", "genai", "mixed")),
         encoding=_one_of("--encoding", encoding, ("protobuf", "json", "mixed")),
         gzip=gzip,
         duplicates=duplicates,

@@ -55,7 +55,7 @@ def _report(result: SinkResult, *, as_json: bool) -> None:
         for kind, missing in result.stopped.items():
             err_console.print(f"[bold red]{kind}[/] was not written: Port has no blueprint {', '.join(missing)}")
             err_console.print(
-                "  `tallystream port blueprints apply` creates ours; create your own in Port", style="dim"
+                "  `tallystream port blueprints apply` creates ours, `... apply FILE` those of a JSON file", style="dim"
             )
         for kind in sorted(result.unmatched()):
             err_console.print(

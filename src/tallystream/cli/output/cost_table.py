@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table, TablePage
 from tallystream.cli.output.text import count, csv_text, dollars, escape_json, short_id, stamp, visible
+from tallystream.schemas.money import to_usd
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.streams.service.clock import utc
 
@@ -48,7 +49,12 @@ def csv_header(query: Query) -> list[str]:
     own = [name for name in FIELDS if name != "hour" or "hour" in query.fields]
     at = own.index("attribution")
     columns = [*own[:at], *ATTRIBUTION_KEYS, *own[at + 1 :]]
-    return [*(name for name in query.by if name not in columns), *columns, *(["sessions"] if query.by else [])]
+    return [
+        *(name for name in query.by if name not in columns),
+        *columns,
+        *(["sessions"] if query.by else []),
+        *(["children"] if query.tree is not None else []),
+    ]
 
 
 def cost_csv(table: Table, now_ns: int) -> None:
@@ -67,6 +73,8 @@ def _cell(value: Any) -> str | int:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        value = " ".join(value)
     return value if isinstance(value, int) else csv_text(value)
 
 
@@ -76,6 +84,8 @@ class Shown(Protocol):
     query: Query
     skipped: int
     unpriced: dict[tuple[str, str, str | None], int]
+    plan: int
+    """The part of the costs, in pico-dollars, that a plan pays for."""
 
     def page(self, now_ns: int, limit: int) -> TablePage:
         """Return the first rows, and a summary of all rows."""
@@ -146,6 +156,8 @@ def _names(query: Query, page: TablePage, *, wide: bool) -> list[_Column]:
         names = [name for name in query.dimensions if name not in ATTRIBUTION_KEYS or name in present]
     else:
         names = [name for name in query.dimensions if name not in ("client", "service_tier")]
+    if query.tree is not None:
+        names.append("children")
     if "hour" in names:
         names = ["hour", *(name for name in names if name != "hour")]
     elif query.view == "models" and not query.by:
@@ -167,6 +179,8 @@ def _namer(name: str, query: Query, wide: bool) -> Callable[[Row], str]:
         return lambda row: visible(row["attribution"].get(name) or "")
     if name == "sessions":
         return lambda row: count(row["sessions"])
+    if name == "children":
+        return lambda row: count(len(row["children"]))
     if name == "hour":
         return lambda row: row["hour"][:16].replace("T", " ")
     if name in ("session_id", "session") and not wide:
@@ -209,7 +223,7 @@ def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) 
     grid = Grid(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
     for place, column in enumerate(columns):
         footer = column.cell(total) if column.number else f"{count(of)} row{'s' * (of != 1)}" if place == 0 else ""
-        right = column.number or column.name == "sessions"
+        right = column.number or column.name in ("sessions", "children")
         grid.add_column(
             column.head,
             Text(footer, style="bold"),
@@ -237,6 +251,11 @@ def _notes(table: Shown, page: TablePage, now_ns: int) -> list[Text]:
         notes.append(Text(f"* no price is known for {what}", style="yellow"))
         notes.append(
             Text("  Their tokens are counted, but not their cost: docs/pricing.md explains how to add prices.")
+        )
+    if table.plan:
+        part = dollars(to_usd(table.plan))
+        notes.append(
+            Text(f"{part} of it is paid for by a plan: this is what the API would charge, and part of no bill.")
         )
     moving = f"; {count(page.still)} of the rows can still grow (hour not over for 1 h)" if page.still else ""
     notes.append(

@@ -4,6 +4,8 @@
 - `records.py`: the log records that tell of it;
 - `signals.py`: metrics and traces, which repeat it;
 - `models.py`: what it is used with.
+
+`genai` stands for the programs that are counted by their spans: `spans.py` has what each framework writes.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from tallystream.simulator.agent import Agent
 from tallystream.simulator.clients.claude.agent import ClaudeAgent
 from tallystream.simulator.clients.codex.agent import CodexAgent
 from tallystream.simulator.clients.gemini.agent import GeminiAgent
+from tallystream.simulator.clients.genai.agent import GenaiAgent
 from tallystream.simulator.jsonwire import RustJson, ScriptJson
-from tallystream.simulator.model import ClientName
+from tallystream.simulator.model import FleetClient, Signal
 from tallystream.simulator.options import Encoding
 from tallystream.simulator.protobuf import RustProtobuf, ScriptProtobuf
 from tallystream.simulator.wire import Wire
@@ -31,6 +34,8 @@ class Client(NamedTuple):
     json: Wire
     protobuf: Wire | None
     """None: it has JSON only, whatever the fleet is told."""
+    costs: Signal = "logs"
+    """The signal whose records are counted."""
 
     def wire(self, encoding: Encoding, rank: int) -> Wire:
         """Return the encoding of the client's agent number `rank`: of mixed ones, every fourth sends JSON."""
@@ -39,8 +44,9 @@ class Client(NamedTuple):
         return self.protobuf
 
 
-CLIENTS: Mapping[ClientName, Client] = {
+CLIENTS: Mapping[FleetClient, Client] = {
     "codex": Client(CodexAgent, RustJson(), RustProtobuf()),
     "claude": Client(ClaudeAgent, ScriptJson(), ScriptProtobuf()),
     "gemini": Client(GeminiAgent, ScriptJson(), None),
+    "genai": Client(GenaiAgent, ScriptJson(), ScriptProtobuf(), "traces"),
 }

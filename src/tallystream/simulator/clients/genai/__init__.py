@@ -1,0 +1,1 @@
+"""Programs that are counted by their GenAI spans."""

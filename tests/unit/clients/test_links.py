@@ -1,0 +1,76 @@
+"""Which session started which: told by the result of the parent's spawn tool, and by nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import SHARED
+from tests.support.otlp_bodies import AT_NS, SECRET, Group, Record, codex_noise, codex_record, codex_response, encode
+
+from tallystream.schemas.clients.links import MAX_LINKS, FoundLink, session_links
+from tallystream.schemas.otlp import Encoding
+from tallystream.streams.gateway.ingest import decode
+
+CHILD = "01a1ffa0-ba82-70b2-8c49-8b4fec05b4b6"
+BOTH = pytest.mark.parametrize("encoding", list(Encoding))
+
+
+def spawned(child: str = CHILD, parent: str = "s-1", tool: str = "spawn_agent", **more: str) -> Record:
+    output = f'{{"agent_id":"{child}","nickname":"{SECRET}"}}'
+    values = {"tool_name": tool, "output": output, "arguments": f'{{"message": "{SECRET}"}}', "agent_name": "/root"}
+    return codex_record("codex.tool_result", parent, "gpt-5.1-codex", AT_NS, **(values | more))
+
+
+def found(*records: Record) -> list[FoundLink]:
+    """Return the links in both encodings, which must agree."""
+    first, second = (session_links(encode([Group(list(records))], encoding), encoding) for encoding in Encoding)
+    assert first == second
+    return first
+
+
+def test_the_spawn_tools_result_names_the_child() -> None:
+    assert found(*codex_noise(), spawned(), codex_response(), *codex_noise()) == [FoundLink(CHILD, "s-1")]
+
+
+def test_a_copy_tells_nothing_new_and_two_children_are_two_links() -> None:
+    other = CHILD.replace("0", "1")
+    assert found(spawned(), spawned(), spawned(other)) == [FoundLink(CHILD, "s-1"), FoundLink(other, "s-1")]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        spawned(tool="exec_command"),  # the word in what a command prints is not a link
+        spawned(tool="wait_agent"),
+        spawned(parent=""),
+        spawned(parent=CHILD),
+        spawned(child="not-an-id"),
+        spawned(output="spawn_agent failed"),
+    ],
+)
+def test_anything_else_is_no_link(record: Record) -> None:
+    assert found(record) == []
+
+
+@BOTH
+def test_another_programs_tool_of_the_same_name_is_no_link(encoding: Encoding) -> None:
+    record = spawned().having(**{"event.name": "other.tool_result"})
+    assert session_links(encode([Group([record], {"service.name": "other"}, "other")], encoding), encoding) == []
+
+
+def test_one_body_cannot_make_any_number_of_links() -> None:
+    many = [spawned(f"{number:08x}-0000-0000-0000-000000000000") for number in range(MAX_LINKS + 10)]
+    assert len(found(*many)) == MAX_LINKS
+
+
+@BOTH
+def test_only_ids_leave_the_body(encoding: Encoding) -> None:
+    decoded = decode(encode([Group([spawned(), codex_response()])], encoding), encoding, "logs")
+    assert decoded.links == [FoundLink(CHILD, "s-1")]
+    assert SECRET not in repr(decoded)
+
+
+@pytest.mark.skipif(not (SHARED / "captures").is_dir(), reason="there are no recordings beside this checkout")
+def test_recorded_subagents_have_their_parent() -> None:
+    folder = SHARED / "captures" / "codex-binary-subagent"
+    links = [link for path in folder.glob("*.logs.pb") for link in session_links(path.read_bytes(), Encoding.PROTOBUF)]
+    assert links == [FoundLink(CHILD, "01a1ffa0-b9f9-7b91-9e6e-0740010a725c")]
