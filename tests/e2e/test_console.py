@@ -166,8 +166,7 @@ def _is_complaint(said: ConsoleMessage) -> bool:
     return said.type == "error"
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (400, "dark"), (1280, "light"), (3840, "dark")])
 def test_console_pages_are_accessible_and_fit_the_screen(
     running: Product, browser: Browser, width: int, scheme: Any
 ) -> None:

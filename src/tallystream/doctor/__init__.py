@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tallystream.doctor import broker, clocks, disks, group, names, openai, port, processes, spool, topics
+from tallystream.doctor import broker, clocks, disks, group, ledger, names, openai, port, processes, spool, topics
 from tallystream.doctor.model import Check, DoctorContext, Examination, Finding, Section
 
 CHECKS: tuple[Check, ...] = (
@@ -17,6 +17,7 @@ CHECKS: tuple[Check, ...] = (
     port.CHECK,
     disks.CHECK,
     spool.CHECK,
+    ledger.CHECK,
     broker.CHECK,
     topics.CHECK,
     group.CHECK,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tallystream.doctor import clocks, group, spool, topics
-from tallystream.schemas.status import GatewayStatus
+from tallystream.doctor import clocks, group, ledger, spool, topics
+from tallystream.schemas.status import GatewayStatus, LedgerStatus
 from tallystream.streams.kafka.lag import PartitionLag
 
 WEEK = 7 * 86_400.0
@@ -135,3 +135,20 @@ def test_messages_near_retention_are_reported(
 def test_findings_about_spool_files(said: dict[str, int], word: str) -> None:
     (found,) = spool.judge("gateway", WELL.model_copy(update=said), WEEK)
     assert word in found.what
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ({}, []),
+        ({"behind": 300}, []),
+        ({"behind": 4_000_000}, ["4,000,000 records to read"]),
+        ({"behind": 4_000_000, "active": False}, []),
+        ({"unreadable": 2, "caught_up": True}, ["could not read 2 records"]),
+    ],
+)
+def test_ledger(held: dict[str, Any], words: list[str]) -> None:
+    well = LedgerStatus(active=True, caught_up=False, behind=0, unreadable=0, read=[])
+    found = ledger.judge(well.model_copy(update=held))
+    assert [one.check for one in found] == ["ledger"] * len(words)
+    assert all(word in one.what for word, one in zip(words, found, strict=True))

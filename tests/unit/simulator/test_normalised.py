@@ -20,6 +20,8 @@ from tallystream.simulator.prices import dollars
 from tallystream.simulator.truth import PICO
 
 START = 1_795_290_000_000_000_000
+BY_THE_CLIENT = ("user", "agent", "billing", "account")
+"""Attribution that a client finds by itself. The fleet only tells what its operator set."""
 MS = 10**6
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 
@@ -56,7 +58,7 @@ def test_normalised_events_are_the_fleets_responses(client: ClientName, seed: in
         found = []
         for pack in result.packs:
             user = pack.attribution.get("user")
-            rest = tuple(sorted(pair for pair in pack.attribution.items() if pair[0] not in ("user", "agent")))
+            rest = tuple(sorted(pair for pair in pack.attribution.items() if pair[0] not in BY_THE_CLIENT))
             for e in pack.events:
                 optional = (e.get(name) for name in ("service_tier", "speed", "reported_cost_usd"))
                 found.append((
