@@ -80,7 +80,7 @@ class WorkerStatus(BaseModel):
 
 
 class ResourceStatus(BaseModel):
-    """What a poller knows of one resource since it started."""
+    """A poller's state of one resource since it started."""
 
     name: str
     key: str
@@ -90,7 +90,7 @@ class ResourceStatus(BaseModel):
     reason: str | None = None
     """Why its last poll failed; None: it has not."""
     message: str = ""
-    """What went wrong, in words."""
+    """The error message."""
     next_step: str = ""
 
 

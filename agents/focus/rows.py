@@ -50,7 +50,7 @@ class PayingAccount:
     """The provider's account that pays for rows, as far as the operator's map says it."""
 
     plan: bool = False
-    """A subscription pays."""
+    """Whether a subscription pays."""
     project_id: str | None = None
     """OpenAI's project or Anthropic's workspace."""
     api_key_id: str | None = None
@@ -58,7 +58,7 @@ class PayingAccount:
 
     @classmethod
     def only(cls, projects: Sequence[str], api_keys: Sequence[str], *, plan: bool = False) -> PayingAccount:
-        """Return the account if there is only one, else one without names: it cannot be told which of them pays."""
+        """Return the account if there is only one, else one without names, because it is unknown which one pays."""
         if len(projects) + len(api_keys) != 1:
             return cls(plan)
         return cls(plan, next(iter(projects), None), next(iter(api_keys), None))
@@ -110,7 +110,7 @@ def usage_head(
 
 
 def bill_head(statement: Mapping[str, Any], account: PayingAccount, version: Version) -> Row:
-    """Return the columns of a bill's lines of which no usage is known."""
+    """Return the columns of a bill's lines without known usage."""
     start = datetime.fromisoformat(statement["day"]).replace(tzinfo=UTC)
     head = _head(version, statement["provider"], statement["scope"], start, timedelta(days=1), account)
     return head | _as_of(statement) | {"x_TierKnown": "true"}

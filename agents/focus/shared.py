@@ -83,7 +83,7 @@ def shared_rows(
 
 
 def _claims(documents: Iterable[Document], book: Book) -> dict[CellName, dict[str | None, list[Claim]]]:
-    """Return telemetry by cell and tier, told apart as the reconciliation does."""
+    """Return telemetry by cell and tier, with the reconciliation's distinctions."""
     found: dict[CellName, dict[str | None, list[Claim]]] = {}
     for document in documents:
         at_ns = hour_from_iso(document["hour"]) * HOUR_NS
@@ -98,7 +98,7 @@ def _claims(documents: Iterable[Document], book: Book) -> dict[CellName, dict[st
 
 
 def _placed(cell: Mapping[str, Any], by_tier: Mapping[str | None, list[Claim]]) -> dict[str, list[Claim]]:
-    """Put tokens of unknown tier on tiers in the proportions in which the statement did."""
+    """Assign tokens of unknown tier to tiers in the proportions of the statement."""
     found = {tier: list(claims) for tier, claims in by_tier.items() if tier is not None}
     weights = {line["tier"]: line["placed_tokens"] for line in cell["tiers"] if line["placed_tokens"]}
     for claim in by_tier.get(None, ()):
@@ -132,7 +132,7 @@ def _free(
     statement: Mapping[str, Any], account: PayingAccount, name: CellName, tier: str, claims: list[Claim],
     version: Version,
 ) -> Iterator[Row]:  # fmt: skip
-    """Yield usage that is on no line of the bill."""
+    """Yield usage that is not on any line of the bill."""
     for claim in claims:
         own = usage_head(claim.document, claim.bucket, statement, account, version)
         cell, model = name._asdict(), claim.bucket["model"]

@@ -220,7 +220,7 @@ def dead_letter_row(value: bytes) -> tuple[Any, ...]:
 
 
 class VersionedRow(Protocol):
-    """A row of a topic whose higher version is right."""
+    """A row of a topic in which the highest version is valid."""
 
     @property
     def key(self) -> tuple[str, ...]:

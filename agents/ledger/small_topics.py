@@ -1,4 +1,4 @@
-"""The small topics as tables: of one key the later record is right, where rows have versions the higher one."""
+"""The small topics as tables: the latest record of a key is valid, or the one with the highest version."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _replace(database: Database, table: str, names: Sequence[str], width: int, r
     database.execute("{empty} staged_key")
     padded = [(*key, *[""] * (3 - width)) for key in rows]
     database.load("staged_key", ("a", "b", "c"), padded)
-    # `IN`, whose one side is a set: nothing here depends on how a planner orders a join.
+    # `IN` with a set, so that nothing depends on how a planner orders a join.
     own, theirs = ", ".join(names[:width]), ", ".join("abc"[:width])
     database.execute(f"DELETE FROM {table} WHERE ({own}) IN (SELECT {theirs} FROM staged_key)")
     database.load(table, names, [row for row in rows.values() if row is not None])

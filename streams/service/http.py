@@ -60,4 +60,4 @@ def is_page(body: bytes) -> bool:
 
 
 PAGE = "a login page or proxy answered with a web page"
-"""What to say then."""
+"""The hint for that."""

@@ -1,4 +1,4 @@
-"""FOCUS files under the FinOps Foundation's own validator: `make focus-check`.
+"""Checks FOCUS files with the FinOps Foundation's own validator: `make focus-check`.
 
 The validator checks names, lists and types; that prices times quantities are costs, `tests/unit/focus` checks. It only
 has the rules of FOCUS 1.2: those of 1.4 are published without a file that it could read.
@@ -49,7 +49,7 @@ def validate(file: Path) -> tuple[dict[str, int], set[str], str]:
 
 @pytest.mark.skipif(not VALIDATOR.exists(), reason="`make focus-check` installs the validator and runs this")
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_only_the_unavoidable_rule_fails(form: str, tmp_path: Path) -> None:
+def test_only_the_expected_focus_rule_fails(form: str, tmp_path: Path) -> None:
     file = tmp_path / f"focus.{form}"
     if form == "csv":
         with file.open("w", newline="", encoding="utf-8") as out:
@@ -64,7 +64,7 @@ def test_only_the_unavoidable_rule_fails(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not VALIDATOR.exists(), reason="`make focus-check` installs the validator and runs this")
-def test_the_validator_does_find_mistakes(tmp_path: Path) -> None:
+def test_focus_validator_detects_mistakes(tmp_path: Path) -> None:
     file = tmp_path / "focus.csv"
     rows = [row | {"BillingCurrency": "DOLLAR"} for row in every_kind("1.2")]
     with file.open("w", newline="", encoding="utf-8") as out:

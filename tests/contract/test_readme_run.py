@@ -1,4 +1,4 @@
-"""The run that the README shows is what its command gives now: a fleet depends on its seed alone."""
+"""The run in the README must equal what its command gives now, because a fleet depends only on its seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tallystream.simulator.fleet import Fleet
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 AGENTS, REQUESTS = 12, 400
-"""What `tallystream demo` plays by default."""
+"""The fleet of `tallystream demo` by default."""
 RECORDED = re.search(r"<!-- recorded: tallystream demo --once --seed (\d+) -->\n(.*?)\n(?=\S)", README, re.DOTALL)
 SESSION = re.compile(
     r"^ +[0-9a-f]{8}…[0-9a-f]{4} +(\S+) +(\d+) +([\d,]+) +([\d,]+) +([\d,]+) +\$([\d.]+)$", re.MULTILINE
@@ -37,7 +37,7 @@ def truth() -> Truth:
     return truth
 
 
-def test_its_totals_are_the_fleets(truth: Truth) -> None:
+def test_readme_run_has_the_fleets_totals(truth: Truth) -> None:
     assert RECORDED
     used = truth.document()
     totals = used["acknowledged"]["totals"]
@@ -48,7 +48,7 @@ def test_its_totals_are_the_fleets(truth: Truth) -> None:
     assert said in RECORDED[2]
 
 
-def test_its_sessions_are_the_fleets(truth: Truth) -> None:
+def test_readme_run_has_the_fleets_sessions(truth: Truth) -> None:
     assert RECORDED
     sums: dict[tuple[str, ...], dict[str, Any]] = defaultdict(lambda: defaultdict(int))
     for row in truth.document()["acknowledged"]["rows"]:

@@ -1,4 +1,4 @@
-"""The worked examples through the product's own processes: agents' telemetry and providers' bills, to the last digit.
+"""The worked examples through all processes: agents' telemetry and providers' bills, exact to the last digit.
 
 OTLP -> gateway -> worker -> Kafka -+
                                     +-> reconciliation.days -> `reconcile`, `prices check`, `export`, the console, Port
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.e2e
 
 @contextmanager
 def sandbox(bill: Bill, prices: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Serve the bill; give the sandbox's URL and the settings that use it."""
+    """Serve the bill; provide the sandbox's URL and the settings for it."""
     (prices.parent / "bill.json").write_text(bill.model_dump_json())
     argv = [sys.executable, "-m", "tallystream", "sandbox", "--port", str(tcp_ports.pick()), "--json",
             "--bill", str(prices.parent / "bill.json")]  # fmt: skip
@@ -100,7 +100,7 @@ def port_bills(stand_in: str) -> dict[str, dict[str, Any]]:
     return {one["identifier"]: one["properties"] for one in found if one["blueprint"] == "coding_agent_bill_day"}
 
 
-def test_three_worked_examples_to_the_last_digit(tmp_path: Path) -> None:
+def test_worked_examples_are_exact_through_all_processes(tmp_path: Path) -> None:
     today = datetime.now(UTC)
     first, second, third = (f"{today - timedelta(days=ago):%Y-%m-%d}" for ago in (4, 3, 1))
     (tmp_path / "prices.toml").write_text(worked.PRICES)

@@ -126,7 +126,7 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
     assert complaints == []
 
 
-def test_a_session_shows_what_it_started_and_that_a_plan_pays(running: Product, browser: Browser) -> None:
+def test_session_page_shows_started_sessions_and_plan_billing(running: Product, browser: Browser) -> None:
     """A ChatGPT login whose session starts a subagent: from the client's records to both pages and the table."""
     child, now = "01a1ffa0-ba82-70b2-8c49-8b4fec05b4b6", time.time_ns()
     output = f'{{"agent_id":"{child}","nickname":"{SECRET}"}}'

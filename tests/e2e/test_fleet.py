@@ -62,7 +62,7 @@ def rows_now(running: Product) -> list[dict[str, Any]]:
     return rows
 
 
-def test_spans_of_runs_that_repeat_and_of_calls_seen_twice_cost_what_was_served_once(tmp_path: Path) -> None:
+def test_repeated_run_totals_and_double_sightings_cost_what_was_served(tmp_path: Path) -> None:
     """Bodies in both encodings, some of them sent twice or hours late; the worker is killed while calls are held.
 
     A second fleet comes over gRPC, every request twice.

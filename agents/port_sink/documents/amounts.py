@@ -35,7 +35,7 @@ def usable(kind: str, rows: Iterable[Any]) -> tuple[list[Any], list[LeftOutRecor
 
 
 class _AmountError(ValueError):
-    """What a row says in `field` is no amount."""
+    """The value of a row in `field` is not an amount."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)

@@ -17,7 +17,7 @@ from tallystream.agents.reconciliation.scopes import PLAN
 from tallystream.schemas import keys
 
 FINALITY = ("partial", "open", "provisional", "settled")
-"""States, the least final first: a day has the least final one of its scopes."""
+"""States, the least final first. A day has the least final state of its scopes."""
 
 
 class BillDayDocuments:
@@ -42,7 +42,7 @@ class BillDayDocuments:
                 yield key
 
     def build(self, rows: DocumentRows, key: bytes) -> Document | None:
-        """Add up the scopes. A day of which nothing is known any more is shown with zeros instead of disappearing."""
+        """Add up the scopes. A day without any remaining data is shown with zeros instead of disappearing."""
         found = [orjson.loads(kept.value) for _, kept in rows.scan(b"B|" + key + b"|")]
         if not found:
             return None

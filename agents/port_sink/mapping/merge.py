@@ -1,4 +1,4 @@
-"""Several mapping files put together: what a later file maps to a blueprint replaces what an earlier one does."""
+"""Merges mapping files: a later file's mapping of a kind to a blueprint replaces an earlier one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MappingSource:
     name: str = "the mapping"
     without: Collection[str] = ()
     own: bool = True
-    """Whether a user has written it."""
+    """Whether a user wrote it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MergedMapping:
     file: MappingFile
     repairs: list[MappingRepair]
     notes: list[str]
-    """Where the mapping does not do here what it does in Port's own integrations."""
+    """Notes on where the mapping behaves differently from Port's own integrations."""
 
 
 def merged(sources: Sequence[MappingSource]) -> MergedMapping:

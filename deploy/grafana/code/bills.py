@@ -1,6 +1,6 @@
-"""Bills: what providers charge, what we estimated, and why the two differ, of each account's newest complete day.
+"""Bills: what providers charge, what we estimated, and why they differ, for each account's newest complete day.
 
-The poller's agents all show the same statements, so each series is taken once, should several be scraped.
+All pollers show the same statements, so `max` avoids counting a series twice when several are scraped.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from grafana_foundation_sdk.builders import dashboard
 CHOSEN = 'provider=~"$provider",scope=~"$scope"'
 DAY = 86_400
 UNEXPLAINED, COVERED, BOOK_OFF = 0.05, 0.95, 0.01
-"""Where the alerts TallystreamBillUnexplained, TallystreamCoverageLow and TallystreamPriceBookWrong begin."""
+"""The thresholds of the alerts TallystreamBillUnexplained, TallystreamCoverageLow and TallystreamPriceBookWrong."""
 
 
 def said(what: str, *further: str) -> str:
-    """Return a gauge of the reconciliation by account, once."""
+    """Return a gauge of the reconciliation by account, each series once."""
     by = ", ".join(("provider", "scope", *further))
     return f"max by ({by}) (tallystream_poller_reconciliation_{what}{{{CHOSEN}}})"
 
@@ -41,37 +41,37 @@ def _newest(on: dashboard.Dashboard) -> dashboard.Dashboard:
     residual = f"sum({said('residual_ratio')} * {said('bill_usd')}) / sum({said('bill_usd')} > 0)"
     return (
         on.with_row(dashboard.Row("Newest complete day of each account"))
-        .with_panel(number("Bill", "What the providers charge.", f"sum({said('bill_usd')})", unit=USD, decimals=2))
+        .with_panel(number("Bill", "The providers' bills.", f"sum({said('bill_usd')})", unit=USD, decimals=2))
         .with_panel(
             number("Difference", "Bill minus our estimate.", f"sum({said('difference_usd')})", unit=USD, decimals=2)
         )
         .with_panel(
             number(
-                "Unexplained", "Share of the bill that no telemetry has, or that is on no bill.", residual,
+                "Unexplained", "Tokens that are only on the bill or only in telemetry, as a share of the bill.", residual,
                 unit="percentunit", decimals=1, limits=[(UNEXPLAINED, "red")],
             )
         )
         .with_panel(
             number(
-                "Coverage", "Seen tokens divided by billed tokens, of the account with the least.",
+                "Coverage", "Seen tokens divided by billed tokens, for the account with the lowest value.",
                 f"min({said('coverage_ratio')})", unit="percentunit", decimals=1,
             )
         )
         .with_panel(
             number(
-                "Price book off", "Share of the bill by which the price book is wrong, of the account with the most.",
+                "Price book error", "Share of the bill by which the price book differs, for the account with the highest value.",
                 f"max({said('book_price_ratio')})", unit="percentunit", decimals=1, limits=[(BOOK_OFF, "orange")],
             )
         )
         .with_panel(
             number(
-                "Oldest of these days", "Since the end of the day that the least recent account is shown with.",
+                "Age of the oldest day", "Time since the end of the oldest of these days.",
                 f"time() - {DAY} - min({said('newest_day_timestamp_seconds')})", unit="s", limits=[(3 * DAY, "orange")],
             )
         )
         .with_panel(
             grid(
-                "Causes", "The parts of the difference; they add up to exactly it.",
+                "Causes", "The parts of the difference, which add up to exactly the difference.",
                 Query(f"sum by (cause) ({said('cause_usd', 'cause')})", "Dollars"),
                 by="cause", sort="Dollars", units={"Dollars": USD},
             )
@@ -94,7 +94,7 @@ def _over_time(on: dashboard.Dashboard) -> dashboard.Dashboard:
         on.with_row(dashboard.Row("Day by day"))
         .with_panel(
             lines(
-                "Bill and estimate", "Of the newest complete day at each time.",
+                "Bill and estimate", "The newest complete day at each time.",
                 Query(f"sum by (provider) ({bill})", "{{provider}} bill"),
                 Query(f"sum by (provider) ({bill} - {difference})", "{{provider}} estimate"), unit=USD, beside=True,
             )
@@ -107,7 +107,7 @@ def _over_time(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             lines(
-                "Unexplained and wrong prices", "Shares of the bill; beyond the lines they are alerts.",
+                "Unexplained and wrong prices", "Shares of the bill. An alert fires above the lines.",
                 Query(account(said("residual_ratio")), "{{account}} unexplained"),
                 Query(account(said("book_price_ratio")), "{{account}} price book"),
                 Query(f"vector({UNEXPLAINED})", "alert"), unit="percentunit", span=HALF, beside=True,
@@ -115,14 +115,14 @@ def _over_time(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             lines(
-                "Coverage by account", "Seen tokens divided by billed tokens; below the line it is an alert.",
+                "Coverage by account", "Seen tokens divided by billed tokens. An alert fires below the line.",
                 Query(account(said("coverage_ratio")), "{{account}}"), Query(f"vector({COVERED})", "alert"),
                 unit="percentunit", span=HALF, beside=True,
             )
         )
         .with_panel(
             lines(
-                "Statements by state", "A day is open, then provisional, then settled; a partial one lacks an answer.",
+                "Statements by state", "A day is open, then provisional, then settled. A partial day lacks an answer.",
                 Query('max by (provider, state) (tallystream_poller_reconciliation_statements{provider=~"$provider"})',
                       "{{provider}} {{state}}"), beside=True,
             )

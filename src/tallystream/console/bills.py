@@ -27,7 +27,7 @@ class BillCause(BaseModel):
 
 
 class BillDay(BaseModel):
-    """A provider's bill of one UTC day and account scope, beside our estimate. Money is null without a split."""
+    """A provider's bill of one UTC day and account scope, and our estimate. Money is null without a split."""
 
     day: str
     provider: str

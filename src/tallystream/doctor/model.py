@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Section:
-    """What is known of a part, good or bad: lines of a name and a text."""
+    """The state of a part of the deployment: lines of a name and a text."""
 
     title: str
     lines: list[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""Checks what the poller knows of OpenAI and other providers: keys, each resource's last polls, days that are held."""
+"""Checks the poller's state: keys, each resource's last polls, and days that are not updated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tallystream.doctor.reports import details
 from tallystream.schemas.status import PollerStatus, ResourceStatus
 
 NAMED = 3
-"""How many resources a finding names."""
+"""Maximum number of resources that a finding names."""
 
 
 async def look(context: DoctorContext) -> list[Finding]:
-    """Check what the poller has met with."""
+    """Report the problems of the poller."""
     return [finding for status in await details(context, PollerStatus) for finding in judge(status)]
 
 

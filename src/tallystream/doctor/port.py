@@ -1,4 +1,4 @@
-"""Checks what the sink knows of Port: credentials, blueprints, mapping, pace, backlog."""
+"""Checks the sink's state: credentials, blueprints, mapping, rate, backlog."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from tallystream.doctor.reports import details
 from tallystream.schemas.status import SinkStatus
 
 LATE = 600.0
-"""Seconds behind from which on it is a problem."""
+"""Delay in seconds from which it is reported."""
 
 
 async def look(context: DoctorContext) -> list[Finding]:
-    """Check what the sink has met with."""
+    """Report the problems of the sink."""
     return [finding for status in await details(context, SinkStatus) for finding in judge(status)]
 
 

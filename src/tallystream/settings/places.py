@@ -8,7 +8,7 @@ from pathlib import Path
 from tallystream.schemas.errors import UsageError
 
 DEFAULT = "default"
-"""Names what comes with the product, beside files."""
+"""Stands for the file that comes with the product."""
 
 
 def named_files(text: str | None, setting: str, suffixes: Collection[str]) -> list[Path | None]:

@@ -199,7 +199,7 @@ def test_invalid_ca_file_prevents_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 302, 403, 502])
-async def test_a_web_page_in_place_of_an_answer_is_called_one(status: int) -> None:
+async def test_web_page_instead_of_an_answer_is_reported_as_such(status: int) -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(status=status, text="\n<!doctype html><title>Sign in</title>", content_type="text/html")
 

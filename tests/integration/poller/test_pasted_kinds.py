@@ -112,13 +112,13 @@ async def test_every_page_is_fetched(api: Api, kind: str, selector: dict[str, An
     assert len(api.asked) == requests
 
 
-async def test_an_object_is_one_record(api: Api) -> None:
+async def test_object_answer_is_one_record(api: Api) -> None:
     assert await fetched(api, mapped("/whole", data_path=".first")) == ALL[:1]
     (record,) = await fetched(api, mapped("/whole"))
     assert record.keys() == {"members", "first"}
 
 
-async def test_parameters_are_jq_or_literal_and_a_post_has_its_body(api: Api) -> None:
+async def test_parameters_and_post_bodies_of_a_mapping_are_sent(api: Api) -> None:
     params = {"types": "public_channel", "limit": "100", "since": "now - 86400 | todate", "quoted": '"1d"', "all": True}
     body = {"filters": [{"property": "team"}]}
     resource = mapped("/whole", method="POST", body=body, query_params=params, headers={"X-Version": "2"},
@@ -140,7 +140,7 @@ async def test_placeholders_are_filled_from_another_endpoint(api: Api) -> None:
     assert len(rows) == 2 * len(ALL)
 
 
-async def test_a_pagination_that_does_not_work_is_an_error(api: Api) -> None:
+async def test_broken_pagination_is_an_error(api: Api) -> None:
     for kind, selector, why in (
         ("/stuck", {"data_path": ".members", "pagination": {"type": "page", "size": 3}}, "repeats"),
         ("/elsewhere", {"pagination": "link"}, "example.test"),
@@ -165,7 +165,7 @@ async def test_a_pagination_that_does_not_work_is_an_error(api: Api) -> None:
         ("/x", {"data_path": ".a ["}, "data"),
     ],
 )
-def test_what_cannot_be_polled_is_named(kind: str, selector: dict[str, Any], why: str) -> None:
+def test_kinds_that_cannot_be_polled_are_reported(kind: str, selector: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why) as caught:
         mapped(kind, **selector)
     assert kind in caught.value.message

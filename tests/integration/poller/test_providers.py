@@ -53,7 +53,7 @@ provider = "open"
 ONE = '[[providers]]\nname = "a"\nbase_url = "https://a.test"\nkey_file = "k"\n'
 
 
-async def test_each_is_asked_with_its_own_key(
+async def test_each_provider_gets_its_own_key(
     kafka: KafkaSettings, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, dict[str, str]] = {}
@@ -109,13 +109,13 @@ async def test_each_is_asked_with_its_own_key(
         (f'{ONE}[[resources]]\npath = "/models"\nprovider = "a"', "name of a built-in"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(tmp_path: Path, text: str, why: str) -> None:
+def test_mistakes_in_provider_files_are_reported(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(UsageError, match=why):
         load(tmp_path / "own.toml")
 
 
-def test_a_provider_needs_no_key_of_openai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_provider_needs_no_openai_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.toml").write_text(f'{ONE}[[resources]]\npath = "/x"\nprovider = "a"')
     monkeypatch.setenv("TALLYSTREAM_OPENAI_RESOURCES", str(tmp_path))
     declared, problems = read_resources(settings_from(tmp_path))

@@ -83,7 +83,7 @@ def commands(said: str) -> list[str]:
     return lines[next(number for number, line in enumerate(lines) if line.startswith("export ")) :]
 
 
-async def test_the_printed_lines_work_verbatim_and_are_added_to_what_is_in_use(
+async def test_printed_commands_work_verbatim_and_extend_existing_settings(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
     async with rig(kafka, prefix) as one:

@@ -43,17 +43,17 @@ ROWS = (
 FAMILY = tree(child="root", grandchild="child")
 
 
-def test_a_row_includes_what_the_session_started() -> None:
+def test_row_includes_the_sessions_that_it_started() -> None:
     rows = shown(Query("sessions", tree=FAMILY, connection=CONNECTION), *ROWS)
     assert rows == {"root": (111, ["child", "grandchild"]), "other": (1000, [])}
 
 
-def test_a_link_is_of_its_own_connection() -> None:
+def test_link_belongs_to_its_own_connection() -> None:
     rows = shown(Query("sessions", tree=FAMILY), *ROWS)
     assert rows == {"root": (111, ["child", "grandchild"]), "other": (1000, []), "child": (10_000, [])}
 
 
-def test_one_session_is_shown_with_those_below_it_only() -> None:
+def test_session_filter_includes_only_its_descendants() -> None:
     assert shown(Query("sessions", tree=FAMILY, session="child", connection=CONNECTION), *ROWS) == {
         "child": (110, ["grandchild"])
     }
@@ -90,7 +90,7 @@ def test_every_session_of_a_family_has_one_root(parents: Mapping[tuple[str, str]
         assert all(links.root(connection, up) == root for up in links.ancestors(connection, child))
 
 
-def test_messages_that_are_no_links_are_left_out() -> None:
+def test_invalid_link_messages_are_left_out() -> None:
     link = {"connection_id": CONNECTION, "session_id": "child", "parent_session_id": "root"}
     found = SessionTree.of_messages([orjson.dumps(link), b"junk", None, b"{}", orjson.dumps(link | {"session_id": ""})])
     assert found.ancestors(CONNECTION, "child") == ["root"]

@@ -26,7 +26,7 @@ def shown(width: int) -> str:
 
 
 @pytest.mark.parametrize("width", range(60, 161, 5))
-def test_every_cause_is_told_with_its_amount_at_any_width(width: int) -> None:
+def test_every_cause_is_shown_with_its_amount_at_any_width(width: int) -> None:
     text = shown(width).lower()
     wanted = {"unseen": "+$2.10", "no tokens": "+$1.25", "unpriced": "+$1.00", "book price": "+$0.90"}
     for cause, amount in wanted.items():
@@ -34,7 +34,7 @@ def test_every_cause_is_told_with_its_amount_at_any_width(width: int) -> None:
         assert amount in text, text
 
 
-def test_a_column_of_all_others_would_repeat_the_difference() -> None:
+def test_no_column_for_all_other_causes_is_shown() -> None:
     assert "By cause: unseen +$2.10, no tokens +$1.25, unpriced +$1.00, book price +$0.90." in shown(60)
     assert "Other" not in shown(60)
     assert "By cause" not in shown(160)

@@ -38,7 +38,7 @@ def sent(*records: tuple[str, dict[str, Any]]) -> LogsResult:
     return normalise_logs(body, Encoding.JSON)
 
 
-def test_a_request_becomes_one_event() -> None:
+def test_request_becomes_one_event() -> None:
     result = sent(("task.created", {"ulid": "01JZT"}), ("task.tokens", ATTRIBUTES))
     (pack,) = result.packs
     assert (pack.client, pack.provider, pack.session_id) == ("cline", "anthropic", "01JZT")
@@ -50,7 +50,7 @@ def test_a_request_becomes_one_event() -> None:
     assert result.rejected == []
 
 
-def test_the_turn_that_repeats_it_does_not_count() -> None:
+def test_repeated_usage_of_a_turn_does_not_count() -> None:
     turn = ATTRIBUTES | {"source": "assistant", "mode": "act"}
     result = sent(("task.tokens", ATTRIBUTES), ("task.conversation_turn", turn))
     assert [len(pack.events) for pack in result.packs] == [1]
@@ -60,7 +60,7 @@ def test_the_turn_that_repeats_it_does_not_count() -> None:
     assert [lost.reason.value for lost in nameless.rejected] == ["unrecognised_usage"]
 
 
-def test_what_is_missing_is_written_as_text() -> None:
+def test_missing_values_written_as_text_are_recognised() -> None:
     given = ATTRIBUTES | {"cacheReadTokens": "undefined", "cacheWriteTokens": "null", "provider": "undefined"}
     (pack,) = sent(("task.tokens", given | {"totalCost": "undefined", "model": "gpt-5"})).packs
     assert pack.provider == "openai"
@@ -68,7 +68,7 @@ def test_what_is_missing_is_written_as_text() -> None:
     assert "reported_cost_usd" not in pack.events[0]
 
 
-def test_a_copy_is_the_same_event_and_an_invalid_count_is_set_aside() -> None:
+def test_copy_is_the_same_event_and_an_invalid_count_a_dead_letter() -> None:
     result = sent(
         ("task.tokens", ATTRIBUTES), ("task.tokens", ATTRIBUTES), ("task.tokens", ATTRIBUTES | {"tokensIn": -1})
     )

@@ -27,11 +27,11 @@ def found(*records: Record) -> list[FoundLink]:
     return first
 
 
-def test_the_spawn_tools_result_names_the_child() -> None:
+def test_spawn_tool_result_links_the_child_session() -> None:
     assert found(*codex_noise(), spawned(), codex_response(), *codex_noise()) == [FoundLink(CHILD, "s-1")]
 
 
-def test_a_copy_tells_nothing_new_and_two_children_are_two_links() -> None:
+def test_copies_add_no_links_and_two_children_are_two_links() -> None:
     other = CHILD.replace("0", "1")
     assert found(spawned(), spawned(), spawned(other)) == [FoundLink(CHILD, "s-1"), FoundLink(other, "s-1")]
 
@@ -47,23 +47,23 @@ def test_a_copy_tells_nothing_new_and_two_children_are_two_links() -> None:
         spawned(output="spawn_agent failed"),
     ],
 )
-def test_anything_else_is_no_link(record: Record) -> None:
+def test_other_records_are_not_links(record: Record) -> None:
     assert found(record) == []
 
 
 @BOTH
-def test_another_programs_tool_of_the_same_name_is_no_link(encoding: Encoding) -> None:
+def test_same_named_tool_of_another_program_is_not_a_link(encoding: Encoding) -> None:
     record = spawned().having(**{"event.name": "other.tool_result"})
     assert session_links(encode([Group([record], {"service.name": "other"}, "other")], encoding), encoding) == []
 
 
-def test_one_body_cannot_make_any_number_of_links() -> None:
+def test_number_of_links_per_body_is_limited() -> None:
     many = [spawned(f"{number:08x}-0000-0000-0000-000000000000") for number in range(MAX_LINKS + 10)]
     assert len(found(*many)) == MAX_LINKS
 
 
 @BOTH
-def test_only_ids_leave_the_body(encoding: Encoding) -> None:
+def test_links_contain_only_ids(encoding: Encoding) -> None:
     decoded = decode(encode([Group([spawned(), codex_response()])], encoding), encoding, "logs")
     assert decoded.links == [FoundLink(CHILD, "s-1")]
     assert SECRET not in repr(decoded)

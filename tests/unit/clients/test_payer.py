@@ -40,12 +40,12 @@ def claude(**changes: Attribute) -> Pack:
 @pytest.mark.parametrize(
     ("mode", "billing"), [("Chatgpt", "plan"), ("chatgpt", "plan"), ("ApiKey", "api"), ("New", None), (7, None)]
 )
-def test_codex_names_the_way_of_logging_in(mode: Attribute, billing: str | None) -> None:
+def test_billing_is_read_from_codex_logins(mode: Attribute, billing: str | None) -> None:
     assert codex(auth_mode=mode).get("billing") == billing
     assert codex() == {}
 
 
-def test_an_account_is_kept_as_a_hash_only() -> None:
+def test_account_is_stored_only_as_a_hash() -> None:
     kept = codex(auth_mode="Chatgpt", user__account_id=ACCOUNT)
     assert kept == {"billing": "plan", "account": account_hash(ACCOUNT)}
     assert re.fullmatch("a_[0-9a-f]{16}", kept["account"])
@@ -58,18 +58,18 @@ def test_what_the_operator_sets_takes_precedence() -> None:
     assert codex({"billing": "whatever"}, auth_mode="Chatgpt") == {"billing": "plan"}
 
 
-def test_claude_codes_login_does_not_tell_who_pays_but_a_cloud_does() -> None:
+def test_billing_of_claude_code_is_known_only_on_clouds() -> None:
     attribution = claude(organization__id=ACCOUNT, anthropic__provider="firstParty").attribution
     assert (attribution.get("billing"), attribution["account"]) == (None, account_hash(ACCOUNT))
     assert claude(anthropic__provider="bedrock").attribution["billing"] == "api"
 
 
-def test_claudes_models_on_aws_have_awss_prices() -> None:
+def test_claude_models_on_aws_have_aws_prices() -> None:
     assert claude(model="us.anthropic.claude-sonnet-4-5-20250929-v1:0").provider == "aws"
     assert claude().provider == "anthropic"
 
 
-def test_gemini_cli_names_the_way_of_logging_in() -> None:
+def test_billing_is_read_from_gemini_logins() -> None:
     attributes: dict[str, Attribute] = {
         "event.name": "gemini_cli.api_response", "session.id": "s-1", "model": "gemini-2.5-pro",
         "input_token_count": 5, "output_token_count": 1, "auth_type": "oauth-personal",
@@ -78,7 +78,7 @@ def test_gemini_cli_names_the_way_of_logging_in() -> None:
     assert pack_of(record, "gemini-cli", "gemini-cli").attribution["billing"] == "plan"
 
 
-def test_a_dead_letter_keeps_who_pays() -> None:
+def test_dead_letter_keeps_billing_and_account() -> None:
     """So that a record that is replayed is not counted as the API's."""
     broken = codex_response().having(auth_mode="Chatgpt", user__account_id=ACCOUNT, input_token_count="-5")
     body = encode([Group([broken])], Encoding.JSON)
@@ -91,7 +91,7 @@ def test_a_dead_letter_keeps_who_pays() -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "captures").is_dir(), reason="there are no recordings beside this checkout")
-def test_a_recorded_chatgpt_login_is_a_plan() -> None:
+def test_recorded_chatgpt_login_is_billed_as_a_plan() -> None:
     packs = [
         pack
         for path in (SHARED / "captures" / "codex-binary-chatgpt").glob("*.logs.pb")

@@ -18,12 +18,12 @@ from tallystream.console.format import signed
         ("1234567.891", "+$1,234,567.89"), ("0.0000000022", "+$0.0000000022"), ("-0.00123457", "-$0.0012"),
     ],
 )  # fmt: skip
-def test_a_difference_is_written_with_its_sign(usd: str | None, shown: str) -> None:
+def test_difference_is_shown_with_its_sign(usd: str | None, shown: str) -> None:
     assert signed(usd) == shown
 
 
 @given(st.decimals(-(10**12), 10**12, allow_nan=False, places=20))
-def test_no_difference_is_shown_as_none(amount: Decimal) -> None:
+def test_nonzero_difference_is_never_shown_as_zero(amount: Decimal) -> None:
     text = signed(f"{amount:f}")
     assert "E" not in text
     worth = Decimal(text.replace("$", "").replace(",", ""))

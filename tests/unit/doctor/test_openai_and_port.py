@@ -40,14 +40,14 @@ def refused(*names_: str) -> list[ResourceStatus]:
         ({"not_polled": ["/x cannot be polled"]}, ["/x cannot"]),
     ],
 )
-def test_openai(changes: dict[str, Any], words: list[str]) -> None:
+def test_findings_about_openai(changes: dict[str, Any], words: list[str]) -> None:
     found = openai.judge(POLLER.model_copy(update=changes))
     assert [one.check for one in found] == ["openai"] * len(words)
     assert all(word in one.what for word, one in zip(words, found, strict=True))
     assert all(one.step for one in found)
 
 
-def test_the_section_on_openai_says_which_key_works_for_what() -> None:
+def test_openai_section_shows_what_each_key_works_for() -> None:
     late = ResourceStatus(name="/usage", key="api", last_success_at=AT, **REFUSED)
     status = POLLER.model_copy(update={"resources": [ANSWERED, late, *refused("/organization/costs")]})
     said = dict(openai.lines(status))
@@ -70,14 +70,14 @@ def test_the_section_on_openai_says_which_key_works_for_what() -> None:
         ({"behind_seconds": 1200.0}, ["20 minutes old"]),
     ],
 )
-def test_port(changes: dict[str, Any], words: list[str]) -> None:
+def test_findings_about_port(changes: dict[str, Any], words: list[str]) -> None:
     found = port.judge(SINK.model_copy(update=changes))
     assert [one.check for one in found] == ["port"] * len(words)
     assert all(word in one.what for word, one in zip(words, found, strict=True))
     assert all(one.step for one in found)
 
 
-def test_the_section_on_port_has_blueprints_mapping_pace_and_backlog() -> None:
+def test_port_section_shows_blueprints_mapping_rate_and_backlog() -> None:
     said = dict(
         port.lines(SINK.model_copy(update={"missing_blueprints": {"session": ["b", "a"]}, "remaining_calls": 12}))
     )

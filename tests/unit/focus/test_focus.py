@@ -88,14 +88,14 @@ def test_usage_paid_by_a_plan_has_only_a_list_cost() -> None:
     assert one["BilledCost"] == one["EffectiveCost"] == one["ContractedCost"] == 0
 
 
-def test_usage_that_says_a_plan_pays_has_only_a_list_cost() -> None:
+def test_usage_marked_as_paid_by_a_plan_has_only_a_list_cost() -> None:
     found = priced(output=1_000_000)
     found["buckets"][0]["attribution"]["billing"] = "plan"
     (one,) = check(list(estimate_rows(found, BOOK)))
     assert (one["x_CostBasis"], one["ListCost"], one["BilledCost"]) == ("plan-equivalent", 10, 0)
 
 
-def test_the_map_names_the_account_that_pays() -> None:
+def test_account_mapping_names_the_paying_account() -> None:
     def link(connection: str, **place: Any) -> AccountLink:
         return AccountLink(
             connection_id=connection, provider="openai", mapped_at=datetime(2026, 11, 20, tzinfo=UTC), **place
@@ -179,7 +179,7 @@ usage = st.lists(
 
 
 @given(bill_lines, usage)
-def test_a_bill_is_shared_to_its_last_digit_among_those_who_used_it(
+def test_bill_is_shared_exactly_among_its_users(
     lines: dict[tuple[str, str, str], tuple[Decimal, int]], seen: list[tuple[Any, ...]]
 ) -> None:
     view = Reconciliation(BOOK)
@@ -209,7 +209,7 @@ def test_a_bill_is_shared_to_its_last_digit_among_those_who_used_it(
     assert by_team == wanted
 
 
-def test_who_used_more_than_was_billed_shares_the_line() -> None:
+def test_usage_above_the_billed_tokens_shares_the_line() -> None:
     view = Reconciliation(BOOK)
     view.record(record("/organization/costs", DAY, [cost("gpt-5-codex, output", "9", 900_000)]))
     documents = []

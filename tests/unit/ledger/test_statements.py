@@ -94,7 +94,7 @@ sizes = st.lists(st.integers(1, 9), min_size=1, max_size=3)
 
 @examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories, sizes)
-def test_sqlite_has_the_newest_statement_of_each_day(
+def test_sqlite_ledger_has_the_newest_statement_of_each_day(
     sqlite: Database, history: list[tuple[str, Any]], sizes: list[int]
 ) -> None:
     law(sqlite, history, sizes)
@@ -102,13 +102,13 @@ def test_sqlite_has_the_newest_statement_of_each_day(
 
 @examples(15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories, sizes)
-def test_postgresql_has_the_newest_statement_of_each_day(
+def test_postgresql_ledger_has_the_newest_statement_of_each_day(
     postgresql: Database, history: list[tuple[str, Any]], sizes: list[int]
 ) -> None:
     law(postgresql, history, sizes)
 
 
-def test_sql_adds_up_causes_exactly(tmp_path: Path) -> None:
+def test_causes_are_added_exactly_in_sql(tmp_path: Path) -> None:
     place = LedgerPlace("law", tmp_path)
     database = SQLiteDatabase(place.file)
     law(database, [(DAYS[0], ("0.1", (0, 1))), (DAYS[1], ("0.20000000000000000001", (0, 1)))], [9])

@@ -31,7 +31,7 @@ GOOD_COST = {"amount": {"value": "12.5", "currency": "usd"}}
         (COSTS, {"results": [GOOD_COST, {"amount": {"value": "NaN"}}]}, "amount"),
     ],
 )
-def test_an_amount_that_cannot_be_read_refuses_its_row_only(kind: str, row: Any, field: str) -> None:
+def test_unreadable_amount_refuses_only_its_row(kind: str, row: Any, field: str) -> None:
     good = GOOD_DAY if kind == DASHBOARD else GOOD_COST
     found, refused = usable(kind, [good, row, good])
     assert len(found) == 2
@@ -48,7 +48,7 @@ def test_sums_are_exact() -> None:
     assert empty["total_usage"] == 0
 
 
-def test_other_kinds_and_totals_of_their_own_are_taken_as_they_are() -> None:
+def test_other_kinds_and_rows_with_totals_are_unchanged() -> None:
     rows = [{"id": "m", "amount": None}, "text", {"line_items": None}]
     assert usable("/models", rows) == (rows, [])
     assert usable(DASHBOARD, [{"total_usage": 5}]) == ([{"total_usage": 5}], [])

@@ -79,7 +79,7 @@ dollars = st.decimals(1, 10**6, places=20, allow_nan=False).map(lambda amount: f
 
 
 @given(st.tuples(dollars, dollars), st.booleans())
-def test_the_scopes_of_a_day_are_one_entity_whose_causes_add_up(amounts: tuple[str, str], plan: bool) -> None:
+def test_scopes_of_a_day_become_one_entity_with_summed_causes(amounts: tuple[str, str], plan: bool) -> None:
     found = documents(statements_of(amounts, plan=plan))
     one = found[DAY, "openai"]
     assert len(found) == 1
@@ -91,7 +91,7 @@ def test_the_scopes_of_a_day_are_one_entity_whose_causes_add_up(amounts: tuple[s
     assert (one["coverage"], one["state"]) == (Decimal("0.9"), "provisional")
 
 
-def test_the_default_mapping_makes_entities_of_polled_days_alone() -> None:
+def test_default_mapping_creates_entities_only_for_polled_days() -> None:
     statements = statements_of(("5", "5"))
     waiting = next(one for one in statements if one["scope"] == "codex-0") | {
         "day": "2026-11-22", "state": "partial", "reason": "the bill of this day has not been polled", "bill_usd": None,

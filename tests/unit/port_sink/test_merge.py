@@ -34,7 +34,7 @@ def named(mapper: Mapper) -> list[tuple[str, set[str]]]:
     return [(kind, mapper.blueprints(kind)) for kind in mapper.kinds]
 
 
-def test_a_later_file_replaces_what_maps_a_kind_to_the_same_blueprint() -> None:
+def test_later_mapping_file_replaces_the_mapping_of_a_kind_to_a_blueprint() -> None:
     default = MappingSource(default_text(), "the default mapping", ("session-hour",), own=False)
     mapper = Mapper(
         default, MappingSource(text(("/models", "openai_model"), ("/models", "mine"), ("/own", "mine")), "b")
@@ -50,7 +50,7 @@ def test_a_later_file_replaces_what_maps_a_kind_to_the_same_blueprint() -> None:
     assert named(again) == named(mapper)
 
 
-def test_options_of_two_files_must_agree() -> None:
+def test_options_of_several_mapping_files_must_agree() -> None:
     one = MappingSource(text(("/a", "a"), createMissingRelatedEntities=True), "one.yaml")
     silent = MappingSource(text(("/b", "b")), "silent.yaml")
     other = MappingSource(text(("/c", "c"), createMissingRelatedEntities=False), "other.yaml")
@@ -59,7 +59,7 @@ def test_options_of_two_files_must_agree() -> None:
         Mapper(one, other)
 
 
-def test_items_have_the_name_that_is_given() -> None:
+def test_items_can_be_named_in_expressions() -> None:
     port = {"itemsToParse": ".parts", "itemsToParseName": "part", "itemsToParseTopLevelTransform": False}
     raw = yaml.safe_load(text(("/a", "a"), port=port))
     raw["resources"][0]["port"]["entity"]["mappings"]["identifier"] = (
@@ -71,7 +71,7 @@ def test_items_have_the_name_that_is_given() -> None:
     assert [entity["identifier"] for entity in outcome.entities] == ["x-a-2", "x-b-2"]
 
 
-def test_what_works_differently_here_is_said() -> None:
+def test_differences_to_ocean_are_reported() -> None:
     mapper = Mapper(text(("/a", "a"), entityDeletionThreshold=0.9))
     (note,) = mapper.notes
     assert "entityDeletionThreshold" in note

@@ -30,13 +30,13 @@ from tallystream.agents.port_sink.pipeline.samples import Samples
         ("note", "ghp_0123456789abcdefghijABCDEFGHIJ"),
     ],
 )
-def test_what_is_sensitive_is_masked(name: str, value: str) -> None:
+def test_sensitive_values_in_samples_are_masked(name: str, value: str) -> None:
     (found,) = masked({"a": [{name: value}]})["a"]
     assert "***" in found[name]
     assert not any(word in json.dumps(found) for word in ("ada", "0123456789", "hunter2", "abc", "efgh"))
 
 
-def test_what_mappings_need_stays() -> None:
+def test_values_that_mappings_need_are_kept_in_samples() -> None:
     record: dict[str, Any] = {
         "session_id": "01a200dc-de0b", "total_tokens": 12, "api_key_id": "key_1", "cost": Decimal("0.1"),
         "models": ["o3"], "attribution": {"team": "search", "repo": "acme/app"}, "token": None,
@@ -45,7 +45,7 @@ def test_what_mappings_need_stays() -> None:
     assert masked(record) == record
 
 
-def test_a_sample_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+def test_sample_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         old = tmp_path / "samples" / "usage.json"
@@ -60,7 +60,7 @@ def test_a_sample_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     assert json.loads(old.read_text()) == [{"id": number, "email": "***"} for number in range(5)]
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_samples_do_not_follow_symbolic_links(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("kept")
     (tmp_path / "session.json").symlink_to(tmp_path / "other")
     Samples(tmp_path).keep("session", [{"id": 1}])

@@ -31,11 +31,11 @@ def identifiers(found: MappingTest) -> list[str]:
 
 
 @pytest.mark.parametrize("sample", [BUCKETS, BUCKETS["data"]], ids=["an answer", "a list of buckets"])
-def test_rows_of_buckets_are_the_records(tmp_path: Path, sample: Any) -> None:
+def test_bucket_rows_are_the_records(tmp_path: Path, sample: Any) -> None:
     assert identifiers(tried(tmp_path, "/own", sample, (OWN,))) == ["r00", "r01", "r10", "r11"]
 
 
-def test_whole_buckets_of_the_organisation_are_the_records_for_items_to_parse(tmp_path: Path) -> None:
+def test_whole_buckets_are_the_records_with_items_to_parse(tmp_path: Path) -> None:
     costs = json.loads(json.dumps(BUCKETS))
     for one in costs["data"]:
         for row in one["results"]:
@@ -45,14 +45,14 @@ def test_whole_buckets_of_the_organisation_are_the_records_for_items_to_parse(tm
     assert identifiers(found) == ["r00", "r01", "r10", "r11"]
 
 
-def test_items_to_parse_that_finds_nothing_in_the_sink_finds_nothing_here(tmp_path: Path) -> None:
+def test_sample_gives_no_entities_where_the_sink_gives_none(tmp_path: Path) -> None:
     found = tried(tmp_path, "/own", BUCKETS, (OWN,), items=".results", identifier=".item.id")
     assert not found.entities
     assert not found.failures
     assert any("no entity from any of the 4 records" in note for note in found.notes)
 
 
-def test_what_the_poller_does_not_use_is_said(tmp_path: Path) -> None:
+def test_selector_settings_without_effect_are_reported(tmp_path: Path) -> None:
     found = tried(tmp_path, "/models", {"data": [{"id": "m"}]}, load().resources, selector={"query_params": {"a": "1"}})
     assert identifiers(found) == ["m"]
     assert any("query_params of the mapping are not used" in note for note in found.notes)
@@ -60,6 +60,6 @@ def test_what_the_poller_does_not_use_is_said(tmp_path: Path) -> None:
     assert any("selector.method is PUT" in note for note in found.notes)
 
 
-def test_an_object_at_the_data_path_is_one_record(tmp_path: Path) -> None:
+def test_object_at_the_data_path_is_one_record(tmp_path: Path) -> None:
     found = tried(tmp_path, "/x", {"team": {"id": "t"}}, (), selector={"data_path": ".team"})
     assert identifiers(found) == ["t"]

@@ -102,7 +102,7 @@ class TestThePagesNames:
             settings_from()
 
 
-def test_variables_of_ocean_without_effect_are_named() -> None:
+def test_ocean_variables_without_effect_are_reported() -> None:
     given = {
         "OCEAN__PORT__CLIENT_ID": "id",
         "OCEAN__EVENT_LISTENER": '{"type": "POLLING"}',
@@ -115,7 +115,7 @@ def test_variables_of_ocean_without_effect_are_named() -> None:
     assert "selector.pagination" in found["OCEAN__INTEGRATION__CONFIG__PAGINATION_TYPE"]
 
 
-def test_the_event_listener_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_listener_can_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCEAN__EVENT_LISTENER", '{"type": "POLLING", "interval": 1800}')
     assert settings_from().openai_interval.total_seconds() == 1800
     for wrong in ('{"type": "KAFKA"}', "POLLING", '{"type": "POLLING", "interval": "soon"}'):
@@ -124,7 +124,7 @@ def test_the_event_listener_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None
             settings_from()
 
 
-def test_a_mapping_may_be_several_files_and_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mapping_can_be_several_files_and_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tmp_path / "more"
     folder.mkdir()
     for name, kind in (("b.yaml", "/b"), ("a.yml", "/a"), ("notes.txt", "/no")):
@@ -143,9 +143,7 @@ def test_a_mapping_may_be_several_files_and_a_folder(monkeypatch: pytest.MonkeyP
         read_mapper(settings_from(tmp_path))
 
 
-def test_the_poller_polls_what_a_mapping_names_and_nothing_else_has(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_poller_polls_endpoints_that_only_the_mapping_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(OWN.format(kind="/own") + OWN.format(kind="/usage").replace("resources:\n", ""))
     (tmp_path / "less.toml").write_text('disable = ["/usage"]')
     monkeypatch.setenv("TALLYSTREAM_PORT_MAPPING", f"default,{tmp_path / 'own.yaml'}")

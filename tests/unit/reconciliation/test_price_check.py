@@ -79,7 +79,7 @@ def test_discount_is_not_reported_as_a_price_error(tmp_path: Path) -> None:
     assert overlay(found, prices) == ""
 
 
-def test_a_rounded_amount_is_no_price_error() -> None:
+def test_rounded_amount_is_not_a_price_error() -> None:
     """0.125 dollars a million: three tokens cost 0.000000375, which a provider with 8 decimals writes as 0.00000038."""
 
     def book_of(dollars: str) -> ChargedPrices:

@@ -55,7 +55,7 @@ def hours_of(counts: list[int], price: Fraction) -> dict[str, Any]:
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=24))
-def test_what_is_rounded_hour_by_hour_is_rounding_over_the_day(counts: list[int]) -> None:
+def test_hourly_rounding_counts_as_rounding_of_the_day(counts: list[int]) -> None:
     # A price that does not fit into the digits of a small amount: a third more decimals than the analytics have.
     assert READ is not None
     statement = hours_of(counts, READ + Fraction(1, 10**14))
@@ -67,14 +67,14 @@ def test_what_is_rounded_hour_by_hour_is_rounding_over_the_day(counts: list[int]
     assert all(one.right for one in checks)
 
 
-def test_a_wrong_price_is_never_rounding() -> None:
+def test_wrong_price_is_not_counted_as_rounding() -> None:
     assert READ is not None
     statement = hours_of([10_000] * 24, READ * Fraction(101, 100))
     assert Decimal(statement["causes"]["book_price"]) == Decimal(statement["difference_usd"]) > 0
     assert statement["causes"]["rounding"] == "0"
 
 
-def test_a_tiny_part_is_written_with_its_digits() -> None:
+def test_tiny_amounts_are_written_with_their_digits() -> None:
     assert READ is not None
     statement = hours_of([2], READ + Fraction(26, 10**10))
     assert "the bill is $0.000000010 more" in explain([statement])

@@ -65,7 +65,7 @@ def test_unmapped_connections_have_their_own_scope() -> None:
     )  # fmt: skip
 
 
-def test_usage_that_says_a_plan_pays_is_compared_with_no_bill() -> None:
+def test_usage_paid_by_a_plan_is_not_compared_with_a_bill() -> None:
     """Also on a connection whose other usage is the API's, and is reconciled."""
     view = Reconciliation(Book())
     view.record(record("/organization/costs", DAY, [cost("gpt-5-codex, output", "10", 1_000_000)]))

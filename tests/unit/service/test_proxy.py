@@ -21,7 +21,7 @@ NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
         ({"HTTP_PROXY": "http://proxy:3128"}, "http://localhost:4020/port", None),
     ],
 )
-def test_the_environment_names_the_proxy(
+def test_proxy_is_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str, proxy: str | None
 ) -> None:
     for name in NAMES:

@@ -52,7 +52,7 @@ def test_joined_spans_are_the_fleets_responses_in_any_order(seed: int, encoding:
     assert Counter(map(counted, normalise(seen))) == Counter(want.values())
 
 
-def test_the_fleet_plays_what_makes_spans_hard() -> None:
+def test_genai_fleet_contains_the_difficult_cases() -> None:
     requests = list(Fleet(replace(CONFIG, requests=400)))
     seen = {one.key: one for request in requests for one in sightings(request)}.values()
     calls = normalise(seen)
@@ -69,13 +69,13 @@ def test_the_fleet_plays_what_makes_spans_hard() -> None:
     assert any(request.resent for request in requests)
 
 
-def test_the_same_seed_gives_the_same_bytes() -> None:
+def test_same_seed_gives_the_same_bytes() -> None:
     assert [request.body for request in Fleet(CONFIG)] == [request.body for request in Fleet(CONFIG)]
     assert [request.body for request in Fleet(CONFIG)] != [request.body for request in Fleet(replace(CONFIG, seed=4))]
 
 
 @pytest.mark.parametrize("encoding", ["protobuf", "json"])
-def test_content_is_in_the_bodies_and_goes_no_further(encoding: Any) -> None:
+def test_content_stays_in_the_bodies(encoding: Any) -> None:
     requests = list(Fleet(replace(CONFIG, encoding=encoding)))
     assert any(CANARY.encode() in request.body for request in requests)
     assert not any(CANARY in repr(sightings(request)) for request in requests)

@@ -194,7 +194,7 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
-{{/* The mapping: the sink writes by it, the poller polls the endpoints that it describes itself. */}}
+{{/* The mapping, which the sink writes by and whose own endpoints the poller polls. */}}
 {{- define "tallystream.mappingEnv" -}}
 {{- with .Values.sink }}
 {{- if .mappingConfigMap }}
@@ -204,7 +204,7 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
-{{/* Files of the operator's own for poller and sink: mapping, CA, and any volumes. */}}
+{{/* The operator's own files for poller and sink: mapping, CA, and any volumes. */}}
 {{- define "tallystream.filesMounts" -}}
 {{- if .root.Values.sink.mappingConfigMap }}
 - {name: mapping, mountPath: /etc/tallystream/mapping, readOnly: true}
