@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tallystream.schemas.errors import UsageError
 from tallystream.settings.settings import Settings
 from tallystream.supervisor.runfile import RUN_FILE
 
@@ -131,7 +132,7 @@ def plan(
     if console_port is not None:
         console = command("console", "--port", str(console_port), "--endpoint-url", http, *where)
         specs.append(ComponentSpec("console", console, stop_rank=0, needs_kafka=False, gates=False))
-    if settings.polls_openai or settings.polls_anthropic or settings.openai_resources is not None:
+    if settings.polls_openai or settings.polls_anthropic or _own_providers(settings):
         specs.append(ComponentSpec("poller", command("poller", *where), stop_rank=5, gates=False, outward=True))
     if settings.writes_to_port:
         specs.append(ComponentSpec("sink", command("sink", *where), stop_rank=6, gates=False, outward=True))
@@ -146,3 +147,17 @@ def plan(
         served_before=served_before,
         console=None if console_port is None else f"http://127.0.0.1:{console_port}",
     )
+
+
+def _own_providers(settings: Settings) -> bool:
+    """Tell whether a resource file declares a provider, which brings its own key. A file that only adds resources of
+    OpenAI cannot be polled without a key of OpenAI. A file that cannot be used is left to the poller, which reports it.
+    """
+    if settings.openai_resources is None:
+        return False
+    from tallystream.components.poller import declared_resources  # it imports the Kafka client
+
+    try:
+        return bool(declared_resources(settings).providers)
+    except UsageError:
+        return True

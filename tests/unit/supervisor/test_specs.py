@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tallystream.settings.settings import Settings
 from tallystream.supervisor.specs import plan
@@ -23,3 +24,19 @@ def test_accept_loss_is_passed_only_to_workers(tmp_path: Path) -> None:
     planned = plan(Settings(data_dir=tmp_path), port=4318, workers=2, embedded_port=29092, accept_loss=True)
     told = [spec.name for spec in planned.specs if "--accept-loss" in spec.argv]
     assert told == ["worker-1", "worker-2"]
+
+
+def test_poller_runs_only_if_there_is_a_key(tmp_path: Path) -> None:
+    def polls(**settings: Any) -> bool:
+        planned = plan(Settings(data_dir=tmp_path, **settings), port=4318, workers=1, embedded_port=29092)
+        return "poller" in [spec.name for spec in planned.specs]
+
+    resource = '[[resources]]\npath = "/organization/audit_logs"\nkey = "admin"\n'
+    provider = '[[providers]]\nname = "acme"\nbase_url = "https://acme.test"\nkey_file = "k"\n'
+    for name, text in (("resource", resource), ("provider", provider), ("broken", "[[")):
+        (tmp_path / f"{name}.toml").write_text(text)
+    assert not polls()
+    assert polls(openai_api_token="k")
+    assert not polls(openai_resources=str(tmp_path / "resource.toml"))
+    assert polls(openai_resources=str(tmp_path / "provider.toml"))
+    assert polls(openai_resources=str(tmp_path / "broken.toml")), "it says what is wrong with the file"
