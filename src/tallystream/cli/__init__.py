@@ -38,6 +38,7 @@ MODULES = (
     "doctor",
     "spool",
     "schemas",
+    "sizing",
     "simulate",
     "sandbox",
     "openai",
@@ -64,7 +65,7 @@ PANELS = {
         "deadletters",
         "schemas",
     ),
-    "Trying it out": ("simulate", "sandbox"),
+    "Trying it out": ("simulate", "sandbox", "sizing"),
     "OpenAI and Port": ("openai", "port"),
     "One component each, for compose and Kubernetes": (
         "gateway",
