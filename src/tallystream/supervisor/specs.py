@@ -85,6 +85,7 @@ def plan(
     *,
     port: int,
     workers: int,
+    gateways: int = 1,
     embedded_port: int | None,
     grpc_port: int | None = None,
     console_port: int | None = None,
@@ -92,6 +93,7 @@ def plan(
 ) -> Plan:
     """Return what `up` runs: all components, and Kafka on `embedded_port` unless the settings name a cluster.
 
+    Several `gateways` share the ports, and the kernel spreads the clients' connections over them.
     Without `grpc_port`, gRPC is not served. Without `console_port`, the console is not started.
     `accept_loss` is passed to the workers.
     """
@@ -120,8 +122,11 @@ def plan(
     # The gateway starts at the same time as Kafka, and spools what arrives before Kafka is ready.
     # /readyz on its well-known port stands for the whole deployment, and succeeds once run.json exists.
     ports = ("--port", str(port), "--grpc-port", str(grpc_port or 0))
-    gateway = command("gateway", *ports, "--run-file", str(data_dir / RUN_FILE), *where)
-    specs.append(ComponentSpec("gateway", gateway, stop_rank=0, needs_kafka=False))
+    shared = ("--reuse-port",) if gateways > 1 else ()
+    gateway = command("gateway", *ports, *shared, "--run-file", str(data_dir / RUN_FILE), *where)
+    for number in range(1, gateways + 1):
+        name = "gateway" if gateways == 1 else f"gateway-{number}"
+        specs.append(ComponentSpec(name, gateway, stop_rank=0, needs_kafka=False))
     for number in range(1, workers + 1):
         name = "worker" if workers == 1 else f"worker-{number}"
         options = ("--accept-loss",) if accept_loss else ()

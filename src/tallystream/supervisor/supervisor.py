@@ -69,7 +69,7 @@ class Supervisor:
                     log,
                     http,
                     events,
-                    give_up=spec.gates and (not self._plan.served_before or spec.name == "gateway"),
+                    give_up=spec.gates and (not self._plan.served_before or spec.name.startswith("gateway")),
                 )
                 for spec, log in logs.items()
             }

@@ -20,6 +20,15 @@ def test_embedded_kafka_runs_only_without_an_external_cluster(tmp_path: Path) ->
         assert spec.argv[spec.argv.index("--kafka") :][:2] == ("--kafka", "k:9092")
 
 
+def test_several_gateways_share_the_port(tmp_path: Path) -> None:
+    planned = plan(Settings(data_dir=tmp_path), port=4318, workers=1, gateways=2, embedded_port=29092)
+    both = [spec for spec in planned.specs if spec.name.startswith("gateway")]
+    assert [spec.name for spec in both] == ["gateway-1", "gateway-2"]
+    assert all("--reuse-port" in spec.argv for spec in both)
+    alone = plan(Settings(data_dir=tmp_path), port=4318, workers=1, embedded_port=29092)
+    assert not any("--reuse-port" in spec.argv for spec in alone.specs)
+
+
 def test_accept_loss_is_passed_only_to_workers(tmp_path: Path) -> None:
     planned = plan(Settings(data_dir=tmp_path), port=4318, workers=2, embedded_port=29092, accept_loss=True)
     told = [spec.name for spec in planned.specs if "--accept-loss" in spec.argv]

@@ -32,6 +32,10 @@ def gateway(
         int | None,
         typer.Option("--grpc-port", min=0, max=65535, help="OTLP/gRPC port; 0: off.", show_default="--port minus 1"),
     ] = None,
+    reuse_port: Annotated[
+        bool,
+        typer.Option("--reuse-port", help="Share the ports with other gateway processes (SO_REUSEPORT)."),
+    ] = False,
     ops_port: OpsPort = 0,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
@@ -54,6 +58,7 @@ def gateway(
         host=host,
         port=port,
         grpc_port=grpc_port,
+        reuse_port=reuse_port,
         ops_port=ops_port,
         run_file=run_file,
     )

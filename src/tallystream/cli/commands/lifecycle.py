@@ -34,6 +34,9 @@ def up(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=64, help="Worker processes; they share the partitions.")
     ] = 1,
+    gateways: Annotated[
+        int, typer.Option("--gateways", min=1, max=64, help="Gateway processes; they share the port.")
+    ] = 1,
     accept_loss: Annotated[
         bool,
         typer.Option(
@@ -80,6 +83,7 @@ def up(
             settings,
             port=port,
             workers=workers,
+            gateways=gateways,
             embedded_port=embedded_port,
             grpc_port=grpc_port,
             console_port=console_port,
