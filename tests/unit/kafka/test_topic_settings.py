@@ -53,8 +53,8 @@ def test_required_topic_settings_are_checked(replicas: int, changes: dict[str, s
 def test_durable_topics_are_flushed_immediately() -> None:
     flushed = [spec.name for spec in TOPICS.all() if spec.wanted(1).get("flush.messages") == "1"]
     assert flushed == [
-        "t.usage", "t.calls", "t.cost.session-hours", "t.cost.hours", "t.session.links", "t.connections", "t.deadletters",
-        "t.openai.records", "t.accounts",
+        "t.usage", "t.calls", "t.cost.session-hours", "t.cost.hours", "t.session.links", "t.connections",
+        "t.deadletters", "t.openai.records", "t.accounts",
     ]  # fmt: skip
 
 
