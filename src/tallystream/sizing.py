@@ -33,7 +33,7 @@ GATEWAY_MEMORY: Final = 120 << 20
 
 
 @dataclass(frozen=True)
-class Fleet:
+class AgentLoad:
     """What is assumed of the agents."""
 
     agents: int
@@ -49,7 +49,7 @@ class Fleet:
 
 
 @dataclass(frozen=True)
-class Prices:
+class MachinePrices:
     """What a machine costs, in dollars."""
 
     core_hour: Decimal = Decimal("0.04")
@@ -81,7 +81,7 @@ class Sizing:
     usd_per_million_responses: Decimal
 
 
-def size(fleet: Fleet, prices: Prices | None = None) -> Sizing:
+def size(fleet: AgentLoad, prices: MachinePrices | None = None) -> Sizing:
     """Return what a fleet needs.
 
     Raises:
@@ -93,7 +93,7 @@ def size(fleet: Fleet, prices: Prices | None = None) -> Sizing:
         <= 0
     ):
         raise ValueError("all numbers of a fleet are above 0")
-    prices = prices or Prices()
+    prices = prices or MachinePrices()
     events = fleet.agents * fleet.responses_per_minute / 60
     # Exporters send about once a second while there is anything to send, so nearly every response has a request.
     requests = events

@@ -13,10 +13,10 @@ from tests.support.examples import examples
 from typer.testing import CliRunner
 
 from tallystream.cli import build
-from tallystream.sizing import Fleet, Prices, size
+from tallystream.sizing import AgentLoad, MachinePrices, size
 
 fleets = st.builds(
-    Fleet,
+    AgentLoad,
     st.integers(1, 200_000),
     st.floats(0.01, 120),
     st.floats(0.1, 100),
@@ -27,7 +27,7 @@ fleets = st.builds(
 
 @examples(300)
 @given(fleets, st.integers(2, 10))
-def test_more_agents_need_no_less_of_anything(fleet: Fleet, times: int) -> None:
+def test_more_agents_need_no_less_of_anything(fleet: AgentLoad, times: int) -> None:
     few, many = size(fleet), size(replace(fleet, agents=fleet.agents * times))
     for figure in ("events_per_second", "gateways", "workers", "partitions", "kafka_disk_bytes", "memory_bytes"):
         assert getattr(many, figure) >= getattr(few, figure)
@@ -37,17 +37,21 @@ def test_more_agents_need_no_less_of_anything(fleet: Fleet, times: int) -> None:
 
 
 def test_dollars_follow_the_prices() -> None:
-    fleet = Fleet(2_000)
-    free = size(fleet, Prices(Decimal(0), Decimal(0)))
+    fleet = AgentLoad(2_000)
+    free = size(fleet, MachinePrices(Decimal(0), Decimal(0)))
     assert free.usd_per_million_responses == 0
-    assert size(fleet, Prices(Decimal("0.08"))).usd_per_million_responses > size(fleet).usd_per_million_responses > 0
+    assert (
+        size(fleet, MachinePrices(Decimal("0.08"))).usd_per_million_responses
+        > size(fleet).usd_per_million_responses
+        > 0
+    )
 
 
 def test_the_command_prints_what_the_model_says() -> None:
     said = CliRunner().invoke(build(), ["sizing", "--agents", "2000", "--json"])
     document = json.loads(said.output)
     assert document["events_per_second"] == 200
-    assert document["workers"] == size(Fleet(2_000)).workers
+    assert document["workers"] == size(AgentLoad(2_000)).workers
     people = CliRunner().invoke(build(), ["sizing", "--agents", "2000"])
     assert "200 a second" in people.output
 

@@ -32,11 +32,11 @@ def sizing(
     from dataclasses import asdict
     from decimal import InvalidOperation
 
-    from tallystream.sizing import Fleet, Prices, size
+    from tallystream.sizing import AgentLoad, MachinePrices, size
 
     try:
-        prices = Prices(Decimal(core_hour), Decimal(gigabyte_month))
-        found = size(Fleet(agents, responses, sessions, hours, replication), prices)
+        prices = MachinePrices(Decimal(core_hour), Decimal(gigabyte_month))
+        found = size(AgentLoad(agents, responses, sessions, hours, replication), prices)
     except (ValueError, InvalidOperation) as exc:
         raise UsageError(f"a number does not fit: {exc}", "all numbers are above 0, and prices are decimals") from None
     if json:
