@@ -114,7 +114,7 @@ async def bill_rig(kafka: KafkaSettings, prefix: str, bill: Bill, book: Book, no
     await sandbox.start()
     client = OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=20.0, attempts=3, first_wait=0.02)
     anthropic = replace(
-        client, base_url=sandbox.url + "/anthropic/v1", name="Anthropic", key_header="x-api-key",
+        client, base_url=sandbox.url + "/anthropic/v1", name="Anthropic", auth="api_key", key_header="x-api-key",
         headers=ANTHROPIC_HEADERS,
     )  # fmt: skip
     topics = Topics(prefix, 2)
