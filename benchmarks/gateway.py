@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
+from aiokafka.admin import NewTopic
 from benchmarks.normalise import bodies
 from benchmarks.report import replace_section
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
@@ -36,6 +37,7 @@ from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.embedded.broker import EmbeddedKafka
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -186,6 +188,17 @@ def collector(binary: Path, kafka: KafkaSettings, directory: Path) -> Iterator[S
         log.close()
 
 
+async def prepare(kafka: KafkaSettings, prefix: str) -> None:
+    """Create our topics with a connection, and the Collector's topic with the same partitions and settings: on one
+    broker a topic of ours is flushed to disk with every batch, and what the Collector writes must be as durable.
+    """
+    topics = Topics(prefix)
+    await write(kafka, topics, connection())
+    settings = dict(topics.usage.creation(1))
+    async with administering(kafka) as admin:
+        await admin.create_topics([NewTopic("collector_logs", topics.usage.partitions, 1, topic_configs=settings)])
+
+
 def listens(port: int) -> bool:
     """Return whether something accepts connections."""
     try:
@@ -234,7 +247,7 @@ def main() -> None:
         os.sched_setaffinity(0, {1} if (os.cpu_count() or 1) > 1 else {0})
         kafka = KafkaSettings(stack.enter_context(EmbeddedKafka(directory / "kafka")).bootstrap)
         prefix = f"bench{os.getpid()}"
-        asyncio.run(write(kafka, Topics(prefix), connection()))
+        asyncio.run(prepare(kafka, prefix))
         found: dict[tuple[str, str], list[Sample]] = {}
         for turn in range(args.repeats):
             for load in LOADS:
@@ -243,6 +256,9 @@ def main() -> None:
                 if args.collector:
                     with collector(args.collector, kafka, directory) as server:
                         found.setdefault((load.name, "theirs"), []).append(sample(server, load, args.seconds))
+                for who in ("ours", "theirs"):
+                    if done := found.get((load.name, who)):
+                        print(f"  {who}: {done[-1]}", file=sys.stderr)
                 print(f"turn {turn + 1} of {args.repeats}: {load.name}", file=sys.stderr, flush=True)
     lines = ["| load | CPU us a record | requests/s | p50 ms | p99 ms | RSS MiB |", "|---|---|---|---|---|---|"]
     for load in LOADS:
