@@ -170,6 +170,15 @@ class App(faust.App):
         else:
             self.die(reason)
 
+    def _crash(self, reason: BaseException) -> None:
+        """End the process: a service that crashes marks those above it with this, and does not call `crash` on them.
+
+        Without it a worker whose fetcher has crashed stays alive and reads nothing (mode, `Service.crash`).
+        """
+        if not self.should_stop:
+            self.die(reason)
+        super()._crash(reason)
+
 
 def credentials(kafka: KafkaSettings) -> CredentialsT | None:
     """Return how to authenticate, in Faust's terms; None for PLAINTEXT.

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
-from tests.support.counting import CountsTable, WorkerConfig, build, ended
+from mode import Service
+from tests.support.counting import CountsTable, EndedError, WorkerConfig, build, ended
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime.faust_backend import App
@@ -76,3 +78,12 @@ def test_credentials_are_converted_for_faust() -> None:
         assert (found.username, found.password) == ("user", "password")
         assert isinstance(found.ssl_context, ssl.SSLContext) is protocol.endswith("SSL")
         assert "password" not in repr(found)
+
+
+async def test_a_crash_of_a_service_below_the_app_ends_the_process(table: CountsTable) -> None:
+    class Fetcher(Service):
+        """Any service of Faust's, which crashes by itself."""
+
+    below = Fetcher(beacon=table.app.beacon)
+    with pytest.raises(EndedError):
+        await below.crash(KafkaError())
