@@ -246,6 +246,14 @@ class DayRow:
         return self.day.day, self.day.model or "", self.day.project_id or ""
 
 
+def _packed(version: list[int]) -> int:
+    """Return a version as one integer; raises ValueError when it does not fit."""
+    packed = pack_version(*version)
+    if packed is None:
+        raise ValueError("its version is larger than the ledger can hold")
+    return packed
+
+
 def day_row(value: bytes) -> DayRow:
     """Return a billed day.
 
@@ -254,9 +262,7 @@ def day_row(value: bytes) -> DayRow:
 
     """
     day = _valid(BilledDay, value)
-    version = pack_version(*day.version)
-    if version is None:
-        raise ValueError("its version is larger than the ledger can hold")
+    version = _packed(day.version)
     return DayRow(day, version)
 
 
@@ -287,9 +293,7 @@ def statement_row(value: bytes) -> StatementRow:
 
     """
     one = _valid(ReconciledDay, value)
-    version = pack_version(*one.version)
-    if version is None:
-        raise ValueError("its version is larger than the ledger can hold")
+    version = _packed(one.version)
     causes = {} if one.causes is None else one.causes.model_dump()
     columns = (
         one.state, one.reason and one.reason.replace("\0", ""), iso(one.as_of), iso(one.telemetry_as_of), one.bill_usd,

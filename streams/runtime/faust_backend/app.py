@@ -163,17 +163,10 @@ class App(faust.App):
             await self.drain()
         await super().stop()
 
-    async def crash(self, reason: BaseException) -> None:
-        """End the process: Faust calls this for an error in any of its services and threads."""
-        if self.should_stop:
-            await super().crash(reason)
-        else:
-            self.die(reason)
-
     def _crash(self, reason: BaseException) -> None:
-        """End the process: a service that crashes marks those above it with this, and does not call `crash` on them.
+        """End the process: mode calls this for an error in the app and in any service below it.
 
-        Without it a worker whose fetcher has crashed stays alive and reads nothing (mode, `Service.crash`).
+        Overriding `crash` would not do: a service that crashes marks those above it with `_crash` alone.
         """
         if not self.should_stop:
             self.die(reason)

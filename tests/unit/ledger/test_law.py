@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.ledger_rows import HOUR0, batches, expected, histories
-from tests.support.postgres import PostgresServer
 
 from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query
 from tallystream.agents.ledger.apply import Writer
 from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_table
 from tallystream.agents.ledger.store.database import Database
-from tallystream.agents.ledger.store.postgres import PostgresDatabase
-from tallystream.agents.ledger.store.sqlite import SQLiteDatabase
 from tallystream.agents.session_tree import SessionTree
 from tallystream.cli.output.cost_table import people
 from tallystream.schemas.hours import HOUR_NS
@@ -37,20 +30,6 @@ queries = st.builds(
     st.none() | st.integers(HOUR0 - 1, HOUR0 + 31),
     st.none() | st.integers(HOUR0 - 1, HOUR0 + 31),
 )
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    database = SQLiteDatabase(tmp_path / "ledger.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def postgresql(postgres: PostgresServer) -> Iterator[Database]:
-    database = PostgresDatabase(postgres.new_database(), "law")
-    yield database
-    database.close()
 
 
 def emptied(database: Database) -> Writer:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.support.bills import cost, record, take
 from tests.support.examples import examples
 from tests.support.ledger_rows import batches
-from tests.support.postgres import PostgresServer
 
 from tallystream.agents.ledger.apply import Writer
 from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.agents.ledger.queries.sql import query
 from tallystream.agents.ledger.store.database import Database
-from tallystream.agents.ledger.store.postgres import PostgresDatabase
 from tallystream.agents.ledger.store.sqlite import SQLiteDatabase
 from tallystream.agents.pricing import Book
 from tallystream.agents.reconciliation.days import Reconciliation
@@ -30,20 +26,6 @@ from tallystream.streams.kafka.topics import Topics
 
 TOPICS = Topics("law")
 DAYS = ("2026-11-20", "2026-11-21")
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    database = SQLiteDatabase(tmp_path / "ledger.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def postgresql(postgres: PostgresServer) -> Iterator[Database]:
-    database = PostgresDatabase(postgres.new_database(), "law")
-    yield database
-    database.close()
 
 
 def statement(day: str, amount: str, version: tuple[int, int]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.bills import DAY, at, book, cost, cursor, record, row, take
+from tests.support.worked_bills import PRICES
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.reconciliation.days import Reconciliation
@@ -17,45 +18,6 @@ from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.streams.kafka.errors import TopicRecreatedError
 
 COSTS, BY_KEY, HOURLY = "/organization/costs", "costs by key", "completions by hour"
-PRICES = """
-[[price]]
-provider = "openai"
-model = "gpt-5.6-sol"
-input = "5"
-cache_read = "0.5"
-output = "30"
-[[price]]
-provider = "openai"
-model = "gpt-5.6-sol"
-tier = "priority"
-input = "10"
-cache_read = "1"
-output = "60"
-[[price]]
-provider = "openai"
-model = "gpt-5.4-mini"
-input = "0.75"
-output = "4.5"
-[[price]]
-provider = "openai"
-model = "gpt-5.6-luna"
-input = "0.3"
-output = "1.2"
-[[price]]
-provider = "anthropic"
-model = "claude-opus-5-5"
-input = "5"
-cache_read = "0.5"
-cache_write_5m = "6.25"
-cache_write_1h = "10"
-output = "25"
-[[price]]
-provider = "anthropic"
-model = "claude-haiku-5"
-input = "0.001"
-cache_read = "0.0001"
-output = "1"
-"""
 
 
 @pytest.fixture
