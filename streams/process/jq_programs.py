@@ -1,7 +1,7 @@
-"""JQ under a time limit: a mapping is an operator's own program, and `def f: f; f` is one.
+"""JQ with limits on CPU time and memory: a mapping is an operator's own program, and `def f: f; f` is one.
 
-Programs run in a process of their own, one for this whole process, which is ended when a run takes too long; the next
-run starts another. To compile one takes no time, and is done here.
+Programs run in a process of their own, one for this whole process, which ends when a run exceeds a limit; the next run
+starts another. To compile one takes no time, and is done here.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 import marshal
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from tallystream.streams.process import jq_child
 from tallystream.streams.process.children import spawn
 
 SECONDS = 2.0
-"""How long one run may take."""
-FIRST = 20.0
-"""The same while the process starts."""
+"""CPU time that one run may take."""
+_TRIES = 2
+"""Runs of a program whose process somebody else ended, such as the kernel when the machine has no memory left."""
+_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 
 
 class TooLongError(PermanentError, ValueError):
-    """A program did not end within its time, or took more memory than it may."""
+    """A program exceeded its CPU time or memory."""
 
     code = "too_long"
 
@@ -53,7 +54,7 @@ class Jq:
 
         Raises:
             ValueError: it fails on it; the message is JQ's.
-            TooLongError: it does not end.
+            TooLongError: it exceeds `seconds` of CPU time, or the memory that it may take.
 
         """
         return _PROCESS.run(self._program, text, everything=False, seconds=seconds)
@@ -63,7 +64,7 @@ class Jq:
 
         Raises:
             ValueError: it fails on it; the message is JQ's.
-            TooLongError: it does not end.
+            TooLongError: it exceeds `seconds` of CPU time, or the memory that it may take.
 
         """
         found: list[Any] = _PROCESS.run(self._program, text, everything=True, seconds=seconds)
@@ -83,17 +84,21 @@ class _Process:
 
     def run(self, program: str, text: str, *, everything: bool, seconds: float) -> Any:
         with self._lock:
-            if self._child is None or self._child.poll() is not None:
-                self._child = self._started()
-            raw = marshal.dumps((program, text, everything))
-            try:
-                ok, value = self._ask(self._child, jq_child.LENGTH.pack(len(raw)) + raw, seconds)
-            except (OSError, EOFError, ValueError) as exc:
-                self._end()
-                raise TooLongError(f"it does not end within {seconds:g} s, or takes too much memory") from exc
-        if not ok:
-            raise ValueError(value)
-        return value
+            for _ in range(_TRIES):
+                child = self._child
+                if child is None or child.poll() is not None:
+                    self._end()
+                    child = self._child = self._started()
+                try:
+                    ok, value = self._ask(child, (program, text, everything, seconds))
+                except (OSError, EOFError):  # it has ended, or is about to
+                    if child.wait() not in _BY_OTHERS:
+                        break
+                else:
+                    if not ok:
+                        raise ValueError(value)
+                    return value
+            raise TooLongError(f"it does not end within {seconds:g} s of CPU time, or takes too much memory")
 
     def _started(self) -> subprocess.Popen[bytes]:
         argv = [sys.executable, "-I", str(Path(jq_child.__file__).resolve())]
@@ -101,25 +106,21 @@ class _Process:
         assert child.stdin is not None
         assert child.stdout is not None
         os.set_blocking(child.stdin.fileno(), False)
-        raw = marshal.dumps((".", "null", False))
-        self._ask(child, jq_child.LENGTH.pack(len(raw)) + raw, FIRST)
         return child
 
-    def _ask(self, child: subprocess.Popen[bytes], request: bytes, seconds: float) -> Any:
-        """Write the request and read the answer, both before the deadline."""
+    def _ask(self, child: subprocess.Popen[bytes], asked: tuple[str, str, bool, float]) -> Any:
+        """Write the request and read the answer. Raises EOFError or OSError when the process has ended."""
         assert child.stdin is not None
         assert child.stdout is not None
+        raw = marshal.dumps(asked)
         to, back = child.stdin.fileno(), child.stdout.fileno()
-        deadline = time.monotonic() + seconds
-        left, answer, wanted = memoryview(request), bytearray(), jq_child.LENGTH.size
+        left, answer, wanted = memoryview(jq_child.LENGTH.pack(len(raw)) + raw), bytearray(), jq_child.LENGTH.size
         while len(answer) < wanted:
             poll = select.poll()
             poll.register(back, select.POLLIN)
             if left:
                 poll.register(to, select.POLLOUT)
-            ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-            if not ready:
-                raise EOFError
+            ready = dict(poll.poll())
             if to in ready and left:
                 left = left[os.write(to, left[: 1 << 16]) :]
             if back in ready:
