@@ -32,11 +32,11 @@ from aiokafka.admin import NewTopic
 from benchmarks.normalise import bodies
 from benchmarks.report import replace_section
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
+from tests.support.open_kafka import OpenKafka
 from tests.support.product import free_port
 from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
-from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
@@ -245,7 +245,7 @@ def main() -> None:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.sched_setaffinity(0, {1} if (os.cpu_count() or 1) > 1 else {0})
-        kafka = KafkaSettings(stack.enter_context(EmbeddedKafka(directory / "kafka")).bootstrap)
+        kafka = stack.enter_context(OpenKafka(directory / "kafka")).settings
         prefix = f"bench{os.getpid()}"
         asyncio.run(prepare(kafka, prefix))
         found: dict[tuple[str, str], list[Sample]] = {}

@@ -1,6 +1,6 @@
 """A million session-hours: how long the ledger takes to load them, and how long each view of `cost` takes.
 
-    python benchmarks/ledger.py [--rows 1000000] [--hours-a-session 4] [--data-dir DIR]
+    python -m benchmarks.ledger [--rows 1000000] [--hours-a-session 4] [--data-dir DIR]
 
 Starts the embedded Kafka and the ledger as processes, writes the rows, waits, and runs the command line once for
 each view, including the start of Python. `--data-dir` keeps everything, and a second run with it only measures.
@@ -20,11 +20,11 @@ import urllib.request
 from pathlib import Path
 
 import orjson
+from tests.support.open_kafka import OpenKafka
 
 from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.rows import SUM_COUNTS
-from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -76,9 +76,9 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
     folder = options.data_dir or Path(tempfile.mkdtemp(prefix="tallystream-ledger-"))
-    broker = EmbeddedKafka(folder / "kafka")
+    broker = OpenKafka(folder / "kafka")
     broker.start()
-    kafka, topics, port = KafkaSettings(broker.bootstrap), Topics(), pick()
+    kafka, topics, port = broker.settings, Topics(), pick()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")} | {"COLUMNS": "160"}
     if ledger_url := os.environ.get("TALLYSTREAM_LEDGER"):
         environment["TALLYSTREAM_LEDGER"] = ledger_url

@@ -1,6 +1,6 @@
 """Recovery of a million session-hours from the changelog alone: the time, and the sizes.
 
-    python benchmarks/recovery.py [--rows 1000000] [--report docs/chaos.md]
+    python -m benchmarks.recovery [--rows 1000000] [--report docs/chaos.md]
 
 Writes a changelog as a worker would (rows of one model and three events each), then starts the product's worker on an
 empty data dir, in a separate process, and waits until it folds all partitions.
@@ -25,6 +25,7 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
+from tests.support.open_kafka import OpenKafka
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import hour_state, state_rows
@@ -33,7 +34,6 @@ from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import parse
 from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
-from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
@@ -137,22 +137,22 @@ def main() -> None:
     if arguments.recover:
         uvloop.run(recover(arguments.recover[0], Path(arguments.recover[1])))
         return
-    with tempfile.TemporaryDirectory() as scratch, EmbeddedKafka(Path(scratch) / "kafka") as broker:
+    with tempfile.TemporaryDirectory() as scratch, OpenKafka(Path(scratch) / "kafka") as broker:
         topics = Topics("bench", PARTITIONS)
         began = time.monotonic()
-        size = uvloop.run(fill(KafkaSettings(broker.bootstrap), topics, arguments.rows))
+        size = uvloop.run(fill(broker.settings, topics, arguments.rows))
         print(f"changelog of {arguments.rows:,} rows written in {time.monotonic() - began:.0f} s", flush=True)
         runs = []
         for number in range(3):
             store = Path(scratch) / f"store-{number}"
-            argv = [sys.executable, __file__, "--recover", broker.bootstrap, str(store)]
+            argv = [sys.executable, "-m", "benchmarks.recovery", "--recover", broker.bootstrap, str(store)]
             done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT)
             runs.append(orjson.loads(done.stdout.splitlines()[-1]) | {"store_mb": tree(store)})
             print(runs[-1], flush=True)
     median = sorted(runs, key=lambda one: one["seconds"])[1]
     text = (
         "## Recovery from the changelog alone\n\n"
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python benchmarks/recovery.py`, {os.cpu_count()} cores (load"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python -m benchmarks.recovery`, {os.cpu_count()} cores (load"
         f" average {os.getloadavg()[0]:.1f}: the machine was shared), median of 3 runs, Kafka on the same machine.\n\n"
         "| | |\n|---|---:|\n"
         f"| session-hours | {median['rows']:,} |\n"

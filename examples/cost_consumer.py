@@ -2,6 +2,8 @@
 
     python examples/cost_consumer.py --kafka 127.0.0.1:9092                  from what sessions cost in each hour
     python examples/cost_consumer.py --kafka 127.0.0.1:9092 --topic hours    from what hours cost by model and team
+    python examples/cost_consumer.py --kafka 127.0.0.1:29092 --secret ~/.local/share/tallystream/kafka/secret
+                                                                             from the Kafka of `tallystream up`
 
 Prints one JSON document: a total for each connection and hour, then ends; with `--follow` it prints a line whenever
 a total has changed. docs/topics.md explains the rules that are kept here.
@@ -17,6 +19,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Context, Decimal
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -71,10 +74,20 @@ def _text(dollars: Decimal | None) -> str | None:
     return None if dollars is None else format(dollars, "f")
 
 
-async def main(kafka: str, topic: str, *, follow: bool) -> None:
+async def main(kafka: str, secret: str | None, topic: str, *, follow: bool) -> None:
     """Read the topic from its beginning; it is compacted, so this gives every current row."""
     rows = Rows()
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False)
+    login = {}
+    if secret is not None:
+        login = {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": "tallystream",
+            "sasl_plain_password": secret,
+        }
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False, **login
+    )
     await consumer.start()
     try:
         numbers = consumer.partitions_for_topic(topic) or await _partitions(consumer, topic)
@@ -113,8 +126,10 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kafka", required=True, metavar="HOST:PORT")
+    parser.add_argument("--secret", type=Path, metavar="FILE", help="DATA_DIR/kafka/secret, for the embedded Kafka")
     parser.add_argument("--prefix", default="tallystream")
     parser.add_argument("--topic", choices=sorted(TOPICS), default="session-hours")
     parser.add_argument("--follow", action="store_true", help="keep running and print changes")
     said = parser.parse_args()
-    asyncio.run(main(said.kafka, f"{said.prefix}.{TOPICS[said.topic]}", follow=said.follow))
+    secret = said.secret.read_text().strip() if said.secret else None
+    asyncio.run(main(said.kafka, secret, f"{said.prefix}.{TOPICS[said.topic]}", follow=said.follow))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-import os
+import secrets
 import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from tallystream.schemas.errors import UnfitError, UnreachableError, UsageError
-from tallystream.streams.embedded import jars, readiness
-from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener, render
+from tallystream.streams.embedded import jars, readiness, secret
+from tallystream.streams.embedded.config import HOST, BrokerConfig, render
 from tallystream.streams.embedded.dirlock import DirLock
+from tallystream.streams.embedded.java_tools import JavaTools, java_environment, last_line
+from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import spawn
 
@@ -72,6 +75,7 @@ class EmbeddedKafka:
         self._lock = DirLock(self._dir / ".lock")
         self._pid_file = self._dir / "jvm.pid"
         self._process: subprocess.Popen[bytes] | None = None
+        self._secret = ""
         self.port = port
 
     @property
@@ -97,6 +101,11 @@ class EmbeddedKafka:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def settings(self) -> KafkaSettings:
+        """Return the settings with which clients connect, once started."""
+        return secret.settings(self._dir, self.bootstrap)
+
     def start(self) -> None:
         """Start the broker and return when a group can join.
 
@@ -106,22 +115,27 @@ class EmbeddedKafka:
             UnfitError: the broker does not start on this data.
 
         """
-        class_path = os.pathsep.join(map(str, jars.resolve(self._cache_dir, mirror=self._mirror)))
-        java = str(jars.java())
+        java = JavaTools(jars.java(), jars.resolve(self._cache_dir, mirror=self._mirror), self._dir)
         self._lock.acquire()
         try:
+            self._secret = secret.ensure(self._dir)
             config = self._configure()
-            (self._dir / "server.properties").write_text(render(config.properties()))
-            self._format(java, class_path)
-            self._spawn([java, *JVM, "-cp", class_path, "kafka.Kafka", "server.properties"])
+            self._introduce(java, config)
+            self._write(config)
+            secret.write_private(self._dir / secret.CLIENT_FILE, secret.client_properties(self.settings))
+            self._spawn(java)
             self._pid_file.write_text(f"{self.pid}\n")
-            self._await_ready()
+            self._await_ready(self.settings)
         except BaseException:
             self.stop()
             raise
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Stop the broker, by force after `seconds`; has no effect when it is not running."""
+        self._end(seconds)
+        self._lock.release()
+
+    def _end(self, seconds: float = STOP_SECONDS) -> None:
         process, self._process = self._process, None
         if process is not None:
             if process.poll() is None:
@@ -133,7 +147,6 @@ class EmbeddedKafka:
                     process.kill()
             process.wait()
             self._pid_file.unlink(missing_ok=True)
-        self._lock.release()
 
     def _configure(self) -> BrokerConfig:
         """Choose the ports, if possible the last ones, because clients may still be connected to them."""
@@ -147,59 +160,84 @@ class EmbeddedKafka:
         temporary = self._dir / f"{PORTS_FILE}.tmp"
         temporary.write_text(json.dumps({"port": self.port, "controller_port": controller}))
         temporary.replace(self._dir / PORTS_FILE)
-        return BrokerConfig(controller, (Listener(self.port),), self._overrides)
-
-    def _format(self, java: str, class_path: str) -> None:
-        """Give a new data dir its identity; an existing one keeps it."""
-        if (self._dir / "log" / "meta.properties").exists():
-            return
-        argv = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool"]
-        # `--ignore-formatted`: it recovers from a kill between the first file and the last without manual work.
-        argv += ["format", "--ignore-formatted", "-t", self._cluster_id, "-c", "server.properties"]
-        process = spawn(
-            argv,
-            cwd=self._dir,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+        return BrokerConfig(
+            secret.plain_listener(controller, secret.controllers(self._secret), "CONTROLLER"),
+            (secret.clients_listener(self.port, self._secret),),
+            self._overrides,
         )
-        try:
-            output, _ = process.communicate(timeout=START_SECONDS)
-        except BaseException:
-            process.kill()
-            process.communicate()
-            raise
-        if process.returncode != 0:
+
+    def _write(self, config: BrokerConfig) -> None:
+        secret.write_private(self._dir / "server.properties", render(config.properties()))
+
+    def _introduce(self, java: JavaTools, config: BrokerConfig) -> None:
+        """Give a new data dir its identity, and Kafka the hash of the secret. An existing data dir keeps its identity,
+        and gets the hash if it is of an older version or the secret is a new one.
+        """
+        if not (self._dir / "log" / "meta.properties").exists():
+            self._write(config)
+            self._format(java)
+        elif secret.is_known(self._dir, self._secret):
+            return
+        else:
+            self._teach(java, config)
+        secret.set_known(self._dir, self._secret)
+
+    def _format(self, java: JavaTools) -> None:
+        # `--ignore-formatted`: it recovers from a kill between the first file and the last without manual work.
+        arguments = ["format", "--ignore-formatted", "-t", self._cluster_id, "-c", "server.properties"]
+        failed = java.run("kafka.tools.StorageTool", *arguments, "--add-scram", secret.scram(self._secret, secret.USER))
+        if failed is not None:
             raise UnfitError(
-                f"Kafka could not format {self._dir}: {_last_line(output.decode(errors='replace'))}",
+                f"Kafka could not format {self._dir}: {failed}",
                 "check for a full disk or the data of another Kafka; choose another --data-dir to start afresh",
             )
 
-    def _spawn(self, argv: list[str]) -> None:
+    def _teach(self, java: JavaTools, config: BrokerConfig) -> None:
+        """Write the hash of the secret into Kafka's metadata. Kafka runs for it on a port and with a secret that only
+        this method knows, because the first user cannot log in with what is not there yet.
+        """
+        port, once = tcp_ports.pick(self.port, config.controller.port), secrets.token_hex(secret.BYTES)
+        kafka = KafkaSettings(f"{HOST}:{port}", secret.PROTOCOL, "PLAIN", secret.USER, once)
+        self._write(replace(config, listeners=(secret.plain_listener(port, once, secret.LISTENER),)))
+        login = self._dir / "teach.properties"
+        self._spawn(java)
+        try:
+            self._await_ready(kafka)
+            secret.write_private(login, secret.client_properties(kafka))
+            arguments = ["--bootstrap-server", kafka.bootstrap, "--command-config", login.name, "--alter"]
+            arguments += ["--entity-type", "users", "--entity-name", secret.USER]
+            failed = java.run("kafka.admin.ConfigCommand", *arguments, "--add-config", secret.scram(self._secret))
+        finally:
+            self._end()
+            login.unlink(missing_ok=True)
+        if failed is not None:
+            raise UnfitError(f"Kafka could not be given its secret: {failed}", f"its data: {self._dir}; start it again")
+
+    def _spawn(self, java: JavaTools) -> None:
+        argv = [*java.argv(*JVM, main="kafka.Kafka"), "server.properties"]
         if self._output is None:
             self._process = spawn(
-                argv, cwd=self._dir, env=_environment(), stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,)
+                argv, cwd=self._dir, env=java_environment(), stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,)
             )
             return
         with self._output.open("ab") as output:
             self._process = spawn(
                 argv,
                 cwd=self._dir,
-                env=_environment(),
+                env=java_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=(self._lock.fd,),
             )
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, kafka: KafkaSettings) -> None:
         deadline = time.monotonic() + START_SECONDS
 
         def ended() -> bool:
             return self.poll() is not None
 
-        if readiness.await_group(HOST, self.port, deadline, ended):
+        if readiness.await_group(kafka, deadline, ended):
             return
         where = f"; see {self._output}" if self._output else ""
         if ended():
@@ -213,7 +251,7 @@ class EmbeddedKafka:
             return "its log is above"
         with self._output.open("rb") as file:
             file.seek(max(0, self._output.stat().st_size - LOG_TAIL))
-            return _last_line(file.read().decode(errors="replace"))
+            return last_line(file.read().decode(errors="replace"))
 
 
 def usable_port(data_dir: Path) -> int:
@@ -228,15 +266,3 @@ def _last_ports(data_dir: Path) -> dict[str, int]:
         return {name: int(last[name]) for name in ("port", "controller_port")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _last_line(text: str) -> str:
-    """Return the last meaningful line: the stack frames at the end of a Java stack trace are skipped."""
-    lines = [line.strip() for line in text.splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("at ", "..."))]
-    return telling[-1][:300] if telling else "it did not print anything"
-
-
-def _environment() -> dict[str, str]:
-    """Return the JVM's environment: ours, with a locale in which it can name every file, as Python can in any."""
-    return {**os.environ, "LC_ALL": "C.UTF-8"}

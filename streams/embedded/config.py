@@ -20,32 +20,39 @@ class Listener:
     protocol: str = "PLAINTEXT"
     properties: Mapping[str, str] = field(default_factory=dict)
     """Properties under `listener.name.<name>.`: key stores, SASL mechanisms."""
+    mechanism: str | None = None
+    """SASL mechanism with which the broker itself connects to it."""
 
 
 @dataclass(frozen=True)
 class BrokerConfig:
     """One combined broker and controller. The first listener is the one the broker itself uses."""
 
-    controller_port: int
+    controller: Listener
     listeners: tuple[Listener, ...]
     overrides: Mapping[str, str] = field(default_factory=dict)
 
     def properties(self) -> dict[str, str]:
         """Return the properties of `server.properties`."""
-        addresses = [f"{listener.name}://{HOST}:{listener.port}" for listener in self.listeners]
-        protocols = [f"{listener.name}:{listener.protocol}" for listener in self.listeners]
+        own, controller = self.listeners[0], self.controller
+        everyone = (*self.listeners, controller)
+        addresses = [f"{listener.name}://{HOST}:{listener.port}" for listener in everyone]
         properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
-            "controller.listener.names": "CONTROLLER",
-            "listeners": ",".join([*addresses, f"CONTROLLER://{HOST}:{self.controller_port}"]),
-            "advertised.listeners": ",".join(addresses),
-            "listener.security.protocol.map": ",".join([*protocols, "CONTROLLER:PLAINTEXT"]),
-            "inter.broker.listener.name": self.listeners[0].name,
+            "controller.quorum.voters": f"1@{HOST}:{controller.port}",
+            "controller.listener.names": controller.name,
+            "listeners": ",".join(addresses),
+            "advertised.listeners": ",".join(addresses[:-1]),
+            "listener.security.protocol.map": ",".join(f"{one.name}:{one.protocol}" for one in everyone),
+            "inter.broker.listener.name": own.name,
             "log.dirs": LOG_DIR,
         }
-        for listener in self.listeners:
+        if own.mechanism:
+            properties["sasl.mechanism.inter.broker.protocol"] = own.mechanism
+        if controller.mechanism:
+            properties["sasl.mechanism.controller.protocol"] = controller.mechanism
+        for listener in everyone:
             prefix = f"listener.name.{listener.name.lower()}."
             properties |= {prefix + name: value for name, value in listener.properties.items()}
         return {**properties, **ONE_NODE, **PROMPT, **SMALL, **KEPT, **self.overrides}

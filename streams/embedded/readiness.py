@@ -26,17 +26,18 @@ GROUP_ID_NOT_FOUND = 69
 """Kafka's error code; older versions of the request answer 0 and call the group dead."""
 
 
-def await_group(host: str, port: int, deadline: float, ended: Callable[[], bool]) -> bool:
-    """Wait until a group could join at `host:port`; False at `deadline` (monotonic s), or when `ended` returns true.
+def await_group(kafka: KafkaSettings, deadline: float, ended: Callable[[], bool]) -> bool:
+    """Wait until a group could join the broker; False at `deadline` (monotonic s), or when `ended` returns true.
 
     Runs in a separate thread, so that it may be called while an event loop is running.
     """
-    while not _listens(host, port):
+    host, _, port = kafka.bootstrap.rpartition(":")
+    while not _listens(host, int(port)):
         if ended() or time.monotonic() > deadline:
             return False
         time.sleep(POLL_SECONDS)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(_poll(f"{host}:{port}", deadline, ended))).result()
+        return pool.submit(lambda: asyncio.run(_poll(kafka, deadline, ended))).result()
 
 
 async def can_join(admin: AIOKafkaAdminClient) -> bool:
@@ -49,9 +50,9 @@ async def can_join(admin: AIOKafkaAdminClient) -> bool:
     return bool(codes) and all(code in (0, GROUP_ID_NOT_FOUND) for code in codes)
 
 
-async def _poll(bootstrap: str, deadline: float, ended: Callable[[], bool]) -> bool:
+async def _poll(kafka: KafkaSettings, deadline: float, ended: Callable[[], bool]) -> bool:
     while time.monotonic() < deadline and not ended():
-        admin = new_admin(KafkaSettings(bootstrap), request_timeout=5.0)
+        admin = new_admin(kafka, request_timeout=5.0)
         try:
             await start(admin)
             while time.monotonic() < deadline and not ended():

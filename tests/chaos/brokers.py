@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.support.open_kafka import OpenKafka
+
 from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.process import tcp_ports
 
@@ -28,14 +30,14 @@ REPLICATED = {
 def brokers(folder: Path, count: int, overrides: dict[str, str], port: int = 0) -> list[EmbeddedKafka]:
     """Return brokers that have not been started; node ids count from 1. `port` is for a single one."""
     if count == 1:
-        return [EmbeddedKafka(folder, port=port, overrides=overrides)]
+        return [OpenKafka(folder, port=port, overrides=overrides)]
     taken: list[int] = []
     for _ in range(2 * count):
         taken.append(tcp_ports.pick(*taken))
     clients, controllers = taken[:count], taken[count:]
     voters = ",".join(f"{n}@{HOST}:{controller}" for n, controller in enumerate(controllers, 1))
     return [
-        EmbeddedKafka(
+        OpenKafka(
             folder / f"{n}",
             port=client,
             cluster_id=CLUSTER_ID,

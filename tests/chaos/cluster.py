@@ -157,6 +157,7 @@ class Cluster:
         self.environment = kept | {
             "PYTHONPATH": str(ROOT / "src"),
             "TALLYSTREAM_PREFIX": PREFIX,
+            "TALLYSTREAM_USER_KEY": "the key of the chaos tests",
             "TALLYSTREAM_PARTITIONS": str(partitions),
             **(environment or {}),
         }
@@ -261,7 +262,7 @@ class Cluster:
         data.mkdir(parents=True, exist_ok=True)
         ops = tcp_ports.pick()
         argv = [sys.executable, "-m", "tallystream", *arguments, "--ops-port", str(ops), "--data-dir", str(data)]
-        argv += ["--embedded", self.bootstrap]
+        argv += ["--kafka", self.bootstrap]
         part = Part(name, argv, self.folder / f"{name}.log", ops, self.environment | (environment or {}))
         self.parts.append(part)
         return part

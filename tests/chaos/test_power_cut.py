@@ -18,12 +18,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.chaos.hand import World, world
 from tests.chaos.mishaps import flushed_at_once
+from tests.support.open_kafka import OpenKafka
 from tests.support.power_cut import Unsynced
 from tests.support.waiting import until
 
 from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.lifecycle import opened
-from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
 SESSIONS = [f"s{number}" for number in range(12)]
@@ -32,7 +32,7 @@ SESSIONS = [f"s{number}" for number in range(12)]
 @asynccontextmanager
 async def alone(folder: Path) -> AsyncIterator[EmbeddedKafka]:
     """Provide a broker that does not flush by itself during a test."""
-    broker = EmbeddedKafka(folder, overrides={"log.flush.interval.ms": "600000"})
+    broker = OpenKafka(folder, overrides={"log.flush.interval.ms": "600000"})
     await asyncio.to_thread(broker.start)
     try:
         yield broker
@@ -62,7 +62,7 @@ async def cut(here: World, broker: EmbeddedKafka, folder: Path, spared: frozense
 async def test_product_is_exact_with_all_safeguards(tmp_path: Path, prefix: str, changelog: str) -> None:
     """Whether the changelog, which is not flushed immediately, was on the disk or not."""
     async with alone(tmp_path / "kafka") as broker:
-        kafka = KafkaSettings(broker.bootstrap)
+        kafka = broker.settings
         async with world(kafka, prefix, tmp_path) as here:
             kept = frozenset({here.topics.session_hours_changelog.name} if changelog == "kept" else ())
             await cut(here, broker, tmp_path / "kafka", kept)
@@ -80,7 +80,7 @@ async def test_product_is_exact_with_all_safeguards(tmp_path: Path, prefix: str,
 )
 async def test_oracle_reports_errors_without_flushing(tmp_path: Path, prefix: str, topic: str, reason: str) -> None:
     async with alone(tmp_path / "kafka") as broker:
-        kafka = KafkaSettings(broker.bootstrap)
+        kafka = broker.settings
         async with world(kafka, prefix, tmp_path) as here:
             name = f"{prefix}.{topic}"
             async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:

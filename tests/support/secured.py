@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support.tls import Authority, Pair
 
+from tallystream.streams.embedded import secret
 from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener
+from tallystream.streams.embedded.java_tools import JavaTools
 from tallystream.streams.process import tcp_ports
 
 MODULES = "org.apache.kafka.common.security"
@@ -44,13 +46,13 @@ class SecuredKafka(EmbeddedKafka):
 
     def _configure(self) -> BrokerConfig:
         config = super()._configure()
-        return BrokerConfig(config.controller_port, (*config.listeners, *self._guarded), config.overrides)
+        return replace(config, listeners=(*config.listeners, *self._guarded))
 
-    def _format(self, java: str, class_path: str) -> None:
-        user = f"SCRAM-SHA-512=[name={self.user},password={self.password}]"
-        argv = [java, "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool", "format", "--add-scram", user]
-        argv += ["-t", "AAAAAAAAQACAAAAAAAAAAQ", "-c", "server.properties"]
-        subprocess.run(argv, cwd=self._dir, check=True, capture_output=True)
+    def _format(self, java: JavaTools) -> None:
+        arguments = ["format", "-t", "AAAAAAAAQACAAAAAAAAAAQ", "-c", "server.properties"]
+        arguments += ["--add-scram", f"SCRAM-SHA-512=[name={self.user},password={self.password}]"]
+        arguments += ["--add-scram", secret.scram(self._secret, secret.USER)]
+        assert java.run("kafka.tools.StorageTool", *arguments) is None
 
     def environment(self, authority: Authority, listener: str, mechanism: str, client: Pair) -> dict[str, str]:
         """Return the settings that reach it: `listener` is sasl or mutual."""

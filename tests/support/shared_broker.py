@@ -7,7 +7,7 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from tallystream.streams.embedded.broker import EmbeddedKafka
+from tests.support.open_kafka import OpenKafka
 
 
 @contextlib.contextmanager
@@ -20,7 +20,7 @@ def shared_broker(folder: Path) -> Iterator[str]:
     address = folder / "kafka.address"
     with (folder / "kafka.users").open("w") as users, (folder / "kafka.turn").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        broker = None if address.exists() else EmbeddedKafka(folder / "kafka")
+        broker = None if address.exists() else OpenKafka(folder / "kafka")
         if broker is not None:
             broker.start()
             address.write_text(broker.bootstrap)

@@ -115,9 +115,19 @@ def cluster(settings: Settings) -> KafkaSettings:
 
     Raises:
         UnreachableError: no cluster is configured and nothing runs in the data dir.
+        UsageError: the embedded broker's secret cannot be read.
 
     """
-    return settings.kafka_settings(settings.kafka or read_run(settings.data_dir).kafka)
+    if settings.kafka is None:
+        return settings.embedded_kafka(read_run(settings.data_dir).kafka)
+    if settings.kafka_protocol == "PLAINTEXT":  # it may be the address of the embedded broker, which needs its secret
+        from tallystream.supervisor.runfile import read_live
+
+        running = read_live(settings.data_dir)
+        ours = running is not None and any(one.name == "kafka" for one in running.components)
+        if running is not None and ours and running.kafka == settings.kafka:
+            return settings.embedded_kafka(running.kafka)
+    return settings.kafka_settings(settings.kafka)
 
 
 def emit_json(document: object) -> None:

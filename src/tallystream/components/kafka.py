@@ -18,7 +18,6 @@ from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.embedded.readiness import can_join
 from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.lifecycle import cancel, close, start
-from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.ops import Health
 
@@ -98,7 +97,7 @@ class BrokerWatch:
         try:
             async with asyncio.timeout(SILENT_SECONDS):
                 if self._admin is None:
-                    self._admin = new_admin(KafkaSettings(self._broker.bootstrap))
+                    self._admin = new_admin(self._broker.settings)
                     await start(self._admin)
                 self._last = await can_join(self._admin)
         except Exception as exc:  # noqa: BLE001 - whatever the error, there was no answer

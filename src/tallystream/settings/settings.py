@@ -18,6 +18,7 @@ from typing_extensions import override
 from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.schemas.errors import UsageError
 from tallystream.settings.ocean_names import PageNames, TomlWithout
+from tallystream.streams.embedded import secret
 from tallystream.streams.embedded.jars import default_cache_dir
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
@@ -253,9 +254,14 @@ class Settings(BaseSettings):
         return given | {"kafka": ",".join(host for _, _, host in parts), "kafka_protocol": protocols.pop()}
 
     def kafka_settings(self, bootstrap: str) -> KafkaSettings:
-        """Return the settings for the cluster at `bootstrap`, with our credentials if it is the one of `kafka`."""
+        """Return the settings for the cluster at `bootstrap`: if it is not the one of `kafka`, it is the embedded one.
+
+        Raises:
+            UsageError: the embedded broker's secret cannot be read.
+
+        """
         if bootstrap != self.kafka:
-            return KafkaSettings(bootstrap)
+            return self.embedded_kafka(bootstrap)
         return KafkaSettings(
             bootstrap,
             self.kafka_protocol,
@@ -266,6 +272,15 @@ class Settings(BaseSettings):
             self.kafka_cert,
             self.kafka_key,
         )
+
+    def embedded_kafka(self, bootstrap: str) -> KafkaSettings:
+        """Return the settings for the embedded broker in `data_dir`, which listens at `bootstrap`.
+
+        Raises:
+            UsageError: its secret cannot be read.
+
+        """
+        return secret.settings(self.data_dir / "kafka", bootstrap)
 
     @property
     def polls_anthropic(self) -> bool:

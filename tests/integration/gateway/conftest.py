@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from tests.support.gateway import BEARER, NOW, config_of, connection, running, write
+from tests.support.open_kafka import OpenKafka
 
 from tallystream.schemas.connections import hash_secret
 from tallystream.streams.embedded.broker import EmbeddedKafka
@@ -61,7 +62,7 @@ def fresh(kafka: KafkaSettings) -> Deployment:
 @pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """Provide a separate broker that a test may stop or kill, and must leave running."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("own-kafka")) as own:
+    with OpenKafka(tmp_path_factory.mktemp("own-kafka")) as own:
         yield own
 
 

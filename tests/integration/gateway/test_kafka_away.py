@@ -27,7 +27,6 @@ from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway import Gateway, GatewayConfig
-from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 HEADERS = {"Content-Type": "application/json"}
@@ -54,7 +53,7 @@ def paused(broker: EmbeddedKafka) -> Iterator[None]:
 
 @pytest.fixture
 def own(broker: EmbeddedKafka) -> Deployment:
-    return deploy(KafkaSettings(broker.bootstrap))
+    return deploy(broker.settings)
 
 
 class Load:

@@ -33,7 +33,7 @@ async def test_hanging_worker_is_replaced(
     monkeypatch.setenv("TALLYSTREAM_PREFIX", prefix)
     monkeypatch.setenv("TALLYSTREAM_PARTITIONS", "2")
     argv = [sys.executable, "-m", "tallystream", "worker", "--instance", "w1", "--ops-port", OPS_PORT]
-    argv += ["--embedded", kafka.bootstrap, "--data-dir", str(tmp_path)]
+    argv += ["--kafka", kafka.bootstrap, "--data-dir", str(tmp_path)]
     spec = ComponentSpec("worker", tuple(argv), stop_rank=0, needs_kafka=False)
     said: list[str] = []
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.support.waiting import eventually
 from tallystream.streams.process import tcp_ports
 
 pytestmark = pytest.mark.e2e
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "cost_consumer.py"
 SECRET = "http://user:nobody-needs-this@127.0.0.1:1"
 
 
@@ -60,7 +62,9 @@ def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
         assert stat.S_IMODE(product.data_dir.stat().st_mode) == 0o700
         for made in product.data_dir.rglob("*"):
             assert made.is_symlink() or not stat.S_IMODE(made.stat().st_mode) & 0o077, f"others can read {made}"
+        kafka_secret = (product.data_dir / "kafka" / "secret").read_bytes()
         for component in product.run_file()["components"]:
+            assert kafka_secret not in Path(f"/proc/{component['pid']}/cmdline").read_bytes(), component["name"]
             assert SECRET.encode() not in Path(f"/proc/{component['pid']}/environ").read_bytes(), component["name"]
         run = product.run_file()
         assert [component["name"] for component in run["components"]] == [
@@ -80,6 +84,9 @@ def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
         assert eventually(lambda: product.pid("kafka") != killed, "run.json names the new Kafka")
         assert product.run_file()["kafka"] == run["kafka"]
         assert product.json("connections", "list") is not None
+        example = [sys.executable, str(EXAMPLE), "--kafka", run["kafka"], "--secret"]
+        done = subprocess.run([*example, str(product.data_dir / "kafka" / "secret")], capture_output=True, check=False)
+        assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stderr
         eventually(lambda: status(product) == 0, "all is ready again")
 
         product.cli("down")

@@ -33,6 +33,7 @@ def parse(text: str) -> dict[str, str]:
     return properties
 
 
+CONTROLLER = Listener(9300, "CONTROLLER")
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00\x0b\x0c"))
 
 
@@ -45,7 +46,7 @@ def test_listeners_are_advertised_on_loopback() -> None:
     sasl = Listener(
         9301, "CLIENTS", "SASL_SSL", {"ssl.keystore.location": "/k.p12", "sasl.enabled.mechanisms": "PLAIN"}
     )
-    properties = BrokerConfig(9300, (Listener(9299), sasl)).properties()
+    properties = BrokerConfig(CONTROLLER, (Listener(9299), sasl)).properties()
     assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9299,CLIENTS://127.0.0.1:9301"
     assert properties["listeners"].endswith(",CONTROLLER://127.0.0.1:9300")
     assert "CLIENTS:SASL_SSL" in properties["listener.security.protocol.map"].split(",")
@@ -54,8 +55,19 @@ def test_listeners_are_advertised_on_loopback() -> None:
     assert properties["listener.name.clients.sasl.enabled.mechanisms"] == "PLAIN"
 
 
+def test_broker_logs_in_to_itself() -> None:
+    own = Listener(9299, "CLIENTS", "SASL_PLAINTEXT", {"x": "1"}, mechanism="SCRAM-SHA-512")
+    controller = Listener(9300, "CONTROLLER", "SASL_PLAINTEXT", {"y": "2"}, mechanism="PLAIN")
+    properties = BrokerConfig(controller, (own,)).properties()
+    assert properties["listener.security.protocol.map"] == "CLIENTS:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT"
+    assert properties["sasl.mechanism.inter.broker.protocol"] == "SCRAM-SHA-512"
+    assert properties["sasl.mechanism.controller.protocol"] == "PLAIN"
+    assert properties["listener.name.clients.x"] == "1"
+    assert properties["listener.name.controller.y"] == "2"
+
+
 def test_single_node_settings_need_no_replicas_and_keep_offsets() -> None:
-    properties = BrokerConfig(9300, (Listener(9299),)).properties()
+    properties = BrokerConfig(CONTROLLER, (Listener(9299),)).properties()
     factors = {name: value for name, value in properties.items() if name.endswith(("replication.factor", "min.isr"))}
     assert len(factors) == 5
     assert set(factors.values()) == {"1"}
@@ -65,5 +77,5 @@ def test_single_node_settings_need_no_replicas_and_keep_offsets() -> None:
 
 
 def test_overrides_take_precedence() -> None:
-    config = BrokerConfig(9300, (Listener(9299),), {"broker.session.timeout.ms": "9000"})
+    config = BrokerConfig(CONTROLLER, (Listener(9299),), {"broker.session.timeout.ms": "9000"})
     assert config.properties()["broker.session.timeout.ms"] == "9000"

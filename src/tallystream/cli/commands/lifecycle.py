@@ -104,12 +104,13 @@ def up(
 
 
 def _embedded(settings: Settings) -> int:
-    """Download the embedded Kafka if needed, with a progress bar, and choose its port."""
-    from tallystream.streams.embedded import jars
+    """Download the embedded Kafka if needed, with a progress bar, make its secret, and choose its port."""
+    from tallystream.streams.embedded import jars, secret
     from tallystream.streams.embedded.broker import usable_port
 
     jars.java()
     jars.resolve(settings.cache_dir, mirror=settings.maven_mirror)
+    secret.ensure(settings.data_dir / "kafka")  # the other processes read it, and start at the same time as Kafka
     return usable_port(settings.data_dir / "kafka")
 
 
