@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
+from tallystream.agents.session_cost.counted import IDS_OF_COUNTS
 from tallystream.agents.session_cost.errors import InvalidMessageError
 from tallystream.agents.session_cost.hour_state import (
     CONFLICT,
@@ -30,6 +31,7 @@ from tallystream.agents.session_cost.hour_state import (
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import ParsedBatch, parse, price
+from tallystream.agents.session_cost.session_states import Place, SessionHours
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -61,6 +63,7 @@ class Derived:
     letters: list[dead_letters.Row]
     again: list[Row] = field(default_factory=list)
     """Rows other than heads that must be written again."""
+    sessions: SessionHours = field(default_factory=SessionHours)
     weight: int = 0
     """Event ids in the cached states, STATE_IDS for each state."""
     newest: tuple[int, int] | None = None
@@ -174,10 +177,14 @@ class SessionCost(Fold):
         provider, attribution, events = batch.provider, batch.attribution, batch.events
         future = window.future_ns(append_ms)
         prefix = (record.key or b"") + b"|"  # `parse` has checked that the key is connection|session
+        # An event of an open hour is found in a closed one only if this message is repeated.
+        closed_keys = prefix + self._hour(derived.closed_hour)
         touched: dict[bytes, State] = {}
-        state: State | None = None
+        own: State | None = None
         reason: Reason | None = None
-        late, last = False, None
+        late, last, own_key = False, None, b""
+        # Codex and Gemini send no request ids: records with different times are different requests.
+        session_hours = None if batch.client in IDS_OF_COUNTS else derived.sessions.of(partition, prefix)
         counted = copies = lates = 0
         for event in events:
             at = event[1]
@@ -186,24 +193,27 @@ class SessionCost(Fold):
                 reason = window.verdict(at, hour, append_ms, derived.closed_hour)
                 last = None if reason is Reason.FROM_THE_FUTURE else hour
                 if reason is Reason.CLOSED and version < partition.settled:
-                    reason, state = None, None  # a repetition: it was counted or refused before its hour was closed
+                    reason, own = None, None  # a repetition: it was counted or refused before its hour was closed
                 elif reason is None:
                     late = hour_state.is_late(hour, append_ms)
-                    key = prefix + self._hour(hour)
-                    state = self._state(partition, derived, key, batch)
-                    if state.version >= version:
-                        state = None
-                    else:
-                        touched[key] = state
+                    own_key = prefix + self._hour(hour)
+                    own = self._state(partition, derived, own_key, batch)
             if reason is not None:
                 self._refuse(
                     derived, reason, dead_letters.refused_event(p, offset, append_ms, batch, event[13], reason)
                 )
                 continue
-            if state is None:
+            if own is None:
+                continue
+            key, state, placed, its_late = own_key, own, event, late
+            if session_hours is not None:
+                place = Place(own_key, own, event, late)
+                key, state, placed, its_late = self._place(partition, derived, record, place, session_hours)
+            if state.version >= version or key < closed_keys:
                 continue  # this message has already been counted in the row
+            touched[key] = state
             cost = price(book, provider, event)
-            outcome = apply(state, event, cost, book_hash, attribution, late)
+            outcome = apply(state, placed, cost, book_hash, attribution, its_late)
             if outcome is COUNTED:
                 counted += 1
                 lates += late
@@ -226,6 +236,35 @@ class SessionCost(Fold):
         derived.newest = (append_ms, events[-1][1])
         return counted, copies, lates
 
+    def _place(
+        self, partition: Partition, derived: Derived, record: InputRecord, own: Place, hours_of_session: set[int]
+    ) -> Place:
+        """Return where a request of a client with ids of its own counts: where it has been counted, else in its hour.
+
+        Only hours that this message could change are searched: what is found depends on messages alone, and not on
+        when the rows of closed hours are removed. A message that is repeated finds what it found before its hours were
+        closed, where it has been counted.
+        """
+        ident, at = own.event[:2]
+        hour = at // HOUR_NS
+        if ident in own.state.ids.seen:
+            return own
+        first = self._window.first_open_hour(record.timestamp)
+        if partition.version(record.offset) >= partition.settled:
+            first = max(first, derived.closed_hour)
+        for other in hours_of_session:
+            if other == hour or other < first:
+                continue
+            key = own.key.rpartition(b"|")[0] + b"|" + self._hour(other)
+            state = self._stored_state(partition, derived, key)
+            if state is not None and ident in state.ids.seen:
+                late = hour_state.is_late(other, record.timestamp)
+                # what its hour may forget is told by the times in it, among which this one is not
+                event = (ident, min(at, state.ids.newest), *own.event[2:])
+                return Place(key, state, event, late)
+        hours_of_session.add(hour)
+        return own
+
     def _hour(self, hour: int) -> bytes:
         iso = self._iso.get(hour)
         if iso is None:
@@ -235,11 +274,16 @@ class SessionCost(Fold):
         return iso.encode()
 
     def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
-        state: State | None = partition.cache.get(key)
+        state = self._stored_state(partition, derived, key)
         if state is None:
-            raw = partition.stored(key)
-            state = State(batch.client, batch.provider) if raw is None else state_rows.load(key, raw, partition.stored)
-            partition.cache[key] = state
+            state = partition.cache[key] = State(batch.client, batch.provider)
+            derived.weight += STATE_IDS
+        return state
+
+    def _stored_state(self, partition: Partition, derived: Derived, key: bytes) -> State | None:
+        state: State | None = partition.cache.get(key)
+        if state is None and (raw := partition.stored(key)) is not None:
+            state = partition.cache[key] = state_rows.load(key, raw, partition.stored)
             derived.weight += STATE_IDS + len(state.ids)
         return state
 
@@ -325,6 +369,7 @@ class SessionCost(Fold):
         """Bound the decoded states. At this moment all but `states` are in the store: a group follows the other."""
         if sum(one.weight for one in self._derived.values()) > MAX_CACHE_IDS:
             partition.cache = dict(states)
+            derived.sessions.keep(states)
             derived.weight = sum(STATE_IDS + len(state.ids) for state in states.values())
 
     def acknowledged(self, partition: Partition) -> None:

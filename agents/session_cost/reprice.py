@@ -1,7 +1,7 @@
 """Computes what the kept usage would cost with another price book. Reads messages of `usage` and changes nothing.
 
-Events are counted as the fold counts them: once for each session, hour and event id, the larger of two records that
-differ, only within the window of time. A partition is one unit: all messages of a session are in it, so what is needed
+Events are counted as the fold counts them: once for each session and event id, the larger of two records that differ,
+only within the window of time. A partition is one unit: all messages of a session are in it, so what is needed
 to recognise duplicates is forgotten with it.
 """
 
@@ -43,6 +43,7 @@ class RepriceSums:
 
 
 class _Counted(NamedTuple):
+    hour: int
     key: RepriceKey
     counts: tuple[int, ...]
     cost: int | None
@@ -56,7 +57,7 @@ class Repricing:
         self._books = (book, other)
         self._window = window
         self._since_ns = since_ns
-        self._seen: dict[tuple[bytes, int, int], _Counted] = {}
+        self._seen: dict[tuple[bytes, int], _Counted] = {}
         self._sums: dict[RepriceKey, RepriceSums] = {}
 
     @property
@@ -79,17 +80,20 @@ class Repricing:
             hour = at // HOUR_NS
             if at < self._since_ns or self._window.verdict(at, hour, append_ms, 0) is not None:
                 continue
-            self._count((key or b"", hour, event[0]), RepriceKey(batch.provider, event[2], event[3], batch.team), event)
+            first = self._window.first_open_hour(append_ms)
+            key_of_row = RepriceKey(batch.provider, event[2], event[3], batch.team)
+            self._count((key or b"", event[0]), key_of_row, event, hour, first)
 
-    def _count(self, identity: tuple[bytes, int, int], key: RepriceKey, event: Event) -> None:
+    def _count(self, identity: tuple[bytes, int], key: RepriceKey, event: Event, hour: int, first_open: int) -> None:
         counts = disjoint((event[5], event[6], event[7], event[8], event[9], event[10], event[11]))
         before = self._seen.get(identity)
-        if before is not None:
+        if before is not None and before.hour >= first_open:
+            hour = before.hour
             if size_of(before.counts) >= size_of(counts):
                 return
             self._apply(before, -1)
         cost, other_cost = (price(book, key.provider, event) for book in self._books)
-        found = self._seen[identity] = _Counted(key, counts, cost, other_cost)
+        found = self._seen[identity] = _Counted(hour, key, counts, cost, other_cost)
         self._apply(found, 1)
 
     def _apply(self, one: _Counted, sign: int) -> None:

@@ -98,6 +98,10 @@ class Partition:
         """Return the acknowledged row of a key."""
         return self._store.read(self.number, key)
 
+    def stored_keys(self, prefix: bytes) -> Iterator[bytes]:
+        """Iterate over the keys of acknowledged rows that begin with `prefix`, in order."""
+        return self._store.keys_with(self.number, prefix)
+
     def rows(self, is_closed: Callable[[bytes, bytes], bool]) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over the acknowledged rows, except reserved and closed ones."""
         for key, raw in self._store.items(self.number):

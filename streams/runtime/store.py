@@ -24,6 +24,10 @@ class RowStore(Protocol):
         """Iterate over all rows of a partition, including reserved ones."""
         ...
 
+    def keys_with(self, p: int, prefix: bytes) -> Iterator[bytes]:
+        """Iterate over the keys of a partition that begin with `prefix`, in order."""
+        ...
+
     def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
         """Yield all keys of a partition, `size` at a time; it does not hold resources between two chunks."""
         ...
@@ -55,6 +59,10 @@ class MemoryStore:
     def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:
         """Iterate over all rows of a partition, including reserved ones."""
         return self._rows[p].items()
+
+    def keys_with(self, p: int, prefix: bytes) -> Iterator[bytes]:
+        """Iterate over the keys of a partition that begin with `prefix`, in order."""
+        return iter(sorted(key for key in self._rows[p] if key.startswith(prefix)))
 
     def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
         """Yield all keys of a partition, `size` at a time."""

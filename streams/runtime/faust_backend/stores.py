@@ -80,6 +80,13 @@ class RocksRows(faust_rocksdb.Store):
         """Iterate over all rows of a partition, including reserved ones."""
         return ((key, value) for key, value in self._db_for_partition(p).items() if key != self.offset_key)
 
+    def keys_with(self, p: int, prefix: bytes) -> Iterator[bytes]:
+        """Iterate over the keys of a partition that begin with `prefix`, in order."""
+        for key in self._db_for_partition(p).keys(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            yield key
+
     def chunks(self, p: int, size: int) -> Iterator[list[bytes]]:
         """Yield all keys of a partition, `size` at a time; each chunk seeks again, so that iterators do not pin the
         database.

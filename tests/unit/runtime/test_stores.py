@@ -34,6 +34,14 @@ async def test_partitions_are_stored_separately(store: Any) -> None:
     assert (store.read(0, b"a"), store.read(1, b"a")) == (b"0", b"1")
 
 
+async def test_keys_with_a_prefix_are_in_order(store: Any) -> None:
+    made = [b"c|s|2", b"c|s|1", b"c|s|b", b"c|r|1", b"c|s", b"c|t|1", b"d"]
+    store.write(0, [(key, b"v") for key in made], 1)
+    store.write(1, [(b"c|s|9", b"v")], 1)
+    assert list(store.keys_with(0, b"c|s|")) == [b"c|s|1", b"c|s|2", b"c|s|b"]
+    assert list(store.keys_with(0, b"x")) == []
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 async def test_chunked_scan_visits_every_key_once_during_deletes(store: Any, size: int) -> None:
     keys = [b"k%d" % n for n in range(20)]

@@ -77,3 +77,18 @@ def test_repricing_leaves_out_what_the_fold_leaves_out() -> None:
     assert [(one.requests, one.tokens) for one in kept] == [
         (1, sum(large[name] for name in ("input_uncached", "cache_read", "cache_write_5m", "output")))
     ]
+
+
+def test_records_of_one_request_in_two_hours_are_one() -> None:
+    repricing = Repricing(BOOK, BOOK, WINDOW)
+    session, rng = Session("codex-7f3a", "s1", "search", "acme/app"), random.Random(4)
+    first = event(rng, NOW - timedelta(hours=1), "o3", "default")
+    larger = first | {"occurred_at": event(rng, NOW)["occurred_at"], "output": first["output"] + 5}
+    repricing.add(session.key, session.message([first]), NOW_MS)
+    repricing.add(session.key, session.message([larger, first]), NOW_MS)
+    (one,) = repricing.sums.values()
+    wanted = sum(larger[name] for name in ("input_uncached", "cache_read", "cache_write_5m", "output"))
+    assert (one.requests, one.tokens) == (1, wanted)
+    long_after = NOW_MS + 8 * 86_400_000
+    repricing.add(session.key, session.message([first | {"occurred_at": long_after * 10**6}]), long_after)
+    assert one.requests == 2, "the hour of the first was closed"
