@@ -30,7 +30,7 @@ from tallystream.streams.gateway.ingest import Decoded, Messages, decode, digest
 from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.quarantine import Quarantine
-from tallystream.streams.gateway.quotas import Quotas, Turns
+from tallystream.streams.gateway.quotas import Pauses, Quotas, Turns
 
 LIGHT_BYTES: Final = 128 << 10
 """A larger body is processed in a thread, and so is a smaller one that names more than `LIGHT_MARKS` token counts."""
@@ -82,6 +82,7 @@ class Acceptance:
         metrics: Metrics,
     ) -> None:
         self._quotas = quotas
+        self._pauses = Pauses()
         self._turns = turns
         self._max_body_bytes = max_body_bytes
         self._authenticator = authenticator
@@ -108,7 +109,11 @@ class Acceptance:
         destination = (
             self._quarantine.destination(admitted) if isinstance(admitted, Undetermined) else self._known(admitted)
         )
-        self._quotas.request(destination.key, destination.quota)
+        try:
+            self._quotas.request(destination.key, destination.quota)
+        except RequestRefusedError:
+            await self._pauses.wait()
+            raise
         return destination
 
     def _known(self, connection: Connection) -> Destination:

@@ -4,7 +4,8 @@
 progress and its others wait, so that a connection that floods the gateway delays only itself. A connection that sends
 alone is not limited. **Quotas** are limits that an operator sets, for all connections or for one: beyond them a request
 is answered with 429 and Retry-After (RESOURCE_EXHAUSTED with RetryInfo). Most clients then send it again, but some do
-not: Codex never does.
+not: Codex never does. The answer comes after a pause, because a client that ignores Retry-After would otherwise keep
+the gateway busy with refusals.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ ACTIVE: Final = 1.0
 _LOOK_EVERY: Final = 0.05
 BURST: Final = 10.0
 """Burst size in seconds of the quota: a connection may send as much at once after it has been quiet."""
+PAUSE: Final = 0.5
+"""Seconds before a request above the quota of requests is answered. Nothing of its body is read before."""
+PAUSED: Final = 512
+"""Requests that wait for such an answer at one time; further ones are answered at once."""
 _FORGET: Final = 4_096
 """Maximum number of connections remembered; beyond it those that have been quiet longest are forgotten."""
 
@@ -121,6 +126,25 @@ class Turns:
             else:
                 del self._lines[name]
         self._most = math.inf if active <= 1 else max(2, AT_WORK // active)
+
+
+class Pauses:
+    """Delays refusals; the number of those that wait is limited."""
+
+    def __init__(self, seconds: float = PAUSE, most: int = PAUSED) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._waiting = 0
+
+    async def wait(self) -> None:
+        """Return after the pause, or at once if too many are waiting."""
+        if self._waiting >= self._most:
+            return
+        self._waiting += 1
+        try:
+            await asyncio.sleep(self._seconds)
+        finally:
+            self._waiting -= 1
 
 
 class _Bucket:

@@ -8,7 +8,7 @@ import pytest
 
 from tallystream.schemas.connections import Quota
 from tallystream.streams.gateway.errors import RequestRefusedError
-from tallystream.streams.gateway.quotas import AT_WORK, BURST, Quotas, Turns
+from tallystream.streams.gateway.quotas import AT_WORK, BURST, Pauses, Quotas, Turns
 
 
 class HandClock:
@@ -149,3 +149,21 @@ async def test_cancelled_waiter_passes_its_turn_on() -> None:
             await settle()
             assert last.done()
             assert waiting.cancelled()
+
+
+async def test_refusals_wait_but_only_a_limited_number_of_them() -> None:
+    pauses = Pauses(seconds=3600.0, most=2)
+    waiting = [asyncio.create_task(pauses.wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await pauses.wait()
+    assert not any(task.done() for task in waiting)
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    third = asyncio.create_task(pauses.wait())
+    await asyncio.sleep(0)
+    await pauses.wait()
+    assert not third.done(), "it has taken the place of the one that went away"
+    for task in (waiting[1], third):
+        task.cancel()
+    await asyncio.wait([waiting[1], third])
+    await Pauses(seconds=0.0).wait()
