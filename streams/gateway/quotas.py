@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ _LOOK_EVERY: Final = 0.05
 BURST: Final = 10.0
 """Burst size in seconds of the quota: a connection may send as much at once after it has been quiet."""
 PAUSE: Final = 0.5
-"""Seconds before a request above the quota of requests is answered. Nothing of its body is read before."""
+"""Seconds, on average, before a request above the quota of requests is answered. Nothing of its body is read before."""
 PAUSED: Final = 512
 """Requests that wait for such an answer at one time; further ones are answered at once."""
 _FORGET: Final = 4_096
@@ -129,7 +130,7 @@ class Turns:
 
 
 class Pauses:
-    """Delays refusals; the number of those that wait is limited."""
+    """Delays refusals and spreads them over time; the number of those that wait is limited."""
 
     def __init__(self, seconds: float = PAUSE, most: int = PAUSED) -> None:
         self._seconds = seconds
@@ -142,7 +143,8 @@ class Pauses:
             return
         self._waiting += 1
         try:
-            await asyncio.sleep(self._seconds)
+            # Requests that came together are not answered together, because others would wait for all of them.
+            await asyncio.sleep(self._seconds * (0.5 + random.random()))  # noqa: S311 - no secret
         finally:
             self._waiting -= 1
 
