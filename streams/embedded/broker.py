@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from tallystream.schemas.errors import UnfitError, UnreachableError, UsageError
-from tallystream.streams.embedded import jars, readiness, secret
+from tallystream.streams.embedded import class_cache, jars, readiness, secret
 from tallystream.streams.embedded.config import HOST, BrokerConfig, render
 from tallystream.streams.embedded.dirlock import DirLock
 from tallystream.streams.embedded.java_tools import JavaTools, java_environment, last_line
@@ -115,7 +116,7 @@ class EmbeddedKafka:
             UnfitError: the broker does not start on this data.
 
         """
-        java = JavaTools(jars.java(), jars.resolve(self._cache_dir, mirror=self._mirror), self._dir)
+        java = JavaTools(*prepare(self._cache_dir, mirror=self._mirror), self._dir)
         self._lock.acquire()
         try:
             self._secret = secret.ensure(self._dir)
@@ -214,7 +215,7 @@ class EmbeddedKafka:
             raise UnfitError(f"Kafka could not be given its secret: {failed}", f"its data: {self._dir}; start it again")
 
     def _spawn(self, java: JavaTools) -> None:
-        argv = [*java.argv(*JVM, main="kafka.Kafka"), "server.properties"]
+        argv = [*java.argv(main="kafka.Kafka"), "server.properties"]
         if self._output is None:
             self._process = spawn(
                 argv, cwd=self._dir, env=java_environment(), stdin=subprocess.DEVNULL, pass_fds=(self._lock.fd,)
@@ -252,6 +253,21 @@ class EmbeddedKafka:
         with self._output.open("rb") as file:
             file.seek(max(0, self._output.stat().st_size - LOG_TAIL))
             return last_line(file.read().decode(errors="replace"))
+
+
+def prepare(cache_dir: Path, *, mirror: str | None = None) -> tuple[list[str], str]:
+    """Return Java with the broker's flags, and the class path. What is missing in the cache is downloaded and made.
+
+    Raises:
+        UsageError: the extra `embedded` is not installed, or the cache cannot be written.
+        UnreachableError: a jar could not be downloaded.
+        UnfitError: a downloaded jar does not match the lock.
+
+    """
+    command = [str(jars.java()), *JVM]
+    paths = jars.resolve(cache_dir, mirror=mirror)
+    class_path = os.pathsep.join(map(str, paths))
+    return [*command, *class_cache.flags(paths[0].parent, command, class_path, java_environment())], class_path
 
 
 def usable_port(data_dir: Path) -> int:

@@ -11,21 +11,21 @@ from tallystream.streams.embedded.secret import write_private
 from tallystream.streams.process.children import spawn
 
 SECONDS = 90.0
-BRIEF = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+BRIEF = "-XX:TieredStopAtLevel=1"
 """For a process that ends soon."""
 
 
 @dataclass(frozen=True)
 class JavaTools:
-    """The launcher, Kafka's jars, and the directory to run in."""
+    """Java with the broker's flags, Kafka's class path, and the directory to run in."""
 
-    launcher: Path
-    jars: tuple[Path, ...]
+    command: list[str]
+    class_path: str
     directory: Path
 
     def argv(self, *options: str, main: str) -> list[str]:
         """Return the command that runs a main class."""
-        return [str(self.launcher), *options, "-cp", os.pathsep.join(map(str, self.jars)), main]
+        return [*self.command, *options, "-cp", self.class_path, main]
 
     def run(self, main: str, *arguments: str) -> str | None:
         """Run a tool. Return None if it succeeded, otherwise the last meaningful line of its output.
@@ -36,7 +36,7 @@ class JavaTools:
         write_private(path, "\n".join(map(_quoted, (main, *arguments))))
         try:
             process = spawn(
-                [*self.argv(*BRIEF, main=f"@{path.name}")],
+                self.argv(BRIEF, main=f"@{path.name}"),
                 cwd=self.directory,
                 # The launcher may start itself again for this variable, and then the arguments are on its command line.
                 env={name: value for name, value in java_environment().items() if name != "LD_LIBRARY_PATH"},
