@@ -31,7 +31,7 @@ from tallystream.agents.session_cost.hour_state import (
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import ParsedBatch, parse, price
-from tallystream.agents.session_cost.session_states import Place, SessionHours
+from tallystream.agents.session_cost.session_states import CountedAt, SessionHours
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -207,7 +207,7 @@ class SessionCost(Fold):
                 continue
             key, state, placed, its_late = own_key, own, event, late
             if session_hours is not None:
-                place = Place(own_key, own, event, late)
+                place = CountedAt(own_key, own, event, late)
                 key, state, placed, its_late = self._place(partition, derived, record, place, session_hours)
             if state.version >= version or key < closed_keys:
                 continue  # this message has already been counted in the row
@@ -237,8 +237,8 @@ class SessionCost(Fold):
         return counted, copies, lates
 
     def _place(
-        self, partition: Partition, derived: Derived, record: InputRecord, own: Place, hours_of_session: set[int]
-    ) -> Place:
+        self, partition: Partition, derived: Derived, record: InputRecord, own: CountedAt, hours_of_session: set[int]
+    ) -> CountedAt:
         """Return where a request of a client with ids of its own counts: where it has been counted, else in its hour.
 
         Only hours that this message could change are searched: what is found depends on messages alone, and not on
@@ -261,7 +261,7 @@ class SessionCost(Fold):
                 late = hour_state.is_late(other, record.timestamp)
                 # what its hour may forget is told by the times in it, among which this one is not
                 event = (ident, min(at, state.ids.newest), *own.event[2:])
-                return Place(key, state, event, late)
+                return CountedAt(key, state, event, late)
         hours_of_session.add(hour)
         return own
 

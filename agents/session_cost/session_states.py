@@ -17,7 +17,7 @@ from tallystream.schemas.hours import hour_from_iso
 from tallystream.streams.runtime import Partition
 
 
-class Place(NamedTuple):
+class CountedAt(NamedTuple):
     """Where an event counts: a state and its key, the event as that hour takes it, and whether its row was final."""
 
     key: bytes
