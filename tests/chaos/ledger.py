@@ -6,6 +6,7 @@ fleet's truth, and by adding up the hours.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -214,6 +215,7 @@ def judge(ledger: Ledger, snapshots: Sequence[Snapshot] = ()) -> list[str]:
         *_changelog_law(ledger),
         *_hours_law(ledger),
         *_letters_law(ledger),
+        *_closed_law(ledger),
         *_positions_law(ledger, snapshots),
     ]
 
@@ -311,6 +313,12 @@ def _letters_law(ledger: Ledger) -> list[str]:
         if name == "usage" and int(where[1]) > ends.get(int(where[0]), -1):
             wrong.append(f"dead letters: {source} is about no message")
     return wrong
+
+
+def _closed_law(ledger: Ledger) -> list[str]:
+    """An hour that has not ended by our clock must not be closed, whatever a broker's clock says."""
+    now = hour_iso(time.time_ns() // HOUR_NS).encode()
+    return [f"closed: hours before {ledger.closed.decode()} are, it is {now.decode()}"] if ledger.closed > now else []
 
 
 def _positions_law(ledger: Ledger, snapshots: Sequence[Snapshot]) -> list[str]:
