@@ -32,6 +32,8 @@ from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position,
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 BucketKey = tuple[str, str | None, str | None, str]
 """model, service_tier, speed, attribution (canonical JSON)."""
+CLOCK_JUMP = 6 * 3600.0
+"""Seconds between a message and its row that can only be due to a jump of the broker's clock."""
 Row = tuple[int, float, int]
 """Version, seconds of its timestamp, offset."""
 
@@ -368,13 +370,16 @@ class _First:
 
 
 def freshness(ledger: Ledger, since: float, until: float) -> list[float]:
-    """Return, for messages appended in that time, the seconds until the first row that includes them."""
+    """Return, for messages appended in that time, the seconds until the first row that includes them.
+
+    Both are the broker's times, so messages between which its clock has jumped are left out.
+    """
     found = []
     for log in ledger.usage.values():
         for offset, appended, touched in log:
             if since <= appended < until and touched:
                 rows = ledger.row_log.get(touched[0], [])
                 at = next((ts for version, ts, _ in rows if version >= offset), None)
-                if at is not None:
+                if at is not None and abs(at - appended) < CLOCK_JUMP:
                     found.append(max(0.0, at - appended))
     return found
