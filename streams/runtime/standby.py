@@ -89,6 +89,9 @@ class Standby:
         if not assignment:
             return
         logs = [TopicPartition(engine.changelog, p) for p in range(self._partitions) if p not in engine.assigned]
+        if not logs:
+            self._behind = {}
+            return
         ends, begins = await reader.ends(logs), await reader.begins(logs)
         if not self._is_current(assignment):
             return

@@ -293,9 +293,12 @@ class Cluster:
         return self._part("gateway", "gateway", "--port", str(port))
 
     def worker(self, name: str, *, static: bool = True) -> Part:
-        """Start another worker, which is kept running."""
-        membership = {"TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic"}
-        return self._part(name, "worker", "--instance", name, environment=membership)
+        """Start another worker, which is kept running. Every other one keeps copies of the others' partitions."""
+        settings = {
+            "TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic",
+            "TALLYSTREAM_WORKER_STANDBY": str(len(self.parts) % 2 == 0).lower(),
+        }
+        return self._part(name, "worker", "--instance", name, environment=settings)
 
     def dismiss(self, part: Part) -> None:
         """Remove a worker that has ended."""
