@@ -52,6 +52,9 @@ SOURCE_ID = b"\0source"
 TAIL = b"\0tail"
 """Reserved row of the store: what it has read last, so that a changelog that was cut and has grown is noticed."""
 
+EMPTYING = b"\0emptying"
+"""Reserved row of the store: it is being emptied, and what is left in it is not a copy of anything."""
+
 HIDDEN = b"\0hidden"
 """Reserved row of the store: the keys whose last changelog record is not their newest version. The partition's owner
 writes them again; until it has, whoever continues from this store must know them."""

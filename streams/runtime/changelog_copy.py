@@ -13,6 +13,7 @@ from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import (
     DERIVED,
     DERIVED_FORMAT,
+    EMPTYING,
     HIDDEN,
     TAIL,
     hidden_keys,
@@ -71,7 +72,11 @@ class ChangelogCopy:
 
         """
         for log in logs:
-            if not current() or not await self._derive_anew(log.partition, current):
+            if not current():
+                return False
+            if self.store.read(log.partition, EMPTYING) is not None:
+                self._empty(log.partition)
+            if not await self._derive_anew(log.partition, current):
                 return False
         cut = await find_cut(tails, self.host.monotonic, self.store, logs, begins, ends, current)
         if not current():
@@ -171,10 +176,11 @@ class ChangelogCopy:
         return True
 
     def _empty(self, p: int) -> None:
-        """Remove everything from the store of a partition."""
+        """Remove everything from the store of a partition; if the process ends meanwhile, its successor goes on."""
+        self.store.write(p, [(EMPTYING, b"1")], -1)
         for chunk in self.store.chunks(p, MAX_RECORDS):
-            self.store.write(p, [(key, None) for key in chunk], -1)
-        self.store.write(p, [(DERIVED_FORMAT, self.fold.derived_format or None)], -1)
+            self.store.write(p, [(key, None) for key in chunk if key != EMPTYING], -1)
+        self.store.write(p, [(EMPTYING, None), (DERIVED_FORMAT, self.fold.derived_format or None)], -1)
 
     def _replay(self, p: int, records: Sequence[InputRecord]) -> None:
         known = self.hidden(p)

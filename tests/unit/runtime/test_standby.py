@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from aiokafka.structs import TopicPartition
 from tests.unit.runtime.conftest import PARTITIONS, Bench, counts
 
-from tallystream.streams.runtime.memory import MemoryHost, MemoryWorker
+from tallystream.streams.runtime import changelog_copy
+from tallystream.streams.runtime.changelog import Row
+from tallystream.streams.runtime.memory import MemoryHost, MemoryWorker, WorkerCrashedError
 from tallystream.streams.runtime.standby import Standby, total
+from tallystream.streams.runtime.store import MemoryStore
 
 IDS = {"unit.source": "1", "unit-worker-counts-changelog": "2"}
 
@@ -17,10 +20,10 @@ IDS = {"unit.source": "1", "unit-worker-counts-changelog": "2"}
 class Copier:
     """A worker without partitions that copies those of others."""
 
-    def __init__(self, bench: Bench, ids: dict[str, str]) -> None:
+    def __init__(self, bench: Bench, ids: dict[str, str], store: MemoryStore | None = None) -> None:
         self.worker = MemoryWorker(
             MemoryHost(bench.broker, "copier"), counts(), source=bench.names.source, changelog=bench.names.changelog,
-            topic_ids=ids,
+            topic_ids=ids, store=store,
         )  # fmt: skip
         self.standby = Standby(self.worker.engine, PARTITIONS)
 
@@ -73,6 +76,43 @@ async def test_copy_is_made_again_when_the_changelog_was_cut(bench: Bench, copie
     await fresh.worker.assign(())
     await fresh.follow()
     assert copier.rows() == fresh.rows()
+
+
+class DyingStore(MemoryStore):
+    """Ends its process at the second write of an emptying."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = -1
+
+    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+        self.left = 1 if offset == -1 and self.left < 0 else self.left
+        if self.left == 0:
+            raise WorkerCrashedError("killed")
+        self.left -= self.left > 0
+        super().write(p, rows, offset)
+
+
+async def test_copy_whose_emptying_was_interrupted_is_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that the broker has lost must not survive in a half-emptied store."""
+    monkeypatch.setattr(changelog_copy, "MAX_RECORDS", 1)
+    store = DyingStore()
+    copier = Copier(bench, IDS, store)
+    await copier.worker.assign(())
+    await count(bench, 1, 2, 3)
+    store.left = 1 << 40
+    await copier.follow()
+    bench.broker.cut(bench.names.changelog, 0, 1)
+    store.left = -1
+    with pytest.raises(WorkerCrashedError):
+        await copier.follow()
+    kept = MemoryStore()
+    kept.write(0, store.items(0), store.changelog_offset(0))
+    again, fresh = Copier(bench, IDS, kept), Copier(bench, IDS)
+    for one in (again, fresh):
+        await one.worker.assign(())
+        await one.follow()
+    assert again.rows() == fresh.rows()
 
 
 async def test_changelog_deleted_and_created_again_does_not_end_the_worker(bench: Bench) -> None:
