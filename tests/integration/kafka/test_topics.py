@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidTimestampError
 from tests.support.kafka_tools import class_path
+from tests.support.waiting import until
 
 from tallystream.schemas.errors import UnfitError
 from tallystream.streams.embedded.jars import java
@@ -52,12 +53,22 @@ async def test_rows_are_accepted_by_a_broker_whose_clock_is_behind(kafka: KafkaS
     await ensure(kafka, (rows,))
     ahead = int(time.time() * 1000) + 12 * 3_600_000
     async with AIOKafkaProducer(**kafka.client()) as producer:
-        await producer.send_and_wait(rows.name, b"row", b"key", timestamp_ms=ahead)
+
+        async def accepted() -> bool:
+            try:
+                await producer.send_and_wait(rows.name, b"row", b"key", timestamp_ms=ahead)
+            except InvalidTimestampError:
+                return False
+            return True
+
+        async def refused() -> bool:
+            return not await accepted()
+
+        assert await accepted()
         await alter(kafka, rows.name, **rows.creation(1))
-        with pytest.raises(InvalidTimestampError):
-            await producer.send_and_wait(rows.name, b"row", b"key", timestamp_ms=ahead)
+        await until(refused, "the broker applies its default")  # some time after it has confirmed it
         await ensure(kafka, (rows,))
-        await producer.send_and_wait(rows.name, b"row", b"key", timestamp_ms=ahead)
+        await until(accepted, "the broker applies our setting")
 
 
 @pytest.mark.parametrize(
