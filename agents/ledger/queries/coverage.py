@@ -1,0 +1,57 @@
+"""What was counted and what was witnessed, for `agents.coverage`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tallystream.agents.coverage import CountedHour, TokenSides, WitnessedHour
+from tallystream.agents.ledger.schema import WITNESSED
+from tallystream.agents.ledger.store.database import Database
+
+
+@dataclass(frozen=True)
+class CoverageRange:
+    """Hours since 1970 from `first` to `last`, inclusive, and at choice one connection or session."""
+
+    first: int
+    last: int
+    connection: str | None = None
+    session: str | None = None
+
+    def conditions(self, hour: str, connection: str, session: str) -> tuple[str, tuple[object, ...]]:
+        """Return the SQL condition with these columns, and its parameters."""
+        where, values = [f"{hour} BETWEEN ? AND ?"], list[object]((self.first, self.last))
+        for column, value in ((connection, self.connection), (session, self.session)):
+            if value is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        return " AND ".join(where), tuple(values)
+
+
+def counted_hours(database: Database, wanted: CoverageRange) -> Iterable[CountedHour]:
+    """Return what was counted of each session in each hour."""
+    where, parameters = wanted.conditions("b.hour", "s.connection_id", "s.session_id")
+    rows = database.rows(
+        "SELECT s.connection_id, l.client, s.session_id, b.hour, sum(b.total_tokens - b.output), sum(b.output)"
+        f" FROM bucket b JOIN session s ON s.id = b.session JOIN line l ON l.id = b.line WHERE {where}"
+        " GROUP BY s.connection_id, l.client, s.session_id, b.hour",
+        parameters,
+    )
+    for connection, client, session, hour, sent, received in rows:
+        yield CountedHour(connection, client or "", session, int(hour), TokenSides(int(sent), int(received)))
+
+
+def witnessed_hours(database: Database, wanted: CoverageRange) -> Iterable[WitnessedHour]:
+    """Return what each source says of each session in each hour; new tokens only."""
+    where, parameters = wanted.conditions("hour", "connection_id", "session_id")
+    # A cumulative count needs the hour before, so those of all hours are read; they are few.
+    rows = database.rows(
+        "SELECT connection_id, client, session_id, hour, source, max(version), sum(input_tokens), sum(output_tokens)"
+        f" FROM ({WITNESSED} WHERE w.cumulative = 1 OR w.hour >= ?) q WHERE {where}"
+        " GROUP BY connection_id, client, session_id, hour, source",
+        (wanted.first, *parameters),
+    )
+    for connection, client, session, hour, source, version, sent, received in rows:
+        tokens = TokenSides(max(0, int(sent)), max(0, int(received)))
+        yield WitnessedHour(connection, client, session, int(hour), source, version, tokens)

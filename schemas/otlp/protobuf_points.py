@@ -1,0 +1,75 @@
+"""Points of named metrics in protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.limits import DecodingBudget, Limits
+from tallystream.schemas.otlp.points import CUMULATIVE, MetricNames, MetricPoint
+from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
+from tallystream.schemas.otlp.protobuf_frames import points as count_points
+from tallystream.schemas.otlp.protobuf_messages import HistogramPointMessage, NumberPointMessage
+from tallystream.schemas.otlp.protobuf_records import MapAttributes, attributes
+from tallystream.schemas.otlp.records import Value
+
+_SUM: Final = 7
+_HISTOGRAM: Final = 9
+
+
+def points(body: bytes, names: MetricNames, budget: DecodingBudget) -> Iterator[MetricPoint | int]:
+    """Yield the number of points of each metric, and the points themselves of the named ones."""
+    refuse_other_shapes(body, "metrics", budget.limits)
+    matter = names.in_bytes.search(body) is not None
+    owner = None
+    described: dict[str, Value] = {}
+    for resource, _, metric in Frames(body, budget).items():
+        yield count_points(body, metric)
+        if not matter or names.in_bytes.search(body, metric.start, metric.stop) is None:
+            continue
+        if owner is not resource:
+            owner, described = resource, _described(body, resource, budget.limits)
+        yield from _metric(body, metric, names, described, budget.limits)
+
+
+def _metric(
+    body: bytes, metric: wire.Field, names: MetricNames, resource: dict[str, Value], limits: Limits
+) -> Iterator[MetricPoint]:
+    name, data = "", None
+    for field in wire.fields(body, metric.start, metric.stop):
+        if field.kind == wire.LEN and field.number == 1:
+            name = wire.text(body, field)
+        elif field.kind == wire.LEN and field.number in (_SUM, _HISTOGRAM):
+            data = field
+    if data is None or name not in names:
+        return
+    found: list[wire.Field] = []
+    cumulative = False
+    for field in wire.fields(body, data.start, data.stop):
+        if field.kind == wire.LEN and field.number == 1:
+            found.append(field)
+        elif field.kind == wire.VARINT and field.number == 2:
+            cumulative = field.start == CUMULATIVE
+    for field in found:
+        if field.stop - field.start > limits.record_bytes:
+            continue
+        raw = body[field.start : field.stop]
+        try:
+            point: Any = (NumberPointMessage if data.number == _SUM else HistogramPointMessage).FromString(raw)
+        except DecodeError:
+            continue
+        if len(point.attributes) <= limits.attributes:
+            value = point.sum if data.number == _HISTOGRAM else point.as_int or point.as_double
+            times = point.start_time_unix_nano, point.time_unix_nano
+            yield MetricPoint(name, cumulative, *times, value, resource, MapAttributes(point.attributes))
+
+
+def _described(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for field in wire.fields(body, resource.start, resource.stop):
+        if (field.number, field.kind) == (1, wire.LEN):
+            found |= attributes(body, field, 1, limits)
+    return found
