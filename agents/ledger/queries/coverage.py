@@ -21,12 +21,17 @@ class CoverageRange:
 
     def conditions(self, hour: str, connection: str, session: str) -> tuple[str, tuple[object, ...]]:
         """Return the SQL condition with these columns, and its parameters."""
-        where, values = [f"{hour} BETWEEN ? AND ?"], list[object]((self.first, self.last))
-        for column, value in ((connection, self.connection), (session, self.session)):
-            if value is not None:
-                where.append(f"{column} = ?")
-                values.append(value)
-        return " AND ".join(where), tuple(values)
+        more, own = self.sessions(connection, session)
+        return f"{hour} BETWEEN ? AND ?{more}", (self.first, self.last, *own)
+
+    def sessions(self, connection: str, session: str) -> tuple[str, tuple[object, ...]]:
+        """Return the SQL condition on the session alone, beginning with AND, and its parameters."""
+        wanted = [
+            (column, value)
+            for column, value in ((connection, self.connection), (session, self.session))
+            if value is not None
+        ]
+        return "".join(f" AND {column} = ?" for column, _ in wanted), tuple(value for _, value in wanted)
 
 
 def counted_hours(database: Database, wanted: CoverageRange) -> Iterable[CountedHour]:
@@ -45,12 +50,14 @@ def counted_hours(database: Database, wanted: CoverageRange) -> Iterable[Counted
 def witnessed_hours(database: Database, wanted: CoverageRange) -> Iterable[WitnessedHour]:
     """Return what each source says of each session in each hour; new tokens only."""
     where, parameters = wanted.conditions("hour", "connection_id", "session_id")
-    # A cumulative count needs the hour before, so those of all hours are read; they are few.
+    # A cumulative count needs the hour before, so those of all hours are read; they are few. The inner condition on the
+    # session spares the database from computing the differences of all others.
+    inner, own = wanted.sessions("w.connection_id", "w.session_id")
     rows = database.rows(
         "SELECT connection_id, client, session_id, hour, source, max(version), sum(input_tokens), sum(output_tokens)"
-        f" FROM ({WITNESSED} WHERE w.cumulative = 1 OR w.hour >= ?) q WHERE {where}"
+        f" FROM ({WITNESSED} WHERE (w.cumulative = 1 OR w.hour >= ?){inner}) q WHERE {where}"
         " GROUP BY connection_id, client, session_id, hour, source",
-        (wanted.first, *parameters),
+        (wanted.first, *own, *parameters),
     )
     for connection, client, session, hour, source, version, sent, received in rows:
         tokens = TokenSides(max(0, int(sent)), max(0, int(received)))
