@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from tallystream.schemas.clients.base import bounded, identity, text
-from tallystream.schemas.otlp import LIMITS, Encoding, Limits
-from tallystream.schemas.otlp.points import MetricNames, MetricPoint, read_points
+from tallystream.schemas.otlp import LIMITS, Encoding, Limits, json_points, protobuf_points
+from tallystream.schemas.otlp.limits import DecodingBudget
+from tallystream.schemas.otlp.points import MetricPoint, MetricsBody
 from tallystream.schemas.otlp.records import Attributes, Value
 from tallystream.schemas.otlp.spans import Span
 from tallystream.schemas.usage import MAX_SESSION_BYTES
@@ -135,7 +136,8 @@ def read_metrics(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> tu
         InvalidBodyError: it is not a metrics request, or exceeds a limit.
 
     """
-    found, points = Witnesses(), read_points(body, encoding, METRICS, limits)
+    decoded = json_points.points if encoding is Encoding.JSON else protobuf_points.points
+    found, points = Witnesses(), MetricsBody(decoded(body, METRICS, DecodingBudget(limits)))
     for point in points:
         found.point(point)
     return points.records, found
@@ -184,7 +186,7 @@ _METRICS: Final = {
     ),
     "qwen-code.token.usage": _MetricRule("qwen", "type", {"input": "input", "output": "output"}),
 }
-METRICS: Final = MetricNames(_METRICS)
+METRICS: Final = frozenset(_METRICS)
 
 
 def _series(point: MetricPoint) -> list[Value]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from tallystream.schemas.errors import InvalidBodyError, TooManyElementsError
@@ -21,14 +21,14 @@ from tallystream.schemas.otlp.json_values import (
     utf8,
 )
 from tallystream.schemas.otlp.limits import DecodingBudget
-from tallystream.schemas.otlp.points import CUMULATIVE, MetricNames, MetricPoint
+from tallystream.schemas.otlp.points import CUMULATIVE, MetricPoint
 from tallystream.schemas.otlp.records import BrokenRecord, Value
 
 _KINDS: Final = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _DECODED: Final = ("sum", "histogram")
 
 
-def points(body: bytes, names: MetricNames, budget: DecodingBudget) -> Iterator[MetricPoint | int]:
+def points(body: bytes, names: Collection[str], budget: DecodingBudget) -> Iterator[MetricPoint | int]:
     """Yield the number of points of each metric, and the points themselves of the named ones."""
     broken, sound = "", False
     owner: dict[str, Any] | None = None

@@ -6,27 +6,13 @@ because nothing that costs money is read from metrics.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tallystream.schemas.otlp.encoding import Encoding
-from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.records import Attributes, Value
 
 CUMULATIVE = 2
 """AGGREGATION_TEMPORALITY_CUMULATIVE."""
-
-
-class MetricNames:
-    """Names of metrics, and a pattern that finds them in a body's bytes."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(names)
-        self.in_bytes = re.compile(b"|".join(re.escape(name.encode()) for name in sorted(self._names)))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +50,3 @@ class MetricsBody:
                 yield found
             else:
                 self.records += found
-
-
-def read_points(body: bytes, encoding: Encoding, names: MetricNames, limits: Limits = LIMITS) -> MetricsBody:
-    """Decode the points of the named metrics in an ExportMetricsServiceRequest; walking it may raise."""
-    from tallystream.schemas.otlp import json_points, protobuf_points
-
-    budget = DecodingBudget(limits)
-    found = json_points if encoding is Encoding.JSON else protobuf_points
-    return MetricsBody(found.points(body, names, budget))

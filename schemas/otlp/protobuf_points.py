@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
 from tallystream.schemas.otlp.limits import DecodingBudget, Limits
-from tallystream.schemas.otlp.points import CUMULATIVE, MetricNames, MetricPoint
+from tallystream.schemas.otlp.points import CUMULATIVE, MetricPoint
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_frames import points as count_points
 from tallystream.schemas.otlp.protobuf_messages import HistogramPointMessage, NumberPointMessage
@@ -20,31 +20,38 @@ _SUM: Final = 7
 _HISTOGRAM: Final = 9
 
 
-def points(body: bytes, names: MetricNames, budget: DecodingBudget) -> Iterator[MetricPoint | int]:
+def points(body: bytes, names: Collection[str], budget: DecodingBudget) -> Iterator[MetricPoint | int]:
     """Yield the number of points of each metric, and the points themselves of the named ones."""
     refuse_other_shapes(body, "metrics", budget.limits)
-    matter = names.in_bytes.search(body) is not None
+    wanted = frozenset(name.encode() for name in names)
     owner = None
     described: dict[str, Value] = {}
     for resource, _, metric in Frames(body, budget).items():
         yield count_points(body, metric)
-        if not matter or names.in_bytes.search(body, metric.start, metric.stop) is None:
+        name = _name(body, metric)
+        if name not in wanted:
             continue
         if owner is not resource:
             owner, described = resource, _described(body, resource, budget.limits)
-        yield from _metric(body, metric, names, described, budget.limits)
+        yield from _metric(body, metric, name.decode(), described, budget.limits)
+
+
+def _name(body: bytes, metric: wire.Field) -> bytes:
+    """Return a metric's name, which every exporter writes first."""
+    for field in wire.fields(body, metric.start, metric.stop):
+        if field.kind == wire.LEN and field.number == 1:
+            return body[field.start : field.stop]
+    return b""
 
 
 def _metric(
-    body: bytes, metric: wire.Field, names: MetricNames, resource: dict[str, Value], limits: Limits
+    body: bytes, metric: wire.Field, name: str, resource: dict[str, Value], limits: Limits
 ) -> Iterator[MetricPoint]:
-    name, data = "", None
+    data = None
     for field in wire.fields(body, metric.start, metric.stop):
-        if field.kind == wire.LEN and field.number == 1:
-            name = wire.text(body, field)
-        elif field.kind == wire.LEN and field.number in (_SUM, _HISTOGRAM):
+        if field.kind == wire.LEN and field.number in (_SUM, _HISTOGRAM):
             data = field
-    if data is None or name not in names:
+    if data is None:
         return
     found: list[wire.Field] = []
     cumulative = False
