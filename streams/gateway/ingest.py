@@ -12,7 +12,7 @@ from typing import Any
 from tallystream.schemas import calls, links, packing, witness
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.clients.genai import SightingPack, read_sightings
-from tallystream.schemas.clients.links import FoundLink, session_links
+from tallystream.schemas.clients.links import FoundLink, session_links, span_links
 from tallystream.schemas.clients.witnesses import Witnesses, WitnessPack, read_metrics
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.dead_letter_builder import dead_letter
@@ -71,9 +71,8 @@ def decode(
         found = Witnesses()
         spans = read_sightings(body, encoding, limits, found if witnessed else None)
         logs = LogsResult(spans.records, [], spans.rejected)
-        return Decoded(
-            signal, spans.records, logs, spans.packs, witnesses=list(found.packs.values()), left_out=found.left_out
-        )
+        links = span_links(body, encoding, limits)
+        return Decoded(signal, spans.records, logs, spans.packs, links, list(found.packs.values()), found.left_out)
     if witnessed:
         records, found = read_metrics(body, encoding, limits)
         return Decoded(signal, records, None, witnesses=list(found.packs.values()), left_out=found.left_out)
