@@ -25,7 +25,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.streams.embedded.broker import EmbeddedKafka
-from tallystream.streams.gateway.message import partition_of
+from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure

@@ -34,7 +34,7 @@ from tallystream.agents.session_cost.parse import parse
 from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.streams.embedded.broker import EmbeddedKafka
-from tallystream.streams.gateway.message import partition_of
+from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.kafka.topics import Topics

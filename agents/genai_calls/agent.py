@@ -36,7 +36,7 @@ from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.usage import UsageBatch
-from tallystream.streams.gateway.message import partition_of
+from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import Fold, Group, InputRecord, Partition, PublicRows
 from tallystream.streams.runtime.changelog import Row

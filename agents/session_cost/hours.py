@@ -22,6 +22,7 @@ from tallystream.agents.session_cost import state_rows
 from tallystream.agents.session_cost import sums as s
 from tallystream.agents.session_cost.hour_state import BucketKey, State
 from tallystream.schemas import keys
+from tallystream.schemas.rows import HourCost
 from tallystream.schemas.versions import find_version, supersedes
 from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
 from tallystream.streams.runtime.fold import Replacement
@@ -148,13 +149,17 @@ def holds(row: bytes | None, wanted: bytes) -> bool:
     return version is not None and supersedes(version, find_version(wanted)) and _content(row) == _content(wanted)
 
 
+_DEFAULTS = {name: field.default for name, field in HourCost.model_fields.items() if not field.is_required()}
+"""Of fields that rows of earlier releases do not have."""
+
+
 def _content(row: bytes | None) -> dict[str, Any] | None:
     """Parse a row; None when it is not a valid row, because it may be anything."""
     try:
         said = orjson.loads(row or b"null")
     except ValueError:
         return None
-    return {name: value for name, value in said.items() if name != "version"} if type(said) is dict else None
+    return {**_DEFAULTS, **said, "version": None} if type(said) is dict else None
 
 
 def store_key(key: HourKey) -> bytes:

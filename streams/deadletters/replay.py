@@ -36,8 +36,8 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import InvalidRecordError, Reason, UnreachableError
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.usage import Attribution, UsageBatch, UsageEvent
-from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.errors import unreachable
+from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from tallystream.schemas.errors import UnfitError, UnreachableError, UsageError
-from tallystream.streams.embedded import jars, readiness
+from tallystream.streams.embedded import class_cache, jars, readiness
 from tallystream.streams.embedded.config import HOST, BrokerConfig, Listener, render
 from tallystream.streams.embedded.dirlock import DirLock
 from tallystream.streams.process import tcp_ports
@@ -106,14 +106,13 @@ class EmbeddedKafka:
             UnfitError: the broker does not start on this data.
 
         """
-        class_path = os.pathsep.join(map(str, jars.resolve(self._cache_dir, mirror=self._mirror)))
-        java = str(jars.java())
+        command, class_path = prepare(self._cache_dir, mirror=self._mirror)
         self._lock.acquire()
         try:
             config = self._configure()
             (self._dir / "server.properties").write_text(render(config.properties()))
-            self._format(java, class_path)
-            self._spawn([java, *JVM, "-cp", class_path, "kafka.Kafka", "server.properties"])
+            self._format([*command, "-XX:TieredStopAtLevel=1"], class_path)
+            self._spawn([*command, "-cp", class_path, "kafka.Kafka", "server.properties"])
             self._pid_file.write_text(f"{self.pid}\n")
             self._await_ready()
         except BaseException:
@@ -149,11 +148,11 @@ class EmbeddedKafka:
         temporary.replace(self._dir / PORTS_FILE)
         return BrokerConfig(controller, (Listener(self.port),), self._overrides)
 
-    def _format(self, java: str, class_path: str) -> None:
+    def _format(self, command: list[str], class_path: str) -> None:
         """Give a new data dir its identity; an existing one keeps it."""
         if (self._dir / "log" / "meta.properties").exists():
             return
-        argv = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool"]
+        argv = [*command, "-cp", class_path, "kafka.tools.StorageTool"]
         # `--ignore-formatted`: it recovers from a kill between the first file and the last without manual work.
         argv += ["format", "--ignore-formatted", "-t", self._cluster_id, "-c", "server.properties"]
         process = spawn(
@@ -214,6 +213,21 @@ class EmbeddedKafka:
         with self._output.open("rb") as file:
             file.seek(max(0, self._output.stat().st_size - LOG_TAIL))
             return _last_line(file.read().decode(errors="replace"))
+
+
+def prepare(cache_dir: Path, *, mirror: str | None = None) -> tuple[list[str], str]:
+    """Return Java with the broker's flags, and the class path. What is missing in the cache is downloaded and made.
+
+    Raises:
+        UsageError: the extra `embedded` is not installed, or the cache cannot be written.
+        UnreachableError: a jar could not be downloaded.
+        UnfitError: a downloaded jar does not match the lock.
+
+    """
+    command = [str(jars.java()), *JVM]
+    paths = jars.resolve(cache_dir, mirror=mirror)
+    class_path = os.pathsep.join(map(str, paths))
+    return [*command, *class_cache.flags(paths[0].parent, command, class_path, _environment())], class_path
 
 
 def usable_port(data_dir: Path) -> int:

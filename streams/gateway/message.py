@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
-
-from aiokafka.partitioner import murmur2
 
 from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.catalogue import schema_of
@@ -15,6 +12,7 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.links import SessionLink
 from tallystream.schemas.usage import UsageBatch
 from tallystream.schemas.witness import WitnessBatch
+from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.topics import Topics
 
 
@@ -45,17 +43,6 @@ ACTIVITY_SCHEMA = schema_of(Activity).header.decode()
 LINK_SCHEMA = schema_of(SessionLink).header.decode()
 WITNESS_SCHEMA = schema_of(WitnessBatch).header.decode()
 DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
-
-
-@lru_cache(maxsize=65_536)
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a key, as Kafka's own clients choose it.
-
-    It is computed here instead of by the client library, because a session must always go to the same partition.
-    """
-    if partitions == 1:
-        return 0
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def place_of(message: Message, partitions: Mapping[str, int]) -> Place:

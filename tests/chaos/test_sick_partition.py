@@ -17,8 +17,8 @@ from tests.support.waiting import until
 
 from tallystream.schemas import keys
 from tallystream.streams.gateway import Gateway
-from tallystream.streams.gateway.message import partition_of
 from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 

@@ -120,3 +120,23 @@ async def test_takeover_does_not_rewrite_unchanged_rows() -> None:
         await heir.settle()
         assert {topic: len(broker.records(topic)) for topic in (ROWS, HOURS, LOG)} == ends
         heir.crash()
+
+
+async def test_partial_of_an_earlier_release_in_a_higher_version_stays() -> None:
+    """It says the same, although it lacks a field. Readers would ignore another row in a lower version."""
+    broker = broker_of([message(MemoryBroker().clock.now_ms(), 1)])
+    first = worker(broker, "first", Book())
+    await first.assign([0])
+    await first.deliver(0)
+    await first.settle()
+    first.crash()
+    record = broker.records(HOURS)[-1]
+    earlier = last(broker, HOURS) | {"version": [0, 7]}
+    del earlier["inconsistent"]
+    broker.append(HOURS, 0, [(record.key or b"", orjson.dumps(earlier))])
+    heir = worker(broker, "heir", Book())
+    await heir.assign([0])
+    await heir.engine.late_writes.look(idle=True)
+    await heir.settle()
+    assert last(broker, HOURS) == earlier
+    heir.crash()

@@ -104,12 +104,10 @@ def up(
 
 
 def _embedded(settings: Settings) -> int:
-    """Download the embedded Kafka if needed, with a progress bar, and choose its port."""
-    from tallystream.streams.embedded import jars
-    from tallystream.streams.embedded.broker import usable_port
+    """Download and prepare the embedded Kafka if needed, with a progress bar, and choose its port."""
+    from tallystream.streams.embedded.broker import prepare, usable_port
 
-    jars.java()
-    jars.resolve(settings.cache_dir, mirror=settings.maven_mirror)
+    prepare(settings.cache_dir, mirror=settings.maven_mirror)
     return usable_port(settings.data_dir / "kafka")
 
 

@@ -6,7 +6,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.gateway.message import partition_of
+from tallystream.streams.kafka.partitioning import partition_of
 
 
 @given(st.binary(max_size=64), st.integers(1, 64))
