@@ -46,9 +46,9 @@ class SecuredKafka(EmbeddedKafka):
         config = super()._configure()
         return BrokerConfig(config.controller_port, (*config.listeners, *self._guarded), config.overrides)
 
-    def _format(self, java: str, class_path: str) -> None:
+    def _format(self, command: list[str], class_path: str) -> None:
         user = f"SCRAM-SHA-512=[name={self.user},password={self.password}]"
-        argv = [java, "-XX:+UseSerialGC", "-cp", class_path, "kafka.tools.StorageTool", "format", "--add-scram", user]
+        argv = [*command, "-cp", class_path, "kafka.tools.StorageTool", "format", "--add-scram", user]
         argv += ["-t", "AAAAAAAAQACAAAAAAAAAAQ", "-c", "server.properties"]
         subprocess.run(argv, cwd=self._dir, check=True, capture_output=True)
 
