@@ -10,6 +10,8 @@ from tests.support.otlp_points import CUMULATIVE, MadePoint, claude, codex, enco
 from tests.support.otlp_spans import MadeSpan, chat, encode
 
 from tallystream.schemas.clients.witnesses import MAX_STATEMENTS, Statement, WitnessPack, read_metrics
+from tallystream.schemas.connections import Signal
+from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway.ingest import decode
 
@@ -156,3 +158,23 @@ def test_statement_keeps_only_counts_and_ids() -> None:
     (pack,) = told([replace(TURN, attributes=TURN.attributes | {"prompt": "canary"})])
     assert "canary" not in repr(pack)
     assert pack.statements == [Statement(pack.statements[0].id, "spans", TURN.times[1], False, 900, 80)]
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+@pytest.mark.parametrize("signal", ["metrics", "traces"])
+def test_coverage_changes_nothing_about_what_is_accepted(encoding: Encoding, signal: Signal) -> None:
+    """However a body is damaged, it is counted or refused as it would be without coverage."""
+    points = [claude("input", 5), codex("output", 7.0), claude("output", 9, temporality=CUMULATIVE)]
+    body = encode_points(points, encoding) if signal == "metrics" else encode([REQUEST, chat("call")], encoding)
+    damaged = [body[:at] for at in range(0, len(body), 3)]
+    damaged += [body[:at] + bytes([body[at] ^ 0x15]) + body[at + 1 :] for at in range(0, len(body), 3)]
+    for one in damaged:
+        assert outcome(one, encoding, signal, witnessed=True) == outcome(one, encoding, signal, witnessed=False)
+
+
+def outcome(body: bytes, encoding: Encoding, signal: Signal, *, witnessed: bool) -> object:
+    try:
+        found = decode(body, encoding, signal, witnessed=witnessed)
+    except InvalidBodyError as exc:
+        return exc.message
+    return found.records, found.sightings, found.logs
