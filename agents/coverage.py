@@ -91,11 +91,14 @@ class CoverageRow:
         return (Decimal(self.counted.total) / known).quantize(Decimal("0.0001"), ROUND_DOWN)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sums:
     counted: TokenSides = field(default_factory=TokenSides)
     said: dict[str, TokenSides] = field(default_factory=dict)
     versions: set[str] = field(default_factory=set)
+
+    def count(self, tokens: TokenSides) -> None:
+        self.counted = self.counted.plus(tokens)
 
     def add(self, said: WitnessedHour) -> None:
         self.said[said.source] = self.said.get(said.source, TokenSides()).plus(said.tokens)
@@ -118,11 +121,13 @@ def coverage(
     sessions: dict[_SessionKey, _Sums] = defaultdict(_Sums)
     hours: dict[tuple[_SessionKey, int], _Sums] = defaultdict(_Sums)
     for one in counted:
-        for sums in (sessions[one[:3]], hours[one[:3], one.hour]):
-            sums.counted = sums.counted.plus(one.tokens)
+        sessions[one[:3]].count(one.tokens)
+        if by == "hour":
+            hours[one[:3], one.hour].count(one.tokens)
     for said in witnessed:
-        for sums in (sessions[said[:3]], hours[said[:3], said.hour]):
-            sums.add(said)
+        sessions[said[:3]].add(said)
+        if by == "hour":
+            hours[said[:3], said.hour].add(said)
     if by == "connection":
         rows = _connections(sessions)
     elif by == "session":

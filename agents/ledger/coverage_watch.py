@@ -40,7 +40,7 @@ class CoverageWatch:
 
     def look(self, database: Database, hour: int) -> None:
         """Compare the hours up to `hour`, the current one."""
-        wanted = CoverageRange(hour - HOURS + 1, hour + 1)
+        wanted = CoverageRange(hour - HOURS + 1, hour + 1, hourly=False)
         with database.reading():
             rows = coverage(counted_hours(database, wanted), witnessed_hours(database, wanted))
         self.forget()

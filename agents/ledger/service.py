@@ -32,6 +32,8 @@ from tallystream.streams.service.ops import Health
 log = structlog.get_logger()
 TELL_EVERY = 60.0
 """Seconds between two log lines about an outage that continues."""
+COVERAGE_SHARE = 50
+"""Comparing coverage takes at most one part in so many of the time, because nothing is written meanwhile."""
 T = TypeVar("T")
 
 
@@ -131,7 +133,7 @@ class Ledger:
         self._positions = await _thread(writer.positions)
         looked = self._clock.monotonic()
         expired: float | None = None
-        compared: float | None = None
+        compare_at = 0.0
         async with TopicFollower(self._config.kafka, writer.sources, self._positions) as tail:
             while True:
                 batches = await self._gather(tail)
@@ -151,10 +153,11 @@ class Ledger:
                     expired = now
                     begins = await tail.begins()
                     self._metrics.expired.inc(await _thread(lambda: writer.expire(begins)))  # noqa: B023 - awaited here
-                if not tail.behind and (compared is None or now - compared > self._config.coverage):
-                    compared = now
+                if not tail.behind and now >= compare_at:
                     hour = hour_of(self._clock.now_ns())
                     await _thread(lambda: self._coverage.look(database, hour))  # noqa: B023 - awaited here
+                    took = self._clock.monotonic() - now
+                    compare_at = now + max(self._config.coverage, took * COVERAGE_SHARE)
                 self._behind = tail.behind
                 self._metrics.behind.set(self._behind)
                 self._moved = self._clock.monotonic()

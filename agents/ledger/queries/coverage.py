@@ -18,6 +18,8 @@ class CoverageRange:
     last: int
     connection: str | None = None
     session: str | None = None
+    hourly: bool = True
+    """Whether each hour is wanted, or only sums over the range, which stand at its last hour."""
 
     def conditions(self, hour: str, connection: str, session: str) -> tuple[str, tuple[object, ...]]:
         """Return the SQL condition with these columns, and its parameters."""
@@ -37,10 +39,11 @@ class CoverageRange:
 def counted_hours(database: Database, wanted: CoverageRange) -> Iterable[CountedHour]:
     """Return what was counted of each session in each hour."""
     where, parameters = wanted.conditions("b.hour", "s.connection_id", "s.session_id")
+    at = "b.hour" if wanted.hourly else "max(b.hour)"
     rows = database.rows(
-        "SELECT s.connection_id, l.client, s.session_id, b.hour, sum(b.total_tokens - b.output), sum(b.output)"
+        f"SELECT s.connection_id, l.client, s.session_id, {at}, sum(b.total_tokens - b.output), sum(b.output)"
         f" FROM bucket b JOIN session s ON s.id = b.session JOIN line l ON l.id = b.line WHERE {where}"
-        " GROUP BY s.connection_id, l.client, s.session_id, b.hour",
+        f" GROUP BY s.connection_id, l.client, s.session_id{', b.hour' if wanted.hourly else ''}",
         parameters,
     )
     for connection, client, session, hour, sent, received in rows:
@@ -53,10 +56,11 @@ def witnessed_hours(database: Database, wanted: CoverageRange) -> Iterable[Witne
     # A cumulative count needs the hour before, so those of all hours are read; they are few. The inner condition on the
     # session spares the database from computing the differences of all others.
     inner, own = wanted.sessions("w.connection_id", "w.session_id")
+    at = "hour" if wanted.hourly else "max(hour)"
     rows = database.rows(
-        "SELECT connection_id, client, session_id, hour, source, max(version), sum(input_tokens), sum(output_tokens)"
+        f"SELECT connection_id, client, session_id, {at}, source, max(version), sum(input_tokens), sum(output_tokens)"
         f" FROM ({WITNESSED} WHERE (w.cumulative = 1 OR w.hour >= ?){inner}) q WHERE {where}"
-        " GROUP BY connection_id, client, session_id, hour, source",
+        f" GROUP BY connection_id, client, session_id, source{', hour' if wanted.hourly else ''}",
         (wanted.first, *own, *parameters),
     )
     for connection, client, session, hour, source, version, sent, received in rows:

@@ -29,7 +29,7 @@ class SessionCoverage(BaseModel):
 
 def session_coverage(database: Database, connection_id: str, session_id: str) -> SessionCoverage | None:
     """Return which share of a session's known tokens was counted; None if only its logs tell of it."""
-    wanted = CoverageRange(0, _LAST, connection_id, session_id)
+    wanted = CoverageRange(0, _LAST, connection_id, session_id, hourly=False)
     rows = coverage(counted_hours(database, wanted), witnessed_hours(database, wanted), "session")
     row = next((row for row in rows if row.witness is not None), None)
     if row is None or row.seen is None:

@@ -63,6 +63,7 @@ def coverage(
         HOUR_AFTER_ALL if until is None else -(-parse_when(until, now, "--until") // HOUR_NS) - 1,
         connection,
         session,
+        hourly=by == "hour",
     )
     rows = run(collect(settings_from(data_dir, kafka), wanted, axis))
     if json:
