@@ -1,8 +1,8 @@
 """Attribute names that producers of GenAI spans use: one table per meaning, in which the first name present counts.
 
 Sources: the GenAI semantic conventions of OpenTelemetry and their earlier versions, the attributes of OpenInference,
-OpenLLMetry, the Vercel AI SDK, LiteLLM, Pydantic AI, Copilot and Qwen Code as they send them. docs/agents.md shows
-which producer uses which.
+OpenLLMetry, the Vercel AI SDK, LiteLLM, Pydantic AI, Copilot and Qwen Code as they send them, and the names in the
+source code of OpenLIT, Mastra and earlier versions of Semantic Kernel. docs/agents.md shows which producer uses which.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ INPUT: Final = (
     "ai.usage.tokens",
     "llm.usage.prompt_tokens",
     "gen_ai.aggregated_usage.input_tokens",
+    "gen_ai.response.prompt_tokens",
 )
 OUTPUT: Final = (
     "gen_ai.usage.output_tokens",
@@ -28,6 +29,7 @@ OUTPUT: Final = (
     "ai.usage.completionTokens",
     "llm.usage.completion_tokens",
     "gen_ai.aggregated_usage.output_tokens",
+    "gen_ai.response.completion_tokens",
 )
 CACHE_READ: Final = (
     "gen_ai.usage.cache_read.input_tokens",
@@ -42,6 +44,11 @@ CACHE_READ: Final = (
     "llm.usage.cache_read_input_tokens",
     "cached_content_token_count",
     "gen_ai.aggregated_usage.cache_read.input_tokens",
+    "gen_ai.usage.cached_input_tokens",
+    "gen_ai.usage.cache_read_tokens",
+    "gen_ai.usage.prompt_tokens_details.cache_read",
+    "gen_ai.usage.input_tokens_details.cached_tokens",
+    "llm.token_count.prompt_details.cache_input",
 )
 CACHE_WRITE: Final = (
     "gen_ai.usage.cache_write.input_tokens",
@@ -55,6 +62,10 @@ CACHE_WRITE: Final = (
     "llm.usage.cache_creation_input_tokens",
     "gen_ai.aggregated_usage.cache_write.input_tokens",
     "gen_ai.aggregated_usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_creation_tokens",
+    "gen_ai.usage.cache_write_tokens",
+    "gen_ai.usage.cache_create_input_tokens",
+    "gen_ai.usage.prompt_tokens_details.cache_write",
 )
 REASONING: Final = (
     "gen_ai.usage.reasoning.output_tokens",
@@ -70,6 +81,11 @@ REASONING: Final = (
     "thoughts_token_count",
     "gen_ai.aggregated_usage.details.reasoning_tokens",
     "gen_ai.aggregated_usage.reasoning.output_tokens",
+    "gen_ai.usage.completion_tokens_details.reasoning",
+    "gen_ai.usage.output_tokens_details.reasoning_tokens",
+    "gen_ai.usage.output_tokens_details.reasoning",
+    "gen_ai.usage.reasoning_output_tokens",
+    "gen_ai.usage.thinking_tokens",
 )
 TOTAL: Final = (
     "gen_ai.usage.total_tokens",
@@ -159,6 +175,8 @@ OPERATION: Final = "gen_ai.operation.name"
 LEAF_OPERATIONS: Final = frozenset(
     {
         "chat",
+        "chat.completions",
+        "text.completions",
         "text_completion",
         "completion",
         "generate_content",
