@@ -31,3 +31,5 @@ class WorkerConfig:
     """Time without a heartbeat after which the group reassigns the worker's partitions."""
     accept_loss: bool = False
     """Continue even if usage messages were lost that had not, or may not have, been counted."""
+    standby: bool = False
+    """Keep copies of other workers' partitions, so that taking one over does not read its whole changelog."""

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from tallystream.schemas.errors import Reason
 from tallystream.streams.runtime import Engine
+from tallystream.streams.runtime.standby import StandbyProgress
 
 MAX_UNPRICED = 50
 """Label sets of `unpriced`: model names come from clients, so further ones are counted together as `other`."""
@@ -98,7 +99,7 @@ class FoldMetrics:
 
 
 class RuntimeCollector(Collector):
-    """The runtime's counters and positions of one table, read when scraped."""
+    """The runtime's counters and positions of one table, and the standby's of all, read when scraped."""
 
     COUNTERS = (
         ("folded_messages", "folded", "Usage messages folded."),
@@ -160,9 +161,15 @@ class RuntimeCollector(Collector):
     )
     """The metric's name, the attribute of `Counters`, and the help text."""
 
-    def __init__(self, table: Engine, rebalances: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        table: Engine,
+        rebalances: Callable[[], int],
+        standby: Callable[[], StandbyProgress] = StandbyProgress,
+    ) -> None:
         self._table = table
         self._rebalances = rebalances
+        self._standby = standby
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families."""
@@ -180,6 +187,22 @@ class RuntimeCollector(Collector):
             "tallystream_worker_recovering_partitions",
             "Partitions that are assigned but not recovered yet.",
             value=progress.pending,
+        )
+        standby = self._standby()
+        yield GaugeMetricFamily(
+            "tallystream_worker_standby_partitions",
+            "Partitions of other workers of which this one keeps a copy; 0 without --standby.",
+            value=len(standby.behind),
+        )
+        yield GaugeMetricFamily(
+            "tallystream_worker_standby_lag_records",
+            "Changelog records that these copies do not have yet. Taking over a partition reads them first.",
+            value=sum(standby.behind.values()),
+        )
+        yield CounterMetricFamily(
+            "tallystream_worker_standby_records",
+            "Changelog records copied for other workers' partitions.",
+            value=standby.copied,
         )
         lag = GaugeMetricFamily(
             "tallystream_worker_lag_messages", "Messages not yet acknowledged in the changelog.", labels=["partition"]

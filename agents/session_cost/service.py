@@ -18,6 +18,7 @@ from tallystream.streams.identity import Identity, claim_directory, read_identit
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.runtime.faust_backend import App, FoldTable
 from tallystream.streams.runtime.faust_backend import run as run_app
+from tallystream.streams.runtime.standby import total
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
 
@@ -128,7 +129,7 @@ def build(
     )
     fold = SessionCost(config.topics, config.book, config.window, FoldMetrics(registry), clock)
     calls = GenaiCalls(config.topics, config.calls, CallMetrics(registry))
-    _, table = (
+    tables = [
         FoldTable(
             app,
             one,
@@ -136,8 +137,10 @@ def build(
             partitions=config.topics.partitions,
             topic_ids=topic_ids,
             accept_loss=config.accept_loss,
+            standby=config.standby,
         )
         for one, source in ((calls, config.topics.calls), (fold, config.topics.usage))
-    )
-    registry.register(RuntimeCollector(table.engine, lambda: app.rebalances))
+    ]
+    standbys = [table.standby for table in tables if table.standby is not None]
+    registry.register(RuntimeCollector(tables[-1].engine, lambda: app.rebalances, lambda: total(standbys)))
     return app

@@ -3,6 +3,9 @@
 It is like a GlobalKTable of Kafka Streams. It is only a cache: rows and topic positions are written in one batch, so a
 crash leaves an older consistent copy, and a directory that is lost, or belongs to another cluster or to recreated
 topics, is filled again from the topics.
+
+It forgets what the topics forget: a removed key when its tombstone is read, and rows whose records retention has
+removed. A copy that was not kept up to date for so long that Kafka may have removed tombstones is filled again.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import asyncio
 import json
 import shutil
 import struct
+import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -26,10 +31,21 @@ from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition, 
 from tallystream.streams.kafka.settings import KafkaSettings
 
 log = structlog.get_logger()
-FORMAT = 2
-_HEAD = struct.Struct(">qqq")
+FORMAT = 3
+_HEAD = struct.Struct(">qqqIiq")
+"""Of a row: version, timestamp, and where its record is: a checksum of the topic's name, partition, offset."""
 _META = b"\0"
 _IDENTITY = _META + b"identity"
+_COMPLETE = _META + b"complete"
+"""When (ms since the epoch) the rows included everything last."""
+NOTE_EVERY_MS = 60_000
+AWAY_MS = 23 * 3_600_000
+"""Time after which a copy that was not complete is filled again; Kafka removes tombstones after a day
+(delete.retention.ms)."""
+LOOK_EVERY = 600.0
+"""Seconds between two looks at the topics' first offsets."""
+ROWS_A_TURN = 1_000
+"""Rows examined between two polls, when records have been removed."""
 
 
 class TableRow(NamedTuple):
@@ -85,6 +101,12 @@ class GlobalTable:
         self._db: Any = None
         self._tail: TopicFollower | None = None
         self._paused: set[str] = set()
+        self._completed_ms = 0
+        self._begins: Mapping[tuple[str, int], int] = {}
+        """The first offsets up to which removed records have been forgotten."""
+        self._looked = float("-inf")
+        self._sweep: bytes | None = None
+        """The key up to which rows have been examined; None when none need be."""
         self.read: Mapping[tuple[str, int], int] = {}
         """By topic and partition, the offset up to which rows are stored and `on_rows` was called."""
         self.caught_up = asyncio.Event()
@@ -111,7 +133,7 @@ class GlobalTable:
 
     def put(self, row: TableRow, timestamp: int) -> None:
         """Store a row that is known to be in its topic, without waiting to read it."""
-        self._write([(row, timestamp)], None)
+        self._write([(row, timestamp, -1)], None)
 
     # -- following the topics
 
@@ -129,7 +151,9 @@ class GlobalTable:
         if found is None or difference:
             fresh = next(iter(self._db.items()), None) is None
             self._wipe(difference or ("" if fresh else "it does not name its cluster and prefix"))
-        self._db[_IDENTITY] = _packed(identity)
+        elif _now_ms() - int(self._db.get(_COMPLETE) or b"0") > AWAY_MS:
+            self._wipe("it was not kept up to date for so long that removed keys may not be known any more")
+        self._begin(identity)
 
     async def run(self, on_rows: OnRows) -> None:
         """Follow the topics until cancelled.
@@ -144,7 +168,7 @@ class GlobalTable:
             except TopicRecreatedError as exc:
                 self._tail = None
                 self._wipe(str(exc))
-                self._db[_IDENTITY] = _packed(await self._identify())
+                self._begin(await self._identify())
 
     def pause(self, topics: Iterable[str]) -> None:
         """Stop following these topics until `resume`."""
@@ -185,14 +209,17 @@ class GlobalTable:
                     self.read = tail.positions()
                     if not self.caught_up.is_set() and tail.behind == 0:
                         self.caught_up.set()
+                    if self.caught_up.is_set():
+                        self._note_complete()
+                        await self._forget(tail)
             finally:
                 self._tail = None
 
     def _apply(self, feed: Feed, batch: FollowedBatch) -> list[tuple[bytes, int]]:
-        rows: list[tuple[TableRow, int]] = []
+        rows: list[tuple[TableRow, int, int]] = []
         for record in batch.records:
             try:
-                rows.extend((row, record.timestamp) for row in feed.rows(record))
+                rows.extend((row, record.timestamp, record.offset) for row in feed.rows(record))
             except (ValueError, TypeError, KeyError, AttributeError) as exc:
                 self.unreadable += 1
                 log.warning(
@@ -201,13 +228,51 @@ class GlobalTable:
                 )  # fmt: skip
         return self._write(rows, batch)
 
-    def _write(self, rows: Iterable[tuple[TableRow, int]], batch: FollowedBatch | None) -> list[tuple[bytes, int]]:
-        """Write rows that are not older than the stored ones, and the position; return the changes."""
-        written: dict[bytes, tuple[tuple[int, int], int, bytes | None]] = {}
-        for row, timestamp in rows:
+    def _note_complete(self) -> None:
+        now = _now_ms()
+        if not 0 <= now - self._completed_ms < NOTE_EVERY_MS:
+            self._db[_COMPLETE] = b"%d" % now
+            self._completed_ms = now
+
+    async def _forget(self, tail: TopicFollower) -> None:
+        """Remove some of the rows whose records retention has removed, so that following is not held up.
+
+        Nobody is told: what is made of such a row stays as it is.
+        """
+        if self._sweep is None:
+            if time.monotonic() - self._looked < LOOK_EVERY:
+                return
+            begins = await tail.begins()
+            self._looked = time.monotonic()
+            if any(begin > self._begins.get(at, 0) for at, begin in begins.items()):
+                self._sweep = b"\1"
+            self._begins = begins
+        if self._sweep is None:
+            return
+        begins_of = {(_sum_of(topic), p): begin for (topic, p), begin in self._begins.items()}
+        removed = rocksdict.WriteBatch(raw_mode=True)
+        examined = 0
+        for key, raw in self._db.items(from_key=self._sweep):
+            topic, partition, offset = _HEAD.unpack_from(raw)[3:]
+            if 0 <= offset < begins_of.get((topic, partition), 0):
+                removed.delete(key)
+            self._sweep, examined = key, examined + 1
+            if examined >= ROWS_A_TURN:
+                break
+        self._db.write(removed)
+        if examined < ROWS_A_TURN:
+            self._sweep = None
+
+    def _write(self, rows: Iterable[tuple[TableRow, int, int]], batch: FollowedBatch | None) -> list[tuple[bytes, int]]:
+        """Write rows, given with timestamp and offset, that are not older than the stored ones, and the position;
+        return the changes.
+        """
+        place = (0, 0) if batch is None else (_sum_of(batch.topic), batch.partition)
+        written: dict[bytes, tuple[tuple[int, int], int, int, bytes | None]] = {}
+        for row, timestamp, offset in rows:
             if row.value is not None:
                 have = written.get(row.key)
-                if have is not None and have[2] is not None:
+                if have is not None and have[3] is not None:
                     newest: tuple[int, int] | None = have[0]
                 elif have is not None:
                     newest = None
@@ -216,18 +281,18 @@ class GlobalTable:
                     newest = None if raw is None else _HEAD.unpack_from(raw)[:2]
                 if not supersedes(row.version, newest):
                     continue
-            written[row.key] = row.version, timestamp, row.value
+            written[row.key] = row.version, timestamp, offset, row.value
         changes = rocksdict.WriteBatch(raw_mode=True)
-        for key, (version, timestamp, value) in written.items():
+        for key, (version, timestamp, offset, value) in written.items():
             if value is None:
                 changes.delete(key)
             else:
-                changes.put(key, _HEAD.pack(*version, timestamp) + value)
+                changes.put(key, _HEAD.pack(*version, timestamp, *place, offset) + value)
         if batch is not None:
             name = _META + f"{batch.topic}|{batch.partition}".encode()
             changes.put(name, b"%d %d" % batch.after)
         self._db.write(changes)
-        return [(key, timestamp) for key, (_, timestamp, _) in written.items()]
+        return [(key, timestamp) for key, (_, timestamp, _, _) in written.items()]
 
     def _positions(self) -> dict[tuple[str, int], FollowerPosition]:
         found = {}
@@ -255,12 +320,19 @@ class GlobalTable:
             shutil.rmtree(self._directory / "rows")
             self._db = rocksdict.Rdict(str(self._directory / "rows"), options)
 
+    def _begin(self, identity: Identity) -> None:
+        """Note whose copy it is; a new one counts as complete for now, so that a long first filling is not repeated."""
+        self._db[_IDENTITY] = _packed(identity)
+        if self._db.get(_COMPLETE) is None:
+            self._db[_COMPLETE] = b"%d" % _now_ms()
+
     def _wipe(self, why: str) -> None:
         if why:
             log.warning("local_copy_discarded", why=why, next="it is filled again from the topics")
         self._db.close()
         shutil.rmtree(self._directory / "rows")
         self._open()
+        self._begins, self._looked, self._sweep = {}, float("-inf"), None
 
     async def _identify(self) -> Identity:
         """Return the identity that the directory must have: this cluster and these topics."""
@@ -280,6 +352,14 @@ def _identity_of(raw: bytes) -> Identity:
     return Identity(cluster_id if form == FORMAT else "", "", topic_ids)
 
 
+def _sum_of(topic: str) -> int:
+    return zlib.crc32(topic.encode())
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def _unpack(raw: bytes) -> StoredRow:
-    major, minor, timestamp = _HEAD.unpack_from(raw)
+    major, minor, timestamp, *_ = _HEAD.unpack_from(raw)
     return StoredRow((major, minor), timestamp, raw[_HEAD.size :])

@@ -16,7 +16,11 @@ IN_SYNC = 2
 AT_LEAST = frozenset({"retention.ms", "min.compaction.lag.ms", "max.message.bytes", "min.insync.replicas"})
 """Settings that may be higher than required; a retention of -1 is unlimited."""
 LISTS = frozenset({"cleanup.policy"})
-SELF_MENDED = frozenset({"flush.messages"})
+FUTURE = "message.timestamp.after.max.ms"
+"""How far a producer's time may be ahead of the broker's clock. Brokers since 3.6 have it; since 4.0 the default is one
+hour, so that a broker whose clock is behind by more would refuse every row."""
+ANY_FUTURE = str((1 << 63) - 1)
+SELF_MENDED = frozenset({"flush.messages", FUTURE})
 """Settings that a start corrects by itself, because that can only make data safer."""
 
 
@@ -47,16 +51,21 @@ class TopicSpec:
         deletes = "delete" in self.config.get("cleanup.policy", "").split(",")
         if deletes and "retention.bytes" not in self.at_creation:
             wanted["retention.bytes"] = "-1"
+        if "message.timestamp.type" not in self.config:
+            wanted[FUTURE] = ANY_FUTURE
         if replicas >= REPLICAS:
             wanted |= {"min.insync.replicas": str(IN_SYNC), "unclean.leader.election.enable": "false"}
         elif self.promised:
             wanted["flush.messages"] = "1"
         return wanted
 
-    def creation(self, replicas: int) -> dict[str, str]:
-        """Return the settings to create it with; the batch limit is left to the broker, whose default is higher."""
-        wanted = {name: value for name, value in self.wanted(replicas).items() if name != "max.message.bytes"}
-        return wanted | self.at_creation
+    def creation(self, replicas: int, *, future: bool = False) -> dict[str, str]:
+        """Return the settings to create it with; the batch limit is left to the broker, whose default is higher.
+
+        `future`: the brokers know the setting FUTURE; others refuse a topic with it.
+        """
+        left = {"max.message.bytes"} if future else {"max.message.bytes", FUTURE}
+        return {name: value for name, value in self.wanted(replicas).items() if name not in left} | self.at_creation
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topic_settings import REPLICAS, SELF_MENDED, Misfit, TopicSpec, misfits
+from tallystream.streams.kafka.topic_settings import FUTURE, REPLICAS, SELF_MENDED, Misfit, TopicSpec, misfits
 
 log = structlog.get_logger()
 LEADER_PATIENCE = 3.0
@@ -75,13 +75,14 @@ async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bo
             await _described(admin, tuple(spec for spec in specs if spec.name in existing), set())
             auto = 0 if all(spec.replication for spec in missing) else await _replicas(admin)
             replicas = {spec.name: spec.replication or auto for spec in missing}
+            future = await _knows_future(admin)
             response = await admin.create_topics(
                 [
                     NewTopic(
                         spec.name,
                         spec.partitions,
                         replicas[spec.name],
-                        topic_configs=spec.creation(replicas[spec.name]),
+                        topic_configs=spec.creation(replicas[spec.name], future=future),
                     )
                     for spec in missing
                 ]
@@ -113,6 +114,12 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
             "start the other brokers; TALLYSTREAM_REPLICATION says how many replicas are enough",
         )
     return 1
+
+
+async def _knows_future(admin: AIOKafkaAdminClient) -> bool:
+    """Tell whether the brokers have the setting `topic_settings.FUTURE`; without the permission to ask, no."""
+    broker = (await admin.describe_cluster())["brokers"][0]["node_id"]
+    return f"log.{FUTURE}" in await settings_of(admin, ConfigResource(ConfigResourceType.BROKER, str(broker)))
 
 
 async def _meant_for(admin: AIOKafkaAdminClient, brokers: Sequence[int]) -> int:

@@ -8,6 +8,8 @@ trusted only with membership and assignment, and the state itself records what w
     engine          accepts a batch only where the state ends; owns the partitions
     commit, expiry  public rows, then changelog, then store; closed keys are removed
     recovery        the changelog read to its end, the source's identity checked
+    standby         the changelogs of others' partitions, copied in advance
+    changelog_copy  how a changelog gets into the store, for both
     late_writes     late rows of a worker that was replaced, and ours written again behind them
     gap_repair      the consumer sent back to what is missing
     changelog       what a changelog holds, and its replay (pure)

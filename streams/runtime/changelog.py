@@ -52,6 +52,28 @@ SOURCE_ID = b"\0source"
 TAIL = b"\0tail"
 """Reserved row of the store: what it has read last, so that a changelog that was cut and has grown is noticed."""
 
+EMPTYING = b"\0emptying"
+"""Reserved row of the store: it is being emptied, and what is left in it is not a copy of anything."""
+
+HIDDEN = b"\0hidden"
+"""Reserved row of the store: the keys whose last changelog record is not their newest version. The partition's owner
+writes them again; until it has, whoever continues from this store must know them."""
+
+
+def hidden_row(keys: Iterable[bytes]) -> bytes | None:
+    """Return the value of a HIDDEN row, None without keys: each key after its length, in 4 bytes."""
+    return b"".join(len(key).to_bytes(4, "big") + key for key in sorted(keys)) or None
+
+
+def hidden_keys(raw: bytes | None) -> frozenset[bytes]:
+    """Return the keys in a HIDDEN row."""
+    keys, at, raw = [], 0, raw or b""
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "big")
+        keys.append(raw[at + 4 : end])
+        at = end
+    return frozenset(keys)
+
 
 def tail_of(offset: int, key: bytes | None, value: bytes | None) -> bytes:
     """Return the value of a TAIL row: where the record stands, and a checksum of it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.runtime.changelog import POSITION, SOURCE_ID, TAIL, WATERMARK, Row, tail_of
+from tallystream.streams.runtime.changelog import HIDDEN, POSITION, SOURCE_ID, TAIL, WATERMARK, Row, tail_of
 from tallystream.streams.runtime.expiry import Expiry
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host
@@ -101,7 +101,10 @@ class GroupCommit:
             return  # revoked meanwhile; the next owner reads what was acknowledged
 
         tail = (TAIL, tail_of(last, *closing[-1]))
-        self._store.write(p, [*rows, *group.derived, *closing, tail], last)
+        written = [*rows, *group.derived, *closing, tail]
+        if self._store.read(p, HIDDEN) is not None:  # the first group after recovery contains all hidden keys
+            written.append((HIDDEN, None))
+        self._store.write(p, written, last)
         for out in public:
             if out.topic in self._fold.owned_topics:
                 self._late_writes.landed(TopicPartition(out.topic, out.partition), out.landed)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aiokafka.structs import TopicPartition
 
 from tallystream.streams.runtime.changelog import TAIL, tail_of
-from tallystream.streams.runtime.host import Host
+from tallystream.streams.runtime.host import Reader
 from tallystream.streams.runtime.store import RowStore
 
 PATIENCE = 60.0
@@ -19,7 +19,8 @@ PATIENCE = 60.0
 
 
 async def find_cut(
-    host: Host,
+    reader: Reader,
+    monotonic: Callable[[], float],
     store: RowStore,
     logs: Sequence[TopicPartition],
     begins: Mapping[TopicPartition, int],
@@ -29,7 +30,7 @@ async def find_cut(
     """Return the changelogs in which the record that the store has read last is not there, or another one.
 
     Compaction may have removed it, which cannot be told from a cut. A store of an earlier version does not know it, and
-    one that is ahead of its changelog is not asked: both are for others to judge.
+    one that is ahead of its changelog is not asked: both are for others to judge. `reader` should fetch little at once.
 
     Raises:
         KafkaError: Kafka does not answer.
@@ -44,19 +45,18 @@ async def find_cut(
     if not wanted:
         return []
     found = []
-    async with host.reader(fetch_bytes=1) as reader:
-        reader.assign({log: store.changelog_offset(log.partition) for log in wanted})
-        deadline = host.monotonic() + PATIENCE
-        while wanted and current():
-            got = await reader.poll(list(wanted))
-            for log, records in got.items():
-                first = records[0]
-                if wanted.pop(log) != tail_of(first.offset, first.key, first.value):
-                    found.append(log)
-            for log in list(wanted):
-                if await reader.position(log) >= ends[log]:
-                    found.append(log)
-                    del wanted[log]
-            if wanted and host.monotonic() > deadline:
-                raise TimeoutError(f"no records from {', '.join(f'{at.topic}-{at.partition}' for at in wanted)}")
+    reader.assign({log: store.changelog_offset(log.partition) for log in wanted})
+    deadline = monotonic() + PATIENCE
+    while wanted and current():
+        got = await reader.poll(list(wanted))
+        for log, records in got.items():
+            first = records[0]
+            if wanted.pop(log) != tail_of(first.offset, first.key, first.value):
+                found.append(log)
+        for log in list(wanted):
+            if await reader.position(log) >= ends[log]:
+                found.append(log)
+                del wanted[log]
+        if wanted and monotonic() > deadline:
+            raise TimeoutError(f"no records from {', '.join(f'{at.topic}-{at.partition}' for at in wanted)}")
     return found

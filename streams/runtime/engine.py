@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime.changelog import WATERMARK, Watermark, reserved
+from tallystream.streams.runtime.changelog_copy import ChangelogCopy
 from tallystream.streams.runtime.commit import GroupCommit
 from tallystream.streams.runtime.expiry import Expiry
 from tallystream.streams.runtime.fold import Fold, InputRecord
@@ -66,11 +67,14 @@ class Engine:
         self.source = source
         self.changelog = changelog
         self.topic_ids = topic_ids or {}
-        self.accept_loss = accept_loss
         self.counters = Counters()
         self.activity = FoldActivity(host.monotonic)
+        copy = ChangelogCopy(fold, host, store, changelog, self.counters, self.activity, self.topic_ids)
+        self._recovery = Recovery(copy, source, accept_loss)
         self._owned: dict[int, Partition] = {}
-        self._assigned: set[int] = set()
+        self._assigned: frozenset[int] = frozenset()
+        self.assignments = 0
+        """Number of calls of `assign`: what began under an earlier one must not write to the store."""
         self._recovering = asyncio.Lock()
         self._closing = False
         self.late_writes = LateWrites(fold, host, self._owned, self.counters)
@@ -202,9 +206,15 @@ class Engine:
 
     # -- ownership
 
+    @property
+    def assigned(self) -> frozenset[int]:
+        """Return the partitions that the host has assigned, recovered or not."""
+        return self._assigned
+
     def assign(self, partitions: set[int]) -> None:
         """Note the assigned partitions; they are folded only after `recover` has read their changelogs."""
-        self._assigned = set(partitions)
+        self._assigned = frozenset(partitions)
+        self.assignments += 1
         self.activity.moved()
 
     async def recover(self, partitions: Sequence[int], current: Callable[[], bool]) -> None:
@@ -214,17 +224,7 @@ class Engine:
         """
         try:
             async with self._recovering:
-                await Recovery(
-                    self.fold,
-                    self.host,
-                    self.store,
-                    self.source,
-                    self.changelog,
-                    self.counters,
-                    self.activity,
-                    self.topic_ids,
-                    self.accept_loss,
-                ).run(partitions, current, self._install, self.late_writes.taken)
+                await self._recovery.run(partitions, current, self._install, self.late_writes.taken)
         except (KafkaError, TimeoutError) as exc:
             self.host.fail_fast(f"recovering {self.changelog}: {exc!r}")
         except Exception as exc:  # noqa: BLE001 - a host may log it and continue

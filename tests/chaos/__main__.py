@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos import report
-from tests.chaos.campaign import NEEDS_BROKERS, NEEDS_PROXY, NEEDS_SMALL_DISK, run, say
+from tests.chaos import broker_clock, report
+from tests.chaos.campaign import NEEDS_BROKERS, NEEDS_CLOCK, NEEDS_PROXY, NEEDS_SMALL_DISK, run, say
 from tests.chaos.faults import KINDS
 from tests.chaos.toxiproxy import executable
 
@@ -22,6 +22,7 @@ LONG = {
     "worker": 36, "workers": 4, "store": 6, "join": 8, "zombie": 8, "gateway": 26, "broker": 8, "broker-pause": 2,
     "broker-slow": 3, "everything": 5, "sigterm": 3, "disk-spool": 3, "disk-store": 3, "changelog-refuses": 3,
     "poison": 2, "power-cut": 4, "store-swapped": 4, "spool-held": 2, "disk-start": 2,
+    "broker-clock": 2,
 }  # fmt: skip
 SHAPING = {"brokers", "kinds", "workers", "rate", "agents", "requests", "seed"}
 """Options that change what a run does; the others only say where to write the results."""
@@ -64,6 +65,9 @@ def main() -> None:
     if os.geteuid() != 0 and (left_out := sorted(NEEDS_SMALL_DISK & set(plan))):
         say(f"left out, for they mount disks and need root: {', '.join(left_out)}")
         plan = [name for name in plan if name not in NEEDS_SMALL_DISK]
+    if not broker_clock.available() and (left_out := sorted(NEEDS_CLOCK & set(plan))):
+        say(f"left out, for they need Linux and a C compiler: {', '.join(left_out)}")
+        plan = [name for name in plan if name not in NEEDS_CLOCK]
     if arguments.brokers == 1 and (left_out := sorted(NEEDS_BROKERS & set(plan))):
         sys.exit(f"{', '.join(left_out)} need --brokers 3")
     if executable() is None and (left_out := sorted(NEEDS_PROXY & set(plan))):

@@ -22,6 +22,7 @@ from tallystream.schemas.errors import Reason
 
 NEEDS_SMALL_DISK = {"disk-spool", "disk-store", "disk-start"}
 NEEDS_PROXY = {"latency", "resets"}
+NEEDS_CLOCK = {"broker-clock"}
 NEEDS_ALL_PARTS = {"sigterm", "poison"}
 NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}
 DISK_MB = 160
@@ -65,7 +66,7 @@ def run(
     proxied = bool(NEEDS_PROXY & set(plan))
     with Cluster(
         folder, workers=workers, seed=seed, disk_mb=disk, proxied=proxied, brokers=brokers,
-        companions=bool(NEEDS_ALL_PARTS & set(plan)),
+        companions=bool(NEEDS_ALL_PARTS & set(plan)), clocked=bool(NEEDS_CLOCK & set(plan)),
     ) as cluster:  # fmt: skip
         base, ingest_id = f"http://127.0.0.1:{cluster.port}", cluster.connect()
         how = Fleetwise(rate, seed, agents=agents)

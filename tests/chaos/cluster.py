@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from tests.chaos.broker_clock import BrokerClock
 from tests.chaos.brokers import beside_each_other
 from tests.chaos.brokers import brokers as build
 from tests.chaos.toxiproxy import Toxiproxy
@@ -132,8 +133,9 @@ class Part:
 class Cluster:
     """Everything of one run, in `folder`. `environment` adds settings; `disk_mb` puts spool and stores on small disks.
 
-    With `proxied`, toxiproxy stands in front of Kafka and of the gateway. `brokers` is 1, or 3 with replication.
-    `companions` are exporter, poller and sink, the last two with stand-ins for OpenAI and Port.
+    With `proxied`, toxiproxy stands in front of Kafka and of the gateway; with `clocked`, `clock` sets the brokers'
+    time. `brokers` is 1, or 3 with replication. `companions` are exporter, poller and sink, the last two with stand-ins
+    for OpenAI and Port.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class Cluster:
         proxied: bool = False,
         brokers: int = 1,
         companions: bool = False,
+        clocked: bool = False,
     ) -> None:
         self.folder = folder
         self.random = random.Random(seed)
@@ -167,6 +170,7 @@ class Cluster:
             overrides["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{self.front}"
         self.brokers = build(folder / "kafka", brokers, overrides, tcp_ports.pick() if proxied else 0)
         self.toxiproxy = Toxiproxy(folder / "toxiproxy.log") if proxied else None
+        self.clock = BrokerClock(folder / "clock") if clocked else None
         self.gateway: Part
         self.workers: list[Part] = []
         self.companions: list[Part] = []
@@ -289,9 +293,12 @@ class Cluster:
         return self._part("gateway", "gateway", "--port", str(port))
 
     def worker(self, name: str, *, static: bool = True) -> Part:
-        """Start another worker, which is kept running."""
-        membership = {"TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic"}
-        return self._part(name, "worker", "--instance", name, environment=membership)
+        """Start another worker, which is kept running. Every other one keeps copies of the others' partitions."""
+        settings = {
+            "TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic",
+            "TALLYSTREAM_WORKER_STANDBY": str(len(self.parts) % 2 == 0).lower(),
+        }
+        return self._part(name, "worker", "--instance", name, environment=settings)
 
     def dismiss(self, part: Part) -> None:
         """Remove a worker that has ended."""
@@ -309,7 +316,8 @@ class Cluster:
             self._started.add(broker)
             broker.start()
 
-        beside_each_other([partial(start, broker) for broker in some or self.brokers])
+        with self.clock.shifting() if self.clock is not None else contextlib.nullcontext():
+            beside_each_other([partial(start, broker) for broker in some or self.brokers])
 
     def signal_broker(self, number: int, *some: EmbeddedKafka) -> None:
         for broker in some or self.brokers:

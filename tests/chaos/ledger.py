@@ -6,6 +6,7 @@ fleet's truth, and by adding up the hours.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position,
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 BucketKey = tuple[str, str | None, str | None, str]
 """model, service_tier, speed, attribution (canonical JSON)."""
+CLOCK_JUMP = 6 * 3600.0
+"""Seconds between a message and its row that can only be due to a jump of the broker's clock."""
 Row = tuple[int, float, int]
 """Version, seconds of its timestamp, offset."""
 
@@ -214,6 +217,7 @@ def judge(ledger: Ledger, snapshots: Sequence[Snapshot] = ()) -> list[str]:
         *_changelog_law(ledger),
         *_hours_law(ledger),
         *_letters_law(ledger),
+        *_closed_law(ledger),
         *_positions_law(ledger, snapshots),
     ]
 
@@ -313,6 +317,12 @@ def _letters_law(ledger: Ledger) -> list[str]:
     return wrong
 
 
+def _closed_law(ledger: Ledger) -> list[str]:
+    """An hour that has not ended by our clock must not be closed, whatever a broker's clock says."""
+    now = hour_iso(time.time_ns() // HOUR_NS).encode()
+    return [f"closed: hours before {ledger.closed.decode()} are, it is {now.decode()}"] if ledger.closed > now else []
+
+
 def _positions_law(ledger: Ledger, snapshots: Sequence[Snapshot]) -> list[str]:
     """A position must never be ahead of the changelog's or the public rows, nor the group's offsets ahead of it."""
     wrong = []
@@ -360,13 +370,16 @@ class _First:
 
 
 def freshness(ledger: Ledger, since: float, until: float) -> list[float]:
-    """Return, for messages appended in that time, the seconds until the first row that includes them."""
+    """Return, for messages appended in that time, the seconds until the first row that includes them.
+
+    Both are the broker's times, so messages between which its clock has jumped are left out.
+    """
     found = []
     for log in ledger.usage.values():
         for offset, appended, touched in log:
             if since <= appended < until and touched:
                 rows = ledger.row_log.get(touched[0], [])
                 at = next((ts for version, ts, _ in rows if version >= offset), None)
-                if at is not None:
+                if at is not None and abs(at - appended) < CLOCK_JUMP:
                     found.append(max(0.0, at - appended))
     return found

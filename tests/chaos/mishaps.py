@@ -9,8 +9,10 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.chaos.cluster import Part, filled
@@ -160,3 +162,45 @@ def disk_start(ring: Ring) -> Blow:
         ended = len(victim.exits)
     flowing(ring)
     return Blow("disk-start", 2, unacked, "messages", f"{victim.name} ended {ended} times")
+
+
+JUMPS = (timedelta(days=5), timedelta(hours=-12), timedelta(0))
+"""How far the broker's clock is ahead, in this order. All events of the fleets stay within the lateness (7 days) and
+within a day of the future, so that everything must be counted."""
+
+
+@kind("broker-clock")
+def broker_clock(ring: Ring) -> Blow:
+    """Let the broker's clock jump ahead, back beyond the right time, and to the right time, under load."""
+    cluster = ring.cluster
+    assert cluster.clock is not None
+    appended = 0
+    for ahead in JUMPS:
+        before = sum(cluster.witness.usage_ends().values())
+        cluster.clock.set(ahead)
+        eventually(lambda ahead=ahead: jumped(cluster.kafka, cluster.topics.usage.name, ahead), f"it is {ahead} ahead")  # type: ignore[misc]
+        ring.pause(1.0, 3.0)
+        if ahead:
+            appended += sum(cluster.witness.usage_ends().values()) - before
+        cluster.settled()
+    flowing(ring)
+    return Blow("broker-clock", 0, appended, "messages appended at a wrong time")
+
+
+def jumped(kafka: KafkaSettings, topic: str, ahead: timedelta) -> bool:
+    """Tell whether the newest message of a topic was appended by a clock that is so far ahead."""
+    newest = asyncio.run(newest_ms(kafka, topic))
+    return newest is not None and abs(newest / 1000 - time.time() - ahead.total_seconds()) < 60
+
+
+async def newest_ms(kafka: KafkaSettings, topic: str) -> int | None:
+    """Return the append time of one partition's last message."""
+    async with opened(AIOKafkaConsumer(**kafka.client(), group_id=None)) as consumer:
+        at = TopicPartition(topic, 0)
+        consumer.assign([at])
+        end = (await consumer.end_offsets([at]))[at]
+        if not end:
+            return None
+        consumer.seek(at, end - 1)
+        found = await consumer.getmany(at, timeout_ms=1000)
+        return found[at][-1].timestamp if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.chaos import broker_clock
 from tests.chaos.campaign import run
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
@@ -22,6 +23,7 @@ PLAN = (
     "power-cut",
     "store-swapped",
     "spool-held",
+    *(["broker-clock"] if broker_clock.available() else []),
 )
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.chaos.hand import DAY, PRODUCT, CrashError, Made, Stepped, World, late_rows, world
+from tests.chaos.test_compaction_and_expiry import alter
 from tests.support.counting import EndedError
 
 from tallystream.agents.session_cost.agent import Derived, SessionCost
@@ -22,7 +25,9 @@ from tallystream.agents.session_cost.hour_state import State
 from tallystream.agents.session_cost.parse import ParsedBatch
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import InputRecord, Partition
-from tallystream.streams.runtime.changelog import TAIL, Position
+from tallystream.streams.runtime.changelog import TAIL, Position, Watermark
+from tallystream.streams.runtime.expiry import Expiry
+from tallystream.streams.runtime.host import Host
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 
@@ -144,6 +149,20 @@ class Trusting(Stepped):
         for p in partitions:
             self.store.write(p, [(TAIL, None)], self.store.changelog_offset(p))
         await super().recover(partitions, current)
+
+
+class BrokersClock(Expiry):
+    """Closes hours by the append times alone, whatever our own clock says."""
+
+    def raise_watermark(self, partition: Partition, at: Position) -> Watermark | None:
+        self._host = cast(Host, SimpleNamespace(now_ms=lambda: at.append_ms))
+        return super().raise_watermark(partition, at)
+
+
+class Gullible(Stepped):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._groups._expiry = BrokersClock(self.fold, self.host, self.store)
 
 
 async def overtaken(here: World, made: Made) -> None:
@@ -270,6 +289,18 @@ async def swapped(here: World, made: Made) -> None:
     await worker.work()
 
 
+async def clock_jumps(here: World, made: Made) -> None:
+    """The broker's clock jumps ten days ahead and back; the topic takes append times from the test."""
+    clock = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(30 * 86_400_000)}
+    await alter(here, here.topics.usage, clock)
+    await here.send("s1")
+    worker = await here.worked(made)
+    for ahead, session in ((10 * DAY, "s2"), (timedelta(0), "s1"), (-DAY / 2, "s1")):
+        await here.append(ahead, session)
+        await worker.fold()
+        await worker.commit()
+
+
 SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]] = {
     "no guard, no contiguity check": (overtaken, Made(engine=Unguarded), r"rows: .* counts 2 requests, usage holds 3"),
     "Faust's own offsets": (crash_before_commit, Made(engine=FaustsOffsets), r"rows: .* is missing, 1 requests"),
@@ -278,6 +309,7 @@ SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]]
     "public rows after the changelog": (crash_between, Made(engine=PublicLast), r"changelog .* is not published"),
     "late rows stay": (hidden, Made(fold=LateRowsStay), r"rows \(last\): .* would be lost to compaction"),
     "another's store": (swapped, Made(engine=Trusting), r"rows: .* counts 1 requests, usage holds 2"),
+    "closing by the broker's clock": (clock_jumps, Made(engine=Gullible), r"closed: hours before .* are, it is"),
     "closed_before ignored": (expiry, Made(fold=NothingIsClosed), r"rows: .* counts 1 requests, usage holds 2"),
 }
 """The scenario, the removed safeguard, and the expected problem: lost, counted again, reported too early,

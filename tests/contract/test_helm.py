@@ -147,15 +147,16 @@ def test_chart_passes_helm_lint() -> None:
 
 
 @needs_helm
-def test_replication_and_accepted_loss_reach_their_components() -> None:
+def test_replication_accepted_loss_and_standby_reach_their_components() -> None:
     plain = containers(render(BASE))
     assert not [one for one in plain for env in one["env"] if env["name"] == "TALLYSTREAM_REPLICATION"]
-    assert not [one for one in plain if "--accept-loss" in one.get("args", [])]
-    told = containers(render(BASE | {"replication": "2", "worker.acceptLoss": "true"}))
+    flags = {"--accept-loss", "--standby"}
+    assert not [one for one in plain if flags & {*one.get("args", [])}]
+    told = containers(render(BASE | {"replication": "2", "worker.acceptLoss": "true", "worker.standby": "true"}))
     ours = [one for one in told if {"name": "TALLYSTREAM_PREFIX", "value": "tallystream"} in one["env"]]
     assert len(ours) > 2
     assert all({"name": "TALLYSTREAM_REPLICATION", "value": "2"} in one["env"] for one in ours)
-    assert [one["name"] for one in told if "--accept-loss" in one.get("args", [])] == ["worker"]
+    assert [one["name"] for one in told if flags <= {*one.get("args", [])}] == ["worker"]
 
 
 @needs_helm

@@ -95,6 +95,7 @@ class WorkerConfig:
     """In each partition, the fetched batches that do not reach the table."""
     sweep: bool = True
     """False: tombstones are never written."""
+    standby: bool = False
     padding: int = 0
     """Bytes added to each row of the changelog."""
 
@@ -241,7 +242,9 @@ class CountsTable(FoldTable):
 
     def __init__(self, app: App, fold: Counts, engine: type[Engine] = Engine) -> None:
         config = fold.config
-        super().__init__(app, fold, source=fold.names.source, partitions=config.partitions, engine=engine)
+        super().__init__(
+            app, fold, source=fold.names.source, partitions=config.partitions, standby=config.standby, engine=engine
+        )
         self.fold = fold
 
 
@@ -283,6 +286,7 @@ async def report(app: App, table: CountsTable, path: Path) -> None:
         document = {
             **asdict(table.engine.counters),
             "rebalances": app.rebalances,
+            "standby": asdict(table.standby.progress()) if table.standby is not None else {},
             "partitions": {p: [one.expected, one.applied] for p, one in progress.partitions.items()},
             "ready": app.ready().ok,
             "healthy": app.healthy().ok,

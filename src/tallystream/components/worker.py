@@ -17,7 +17,15 @@ from tallystream.streams.kafka.settings import KafkaSettings
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
-def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: str, accept_loss: bool = False) -> None:
+def run(
+    settings: Settings,
+    kafka: KafkaSettings,
+    *,
+    ops_port: int,
+    instance: str,
+    accept_loss: bool = False,
+    standby: bool = False,
+) -> None:
     """Run a worker until SIGTERM or SIGINT. `instance` is its unique name, which stays the same after a restart.
 
     Any failure once it runs ends the process with code 70 before anything wrong is written. Restart it then.
@@ -47,6 +55,7 @@ def run(settings: Settings, kafka: KafkaSettings, *, ops_port: int, instance: st
         ),
         session_timeout=settings.worker_session_timeout.total_seconds(),
         accept_loss=accept_loss,
+        standby=standby or settings.worker_standby,
     )
     with harness.owned(config.directory, "a worker", "give each worker a different --instance name"):
         harness.run("worker", Worker, config, ops=(settings.ops_host, ops_port))

@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     """How long the group waits for a silent worker (ISO 8601 duration; by default brokers allow 6 s to 30 min). If it
     is longer than a restart takes, a restart moves no partitions. If it is shorter, the partitions of a worker that
     hangs move sooner."""
+    worker_standby: bool = False
+    """Keep copies of the partitions that other workers own, so that a worker that takes one over continues within
+    seconds even if its former owner's disk is lost. Each such worker then has all of the state on its disk."""
     spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)

@@ -15,6 +15,7 @@ from tallystream.streams.runtime.faust_backend.app import App
 from tallystream.streams.runtime.faust_backend.batches import BatchSchema
 from tallystream.streams.runtime.faust_backend.host import FaustHost
 from tallystream.streams.runtime.fold import Fold
+from tallystream.streams.runtime.standby import Standby
 from tallystream.streams.runtime.store import RowStore
 
 ROCKSDB: Mapping[str, int] = {
@@ -29,7 +30,8 @@ ROCKSDB: Mapping[str, int] = {
 class FoldTable(faust.Table[bytes, bytes]):
     """Runs `fold` over the topic `source`; its changelog is Faust's `{app id}-{fold.name}-changelog`.
 
-    `engine` is a parameter so that tests can break a promise on purpose.
+    With `standby` it also keeps copies of the partitions that other workers own. `engine` is a parameter so that tests
+    can break a promise on purpose.
 
     Relies on Faust calling `on_recovery_completed`, `on_rebalance` and `on_stop` of a table (tables/recovery.py,
     tables/manager.py) and on `Collection.data` being the store.
@@ -44,6 +46,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         partitions: int,
         topic_ids: Mapping[str, str] | None = None,
         accept_loss: bool = False,
+        standby: bool = False,
         engine: type[Engine] = Engine,
         **options: Any,
     ) -> None:
@@ -60,6 +63,7 @@ class FoldTable(faust.Table[bytes, bytes]):
             topic_ids=topic_ids,
             accept_loss=accept_loss,
         )
+        self.standby = Standby(self.engine, partitions) if standby else None
         app.context.engines.append(self.engine)
         app.tables.add(self)
         app.agent(app.topic(source, schema=BatchSchema(), partitions=partitions), name=f"fold_{fold.name}")(self._agent)
@@ -80,6 +84,11 @@ class FoldTable(faust.Table[bytes, bytes]):
     @Service.task
     async def _look_for_late_rows(self) -> None:
         await self.engine.late_writes.run()
+
+    @Service.task
+    async def _copy_other_partitions(self) -> None:
+        if self.standby is not None:
+            await self.standby.run()
 
     # -- what Faust calls
 

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from tests.support.waiting import until
 
+from tallystream.streams.kafka import global_table
 from tallystream.streams.kafka.global_table import GlobalTable, TableRow
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -109,20 +110,47 @@ async def test_highest_version_is_kept_and_a_restart_continues_reading(
         assert [key for key, _ in one.scan(b"r|", after=b"r|b")] == [b"r|d", b"r|f"]
 
 
-async def test_records_removed_by_retention_are_skipped(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def remove(kafka: KafkaSettings, topic: str) -> None:
+    """Remove all records, as retention does."""
+    async with admin(kafka) as client:
+        everything = {TopicPartition(topic, number): RecordsToDelete(before_offset=-1) for number in range(2)}
+        await client.delete_records(everything)
+
+
+async def test_records_removed_by_retention_are_skipped_and_forgotten(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(global_table, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(global_table, "ROWS_A_TURN", 3)
     await create(kafka, prefix)
     await write(kafka, prefix, *((f"k{number}", "1 x") for number in range(10)))
-    async with table(kafka, prefix, tmp_path) as (one, _):
-        assert len(rows(one)) == 10
-    await write(kafka, prefix, *((f"k{number}", "2 removed") for number in range(10)))
-    async with admin(kafka) as client:
-        everything = {TopicPartition(prefix, number): RecordsToDelete(before_offset=-1) for number in range(2)}
-        await client.delete_records(everything)
     async with table(kafka, prefix, tmp_path) as (one, changed):
-        assert set(rows(one).values()) == {"x"}, "what is gone from the topic stays in the copy"
-        assert changed == []
-        await write(kafka, prefix, ("k1", "3 y"))
-        await until(lambda: rows(one)["k1"] == "y", "it goes on")
+        assert len(rows(one)) == 10
+        one.put(TableRow(b"r|ours", (0, 1), b"not read yet"), 0)
+        changed.clear()
+        await remove(kafka, prefix)
+        await until(lambda: rows(one) == {"ours": "not read yet"}, "the copy forgets what the topic has forgotten")
+        await write(kafka, prefix, *((f"k{number}", "2 y") for number in range(10)))
+        await until(lambda: len(changed) == 10, "it goes on")
+    await write(kafka, prefix, *((f"k{number}", "3 removed") for number in range(10)))
+    await remove(kafka, prefix)
+    await write(kafka, prefix, ("k1", "4 z"))
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        await until(lambda: rows(one) == {"k1": "z", "ours": "not read yet"}, "also what was removed while it was away")
+
+
+@pytest.mark.parametrize(("away", "kept"), [(10 * 3_600_000, True), (24 * 3_600_000, False)])
+async def test_copy_that_may_have_missed_tombstones_is_filled_again(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: int, kept: bool
+) -> None:
+    await create(kafka, prefix)
+    await write(kafka, prefix, ("a", "1 x"))
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        one.put(TableRow(b"r|removed", (0, 1), b"its tombstone is gone"), 0)
+    now = global_table._now_ms() + away
+    monkeypatch.setattr(global_table, "_now_ms", lambda: now)
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        assert set(rows(one)) == ({"a", "removed"} if kept else {"a"})
 
 
 @pytest.mark.parametrize("more", [1, 30])

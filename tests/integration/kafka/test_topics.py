@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidTimestampError
 from tests.support.kafka_tools import class_path
+from tests.support.waiting import until
 
 from tallystream.schemas.errors import UnfitError
 from tallystream.streams.embedded.jars import java
@@ -41,6 +45,30 @@ async def test_single_broker_flushes_before_a_200_even_with_older_topics(kafka: 
     after = await settings(kafka, topics.usage.name)
     assert (after["flush.messages"], after["retention.ms"]) == ("1", "2000000000")
     assert after["message.timestamp.type"] == "LogAppendTime"
+
+
+async def test_rows_are_accepted_by_a_broker_whose_clock_is_behind(kafka: KafkaSettings, prefix: str) -> None:
+    """Also by topics of an earlier version; to a broker, a clock of its own that is behind is a row from the future."""
+    rows = Topics(prefix, 1).session_hour_rows
+    await ensure(kafka, (rows,))
+    ahead = int(time.time() * 1000) + 12 * 3_600_000
+    async with AIOKafkaProducer(**kafka.client()) as producer:
+
+        async def accepted() -> bool:
+            try:
+                await producer.send_and_wait(rows.name, b"row", b"key", timestamp_ms=ahead)
+            except InvalidTimestampError:
+                return False
+            return True
+
+        async def refused() -> bool:
+            return not await accepted()
+
+        assert await accepted()
+        await alter(kafka, rows.name, **rows.creation(1))
+        await until(refused, "the broker applies its default")  # some time after it has confirmed it
+        await ensure(kafka, (rows,))
+        await until(accepted, "the broker applies our setting")
 
 
 @pytest.mark.parametrize(

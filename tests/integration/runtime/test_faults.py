@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 
 import pytest
@@ -118,6 +119,32 @@ async def test_damaged_store_is_rebuilt(rig: Rig) -> None:
         await rig.send(producer, 500)
     await rig.caught_up()
     assert "damaged_store_rebuilt_from_changelog" in worker.said()
+    await rig.verify()
+
+
+async def test_standby_takes_over_without_reading_the_changelog_again(rig: Rig) -> None:
+    """A worker is killed and its disk is lost; its successor reads only what its copy did not have yet."""
+    owner = rig.start("owner", standby=True, session_timeout=2.0)
+    await rig.owned(owner)
+    other = rig.start("other", standby=True, session_timeout=2.0)
+    await rig.owned(owner, other)
+    async with rig.producer() as producer:
+        await rig.send(producer, 3000, keys=2000)
+        await rig.caught_up()
+        (lost,) = map(int, owner.status()["partitions"])
+        copied = (await rig.ends(rig.names.changelog))[lost]
+        await rig.until(lambda: other.status()["standby"]["copied"] == copied, "all is copied")
+        before = other.status()["recovered"]
+        folded = owner.status()["folded"]
+        await rig.send(producer, 500)
+        await rig.folds(owner, folded)
+        owner.kill()
+        shutil.rmtree(owner.config.datadir)
+        written = (await rig.ends(rig.names.changelog))[lost]
+        await rig.owned(other)
+        await rig.send(producer, 500)
+    await rig.caught_up()
+    assert other.status()["recovered"] - before <= written - copied < copied
     await rig.verify()
 
 

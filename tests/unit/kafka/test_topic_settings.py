@@ -50,6 +50,15 @@ def test_required_topic_settings_are_checked(replicas: int, changes: dict[str, s
     assert wrong(USAGE, replicas, **changes) == names
 
 
+def test_topics_with_producers_times_accept_any_time_where_brokers_limit_it() -> None:
+    limited = {"message_timestamp_after_max_ms": "3600000"}
+    rows = TOPICS.connections
+    assert wrong(rows, 1, cleanup_policy="compact", flush_messages="1", **limited) == ["message.timestamp.after.max.ms"]
+    assert wrong(USAGE, 1, flush_messages="1", **limited) == [], "the broker's own times are never refused"
+    assert "message.timestamp.after.max.ms" not in rows.creation(1), "older brokers would refuse the topic"
+    assert "message.timestamp.after.max.ms" in rows.creation(1, future=True)
+
+
 def test_durable_topics_are_flushed_immediately() -> None:
     flushed = [spec.name for spec in TOPICS.all() if spec.wanted(1).get("flush.messages") == "1"]
     assert flushed == [

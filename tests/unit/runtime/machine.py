@@ -1,9 +1,9 @@
 """The product's fold on a broker in memory, compared with a plain sequential model.
 
 A Hypothesis state machine: workers fold, crash, and return with their disk, an older one or none; they are paused and
-continue as zombies. Their batches land completely, in part, late or never; partitions move; records are sent twice;
-topics are compacted; hours expire. Whenever nothing is in progress, readers must see exactly the model's result, and
-every public row ever written must equal the model's at its version.
+continue as zombies. Their batches land completely, in part, late or never; partitions move, and standbys copy those of
+others; records are sent twice; topics are compacted; hours expire. Whenever nothing is in progress, readers must see
+exactly the model's result, and every public row ever written must equal the model's at its version.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from tallystream.streams.runtime.memory import (
     MemoryWorker,
     WorkerCrashedError,
 )
+from tallystream.streams.runtime.standby import Standby
 from tallystream.streams.runtime.store import MemoryStore
 
 PARTITIONS = 2
@@ -141,6 +142,7 @@ class Exactness(RuleBasedStateMachine):
     engine: ClassVar[type[Engine]] = Engine
     fold: ClassVar[type[SessionCost]] = SessionCost
     host: ClassVar[type[MemoryHost]] = MemoryHost
+    standby: ClassVar[type[Standby]] = Standby
     mends_late_writes: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -152,6 +154,7 @@ class Exactness(RuleBasedStateMachine):
         self.broker.create(TOPICS.deadletters.name, 1)
         self.group = MemoryGroup()
         self.seats = {name: Seat() for name in SEATS}
+        self.standbys: dict[str, Standby] = {}
         self.model = Model()
         self.random = random.Random(0)
         self.ghosts: list[MemoryHost] = []
@@ -202,16 +205,20 @@ class Exactness(RuleBasedStateMachine):
             host, fold, source=TOPICS.usage.name, changelog=TOPICS.session_hours_changelog.name,
             store=self.seats[name].store, engine=self.engine,
         )  # fmt: skip
+        self.standbys[name] = self.standby(self.group.members[name].engine, PARTITIONS)
 
     def rebalance(self, choice: int) -> None:
         """Assign the partitions to the workers that are not paused."""
+        self.run(self._rebalance(choice))
+
+    async def _rebalance(self, choice: int) -> None:
         aware = [name for name in self.group.members if not self.seats[name].paused]
         if not aware:
             return
         assignment: dict[str, set[int]] = {name: set() for name in aware}
         for p in range(PARTITIONS):
             assignment[aware[(choice >> p) % len(aware)]].add(p)
-        self.run(self.group.rebalance(assignment, [name for name in SEATS if self.seats[name].paused]))
+        await self.group.rebalance(assignment, [name for name in SEATS if self.seats[name].paused])
 
     def give_all_to(self, name: str) -> None:
         """Let one worker own everything; paused workers are not told."""
@@ -414,6 +421,33 @@ class Exactness(RuleBasedStateMachine):
         seat.older = copy.deepcopy(seat.store)
         self.start(name)
         self.rebalance(choice)
+
+    @rule(
+        who=st.integers(0, 2), landing=st.booleans(), turns=st.integers(0, 8),
+        choice=st.one_of(st.none(), st.integers(0, 7)),
+    )  # fmt: skip
+    def copy_others(self, who: int, landing: bool, turns: int, choice: int | None) -> None:
+        """A standby copies what others' changelogs have gained; partitions may move, and batches land, meanwhile."""
+        worker = self.member(who)
+        if worker is None:
+            return
+        name = next(name for name, one in self.group.members.items() if one is worker)
+
+        async def copying() -> None:
+            async with worker.host.reader() as reader, worker.host.reader(fetch_bytes=1) as tails:
+                copied = asyncio.ensure_future(self.standbys[name].follow(reader, tails))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if choice is not None:
+                    await self._rebalance(choice)
+                await copied
+
+        if landing:
+            self.broker.before_fetch = self._one_lands
+        try:
+            self.run(copying())
+        finally:
+            self.broker.before_fetch = None
 
     @rule(choice=st.integers(0, 7), landing=st.booleans())
     def partitions_move(self, choice: int, landing: bool) -> None:

@@ -5,11 +5,13 @@ TALLYSTREAM_EXACTNESS_EXAMPLES=20000 makes a long run (`make test` runs a few do
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
+from aiokafka.structs import TopicPartition
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.unit.runtime.machine import Exactness
@@ -17,9 +19,12 @@ from tests.unit.runtime.machine import Exactness
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.hour_state import State
 from tallystream.streams.runtime import Engine, Group, InputRecord, Partition
-from tallystream.streams.runtime.changelog import POSITION, Row
-from tallystream.streams.runtime.host import Packed
-from tallystream.streams.runtime.memory import MemoryHost
+from tallystream.streams.runtime.changelog import HIDDEN, POSITION, Row
+from tallystream.streams.runtime.host import Packed, Reader
+from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost, MemoryRecord
+from tallystream.streams.runtime.memory.host import MemoryReader
+from tallystream.streams.runtime.recovery import RecoveredState
+from tallystream.streams.runtime.standby import Standby
 
 EXAMPLES = int(os.environ.get("TALLYSTREAM_EXACTNESS_EXAMPLES", "60"))
 STEPS = 40
@@ -150,6 +155,32 @@ class HalfAGroup(Exactness):
     fold = Torn
 
 
+class Unaware(Standby):
+    """Goes on copying a partition that has been assigned to its own worker."""
+
+    def _is_current(self, assignment: int) -> bool:
+        return True
+
+
+class CopiesOn(Exactness):
+    standby = Unaware
+
+
+class Overlooking(Standby):
+    """Does not note which of the copied keys have to be written again."""
+
+    async def follow(self, reader: Reader, tails: Reader) -> None:
+        await super().follow(reader, tails)
+        store = self._engine.store
+        for p in range(self._partitions):
+            if store.read(p, HIDDEN) is not None:
+                store.write(p, [(HIDDEN, None)], store.changelog_offset(p))
+
+
+class NoHiddenKeys(Exactness):
+    standby = Overlooking
+
+
 EVERY_HOUR = [(1, 0, 5), (2, 1, 6), (3, 2, 7), (4, 3, 8)]
 
 
@@ -209,6 +240,103 @@ def a_torn_group(machine: Exactness) -> None:
     machine.come_to_rest(0, compacted=False)
 
 
+def a_copied_late_row(machine: Exactness) -> None:
+    """A paused worker's changelog rows land after its successor's; a standby copies them, takes over and loses its
+    disk after a compaction.
+    """
+    machine.give_all_to("a")
+    machine.produce([(0, EVERY_HOUR)])
+    machine._begin_group(machine.group.members["a"], 1)
+    machine.seats["a"].paused = True
+    machine.produce([(0, [(5, 0, 9)])])
+    machine.give_all_to("b")
+    machine._fold_all(machine.group.members["b"])
+    machine._land_changelog(machine.group.members["a"].host, 9)
+    machine.start("c")
+    machine.run(machine.group.rebalance({"b": {0, 1}}))
+    machine.copy_others(1, landing=False, turns=0, choice=None)
+    machine.end("b")
+    machine.produce([(2, [(6, 0, 9)])])
+    machine.come_to_rest(0, compacted=True)
+    machine.end("c")
+    machine.restart(2, "lost", 0)
+    machine.produce([(0, [(7, 0, 1)])])
+    machine.come_to_rest(0, compacted=False)
+
+
+class Careless(Engine):
+    """Does not keep on disk which keys have to be written again."""
+
+    def _install(self, recovered: RecoveredState) -> None:
+        super()._install(recovered)
+        p = recovered.number
+        self.store.write(p, [(HIDDEN, None)], self.store.changelog_offset(p))
+
+
+class NothingToRewrite(Exactness):
+    engine = Careless
+
+
+def a_late_row_and_a_crash(machine: Exactness) -> None:
+    """The worker that has read a late changelog row dies before it has written the newer one again."""
+    machine.give_all_to("a")
+    machine.produce([(0, EVERY_HOUR)])
+    machine._begin_group(machine.group.members["a"], 1)
+    machine.seats["a"].paused = True
+    machine.produce([(0, [(5, 0, 9)])])
+    machine.give_all_to("b")
+    machine._fold_all(machine.group.members["b"])
+    machine._land_changelog(machine.group.members["a"].host, 9)
+    machine.end("b")
+    machine.give_all_to("c")
+    machine.group.members["c"].host.in_flight.clear()
+    machine.end("c")
+    machine.restart(2, "kept", 0)
+    machine.produce([(2, [(6, 0, 9)])])
+    machine.come_to_rest(0, compacted=True)
+    machine.end("c")
+    machine.restart(2, "lost", 0)
+    machine.produce([(0, [(7, 0, 1)])])
+    machine.come_to_rest(0, compacted=False)
+
+
+class GatedReader(MemoryReader):
+    """Returns records only once `gate` is open."""
+
+    def __init__(self, broker: MemoryBroker, gate: asyncio.Event) -> None:
+        super().__init__(broker, None)
+        self.gate = gate
+
+    async def poll(
+        self, partitions: Collection[TopicPartition], max_records: int | None = None
+    ) -> Mapping[TopicPartition, Sequence[MemoryRecord]]:
+        got = await super().poll(partitions, max_records)
+        await self.gate.wait()
+        return got
+
+
+def an_assignment_during_a_copy(machine: Exactness) -> None:
+    """What a standby has just read arrives when its worker already owns the partition, and has written to it."""
+    machine.give_all_to("a")
+    machine.produce([(0, EVERY_HOUR)])
+    machine._fold_all(machine.group.members["a"])
+    machine.start("b")
+    machine.run(machine.group.rebalance({"a": {0, 1}}))
+    machine.produce([(0, [(5, 0, 9)])])
+    worker, gate = machine.group.members["b"], asyncio.Event()
+    reader, tails = GatedReader(machine.broker, gate), MemoryReader(machine.broker, 1)
+    copied = machine.loop.create_task(machine.standbys["b"].follow(reader, tails))
+    machine.run(worker.settle())
+    machine.give_all_to("b")
+    machine._fold_all(worker)
+    gate.set()
+    machine.loop.run_until_complete(copied)
+    machine.produce([(0, [(6, 0, 9)])])
+    machine._fold_all(worker)
+    assert worker.alive, worker.host.crashed
+    machine.come_to_rest(0, compacted=False)
+
+
 def told(machine: type[Exactness], story: Callable[[Exactness], None]) -> None:
     """Run a scenario on the machine and check the invariants."""
     made = machine()
@@ -225,6 +353,9 @@ STORIES = [
     (NoLateWriteRepair, a_late_public_row),
     (NoGapCheck, a_lost_batch),
     (PositionAhead, a_torn_group),
+    (NoHiddenKeys, a_copied_late_row),
+    (NothingToRewrite, a_late_row_and_a_crash),
+    (CopiesOn, an_assignment_during_a_copy),
 ]
 
 

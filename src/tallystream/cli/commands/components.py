@@ -77,6 +77,13 @@ def worker(
             help="Continue although usage messages were removed before they were counted; they are reported as lost.",
         ),
     ] = False,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="Copy other workers' partitions, to take them over within seconds (TALLYSTREAM_WORKER_STANDBY).",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
     embedded: Embedded = None,
@@ -91,6 +98,7 @@ def worker(
         ops_port=ops_port,
         instance=instance or socket.gethostname(),
         accept_loss=accept_loss,
+        standby=standby,
     )
 
 
